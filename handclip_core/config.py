@@ -1,0 +1,53 @@
+"""Settings: frozen, unknown keys refused, a docstring under every field."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from handclip_core.errors import InputError
+
+
+class Config(BaseModel):
+    """Base of all settings classes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    @classmethod
+    def parse(cls, values: Any, *, source: str) -> Self:
+        """Validate ``values``; raises InputError with one line that names every wrong key of ``source``."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InputError(f"{source}: {describe(error)}") from None
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read a YAML or JSON file; raises InputError where it is missing, unreadable or wrong."""
+        return cls.parse(read_yaml(path), source=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """The contents of a YAML or JSON file, loaded safely; raises InputError where it cannot be read."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, not a settings file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not readable as YAML or JSON: {reason}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """One line for all problems of a validation, each with the dotted path of its key."""
+    return "; ".join(_describe_one(item["loc"], item["type"], item["msg"]) for item in error.errors())
+
+
+def _describe_one(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    key = ".".join(str(part) for part in location) or "settings"
+    if kind == "extra_forbidden":
+        return f"unknown key '{key}'"
+    return f"{key}: {message}"

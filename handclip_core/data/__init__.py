@@ -1,0 +1,1 @@
+"""Data: manifests, splits, decoded pixels, cached features, augmentation and samplers."""

@@ -1,0 +1,1 @@
+"""The engine: phases and the one loop that runs them."""

@@ -1,0 +1,1 @@
+"""Evaluation: retrieval, verification, protocol, intervals."""

@@ -1,0 +1,1 @@
+"""Losses: one formula a file."""

@@ -1,0 +1,1 @@
+"""Models: the CLIP backbone, necks, heads, adapters."""

@@ -1,0 +1,1 @@
+"""Search spaces: one short Optuna function a strategy, side by side."""

@@ -1,0 +1,1 @@
+"""The search service: the only package that imports Ray."""
