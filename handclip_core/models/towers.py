@@ -1,0 +1,60 @@
+"""How open_clip's image towers fall into an ordered row of blocks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an image tower makes of a batch: trunk features [B, F] before the projection and ``projected`` [B, D]."""
+
+    features: Tensor
+    projected: Tensor
+
+
+class TransformerTower:
+    """How a VisionTransformer falls into blocks: stem, residual blocks, final norm and pooling, projection."""
+
+    def prefixes(self, visual: Any) -> list[tuple[str, ...]]:
+        """Parameter prefixes of each block, input first; each parameter lies under one of them."""
+        stem = ("conv1", "class_embedding", "positional_embedding", "ln_pre")
+        residual = [(f"transformer.resblocks.{i}",) for i in range(len(visual.transformer.resblocks))]
+        pool = ("ln_post",) if visual.attn_pool is None else ("attn_pool", "attn_pool_contrastive", "ln_post")
+        return [stem, *residual, pool, ("proj",)]
+
+    def steps(self, visual: Any) -> list[Callable[[Tensor], Tensor]]:
+        """All blocks but the last, each from activations to activations, pixels [B, 3, H, W] first."""
+        return [visual._embeds, *visual.transformer.resblocks, lambda tokens: visual._pool(tokens)[0]]
+
+    def finish(self, visual: Any, hidden: Tensor) -> Encoded:
+        """The last block: from the activations before it to features [B, F] and embeddings [B, D]."""
+        return Encoded(features=hidden, projected=hidden @ visual.proj)
+
+    def width(self, visual: Any) -> int:
+        """The number F of trunk features."""
+        return int(visual.proj.shape[0])
+
+
+class ResNetTower:
+    """How a ModifiedResNet falls into blocks: stem, bottlenecks of the four stages, attention pool."""
+
+    def prefixes(self, visual: Any) -> list[tuple[str, ...]]:
+        """Parameter prefixes of each block, input first; each parameter lies under one of them."""
+        stem = ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")
+        names = [f"layer{stage}.{i}" for stage in range(1, 5) for i in range(len(getattr(visual, f"layer{stage}")))]
+        return [stem, *((name,) for name in names), ("attnpool",)]
+
+    def steps(self, visual: Any) -> list[Callable[[Tensor], Tensor]]:
+        """All blocks but the last, each from activations to activations, pixels [B, 3, H, W] first."""
+        return [visual.stem, *visual.layer1, *visual.layer2, *visual.layer3, *visual.layer4]
+
+    def finish(self, visual: Any, hidden: Tensor) -> Encoded:
+        """The last block: from the activations before it to features [B, F] and embeddings [B, D]."""
+        return Encoded(features=hidden.mean(dim=(2, 3)), projected=visual.attnpool(hidden))
+
+    def width(self, visual: Any) -> int:
+        """The number F of trunk features."""
+        return int(visual.attnpool.k_proj.in_features)
