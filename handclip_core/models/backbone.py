@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from handclip_core.config import Config
 from handclip_core.errors import InputError
-from handclip_core.models.towers import Encoded, ResNetTower, TransformerTower
+from handclip_core.models.towers import ResNetTower, TransformerTower
+from handclip_core.types import Encoded
 
 NANO = "handclip-nano"
 """The small CLIP that comes with the package."""
@@ -70,7 +71,7 @@ class Backbone(nn.Module):
     std: Tensor
 
     def __init__(self, clip: Any, *, name: str, text: bool, batch_norm: Literal["fixed", "moving"] = "fixed") -> None:
-        """Take the towers out of ``clip``, open_clip's CustomTextCLIP; raises InputError for an unknown kind of tower."""
+        """Take the towers of ``clip``, open_clip's CustomTextCLIP; raises InputError for an unknown kind of tower."""
         super().__init__()
         self.name = name
         self.batch_norm = batch_norm
@@ -97,7 +98,7 @@ class Backbone(nn.Module):
         return tuple(tuple(f"visual.{name}" for name in names) for names in self._tower.prefixes(self.visual))
 
     def head_blocks(self, pixels: Tensor, n: int) -> Tensor:
-        """What the first ``n`` blocks make of ``pixels`` [B, 3, H, W]; n from 0 (the pixels as given) to all but one."""
+        """What the first ``n`` blocks make of ``pixels`` [B, 3, H, W], from 0 to all blocks but one."""
         hidden = pixels
         for step in self._steps()[: self._boundary(n)]:
             hidden = step(hidden)
@@ -179,8 +180,8 @@ def load_backbone(settings: BackboneSettings, *, text: bool = False) -> Backbone
     """The CLIP that ``settings`` name, in float32 and evaluation mode, with its text tower if ``text``.
 
     Weights trained with QuickGELU (OpenAI's) get it. Leaves the global random state alone; ``random`` weights are
-    always the same. Raises InputError, saying what to do, for an unknown name or tag, weights that cannot be fetched, and
-    a file that is missing, damaged or of another model.
+    always the same. Raises InputError, saying what to do, for an unknown name or tag, weights that cannot be fetched,
+    and a file that is missing, damaged or of another model.
     """
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(INITIAL_SEED)

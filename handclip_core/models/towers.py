@@ -1,18 +1,11 @@
 """How open_clip's image towers fall into an ordered row of blocks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Encoded:
-    """What an image tower makes of a batch: trunk features [B, F] before the projection and ``projected`` [B, D]."""
-
-    features: Tensor
-    projected: Tensor
+from handclip_core.types import Encoded
 
 
 class TransformerTower:
