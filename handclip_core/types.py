@@ -1,6 +1,7 @@
 """Types that every module shares.
 
-Shape letters: B batch, D embedding, F trunk features, P identities (classes), K images each, Q queries, G gallery, N rows.
+Shape letters: B batch, D embedding, F trunk features, P identities (classes), K images each, Q queries, G gallery,
+N rows of the manifest.
 """
 
 from dataclasses import dataclass
@@ -24,20 +25,28 @@ HAND_ASPECTS = (Aspect.DORSAL_RIGHT, Aspect.DORSAL_LEFT, Aspect.PALMAR_RIGHT, As
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One training batch.
+class Encoded:
+    """What an image tower makes of pictures: trunk ``features`` [B, F] and CLIP's own ``projected`` embedding [B, D]."""
 
-    Either ``pixels`` ([B, 3, H, W], float in [0, 1] before normalisation) or ``features`` ([B, F] cached trunk features
-    and [B, D] ``projected``) is there. ``labels`` [B] int64 are class indices in the phase's label space, ``aspects`` [B]
-    int64 positions in the phase's aspect order, ``rows`` [B] int64 manifest rows.
+    features: Tensor
+    projected: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch: ``labels`` [B] int64 are class indices, ``rows`` [B] int64 manifest rows.
+
+    ``inputs`` are pictures [B, 3, H, W] as floats in [0, 1], or what the frozen image tower made of them before.
     """
 
+    inputs: Tensor | Encoded
     labels: Tensor
-    aspects: Tensor
     rows: Tensor
-    pixels: Tensor | None = None
-    features: Tensor | None = None
-    projected: Tensor | None = None
+
+    def item(self, index: int) -> "Batch":
+        """The batch of one that holds picture ``index`` alone."""
+        one = slice(index, index + 1)
+        return Batch(inputs=_part(self.inputs, one), labels=self.labels[one], rows=self.rows[one])
 
 
 @dataclass(frozen=True)
@@ -47,3 +56,9 @@ class Output:
     features: Tensor
     embedding: Tensor
     logits: Tensor
+
+
+def _part(inputs: Tensor | Encoded, part: slice) -> Tensor | Encoded:
+    if isinstance(inputs, Encoded):
+        return Encoded(features=inputs.features[part], projected=inputs.projected[part])
+    return inputs[part]

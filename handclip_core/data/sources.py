@@ -1,0 +1,78 @@
+"""Where pictures come from: a folder that `prepare` made, or hands drawn on the spot."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from filelock import FileLock
+from pydantic import Field
+
+from handclip_core.config import Config
+from handclip_core.data.drawn import write_data_set
+from handclip_core.data.eleven_k import prepare_eleven_k
+from handclip_core.data.manifest import MANIFEST_FILE, Prepared, load_prepared
+from handclip_core.data.splits import Cut
+from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.types import Aspect
+
+
+class _View(Config):
+    """Which part of a data set an experiment uses, and how it is scored."""
+
+    aspects: tuple[Aspect, ...] = ()
+    """Aspects to train and score, in this order; none means every aspect that the data hold."""
+    gallery: GalleryKind = GalleryKind.ALL
+    """Gallery that queries are scored against: ``all`` aspects, others' people being strangers, or the ``own`` aspect's."""
+
+
+class DrawnData(_View):
+    """Procedurally drawn hands in the layout of 11k Hands; the same settings give the same bytes everywhere."""
+
+    source: Literal["drawn"] = "drawn"
+    """Marks drawn data."""
+    people: int = Field(48, ge=8)
+    """Identities; half of them are test people."""
+    images_per_aspect: int = Field(5, ge=2, le=200)
+    """Pictures of each person's each aspect."""
+    height_px: int = Field(240, ge=96, le=2400)
+    """Height of a picture; its width is 4/3 of that."""
+    seed: int = Field(0, ge=0)
+    """Which people are drawn, and how the data set is split."""
+
+
+class PreparedData(_View):
+    """A folder that ``python -m handclip_core prepare`` wrote."""
+
+    source: Literal["prepared"]
+    """Marks prepared data."""
+    folder: Path
+    """Folder with ``manifest.csv`` and ``protocol.json``."""
+
+
+DataSettings = Annotated[DrawnData | PreparedData, Field(discriminator="source")]
+
+
+def open_data(settings: DrawnData | PreparedData, *, cache: Path) -> Prepared:
+    """The prepared data set that ``settings`` name; drawn hands are drawn once a machine, into ``cache``.
+
+    Raises InputError where a prepared folder is missing or damaged.
+    """
+    if isinstance(settings, PreparedData):
+        return load_prepared(settings.folder)
+    name = f"{settings.people}x{settings.images_per_aspect}-{settings.height_px}px-seed{settings.seed}"
+    return draw_and_prepare(cache / "drawn" / name, settings)
+
+
+def draw_and_prepare(out: Path, settings: DrawnData) -> Prepared:
+    """Draw hands into ``out/pictures`` and prepare them into ``out``, unless that has been done before."""
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{out}.lock"):
+        if not (out / MANIFEST_FILE).exists():
+            pictures = write_data_set(
+                out / "pictures",
+                people=settings.people,
+                images_per_aspect=settings.images_per_aspect,
+                height_px=settings.height_px,
+                seed=settings.seed,
+            )
+            prepare_eleven_k(pictures, out, cut=Cut.COMMON, seed=settings.seed, source="drawn")
+    return load_prepared(out)

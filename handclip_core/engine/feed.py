@@ -1,0 +1,30 @@
+"""From a phase's data declaration to its batches."""
+
+from dataclasses import dataclass
+
+import torch
+
+from handclip_core.data.augment import augment
+from handclip_core.data.inputs import Inputs
+from handclip_core.engine.phase import DataSpec
+from handclip_core.types import Batch
+
+
+@dataclass(frozen=True)
+class PhaseFeed:
+    """The batches of one phase. ``seed`` fixes the order; augmentation draws from torch's own generator."""
+
+    spec: DataSpec
+    inputs: Inputs
+    seed: int
+    device: torch.device
+
+    def batch(self, step: int) -> Batch:
+        """The batch of ``step``; its augmentation depends on torch's global seed at the time of the call."""
+        positions = self.spec.sampler.step(step, labels=self.spec.labels, seed=self.seed)
+        rows = self.spec.rows[positions]
+        inputs = self.inputs.of(rows, device=self.device)
+        if isinstance(inputs, torch.Tensor):
+            inputs = augment(inputs, self.spec.augment, generator=torch.default_generator)
+        labels = torch.from_numpy(self.spec.labels[positions]).to(self.device)
+        return Batch(inputs=inputs, labels=labels, rows=torch.from_numpy(rows))

@@ -1,0 +1,41 @@
+"""The objective of a step: weighted terms plus penalties."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from handclip_core.engine.phase import Penalty, Term
+from handclip_core.types import Batch, Output
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a finite number; the message names the phase, the step and every term's value."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """``total`` to differentiate and the value of every term and penalty before weighting."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+def objective(
+    output: Output, batch: Batch, *, terms: tuple[Term, ...], penalties: tuple[Penalty, ...], model: nn.Module
+) -> Objective:
+    """The weighted sum of the phase's terms and penalties, scalars."""
+    parts = {term.name: term.loss(output, batch) for term in terms}
+    total = sum((term.weight * parts[term.name] for term in terms), output.embedding.new_zeros(()))
+    for penalty in penalties:
+        value = penalty(model)
+        parts[type(penalty).__name__.lower()] = value
+        total = total + value
+    return Objective(total=total, parts={name: value.detach() for name, value in parts.items()})
+
+
+def refuse_divergence(found: Objective, *, phase: str, step: int) -> None:
+    """Raise DivergedError where the total is NaN or infinite."""
+    if not math.isfinite(found.total.item()):
+        values = ", ".join(f"{name} {value.item():g}" for name, value in found.parts.items())
+        raise DivergedError(f"the loss diverged in phase '{phase}' at step {step}: {values}")

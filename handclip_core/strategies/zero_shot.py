@@ -1,0 +1,30 @@
+"""CLIP as it is."""
+
+from typing import Literal
+
+from handclip_core.data.training import TrainingData
+from handclip_core.engine.phase import Phase
+from handclip_core.models.backbone import Backbone
+from handclip_core.models.hand_model import HandModel
+from handclip_core.models.neck import NeckInput, NeckSettings
+from handclip_core.strategies.base import Strategy
+
+
+class ZeroShot(Strategy):
+    """No training: the baseline row of every table (Radford 2021, arXiv 2103.00020)."""
+
+    name: Literal["zero_shot"] = "zero_shot"
+    """Which strategy this is."""
+    source: NeckInput = NeckInput.PROJECTED
+    """Which of CLIP's vectors is the embedding."""
+
+    def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
+        """The backbone with no neck and no head."""
+        del data
+        neck = NeckSettings(source=self.source).build(features=backbone.width, projected=backbone.dim)
+        return HandModel(backbone, neck, num_classes=0)
+
+    def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
+        """None."""
+        del model, data
+        return ()
