@@ -1,27 +1,52 @@
 """A prepared data set: the manifest (one row an image) and the protocol (cut, seed, draws), written by `prepare`."""
 
+import hashlib
+import io
+import json
+import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import pandas as pd
 
 from handclip_core.config import Config
+from handclip_core.errors import InputError
 
 COLUMNS = (
     "path", "identity", "aspect", "accessories", "nail_polish", "irregularities",
-    "gender", "age", "skin_tone", "subset", "hash",
+    "gender", "age", "skin_tone", "subset", "hash", "look",
 )  # fmt: skip
-"""Columns of ``manifest.csv``; ``path`` is relative to the protocol's root, ``subset`` one of SUBSETS."""
+"""Columns of ``manifest.csv``.
+
+``path`` is relative to the protocol's root, with forward slashes; ``identity`` and the other texts are strings
+(empty where unknown); ``accessories``, ``nail_polish``, ``irregularities`` and ``age`` are nullable integers;
+``subset`` is one of SUBSETS; ``hash`` is the SHA-256 of the file; ``look`` its perceptual hash (see `lookalike`).
+"""
+
+INTEGER_COLUMNS = ("accessories", "nail_polish", "irregularities", "age")
 
 SUBSETS = ("train", "val", "test", "distractor")
-"""``val`` is identity-disjoint from ``train``; ``train_all`` is train + val; distractors join every gallery."""
+"""``val`` is identity-disjoint from ``train``; ``train_all`` is train + val; distractors join every test gallery."""
+
+MANIFEST_NAME = "manifest.csv"
+PROTOCOL_NAME = "protocol.json"
+
+
+class Cut(StrEnum):
+    """Where training people end and test people begin."""
+
+    PUBLISHED = "published"
+    """The thresholds of the published tables; in 11k they differ by aspect, so some people are on both sides."""
+    COMMON = "common"
+    """One cut for all aspects: nobody is on both sides."""
 
 
 class Draw(Config):
     """One random draw of galleries: manifest rows, by aspect."""
 
     gallery: dict[str, tuple[int, ...]]
-    """One row of each identity of the aspect (and the distractors)."""
+    """One row of each identity of the aspect (and, for test, the distractors)."""
     query: dict[str, tuple[int, ...]]
     """All other rows of the identities of the aspect."""
 
@@ -31,16 +56,24 @@ class Protocol(Config):
 
     source: str
     """What was prepared: ``11k``, ``hd``, ``folder`` or ``drawn``."""
-    cut: str
-    """``published`` or ``common``."""
+    cut: Cut
+    """Where training people end and test people begin."""
     seed: int
-    """Seed of every draw."""
+    """Seed of the validation cut and of every draw."""
     root: str
     """Folder that the manifest's paths start from."""
     source_hash: str
     """SHA-256 over the source's table and the files' hashes."""
+    manifest_hash: str
+    """SHA-256 of ``manifest.csv``: the two files belong together."""
+    closed_val: tuple[int, ...]
+    """The published validation rows: one random image of each training identity of an aspect; no search uses them."""
     draws: dict[str, tuple[Draw, ...]]
     """The draws of ``val`` and of ``test``."""
+    skipped: tuple[str, ...] = ()
+    """Files and rows that were left out because they are bad, each with the reason."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about the source: files without rows, copies, and the like."""
 
 
 @dataclass(frozen=True)
@@ -48,5 +81,87 @@ class Prepared:
     """A prepared data set in memory; row i of ``manifest`` is the row i that draws and caches speak of."""
 
     root: Path
+    """Folder that the manifest's paths start from."""
+    folder: Path
+    """Folder that holds ``manifest.csv`` and ``protocol.json``."""
     manifest: pd.DataFrame
     protocol: Protocol
+
+    def paths(self) -> list[Path]:
+        """The files of all rows, in order."""
+        return [self.root / path for path in self.manifest["path"]]
+
+
+def manifest_bytes(manifest: pd.DataFrame) -> bytes:
+    """``manifest.csv`` as bytes, the same on every machine."""
+    buffer = io.StringIO(newline="")
+    manifest.to_csv(buffer, columns=list(COLUMNS), index=False, lineterminator="\n")
+    return buffer.getvalue().encode("utf-8")
+
+
+def write_prepared(prepared: Prepared) -> None:
+    """Write manifest and protocol into ``prepared.folder``, through temporary names.
+
+    A kill between the two renames leaves a pair whose hashes differ, which `load_prepared` refuses.
+    Raises InputError where the folder cannot be written.
+    """
+    contents = {
+        MANIFEST_NAME: manifest_bytes(prepared.manifest),
+        PROTOCOL_NAME: prepared.protocol.model_dump_json().encode("utf-8"),
+    }
+    temporary = {name: prepared.folder / f".{name}.{os.getpid()}.tmp" for name in contents}
+    try:
+        prepared.folder.mkdir(parents=True, exist_ok=True)
+        for name, data in contents.items():
+            _write_through(temporary[name], data)
+        for name, path in temporary.items():
+            path.replace(prepared.folder / name)
+    except OSError as error:
+        raise InputError(f"{prepared.folder}: cannot be written ({error.strerror}); choose another --out") from None
+    finally:
+        for path in temporary.values():
+            if prepared.folder.is_dir():
+                path.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load_prepared(out: Path) -> Prepared:
+    """Read what `prepare` wrote into ``out``.
+
+    Raises InputError where a file is missing, damaged, or the manifest is not the one that the protocol was made for.
+    """
+    protocol_path, manifest_path = out / PROTOCOL_NAME, out / MANIFEST_NAME
+    try:
+        protocol_data, data = protocol_path.read_bytes(), manifest_path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: no such file; run `prepare` with --out {out} first") from None
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    try:
+        values = json.loads(protocol_data)
+    except ValueError:
+        raise InputError(f"{protocol_path}: damaged (not JSON); run `prepare` again") from None
+    protocol = Protocol.parse(values, source=f"{protocol_path} (damaged or of another version, run `prepare` again)")
+    if hashlib.sha256(data).hexdigest() != protocol.manifest_hash:
+        raise InputError(f"{manifest_path}: not the manifest that {PROTOCOL_NAME} was made for; run `prepare` again")
+    return Prepared(root=Path(protocol.root), folder=out, manifest=_parse_manifest(data), protocol=protocol)
+
+
+def _parse_manifest(data: bytes) -> pd.DataFrame:
+    # Everything is read as text first: an identity called "NA" or "007" must stay what it is.
+    manifest = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8")
+    return typed_columns(manifest)
+
+
+def typed_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """A copy of ``table`` (texts) in which INTEGER_COLUMNS are nullable integers, unknown where the text is empty."""
+    typed = table.copy()
+    for column in INTEGER_COLUMNS:
+        typed[column] = pd.to_numeric(typed[column].replace("", None), errors="raise").astype("Int64")
+    return typed

@@ -1,0 +1,114 @@
+"""The counts of a prepared data set, in the terms of the published tables, and where they differ from them."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from handclip_core.data.manifest import Cut, Prepared
+from handclip_core.types import Aspect
+
+TRAINING = ("train", "val")
+
+
+@dataclass(frozen=True)
+class AspectCounts:
+    """Images and identities of one aspect; ``val`` is the published closed-set one, in images."""
+
+    train_all: int
+    train_all_ids: int
+    train: int
+    val: int
+    test: int
+    test_ids: int
+    query: int
+    gallery: int
+    gallery_all: int
+
+
+PUBLISHED = {
+    "dorsal right": AspectCounts(962, 72, 890, 72, 1042, 71, 971, 71, 290),
+    "dorsal left": AspectCounts(808, 73, 735, 73, 1061, 73, 988, 73, 290),
+    "palmar right": AspectCounts(977, 72, 905, 72, 988, 71, 917, 71, 290),
+    "palmar left": AspectCounts(1004, 76, 928, 76, 1023, 75, 948, 75, 290),
+}
+"""What the published cut of the whole 11k Hands gives (MBA-Net, CLIP-HandID, CLIP-FH)."""
+PUBLISHED_IMAGES = 7865
+"""Pictures without accessories in the whole 11k Hands."""
+
+
+def counts(prepared: Prepared) -> dict[str, Any]:
+    """All counts, ready for JSON.
+
+    ``images``, ``identities``, ``distractors``; ``aspects``: AspectCounts of each; ``search``: of each aspect the
+    images and identities of the identity-disjoint ``train`` and ``val``, and the size of val's query and gallery.
+    """
+    manifest = prepared.manifest
+    present = set(manifest["aspect"])
+    aspects = [aspect.value for aspect in Aspect if aspect in present]
+    return {
+        "source": prepared.protocol.source,
+        "cut": prepared.protocol.cut.value,
+        "seed": prepared.protocol.seed,
+        "images": len(manifest),
+        "identities": int(manifest["identity"].nunique()),
+        "distractors": int((manifest["subset"] == "distractor").sum()),
+        "skipped": len(prepared.protocol.skipped),
+        "aspects": {aspect: asdict(_published_counts(prepared, aspect)) for aspect in aspects},
+        "search": {aspect: _search_counts(prepared, aspect) for aspect in aspects},
+    }
+
+
+def count_differences(prepared: Prepared) -> tuple[str, ...]:
+    """How the counts differ from the published table, one line each; empty where they do not or no table applies.
+
+    A table applies to the source ``11k`` under the published cut.
+    """
+    if prepared.protocol.source != "11k" or prepared.protocol.cut is not Cut.PUBLISHED:
+        return ()
+    found: list[str] = []
+    if len(prepared.manifest) != PUBLISHED_IMAGES:
+        found.append(f"usable images: {len(prepared.manifest)}, published {PUBLISHED_IMAGES}")
+    for aspect, published in PUBLISHED.items():
+        have = asdict(_published_counts(prepared, aspect))
+        found += [
+            f"{aspect} {name}: {have[name]}, published {value}"
+            for name, value in asdict(published).items()
+            if have[name] != value
+        ]
+    return tuple(found)
+
+
+def _published_counts(prepared: Prepared, aspect: str) -> AspectCounts:
+    rows = prepared.manifest[prepared.manifest["aspect"] == aspect]
+    train_all, test = rows[rows["subset"].isin(TRAINING)], rows[rows["subset"] == "test"]
+    num_val = int(rows.index.isin(prepared.protocol.closed_val).sum())
+    draw = prepared.protocol.draws["test"][0]
+    return AspectCounts(
+        train_all=len(train_all),
+        train_all_ids=int(train_all["identity"].nunique()),
+        train=len(train_all) - num_val,
+        val=num_val,
+        test=len(test),
+        test_ids=int(test["identity"].nunique()),
+        query=len(draw.query.get(aspect, ())),
+        gallery=len(draw.gallery.get(aspect, ())),
+        gallery_all=sum(len(gallery) for gallery in draw.gallery.values()),
+    )
+
+
+def _search_counts(prepared: Prepared, aspect: str) -> dict[str, int]:
+    rows = prepared.manifest[prepared.manifest["aspect"] == aspect]
+    draw = prepared.protocol.draws["val"][0]
+    return {
+        "train": int((rows["subset"] == "train").sum()),
+        "train_ids": _num_people(rows, "train"),
+        "val": int((rows["subset"] == "val").sum()),
+        "val_ids": _num_people(rows, "val"),
+        "query": len(draw.query.get(aspect, ())),
+        "gallery": len(draw.gallery.get(aspect, ())),
+    }
+
+
+def _num_people(rows: pd.DataFrame, subset: str) -> int:
+    return int(rows.loc[rows["subset"] == subset, "identity"].nunique())

@@ -1,0 +1,144 @@
+"""Who trains, who validates, who is tested: cuts, the identity-disjoint validation set, and the seeded draws."""
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from handclip_core.data.manifest import Cut, Draw, Prepared
+from handclip_core.errors import InputError
+from handclip_core.types import Aspect
+
+NUM_DRAWS = 10
+VAL_SHARE = 0.25
+"""Share of the training people who validate the search."""
+MIN_VAL_PEOPLE = 8
+"""So many validation people where the training people allow it: a smaller gallery says little."""
+
+
+def generator(seed: int, *purpose: str) -> np.random.Generator:
+    """A random generator of its own for each purpose, so that adding one draw never changes another."""
+    return np.random.default_rng([seed, *(zlib.crc32(word.encode("utf-8")) for word in purpose)])
+
+
+def leaking_identities(table: pd.DataFrame) -> frozenset[str]:
+    """People who are test people in one aspect and training or validation people in another of ``table`` [N rows]."""
+    tested = set(table.loc[table["subset"] == "test", "identity"])
+    trained = set(table.loc[table["subset"].isin(["train", "val"]), "identity"])
+    return frozenset(tested & trained)
+
+
+def training_rows(prepared: Prepared, aspects: Sequence[Aspect], *, which: Literal["train", "train_all"]) -> np.ndarray:
+    """Manifest rows to train on, ascending, int64 [n].
+
+    ``train`` leaves the search's validation people out; ``train_all`` (train + val) is for the final fit only. Under
+    the published cut, asking for several aspects drops the people who are test people in any aspect; asking for one
+    keeps them, because the published tables do. Raises InputError where no row is left.
+    """
+    manifest = prepared.manifest
+    wanted = [aspect.value for aspect in aspects]
+    chosen = manifest["aspect"].isin(wanted)
+    chosen &= manifest["subset"].isin(["train"] if which == "train" else ["train", "val"])
+    if prepared.protocol.cut is Cut.PUBLISHED and len(set(wanted)) > 1:
+        chosen &= ~manifest["identity"].isin(leaking_identities(manifest))
+    rows = np.flatnonzero(chosen.to_numpy()).astype(np.int64)
+    if not len(rows):
+        have = ", ".join(sorted(set(manifest["aspect"])))
+        raise InputError(f"{prepared.folder}: no training picture of {', '.join(wanted) or 'no aspect'}; it has {have}")
+    return rows
+
+
+def choose_val(table: pd.DataFrame, *, seed: int) -> frozenset[str]:
+    """Training people who validate the search, by iterative stratification over aspects (Sechidis 2011, ECML-PKDD).
+
+    Only people whose every row is a training row and who have two pictures in each of their aspects are eligible. In
+    each step the aspect that is furthest below its share gets one of its people at random. Raises InputError where
+    fewer than two people could be chosen, or fewer than two would be left to train on.
+    """
+    leaking = leaking_identities(table)
+    training = table[(table["subset"] == "train") & ~table["identity"].isin(leaking)]
+    people = _aspects_of(training)
+    counts = training.groupby(["identity", "aspect"]).size().groupby("identity").min()
+    eligible = {person for person in people if counts[person] >= 2}
+    wanted = min(max(round(VAL_SHARE * len(people)), MIN_VAL_PEOPLE), len(people) // 2)
+    if wanted < 2 or len(eligible) < 2:
+        raise InputError(
+            f"no validation split with a gallery match: {len(eligible)} of {len(people)} training people have two or "
+            "more pictures an aspect; at least 4 people, 2 of them with two pictures, are needed"
+        )
+    share = wanted / len(people)
+    target = {aspect: share * sum(aspect in have for have in people.values()) for aspect in set(training["aspect"])}
+    return _fill(target, {person: people[person] for person in sorted(eligible)}, wanted=wanted, seed=seed)
+
+
+def _aspects_of(table: pd.DataFrame) -> dict[str, frozenset[str]]:
+    pairs = table[["identity", "aspect"]].drop_duplicates()
+    return {str(identity): frozenset(group["aspect"]) for identity, group in pairs.groupby("identity")}
+
+
+def _fill(target: dict[str, float], candidates: dict[str, frozenset[str]], *, wanted: int, seed: int) -> frozenset[str]:
+    random = generator(seed, "val people")
+    missing, chosen = dict(target), set[str]()
+    while len(chosen) < wanted:
+        left = {person: have for person, have in candidates.items() if person not in chosen}
+        open_aspects = [aspect for aspect in sorted(missing) if any(aspect in have for have in left.values())]
+        if not open_aspects:
+            break
+        neediest = max(open_aspects, key=lambda aspect: missing[aspect] / target[aspect])
+        person = str(random.choice([person for person, have in left.items() if neediest in have]))
+        chosen.add(person)
+        for aspect in left[person]:
+            missing[aspect] -= 1
+    return frozenset(chosen)
+
+
+def choose_closed_val(table: pd.DataFrame, *, seed: int) -> tuple[int, ...]:
+    """The published validation rows: one random image of each training identity of each aspect, ascending."""
+    training = table[table["subset"].isin(["train", "val"])]
+    rows: list[int] = []
+    for aspect, part in training.groupby("aspect"):
+        rows += _one_each(part, generator(seed, "closed val", str(aspect)))
+    return tuple(sorted(rows))
+
+
+def _one_each(part: pd.DataFrame, random: np.random.Generator) -> list[int]:
+    ordered = part.sort_values(["identity", "path"])
+    return [int(random.choice(group.index.to_numpy())) for _, group in ordered.groupby("identity")]
+
+
+def make_draws(table: pd.DataFrame, subset: Literal["val", "test"], *, seed: int) -> tuple[Draw, ...]:
+    """Ten seeded draws: one image of each identity of an aspect is its gallery, all its others are queries.
+
+    Distractors join every test gallery of their aspect; validation galleries hold validation people only, so that the
+    search never sees what the test uses. Raises InputError where no query has a match.
+    """
+    part, others = table[table["subset"] == subset], table[table["subset"] == "distractor"]
+    draws = tuple(
+        _draw(part, others if subset == "test" else others[:0], seed, f"{subset} {i}") for i in range(NUM_DRAWS)
+    )
+    if not any(draws[0].query.values()):
+        raise InputError(
+            f"{subset}: no query has a match in the gallery; people with two pictures of an aspect are needed"
+        )
+    return draws
+
+
+def _draw(part: pd.DataFrame, distractors: pd.DataFrame, seed: int, name: str) -> Draw:
+    gallery: dict[str, tuple[int, ...]] = {}
+    query: dict[str, tuple[int, ...]] = {}
+    for aspect, rows in part.groupby("aspect"):
+        key = str(aspect)
+        enrolled = _one_each(rows, generator(seed, name, key))
+        strangers = distractors.index[distractors["aspect"] == key]
+        gallery[key] = tuple(sorted([*enrolled, *map(int, strangers)]))
+        query[key] = tuple(sorted(map(int, set(rows.index) - set(enrolled))))
+    return Draw(gallery=gallery, query=query)
+
+
+def halves(keys: Sequence[str], *, test_share: float = 0.5) -> frozenset[str]:
+    """The identities cut off for test: the last ``test_share`` of the ordered, distinct ``keys``, at least one."""
+    num_test = max(1, math.floor(len(keys) * test_share))
+    return frozenset(keys[len(keys) - num_test :])
