@@ -1,0 +1,226 @@
+"""Retrieval scores: average precision in both definitions in use, mINP, CMC, Recall@K and NDCG@K.
+
+Ties and ranks are defined in :mod:`handclip_core.evaluation.ranks`.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from handclip_core.errors import InputError
+from handclip_core.evaluation.identities import Ids, identity_codes
+from handclip_core.evaluation.ranks import Bools, Floats, Ints, Matcher, MatchRanks, match_ranks
+from handclip_core.evaluation.similarity import cosine_blocks
+
+Curve = NDArray[np.float64]
+Blocks = Iterable[tuple[int, Floats | Tensor]]
+BLOCK_ELEMENTS = 1 << 24
+"""Similarities held at a time: 64 MiB in float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalScores:
+    """Scores of one query set against one gallery; means are over the queries that have a match.
+
+    ``map``: mean of AP = 1/m sum_j j / rank_j over the m matches of a query. ``map_trapezoid``: the area under its
+    precision-recall curve by the trapezoid rule, as the published hand tables compute it. ``minp``: mean of m / rank_m
+    (Ye 2021, arXiv 2001.04193). ``cmc`` [K]: share of queries with a match among the first k + 1. ``recall`` [K]: mean
+    share of a query's matches among the first k + 1. ``ndcg`` [K]: with gain 1 / log2(1 + rank). Past the size of the
+    gallery the curves stay at their last value.
+
+    ``ap``, ``ap_trapezoid``, ``inp`` [Q] are one value a query, NaN where a query has no match, ``first_rank`` [Q] the
+    rank of the best match, 0 where there is none. ``num_unmatched`` of ``num_queries`` have none.
+    """
+
+    map: float
+    map_trapezoid: float
+    minp: float
+    cmc: Curve
+    ap: Curve
+    ap_trapezoid: Curve
+    inp: Curve
+    recall: Curve
+    ndcg: Curve
+    first_rank: Ints
+    num_queries: int
+    num_unmatched: int
+
+
+def retrieval_scores(
+    similarity: NDArray[Any] | Tensor,
+    query_ids: Ids,
+    gallery_ids: Ids,
+    *,
+    exclude: NDArray[Any] | Tensor | None = None,
+    max_rank: int = 50,
+) -> RetrievalScores:
+    """Scores of ``similarity`` [Q, G] (larger is more alike) between queries and gallery of the given identities.
+
+    ``similarity`` may be of any real type, hold ``-inf``, and lie on a GPU; identities [Q] and [G] are integers or
+    texts. Pairs where ``exclude`` [Q, G] is true take no part (for instance the same person on the same camera). Raises
+    InputError for NaN, shapes that do not fit, an empty side, or where no query at all has a match.
+    """
+    if similarity.ndim != 2:
+        raise InputError(f"similarity has the shape {tuple(similarity.shape)}; it needs two dimensions, [Q, G]")
+    codes = identity_codes(query_ids, gallery_ids, names=("query_ids", "gallery_ids"))
+    expected = (len(codes[0]), len(codes[1]))
+    if tuple(similarity.shape) != expected:
+        raise InputError(
+            f"similarity is {list(similarity.shape)}, but there are {expected[0]} query and {expected[1]} gallery ids"
+        )
+    return scores_of_blocks(_blocks(similarity), *codes, exclude=exclude, max_rank=max_rank)
+
+
+def embedding_scores(
+    query_embeddings: NDArray[Any] | Tensor,
+    gallery_embeddings: NDArray[Any] | Tensor,
+    query_ids: Ids,
+    gallery_ids: Ids,
+    *,
+    exclude: NDArray[Any] | Tensor | None = None,
+    max_rank: int = 50,
+) -> RetrievalScores:
+    """As :func:`retrieval_scores` for the cosine of embeddings [Q, D] and [G, D], without the whole matrix in memory.
+
+    Beside its input it holds some hundred MiB, whatever Q and G are. Raises InputError also for zero or infinite rows.
+    """
+    codes = identity_codes(query_ids, gallery_ids, names=("query_ids", "gallery_ids"))
+    expected = (len(codes[0]), len(codes[1]))
+    if (len(query_embeddings), len(gallery_embeddings)) != expected:
+        given = f"{len(query_embeddings)} query and {len(gallery_embeddings)} gallery embeddings"
+        raise InputError(f"{given}, but {expected[0]} query and {expected[1]} gallery ids")
+    rows = max(1, BLOCK_ELEMENTS // max(1, expected[1]))
+    blocks = ((start, _plain(block)) for start, block in cosine_blocks(query_embeddings, gallery_embeddings, rows=rows))
+    return scores_of_blocks(blocks, *codes, exclude=exclude, max_rank=max_rank)
+
+
+def scores_of_blocks(
+    blocks: Blocks, query_codes: Ints, gallery_codes: Ints, *, exclude: NDArray[Any] | Tensor | None, max_rank: int
+) -> RetrievalScores:
+    """Scores of similarities that come as (first query, block [q, G]); raises as :func:`retrieval_scores` does."""
+    if max_rank < 1:
+        raise InputError(f"max_rank is {max_rank}; it needs to be at least 1")
+    if not len(query_codes):
+        raise InputError("there are no queries")
+    if not len(gallery_codes):
+        raise InputError("the gallery is empty")
+    mask = None if exclude is None else _mask(exclude, (len(query_codes), len(gallery_codes)))
+    matcher = Matcher(query_codes, gallery_codes)
+    parts = []
+    for start, block in blocks:
+        stop = start + len(block)
+        parts.append(
+            (start, match_ranks(block, *matcher.pairs(start, stop), None if mask is None else mask[start:stop]))
+        )
+    return scores_of_ranks(_joined(parts), max_rank=max_rank)
+
+
+def scores_of_ranks(ranks: MatchRanks, *, max_rank: int) -> RetrievalScores:
+    """Scores from the ranks of all matches; raises InputError where no query has a match."""
+    query, rank, order, num_matches = ranks.query, ranks.rank, ranks.order, ranks.num_matches
+    matched = num_matches > 0
+    if not matched.any():
+        raise InputError(
+            f"none of the {len(num_matches)} queries has a match in the gallery: check the identities, "
+            "and that 'exclude' does not take out every match"
+        )
+    precision = order / rank
+    before = np.where(rank > 1, (order - 1) / np.maximum(rank - 1, 1), 1.0)
+    ends = np.cumsum(num_matches)[matched]
+    inp, first_rank = np.full(len(num_matches), np.nan), np.zeros(len(num_matches), dtype=np.int64)
+    inp[matched] = precision[ends - 1]
+    first_rank[matched] = rank[ends - num_matches[matched]]
+    ap = _mean_by_query(precision, query, num_matches)
+    ap_trapezoid = _mean_by_query((before + precision) / 2, query, num_matches)
+    return RetrievalScores(
+        map=exact_mean(ap[matched]),
+        map_trapezoid=exact_mean(ap_trapezoid[matched]),
+        minp=exact_mean(inp[matched]),
+        cmc=_cumulated(first_rank[matched], np.ones(int(matched.sum())), max_rank) / matched.sum(),
+        ap=ap,
+        ap_trapezoid=ap_trapezoid,
+        inp=inp,
+        recall=_cumulated(rank, 1 / num_matches[query], max_rank) / matched.sum(),
+        ndcg=_ndcg(ranks, max_rank),
+        first_rank=first_rank,
+        num_queries=len(num_matches),
+        num_unmatched=int((~matched).sum()),
+    )
+
+
+def exact_mean(values: Curve) -> float:
+    """Mean of [N], summed without rounding, so that the order of the values cannot change it."""
+    return math.fsum(values.tolist()) / len(values)
+
+
+def _blocks(similarity: NDArray[Any] | Tensor) -> Iterator[tuple[int, Floats | Tensor]]:
+    rows = max(1, BLOCK_ELEMENTS // max(1, similarity.shape[1]))
+    for start in range(0, len(similarity), rows):
+        yield start, _plain(similarity[start : start + rows])
+
+
+def _plain(block: NDArray[Any] | Tensor) -> Floats | Tensor:
+    """A block as float32 or float64, both of which hold every value of the narrower types; numpy unless on a GPU."""
+    if isinstance(block, Tensor):
+        block = block.detach()
+        if not block.is_floating_point() and not block.is_complex():
+            block = block.double()
+        elif block.dtype not in (torch.float32, torch.float64) and not block.is_complex():
+            block = block.float()
+        if block.device.type != "cpu":
+            return block
+        block = block.resolve_neg().numpy()
+    if block.dtype.kind not in "fiub":
+        raise InputError(f"similarity is of type {block.dtype}; it needs real numbers")
+    wide = block.dtype.kind != "f" or block.dtype.itemsize > 4
+    return np.ascontiguousarray(block, dtype=np.float64 if wide else np.float32)
+
+
+def _mask(exclude: NDArray[Any] | Tensor, shape: tuple[int, int]) -> Bools:
+    array = exclude.detach().cpu().numpy() if isinstance(exclude, Tensor) else np.asarray(exclude)
+    if array.dtype != np.bool_:
+        raise InputError(f"exclude is of type {array.dtype}; it needs to be boolean, true where a pair is left out")
+    if array.shape != shape:
+        raise InputError(f"exclude is {list(array.shape)}; it needs to be {list(shape)}, as the similarity is")
+    return array
+
+
+def _joined(parts: list[tuple[int, MatchRanks]]) -> MatchRanks:
+    return MatchRanks(
+        query=np.concatenate([ranks.query + start for start, ranks in parts]),
+        rank=np.concatenate([ranks.rank for _, ranks in parts]),
+        order=np.concatenate([ranks.order for _, ranks in parts]),
+        num_matches=np.concatenate([ranks.num_matches for _, ranks in parts]),
+    )
+
+
+def _mean_by_query(values: Curve, query: Ints, num_matches: Ints) -> Curve:
+    """[M] values as means [Q], NaN where a query has none."""
+    sums = np.bincount(query, weights=values, minlength=len(num_matches))
+    means: Curve = np.where(num_matches > 0, sums / np.maximum(num_matches, 1), np.nan)
+    return means
+
+
+def _cumulated(rank: Ints, weight: Curve, max_rank: int) -> Curve:
+    """Sum of the weights [M] of all ranks [M] up to 1 ... max_rank."""
+    binned = np.bincount(np.minimum(rank, max_rank + 1), weights=weight, minlength=max_rank + 2)
+    return np.asarray(np.cumsum(binned[1 : max_rank + 1]), dtype=np.float64)
+
+
+def _ndcg(ranks: MatchRanks, max_rank: int) -> Curve:
+    """Mean NDCG at 1 ... max_rank; queries with equally many matches share their ideal gain."""
+    gain = 1 / np.log2(1 + ranks.rank)
+    ideal = np.cumsum(1 / np.log2(1 + np.arange(1, max_rank + 1)))
+    total = np.zeros(max_rank)
+    for num in np.unique(ranks.num_matches[ranks.num_matches > 0]):
+        chosen = ranks.num_matches[ranks.query] == num
+        total += (
+            _cumulated(ranks.rank[chosen], gain[chosen], max_rank) / ideal[np.minimum(np.arange(max_rank), num - 1)]
+        )
+    return np.asarray(total / (ranks.num_matches > 0).sum(), dtype=np.float64)
