@@ -1,35 +1,25 @@
 """An experiment: strategy, data, backbone, seed and budget; and the one function that runs it."""
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 
+from handclip_core.bench import Bench, Split, open_bench
 from handclip_core.config import Config
-from handclip_core.data.inputs import FeatureInputs, Inputs, PixelInputs, cached_features
-from handclip_core.data.leaks import check_leaks
-from handclip_core.data.manifest import Prepared, draw_rows
-from handclip_core.data.pixels import PixelCache, pixel_cache
-from handclip_core.data.sources import DataSettings, DrawnData, PreparedData, open_data
-from handclip_core.data.training import Part, TrainingData
+from handclip_core.data.inputs import Inputs
+from handclip_core.data.sources import DataSettings, DrawnData
 from handclip_core.engine.feed import PhaseFeed
-from handclip_core.engine.loop import Budget, Point, train
+from handclip_core.engine.loop import Budget, Point, step_seed, train
 from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Phase
 from handclip_core.engine.state import Position, Resume, TrainingState
 from handclip_core.evaluation.embed import embed
-from handclip_core.evaluation.protocol import ProtocolScores, score_draws
-from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
+from handclip_core.evaluation.protocol import METRICS, ProtocolScores, score_draws
+from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
-from handclip_core.paths import cache_root
 from handclip_core.strategies import AnyStrategy
-from handclip_core.types import HAND_ASPECTS, Aspect
 
 
 class Experiment(Config):
@@ -45,3 +35,121 @@ class Experiment(Config):
     """Fixes the order of the pictures, the random weights and the augmentation."""
     budget: int = Field(10, ge=1, le=100_000)
     """Budget units: images shown, in epochs of the training split. The run reports once a unit."""
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """An experiment's model and phases, ready to train."""
+
+    bench: Bench
+    model: HandModel
+    phases: tuple[Phase, ...]
+    budget: Budget
+    seed: int
+
+    def inputs(self, phase: int) -> Inputs:
+        """Inputs of phase ``phase`` and of evaluation after it: cached activations while the backbone is as pretrained."""
+        return self.bench.feature_inputs if self._pristine(phase) else self.bench.pixel_inputs
+
+    def feed(self, phase: int) -> PhaseFeed:
+        """The batches of phase ``phase``."""
+        spec = self.phases[phase].data
+        inputs = self.bench.pixel_inputs if spec.augment.active else self.inputs(phase)
+        return PhaseFeed(spec, inputs, seed=step_seed(self.seed, phase, 0), device=self.bench.device)
+
+    def _pristine(self, phase: int) -> bool:
+        """Whether no phase up to this one trains the backbone, and nothing was added to it."""
+        ours = {name for name, _ in self.model.backbone.named_parameters()}
+        if ours != {name for name, _ in self.bench.template.named_parameters()}:
+            return False
+        trained = (item.name for spec in self.phases[: phase + 1] for item in choose(self.model, spec.train))
+        return not any(name.startswith("backbone.") for name in trained)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run at a whole budget unit, validated. ``state`` is live: use it before taking the next item.
+
+    ``metrics`` holds the names in METRICS, means over aspects and draws of the validation split; ``train_s`` seconds of
+    training since the last item, validation not counted; ``params_trained`` how many weights the phase trains.
+    """
+
+    unit: int
+    images: int
+    phase: str
+    metrics: dict[str, float]
+    train_s: float
+    losses: dict[str, float]
+    learning_rates: dict[str, float]
+    params_trained: int
+    state: TrainingState
+
+
+def assemble(experiment: Experiment, bench: Bench) -> Assembled:
+    """Build model and phases; raises InputError where the strategy does not fit the data."""
+    data = bench.training_data()
+    torch.manual_seed(experiment.seed)
+    model = experiment.strategy.build(bench.backbone(), data).to(bench.device)
+    phases = experiment.strategy.phases(model, data)
+    return Assembled(bench, model, phases, Budget(experiment.budget, data.num_images), experiment.seed)
+
+
+def run(experiment: Experiment, *, device: torch.device, resume: Resume | None = None) -> Iterator[Progress]:
+    """Train and yield a validated Progress at every whole budget unit; a strategy without phases yields once, at unit 0.
+
+    Closing the generator stops the run. With ``resume`` it goes on from a saved state, bit for bit on the CPU. Raises
+    InputError for unusable settings and DivergedError for a loss that is not finite.
+    """
+    bench = open_bench(experiment.data, experiment.backbone, device)
+    ready = assemble(experiment, bench)
+    if not ready.phases:
+        if resume is None:
+            yield _untrained(ready)
+        return
+    points = train(ready.model, ready.phases, feed=ready.feed, budget=ready.budget, seed=experiment.seed, resume=resume)
+    for point in points:
+        yield _progress(ready, point)
+
+
+def score(ready_bench: Bench, model: HandModel, inputs: Inputs, split: Split) -> ProtocolScores:
+    """Scores of ``model`` over the draws of ``split``."""
+    rows = ready_bench.rows(split)
+    embeddings = embed(model, inputs, rows, device=ready_bench.device)
+    return score_draws(embeddings, rows, ready_bench.draws(split), ready_bench.identities, gallery=ready_bench.gallery)
+
+
+def metrics_of(scores: ProtocolScores) -> dict[str, float]:
+    """The means over aspects and draws, by the names in METRICS."""
+    return {name: float(getattr(scores.overall, name).mean) for name in METRICS}
+
+
+def _progress(ready: Assembled, point: Point) -> Progress:
+    scores = score(ready.bench, ready.model, ready.inputs(point.phase_index), "val")
+    trained = choose(ready.model, ready.phases[point.phase_index].train)
+    return Progress(
+        unit=point.unit,
+        images=point.images,
+        phase=point.phase,
+        metrics=metrics_of(scores),
+        train_s=point.train_s,
+        losses=point.losses,
+        learning_rates=point.learning_rates,
+        params_trained=sum(item.parameter.numel() for item in trained),
+        state=point.state,
+    )
+
+
+def _untrained(ready: Assembled) -> Progress:
+    scores = score(ready.bench, ready.model, ready.bench.feature_inputs, "val")
+    state = TrainingState(ready.model, optimizer=None, penalties=(), position=Position())
+    return Progress(
+        unit=0,
+        images=0,
+        phase="",
+        metrics=metrics_of(scores),
+        train_s=0.0,
+        losses={},
+        learning_rates={},
+        params_trained=0,
+        state=state,
+    )

@@ -9,8 +9,7 @@ from pydantic import Field
 from handclip_core.config import Config
 from handclip_core.data.drawn import write_data_set
 from handclip_core.data.eleven_k import prepare_eleven_k
-from handclip_core.data.manifest import MANIFEST_FILE, Prepared, load_prepared
-from handclip_core.data.splits import Cut
+from handclip_core.data.manifest import MANIFEST_NAME, Cut, Prepared, load_prepared
 from handclip_core.evaluation.protocol import GalleryKind
 from handclip_core.types import Aspect
 
@@ -66,7 +65,7 @@ def draw_and_prepare(out: Path, settings: DrawnData) -> Prepared:
     """Draw hands into ``out/pictures`` and prepare them into ``out``, unless that has been done before."""
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{out}.lock"):
-        if not (out / MANIFEST_FILE).exists():
+        if not (out / MANIFEST_NAME).exists():
             pictures = write_data_set(
                 out / "pictures",
                 people=settings.people,

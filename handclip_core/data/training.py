@@ -42,11 +42,11 @@ class TrainingData:
     @property
     def num_images(self) -> int:
         """Pictures of one epoch."""
-        return len(self._rows())
+        return len(self.rows)
 
     def labelled(self, by: LabelBy, *, aspects: Sequence[Aspect] | None = None) -> Labelled:
         """Rows and labels, of ``aspects`` alone where given; the label space is that of all training rows."""
-        rows = self._rows()
+        rows = self.rows
         manifest = self.prepared.manifest.iloc[rows]
         identities = manifest["identity"].astype(str)
         names = identities if by is LabelBy.PERSON else identities + "/" + manifest["aspect"].astype(str)
@@ -54,5 +54,7 @@ class TrainingData:
         keep = np.ones(len(rows), bool) if aspects is None else manifest["aspect"].isin(list(aspects)).to_numpy()
         return Labelled(rows=rows[keep], labels=labels[keep].astype(np.int64), num_classes=len(classes))
 
-    def _rows(self) -> NDArray[np.int64]:
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Manifest rows to train on, ascending."""
         return training_rows(self.prepared, self.aspects, which=self.part)

@@ -89,7 +89,8 @@ def _layer(kind: NeckKind, width: int) -> nn.Module:
         return nn.Identity()
     if kind is NeckKind.BN:
         norm = nn.BatchNorm1d(width)
-        norm.bias.requires_grad_(False)
+        del norm.bias
+        norm.register_buffer("bias", torch.zeros(width))
         return norm
     linear = nn.Linear(width, width, bias=False)
     nn.init.eye_(linear.weight)

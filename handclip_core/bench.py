@@ -1,0 +1,112 @@
+"""The workbench of an experiment: data, decoded pictures and backbone, opened once a process and kept warm."""
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from handclip_core.data.inputs import FeatureInputs, PixelInputs, cached_features
+from handclip_core.data.leaks import check_leaks
+from handclip_core.data.manifest import Draw, Prepared
+from handclip_core.data.pixels import PixelCache, pixel_cache
+from handclip_core.data.sources import DrawnData, PreparedData, open_data
+from handclip_core.data.training import Part, TrainingData
+from handclip_core.errors import InputError
+from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
+from handclip_core.paths import cache_root
+from handclip_core.types import Aspect
+
+Split = Literal["val", "test"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every experiment on the same data and backbone shares. Nothing in it is ever changed."""
+
+    prepared: Prepared
+    pixels: PixelCache
+    template: Backbone
+    aspects: tuple[Aspect, ...]
+    gallery: GalleryKind
+    cache: Path
+    device: torch.device
+
+    def backbone(self) -> Backbone:
+        """A copy of the pretrained backbone, on the device."""
+        return copy.deepcopy(self.template)
+
+    def training_data(self, part: Part = "train") -> TrainingData:
+        """The training pictures of the experiment's aspects."""
+        return TrainingData(self.prepared, self.aspects, part)
+
+    def draws(self, split: Split) -> tuple[Draw, ...]:
+        """The split's draws; queries of the experiment's aspects alone, galleries whole."""
+        wanted = set(self.aspects)
+        draws = self.prepared.protocol.draws[split]
+        return tuple(
+            Draw(gallery=draw.gallery, query={name: rows for name, rows in draw.query.items() if name in wanted})
+            for draw in draws
+        )
+
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """Every manifest row that the split's draws use, ascending."""
+        return rows_of(self.draws(split))
+
+    @cached_property
+    def identities(self) -> NDArray[np.str_]:
+        """The person of every manifest row."""
+        return self.prepared.manifest["identity"].to_numpy(dtype=str)
+
+    @cached_property
+    def pixel_inputs(self) -> PixelInputs:
+        """Pictures as model inputs."""
+        return PixelInputs(self.pixels)
+
+    @cached_property
+    def feature_inputs(self) -> FeatureInputs:
+        """Training and validation pictures as the pretrained, frozen backbone sees them."""
+        rows = np.union1d(self.training_data().rows, self.rows("val"))
+        key = f"{self.template.key()} {self.pixels.key}"
+        return cached_features(self.template, self.pixel_inputs, rows, key=key, cache=self.cache, device=self.device)
+
+
+def rows_of(draws: tuple[Draw, ...]) -> NDArray[np.int64]:
+    """Every manifest row that ``draws`` use, ascending."""
+    parts = [rows for draw in draws for side in (draw.gallery, draw.query) for rows in side.values()]
+    return np.unique(np.concatenate([np.asarray(rows, np.int64) for rows in parts]))
+
+
+@lru_cache(maxsize=2)
+def open_bench(data: DrawnData | PreparedData, backbone: BackboneSettings, device: torch.device) -> Bench:
+    """Open data, pictures and backbone, building the caches that are missing.
+
+    Raises InputError where data or weights cannot be used, or training people leak into another split.
+    """
+    cache = cache_root()
+    template = load_backbone(backbone).to(device)
+    prepared = open_data(data, cache=cache)
+    check_leaks(prepared)
+    return Bench(
+        prepared=prepared,
+        pixels=pixel_cache(prepared, size_px=template.image_px, cache_root=cache),
+        template=template,
+        aspects=used_aspects(prepared, data.aspects),
+        gallery=data.gallery,
+        cache=cache,
+        device=device,
+    )
+
+
+def used_aspects(prepared: Prepared, wanted: tuple[Aspect, ...]) -> tuple[Aspect, ...]:
+    """The wanted aspects, or all that the data hold; raises InputError where one is asked for that is not there."""
+    held = set(prepared.manifest["aspect"])
+    missing = [aspect for aspect in wanted if aspect not in held]
+    if missing:
+        raise InputError(f"data.aspects: no picture shows '{missing[0]}'; the data hold {', '.join(sorted(held))}")
+    return wanted or tuple(aspect for aspect in Aspect if aspect in held)

@@ -1,0 +1,23 @@
+"""Which device to run on."""
+
+from enum import StrEnum
+
+import torch
+
+from handclip_core.errors import InputError
+
+
+class Device(StrEnum):
+    """``auto`` takes a GPU where there is one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+def select_device(name: Device | str) -> torch.device:
+    """The torch device for ``name``; raises InputError where a GPU is asked for and there is none."""
+    available = torch.cuda.is_available()
+    if name == Device.CUDA and not available:
+        raise InputError("device: 'cuda' was asked for, but this machine shows no CUDA GPU; use 'cpu' or 'auto'")
+    return torch.device("cuda" if available and name != Device.CPU else "cpu")

@@ -1,0 +1,176 @@
+"""A run's folder: settings, log, weights and embeddings, all readable without this package."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from handclip_core.bench import open_bench
+from handclip_core.engine.state import Resume, save_tensors
+from handclip_core.errors import InputError
+from handclip_core.evaluation.embed import embed
+from handclip_core.experiment import Experiment, Progress, assemble
+from handclip_core.models.hand_model import HandModel
+
+CONFIG, METRICS, LOG = "config.json", "metrics.json", "training_log.csv"
+BEST, FINAL, OPTIMIZER = "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth"
+QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
+CHECKPOINT = "checkpoint"
+
+
+@dataclass
+class RunFolder:
+    """The folder of one run; ``log`` has a row a budget unit."""
+
+    folder: Path
+    experiment: Experiment
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def create(cls, folder: Path, experiment: Experiment) -> "RunFolder":
+        """Start a new folder with its ``config.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / CONFIG, experiment.model_dump_json(indent=2))
+        return cls(folder, experiment)
+
+    @classmethod
+    def restore(cls, folder: Path, experiment: Experiment, checkpoint: Path) -> tuple["RunFolder", Resume]:
+        """The folder as it was when ``checkpoint`` was saved, and the state to go on from."""
+        run = cls.create(folder, experiment)
+        run.log = read_log(checkpoint / LOG)
+        if (checkpoint / BEST).exists():
+            _link(checkpoint / BEST, folder / BEST)
+        return run, Resume(model=load_tensors(checkpoint / FINAL), training=load_tensors(checkpoint / OPTIMIZER))
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The log's row with the highest validation mAP, the earliest of equals."""
+        return max(self.log, key=lambda row: row["map"])
+
+    def record(self, progress: Progress) -> None:
+        """Log a unit, and keep its weights where its validation mAP is the highest so far."""
+        row = _row(progress)
+        improved = not self.log or row["map"] > self.best["map"]
+        self.log.append(row)
+        if improved:
+            save_tensors(progress.state.model.state_dict(), self.folder / BEST)
+
+    def save_checkpoint(self, into: Path, progress: Progress) -> None:
+        """Write into the folder ``into`` all that ``restore`` needs."""
+        into.mkdir(parents=True, exist_ok=True)
+        save_tensors(progress.state.model.state_dict(), into / FINAL)
+        save_tensors(progress.state.training(), into / OPTIMIZER)
+        write_log(self.log, into / LOG)
+        _link(self.folder / BEST, into / BEST)
+
+    def keep_checkpoint(self, progress: Progress) -> None:
+        """Replace the folder's own checkpoint, so that a kill at any moment leaves the old one or the new one."""
+        partial, old, current = (self.folder / f"{CHECKPOINT}{end}" for end in (".partial", ".old", ""))
+        shutil.rmtree(partial, ignore_errors=True)
+        self.save_checkpoint(partial, progress)
+        shutil.rmtree(old, ignore_errors=True)
+        if current.exists():
+            current.rename(old)
+        partial.rename(current)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def finish(self, progress: Progress, *, device: torch.device) -> None:
+        """Write final weights, optimiser, log, metrics and the best weights' validation embeddings.
+
+        ``query_embeddings.npy`` [Q, W] and ``gallery_embeddings.npy`` [G, W] are those of the first validation draw,
+        aspect by aspect in the draw's order; ``metrics.json`` names their manifest rows.
+        """
+        save_tensors(progress.state.model.state_dict(), self.folder / FINAL)
+        save_tensors(progress.state.training(), self.folder / OPTIMIZER)
+        write_log(self.log, self.folder / LOG)
+        rows = self._write_embeddings(device)
+        metrics = {"best": self.best, "final": self.log[-1], "embedding_rows": rows}
+        write_text(self.folder / METRICS, json.dumps(metrics, indent=2))
+        shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
+
+    def _write_embeddings(self, device: torch.device) -> dict[str, list[int]]:
+        loaded = load_run(self.folder, device=device)
+        bench = open_bench(self.experiment.data, self.experiment.backbone, device)
+        draw = bench.draws("val")[0]
+        sides = {QUERY: draw.query, GALLERY: draw.gallery}
+        rows = {name: [row for part in side.values() for row in part] for name, side in sides.items()}
+        for name, wanted in rows.items():
+            embeddings = embed(loaded, bench.pixel_inputs, np.asarray(wanted, np.int64), device=device)
+            np.save(self.folder / name, embeddings.numpy())
+        return rows
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """The experiment of a run's folder; raises InputError where there is none."""
+    return Experiment.from_file(folder / CONFIG)
+
+
+def load_run(folder: Path, *, device: torch.device, weights: str = BEST) -> HandModel:
+    """The trained model of a run's folder, in evaluation mode; raises InputError where weights are missing or damaged."""
+    experiment = read_experiment(folder)
+    model = assemble(experiment, open_bench(experiment.data, experiment.backbone, device)).model
+    try:
+        model.load_state_dict(load_tensors(folder / weights))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder / weights}: not the weights of this folder's {CONFIG} ({reason})") from None
+    return model.eval()
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """A file of plain tensors, loaded without running code; raises InputError where it is missing or damaged."""
+    try:
+        values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; has the run finished?") from None
+    except Exception as error:
+        # torch.load raises whatever its parts raise: zipfile, pickle, struct and its own errors among them.
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{path}: damaged, or not a weight file ({reason})") from None
+    return values
+
+
+def write_log(log: list[dict[str, Any]], path: Path) -> None:
+    """Write the log as CSV, one row a unit."""
+    write_text(path, pd.DataFrame(log).to_csv(index=False))
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log that ``write_log`` wrote."""
+    frame = pd.read_csv(path, float_precision="round_trip")
+    rows: list[dict[str, Any]] = frame.to_dict(orient="records")
+    return [{key: value for key, value in row.items() if value == value} for row in rows]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write through a temporary name, so that readers see the old text or the new one."""
+    temporary = path.with_name(f"{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _row(progress: Progress) -> dict[str, Any]:
+    return {
+        "unit": progress.unit,
+        "images": progress.images,
+        "phase": progress.phase or "none",
+        "train_s": round(progress.train_s, 3),
+        **progress.metrics,
+        **{f"loss/{name}": value for name, value in progress.losses.items()},
+        **{f"lr/{name}": value for name, value in progress.learning_rates.items()},
+    }
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source`` without copying where the file system can."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
