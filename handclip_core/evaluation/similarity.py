@@ -44,7 +44,7 @@ def cosine(queries: AnyArray | Tensor, gallery: AnyArray | Tensor) -> Tensor:
     The products are summed in float64 and rounded once. A float32 product depends in its last digits on where a row
     lies in the matrix, so that two copies of a picture would differ by noise and be ranked by it.
     """
-    return torch.cat([block for _, block in cosine_blocks(queries, gallery, rows=max(len(queries), 1))])
+    return next(cosine_blocks(queries, gallery, rows=max(len(queries), 1)))[1]
 
 
 def cosine_blocks(queries: AnyArray | Tensor, gallery: AnyArray | Tensor, *, rows: int) -> Iterator[tuple[int, Tensor]]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from handclip_core.data.manifest import Draw
 from handclip_core.errors import InputError
-from handclip_core.evaluation import protocol
+from handclip_core.evaluation import draws as draws_module
 from handclip_core.evaluation.protocol import METRICS, GalleryKind, cross_aspect_scores, score_draws
 
 ASPECTS = ("dorsal right", "dorsal left", "palmar right", "unknown")
@@ -81,8 +81,8 @@ def test_one_relevant_item_ties_both_definitions_together() -> None:
 def test_large_sets_are_scored_without_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, identities, _, draws = people()
     whole = score_draws(embeddings, np.arange(len(embeddings)), draws, identities)
-    monkeypatch.setattr(protocol, "WHOLE_MATRIX_ROWS", 10)
-    monkeypatch.setattr(protocol, "BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(draws_module, "WHOLE_MATRIX_ROWS", 10)
+    monkeypatch.setattr(draws_module, "BLOCK_ELEMENTS", 100)
     np.testing.assert_array_equal(
         score_draws(embeddings, np.arange(len(embeddings)), draws, identities).queries.ap, whole.queries.ap
     )
@@ -141,7 +141,7 @@ def test_across_aspects_the_same_person_is_the_match() -> None:
         )
         for draw in draws
     ]
-    assert scores[ASPECTS[0], ASPECTS[1]].map.mean == pytest.approx(np.mean(by_draw), abs=1e-9)
+    assert scores[ASPECTS[0], ASPECTS[1]].overall.map.mean == pytest.approx(np.mean(by_draw), abs=1e-9)
 
 
 def test_queries_without_a_match_are_counted() -> None:
