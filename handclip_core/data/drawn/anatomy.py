@@ -14,7 +14,7 @@ TONES = ("very fair", "fair", "medium", "dark")
 _TONE_CHANCE = (0.12, 0.42, 0.36, 0.10)
 _TONE_RANGE = ((0.0, 0.18), (0.22, 0.46), (0.52, 0.74), (0.80, 1.0))
 _TONE_STOPS = (0.0, 0.35, 0.6, 0.85, 1.0)
-_TONE_RGB = ((238, 200, 183), (224, 178, 153), (192, 142, 112), (134, 94, 73), (92, 64, 52))
+_TONE_RGB = ((238, 200, 183), (224, 178, 153), (189, 144, 117), (134, 97, 77), (92, 64, 52))
 
 # x, y of the base joint in hand lengths (origin: middle of the wrist, y to the middle fingertip, x to the thumb),
 # angle from y in degrees, length from that joint to the tip, half width at the middle joint.
@@ -137,13 +137,13 @@ def _skin(rng: np.random.Generator, age: int, gender: str) -> Skin:
 
     warm, pink = rng.normal(0, 1, 2)
     tint = np.array([1 + 0.008 * pink, 1 - 0.014 * pink, 1 - 0.03 * warm])
-    palm = (0.62 * colour(tone * 0.62) + 0.38 * colour(tone)) * (1.0, 0.965, 0.955)
+    palm = (0.62 * colour(tone * 0.62) + 0.38 * colour(tone)) * (1.0, 0.975, 0.965)
     visible = (0.35 + age / 90 + (0.2 if gender == "male" else 0)) * (1 - 0.6 * tone)
     return Skin(
         tone=TONES[kind],
         dorsal_rgb=linear(colour(tone) * tint),
         palmar_rgb=linear(palm * tint),
-        nail_rgb=linear((0.45 * colour(tone * 0.6) + 0.55 * np.array([226, 172, 160])) * tint),
+        nail_rgb=linear((0.62 * colour(tone * 0.8) + 0.38 * np.array([232, 176, 164])) * tint),
         redness=float(rng.uniform(0.3, 1.0)),
         mottle=float(rng.uniform(0.25, 1.0)),
         veins=float(np.clip(visible * rng.lognormal(0, 0.5), 0.05, 1.5)),

@@ -150,7 +150,7 @@ def palmar_marks(genes: Genes, joints: F64) -> Marks:
             for k in range(count):
                 u = place - 0.012 + float(shift) + (k - (count - 1) / 2) * gap
                 line = _across(u, float(arcs[k]), float(slants[k])) + _wobble(genes.own, 0.004) * (1, 0)
-                (main if k == 0 else fine).line(line, float(depths[k]) * 0.75, finger=finger, taper=0.2)
+                (main if k == 0 else fine).line(line, float(depths[k]) * 0.58, finger=finger, taper=0.3)
     for y, depth in ((0.0, 0.7), (-0.035, 0.5)):
         bent = np.array([(-0.13, y), (-0.05, y + 0.02), (0.05, y + 0.02), (0.13, y)]) + genes.normal(0.008, 4, 2)
         main.line(_bezier(bent), depth)

@@ -60,7 +60,7 @@ def _finger_tints(
     """Redder fingertips; redder and darker knuckles on the back."""
     bones = posed.finger.bones
     first, second = bones[0] / bones.sum(), (bones[0] + bones[1]) / bones.sum()
-    red = np.float32(0.9 if palmar else 0.35) * ramp(field.u, 0.70, 1.0)
+    red = np.float32(0.6 if palmar else 0.35) * ramp(field.u, 0.66, 0.95)
     if not palmar:
         red = red + 0.75 * _bump(field.u, first, 0.055) + 0.6 * _bump(field.u, second, 0.045)
         tints.dark[field.box] += (
@@ -109,51 +109,54 @@ def _texture(person: Person, frame: Frame, key: str) -> tuple[F32, F32]:
     return blotches, fine
 
 
+def _scar(person: Person, frame: Frame, key: str) -> F32:
+    """A pale, red-rimmed line of a person with irregularities [H, W]."""
+    rng = stream("scar", person.population, person.seed, person.index, key)
+    start = rng.uniform((-0.14, 0.12), (0.10, 0.42))
+    way = rng.normal(0, 0.05, 2)
+    points = start + np.linspace(-1, 1, 9)[:, None] * way + rng.normal(0, 0.002, (9, 2))
+    depth = np.ones((1, 9), np.float32)
+    return draw_lines(frame.pixel(points[None]).astype(np.float32), depth, frame.shape, 0.005 * frame.scale)
+
+
+def _tinted(base: F64, tints: _Tints) -> F32:
+    """Linear colour [3, H, W]: what redness, darkness and veins leave of ``base`` [3]."""
+    planes = []
+    for c in range(3):
+        loss = np.float32(_RED[c]) * tints.red + np.float32(_DARK[c]) * tints.dark + np.float32(_VEIN[c]) * tints.vein
+        planes.append(np.float32(base[c]) * np.exp(-loss))
+    return np.stack(planes)
+
+
 def skin(
     person: Person, hand: Hand, solid: Solid, posed: tuple[PosedFinger, ...], frame: Frame, *, palmar: bool, key: str
 ) -> Surface:
-    """Skin with all its lines; carves them into the height too."""
-    marks = hand.palmar if palmar else hand.dorsal
+    """Skin with all its lines, which are carved into the height too; ``key`` names the side of the hand."""
+    marks, traits = hand.palmar if palmar else hand.dorsal, person.skin
     main, fine, vein = (_lines(kind, getattr(marks, kind), posed, frame) for kind in ("main", "fine", "vein"))
+    main, fine = np.minimum(main, np.float32(1.4)), np.minimum(fine, np.float32(1.5))
     blotches, pores = _texture(person, frame, key)
-    traits = person.skin
-    dark: F32 = np.float32(0.62 if palmar else 0.42) * np.minimum(main, np.float32(1.3)) + np.float32(
-        0.32
-    ) * np.minimum(fine, np.float32(1.5))
-    red = np.float32(0.30 * traits.mottle) * blotches
+    dark: F32 = np.float32(0.62 if palmar else 0.42) * main + np.float32(0.32) * fine
+    dark += np.float32(0.035) * pores + np.float32(0.05 * traits.mottle) * blotches
+    red: F32 = np.float32((0.45 if palmar else 0.35) * traits.mottle) * blotches
+    height: F32 = solid.height - np.float32(0.0058) * main - np.float32(0.0016) * fine
+    height += np.float32(0.0055 * traits.veins) * vein + np.float32(0.00035) * pores
+    if not palmar:
+        height += np.float32(0.006) * _lines("ridge", marks.ridge, posed, frame)
+        dark += np.minimum(_hairs(person, frame, key), np.float32(1))
+    if person.irregular:
+        scar = _scar(person, frame, key)
+        dark -= np.float32(0.25) * scar
+        red += np.float32(0.5) * scar
+        height += np.float32(0.002) * scar
     tints = _Tints(red=red, dark=dark, vein=np.float32(traits.veins) * vein)
     for number, field in solid.fingers:
         cover = np.clip(0.5 - field.distance * np.float32(0.3 * frame.scale), 0, 1)
         _finger_tints(tints, person, posed[number], field, cover, palmar=palmar)
     for mole in hand.palmar_moles if palmar else hand.dorsal_moles:
         _spot(frame, posed, mole, tints.dark)
-    height = solid.height
-    height = (
-        height
-        - np.float32(0.0058) * np.minimum(main, np.float32(1.5))
-        - np.float32(0.0016) * np.minimum(fine, np.float32(1.5))
-    )
-    height += np.float32(0.0055 * traits.veins) * vein + np.float32(0.00035) * pores
-    tints.dark[...] += np.float32(0.035) * pores + np.float32(0.05 * traits.mottle) * blotches
-    if not palmar:
-        height += np.float32(0.006) * _lines("ridge", marks.ridge, posed, frame)
-        tints.dark[...] += np.minimum(_hairs(person, frame, key), 1.0)
-    base = traits.palmar_rgb if palmar else traits.dorsal_rgb
-    colour = np.stack(
-        [
-            np.float32(base[c])
-            * np.exp(
-                -(
-                    np.float32(_RED[c]) * tints.red
-                    + np.float32(_DARK[c]) * tints.dark
-                    + np.float32(_VEIN[c]) * tints.vein
-                )
-            )
-            for c in range(3)
-        ]
-    )
-    gloss = np.full(frame.shape, 0.05 * traits.gloss, np.float32)
-    return Surface(solid.distance, height, colour, gloss)
+    colour = _tinted(traits.palmar_rgb if palmar else traits.dorsal_rgb, tints)
+    return Surface(solid.distance, height, colour, np.full(frame.shape, 0.05 * traits.gloss, np.float32))
 
 
 def nails(

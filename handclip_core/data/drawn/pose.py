@@ -130,52 +130,79 @@ def _name(rng: np.random.Generator, names: dict[str, tuple[int, int, int]] | dic
     return list(names)[int(rng.integers(len(names)))]
 
 
-def pose(rng: np.random.Generator, person: Person, aspect: str, *, ratio: float) -> Pose:
+@dataclass(frozen=True)
+class Drift:
+    """Values of one picture: a part that the person's sitting keeps for an aspect, and a change from shot to shot."""
+
+    sitting: np.random.Generator
+    shot: np.random.Generator
+
+    def normal(self, sitting: float, shot: float, *shape: int) -> F64:
+        """Normal values of mean 0 with the two standard deviations."""
+        kept, changed = self.sitting.standard_normal(shape), self.shot.standard_normal(shape)
+        values: F64 = np.asarray(sitting * kept + shot * changed)
+        return values
+
+    def between(self, low: float, high: float, wander: float = 0.15) -> float:
+        """A value of the range that wanders by the share ``wander`` of it from shot to shot."""
+        share = self.sitting.random() + wander * self.shot.standard_normal()
+        return low + (high - low) * float(np.clip(share, 0, 1))
+
+
+def drift(person: Person, aspect: str, shot: int) -> Drift:
+    """The drift of one picture."""
+    key = (person.population, person.seed, person.index, aspect)
+    return Drift(stream("sitting", *key), stream("shot", *key, shot))
+
+
+def pose(drift: Drift, person: Person, aspect: str, *, ratio: float) -> Pose:
     """A pose of the hand in a picture ``ratio`` times as wide as high.
 
     With the fingers up, the thumb of a left hand's back and of a right hand's palm is on the viewer's right.
     """
     thumb_right = aspect in ("dorsal left", "palmar right")
-    up = bool(rng.random() < 0.7)
-    scale = float(np.clip(rng.normal(0.74, 0.06), 0.56, 0.9)) * person.size
-    turn = float(np.clip(rng.normal(0, 13), -38, 38)) + (0 if up else 180)
-    angle = np.deg2rad(turn)
+    up = bool((drift.sitting.random() < 0.7) ^ (drift.shot.random() < 0.05))
+    scale = float(np.clip(0.75 + drift.normal(0.03, 0.03), 0.58, 0.88)) * person.size
+    angle = np.deg2rad(float(np.clip(drift.normal(5.0, 7.0), -32, 32)) + (0 if up else 180))
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    tilt = np.eye(2) + rng.normal(0, 0.025, (2, 2))
+    tilt = np.eye(2) + drift.normal(0.01, 0.012, 2, 2)
     mirror = np.diag([1.0 if thumb_right else -1.0, -1.0])
     matrix = scale * rotation @ tilt @ mirror
-    centre = np.array([ratio / 2 + rng.normal(0, 0.07), 0.5 + rng.normal(0, 0.045)])
-    fan = rng.normal(0, 0.05) + np.array([0.0, 0.07, 0.01, -0.05, -0.11]) * rng.uniform(-0.6, 1.6)
-    spread = fan + rng.normal(0, 0.018, 5)
-    spread[0] = np.clip(rng.normal(0.0, 0.13), -0.22, 0.3)
-    shorten = 1 - np.abs(rng.normal(0, 0.025, (5, 3))) * (0.6, 1.0, 1.3)
-    bend = rng.normal(0, 0.022, (5, 2)) + np.array([[rng.normal(0.03, 0.08), rng.normal(0, 0.10)]] + [[0.0, 0.0]] * 4)
+    centre = np.array([ratio / 2, 0.5]) + drift.normal(0.02, 0.03, 2) * (1.4, 1.0)
+    open_by = drift.between(-0.5, 1.5, 0.3)
+    fan = drift.normal(0.015, 0.03) + np.array([0.0, 0.07, 0.01, -0.05, -0.11]) * open_by
+    spread = fan + drift.normal(0.008, 0.018, 5)
+    spread[0] = np.clip(drift.normal(0.06, 0.09), -0.22, 0.3)
+    shorten = 1 - np.abs(drift.normal(0.01, 0.02, 5, 3)) * (0.6, 1.0, 1.3)
+    bend = drift.normal(0.008, 0.016, 5, 2)
+    bend[0] += drift.normal(0.05, 0.06, 2)
     return Pose(matrix, centre - matrix @ np.array([0.03, 0.46]), spread, bend, shorten, up)
 
 
-def light(rng: np.random.Generator) -> Light:
+def light(drift: Drift) -> Light:
     """A soft room light, sometimes a harder lamp or a flash."""
-    azimuth, height = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(32, 80))
+    azimuth = 2 * np.pi * drift.between(0, 1, 0.12)
+    height = np.deg2rad(drift.between(38, 82, 0.08))
     direction = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
-    warm, green = rng.normal(0, 0.05), rng.normal(0, 0.015)
+    warm, green = float(drift.normal(0.016, 0.016)), float(drift.normal(0.005, 0.005))
     return Light(
-        direction, np.array([1 + warm, 1 + green, 1 - 1.2 * warm]), float(rng.uniform(0.3, 0.6)),
-        float(rng.uniform(0.08, 0.5)), float(rng.uniform(0.008, 0.05)), float(rng.uniform(0.005, 0.05)),
+        direction, np.array([1 + warm, 1 + green, 1 - 1.2 * warm]), drift.between(0.32, 0.62, 0.3),
+        drift.between(0.08, 0.5), drift.between(0.008, 0.05), drift.between(0.005, 0.05),
     )  # fmt: skip
 
 
-def camera(rng: np.random.Generator) -> Camera:
+def camera(drift: Drift) -> Camera:
     """Background, exposure and the small faults of a real camera."""
-    background = np.concatenate([[rng.uniform(0.62, 0.98)], rng.normal(0, 0.05, 2), rng.normal(0, 0.03, 3)])
-    moving = rng.random() < 0.3
-    way, far = rng.uniform(0, np.pi), (rng.uniform(0.004, 0.016) if moving else 0.0)
+    slopes = np.concatenate([drift.normal(0.03, 0.015, 2), drift.normal(0.02, 0.01, 3)])
+    moving = drift.shot.random() < 0.25
+    way, far = drift.shot.uniform(0, np.pi), (drift.shot.uniform(0.004, 0.016) if moving else 0.0)
     return Camera(
-        background=background,
-        cast=1 + rng.normal(0, 0.015, 3) + np.array([0.5, 0.0, -0.7]) * rng.normal(0, 0.03),
-        exposure=float(np.exp(rng.normal(0, 0.1))),
-        blur=float(rng.uniform(0.0, 0.0035)),
+        background=np.array([drift.between(0.68, 0.97), *slopes]),
+        cast=1 + drift.normal(0.007, 0.003, 3) + np.array([0.5, 0.0, -0.7]) * drift.normal(0.014, 0.006),
+        exposure=float(np.exp(drift.normal(0.05, 0.06))),
+        blur=drift.between(0.0, 0.0035, 0.3),
         motion=np.array([np.cos(way), np.sin(way)]) * far,
-        noise=float(rng.uniform(0.002, 0.014)),
-        contrast=float(rng.uniform(-0.05, 0.35)),
-        vignette=float(rng.uniform(0.0, 0.3)),
+        noise=drift.between(0.001, 0.010),
+        contrast=drift.between(-0.05, 0.35),
+        vignette=drift.between(0.0, 0.3),
     )

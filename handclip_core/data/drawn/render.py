@@ -8,8 +8,8 @@ import numpy.typing as npt
 from handclip_core.data.drawn.anatomy import Person
 from handclip_core.data.drawn.fields import blur, resize
 from handclip_core.data.drawn.paint import Surface, nails, skin
-from handclip_core.data.drawn.pose import Camera, Light, Outfit, camera, light, outfit, pose
-from handclip_core.data.drawn.seeds import F32, stream
+from handclip_core.data.drawn.pose import Camera, Light, Outfit, camera, drift, light, outfit, pose
+from handclip_core.data.drawn.seeds import F32
 from handclip_core.data.drawn.shape import frame, posed_fingers, solid
 from handclip_core.data.drawn.wear import wear
 from handclip_core.errors import InputError
@@ -66,7 +66,7 @@ def _lit(surface: Surface, source: Light, scale: float) -> F32:
     lx, ly, lz = (np.float32(part) for part in source.direction)
     facing = (lz - lx * across - ly * down) * norm
     hollow = blur(surface.height, 0.045 * scale) - surface.height
-    open_sky = np.clip(1 - np.float32(4.5) * np.maximum(hollow, 0), 0.45, 1) * (
+    open_sky = np.clip(1 - np.float32(3.2) * np.maximum(hollow, 0), 0.45, 1) * (
         np.float32(0.55) + np.float32(0.45) * norm
     )
     half = np.array([lx, ly, lz + 1.0])
@@ -157,13 +157,9 @@ def picture(person: Person, aspect: str, *, shot: int, height_px: int) -> Shot:
     width_px = round(height_px * 4 / 3)
     palmar, side = name.startswith("palmar"), name.split()[1]
     hand = person.right if side == "right" else person.left
-    rng = stream("shot", person.population, person.seed, person.index, name, shot)
-    worn, posture, source, lens = (
-        outfit(person, name, shot),
-        pose(rng, person, name, ratio=4 / 3),
-        light(rng),
-        camera(rng),
-    )
+    change = drift(person, name, shot)
+    posture, source, lens = pose(change, person, name, ratio=4 / 3), light(change), camera(change)
+    worn = outfit(person, name, shot)
     view = frame(posture, height_px, width_px)
     posed = posed_fingers(hand, posture)
     body = solid(hand, posed, view, palmar=palmar)
@@ -177,4 +173,4 @@ def picture(person: Person, aspect: str, *, shot: int, height_px: int) -> Shot:
     plain = plain * _shadow(cover, source)
     scene = np.stack([plain * np.float32(source.colour[c]) * (1 - cover) + lit[c] * cover for c in range(3)])
     details = Details(name, shot, worn, posture.fingers_up, person.irregular)
-    return Shot(_developed(scene, lens, fall, rng), details)
+    return Shot(_developed(scene, lens, fall, change.shot), details)

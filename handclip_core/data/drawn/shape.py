@@ -106,10 +106,10 @@ class FingerField:
     width: F32
 
 
-def finger_field(posed: PosedFinger, frame: Frame) -> FingerField | None:
-    """Coordinates along and across a finger near it; None where it is out of the picture."""
+def finger_field(posed: PosedFinger, frame: Frame, reach: float) -> FingerField | None:
+    """Coordinates along and across a finger up to ``reach`` from it; None where it is out of the picture."""
     finger = posed.finger
-    box = frame.box(posed.joints, float(finger.widths.max()) + 0.04)
+    box = frame.box(posed.joints, float(finger.widths.max()) + reach)
     x, y = frame.x[box], frame.y[box]
     if x.size == 0:
         return None
@@ -158,7 +158,7 @@ def palm_distance(hand: Hand, frame: Frame, box: Box) -> F32:
     for number, (x, y) in enumerate(starts, start=1):
         wide = (0.075 * w, 0.058 * w if number > 1 else 0.062 * w)
         total = smooth_min(total, _limb(frame, box, np.array([x * w, y]), bases[number], wide), 0.05)
-    edge = _limb(frame, box, np.array([-0.105 * w, 0.12]), np.array([-0.150 * w, 0.30]), (0.075 * w, 0.068 * w))
+    edge = _limb(frame, box, np.array([-0.100 * w, 0.10]), np.array([-0.152 * w, 0.30]), (0.085 * w, 0.070 * w))
     return smooth_min(total, edge, 0.07)
 
 
@@ -186,7 +186,7 @@ def _relief(hand: Hand, palmar: bool) -> list[tuple[float, float, float, float, 
     m, w = hand.mounds, hand.width
     if not palmar:
         return [(f.base[0], f.base[1] - 0.005, 0.03, 0.035, 0.016 * m[k]) for k, f in enumerate(hand.fingers) if k]
-    pads = [(f.base[0], f.base[1] + 0.035, 0.03, 0.03, 0.012 * m[k]) for k, f in enumerate(hand.fingers) if k]
+    pads = [(f.base[0], f.base[1] + 0.035, 0.035, 0.035, 0.007 * m[k]) for k, f in enumerate(hand.fingers) if k]
     return [
         (-0.005 * w, 0.28, 0.075, 0.10, -0.034 * m[5]),
         (0.125 * w, 0.20, 0.065, 0.10, 0.034 * m[6]),
@@ -199,23 +199,42 @@ def solid(hand: Hand, posed: tuple[PosedFinger, ...], frame: Frame, *, palmar: b
     """The whole hand."""
     everything: Box = (slice(None), slice(None))
     distance = palm_distance(hand, frame, everything)
-    fields = [(number, field) for number in range(5) if (field := finger_field(posed[number], frame)) is not None]
+    fields = [
+        (number, field)
+        for number in range(5)
+        if (field := finger_field(posed[number], frame, 0.06 if number else 0.10)) is not None
+    ]
     thick = np.float32(0.085 * hand.thickness)
     thumb = [field for number, field in fields if number == 0]
     for field in thumb:
-        k = 0.01 + 0.10 * ramp(-field.u, -0.62, -0.25)
+        k = 0.01 + 0.085 * ramp(-field.u, -0.62, -0.25)
         distance[field.box] = smooth_min(distance[field.box], field.distance, k)
-    inside = np.clip(distance * np.float32(-1 / 0.115), 0, 1)
+    slab = distance.copy()
+    for number, field in fields:
+        if number:  # the palm's thickness runs out into the fingers
+            reaching = field.distance + np.float32(0.16) * ramp(field.u, 0.05, 0.40)
+            slab[field.box] = smooth_min(slab[field.box], reaching, 0.05)
+    inside = np.clip(slab * np.float32(-1 / 0.115), 0, 1)
     height = thick * np.sqrt(inside * (2 - inside))
     palm = frame.box(np.array([(-0.2, 0.0), (-0.2, 0.55), (0.25, 0.0), (0.25, 0.55)]), 0.03)
     _swell(frame, palm, height, _relief(hand, palmar))
     for number, field in fields:
-        base = 1 - ramp(field.u, 0.05, 0.42 if number else 0.6)
+        base = (1 - ramp(field.u, 0.05, 0.42 if number else 0.6)) * ramp(field.u, -0.12, 0.12)
         if number:
             distance[field.box] = smooth_min(distance[field.box], field.distance, 0.006 + 0.05 * base)
-        across = np.clip(1 + field.distance / field.width, 0, 1)
-        bulge = field.width * np.sqrt(1 - across * across) * np.float32(0.95 if number else 1.0)
-        if palmar:
-            bulge = bulge * (1 + np.float32(0.10) * np.cos(field.u * np.float32(2 * np.pi * 3.2)))
+        bulge = _bulge(field, thick * np.float32(0.86 if palmar else 1.0), thumb=number == 0, palmar=palmar)
         height[field.box] = smooth_max(height[field.box], bulge, 0.006 + 0.045 * base)
     return Solid(distance, height, tuple(fields))
+
+
+def _bulge(field: FingerField, thick: np.float32, *, thumb: bool, palmar: bool) -> F32:
+    """Height [h, w] of a finger: as thick as the palm at its base, round further out; a palm's side has pads."""
+    across = np.clip(1 + field.distance / field.width, 0, 1)
+    if thumb:
+        tall = field.width * (np.float32(0.5) + np.float32(0.5) * ramp(field.u, 0.05, 0.5))
+    else:
+        tall = field.width + (thick - field.width) * (1 - ramp(field.u, 0.0, 0.55))
+    result: F32 = np.float32(0.95) * tall * np.sqrt(1 - across * across)
+    if palmar:
+        result *= 1 + np.float32(0.10) * np.cos(field.u * np.float32(2 * np.pi * 3.2))
+    return result

@@ -33,7 +33,7 @@ def _ring(surface: Surface, solid: Solid, ring: Ring, colour: F64, frame: Frame,
         sharp = np.float32(frame.scale)
         mask = np.clip(0.5 + (np.float32(ring.half_width) - along) * sharp, 0, 1)
         mask *= np.clip(0.5 - (field.distance - np.float32(0.004)) * sharp, 0, 1)
-        shine = 0.55 + 0.45 * np.cos(field.v * np.float32(4.2) + 1.0)
+        shine = 0.72 + 0.38 * np.cos(field.v * np.float32(4.2) + 1.0)
         band = np.float32(0.006) * np.sqrt(np.clip(1 - (along * np.float32(1 / ring.half_width)) ** 2, 0, 1))
         _lay(surface, field.box, mask, colour, gloss=0.6, raise_by=band)
         for c in range(3):
@@ -71,7 +71,8 @@ def _watch(surface: Surface, frame: Frame, colour: F64, strap: F64, *, palmar: b
         _lay(surface, _ALL, buckle, colour, gloss=0.6, raise_by=0.006)
         return
     case = np.clip(0.5 + (np.float32(0.092) - away) * np.float32(frame.scale), 0, 1)
-    _lay(surface, _ALL, case, colour, gloss=0.6, raise_by=np.float32(0.02) * (1 - ramp(away, 0.075, 0.092)))
+    flat = np.float32(0.105) + np.float32(0.02) * (1 - ramp(away, 0.075, 0.092))
+    _lay(surface, _ALL, case, colour, gloss=0.6, raise_by=flat - surface.height)
     dial = np.clip(0.5 + (np.float32(0.072) - away) * np.float32(frame.scale), 0, 1)
     _lay(
         surface,
