@@ -1,0 +1,146 @@
+"""Confidence by resampling people: intervals of one model, and paired comparison of two.
+
+Comparisons share people, so neither queries nor pairs are independent; people are (ISO/IEC 19795-1:2021). A resample
+draws as many people as there are, with replacement, and counts all queries of a person, in every aspect and draw, as
+often as that person was drawn. Galleries stay as they are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handclip_core.errors import InputError
+from handclip_core.evaluation.protocol import ProtocolScores, QueryScores
+
+Values = NDArray[np.float64]
+Ints = NDArray[np.int64]
+RESAMPLES = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval (percentiles of the resamples); ``num_people`` were resampled."""
+
+    value: float
+    low: float
+    high: float
+    num_people: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Figure of A minus that of B on the same queries, its interval, and P(A beats B).
+
+    The probability is the share of resamples of the people in which A is the better, equal ones counting half: it
+    speaks of other people like these, not of other training seeds.
+    """
+
+    difference: float
+    low: float
+    high: float
+    probability: float
+    num_people: int
+
+
+def estimate(
+    scores: ProtocolScores, metric: str = "map", *, aspect: str | None = None, seed: int = 0, level: float = LEVEL
+) -> Estimate:
+    """One of METRICS, over all aspects or of one, with the interval that holds ``level`` of the resamples."""
+    cells = _Cells(scores.queries, _aspect_mask(scores, aspect))
+    value, samples = cells.means(scores.queries.metric(metric), seed)
+    low, high = _interval(samples, level)
+    return Estimate(value, low, high, cells.num_people)
+
+
+def compare_paired(
+    a: ProtocolScores,
+    b: ProtocolScores,
+    metric: str = "map",
+    *,
+    aspect: str | None = None,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Comparison:
+    """A against B on the same draws; both see the same resamples of people.
+
+    Raises InputError where the two were not scored on the same queries of the same draws and galleries.
+    """
+    check_same_queries(a, b)
+    cells = _Cells(a.queries, _aspect_mask(a, aspect))
+    value_a, samples_a = cells.means(a.queries.metric(metric), seed)
+    value_b, samples_b = cells.means(b.queries.metric(metric), seed)
+    gaps = samples_a - samples_b
+    low, high = _interval(gaps, level)
+    wins = float(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
+    return Comparison(value_a - value_b, low, high, wins, cells.num_people)
+
+
+def check_same_queries(a: ProtocolScores, b: ProtocolScores) -> None:
+    """Raise InputError where two models were not scored on the same queries, draws and kind of gallery."""
+    if a.gallery is not b.gallery:
+        raise InputError(f"one model was scored on gallery '{a.gallery}', the other on '{b.gallery}'")
+    same = a.aspects == b.aspects and all(
+        np.array_equal(getattr(a.queries, name), getattr(b.queries, name)) for name in ("draw", "aspect", "row")
+    )
+    if not same:
+        raise InputError("the two models were scored on different queries or draws: prepare the data once for both")
+    if not np.array_equal(a.queries.first_rank == 0, b.queries.first_rank == 0):
+        raise InputError("a query has a match for one model and none for the other: their galleries differ")
+
+
+def weighted_mean(queries: QueryScores, metric: str, mask: NDArray[np.bool_], *, seed: int = 0) -> Estimate:
+    """Mean of one metric over the queries [M] where ``mask``, draws and aspects together, with its 95 % interval."""
+    values = queries.metric(metric)
+    kept = mask & ~np.isnan(values)
+    if not kept.any():
+        raise InputError("no query with a match is left to average over")
+    cells = _Cells(queries, mask, by_cell=False)
+    value, samples = cells.means(values, seed)
+    return Estimate(value, *_interval(samples, LEVEL), cells.num_people)
+
+
+class _Cells:
+    """Sums by person and cell (a draw and an aspect), from which the figure of any resample is a product."""
+
+    def __init__(self, queries: QueryScores, mask: NDArray[np.bool_], *, by_cell: bool = True) -> None:
+        self._kept = mask & (queries.first_rank > 0)
+        cell = queries.draw * (int(queries.aspect.max()) + 1) + queries.aspect
+        self._cell = np.unique(cell[self._kept], return_inverse=True)[1]
+        if not by_cell:
+            self._cell = np.zeros_like(self._cell)
+        people, self._person = np.unique(queries.identity[self._kept], return_inverse=True)
+        self.num_people = len(people)
+        self._shape = (len(people), int(self._cell.max(initial=0)) + 1)
+        self._count = self._sum(np.ones(len(self._cell)))
+
+    def means(self, values: Values, seed: int) -> tuple[float, Values]:
+        """Mean over cells of the mean over queries: of the people as they are, and of each resample [R]."""
+        total = self._sum(values[self._kept])
+        value = float((total.sum(axis=0) / self._count.sum(axis=0)).mean())
+        random = np.random.default_rng(seed)
+        even = np.full(self.num_people, 1 / self.num_people)
+        weights = random.multinomial(self.num_people, even, size=RESAMPLES).astype(np.float64)
+        counts = weights @ self._count
+        present = counts > 0
+        means = np.divide(weights @ total, counts, out=np.zeros_like(counts), where=present)
+        return value, np.asarray(means.sum(axis=1) / present.sum(axis=1), dtype=np.float64)
+
+    def _sum(self, values: Values) -> Values:
+        people, cells = self._shape
+        sums = np.bincount(self._person * cells + self._cell, weights=values, minlength=people * cells)
+        return sums.astype(np.float64).reshape(people, cells)
+
+
+def _aspect_mask(scores: ProtocolScores, aspect: str | None) -> NDArray[np.bool_]:
+    if aspect is None:
+        return np.ones(len(scores.queries.row), dtype=np.bool_)
+    if aspect not in scores.aspects:
+        raise InputError(f"aspect '{aspect}' was not scored; there are {', '.join(scores.aspects)}")
+    return np.asarray(scores.queries.aspect == scores.aspects.index(aspect))
+
+
+def _interval(samples: Values, level: float) -> tuple[float, float]:
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

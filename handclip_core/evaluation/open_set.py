@@ -1,0 +1,140 @@
+"""Open-set identification: people who are not enrolled must be turned away (ISO/IEC 19795-1:2021, FPIR and TPIR)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from handclip_core.data.manifest import Draw
+from handclip_core.errors import InputError
+from handclip_core.evaluation.draws import DrawScorer
+from handclip_core.evaluation.identities import Ids, identity_codes
+from handclip_core.evaluation.verification import check_support, real_values, threshold_at
+
+Ints = NDArray[np.int64]
+Values = NDArray[np.float64]
+SHARE = 0.3
+"""Share of the people that :func:`open_set_probes` leaves unenrolled in each draw."""
+
+
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """Searches of a gallery.
+
+    ``mated`` [M]: for each search of an enrolled person, the score of that person where it stands first, else ``-inf``.
+    ``unmated`` [U]: for each search of a person who is not enrolled, the best score of anybody.
+    """
+
+    mated: Values
+    unmated: Values
+
+    def __post_init__(self) -> None:
+        """Hold the scores in float64, in which thresholds are compared; raise InputError for NaN."""
+        for name in ("mated", "unmated"):
+            object.__setattr__(self, name, real_values(getattr(self, name), what=f"{name} searches"))
+
+
+@dataclass(frozen=True)
+class OpenSetScores:
+    """True positive identification rate at rank 1 and at a threshold for ``fpir``; ``fpir_measured`` is met here."""
+
+    fpir: float
+    threshold: float
+    tpir: float
+    fpir_measured: float
+    num_mated: int
+    num_unmated: int
+
+
+def probes(mated: NDArray[Any] | Tensor, query_ids: Ids, gallery_ids: Ids, unmated: NDArray[Any] | Tensor) -> Probes:
+    """Searches from similarities of enrolled people [Q, G] and of people who are not enrolled [U, G].
+
+    A stranger who scores as high as the person searched for stands before him. Raises InputError for NaN, for shapes
+    that do not fit, and where a query of ``mated`` is not enrolled.
+    """
+    query, gallery = identity_codes(query_ids, gallery_ids, names=("query_ids", "gallery_ids"))
+    left, right = (
+        np.asarray(block.detach().cpu() if isinstance(block, Tensor) else block) for block in (mated, unmated)
+    )
+    if left.shape != (len(query), len(gallery)) or right.shape[1:] != (len(gallery),):
+        raise InputError(
+            f"similarities are {list(left.shape)} and {list(right.shape)} "
+            f"for {len(query)} enrolled queries and a gallery of {len(gallery)}"
+        )
+    if not right.size or not left.size:
+        raise InputError("open-set identification needs a gallery, enrolled queries and queries that are not enrolled")
+    if np.isnan(left).any():
+        raise InputError("a similarity of an enrolled query is NaN")
+    same = query[:, None] == gallery
+    if not same.any(axis=1).all():
+        raise InputError(f"query {int(np.argmin(same.any(axis=1)))} is not enrolled in the gallery")
+    return Probes(_first_place(left.astype(np.float64), same), right.astype(np.float64).max(axis=1))
+
+
+def open_set_probes(
+    embeddings: NDArray[Any] | Tensor,
+    rows: Ids,
+    draws: Sequence[Draw],
+    identities: Ids,
+    *,
+    share: float = SHARE,
+    seed: int = 0,
+) -> Probes:
+    """Searches of every draw and aspect, in each of which a random ``share`` of the people is not in the gallery.
+
+    Arguments are those of :func:`~handclip_core.evaluation.protocol.score_draws`; galleries hold the own aspect only.
+    A person is left out of all aspects of a draw at once. Raises InputError where a side remains without a search.
+    """
+    scorer = DrawScorer(embeddings, rows, identities)
+    random = np.random.default_rng(seed)
+    parts = []
+    for draw in draws:
+        searched = np.asarray([row for rows_of in draw.query.values() for row in rows_of], dtype=np.int64)
+        people = np.unique(scorer.identities(searched))
+        unenrolled = random.choice(people, size=round(share * len(people)), replace=False)
+        for aspect, query in draw.query.items():
+            gallery = np.asarray(draw.gallery.get(aspect, ()), dtype=np.int64)
+            if len(query) and len(gallery):
+                parts.append(_probes_of(scorer, np.asarray(query, dtype=np.int64), gallery, unenrolled))
+    found = Probes(*(np.concatenate([getattr(part, side) for part in parts] or [[]]) for side in ("mated", "unmated")))
+    if not found.mated.size or not found.unmated.size:
+        raise InputError("open-set identification needs queries of people who are enrolled and of people who are not")
+    return found
+
+
+def open_set_scores(test: Probes, validation: Probes, *, fpir: float = 1e-2) -> OpenSetScores:
+    """TPIR of ``test`` at the threshold that gives ``fpir`` on ``validation``.
+
+    Raises InputError where the searches of people who are not enrolled cannot support ``fpir`` in either.
+    """
+    what = "searches of people who are not enrolled, in "
+    threshold = threshold_at(validation.unmated, fpir, what=what + "validation")
+    check_support(fpir, len(test.unmated), what=what + "the test")
+    return OpenSetScores(
+        fpir=fpir,
+        threshold=threshold,
+        tpir=float(np.mean(test.mated >= threshold)),
+        fpir_measured=float(np.mean(test.unmated >= threshold)),
+        num_mated=len(test.mated),
+        num_unmated=len(test.unmated),
+    )
+
+
+def _probes_of(scorer: DrawScorer, query: Ints, gallery: Ints, unenrolled: Ints) -> Probes:
+    gallery = gallery[~np.isin(scorer.identities(gallery), unenrolled)]
+    enrolled = np.isin(scorer.identities(query), scorer.identities(gallery))
+    if not len(gallery):
+        return Probes(np.zeros(0), np.zeros(0))
+    similarity = np.concatenate([block for _, block in scorer.similarity(query, gallery)]).astype(np.float64)
+    same = scorer.identities(query)[:, None] == scorer.identities(gallery)
+    return Probes(_first_place(similarity[enrolled], same[enrolled]), similarity[~enrolled].max(axis=1))
+
+
+def _first_place(similarity: Values, same: NDArray[np.bool_]) -> Values:
+    """[Q] best score of the person himself, -inf where a stranger's is as good."""
+    own = np.where(same, similarity, -np.inf).max(axis=1)
+    stranger = np.where(same, -np.inf, similarity).max(axis=1)
+    return np.where(own > stranger, own, -np.inf)

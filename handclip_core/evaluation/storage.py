@@ -1,0 +1,67 @@
+"""Scores on disk: a summary that people and programs read, and single query results that comparisons need."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from handclip_core.errors import InputError
+from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores, QueryScores, collect
+
+FORMAT = 1
+
+
+def summary(scores: ProtocolScores) -> dict[str, Any]:
+    """The figures as plain values for JSON: overall, by aspect, and of each draw; no single queries."""
+    return {
+        "gallery": scores.gallery.value,
+        "num_queries": scores.num_queries,
+        "num_unmatched": scores.num_unmatched,
+        "without_query": list(scores.without_query),
+        "overall": dataclasses.asdict(scores.overall),
+        "per_aspect": {name: dataclasses.asdict(values) for name, values in scores.per_aspect.items()},
+        "per_draw": {name: values.tolist() for name, values in scores.per_draw.items()},
+    }
+
+
+def save_scores(path: Path, scores: ProtocolScores) -> None:
+    """Write all single query results to an ``.npz`` file, whole or not at all."""
+    about = {
+        "format": FORMAT,
+        "gallery": scores.gallery.value,
+        "aspects": scores.aspects,
+        "without_query": scores.without_query,
+    }
+    columns = {name: getattr(scores.queries, name) for name in QueryScores.__dataclass_fields__}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, about=np.array(json.dumps(about)), **columns)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_scores(path: Path) -> ProtocolScores:
+    """Read what :func:`save_scores` wrote; raises InputError where the file is missing or is something else."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            about = json.loads(str(stored["about"]))
+            columns = {name: stored[name] for name in QueryScores.__dataclass_fields__}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; evaluate the model first") from None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise InputError(f"{path}: not a file of scores: {error}") from None
+    if about.get("format") != FORMAT:
+        raise InputError(f"{path}: scores in format {about.get('format')}, this version reads {FORMAT}; evaluate again")
+    return collect(
+        QueryScores(**columns),
+        about["aspects"],
+        gallery=GalleryKind(about["gallery"]),
+        without_query=tuple(about["without_query"]),
+    )

@@ -1,0 +1,25 @@
+"""Test-time augmentation by the mirror image.
+
+Off by default: a mirrored right hand looks like a left one, and the gallery of all aspects holds the same person's
+other hand as a stranger.
+"""
+
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from handclip_core.errors import InputError
+from handclip_core.evaluation.similarity import as_tensor, normalised
+
+
+def combine_flips(plain: NDArray[Any] | Tensor, mirrored: NDArray[Any] | Tensor) -> Tensor:
+    """Unit embeddings [N, D], float32, of pictures and their mirror images: the two are added, as the papers do.
+
+    The embeddings are added as they come, before normalisation. Raises InputError where the shapes differ or the two
+    cancel out.
+    """
+    left, right = as_tensor(plain), as_tensor(mirrored)
+    if left.shape != right.shape:
+        raise InputError(f"embeddings are {list(left.shape)}, those of the mirror images {list(right.shape)}")
+    return normalised(left.double() + right.double()).float()
