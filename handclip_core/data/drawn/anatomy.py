@@ -137,7 +137,7 @@ def _skin(rng: np.random.Generator, age: int, gender: str) -> Skin:
 
     warm, pink = rng.normal(0, 1, 2)
     tint = np.array([1 + 0.008 * pink, 1 - 0.014 * pink, 1 - 0.03 * warm])
-    palm = (0.62 * colour(tone * 0.62) + 0.38 * colour(tone)) * (1.0, 0.975, 0.965)
+    palm = (0.75 * colour(tone * 0.58) + 0.25 * colour(tone)) * (1.0, 0.975, 0.965)
     visible = (0.35 + age / 90 + (0.2 if gender == "male" else 0)) * (1 - 0.6 * tone)
     return Skin(
         tone=TONES[kind],
@@ -181,7 +181,11 @@ def _moles(rng: np.random.Generator, mean: float) -> tuple[Mole, ...]:
     moles = []
     for _ in range(int(rng.poisson(mean))):
         finger = int(rng.integers(0, 5)) if rng.random() < 0.4 else -1
-        place = rng.uniform((0.2, -0.6), (0.85, 0.6)) if finger >= 0 else rng.uniform((-0.16, -0.1), (0.14, 0.44))
+        place = (
+            rng.uniform((0.45 if finger == 0 else 0.22, -0.6), (0.78, 0.6))
+            if finger >= 0
+            else rng.uniform((-0.16, -0.1), (0.14, 0.44))
+        )
         radius = float(0.004 * rng.lognormal(0, 0.45))
         moles.append(Mole(finger, (float(place[0]), float(place[1])), radius, float(rng.uniform(0.3, 1.0))))
     return tuple(moles)

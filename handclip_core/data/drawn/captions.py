@@ -94,8 +94,17 @@ def _back_facts(person: Person, hand: Hand, shot: Shot) -> list[str]:
     return [fact for fact in facts if fact]
 
 
-def _mole_facts(moles: tuple[Mole, ...], *, palmar: bool) -> list[str]:
-    seen = [mole for mole in moles if mole.dark > 0.4 and mole.radius > 0.003 and mole.place[1] > -0.06]
+def _uncovered(mole: Mole, shot: Shot) -> bool:
+    """Whether nothing worn can hide the mole."""
+    if mole.finger == PALM:
+        return mole.place[1] > 0
+    return all(
+        ring.finger != mole.finger or abs(ring.share - mole.place[0]) > 0.08 for ring in shot.details.outfit.rings
+    )
+
+
+def _mole_facts(moles: tuple[Mole, ...], shot: Shot, *, palmar: bool) -> list[str]:
+    seen = [mole for mole in moles if mole.dark > 0.4 and mole.radius > 0.003 and _uncovered(mole, shot)]
     if not seen:
         return ["no moles"]
     count = _NUMBERS[len(seen)] if len(seen) < len(_NUMBERS) else "many"
@@ -117,10 +126,12 @@ def _mole_facts(moles: tuple[Mole, ...], *, palmar: bool) -> list[str]:
 def _worn_facts(shot: Shot) -> list[str]:
     worn = shot.details.outfit
     facts = [f"a {ring.metal} ring on the {FINGERS[ring.finger]}" for ring in worn.rings]
-    facts += [f"a {worn.watch} wrist watch"] if worn.watch else []
-    facts += [f"a {worn.bracelet} bracelet"] if worn.bracelet else []
-    facts += [f"a {worn.sleeve} sleeve"] if worn.sleeve else []
-    return facts
+    parts = {
+        "watch": f"a {worn.watch} wrist watch",
+        "bracelet": f"a {worn.bracelet} bracelet",
+        "sleeve": f"a {worn.sleeve} sleeve",
+    }
+    return facts + [fact for name, fact in parts.items() if name in shot.details.seen]
 
 
 def caption(person: Person, aspect: str, shot: Shot, rng: np.random.Generator) -> str:
@@ -130,7 +141,7 @@ def caption(person: Person, aspect: str, shot: Shot, rng: np.random.Generator) -
     subject = str(rng.choice(_STARTS)).format(str(rng.choice(_FACES[face])).format(side=side))
     body = _shape_facts(hand) + _bent(hand.fingers)
     body += _palm_facts(hand) if face == "palmar" else _back_facts(person, hand, shot)
-    body += _mole_facts(hand.palmar_moles if face == "palmar" else hand.dorsal_moles, palmar=face == "palmar")
+    body += _mole_facts(hand.palmar_moles if face == "palmar" else hand.dorsal_moles, shot, palmar=face == "palmar")
     chosen = [body[int(k)] for k in rng.permutation(len(body))[: int(rng.integers(2, 6))]]
     if rng.random() < 0.85:
         chosen.insert(0, str(rng.choice(_TONES)).format(person.skin.tone))

@@ -12,7 +12,7 @@ _PLAIN_SIGMA = 2.5
 
 def resize(field: F32, height: int, width: int, how: Image.Resampling = Image.Resampling.BILINEAR) -> F32:
     """Resample [H, W] to [height, width]."""
-    return np.asarray(Image.fromarray(field).resize((width, height), how))
+    return np.array(Image.fromarray(field).resize((width, height), how))
 
 
 def _fir(field: F32, taps: F32) -> F32:

@@ -84,13 +84,13 @@ def _spot(frame: Frame, posed: tuple[PosedFinger, ...], mole: Mole, dark: F32) -
 def _hairs(person: Person, frame: Frame, key: str) -> F32:
     """Short dark hairs on the back of the hand and the forearm."""
     rng = stream("hair", person.population, person.seed, person.index, key)
-    count = int(260 * person.skin.hair)
+    count = int(600 * person.skin.hair)
     roots = rng.uniform((-0.20, -0.45), (0.12, 0.36), (count, 2))
     angle = rng.normal(-2.0, 0.45, count)
-    steps = np.linspace(0, 1, 4)[None, :, None] * rng.uniform(0.02, 0.05, (count, 1, 1))
+    steps = np.linspace(0, 1, 4)[None, :, None] * rng.uniform(0.012, 0.032, (count, 1, 1))
     points = roots[:, None] + steps * np.stack([np.cos(angle), np.sin(angle)], axis=1)[:, None]
-    depth = np.broadcast_to(rng.uniform(0.2, 0.7, (count, 1)), (count, 4)).astype(np.float32)
-    return draw_lines(frame.pixel(points).astype(np.float32), depth, frame.shape, 0.0011 * frame.scale)
+    depth = np.broadcast_to(rng.uniform(0.15, 0.6, (count, 1)), (count, 4)).astype(np.float32)
+    return draw_lines(frame.pixel(points).astype(np.float32), depth, frame.shape, 0.0009 * frame.scale)
 
 
 def _texture(person: Person, frame: Frame, key: str) -> tuple[F32, F32]:

@@ -10,8 +10,8 @@ from handclip_core.data.drawn.fields import blur, resize
 from handclip_core.data.drawn.paint import Surface, nails, skin
 from handclip_core.data.drawn.pose import Camera, Light, Outfit, camera, drift, light, outfit, pose
 from handclip_core.data.drawn.seeds import F32
-from handclip_core.data.drawn.shape import frame, posed_fingers, solid
-from handclip_core.data.drawn.wear import wear
+from handclip_core.data.drawn.shape import Frame, frame, posed_fingers, solid
+from handclip_core.data.drawn.wear import BRACELET_Y, WATCH_Y, wear
 from handclip_core.errors import InputError
 
 # The words of types.Aspect, whose module imports torch: the drawing processes start without it.
@@ -28,6 +28,8 @@ class Details:
     outfit: Outfit
     fingers_up: bool
     irregularities: bool
+    seen: frozenset[str]
+    """Which of sleeve, watch and bracelet lie inside the picture."""
 
     @property
     def accessories(self) -> bool:
@@ -143,6 +145,18 @@ def _developed(scene: F32, lens: Camera, fall: F32, rng: np.random.Generator) ->
     return np.asarray(np.clip((out + noise) * 255 + 0.5, 0, 255), np.uint8)
 
 
+def _seen(worn: Outfit, view: Frame) -> frozenset[str]:
+    """What is worn on the arm and not cut off by the border of the picture."""
+    height, width = view.shape
+    places = {"sleeve": worn.sleeve_y - 0.04, "watch": WATCH_Y, "bracelet": BRACELET_Y}
+    seen = set()
+    for name, y in places.items():
+        column, row = view.pixel(np.array([0.0, y]))
+        if getattr(worn, name) is not None and 0 < column < width and 0 < row < height:
+            seen.add(name)
+    return frozenset(seen)
+
+
 def picture(person: Person, aspect: str, *, shot: int, height_px: int) -> Shot:
     """Draw one picture, 4:3 landscape; a pure function of its arguments, byte for byte.
 
@@ -172,5 +186,5 @@ def picture(person: Person, aspect: str, *, shot: int, height_px: int) -> Shot:
     plain, fall = _background(lens, view.shape)
     plain = plain * _shadow(cover, source)
     scene = np.stack([plain * np.float32(source.colour[c]) * (1 - cover) + lit[c] * cover for c in range(3)])
-    details = Details(name, shot, worn, posture.fingers_up, person.irregular)
+    details = Details(name, shot, worn, posture.fingers_up, person.irregular, _seen(worn, view))
     return Shot(_developed(scene, lens, fall, change.shot), details)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from handclip_core.data.drawn.anatomy import Finger, Hand
-from handclip_core.data.drawn.fields import ramp, smooth_max, smooth_min
+from handclip_core.data.drawn.fields import blur, ramp, smooth_max, smooth_min
 from handclip_core.data.drawn.pose import Pose
 from handclip_core.data.drawn.seeds import F32, F64
 
@@ -215,7 +215,7 @@ def solid(hand: Hand, posed: tuple[PosedFinger, ...], frame: Frame, *, palmar: b
             reaching = field.distance + np.float32(0.16) * ramp(field.u, 0.05, 0.40)
             slab[field.box] = smooth_min(slab[field.box], reaching, 0.05)
     inside = np.clip(slab * np.float32(-1 / 0.115), 0, 1)
-    height = thick * np.sqrt(inside * (2 - inside))
+    height = blur(thick * np.sqrt(inside * (2 - inside)), 0.016 * frame.scale)
     palm = frame.box(np.array([(-0.2, 0.0), (-0.2, 0.55), (0.25, 0.0), (0.25, 0.55)]), 0.03)
     _swell(frame, palm, height, _relief(hand, palmar))
     for number, field in fields:

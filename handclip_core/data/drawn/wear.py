@@ -9,6 +9,11 @@ from handclip_core.data.drawn.pose import Outfit, Ring
 from handclip_core.data.drawn.seeds import F32, F64
 from handclip_core.data.drawn.shape import Box, Frame, Solid
 
+WATCH_Y = -0.115
+"""Middle of a watch, in hand lengths from the wrist."""
+BRACELET_Y = -0.07
+"""Middle of a bracelet."""
+
 _ALL: Box = (slice(None), slice(None))
 
 
@@ -58,13 +63,14 @@ def _band(surface: Surface, frame: Frame, at_y: float, half: float, bow: float) 
 
 
 def _watch(surface: Surface, frame: Frame, colour: F64, strap: F64, *, palmar: bool) -> None:
-    mask = _band(surface, frame, -0.115, 0.048, 0.3)
+    mask = _band(surface, frame, WATCH_Y, 0.048, 0.3)
     _lay(surface, _ALL, mask, strap, gloss=0.15, raise_by=0.008)
-    away = np.hypot(frame.x, frame.y + np.float32(0.115))
+    away = np.hypot(frame.x, frame.y - np.float32(WATCH_Y))
     if palmar:
         buckle = np.clip(
             0.5
-            + (0.03 - np.maximum(np.abs(frame.x), np.abs(frame.y + np.float32(0.115)) * 0.6)) * np.float32(frame.scale),
+            + (0.03 - np.maximum(np.abs(frame.x), np.abs(frame.y - np.float32(WATCH_Y)) * 0.6))
+            * np.float32(frame.scale),
             0,
             1,
         )
@@ -113,7 +119,7 @@ def wear(surface: Surface, outfit: Outfit, hand: Hand, solid: Solid, frame: Fram
     for ring in outfit.rings:
         _ring(surface, solid, ring, outfit.colour(ring.metal), frame, palmar=palmar)
     if outfit.bracelet is not None:
-        mask = _band(surface, frame, -0.07, 0.011, 0.5)
+        mask = _band(surface, frame, BRACELET_Y, 0.011, 0.5)
         _lay(surface, _ALL, mask, outfit.colour(outfit.bracelet), gloss=0.4, raise_by=0.008)
     if outfit.watch is not None:
         case = outfit.colour("gold" if outfit.watch == "gold" else "silver")
