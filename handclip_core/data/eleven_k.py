@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from handclip_core.data.assemble import SOURCE_COLUMNS, Source, prepare
+from handclip_core.data.assemble import prepare
+from handclip_core.data.collection import FOUND_COLUMNS, Collection
 from handclip_core.data.manifest import Cut, Prepared
 from handclip_core.data.splits import halves
 from handclip_core.data.tables import check_folder, path_fault, read_table
@@ -50,7 +51,7 @@ def prepare_eleven_k(
     return prepare(found, out, cut=cut, assign=assign, seed=seed, skip_bad=skip_bad)
 
 
-def read_eleven_k(root: Path, *, name: str) -> Source:
+def read_eleven_k(root: Path, *, name: str) -> Collection:
     """The rows without accessories of ``root/HandInfo.csv``, with those that are bad set aside.
 
     Raises InputError where the table or the folder is missing, empty, or lacks a column.
@@ -66,10 +67,10 @@ def read_eleven_k(root: Path, *, name: str) -> Source:
     faults = _faults(rows, root)
     usable = rows[faults.eq("") & rows["accessories"].eq("0")].copy()
     usable["path"] = FOLDER_NAME + "/" + usable["path"]
-    return Source(
+    return Collection(
         name=name,
         root=root,
-        table=usable[list(SOURCE_COLUMNS)],
+        table=usable[list(FOUND_COLUMNS)],
         digest=read.digest,
         problems=tuple(f"{TABLE_NAME} line {line}: {fault}" for line, fault in faults[faults.ne("")].items()),
         notes=_notes(root, names, num_duplicates=int(duplicates.sum())),
@@ -84,7 +85,7 @@ def _faults(rows: pd.DataFrame, root: Path) -> pd.Series:
         faults[wrong & faults.eq("")] = text
 
     mark(rows["path"].eq(""), "no imageName")
-    mark(~rows["identity"].str.fullmatch(r"[0-9]+"), "id '" + rows["identity"] + "' is not a number")
+    mark(~rows["identity"].str.fullmatch(r"[0-9]{1,18}"), "id '" + rows["identity"] + "' is not a number")
     mark(~rows["aspect"].isin([*HAND_ASPECTS]), "unknown aspectOfHand '" + rows["aspect"] + "'")
     for column, original in (
         ("accessories", "accessories"),

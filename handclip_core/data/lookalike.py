@@ -1,23 +1,90 @@
-"""A perceptual hash: equal for the same picture saved again, different for two pictures of similar hands."""
+"""The same picture in another file: found by a perceptual hash, confirmed on the pictures themselves.
+
+All hands on a white background resemble each other, so the usual 64-bit hashes take strangers for copies. Two steps are
+used instead. First a 256-bit hash: the signs, about their median, of the 16 x 16 lowest frequencies of the picture's
+cosine transform (pHash, Zauner 2010, with four times the bits). Pairs within NEAR_BITS are candidates only: their
+brightness gradients on 64 x 64 cells, where outline, creases and texture remain and tone and light do not, must then
+correlate by at least SAME_GRADIENT.
+
+Figures behind the two constants, on 903 drawn hands: JPEG quality 40, a fifth of the size, 12 % brighter, 20 % darker,
+another gamma and grey changed at most 24 bits and kept a correlation of at least 0.953. The nearest two pictures of
+different people were 44 bits apart and correlated by 0.59, so none of 400,000 pairs came near. On plain silhouettes, a
+harder case than any photograph, the nearest strangers correlated by 0.93. Crops of 3 % or more, turns and mirror images
+are not recognised.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
-LOOK_DRAFT_PX = 64
+LOOK_DRAFT_PX = 128
+NEAR_BITS = 32
+SAME_GRADIENT = 0.95
 SIDE = 64
 KEPT = 16
-
-
-def _dct_matrix() -> np.ndarray:
-    position, frequency = np.arange(SIDE) + 0.5, np.arange(KEPT)[:, None]
-    matrix: np.ndarray = np.cos(np.pi / SIDE * position * frequency)
-    return matrix
+MAX_PAIRS = 200_000
+"""More candidates than this mean pictures without content, not copies."""
+FLAT = 1.0
+"""A picture whose grey values vary by less shows nothing, so it is never taken for a copy."""
+_CHUNK = 256
 
 
 def look_of(picture: Image.Image) -> str:
     """The perceptual hash of a picture: 256 bits as 64 hexadecimal digits."""
-    grey = np.asarray(picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
-    matrix = _dct_matrix()
-    spectrum = matrix @ grey @ matrix.T
-    bits = spectrum > np.median(spectrum)
-    return np.packbits(bits).tobytes().hex()
+    position, frequency = np.arange(SIDE) + 0.5, np.arange(KEPT)[:, None]
+    cosines = np.cos(np.pi / SIDE * position * frequency)
+    spectrum = cosines @ _grey(picture) @ cosines.T
+    return np.packbits(spectrum > np.median(spectrum)).tobytes().hex()
+
+
+def gradient_of(picture: Image.Image) -> np.ndarray | None:
+    """The centred, normalised brightness gradient of a picture [2 * 63 * 63], float32; None where it is flat."""
+    grey = _grey(picture)
+    if grey.std() < FLAT:
+        return None
+    slopes = np.concatenate([np.diff(grey, axis=0)[:, 1:].ravel(), np.diff(grey, axis=1)[1:].ravel()])
+    slopes -= slopes.mean()
+    normalised: np.ndarray = (slopes / np.linalg.norm(slopes)).astype(np.float32)
+    return normalised
+
+
+def _grey(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
+
+
+def near_pairs(looks: np.ndarray, left: np.ndarray, right: np.ndarray, *, limit: int = MAX_PAIRS) -> np.ndarray:
+    """Candidates for the same picture: pairs of rows, int64 [n, 2], whose hashes differ by at most NEAR_BITS.
+
+    ``looks`` [N] are hexadecimal hashes; every row of ``left`` is compared with every row of ``right``. At most
+    ``limit`` + 1 pairs are returned, so that a caller sees when there were more.
+    """
+    words = np.frombuffer(bytes.fromhex("".join(looks)), dtype=np.uint64).reshape(len(looks), -1)
+    found: list[np.ndarray] = []
+    num_found = 0
+    for start in range(0, len(left), _CHUNK):
+        part = left[start : start + _CHUNK]
+        distance = np.zeros((len(part), len(right)), dtype=np.uint16)
+        for word in range(words.shape[1]):
+            distance += np.bitwise_count(words[part, None, word] ^ words[None, right, word])
+        i, j = np.nonzero(distance <= NEAR_BITS)
+        found.append(np.stack([part[i], right[j]], axis=1))
+        num_found += len(i)
+        if num_found > limit:
+            break
+    pairs = np.concatenate(found) if found else np.empty((0, 2))
+    return pairs[: limit + 1].astype(np.int64)
+
+
+def same_pairs(pairs: np.ndarray, gradient: Callable[[int], np.ndarray | None]) -> np.ndarray:
+    """Those of the candidate ``pairs`` [n, 2] whose gradients correlate by SAME_GRADIENT or more, int64 [m, 2].
+
+    ``gradient`` gives `gradient_of` the picture of a row; it is asked once a row.
+    """
+    known = {int(row): gradient(int(row)) for row in np.unique(pairs)}
+    kept = [pair for pair in pairs.tolist() if _correlation(known[pair[0]], known[pair[1]]) >= SAME_GRADIENT]
+    return np.array(kept, dtype=np.int64).reshape(-1, 2)
+
+
+def _correlation(first: np.ndarray | None, second: np.ndarray | None) -> float:
+    return -1.0 if first is None or second is None else float(first @ second)

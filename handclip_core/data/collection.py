@@ -1,0 +1,35 @@
+"""What a reader of a data set hands on: its table as found, and what is wrong with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from handclip_core.data.manifest import COLUMNS
+
+FOUND_COLUMNS = COLUMNS[: COLUMNS.index("subset")]
+"""What a source knows of an image; all texts, empty where unknown."""
+NUM_NAMED = 5
+"""So many bad files are named in the one line of a refusal."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A data set as its owner laid it out."""
+
+    name: str
+    root: Path
+    table: pd.DataFrame
+    """[N] rows of FOUND_COLUMNS, all texts."""
+    digest: str
+    """SHA-256 of the source's own table, empty where it has none."""
+    problems: tuple[str, ...] = ()
+    """Rows that are left out of ``table`` because they are bad, each with its place and reason."""
+    notes: tuple[str, ...] = ()
+
+
+def summary(problems: Sequence[str]) -> str:
+    """The first few problems in one line, and how many more there are."""
+    more = len(problems) - NUM_NAMED
+    return "; ".join(problems[:NUM_NAMED]) + (f"; and {more} more" if more > 0 else "")
