@@ -1,0 +1,159 @@
+"""What is searched for each strategy, side by side so that unfairness would be seen.
+
+Ranges are wide enough for CLIPs of a hundred million weights, which want rates around 1e-5, and for small ones, which
+want a hundred times that.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import permutations
+
+from handclip_core.data.augment import AugmentSettings
+from handclip_core.engine.phase import Optim, Schedule
+from handclip_core.models.adapters import Place
+from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
+from handclip_core.strategies import ALL, Adapters, Full, LinearProbe, SequentialEWC, Strategy, ZeroShot
+from handclip_core.types import HAND_ASPECTS
+from search_spaces.suggest import Choice, Draws, Float, LogFloat, LogInt, Nested, Primitive, Range, Reader, suggest
+
+Space = Callable[[Draws], Strategy]
+
+STRATEGY = "strategy"
+"""The name under which Optuna sees the choice of a strategy."""
+
+SMOOTHING = Float(0.0, 0.3)
+LAYER_DECAY = Float(0.4, 1.0)
+HEAD_LR_SCALE = LogFloat(1.0, 300.0)
+AUGMENT = Nested(
+    AugmentSettings,
+    rotation_deg=Float(0.0, 30.0),
+    scale=Float(0.0, 0.25),
+    shift=Float(0.0, 0.12),
+    brightness=Float(0.0, 0.4),
+    contrast=Float(0.0, 0.4),
+    colour=Float(0.0, 0.4),
+    blur=Float(0.0, 0.5),
+    erase=Float(0.0, 0.6),
+    flip=Choice((False, True)),
+)
+
+
+def zero_shot(trial: Draws) -> Strategy:
+    """Nothing to search."""
+    return suggest(trial, ZeroShot, prefix="zero_shot")
+
+
+def linear_probe(trial: Draws) -> Strategy:
+    """Neck, rates and smoothing. No augmentation, so that training runs on cached activations."""
+    return suggest(
+        trial,
+        LinearProbe,
+        prefix="linear_probe",
+        optim=_optim(1e-5, 1e-1),
+        neck=_neck(NeckKind.BN, NeckKind.LINEAR, embedding=False),
+        smoothing=SMOOTHING,
+    )
+
+
+def full(trial: Draws) -> Strategy:
+    """Rates of tower and head, their decay by depth, what stays frozen, neck, smoothing and augmentation."""
+    return suggest(
+        trial,
+        Full,
+        prefix="full",
+        optim=_optim(1e-6, 3e-3),
+        layer_decay=LAYER_DECAY,
+        frozen_blocks=Choice((0, 1, 2, 4)),
+        head_lr_scale=HEAD_LR_SCALE,
+        neck=_neck(*NeckKind),
+        smoothing=SMOOTHING,
+        augment=AUGMENT,
+    )
+
+
+def sequential_ewc(trial: Draws) -> Strategy:
+    """The same as ``full`` without frozen blocks, and EWC's strength, its memory and the order of the aspects."""
+    return suggest(
+        trial,
+        SequentialEWC,
+        prefix="sequential_ewc",
+        optim=_optim(1e-6, 3e-3),
+        order=Choice(tuple(permutations(HAND_ASPECTS))),
+        strength=LogFloat(1e-3, 1e4),
+        fisher_decay=Float(0.5, 1.0),
+        layer_decay=LAYER_DECAY,
+        head_lr_scale=HEAD_LR_SCALE,
+        neck=_neck(*NeckKind),
+        smoothing=SMOOTHING,
+        augment=AUGMENT,
+    )
+
+
+def adapters(trial: Draws) -> Strategy:
+    """Width and place of the bottlenecks, rates, neck, smoothing and augmentation."""
+    return suggest(
+        trial,
+        Adapters,
+        prefix="adapters",
+        optim=_optim(1e-5, 3e-2),
+        width=LogInt(4, 256),
+        place=Choice(tuple(Place)),
+        head_lr_scale=HEAD_LR_SCALE,
+        neck=_neck(*NeckKind),
+        smoothing=SMOOTHING,
+        augment=AUGMENT,
+    )
+
+
+def _optim(low: float, high: float) -> Nested:
+    return Nested(
+        Optim,
+        lr=LogFloat(low, high),
+        weight_decay=LogFloat(1e-4, 0.3),
+        batch_size=Choice((16, 32, 64)),
+        schedule=Choice(tuple(Schedule)),
+        warmup=Float(0.0, 0.3),
+    )
+
+
+def _neck(*kinds: NeckKind, embedding: bool = True) -> Nested:
+    at: dict[str, Range] = {"embedding": Choice(tuple(EmbeddingAt))} if embedding else {}
+    return Nested(NeckSettings, kind=Choice(kinds), source=Choice(tuple(NeckInput)), **at)
+
+
+SPACES: dict[str, Space] = {
+    "zero_shot": zero_shot,
+    "linear_probe": linear_probe,
+    "full": full,
+    "sequential_ewc": sequential_ewc,
+    "adapters": adapters,
+}
+"""The space of every strategy, by its name."""
+
+
+def default_of(name: str) -> Strategy:
+    """The published default of a strategy."""
+    kinds: dict[str, Callable[[], Strategy]] = {kind.model_fields["name"].default: kind for kind in ALL}
+    return kinds[name]()
+
+
+def params_of(strategy: Strategy) -> dict[str, Primitive]:
+    """The draws, by Optuna's names, that lead to ``strategy``; its own name is not among them.
+
+    Raises ValueError where it lies outside its space.
+    """
+    reader = Reader(strategy)
+    drawn = SPACES[strategy.name](reader)
+    if drawn != strategy:
+        raise ValueError(f"{strategy.name}: settings that are not searched differ from their defaults")
+    return reader.params
+
+
+def searchable(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the strategies that have anything to search."""
+    return tuple(name for name in names if params_of(default_of(name)))
+
+
+def experiment_space(trial: Draws, names: Sequence[str]) -> Strategy:
+    """Draw one of the searchable strategies ``names``, then its settings."""
+    name = trial.suggest_categorical(STRATEGY, list(names))
+    return SPACES[name](trial)
