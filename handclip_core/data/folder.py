@@ -83,8 +83,10 @@ def _two_levels(root: Path) -> Iterator[Path]:
         if not entry.is_dir():
             yield entry
             continue
-        check_folder(entry, what="a folder of pictures was expected")
-        yield from (path for path in sorted(entry.iterdir()) if not path.name.startswith("."))
+        try:
+            yield from (path for path in sorted(entry.iterdir()) if not path.name.startswith("."))
+        except OSError as error:
+            raise InputError(f"{entry}: cannot be read ({error.strerror})") from None
 
 
 def _name_fault(relative: str) -> str | None:

@@ -28,23 +28,25 @@ def read_table(path: Path, *, required: Sequence[str]) -> Table:
     """
     data = _read(path)
     try:
-        rows = pd.read_csv(
+        # With the header as a row like others, a repeated name stays repeated and a row of too many fields is an error.
+        cells = pd.read_csv(
             io.BytesIO(data),
             dtype=str,
+            header=None,
             keep_default_na=False,
             encoding="utf-8-sig",
             skip_blank_lines=False,
-            index_col=False,
         )
     except pd.errors.EmptyDataError:
         raise InputError(f"{path}: empty; a table with the columns {', '.join(required)} is needed") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a CSV file in UTF-8 ({' '.join(str(error).split())})") from None
-    rows.columns = rows.columns.str.strip()
+    cells = cells.fillna("").apply(lambda column: column.str.strip())
+    cells.index = pd.RangeIndex(1, len(cells) + 1)
+    header = list(cells.iloc[0])
     for name in required:
-        _check_column(path, list(rows.columns), name)
-    rows = rows[list(required)].fillna("").apply(lambda column: column.str.strip())
-    rows.index = pd.RangeIndex(2, len(rows) + 2)
+        _check_column(path, header, name)
+    rows = cells.iloc[1:].set_axis(header, axis=1)[list(required)]
     rows = rows[(rows != "").any(axis=1)]
     if rows.empty:
         raise InputError(f"{path}: has a header but no row")
@@ -67,21 +69,24 @@ def _check_column(path: Path, columns: list[str], name: str) -> None:
 
 
 def check_folder(path: Path, *, what: str) -> None:
-    """Raise InputError unless ``path`` is a folder that can be listed."""
+    """Raise InputError, with ``what`` it should be, unless ``path`` is a folder that can be listed and holds something."""
     try:
-        if path.is_dir():
-            next(path.iterdir(), None)
+        if any(True for _ in path.iterdir()):
             return
+        fault = "empty folder"
+    except FileNotFoundError:
+        fault = "no such folder"
+    except NotADirectoryError:
+        fault = "not a folder"
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    raise InputError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}; {what}")
+        fault = f"cannot be read ({error.strerror})"
+    raise InputError(f"{path}: {fault}; {what}")
 
 
-def path_fault(root: Path, relative: str, *, inside: Path | None = None) -> str | None:
+def path_fault(root: Path, relative: str) -> str | None:
     """Why ``relative`` may not be read as a file under ``root``, or None where it may.
 
-    Absolute paths, ``..``, links that leave the folder ``inside`` (``root`` where not given), loops and missing files
-    are faults.
+    Absolute paths, ``..``, links that leave ``root``, loops and missing files are faults.
     """
     parts = Path(relative.replace("\\", "/")).parts
     if not parts or Path(relative).is_absolute() or ".." in parts:
@@ -94,6 +99,6 @@ def path_fault(root: Path, relative: str, *, inside: Path | None = None) -> str 
         return "no permission to read it"
     except (OSError, RuntimeError):
         return "is a link that leads round in a loop or cannot be followed"
-    if not target.is_relative_to((inside or root).resolve()):
+    if not target.is_relative_to(root.resolve()):
         return "is a link that leaves the data folder"
     return None if target.is_file() else "is not a file"
