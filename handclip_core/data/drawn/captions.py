@@ -40,17 +40,17 @@ def _shape_facts(hand: Hand) -> list[str]:
     gap = reach[1] - reach[3]
     facts = [
         _level(hand.width, 0.95, 1.05, ("a narrow palm", "a broad palm")),
-        _level(slender, 0.0945, 0.107, ("slender fingers", "thick fingers")),
+        _level(slender, 0.092, 0.107, ("slender fingers", "thick fingers")),
         _level(stretch, 0.438, 0.468, ("short fingers", "long fingers")),
         _level(
             gap,
-            0.01,
-            0.045,
+            -0.02,
+            0.004,
             ("a ring finger longer than the index finger", "an index finger longer than the ring finger"),
         ),
         _level(fingers[4].length / fingers[3].length, 0.77, 0.825, ("a short little finger", "a long little finger")),
         _level(fingers[0].length, 0.515, 0.555, ("a short thumb", "a long thumb")),
-        _level(float(np.mean([f.tip for f in fingers])), 0.92, 1.1, ("blunt fingertips", "pointed fingertips")),
+        _level(float(np.mean([f.tip for f in fingers])), 0.95, 1.06, ("blunt fingertips", "pointed fingertips")),
     ]
     return [fact for fact in facts if fact is not None]
 
@@ -63,8 +63,8 @@ def _palm_facts(hand: Hand) -> list[str]:
     major = hand.palmar.main
     depth, fine = float(major.depth[:3].max(axis=1).mean()), int((hand.palmar.fine.finger == PALM).sum())
     facts = [
-        _level(depth, 0.7, 0.92, ("faint palm creases", "deep palm creases")),
-        _level(fine, 12, 20, ("a smooth palm with few lines", "a palm with many fine lines")),
+        _level(depth, 0.66, 0.84, ("faint palm creases", "deep palm creases")),
+        _level(fine, 10, 18, ("a smooth palm with few lines", "a palm with many fine lines")),
     ]
     return [fact for fact in facts if fact is not None]
 
@@ -72,8 +72,8 @@ def _palm_facts(hand: Hand) -> list[str]:
 def _back_facts(person: Person, hand: Hand, shot: Shot) -> list[str]:
     folds = hand.dorsal.main.depth
     facts = [
-        _level(person.skin.veins, 0.25, 0.6, ("no visible veins", "prominent veins")),
-        _level(float(folds.max(axis=1).mean()), 0.6, 0.95, ("smooth knuckles", "wrinkled knuckles")),
+        _level(person.skin.veins, 0.28, 0.65, ("no visible veins", "prominent veins")),
+        _level(float(folds.max(axis=1).mean()), 0.68, 0.9, ("smooth knuckles", "wrinkled knuckles")),
         _level(person.skin.hair, -1.0, 0.35, ("", "dark hairs on the hand")),
     ]
     worn = shot.details.outfit
@@ -83,12 +83,15 @@ def _back_facts(person: Person, hand: Hand, shot: Shot) -> list[str]:
         nail = [f.nail for f in hand.fingers]
         facts.append(
             _level(
-                float(np.mean([n.white for n in nail])), 0.06, 0.16, ("nails cut short", "long nails with white edges")
+                float(np.mean([n.white for n in nail])),
+                0.075,
+                0.135,
+                ("nails cut short", "long nails with white edges"),
             )
         )
         facts.append(
             _level(
-                float(np.mean([n.half_length / n.half_width for n in nail])), 1.1, 1.28, ("wide nails", "narrow nails")
+                float(np.mean([n.half_length / n.half_width for n in nail])), 1.14, 1.25, ("wide nails", "narrow nails")
             )
         )
     return [fact for fact in facts if fact]
