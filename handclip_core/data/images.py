@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from handclip_core.errors import InputError
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 120_000_000
 """Above this a file is taken for a decompression bomb; phone cameras reach 108 million."""
@@ -19,9 +19,12 @@ MAX_BYTES = 512 * 1024 * 1024
 MIN_SIDE_PX = 8
 """A smaller picture shows no hand."""
 
+# Pillow warns below its own limit; ours is checked here, and a filter set around each call would not be thread-safe.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
 _PILLOW_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
-    struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
+    struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
 
@@ -60,15 +63,12 @@ def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
     another kind, smaller than MIN_SIDE_PX or larger than MAX_PIXELS.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns below its own limit for bombs; ours is checked in _check_header.
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            _check_header(image)
-            if draft_px is not None:
-                image.draft("RGB", (draft_px, draft_px))
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        _check_header(image)
+        if draft_px is not None:
+            image.draft("RGB", (draft_px, draft_px))
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
     except BadImageError:
         raise
     except UnidentifiedImageError:
@@ -86,7 +86,7 @@ def _check_header(image: Image.Image) -> None:
         raise BadImageError(f"decompression bomb: {width} x {height} pixels, more than {MAX_PIXELS:,}")
     if min(width, height) < MIN_SIDE_PX:
         raise BadImageError(f"{width} x {height} pixels: no side may be under {MIN_SIDE_PX}")
-    # Phones put a thumbnail or a gain map behind the first picture of an MPO; that is no animation.
+    # MPO is a JPEG in which phones put a thumbnail or a gain map behind the picture; that is no animation.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise BadImageError(
             f"animated or of several pages ({getattr(image, 'n_frames', 1)}); one still picture is needed"

@@ -69,7 +69,7 @@ def _check_column(path: Path, columns: list[str], name: str) -> None:
 
 
 def check_folder(path: Path, *, what: str) -> None:
-    """Raise InputError, with ``what`` it should be, unless ``path`` is a folder that can be listed and holds something."""
+    """Raise InputError, which ends in ``what``, unless ``path`` is a folder that can be listed and holds something."""
     try:
         if any(True for _ in path.iterdir()):
             return

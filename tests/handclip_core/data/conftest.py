@@ -1,0 +1,93 @@
+"""Small data sets on disk, in the layouts that the preparations read."""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+HEADER = (
+    "id",
+    "age",
+    "gender",
+    "skinColor",
+    "accessories",
+    "nailPolish",
+    "aspectOfHand",
+    "imageName",
+    "irregularities",
+)
+ASPECTS = ("dorsal right", "dorsal left", "palmar right", "palmar left")
+
+
+def draw_picture(seed: int, *, size: tuple[int, int] = (96, 72)) -> Image.Image:
+    """Smooth random colours, different for each seed."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def write_table(path: Path, rows: Iterable[Sequence[object]], header: Sequence[str] = HEADER) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+@pytest.fixture
+def picture() -> Callable[..., Image.Image]:
+    return draw_picture
+
+
+@pytest.fixture
+def eleven_k(tmp_path: Path) -> Callable[..., Path]:
+    """Write people x aspects x shots in the layout of 11k Hands; returns its root."""
+
+    def write(people: Iterable[int], *, shots: int = 3, aspects: Sequence[str] = ASPECTS, name: str = "11k") -> Path:
+        root = tmp_path / name
+        (root / "Hands").mkdir(parents=True)
+        rows: list[list[object]] = []
+        for identity in people:
+            for aspect in aspects:
+                for _ in range(shots):
+                    image = f"Hand_{len(rows):07d}.jpg"
+                    draw_picture(len(rows)).save(root / "Hands" / image, quality=92)
+                    rows.append([f"{identity:07d}", 30, "female", "fair", 0, 0, aspect, image, 0])
+        write_table(root / "HandInfo.csv", rows)
+        return root
+
+    return write
+
+
+@pytest.fixture
+def table_only(tmp_path: Path) -> Callable[..., Path]:
+    """Write a HandInfo.csv of the given rows whose pictures are all links to one small file; returns its root."""
+
+    def write(rows: Sequence[Sequence[object]], *, header: Sequence[str] = HEADER) -> Path:
+        root = tmp_path / "table"
+        (root / "Hands").mkdir(parents=True)
+        original = tmp_path / "original.jpg"
+        draw_picture(0, size=(32, 24)).save(original)
+        for image in {str(row[header.index("imageName")]) for row in rows}:
+            os.link(original, root / "Hands" / image)
+        write_table(root / "HandInfo.csv", rows, header)
+        return root
+
+    return write
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Callable[..., Path]:
+    """Write ``<identity>/<image>`` for the given numbers of pictures; returns its root."""
+
+    def write(pictures: dict[str, int], *, name: str = "people") -> Path:
+        root = tmp_path / name
+        seed = 0
+        for identity, number in pictures.items():
+            (root / identity).mkdir(parents=True)
+            for shot in range(number):
+                draw_picture(seed).save(root / identity / f"{shot}.png")
+                seed += 1
+        return root
+
+    return write
