@@ -169,7 +169,7 @@ def write_data_set(
     """Write ``root/Hands/Hand_0000001.jpg`` ... and ``root/HandInfo.csv`` as 11k Hands has them; returns ``root``.
 
     ``images_per_aspect`` counts the pictures without accessories that each person has of each aspect; those with
-    accessories (about one in six, which the 11k preparation drops) come on top. Pictures are 4:3, ``height_px`` high
+    accessories (about one in seven, which the 11k preparation drops) come on top. Pictures are 4:3, ``height_px`` high
     (1200 is the real size). Half of the people lie on either side of the published cuts. Everything is drawn in a
     temporary folder beside ``root`` that takes its name at the end. Raises InputError if ``root`` holds
     something already or a number is too small.
