@@ -51,7 +51,7 @@ def compare_models(models: Mapping[str, ProtocolScores], *, baseline: str | None
 
 
 def markdown(rows: list[Row], *, scope: str = MEAN, metric: str = "map") -> str:
-    """A Markdown table of one scope in percent: all metrics, and for ``metric`` the interval and gap to the baseline."""
+    """A Markdown table of one scope in percent: all metrics, and of ``metric`` the interval and gap to the baseline."""
     chosen = [row for row in rows if row.scope == scope]
     if not chosen:
         raise InputError(f"there are no rows of '{scope}' to show")

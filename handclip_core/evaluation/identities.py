@@ -55,6 +55,6 @@ def _plain(array: NDArray[Any], name: str) -> NDArray[Any]:
             return np.array(values, dtype=np.int64)
         except OverflowError:
             raise InputError(f"{name}: an identity does not fit a signed 64-bit integer; give it as text") from None
-    odd = next((value for value in values if not isinstance(value, (str, int)) or isinstance(value, bool)), None)
-    found = "integers and texts mixed" if odd is None else f"{odd!r}"
+    odd = [value for value in values if not isinstance(value, (str, int)) or isinstance(value, bool)]
+    found = f"{odd[0]!r}" if odd else "integers and texts mixed"
     raise InputError(f"{name}: found {found}; identities need to be all integers or all texts")

@@ -31,8 +31,8 @@ SURE = 30.0
 class PairScores:
     """Scores of comparisons of one person with himself (genuine [M]) and with others (impostor [N])."""
 
-    genuine: Values
-    impostor: Values
+    genuine: NDArray[np.floating]
+    impostor: NDArray[np.floating]
 
     def __post_init__(self) -> None:
         """Hold the scores in float64, in which thresholds are compared; raise InputError for none or for NaN."""
@@ -244,7 +244,7 @@ def _flat(parts: list[NDArray[np.float32]]) -> Values:
     return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
 
 
-def _share_at_least(scores: Values, threshold: Values) -> Values:
+def _share_at_least(scores: NDArray[np.floating], threshold: Values) -> Values:
     """Share of the scores [N] that each threshold [K] accepts."""
     ordered = np.sort(scores)
     return np.asarray(1 - np.searchsorted(ordered, threshold, side="left") / len(ordered))
