@@ -30,7 +30,6 @@ class Bench:
     """What every experiment on the same data and backbone shares. Nothing in it is ever changed."""
 
     prepared: Prepared
-    pixels: PixelCache
     template: Backbone
     aspects: tuple[Aspect, ...]
     gallery: GalleryKind
@@ -64,6 +63,11 @@ class Bench:
         return self.prepared.manifest["identity"].to_numpy(dtype=str)
 
     @cached_property
+    def pixels(self) -> PixelCache:
+        """The decoded pictures at the backbone's size, built when first asked for."""
+        return pixel_cache(self.prepared, size_px=self.template.image_px, cache_root=self.cache)
+
+    @cached_property
     def pixel_inputs(self) -> PixelInputs:
         """Pictures as model inputs."""
         return PixelInputs(self.pixels)
@@ -72,8 +76,12 @@ class Bench:
     def feature_inputs(self) -> FeatureInputs:
         """Training and validation pictures as the pretrained, frozen backbone sees them."""
         rows = np.union1d(self.training_data().rows, self.rows("val"))
-        key = f"{self.template.key()} {self.pixels.key}"
+        key = f"{self.template.key()} {self.prepared.protocol.manifest_hash} {self.template.image_px}"
         return cached_features(self.template, self.pixel_inputs, rows, key=key, cache=self.cache, device=self.device)
+
+    def build_caches(self) -> None:
+        """Decode the pictures and encode them with the pretrained backbone now rather than when first asked for."""
+        _ = self.feature_inputs
 
 
 def rows_of(draws: tuple[Draw, ...]) -> NDArray[np.int64]:
@@ -84,7 +92,7 @@ def rows_of(draws: tuple[Draw, ...]) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=2)
 def open_bench(data: DrawnData | PreparedData, backbone: BackboneSettings, device: torch.device) -> Bench:
-    """Open data, pictures and backbone, building the caches that are missing.
+    """Open data and backbone; drawn data are drawn if need be.
 
     Raises InputError where data or weights cannot be used, or training people leak into another split.
     """
@@ -94,7 +102,6 @@ def open_bench(data: DrawnData | PreparedData, backbone: BackboneSettings, devic
     check_leaks(prepared)
     return Bench(
         prepared=prepared,
-        pixels=pixel_cache(prepared, size_px=template.image_px, cache_root=cache),
         template=template,
         aspects=used_aspects(prepared, data.aspects),
         gallery=data.gallery,

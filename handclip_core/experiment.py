@@ -48,14 +48,17 @@ class Assembled:
     seed: int
 
     def inputs(self, phase: int) -> Inputs:
-        """Inputs of phase ``phase`` and of evaluation after it: cached activations while the backbone is as pretrained."""
+        """Inputs of phase ``phase`` and of its evaluation: cached activations while the backbone is as pretrained."""
         return self.bench.feature_inputs if self._pristine(phase) else self.bench.pixel_inputs
+
+    def feeds_on_features(self, phase: int) -> bool:
+        """Whether phase ``phase`` trains on cached activations: the backbone is as pretrained, and nothing is augmented."""
+        return not self.phases[phase].data.augment.active and self._pristine(phase)
 
     def feed(self, phase: int) -> PhaseFeed:
         """The batches of phase ``phase``."""
-        spec = self.phases[phase].data
-        inputs = self.bench.pixel_inputs if spec.augment.active else self.inputs(phase)
-        return PhaseFeed(spec, inputs, seed=step_seed(self.seed, phase, 0), device=self.bench.device)
+        inputs = self.bench.feature_inputs if self.feeds_on_features(phase) else self.bench.pixel_inputs
+        return PhaseFeed(self.phases[phase].data, inputs, seed=step_seed(self.seed, phase, 0), device=self.bench.device)
 
     def _pristine(self, phase: int) -> bool:
         """Whether no phase up to this one trains the backbone, and nothing was added to it."""
@@ -68,7 +71,7 @@ class Assembled:
 
 @dataclass(frozen=True)
 class Progress:
-    """A run at a whole budget unit, validated. ``state`` is live: use it before taking the next item.
+    """A validated run at a whole budget unit. ``state`` is live: use it before taking the next item.
 
     ``metrics`` holds the names in METRICS, means over aspects and draws of the validation split; ``train_s`` seconds of
     training since the last item, validation not counted; ``params_trained`` how many weights the phase trains.
@@ -95,7 +98,7 @@ def assemble(experiment: Experiment, bench: Bench) -> Assembled:
 
 
 def run(experiment: Experiment, *, device: torch.device, resume: Resume | None = None) -> Iterator[Progress]:
-    """Train and yield a validated Progress at every whole budget unit; a strategy without phases yields once, at unit 0.
+    """Train and yield a validated Progress at every whole budget unit; without phases, yield once, at unit 0.
 
     Closing the generator stops the run. With ``resume`` it goes on from a saved state, bit for bit on the CPU. Raises
     InputError for unusable settings and DivergedError for a loss that is not finite.

@@ -70,7 +70,7 @@ class RunFolder:
         _link(self.folder / BEST, into / BEST)
 
     def keep_checkpoint(self, progress: Progress) -> None:
-        """Replace the folder's own checkpoint, so that a kill at any moment leaves the old one or the new one."""
+        """Replace the folder's own checkpoint; a kill at any moment leaves one that ``kept_checkpoint`` finds."""
         partial, old, current = (self.folder / f"{CHECKPOINT}{end}" for end in (".partial", ".old", ""))
         shutil.rmtree(partial, ignore_errors=True)
         self.save_checkpoint(partial, progress)
@@ -80,19 +80,28 @@ class RunFolder:
         partial.rename(current)
         shutil.rmtree(old, ignore_errors=True)
 
-    def finish(self, progress: Progress, *, device: torch.device) -> None:
-        """Write final weights, optimiser, log, metrics and the best weights' validation embeddings.
+    def kept_checkpoint(self) -> Path | None:
+        """The folder's own checkpoint, None where it has none."""
+        found = (self.folder / name for name in (CHECKPOINT, f"{CHECKPOINT}.old"))
+        return next((path for path in found if path.is_dir()), None)
+
+    def drop_checkpoint(self) -> None:
+        """Remove the folder's own checkpoint."""
+        for end in (".partial", ".old", ""):
+            shutil.rmtree(self.folder / f"{CHECKPOINT}{end}", ignore_errors=True)
+
+    def finish(self, *, checkpoint: Path, device: torch.device) -> None:
+        """Complete the folder from the run's last ``checkpoint``: weights, optimiser, log, metrics, embeddings.
 
         ``query_embeddings.npy`` [Q, W] and ``gallery_embeddings.npy`` [G, W] are those of the first validation draw,
         aspect by aspect in the draw's order; ``metrics.json`` names their manifest rows.
         """
-        save_tensors(progress.state.model.state_dict(), self.folder / FINAL)
-        save_tensors(progress.state.training(), self.folder / OPTIMIZER)
+        for name in (FINAL, OPTIMIZER):
+            _link(checkpoint / name, self.folder / name)
         write_log(self.log, self.folder / LOG)
         rows = self._write_embeddings(device)
         metrics = {"best": self.best, "final": self.log[-1], "embedding_rows": rows}
         write_text(self.folder / METRICS, json.dumps(metrics, indent=2))
-        shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
 
     def _write_embeddings(self, device: torch.device) -> dict[str, list[int]]:
         loaded = load_run(self.folder, device=device)
@@ -144,8 +153,8 @@ def write_log(log: list[dict[str, Any]], path: Path) -> None:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a log that ``write_log`` wrote."""
     frame = pd.read_csv(path, float_precision="round_trip")
-    rows: list[dict[str, Any]] = frame.to_dict(orient="records")
-    return [{key: value for key, value in row.items() if value == value} for row in rows]
+    rows = frame.to_dict(orient="records")
+    return [{str(key): value for key, value in row.items() if value == value} for row in rows]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -163,8 +172,17 @@ def _row(progress: Progress) -> dict[str, Any]:
         "train_s": round(progress.train_s, 3),
         **progress.metrics,
         **{f"loss/{name}": value for name, value in progress.losses.items()},
-        **{f"lr/{name}": value for name, value in progress.learning_rates.items()},
+        **_highest_rates(progress.learning_rates),
     }
+
+
+def _highest_rates(rates: dict[str, float]) -> dict[str, float]:
+    """The highest rate of backbone, neck and head; layer-wise decay gives a backbone many."""
+    highest: dict[str, float] = {}
+    for name, rate in rates.items():
+        top = f"lr/{name.split('.')[0]}"
+        highest[top] = max(rate, highest.get(top, 0.0))
+    return highest
 
 
 def _link(source: Path, target: Path) -> None:

@@ -26,7 +26,7 @@ HAND_ASPECTS = (Aspect.DORSAL_RIGHT, Aspect.DORSAL_LEFT, Aspect.PALMAR_RIGHT, As
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an image tower makes of pictures: trunk ``features`` [B, F] and CLIP's own ``projected`` embedding [B, D]."""
+    """What an image tower makes of pictures: trunk ``features`` [B, F] and CLIP's ``projected`` embedding [B, D]."""
 
     features: Tensor
     projected: Tensor

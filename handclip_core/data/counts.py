@@ -26,15 +26,31 @@ class AspectCounts:
     gallery_all: int
 
 
+@dataclass(frozen=True)
+class PublishedTable:
+    """What the published cut of a whole data set gives (MBA-Net, CLIP-HandID, CLIP-FH)."""
+
+    images: int
+    """Usable pictures, distractors among them."""
+    aspects: dict[str, AspectCounts]
+
+
 PUBLISHED = {
-    "dorsal right": AspectCounts(962, 72, 890, 72, 1042, 71, 971, 71, 290),
-    "dorsal left": AspectCounts(808, 73, 735, 73, 1061, 73, 988, 73, 290),
-    "palmar right": AspectCounts(977, 72, 905, 72, 988, 71, 917, 71, 290),
-    "palmar left": AspectCounts(1004, 76, 928, 76, 1023, 75, 948, 75, 290),
+    "11k": PublishedTable(
+        images=7865,
+        aspects={
+            "dorsal right": AspectCounts(962, 72, 890, 72, 1042, 71, 971, 71, 290),
+            "dorsal left": AspectCounts(808, 73, 735, 73, 1061, 73, 988, 73, 290),
+            "palmar right": AspectCounts(977, 72, 905, 72, 988, 71, 917, 71, 290),
+            "palmar left": AspectCounts(1004, 76, 928, 76, 1023, 75, 948, 75, 290),
+        },
+    ),
+    "hd": PublishedTable(
+        images=5992,
+        aspects={"unknown": AspectCounts(2407, 251, 2156, 251, 2243, 251, 1992, 1593, 1593)},
+    ),
 }
-"""What the published cut of the whole 11k Hands gives (MBA-Net, CLIP-HandID, CLIP-FH)."""
-PUBLISHED_IMAGES = 7865
-"""Pictures without accessories in the whole 11k Hands."""
+"""By the name of the source; pictures with accessories are not usable."""
 
 
 def counts(prepared: Prepared) -> dict[str, Any]:
@@ -62,14 +78,15 @@ def counts(prepared: Prepared) -> dict[str, Any]:
 def count_differences(prepared: Prepared) -> tuple[str, ...]:
     """How the counts differ from the published table, one line each; empty where they do not or no table applies.
 
-    A table applies to the source ``11k`` under the published cut.
+    A table applies to the sources of PUBLISHED, under the published cut.
     """
-    if prepared.protocol.source != "11k" or prepared.protocol.cut is not Cut.PUBLISHED:
+    table = PUBLISHED.get(prepared.protocol.source)
+    if table is None or prepared.protocol.cut is not Cut.PUBLISHED:
         return ()
     found: list[str] = []
-    if len(prepared.manifest) != PUBLISHED_IMAGES:
-        found.append(f"usable images: {len(prepared.manifest)}, published {PUBLISHED_IMAGES}")
-    for aspect, published in PUBLISHED.items():
+    if len(prepared.manifest) != table.images:
+        found.append(f"usable images: {len(prepared.manifest)}, published {table.images}")
+    for aspect, published in table.aspects.items():
         have = asdict(_published_counts(prepared, aspect))
         found += [
             f"{aspect} {name}: {have[name]}, published {value}"

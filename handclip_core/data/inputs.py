@@ -42,7 +42,7 @@ class PixelInputs:
 
 
 class FeatureInputs:
-    """Activations of a frozen image tower, kept in two memory-mapped arrays [n, F] and [n, D] for manifest ``rows`` [n]."""
+    """Activations of a frozen image tower: two memory-mapped arrays [n, F] and [n, D] for manifest ``rows`` [n]."""
 
     def __init__(self, folder: Path, rows: Rows) -> None:
         self._features = np.load(folder / FEATURES_FILE, mmap_mode="r")
@@ -86,5 +86,7 @@ def _encode_all(encode: Callable[[Tensor], Encoded], inputs: PixelInputs, rows: 
         encode(inputs.of(chunk, device=device))
         for chunk in track(chunks, description="encoding pictures", total=len(chunks))
     ]
-    features, projected = (torch.cat(tensors).float().cpu() for tensors in zip(*((p.features, p.projected) for p in parts), strict=True))
+    features, projected = (
+        torch.cat(tensors).float().cpu() for tensors in zip(*((p.features, p.projected) for p in parts), strict=True)
+    )
     return Encoded(features=features, projected=projected)

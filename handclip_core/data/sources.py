@@ -20,7 +20,7 @@ class _View(Config):
     aspects: tuple[Aspect, ...] = ()
     """Aspects to train and score, in this order; none means every aspect that the data hold."""
     gallery: GalleryKind = GalleryKind.ALL
-    """Gallery that queries are scored against: ``all`` aspects, others' people being strangers, or the ``own`` aspect's."""
+    """Gallery of a query: ``all`` aspects, where people of another aspect are strangers, or its ``own`` aspect's."""
 
 
 class DrawnData(_View):

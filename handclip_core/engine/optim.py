@@ -54,7 +54,7 @@ def build_optimizer(chosen: list[Chosen], optim: Optim) -> torch.optim.AdamW:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, optim: Optim, *, step: int, num_steps: int) -> None:
-    """Give every group its rate for ``step`` of ``num_steps``; a pure function of the two, so resuming needs no state."""
+    """Give every group its rate for ``step`` of ``num_steps``, a pure function of both: resuming needs no state."""
     factor = rate_factor(optim, step=step, num_steps=num_steps)
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor

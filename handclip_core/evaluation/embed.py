@@ -14,7 +14,7 @@ BATCH = 128
 
 @torch.no_grad()
 def embed(model: HandModel, inputs: Inputs, rows: NDArray[np.int64], *, device: torch.device) -> Tensor:
-    """L2-normalised float32 embeddings [n, W] of manifest ``rows`` [n], on the CPU; the model is left in evaluation mode."""
+    """L2-normalised float32 embeddings [n, W] of manifest ``rows`` [n], on the CPU; ``model`` ends in eval mode."""
     model.eval()
     chunks = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
     parts = [model.embed(inputs.of(chunk, device=device)).float().cpu() for chunk in chunks]

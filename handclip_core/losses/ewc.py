@@ -9,7 +9,7 @@ from handclip_core.engine.phase import Term
 from handclip_core.types import Batch
 
 CLASSES_A_PASS = 16
-"""Classes whose gradients are taken in one vectorised backward pass; bounds the memory to so many copies of the weights."""
+"""Classes whose gradients one vectorised backward pass takes; the memory is so many copies of the weights."""
 
 
 class EWC:
@@ -69,7 +69,7 @@ def exact_fisher(model: nn.Module, samples: Iterable[Batch], named: dict[str, nn
         count += 1
         log_posterior = model(sample).logits.float().log_softmax(dim=1)[0]
         roots = log_posterior.detach().mul(0.5).exp()
-        for rows in torch.diag(roots).split(CLASSES_A_PASS):
+        for rows in torch.split(torch.diag(roots), CLASSES_A_PASS):
             gradients = torch.autograd.grad(
                 log_posterior, list(named.values()), rows, retain_graph=True, allow_unused=True, is_grads_batched=True
             )

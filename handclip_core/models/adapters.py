@@ -20,7 +20,7 @@ class Place(StrEnum):
 
 
 class Bottleneck(nn.Module):
-    """x + up(act(down(x))) over the last axis of a [..., C] tensor (Houlsby 2019, arXiv 1902.00751); starts as identity."""
+    """x + up(gelu(down(x))) over the last axis of [..., C] (Houlsby 2019, arXiv 1902.00751); starts as the identity."""
 
     def __init__(self, width: int, bottleneck: int) -> None:
         super().__init__()

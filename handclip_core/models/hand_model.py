@@ -19,7 +19,7 @@ class HandModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.neck = neck
-        self.head = nn.Linear(neck.width, num_classes, bias=False)
+        self.head = nn.utils.skip_init(nn.Linear, neck.width, num_classes, bias=False)
         if num_classes:
             nn.init.normal_(self.head.weight, std=HEAD_STD)
 

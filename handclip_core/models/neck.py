@@ -37,7 +37,7 @@ class NeckSettings(Config):
     """Which neck a model has."""
 
     kind: NeckKind = NeckKind.NONE
-    """``none``; ``bn``, a batch norm without shift (BNNeck, Luo 2019, arXiv 1903.07071); ``linear``, starting as identity."""
+    """``none``; ``bn``, a batch norm without shift (Luo 2019, arXiv 1903.07071); ``linear``, first the identity."""
     source: NeckInput = NeckInput.PROJECTED
     """What the neck reads."""
     embedding: EmbeddingAt = EmbeddingAt.AFTER

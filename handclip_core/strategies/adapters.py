@@ -6,7 +6,7 @@ from pydantic import Field
 
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Optim, Phase, Train
-from handclip_core.models.adapters import Place, insert_adapters
+from handclip_core.models.adapters import Place, adapter_prefixes, insert_adapters
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
 from handclip_core.strategies.base import IdentityStrategy, trained_head

@@ -65,7 +65,7 @@ class IdentityStrategy(Strategy):
 
 
 def trained_blocks(backbone: Backbone, *, layer_decay: float = 1.0, frozen: int = 0) -> tuple[Train, ...]:
-    """The backbone's blocks after the first ``frozen``, the last at scale 1 and each earlier one ``layer_decay`` lower."""
+    """Blocks of the backbone after the first ``frozen``: the last at scale 1, each earlier ``layer_decay`` lower."""
     blocks = backbone.blocks()
     last = len(blocks) - 1
     return tuple(

@@ -14,7 +14,7 @@ from handclip_core.types import HAND_ASPECTS, Aspect
 
 
 class SequentialEWC(IdentityStrategy):
-    """A phase an aspect, each with an equal share of the budget; EWC (Kirkpatrick 2017, arXiv 1612.00796) between them."""
+    """A phase an aspect with equal shares of the budget; EWC (Kirkpatrick 2017, arXiv 1612.00796) between them."""
 
     name: Literal["sequential_ewc"] = "sequential_ewc"
     """Which strategy this is."""

@@ -1,0 +1,35 @@
+"""``python -m handclip_core``: everything that is useful without a cluster."""
+
+import sys
+
+import typer
+
+from handclip_core.commands import prepare, pretrain, runs
+from handclip_core.errors import InputError
+
+app = typer.Typer(
+    help="Fine-tune CLIP to recognise people by their hands, and measure it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(prepare.app, name="prepare")
+app.command("show")(runs.show)
+app.command("train")(runs.train)
+app.command("evaluate")(runs.evaluate)
+app.command("compare")(runs.compare)
+app.command("pretrain")(pretrain.pretrain)
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one line on stderr and exit code 2."""
+    try:
+        app(prog_name="python -m handclip_core")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

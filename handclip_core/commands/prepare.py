@@ -1,0 +1,131 @@
+"""``prepare``: from pictures as distributed to a manifest and a protocol."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from handclip_core.data.manifest import Prepared
+
+app = typer.Typer(help="Read a data set, check every picture, cut people, draw galleries.", no_args_is_help=True)
+
+Root = Annotated[Path, typer.Argument(help="Folder of the pictures.")]
+Out = Annotated[Path, typer.Option(help="Folder to write manifest.csv and protocol.json to.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the validation cut and of every draw.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List bad pictures and leave them out.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")]
+CutName = Annotated[
+    Literal["published", "common"], typer.Option(help="The papers' thresholds an aspect, or one clean threshold.")
+]
+
+
+@app.command("drawn")
+def prepare_drawn(
+    root: Annotated[Path, typer.Argument(help="Folder to draw the pictures into, in the layout of 11k Hands.")],
+    out: Out,
+    people: Annotated[int, typer.Option(min=8, help="Identities; half of them are test people.")] = 48,
+    images_per_aspect: Annotated[int, typer.Option(min=2, help="Pictures of each aspect of a person.")] = 5,
+    height_px: Annotated[int, typer.Option(min=96, max=2400, help="Height of a picture; 1200 is the real size.")] = 240,
+    cut: CutName = "common",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a procedural hand data set and prepare it."""
+    from handclip_core.data.drawn import write_data_set
+    from handclip_core.data.eleven_k import prepare_eleven_k
+    from handclip_core.data.manifest import Cut
+
+    write_data_set(root, people=people, images_per_aspect=images_per_aspect, height_px=height_px, seed=seed)
+    _report(prepare_eleven_k(root, out, cut=Cut(cut), seed=seed, source="drawn"), as_json=as_json)
+
+
+@app.command("11k")
+def prepare_11k(
+    root: Root, out: Out, cut: CutName = "published", seed: Seed = 0, skip_bad: SkipBad = False, as_json: AsJson = False
+) -> None:
+    """Prepare 11k Hands as distributed: HandInfo.csv beside Hands/."""
+    from handclip_core.data.eleven_k import prepare_eleven_k
+    from handclip_core.data.manifest import Cut
+
+    _report(prepare_eleven_k(root, out, cut=Cut(cut), seed=seed, skip_bad=skip_bad), as_json=as_json)
+
+
+@app.command("hd")
+def prepare_hd(root: Root, out: Out, seed: Seed = 0, skip_bad: SkipBad = False, as_json: AsJson = False) -> None:
+    """Prepare HD (PolyU contactless hand dorsal): 1-501/ and 502-712/."""
+    from handclip_core.data import hd
+
+    _report(hd.prepare_hd(root, out, seed=seed, skip_bad=skip_bad), as_json=as_json)
+
+
+@app.command("folder")
+def prepare_folder(
+    root: Root,
+    out: Out,
+    table: Annotated[Path | None, typer.Option(help="CSV of the pictures; none for folders IDENTITY/IMAGE.")] = None,
+    path_column: Annotated[str, typer.Option(help="The table's column of paths under ROOT.")] = "path",
+    identity_column: Annotated[str, typer.Option(help="The table's column of people.")] = "identity",
+    aspect_column: Annotated[str | None, typer.Option(help="The table's column of aspects.")] = None,
+    test_share: Annotated[float, typer.Option(help="Share of the people who are tested.")] = 0.5,
+    seed: Seed = 0,
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prepare your own pictures."""
+    from handclip_core.data import folder
+
+    prepared = folder.prepare_folder(
+        root,
+        out,
+        table=table,
+        path_column=path_column,
+        identity_column=identity_column,
+        aspect_column=aspect_column,
+        seed=seed,
+        skip_bad=skip_bad,
+        test_share=test_share,
+    )
+    _report(prepared, as_json=as_json)
+
+
+@app.command("check")
+def check(folder: Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")]) -> None:
+    """Look for people, files or pictures on both sides of a split."""
+    from handclip_core.data.leaks import check_leaks
+    from handclip_core.data.manifest import load_prepared
+
+    prepared = load_prepared(folder)
+    check_leaks(prepared)
+    print(f"{folder}: no leak among {len(prepared.manifest)} pictures")
+
+
+def _report(prepared: "Prepared", *, as_json: bool) -> None:
+    """Print counts (as JSON or as a table), notes, and loudly where the published counts differ."""
+    from handclip_core.data.counts import count_differences, counts
+
+    found = counts(prepared)
+    differences = count_differences(prepared)
+    for line in (*prepared.protocol.skipped, *prepared.protocol.notes):
+        print(f"note: {line}", file=sys.stderr)
+    for line in differences:
+        print(f"WARNING: not the published counts: {line}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(found | {"differences": differences}))
+        return
+    _print_counts(found)
+    print(f"wrote {prepared.folder / 'manifest.csv'} and {prepared.folder / 'protocol.json'}")
+
+
+def _print_counts(found: dict[str, dict[str, dict[str, int]]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    heads = next(iter(found["aspects"].values()))
+    search = next(iter(found["search"].values()))
+    table = Table("aspect", *heads, *(f"search {name}" for name in search), header_style="")
+    for aspect, values in found["aspects"].items():
+        table.add_row(aspect, *map(str, values.values()), *map(str, found["search"][aspect].values()))
+    Console().print(table)

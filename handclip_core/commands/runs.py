@@ -1,0 +1,73 @@
+"""``show``, ``train``, ``evaluate``, ``compare``: single experiments, without a cluster."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+ExperimentFile = Annotated[Path, typer.Argument(help="YAML or JSON file of an experiment, or a run's config.json.")]
+DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")]
+SplitName = Annotated[Literal["val", "test"], typer.Option(help="Which people to score.")]
+Flip = Annotated[bool, typer.Option("--flip", help="Add the features of the mirror image (test-time augmentation).")]
+Floors = Annotated[list[Literal["pixels", "hog"]] | None, typer.Option(help="A floor that learns nothing, as a row.")]
+
+
+def show(experiment: ExperimentFile) -> None:
+    """Print the plan of an experiment without training: phases, rows, trained parameters, losses, images."""
+    from handclip_core.devices import select_device
+    from handclip_core.experiment import Experiment
+    from handclip_core.plans import plan_table
+
+    print(plan_table(Experiment.from_file(experiment), device=select_device("cpu")))
+
+
+def train(
+    experiment: ExperimentFile,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    device: DeviceName = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
+) -> None:
+    """Train one experiment and save its run."""
+    from handclip_core.devices import select_device
+    from handclip_core.experiment import Experiment
+    from handclip_core.training import train_into
+
+    run = train_into(out, Experiment.from_file(experiment), device=select_device(device), resume=resume)
+    best = run.best
+    print(f"best validation mAP {best['map']:.4f}, R1 {best['cmc1']:.4f} at unit {best['unit']}; saved in {out}")
+    print(f"next: python -m handclip_core evaluate {out} --split val")
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    split: SplitName = "val",
+    device: DeviceName = "auto",
+    flip: Flip = False,
+    floor: Floors = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Score a run: means over aspects and draws, intervals over people, verification, breakdown."""
+    from handclip_core.devices import select_device
+    from handclip_core.report import evaluate_run
+
+    report = evaluate_run(run, split=split, device=select_device(device), flip=flip, floors=floor or [])
+    print(json.dumps(report.values, indent=2) if as_json else report.text)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs on the same data.")],
+    split: SplitName = "val",
+    device: DeviceName = "auto",
+    flip: Flip = False,
+    floor: Floors = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write comparison.md and comparison.csv to.")] = None,
+) -> None:
+    """Put runs side by side with CLIP as it is, with intervals over people and paired differences."""
+    from handclip_core.devices import select_device
+    from handclip_core.report import compare_runs
+
+    comparison = compare_runs(runs, split=split, device=select_device(device), flip=flip, floors=floor or [])
+    print(comparison.markdown)
+    if out:
+        comparison.write(out)
