@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,21 +60,30 @@ def eleven_k(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+def write_table_only(folder: Path, rows: Sequence[Sequence[object]], header: Sequence[str] = HEADER) -> Path:
+    """A HandInfo.csv of the given rows whose pictures are all links to one small file; returns its root."""
+    (folder / "Hands").mkdir(parents=True)
+    draw_picture(0, size=(32, 24)).save(folder / "original.jpg")
+    for image in {str(row[header.index("imageName")]) for row in rows}:
+        os.link(folder / "original.jpg", folder / "Hands" / image)
+    write_table(folder / "HandInfo.csv", rows, header)
+    return folder
+
+
 @pytest.fixture
 def table_only(tmp_path: Path) -> Callable[..., Path]:
-    """Write a HandInfo.csv of the given rows whose pictures are all links to one small file; returns its root."""
+    return partial(write_table_only, tmp_path / "table")
 
-    def write(rows: Sequence[Sequence[object]], *, header: Sequence[str] = HEADER) -> Path:
-        root = tmp_path / "table"
-        (root / "Hands").mkdir(parents=True)
-        original = tmp_path / "original.jpg"
-        draw_picture(0, size=(32, 24)).save(original)
-        for image in {str(row[header.index("imageName")]) for row in rows}:
-            os.link(original, root / "Hands" / image)
-        write_table(root / "HandInfo.csv", rows, header)
-        return root
 
-    return write
+@pytest.fixture(scope="module")
+def module_table(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    return partial(write_table_only, tmp_path_factory.mktemp("module") / "table")
+
+
+@pytest.fixture
+def small_jpeg(tmp_path: Path) -> Path:
+    draw_picture(0, size=(32, 24)).save(tmp_path / "small.jpg")
+    return tmp_path / "small.jpg"
 
 
 @pytest.fixture
