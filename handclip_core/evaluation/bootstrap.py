@@ -5,6 +5,7 @@ draws as many people as there are, with replacement, and counts all queries of a
 often as that person was drawn. Galleries stay as they are.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ Values = NDArray[np.float64]
 Ints = NDArray[np.int64]
 RESAMPLES = 2000
 LEVEL = 0.95
+PART = 1 << 21
+"""Elements of a temporary."""
 
 
 @dataclass(frozen=True)
@@ -119,18 +122,29 @@ class _Cells:
         """Mean over cells of the mean over queries: of the people as they are, and of each resample [R]."""
         total = self._sum(values[self._kept])
         value = float((total.sum(axis=0) / self._count.sum(axis=0)).mean())
-        random = np.random.default_rng(seed)
-        even = np.full(self.num_people, 1 / self.num_people)
-        weights = random.multinomial(self.num_people, even, size=RESAMPLES).astype(np.float64)
-        counts = weights @ self._count
-        present = counts > 0
-        means = np.divide(weights @ total, counts, out=np.zeros_like(counts), where=present)
-        return value, np.asarray(means.sum(axis=1) / present.sum(axis=1), dtype=np.float64)
+        samples = []
+        for times in _resamples(self.num_people, seed):
+            counts = times @ self._count
+            present = counts > 0
+            means = np.divide(times @ total, counts, out=np.zeros_like(counts), where=present)
+            samples.append(means.sum(axis=1) / present.sum(axis=1))
+        return value, np.concatenate(samples)
 
     def _sum(self, values: Values) -> Values:
         people, cells = self._shape
         sums = np.bincount(self._person * cells + self._cell, weights=values, minlength=people * cells)
         return sums.astype(np.float64).reshape(people, cells)
+
+
+def _resamples(num_people: int, seed: int) -> Iterator[Values]:
+    """How often each person was drawn [R, people], RESAMPLES rows in all, a bounded number at a time."""
+    random = np.random.default_rng(seed)
+    step = max(1, PART // num_people)
+    for start in range(0, RESAMPLES, step):
+        num = min(step, RESAMPLES - start)
+        drawn = random.integers(0, num_people, size=(num, num_people)) + num_people * np.arange(num)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=num * num_people)
+        yield counts.reshape(num, num_people).astype(np.float64)
 
 
 def _aspect_mask(scores: ProtocolScores, aspect: str | None) -> NDArray[np.bool_]:
