@@ -52,7 +52,7 @@ class Assembled:
         return self.bench.feature_inputs if self._pristine(phase) else self.bench.pixel_inputs
 
     def feeds_on_features(self, phase: int) -> bool:
-        """Whether phase ``phase`` trains on cached activations: the backbone is as pretrained, and nothing is augmented."""
+        """Whether phase ``phase`` trains on cached activations: backbone as pretrained, pictures unaugmented."""
         return not self.phases[phase].data.augment.active and self._pristine(phase)
 
     def feed(self, phase: int) -> PhaseFeed:

@@ -101,7 +101,7 @@ class RunFolder:
         write_log(self.log, self.folder / LOG)
         rows = self._write_embeddings(device)
         metrics = {"best": self.best, "final": self.log[-1], "embedding_rows": rows}
-        write_text(self.folder / METRICS, json.dumps(metrics, indent=2))
+        write_json(self.folder / METRICS, metrics)
 
     def _write_embeddings(self, device: torch.device) -> dict[str, list[int]]:
         loaded = load_run(self.folder, device=device)
@@ -121,7 +121,7 @@ def read_experiment(folder: Path) -> Experiment:
 
 
 def load_run(folder: Path, *, device: torch.device, weights: str = BEST) -> HandModel:
-    """The trained model of a run's folder, in evaluation mode; raises InputError where weights are missing or damaged."""
+    """The trained model of a run's folder, in evaluation mode; raises InputError for missing or damaged weights."""
     experiment = read_experiment(folder)
     model = assemble(experiment, open_bench(experiment.data, experiment.backbone, device)).model
     try:
@@ -155,6 +155,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     frame = pd.read_csv(path, float_precision="round_trip")
     rows = frame.to_dict(orient="records")
     return [{str(key): value for key, value in row.items() if value == value} for row in rows]
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write ``values`` as JSON through a temporary name."""
+    write_text(path, json.dumps(values, indent=2))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,16 +12,15 @@ HEAD_STD = 0.001
 class HandModel(nn.Module):
     """``backbone`` -> ``neck`` -> ``head``; retrieval reads the neck's embedding, the head serves training alone.
 
-    ``num_classes`` is P, the identities of the training label space; 0 for a model that is not trained on identities.
+    ``num_classes`` is P, the identities of the training label space; 0 for a model without a head, whose logits mean
+    nothing.
     """
 
     def __init__(self, backbone: Backbone, neck: Neck, *, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
-        self.head = nn.utils.skip_init(nn.Linear, neck.width, num_classes, bias=False)
-        if num_classes:
-            nn.init.normal_(self.head.weight, std=HEAD_STD)
+        self.head = _head(neck.width, num_classes) if num_classes else nn.Identity()
 
     def forward(self, batch: Batch) -> Output:
         """Features [B, F], embedding [B, W] and identity logits [B, P] of a batch."""
@@ -40,3 +39,9 @@ class HandModel(nn.Module):
         """The embedding [B, W] that retrieval compares, before normalisation."""
         embedding: Tensor = self.neck(self.encode(inputs)).embedding
         return embedding
+
+
+def _head(width: int, num_classes: int) -> nn.Linear:
+    head = nn.Linear(width, num_classes, bias=False)
+    nn.init.normal_(head.weight, std=HEAD_STD)
+    return head

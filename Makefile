@@ -1,0 +1,34 @@
+# `make sweep` and `make test` do everything on a machine with python3, make and git.
+UV_VERSION := 0.13.8
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+PYTHON := .venv/bin/python
+export UV_COMPILE_BYTECODE := 1
+
+.PHONY: sweep setup check test clean
+
+sweep: setup
+	$(PYTHON) tune_jobs/sweep.py
+
+setup: .venv/.ready
+
+test: setup
+	$(PYTHON) -m pytest
+
+check: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+clean:
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/.ready: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --frozen
+	@touch $@
+
+# System Pythons refuse a plain `pip install`, so uv gets a folder of its own.
+.uv/bin/uv:
+	@echo "fetching uv $(UV_VERSION) into .uv"
+	@(python3 -m venv .uv && .uv/bin/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)) \
+	  || python3 -m pip install -q --disable-pip-version-check --target .uv uv==$(UV_VERSION) \
+	  || { rm -rf .uv; echo "error: python3 can make no virtual environment; install python3-venv, or uv" >&2; exit 2; }

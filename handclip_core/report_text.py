@@ -1,0 +1,78 @@
+"""Reports as text for a terminal."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from handclip_core.evaluation.bootstrap import Estimate, estimate
+from handclip_core.evaluation.breakdown import GroupScores
+from handclip_core.evaluation.compare import HEADINGS
+from handclip_core.evaluation.protocol import METRICS, ProtocolScores, Scores
+from handclip_core.evaluation.verification import VerificationScores
+
+WIDTH = 140
+
+
+def scores_table(models: Mapping[str, ProtocolScores], *, split: str) -> str:
+    """Every model's means over draws in percent with their sd, by aspect and over all, with an interval of the mAP."""
+    first = next(iter(models.values()))
+    table = Table("model", "aspect", *(HEADINGS[name] for name in METRICS), "95 % of mAP", header_style="")
+    for name, scores in models.items():
+        for aspect, values in scores.per_aspect.items():
+            table.add_row(name, aspect, *_cells(values), _interval(estimate(scores, aspect=aspect)))
+        table.add_row(name, "mean", *_cells(scores.overall), _interval(estimate(scores)), end_section=True)
+    people = estimate(first).num_people
+    unmatched = f", {first.num_unmatched} without a match" if first.num_unmatched else ""
+    about = (
+        f"{split}: {first.num_queries} queries of {people} people over all draws{unmatched}, "
+        f"gallery '{first.gallery}'; percent, mean ± sd over draws; intervals by resampling people"
+    )
+    return f"{about}\n{_rendered(table)}"
+
+
+def verification_text(verified: VerificationScores) -> str:
+    """Error rates of deciding whether two pictures of one aspect show one person."""
+    lines = [
+        f"verification: EER {100 * verified.eer:.2f} %, AUC {verified.auc:.4f}, d' {verified.d_prime:.2f} "
+        f"({verified.num_genuine} genuine, {verified.num_impostor} impostor pairs; thresholds from validation)"
+    ]
+    for point in verified.points:
+        rough = " (rough: fewer than 30 errors expected)" if point.rough else ""
+        lines.append(f"  TAR {100 * point.tar:.2f} % at FAR {point.far:g}, measured {point.far_measured:.2g}{rough}")
+    lines += [f"  FAR {refusal.far:g}: refused, {refusal.reason}" for refusal in verified.refused]
+    return "\n".join(lines)
+
+
+def breakdown_table(groups: Sequence[GroupScores]) -> str:
+    """For whom the model works: mAP and R1 by group, with counts."""
+    table = Table("group", "value", "people", "pictures", "mAP", "95 %", "R1", header_style="")
+    for group in groups:
+        if group.map is None or group.cmc1 is None:
+            figures = ("no match", "", "")
+        else:
+            figures = (_percent(group.map.value), _interval(group.map), _percent(group.cmc1.value))
+        table.add_row(group.group, group.value, str(group.num_people), str(group.num_images), *figures)
+    return _rendered(table)
+
+
+def _cells(scores: Scores) -> list[str]:
+    figures = [getattr(scores, name) for name in METRICS]
+    return [
+        _percent(figure.mean) + (f" ± {100 * figure.sd:.2f}" if figure.sd is not None else "") for figure in figures
+    ]
+
+
+def _interval(found: Estimate) -> str:
+    return f"{_percent(found.low)} to {_percent(found.high)}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _rendered(table: Table) -> str:
+    buffer = io.StringIO()
+    Console(file=buffer, width=WIDTH).print(table)
+    return buffer.getvalue().rstrip()
