@@ -28,6 +28,7 @@ MAX_PAIRS = 200_000
 FLAT = 1.0
 """A picture whose grey values vary by less shows nothing, so it is never taken for a copy."""
 _CHUNK = 256
+_WORDS = KEPT * KEPT // 64
 
 
 def look_of(picture: Image.Image) -> str:
@@ -59,13 +60,13 @@ def near_pairs(looks: np.ndarray, left: np.ndarray, right: np.ndarray, *, limit:
     ``looks`` [N] are hexadecimal hashes; every row of ``left`` is compared with every row of ``right``. At most
     ``limit`` + 1 pairs are returned, so that a caller sees when there were more.
     """
-    words = np.frombuffer(bytes.fromhex("".join(looks)), dtype=np.uint64).reshape(len(looks), -1)
+    words = np.frombuffer(bytes.fromhex("".join(looks)), dtype=np.uint64).reshape(len(looks), _WORDS)
     found: list[np.ndarray] = []
     num_found = 0
     for start in range(0, len(left), _CHUNK):
         part = left[start : start + _CHUNK]
         distance = np.zeros((len(part), len(right)), dtype=np.uint16)
-        for word in range(words.shape[1]):
+        for word in range(_WORDS):
             distance += np.bitwise_count(words[part, None, word] ^ words[None, right, word])
         i, j = np.nonzero(distance <= NEAR_BITS)
         found.append(np.stack([part[i], right[j]], axis=1))

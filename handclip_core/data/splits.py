@@ -88,7 +88,10 @@ def _fill(target: dict[str, float], candidates: dict[str, frozenset[str]], *, wa
         if not open_aspects:
             break
         neediest = max(open_aspects, key=lambda aspect: missing[aspect] / target[aspect])
-        person = str(random.choice([person for person, have in left.items() if neediest in have]))
+        holders = [person for person, have in left.items() if neediest in have]
+        # Whoever also has an aspect that is full already is the second choice.
+        fitting = [person for person in holders if all(missing[aspect] > 0 for aspect in left[person])]
+        person = str(random.choice(fitting or holders))
         chosen.add(person)
         for aspect in left[person]:
             missing[aspect] -= 1
