@@ -1,0 +1,132 @@
+"""The Ray cluster that a sweep runs on: joined where there is one, else started on this machine alone."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray
+
+from handclip_core.devices import Device
+from handclip_core.errors import InputError
+from tune_jobs.settings import Resources
+
+Value = TypeVar("Value")
+OBJECT_STORE_BYTES = 128 * 2**20
+"""Trials exchange numbers alone, so a local cluster needs next to no shared memory."""
+
+TUNE_ENVIRONMENT = {
+    # The recorder writes what is to be written.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Relative paths mean the same in a trial as in the driver.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    # The display says what there is to say.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one machine of the cluster offers."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Room:
+    """What each trial gets on this cluster, and how many of them run at a time."""
+
+    device: str
+    cpus: int
+    gpus: float
+    concurrent: int
+    num_nodes: int
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """A trial's resources in Ray's words."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+
+def in_ray_job() -> bool:
+    """Whether this process was started by ``ray job submit``."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def connect() -> None:
+    """Join the cluster at ``RAY_ADDRESS``, which a Ray job sets; else start one on this machine. Quiet either way."""
+    os.environ.update(TUNE_ENVIRONMENT)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        return
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(**quiet)
+        except ConnectionError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no cluster answers ({reason})") from None
+        return
+    ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+
+
+def nodes() -> list[Node]:
+    """The machines of the cluster that are alive."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(cpus=item.get("CPU", 0.0), gpus=item.get("GPU", 0.0)) for item in resources]
+
+
+def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
+    """Fit trials onto ``cluster``; raises InputError where not a single one fits."""
+    has_gpu = any(node.gpus > 0 for node in cluster)
+    if resources.device is Device.CUDA and not has_gpu:
+        raise InputError("resources.device: 'cuda' was asked for, but the cluster has no GPU; use 'cpu' or 'auto'")
+    gpus = resources.gpus if has_gpu and resources.device is not Device.CPU else 0.0
+    fit = sum(_fit(node, resources.cpus, gpus) for node in cluster)
+    if fit == 0:
+        raise InputError(
+            f"resources: a trial asks for {resources.cpus} CPUs and {gpus:g} GPUs, but the largest machine has "
+            f"{max((node.cpus for node in cluster), default=0):g} CPUs and "
+            f"{max((node.gpus for node in cluster), default=0):g} GPUs; set resources.cpus or resources.gpus lower"
+        )
+    return Room(
+        device=Device.CUDA if gpus else Device.CPU,
+        cpus=resources.cpus,
+        gpus=gpus,
+        concurrent=min(fit, resources.concurrent or fit),
+        num_nodes=len(cluster),
+    )
+
+
+def run_where_trials_run(room: Room, function: Callable[..., Value], *args: Any) -> Value:
+    """Call ``function`` in this process where the cluster is this machine alone, else as a task on a trial's resources.
+
+    Raises InputError where the function does.
+    """
+    if room.num_nodes == 1:
+        return function(*args)
+    task = ray.remote(function).options(num_cpus=room.cpus, num_gpus=room.gpus)
+    try:
+        value: Value = ray.get(task.remote(*args))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise InputError(str(error.cause)) from None
+        raise
+    return value
+
+
+def _fit(node: Node, cpus: int, gpus: float) -> int:
+    by_cpu = int(node.cpus // cpus)
+    return by_cpu if not gpus else min(by_cpu, _fit_gpus(node.gpus, gpus))
+
+
+def _fit_gpus(available: float, each: float) -> int:
+    """Trials that share ``available`` GPUs; a fraction never spans two of them."""
+    if each >= 1:
+        return int(available // each)
+    return int(available) * int(1 / each + 1e-9)

@@ -1,0 +1,53 @@
+"""Ctrl-C and SIGTERM end a sweep between two steps of Tune, never in the middle of a write."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray.tune import Callback
+
+
+class Interrupted(Exception):  # noqa: N818 - no error
+    """The user, or the machine, wants the sweep to end now."""
+
+
+@contextmanager
+def caught_signals() -> Iterator[threading.Event]:
+    """Within the block the first SIGINT or SIGTERM sets the event; the second acts as it would have without the block.
+
+    Outside the main thread, where Python cannot catch signals, the event is never set.
+    """
+    caught = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def catch(number: int, frame: object) -> None:
+        del number, frame
+        caught.set()
+        restore()
+
+    for number in before:
+        signal.signal(number, catch)
+    try:
+        yield caught
+    finally:
+        restore()
+
+
+class StopBetweenSteps(Callback):  # type: ignore[misc]
+    """Ends Tune's loop with ``Interrupted`` once the event is set."""
+
+    def __init__(self, wanted: threading.Event) -> None:
+        self._wanted = wanted
+
+    def on_step_end(self, **_: object) -> None:
+        """Raise where the event is set."""
+        if self._wanted.is_set():
+            raise Interrupted

@@ -1,0 +1,90 @@
+"""What a sweep says in words: before it starts, and at its end."""
+
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from tune_jobs.live import trial_table
+from tune_jobs.records import Records, Status, TrialRecord
+
+BASELINE = "zero_shot"
+ROWS = 30
+
+
+def say(text: str) -> None:
+    """A line about what happens next."""
+    print(f"-- {text}", flush=True)
+
+
+def show_outcome(records: Records, *, folder: Path, budget: int, interrupted: bool) -> None:
+    """Print the leaderboard, the baseline beside the winner, where everything lies and what to type next."""
+    if interrupted:
+        print("\ninterrupted: what follows is the state so far")
+    print()
+    Console(soft_wrap=not sys.stdout.isatty()).print(trial_table(records, budget=budget, rows=ROWS))
+    print()
+    for line in failures(records):
+        print(line)
+    best = records.best
+    if best is None:
+        print(f"no trial came to a score; settings, study and logs are in {shown(folder)}")
+        return
+    for line in (*comparison(records, best), "", *saved(folder), "", *next_commands(folder)):
+        print(line)
+
+
+def comparison(records: Records, best: TrialRecord) -> list[str]:
+    """The baseline beside the winner, on validation."""
+    lines = []
+    baseline = next((r for r in records.all() if r.strategy == BASELINE and r.judged), None)
+    if baseline is not None:
+        lines.append(f"zero-shot  {_scores(baseline)}")
+    gain = "" if baseline is None or baseline is best else f"  {best.map - baseline.map:+.4f}"
+    lines.append(f"winner     {_scores(best)}{gain}")
+    lines.append("The winner's score is the best of many on the same people, so it flatters.")
+    return lines
+
+
+def _scores(record: TrialRecord) -> str:
+    return f"validation mAP {record.map:.4f}  rank-1 {record.cmc1:.4f}  trial {record.number} {record.strategy}"
+
+
+def failures(records: Records) -> list[str]:
+    """Failed trials with their reasons, and strategies that have nothing else."""
+    failed = [r for r in records.all() if r.status is Status.FAILED]
+    lines = [f"trial {r.number} {r.strategy} failed: {r.reason}" for r in failed]
+    tried = Counter(r.strategy for r in records.all() if r.status.over)
+    lost = Counter(r.strategy for r in failed)
+    return lines + [f"every trial of {name} failed" for name in tried if tried[name] == lost[name]]
+
+
+def saved(folder: Path) -> list[str]:
+    """What lies where."""
+    rows = {
+        "leaderboard.csv": "every trial with its hyperparameters",
+        "best/": "the winner: config.json, weights, embeddings, log, metrics",
+        "study.db": "the Optuna study",
+        "tensorboard/": "an event log a trial",
+        "trials/": "settings and log of every trial, weights of the best",
+        "sweep.yaml": "the complete settings",
+    }
+    return [f"saved in {shown(folder)}"] + [f"  {name:<16} {what}" for name, what in rows.items()]
+
+
+def next_commands(folder: Path) -> list[str]:
+    """Commands worth typing next."""
+    where = shlex.quote(shown(folder))
+    return [
+        "next",
+        f"  python -m handclip_core evaluate {where}/best --split val",
+        f"  python -m tensorboard.main --logdir {where}/tensorboard",
+        f"  python tune_jobs/sweep.py {where}/sweep.yaml --name another --set trials=40 --set budget=20",
+    ]
+
+
+def shown(folder: Path) -> str:
+    """The folder's path, relative where it lies below the current one."""
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)

@@ -1,0 +1,133 @@
+"""The settings of a sweep: one YAML file, single keys overridden on the command line."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from handclip_core.config import Config, read_yaml
+from handclip_core.data.sources import DataSettings, DrawnData
+from handclip_core.devices import Device
+from handclip_core.errors import InputError
+from handclip_core.models.backbone import BackboneSettings
+from search_spaces.spaces import SPACES
+
+QUICKSTART = Path(__file__).parent / "configs" / "quickstart.yaml"
+
+
+class StoppingKind(StrEnum):
+    """Which trials are compared when weak ones are stopped early."""
+
+    PER_STRATEGY = "per_strategy"
+    NONE = "none"
+
+
+class EarlyStopping(Config):
+    """Asynchronous successive halving (Li 2020, arXiv 1810.05934) on validation mAP over budget units."""
+
+    kind: StoppingKind = StoppingKind.PER_STRATEGY
+    """``per_strategy`` compares a trial with trials of its own strategy; ``none`` lets every trial finish."""
+    grace: int = Field(2, ge=1)
+    """Units that every trial gets; the first rung."""
+    reduction: int = Field(3, ge=2, le=20)
+    """One in so many trials goes on after a rung, and rungs stand so many times further apart."""
+
+
+class Resources(Config):
+    """What a trial needs, and how many run at a time."""
+
+    device: Device = Device.AUTO
+    """``auto`` takes GPUs where the cluster has any."""
+    cpus: int = Field(1, ge=1)
+    """CPU cores a trial, and its number of threads."""
+    gpus: float = Field(1.0, gt=0, le=8)
+    """GPUs a trial where GPUs are used; a fraction lets several trials share one."""
+    concurrent: int | None = Field(None, ge=1)
+    """Most trials at a time; none for as many as the cluster holds."""
+
+
+class SweepSettings(Config):
+    """Everything that fixes a sweep."""
+
+    name: str = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the sweep's folder under ``storage``."""
+    data: DataSettings = DrawnData()
+    """Which pictures."""
+    backbone: BackboneSettings = BackboneSettings()
+    """Which CLIP."""
+    strategies: tuple[str, ...] = tuple(SPACES)
+    """Strategies to choose among; each one's default is tried first."""
+    trials: int = Field(14, ge=1)
+    """Number of trials, defaults included."""
+    budget: int = Field(8, ge=1, le=100_000)
+    """Budget units a trial: images shown, in epochs of the training split."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the search and of every trial."""
+    startup_trials: int = Field(10, ge=1)
+    """Finished trials, defaults included, before the search trusts what it has seen; until then it draws at random."""
+    early_stopping: EarlyStopping = EarlyStopping()
+    """When a weak trial is stopped."""
+    resources: Resources = Resources()
+    """What a trial runs on."""
+    keep_checkpoints: int = Field(3, ge=1)
+    """Weights of so many best trials are kept; logs and settings of all of them are."""
+    checkpoint_every_s: float = Field(60.0, ge=0)
+    """Seconds of training after which a running trial saves its state; it always does when it ends."""
+    storage: Path = Path("runs")
+    """Folder for sweeps. On a cluster of several machines, one that all of them share."""
+
+    @field_validator("strategies")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in SPACES]
+        if unknown:
+            raise ValueError(f"unknown strategy '{unknown[0]}'; choose from {', '.join(SPACES)}")
+        if not names or len(set(names)) != len(names):
+            raise ValueError("name each strategy once, and at least one")
+        return names
+
+    @model_validator(mode="after")
+    def _defaults_fit(self) -> Self:
+        if self.trials < len(self.strategies):
+            raise ValueError(
+                f"trials: {self.trials} are too few for the defaults of {len(self.strategies)} strategies; "
+                f"set trials to {len(self.strategies)} or more"
+            )
+        return self
+
+
+def load_settings(file: Path, *, overrides: Sequence[str] = (), name: str | None = None) -> SweepSettings:
+    """The settings in ``file`` with ``key.sub=value`` overrides; raises InputError where any of it is wrong."""
+    values = read_yaml(file)
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: not a mapping of settings")
+    for override in overrides:
+        _override(values, override)
+    if name is not None:
+        values["name"] = name
+    return SweepSettings.parse(values, source=f"{file} with --set" if overrides else str(file))
+
+
+def dump_settings(settings: SweepSettings) -> str:
+    """The complete settings as YAML, defaults included."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise InputError(f"--set '{override}': write key=value or key.sub=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set '{override}': the value is not readable as YAML") from None
+    for depth, part in enumerate(path[:-1], start=1):
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise InputError(f"--set '{override}': '{'.'.join(path[:depth])}' holds a value, not keys")
+    values[path[-1]] = value

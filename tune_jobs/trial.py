@@ -1,0 +1,129 @@
+"""A trial in a worker process that stays warm: Ray Tune drives the core's generator one budget unit at a time."""
+
+import gc
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ray.tune import Trainable
+from ray.tune.experiment import Trial
+from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
+
+from handclip_core.devices import select_device
+from handclip_core.engine.state import Resume
+from handclip_core.experiment import Experiment, Progress, run
+from handclip_core.runs import RunFolder
+from tune_jobs.records import TrialRecord
+
+UNIT, BEST_MAP, BEST_CMC1, BEST_UNIT = "unit", "best_map", "best_cmc1", "best_unit"
+PARAMS_TRAINED, STEP_S = "params_trained", "step_s"
+
+
+def trial_config(record: TrialRecord, *, device: str, threads: int, checkpoint_every_s: float) -> dict[str, Any]:
+    """What a worker is told about a trial: plain data."""
+    return {
+        "folder": record.name,
+        "experiment": record.experiment.model_dump(mode="json"),
+        "device": device,
+        "threads": threads,
+        "checkpoint_every_s": checkpoint_every_s,
+    }
+
+
+def folder_of(trial: Trial) -> str:
+    """Name of the folder of one of Tune's trials."""
+    name: str = trial.config["folder"]
+    return name
+
+
+def strategy_of(config: dict[str, Any]) -> str:
+    """Name of the strategy of a trial's config."""
+    name: str = config["experiment"]["strategy"]["name"]
+    return name
+
+
+class HandTrial(Trainable):  # type: ignore[misc]
+    """One experiment. Its results are the rows of its training log, and what the driver needs to judge them."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Start the experiment of ``config``, which ``trial_config`` made."""
+        torch.set_num_threads(config["threads"])
+        self._experiment = Experiment.model_validate(config["experiment"])
+        seed_everything(self._experiment.seed)
+        self._device = select_device(config["device"])
+        self._checkpoint_every_s = config["checkpoint_every_s"]
+        # Tune may start a second process for a trial that a reused one has taken meanwhile; each has its own folder.
+        self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=self.logdir))
+        self._last: Progress | None = None
+        self._begin(RunFolder.create(self._folder, self._experiment), resume=None)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Make this process ready for the next trial; nothing of the last one stays but imports and caches."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train and validate one budget unit."""
+        started = time.perf_counter()
+        progress = next(self._progress, None)
+        if progress is None:
+            return {DONE: True, RESULT_DUPLICATE: True}
+        self._last = progress
+        self._run.record(progress)
+        best, took_s = self._run.best, time.perf_counter() - started
+        return {
+            **self._run.log[-1],
+            BEST_MAP: best["map"],
+            BEST_CMC1: best["cmc1"],
+            BEST_UNIT: best["unit"],
+            PARAMS_TRAINED: progress.params_trained,
+            STEP_S: took_s,
+            SHOULD_CHECKPOINT: self._saving_is_due(took_s),
+            DONE: progress.unit in (0, self._experiment.budget),
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write what ``load_checkpoint`` and the sweep's collection of the best trial need."""
+        last = self._last
+        assert last is not None, "Tune saves after a step"
+        self._run.save_checkpoint(Path(checkpoint_dir), last)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Go on from a saved state."""
+        folder, resume = RunFolder.restore(self._folder, self._experiment, Path(checkpoint))
+        self._begin(folder, resume=resume)
+
+    def cleanup(self) -> None:
+        """End the experiment and free what it held."""
+        del self._progress
+        self._last = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _begin(self, folder: RunFolder, *, resume: Resume | None) -> None:
+        self._run = folder
+        self._unsaved_s = 0.0
+        self._progress: Iterator[Progress] = run(self._experiment, device=self._device, resume=resume)
+
+    def _saving_is_due(self, took_s: float) -> bool:
+        self._unsaved_s += took_s
+        if self._unsaved_s < self._checkpoint_every_s:
+            return False
+        self._unsaved_s = 0.0
+        return True
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator of this process, so that a trial does not depend on what ran here before it."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global generator is what libraries draw from
+    torch.manual_seed(seed)
