@@ -1,5 +1,6 @@
 """A run's folder: settings, log, weights and embeddings, all readable without this package."""
 
+import csv
 import json
 import os
 import shutil
@@ -151,10 +152,18 @@ def write_log(log: list[dict[str, Any]], path: Path) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log that ``write_log`` wrote."""
-    frame = pd.read_csv(path, float_precision="round_trip")
-    rows = frame.to_dict(orient="records")
-    return [{str(key): value for key, value in row.items() if value == value} for row in rows]
+    """The rows of a log that ``write_log`` wrote, every number as it was."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{key: _number(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def write_json(path: Path, values: Any) -> None:

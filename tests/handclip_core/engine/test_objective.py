@@ -1,0 +1,36 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from handclip_core.engine.objective import DivergedError, objective, refuse_divergence
+from handclip_core.engine.phase import Term
+from handclip_core.types import Batch, Output
+
+
+class Quadratic:
+    def __call__(self, model: nn.Module) -> Tensor:
+        return sum((p.square().sum() for p in model.parameters()), torch.zeros(()))
+
+
+def output_and_batch() -> tuple[Output, Batch]:
+    zeros = torch.zeros(2, 3)
+    return Output(zeros, zeros, zeros), Batch(zeros, torch.zeros(2, dtype=torch.int64), torch.arange(2))
+
+
+def test_terms_are_weighted_and_penalties_added() -> None:
+    output, batch = output_and_batch()
+    terms = (Term("a", lambda *_: torch.tensor(2.0), 0.5), Term("b", lambda *_: torch.tensor(3.0)))
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 2.0)
+    found = objective(output, batch, terms=terms, penalties=(Quadratic(),), model=model)  # type: ignore[arg-type]
+    assert found.total.item() == 0.5 * 2 + 3 + 4
+    assert {name: value.item() for name, value in found.parts.items()} == {"a": 2, "b": 3, "quadratic": 4}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_the_run_with_its_terms(value: float) -> None:
+    output, batch = output_and_batch()
+    terms = (Term("good", lambda *_: torch.tensor(1.0)), Term("bad", lambda *_: torch.tensor(value)))
+    found = objective(output, batch, terms=terms, penalties=(), model=nn.Linear(1, 1))
+    with pytest.raises(DivergedError, match=rf"phase 'p' at step 7: good 1, bad {value:g}"):
+        refuse_divergence(found, phase="p", step=7)

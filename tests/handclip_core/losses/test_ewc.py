@@ -1,0 +1,106 @@
+"""The Fisher information has a closed form for softmax regression: E_x sum_y p_y ((1[k = y] - p_k) x_j)^2."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from handclip_core.losses.ewc import EWC, exact_fisher, normalised
+from handclip_core.types import Batch, Output
+
+
+class Softmax(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Linear(3, 4, bias=False)
+
+    def forward(self, batch: Batch) -> Output:
+        assert isinstance(batch.inputs, Tensor)
+        logits = self.backbone(batch.inputs)
+        return Output(batch.inputs, logits, logits)
+
+
+def model_and_batch() -> tuple[Softmax, Batch]:
+    generator = torch.Generator().manual_seed(0)
+    model = Softmax()
+    model.backbone.weight.data = torch.randn(4, 3, generator=generator)
+    return model, Batch(torch.randn(7, 3, generator=generator), torch.zeros(7, dtype=torch.int64), torch.arange(7))
+
+
+def fisher_by_hand(model: Softmax, inputs: Tensor) -> Tensor:
+    total = torch.zeros(4, 3, dtype=torch.float64)
+    for x in inputs.double():
+        p = (model.backbone.weight.double() @ x).softmax(0)
+        for y in range(4):
+            for k in range(4):
+                for j in range(3):
+                    total[k, j] += p[y] * ((float(k == y) - p[k]) * x[j]) ** 2
+    return total / len(inputs)
+
+
+def consolidated(strength: float, samples: int = 7) -> tuple[EWC, Softmax, Batch]:
+    model, batch = model_and_batch()
+    penalty = EWC(strength=strength, decay=1.0, num_samples=samples, prefixes=("backbone.",))
+    penalty.consolidate(model, [batch], ())
+    return penalty, model, batch
+
+
+def test_the_fisher_information_is_exact() -> None:
+    model, batch = model_and_batch()
+    samples = [batch.item(i) for i in range(7)]
+    found = exact_fisher(model, samples, dict(model.named_parameters()))["backbone.weight"]
+    assert isinstance(batch.inputs, Tensor)
+    torch.testing.assert_close(found.double(), fisher_by_hand(model, batch.inputs), rtol=1e-5, atol=1e-7)
+
+
+def test_the_penalty_is_zero_at_the_anchor_and_before_any_phase() -> None:
+    penalty, model, _ = consolidated(10.0)
+    assert penalty(model).item() == 0
+    fresh = EWC(strength=10.0, decay=1.0, num_samples=1, prefixes=("backbone.",))
+    assert fresh(model).item() == 0
+
+
+def test_the_penalty_is_the_weighted_distance_from_the_anchor() -> None:
+    penalty, model, batch = consolidated(10.0)
+    assert isinstance(batch.inputs, Tensor)
+    fisher = fisher_by_hand(model, batch.inputs)
+    shift = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    model.backbone.weight.data += shift
+    expected = 0.5 * 10 * (fisher / fisher.mean() * shift.double() ** 2).sum()
+    assert penalty(model).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_normalised_information_has_mean_one() -> None:
+    scaled = normalised({"a": torch.tensor([1.0, 3.0]), "b": torch.tensor([8.0])})
+    assert torch.cat(list(scaled.values())).mean().item() == pytest.approx(1.0)
+    assert normalised({"a": torch.zeros(2)})["a"].tolist() == [0, 0]
+
+
+def test_more_strength_keeps_weights_closer_to_the_anchor() -> None:
+    def distance(strength: float) -> float:
+        penalty, model, batch = consolidated(strength)
+        anchor = model.backbone.weight.detach().clone()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+        for _ in range(200):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(batch).logits, batch.labels) + penalty(model)
+            loss.backward()
+            optimizer.step()
+        return float((model.backbone.weight.detach() - anchor).norm())
+
+    distances = [distance(strength) for strength in (0.0, 0.1, 1.0, 10.0)]
+    assert distances == sorted(distances, reverse=True)
+
+
+def test_its_buffers_come_back_from_a_state_dict() -> None:
+    penalty, model, _ = consolidated(2.0)
+    model.backbone.weight.data += 1
+    copy = EWC(strength=2.0, decay=1.0, num_samples=1, prefixes=("backbone.",))
+    copy.load_state_dict(penalty.state_dict())
+    assert copy(model).item() == penalty(model).item() > 0
+
+
+def test_the_head_is_left_alone() -> None:
+    model, batch = model_and_batch()
+    penalty = EWC(strength=1.0, decay=1.0, num_samples=2, prefixes=("neck.", "backbone."))
+    penalty.consolidate(model, [batch], ())
+    assert {key.split("/")[1] for key in penalty.state_dict()} == {"backbone.weight"}

@@ -1,0 +1,148 @@
+"""What every strategy must keep, on a transformer and on a ResNet; a new one is covered by being in ALL."""
+
+from itertools import islice
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from handclip_core.bench import open_bench
+from handclip_core.data.sources import DrawnData
+from handclip_core.engine.optim import choose
+from handclip_core.experiment import Experiment, Progress, assemble, run
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs import RunFolder, load_run
+from handclip_core.strategies import ALL, AnyStrategy, Strategy
+from search_spaces.spaces import SPACES
+
+CPU = torch.device("cpu")
+DATA = DrawnData(people=12, images_per_aspect=3, height_px=96)
+BUDGET = 4
+BACKBONES = ("vit", "resnet")
+TRAINED = tuple(kind for kind in ALL if kind.model_fields["name"].default != "zero_shot")
+
+Weights = dict[str, Tensor]
+every_strategy = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+trained_strategies = pytest.mark.parametrize("kind", TRAINED, ids=lambda kind: kind.__name__)
+both_towers = pytest.mark.parametrize("tower", BACKBONES)
+
+
+def experiment_of(strategy: Strategy, backbone: BackboneSettings) -> Experiment:
+    values = {"strategy": strategy.model_dump(), "data": DATA, "backbone": backbone, "budget": BUDGET, "seed": 3}
+    return Experiment.model_validate(values)
+
+
+def quick(kind: type[Strategy]) -> Strategy:
+    """The strategy with its defaults, but batches that fit the tiny data and an information matrix of few pictures."""
+    changes: dict[str, object] = {}
+    if "optim" in kind.model_fields:
+        changes["optim"] = {**kind().model_dump()["optim"], "batch_size": 8, "lr": 1e-3}  # type: ignore[call-arg]
+    if "fisher_samples" in kind.model_fields:
+        changes["fisher_samples"] = 3
+    return kind.model_validate(changes)
+
+
+def weights_after(experiment: Experiment) -> tuple[list[Progress], Weights]:
+    progress = list(run(experiment, device=CPU))
+    return progress, {name: value.clone() for name, value in progress[-1].state.model.state_dict().items()}
+
+
+@every_strategy
+def test_settings_survive_json(kind: type[Strategy]) -> None:
+    adapter: TypeAdapter[Strategy] = TypeAdapter(AnyStrategy)
+    strategy = quick(kind)
+    assert adapter.validate_json(strategy.model_dump_json()) == strategy
+
+
+@every_strategy
+def test_every_setting_is_explained(kind: type[Strategy]) -> None:
+    assert [name for name, field in kind.model_fields.items() if not field.description] == []
+    assert kind.__doc__
+
+
+@every_strategy
+@both_towers
+def test_reports_every_unit_of_its_budget(
+    kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings]
+) -> None:
+    experiment = experiment_of(quick(kind), tiny_backbones[tower])
+    progress, _ = weights_after(experiment)
+    assert [item.unit for item in progress] == ([0] if kind not in TRAINED else [1, 2, 3, 4])
+    assert all(0 <= item.metrics["map"] <= 1 for item in progress)
+    if kind in TRAINED:
+        epoch = open_bench(DATA, experiment.backbone, CPU).training_data().num_images
+        assert progress[-1].images >= BUDGET * epoch
+
+
+@trained_strategies
+@both_towers
+def test_trains_what_it_says_and_nothing_else(
+    kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings]
+) -> None:
+    experiment = experiment_of(quick(kind), tiny_backbones[tower])
+    ready = assemble(experiment, open_bench(DATA, experiment.backbone, CPU))
+    before = {name: value.clone() for name, value in ready.model.named_parameters()}
+    said = {item.name for phase in ready.phases for item in choose(ready.model, phase.train)}
+    _, after = weights_after(experiment)
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed <= said
+    unused = {name for name in said - changed if before[name].ndim > 1}
+    assert not unused, "trained, but never moved"
+
+
+@trained_strategies
+@both_towers
+def test_a_run_resumed_from_any_unit_ends_bit_for_bit_the_same(
+    kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    experiment = experiment_of(quick(kind), tiny_backbones[tower])
+    whole, expected = weights_after(experiment)
+    for cut in range(1, BUDGET):
+        folder = RunFolder.create(tmp_path / f"first{cut}", experiment)
+        generator = run(experiment, device=CPU)
+        for progress in islice(generator, cut):
+            folder.record(progress)
+            folder.save_checkpoint(tmp_path / f"checkpoint{cut}", progress)
+        generator.close()
+        again, state = RunFolder.restore(tmp_path / f"second{cut}", experiment, tmp_path / f"checkpoint{cut}")
+        rest = list(run(experiment, device=CPU, resume=state))
+        assert [item.unit for item in rest] == list(range(cut + 1, BUDGET + 1))
+        assert [row["map"] for row in again.log] == [item.metrics["map"] for item in whole[:cut]]
+        assert [item.metrics for item in rest] == [item.metrics for item in whole[cut:]]
+        final = rest[-1].state.model.state_dict()
+        assert all(torch.equal(expected[name], value) for name, value in final.items())
+
+
+@every_strategy
+def test_a_finished_folder_gives_the_same_figures_again(
+    kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    from handclip_core.report import evaluate_run
+
+    experiment = experiment_of(quick(kind), tiny_backbones["vit"])
+    folder = RunFolder.create(tmp_path / "run", experiment)
+    for progress in run(experiment, device=CPU):
+        folder.record(progress)
+        folder.keep_checkpoint(progress)
+    checkpoint = folder.kept_checkpoint()
+    assert checkpoint is not None
+    folder.finish(checkpoint=checkpoint, device=CPU)
+    measured = evaluate_run(tmp_path / "run", split="val", device=CPU).values
+    assert measured["scores"]["overall"]["map"]["mean"] == pytest.approx(folder.best["map"], abs=1e-4)
+    assert not load_run(tmp_path / "run", device=CPU).training
+
+
+@every_strategy
+def test_its_default_lies_in_its_search_space_and_draws_run_a_step(
+    kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings]
+) -> None:
+    name = kind.model_fields["name"].default
+    assert name in SPACES
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    for _ in range(5):
+        strategy = SPACES[name](study.ask())
+        experiment = experiment_of(strategy, tiny_backbones["vit"]).model_copy(update={"budget": 1})
+        assert next(run(experiment, device=CPU)).metrics["map"] > 0

@@ -1,0 +1,93 @@
+"""The directions of imports, the sizes of files, and the parts of a repository that tools rely on."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("handclip_core", "search_spaces", "tune_jobs")
+SOURCES = tuple(sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")))
+
+MAY_NOT_IMPORT = {
+    "handclip_core": ("ray", "optuna", "search_spaces", "tune_jobs"),
+    "search_spaces": ("ray", "tune_jobs"),
+    "handclip_core/config.py": ("torch", "handclip_core.data", "handclip_core.engine", "handclip_core.strategies"),
+    "handclip_core/data": ("handclip_core.engine", "handclip_core.strategies", "handclip_core.models"),
+    "handclip_core/losses": ("handclip_core.strategies", "handclip_core.engine.loop"),
+    "handclip_core/models": ("handclip_core.engine", "handclip_core.strategies"),
+    "handclip_core/engine": ("handclip_core.strategies", "handclip_core.evaluation", "handclip_core.experiment"),
+    "handclip_core/strategies": ("handclip_core.engine.loop", "handclip_core.experiment", "handclip_core.runs"),
+    "handclip_core/evaluation": ("handclip_core.engine", "handclip_core.strategies"),
+}
+ONLY_IMPORTED_BY = {
+    "open_clip": ["handclip_core/models/backbone.py"],
+    "skimage": ["handclip_core/evaluation/floors.py"],
+}
+MAX_LINES, MAX_FUNCTION_LINES = 350, 60
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def starts_with(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("part", MAY_NOT_IMPORT)
+def test_imports_point_one_way(part: str) -> None:
+    files = [path for path in SOURCES if name_of(path) == part or name_of(path).startswith(f"{part}/")]
+    assert files
+    wrong = [
+        f"{name_of(path)} imports {module}"
+        for path in files
+        for module in imports_of(path)
+        for forbidden in MAY_NOT_IMPORT[part]
+        if starts_with(module, forbidden)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("library", ONLY_IMPORTED_BY)
+def test_a_library_is_imported_in_one_place(library: str) -> None:
+    users = [name_of(path) for path in SOURCES if any(starts_with(module, library) for module in imports_of(path))]
+    assert users == ONLY_IMPORTED_BY[library]
+
+
+def test_files_and_functions_stay_small() -> None:
+    long_files = [name_of(path) for path in SOURCES if len(path.read_text().splitlines()) > MAX_LINES]
+    assert long_files == []
+    long_functions = [
+        f"{name_of(path)}:{node.lineno} {node.name}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
+    ]
+    assert long_functions == []
+
+
+def test_no_picture_but_those_in_docs_is_committed() -> None:
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
+    endings = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".heic")
+    pictures = [name for name in files if name.lower().endswith(endings) and not name.startswith("docs/images/")]
+    assert pictures == []
+
+
+def test_the_ci_script_calls_the_readme_commands() -> None:
+    assert "make check test" in (ROOT / ".ci" / "run").read_text()
+    assert "make test" in (ROOT / "README.md").read_text()
