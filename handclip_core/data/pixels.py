@@ -106,7 +106,7 @@ def _open(folder: Path, hashes: tuple[str, ...], size_px: int) -> np.ndarray | N
         index = Index.parse(json.loads((folder / INDEX_NAME).read_bytes()), source=str(folder))
         if (index.version, index.size_px, index.hashes) != (DECODE_VERSION, size_px, hashes):
             return None
-        if (folder / PIXELS_NAME).stat().st_size != np.prod(shape):
+        if len(index.checksums) != len(hashes) or (folder / PIXELS_NAME).stat().st_size != np.prod(shape):
             return None
         pixels = np.memmap(folder / PIXELS_NAME, dtype=np.uint8, mode="r", shape=shape)
     except (OSError, ValueError):
