@@ -157,7 +157,7 @@ class _PhaseRun:
         """Let the phase's penalties learn from what has just been trained."""
         torch.manual_seed(step_seed(self.seed, self.index, self.span.num_steps))
         for penalty in self.phase.penalties:
-            penalty.consolidate(self.model, (self.feed.batch(step) for step in count()), self.phase.terms)
+            penalty.consolidate(self.model, (self.feed.batch(step) for step in count()))
 
     def _sum(self, parts: dict[str, Tensor]) -> None:
         for name, value in parts.items():

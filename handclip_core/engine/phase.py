@@ -67,7 +67,7 @@ class Penalty(Protocol):
         """The penalty, a scalar."""
         ...
 
-    def consolidate(self, model: nn.Module, batches: Iterable[Batch], terms: tuple[Term, ...]) -> None:
+    def consolidate(self, model: nn.Module, batches: Iterable[Batch]) -> None:
         """Learn from a phase that has just ended."""
         ...
 

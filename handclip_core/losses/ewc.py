@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from handclip_core.engine.phase import Term
 from handclip_core.types import Batch
 
 CLASSES_A_PASS = 16
@@ -34,9 +33,8 @@ class EWC:
         total = torch.stack(terms).sum() if terms else next(iter(named.values())).new_zeros(())
         return 0.5 * self._strength * total
 
-    def consolidate(self, model: nn.Module, batches: Iterable[Batch], terms: tuple[Term, ...]) -> None:
+    def consolidate(self, model: nn.Module, batches: Iterable[Batch]) -> None:
         """Add the Fisher information of the first ``num_samples`` pictures of ``batches`` and move the anchor here."""
-        del terms
         named = {name: p for name, p in model.named_parameters() if self._protects(name) and p.requires_grad}
         was_training = model.training
         model.eval()

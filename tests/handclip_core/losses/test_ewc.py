@@ -40,7 +40,7 @@ def fisher_by_hand(model: Softmax, inputs: Tensor) -> Tensor:
 def consolidated(strength: float, samples: int = 7) -> tuple[EWC, Softmax, Batch]:
     model, batch = model_and_batch()
     penalty = EWC(strength=strength, decay=1.0, num_samples=samples, prefixes=("backbone.",))
-    penalty.consolidate(model, [batch], ())
+    penalty.consolidate(model, [batch])
     return penalty, model, batch
 
 
@@ -102,5 +102,5 @@ def test_its_buffers_come_back_from_a_state_dict() -> None:
 def test_the_head_is_left_alone() -> None:
     model, batch = model_and_batch()
     penalty = EWC(strength=1.0, decay=1.0, num_samples=2, prefixes=("neck.", "backbone."))
-    penalty.consolidate(model, [batch], ())
+    penalty.consolidate(model, [batch])
     assert {key.split("/")[1] for key in penalty.state_dict()} == {"backbone.weight"}
