@@ -8,9 +8,9 @@ correlate by at least SAME_GRADIENT.
 
 Figures behind the two constants, on 903 drawn hands of 640x480: JPEG quality 40, half the size, 12 % brighter, 20 %
 darker, another gamma and grey changed at most 26 bits and kept a correlation of at least 0.968 (a fifth of the size: 12
-bits, 0.949, which is just missed). The nearest two pictures of different people were 42 bits apart and no two correlated
-by more than 0.59, so none of 400,000 pairs came near. On plain silhouettes, a harder case than any photograph, the nearest
-strangers correlated by 0.93. Crops of 1 % or more, turns and mirror images are not recognised.
+bits, 0.949, which is just missed). The nearest two pictures of different people were 42 bits apart, and no two
+correlated by more than 0.59, so none of 400,000 pairs came near. On plain silhouettes, a harder case than any
+photograph, the nearest strangers correlated by 0.93. Crops of 1 % or more, turns and mirror images are not recognised.
 """
 
 from collections.abc import Callable
