@@ -1,6 +1,6 @@
 """An experiment: strategy, data, backbone, seed and budget; and the one function that runs it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
@@ -97,7 +97,9 @@ def assemble(experiment: Experiment, bench: Bench) -> Assembled:
     return Assembled(bench, model, phases, Budget(experiment.budget, data.num_images), experiment.seed)
 
 
-def run(experiment: Experiment, *, device: torch.device, resume: Resume | None = None) -> Iterator[Progress]:
+def run(
+    experiment: Experiment, *, device: torch.device, resume: Resume | None = None
+) -> Generator[Progress, None, None]:
     """Train and yield a validated Progress at every whole budget unit; without phases, yield once, at unit 0.
 
     Closing the generator stops the run. With ``resume`` it goes on from a saved state, bit for bit on the CPU. Raises

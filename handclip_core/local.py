@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
+from handclip_core.bench import open_bench
 from handclip_core.engine.state import Resume
 from handclip_core.errors import InputError
-from handclip_core.experiment import Experiment, Progress, run
+from handclip_core.experiment import Experiment, Progress, assemble, run
 from handclip_core.runs import CONFIG, METRICS, RunFolder, read_experiment
 
 
@@ -15,6 +16,7 @@ def train_into(folder: Path, experiment: Experiment, *, device: torch.device, re
 
     Raises InputError where the folder holds another run or, to resume, none.
     """
+    assemble(experiment, open_bench(experiment.data, experiment.backbone, device))  # refuses before a folder is made
     record, state = _reopen(folder, experiment) if resume else (_new(folder, experiment), None)
     for progress in run(experiment, device=device, resume=state):
         record.record(progress)
