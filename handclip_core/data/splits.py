@@ -15,8 +15,8 @@ from handclip_core.types import Aspect
 NUM_DRAWS = 10
 """Draws of val and of test.
 
-On 48 drawn people with 8 in validation, the mAP of HOG varied from draw to draw by 0.02 to 0.04 (sd), so the mean of ten
-is settled to about 0.01; with the 24 test people to 0.006. Who validates matters more: 0.05 (sd over seeds).
+On 48 drawn people, 8 of them in validation, the mAP of HOG varied from draw to draw by 0.02 to 0.04 (sd); the mean of
+ten is settled to about 0.01; with the 24 test people to 0.006. Who validates matters more: 0.05 (sd over seeds).
 """
 VAL_SHARE = 0.25
 """Share of the training people who validate the search."""
