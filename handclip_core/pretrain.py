@@ -1,7 +1,7 @@
 """Pretrain a small CLIP on drawn hands with captions: how the weights of ``handclip-nano`` were made.
 
-The loss is CLIP's own (Radford 2021, arXiv 2103.00020). What makes the result tell people apart is the data: captions say
-what is particular about a hand, some also call its owner by a name, and a batch holds no two pictures of the same hand.
+The loss is CLIP's own (Radford 2021, arXiv 2103.00020). What makes the result tell people apart is the data: captions
+say what is particular about a hand or whose it is, and a batch holds no two pictures of the same hand.
 """
 
 import json
@@ -9,6 +9,8 @@ import math
 import pickle
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +44,7 @@ MAX_LOGIT_SCALE = 100.0
 HELD_OUT_PEOPLE = 40
 HELD_OUT_IMAGES = 4
 GRADIENT_NORM = 1.0
+MAX_STEPS = 10_000_000
 BETAS = (0.9, 0.98)
 
 
@@ -56,31 +59,31 @@ class PretrainSettings(Config):
     """Fixes drawings, captions, batches and views."""
     people: int = Field(1500, ge=2)
     """Drawn people, of a population that no data set holds by default."""
-    images_per_aspect: int = Field(5, ge=1)
+    images_per_aspect: int = Field(4, ge=1)
     """Pictures of each aspect of each person."""
     draw_px: int = Field(128, ge=32)
     """Height of a drawn picture before views are cut from it."""
     workers: int | None = Field(None, ge=1)
     """Processes that draw; none for all cores."""
-    steps: int = Field(5000, ge=1)
+    steps: int = Field(5000, ge=1, lt=MAX_STEPS)
     """Optimiser steps."""
-    batch: int = Field(192, ge=4)
-    """Pictures a step; half as many people, each with pictures of two aspects."""
+    batch: int = Field(64, ge=4, multiple_of=2)
+    """Pictures a step, no more than there are people."""
     lr: float = Field(1e-3, gt=0)
     """Peak learning rate of AdamW; linear warm-up, then cosine to nothing."""
     text_lr_scale: float = Field(1.0, gt=0)
     """Learning rate of the text tower relative to the image tower's."""
-    weight_decay: float = Field(0.1, ge=0)
+    weight_decay: float = Field(0.05, ge=0)
     """Decay of weight matrices."""
     warmup_steps: int = Field(200, ge=0)
     """Steps of the warm-up."""
-    name_share: float = Field(0.67, ge=0, le=1)
-    """Share of captions that name the person, half of them saying nothing else but the aspect."""
+    name_share: float = Field(0.5, ge=0, le=1)
+    """Share of batches whose texts only name the person and the aspect."""
     averaging: float = Field(0.998, ge=0, lt=1)
     """Decay of the moving average of weights, which is what is written."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the forward pass."""
-    checkpoint_every: int = Field(500, ge=1)
+    checkpoint_every: int = Field(250, ge=1)
     """Steps between checkpoints, each with a score on people who are not trained on."""
 
 
@@ -106,12 +109,9 @@ class _Run:
         self.losses: list[float] = []
         self.records: list[Record] = []
 
-    def advance(self, pairs: Pairs) -> None:
-        """One optimiser step. All its randomness is a function of seed and step, so a resumed run is the same run."""
+    def advance(self, pixels: Tensor, texts: Tensor) -> None:
+        """One optimiser step on ``pixels`` [B, 3, H, W] and ``texts`` [B, context]."""
         settings = self.settings
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
-        pictures, texts = pairs.batch(settings.batch, name_share=settings.name_share, generator=generator)
-        pixels = vary(pictures, size_px=self.backbone.image_px, generator=generator)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * _lr_share(self.step, settings)
         self.optimizer.zero_grad()
@@ -119,11 +119,11 @@ class _Run:
             images, words = self.backbone(pixels).projected, self.backbone.encode_text(texts)
         assert self.backbone.logit_scale is not None
         loss = clip_loss(images.float(), words.float(), self.backbone.logit_scale.exp())
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.backbone.parameters(), GRADIENT_NORM)
         self.optimizer.step()
         self.step += 1
-        self.losses.append(float(loss))
+        self.losses.append(loss.item())
         self._follow()
 
     @torch.no_grad()
@@ -193,8 +193,11 @@ def pretrain(settings: PretrainSettings) -> Path:
     that is missing or wrong and for a checkpoint of other settings.
     """
     out = settings.out
+    if settings.batch > settings.people:
+        raise InputError(f"batch: {settings.batch} pictures need as many people, there are {settings.people}")
+    architecture = json.dumps(read_yaml(settings.architecture), indent=2) + "\n"
     out.mkdir(parents=True, exist_ok=True)
-    (out / CONFIG_FILE).write_text(json.dumps(read_yaml(settings.architecture), indent=2) + "\n", encoding="utf-8")
+    (out / CONFIG_FILE).write_text(architecture, encoding="utf-8")
     chosen = BackboneSettings(name=f"{LOCAL_FOLDER}{out}", pretrained=RANDOM, batch_norm="moving")
     run = _Run(settings, load_backbone(chosen, text=True))
     if (out / CHECKPOINT_FILE).exists():
@@ -203,6 +206,8 @@ def pretrain(settings: PretrainSettings) -> Path:
         _train(run)
     weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in run.average.items()}
     save_file(weights, out / WEIGHTS_FILE)
+    # safetensors writes files that only their owner may read.
+    (out / WEIGHTS_FILE).chmod(0o644)
     report = {"settings": settings.model_dump(mode="json"), "records": [asdict(record) for record in run.records]}
     (out / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return out / WEIGHTS_FILE
@@ -216,13 +221,33 @@ def _train(run: _Run) -> None:
     held_out = _drawings(settings, HELD_OUT_PEOPLE, HELD_OUT_IMAGES, settings.seed + 1)
     checked, _ = held_out.draw(size_px=run.backbone.image_px)
     started = time.monotonic()
-    left = range(run.step, settings.steps)
-    for step in track(left, description="pretraining", total=len(left)):
-        run.advance(pairs)
-        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+    batches = _batches(pairs, settings, first=run.step, size_px=run.backbone.image_px)
+    for pixels, texts in track(batches, description="pretraining", total=settings.steps - run.step):
+        run.advance(pixels, texts)
+        if run.step % settings.checkpoint_every == 0 or run.step == settings.steps:
             record = run.note(time.monotonic() - started, _score(run, checked))
             run.save(out / CHECKPOINT_FILE)
             _report(record)
+
+
+def _batches(pairs: Pairs, settings: PretrainSettings, *, first: int, size_px: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Views and texts of every step from ``first`` on, each prepared while the step before is computed.
+
+    All that is random in a step is a function of seed and step, so a resumed run is the same run.
+    """
+
+    def prepare(step: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(settings.seed * MAX_STEPS + step)
+        pictures, texts = pairs.batch(settings.batch, name_share=settings.name_share, generator=generator)
+        return vary(pictures, size_px=size_px, generator=generator), texts
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        ahead = thread.submit(prepare, first)
+        for step in range(first, settings.steps):
+            ready = ahead.result()
+            if step + 1 < settings.steps:
+                ahead = thread.submit(prepare, step + 1)
+            yield ready
 
 
 def _score(run: _Run, pictures: Tensor) -> float:

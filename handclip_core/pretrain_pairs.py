@@ -22,7 +22,7 @@ _ENCODED_AT_A_TIME = 64
 
 @dataclass(frozen=True)
 class Drawings:
-    """What is drawn: ``people`` people of POPULATION at ``seed``, ``images_per_aspect`` pictures of each of their aspects."""
+    """What is drawn: ``people`` people of POPULATION, ``images_per_aspect`` pictures of each of their aspects."""
 
     people: int
     images_per_aspect: int
@@ -57,19 +57,27 @@ class Pairs:
     names: Tensor
 
     def batch(self, size: int, *, name_share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures [size, 3, S, S] of two random aspects of each of size / 2 random people, and a text [size, context] each.
+        """Pictures [size, 3, S, S] of random people with texts [size, context]; ``size`` is even, P at least ``size``.
 
-        No two pictures show the same aspect of the same person, so no caption fits another picture by its name.
+        Half of the batches show one aspect of ``size`` people, so that only what is particular to a person tells them
+        apart, the others two aspects of size / 2 people. No two pictures show the same aspect of the same person, so no
+        name fits two of them. ``name_share`` of the batches have names alone, which are short and quick to read; the
+        others captions, half of them with a name.
         """
         people, aspects, shots = self.pictures.shape[:3]
-        who = torch.randperm(people, generator=generator)[: size // 2].repeat_interleave(2)
-        order = torch.rand(len(who) // 2, aspects, generator=generator).argsort(dim=1)
-        aspect = order[:, :2].flatten()
+        order = torch.randperm(people, generator=generator)
+        single, named = torch.rand(2, generator=generator).tolist()
+        if single < 0.5:
+            who, aspect = order[:size], torch.randint(aspects, (1,), generator=generator).expand(size)
+        else:
+            who = order[: size // 2].repeat_interleave(2)
+            aspect = torch.rand(size // 2, aspects, generator=generator).argsort(dim=1)[:, :2].flatten()
         shot = torch.randint(shots, who.shape, generator=generator)
-        kind = torch.rand(who.shape, generator=generator).unsqueeze(1)
-        texts = torch.where(kind < name_share, self.named[who, aspect, shot], self.captions[who, aspect, shot])
-        texts = torch.where(kind < name_share / 2, self.names[who, aspect], texts)
-        return self.pictures[who, aspect, shot], texts
+        pictures = self.pictures[who, aspect, shot]
+        if named < name_share:
+            return pictures, self.names[who, aspect]
+        plain = torch.rand(size, 1, generator=generator) < 0.5
+        return pictures, torch.where(plain, self.captions[who, aspect, shot], self.named[who, aspect, shot])
 
 
 def captioned_pairs(drawings: Drawings, backbone: Backbone) -> Pairs:

@@ -1,7 +1,7 @@
 """Strong random changes of drawn pictures, so that what a backbone learns of them carries over to photographs.
 
-A drawn hand differs from a photographed one in light, colour, sharpness, noise and surroundings; a backbone that saw all
-of these vary at random has to look at what remains: the shape of the hand, its creases, nails and marks.
+A drawn hand differs from a photographed one in light, colour, sharpness, noise and surroundings; a backbone that saw
+all of these vary at random has to look at what remains: the shape of the hand, its creases, nails and marks.
 """
 
 import math

@@ -8,6 +8,7 @@ an image.
 import hashlib
 import logging
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,16 +27,19 @@ from torch import Tensor, nn
 
 from handclip_core.config import Config
 from handclip_core.errors import InputError
-from handclip_core.models.towers import ResNetTower, TransformerTower
+from handclip_core.models.towers import ResNetTower, TransformerTower, encode_trimmed
 from handclip_core.types import Encoded
 
 NANO = "handclip-nano"
 """The small CLIP that comes with the package."""
 
 NANO_FOLDER = Path(__file__).parent / "nano"
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
 LOCAL_FOLDER = "local-dir:"
 RANDOM = "random"
 INITIAL_SEED = 0
+_WORD = re.compile(r"[a-z]{5,}</w>")
 
 _UNREADABLE = (
     RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, StopIteration,
@@ -114,14 +118,18 @@ class Backbone(nn.Module):
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Projected text embeddings [B, D], not normalised, of ``tokens`` [B, context] from ``tokenize``."""
         assert self.text is not None, "load_backbone(..., text=True) keeps the text tower"
-        encoded: Tensor = self.text(tokens)
-        return encoded
+        return encode_trimmed(self.text, tokens)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids [len(texts), context] int64."""
         assert self._tokenizer is not None, "load_backbone(..., text=True) keeps the tokenizer"
         tokens: Tensor = self._tokenizer(list(texts))
         return tokens
+
+    def words(self) -> tuple[str, ...]:
+        """Words of five letters or more that are one token each, in the order of the vocabulary."""
+        assert self._tokenizer is not None, "load_backbone(..., text=True) keeps the tokenizer"
+        return tuple(word.removesuffix("</w>") for word in self._tokenizer.encoder if _WORD.fullmatch(word))
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode; batch normalisation stays in evaluation mode where its statistics are fixed."""
@@ -187,6 +195,9 @@ def load_backbone(settings: BackboneSettings, *, text: bool = False) -> Backbone
         torch.manual_seed(INITIAL_SEED)
         clip = _create(settings)
     backbone = Backbone(clip, name=settings.name, text=text, batch_norm=settings.batch_norm)
+    if isinstance(backbone.visual, ModifiedResNet):
+        # Convolutions run up to twice as fast with the channels last.
+        backbone.visual.to(memory_format=torch.channels_last)
     return backbone.float().eval()
 
 
@@ -220,7 +231,7 @@ def _weights_of(name: str, folder: Path | None) -> Path:
         raise InputError(
             f"backbone.pretrained: {name} needs weights: a tag ({_tags(name)}) or the path of a weight file"
         )
-    return _existing(folder / "open_clip_model.safetensors", name)
+    return _existing(folder / WEIGHTS_FILE, name)
 
 
 def _existing(path: Path, name: str) -> Path:
@@ -244,7 +255,7 @@ def _empty(name: str, *, quick_gelu: bool = False) -> Any:
             pretrained_text=False,
         )
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"backbone.name: {name} has no usable open_clip_config.json: {_line(error)}") from None
+        raise InputError(f"backbone.name: {name} has no usable {CONFIG_FILE}: {_line(error)}") from None
 
 
 def _from_tag(name: str, tag: str) -> Any:
@@ -280,7 +291,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _load_openai_archive(clip: Any, path: Path) -> None:
-    module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    module: nn.Module = torch.jit.load(str(path), map_location="cpu")
     weights = module.state_dict()
     for key in ("input_resolution", "context_length", "vocab_size"):
         weights.pop(key, None)
