@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from handclip_core.errors import InputError
+
 if TYPE_CHECKING:
     from handclip_core.data.manifest import Prepared
 
@@ -105,7 +107,12 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder that `prepare` wro
 def _report(prepared: "Prepared", *, as_json: bool) -> None:
     """Print counts (as JSON or as a table), notes, and loudly where the published counts differ."""
     from handclip_core.data.counts import count_differences, counts
+    from handclip_core.data.leaks import check_leaks
 
+    try:
+        check_leaks(prepared)
+    except InputError as error:
+        print(f"WARNING: not to be trained on as it is: {error}", file=sys.stderr)
     found = counts(prepared)
     differences = count_differences(prepared)
     for line in (*prepared.protocol.skipped, *prepared.protocol.notes):

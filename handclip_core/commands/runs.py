@@ -10,7 +10,7 @@ ExperimentFile = Annotated[Path, typer.Argument(help="YAML or JSON file of an ex
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")]
 SplitName = Annotated[Literal["val", "test"], typer.Option(help="Which people to score.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Add the features of the mirror image (test-time augmentation).")]
-Floors = Annotated[list[Literal["pixels", "hog"]] | None, typer.Option(help="A floor that learns nothing, as a row.")]
+Floors = Annotated[list[str] | None, typer.Option(help="A row that learns nothing: pixels or hog; may be repeated.")]
 
 
 def show(experiment: ExperimentFile) -> None:
@@ -31,7 +31,7 @@ def train(
     """Train one experiment and save its run."""
     from handclip_core.devices import select_device
     from handclip_core.experiment import Experiment
-    from handclip_core.training import train_into
+    from handclip_core.local import train_into
 
     run = train_into(out, Experiment.from_file(experiment), device=select_device(device), resume=resume)
     best = run.best

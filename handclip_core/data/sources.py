@@ -7,9 +7,9 @@ from filelock import FileLock
 from pydantic import Field
 
 from handclip_core.config import Config
-from handclip_core.data.drawn import write_data_set
-from handclip_core.data.eleven_k import prepare_eleven_k
-from handclip_core.data.manifest import MANIFEST_NAME, Cut, Prepared, load_prepared
+from handclip_core.data.drawn import DRAWING_VERSION, write_data_set
+from handclip_core.data.eleven_k import TABLE_NAME, prepare_eleven_k
+from handclip_core.data.manifest import PROTOCOL_NAME, Cut, Prepared, load_prepared
 from handclip_core.evaluation.protocol import GalleryKind
 from handclip_core.types import Aspect
 
@@ -57,21 +57,27 @@ def open_data(settings: DrawnData | PreparedData, *, cache: Path) -> Prepared:
     """
     if isinstance(settings, PreparedData):
         return load_prepared(settings.folder)
-    name = f"{settings.people}x{settings.images_per_aspect}-{settings.height_px}px-seed{settings.seed}"
+    size = f"{settings.people}x{settings.images_per_aspect}-{settings.height_px}px"
+    name = f"{size}-seed{settings.seed}-v{DRAWING_VERSION}"
     return draw_and_prepare(cache / "drawn" / name, settings)
 
 
 def draw_and_prepare(out: Path, settings: DrawnData) -> Prepared:
-    """Draw hands into ``out/pictures`` and prepare them into ``out``, unless that has been done before."""
+    """Draw hands into ``out/pictures`` and prepare them into ``out``, unless that has been done before.
+
+    Both steps appear whole or not at all, so a kill between them costs only what was under way.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    pictures = out / "pictures"
     with FileLock(f"{out}.lock"):
-        if not (out / MANIFEST_NAME).exists():
-            pictures = write_data_set(
-                out / "pictures",
+        if not (pictures / TABLE_NAME).exists():
+            write_data_set(
+                pictures,
                 people=settings.people,
                 images_per_aspect=settings.images_per_aspect,
                 height_px=settings.height_px,
                 seed=settings.seed,
             )
+        if not (out / PROTOCOL_NAME).exists():
             prepare_eleven_k(pictures, out, cut=Cut.COMMON, seed=settings.seed, source="drawn")
     return load_prepared(out)

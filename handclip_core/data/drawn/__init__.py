@@ -2,7 +2,7 @@
 
 from handclip_core.data.drawn.anatomy import Person, person
 from handclip_core.data.drawn.captions import caption
-from handclip_core.data.drawn.dataset import DrawnArrays, draw_arrays, write_data_set
+from handclip_core.data.drawn.dataset import DRAWING_VERSION, DrawnArrays, draw_arrays, write_data_set
 from handclip_core.data.drawn.render import Details, Shot, picture
 
-__all__ = ["Details", "DrawnArrays", "Person", "Shot", "caption", "draw_arrays", "person", "picture", "write_data_set"]
+__all__ = ["DRAWING_VERSION", "Details", "DrawnArrays", "Person", "Shot", "caption", "draw_arrays", "person", "picture", "write_data_set"]

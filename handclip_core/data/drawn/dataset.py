@@ -41,6 +41,9 @@ LAST_LOW_ID = 1037
 FIRST_HIGH_ID = 1052
 """Every published cut (`int(id) <= T` trains; T 1050, 1037, 1051, 1042) lies between these two ids."""
 
+DRAWING_VERSION = 1
+"""Raise it whenever the same arguments give other pictures: part of the name under which drawn data are kept."""
+
 _JPEG_QUALITY = 92
 Task = TypeVar("Task")
 Result = TypeVar("Result")
