@@ -1,0 +1,152 @@
+"""The one function that runs an experiment, on tiny data before a tiny backbone."""
+
+from dataclasses import replace
+
+import optuna
+import pytest
+import torch
+
+from handclip_core.bench import Bench, open_bench
+from handclip_core.data.inputs import Inputs
+from handclip_core.data.sources import DrawnData
+from handclip_core.engine.feed import PhaseFeed
+from handclip_core.engine.loop import Point, train
+from handclip_core.engine.phase import Optim
+from handclip_core.experiment import Assembled, Experiment, Progress, assemble, run
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.strategies import Adapters, Full, LinearProbe, SequentialEWC, Strategy
+from search_spaces.spaces import SPACES
+
+CPU = torch.device("cpu")
+DATA = DrawnData(people=12, images_per_aspect=3, height_px=96)
+OPTIM = Optim(batch_size=8, lr=1e-3)
+
+
+@pytest.fixture
+def backbone(tiny_backbones: dict[str, BackboneSettings]) -> BackboneSettings:
+    return tiny_backbones["vit"]
+
+
+def experiment_of(strategy: Strategy, backbone: BackboneSettings, *, budget: int = 2, seed: int = 0) -> Experiment:
+    values = {"strategy": strategy.model_dump(), "data": DATA, "backbone": backbone, "budget": budget, "seed": seed}
+    return Experiment.model_validate(values)
+
+
+class UncachedFeed(Assembled):
+    """The same experiment with pictures everywhere."""
+
+    def inputs(self, phase: int) -> Inputs:
+        del phase
+        return self.bench.pixel_inputs
+
+    def feeds_on_features(self, phase: int) -> bool:
+        del phase
+        return False
+
+
+def last_point(ready: Assembled) -> Point:
+    *_, last = train(ready.model, ready.phases, feed=ready.feed, budget=ready.budget, seed=ready.seed)
+    return last
+
+
+def test_training_on_cached_activations_is_training_on_pictures(tiny_bench: Bench) -> None:
+    experiment = experiment_of(LinearProbe(optim=OPTIM), BackboneSettings())
+    cached, plain = (assemble(experiment, tiny_bench) for _ in range(2))
+    plain = UncachedFeed(**vars(plain))
+    assert cached.feeds_on_features(0)
+    weights = [last_point(ready).state.model.state_dict() for ready in (cached, plain)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        (LinearProbe(), True),
+        (LinearProbe.model_validate({"augment": {"brightness": 0.2}}), False),
+        (Full(), False),
+        (Adapters(), False),
+    ],
+)
+def test_activations_are_cached_only_where_nothing_could_change_them(
+    strategy: Strategy, expected: bool, tiny_bench: Bench
+) -> None:
+    ready = assemble(experiment_of(strategy, BackboneSettings()), tiny_bench)
+    assert ready.feeds_on_features(0) is expected
+
+
+def test_after_the_backbone_has_been_trained_its_cache_is_never_used_again(tiny_bench: Bench) -> None:
+    ready = assemble(experiment_of(SequentialEWC(), BackboneSettings()), tiny_bench)
+    head_only = replace(ready.phases[1], train=ready.phases[1].train[-1:])
+    changed = replace(ready, phases=(ready.phases[0], head_only))
+    assert not changed.feeds_on_features(1)
+    assert replace(ready, phases=(head_only,)).feeds_on_features(0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_drawn_rates_reach_the_optimizer_of_a_running_experiment(backbone: BackboneSettings, seed: int) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    strategy = SPACES["full"](study.ask())
+    assert isinstance(strategy, Full)
+    running = run(experiment_of(strategy, backbone), device=CPU)
+    optimizer = next(running).state.optimizer
+    assert optimizer is not None
+    head = [group for group in optimizer.param_groups if group["name"] == "head"]
+    last_block = [group for group in optimizer.param_groups if group["name"] == "backbone.visual.proj"]
+    assert {group["peak_lr"] for group in head} == {strategy.optim.lr * strategy.head_lr_scale}
+    assert {group["peak_lr"] for group in last_block} == {strategy.optim.lr}
+    assert {group["weight_decay"] for group in head if group["params"][0].ndim > 1} == {strategy.optim.weight_decay}
+    assert all(0 < group["lr"] <= group["peak_lr"] for group in optimizer.param_groups)
+    running.close()
+
+
+def outcome(experiment: Experiment) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+    items: list[Progress] = list(run(experiment, device=CPU))
+    return [item.metrics for item in items], {k: v.clone() for k, v in items[-1].state.model.state_dict().items()}
+
+
+def test_a_result_does_not_depend_on_what_ran_before_in_the_process(backbone: BackboneSettings) -> None:
+    experiment = experiment_of(Full(optim=OPTIM), backbone)
+    first = outcome(experiment)
+    other = run(experiment_of(Adapters(optim=OPTIM), backbone, seed=5), device=CPU)
+    next(other)
+    other.close()
+    torch.rand(17)
+    second = outcome(experiment)
+    assert first[0] == second[0]
+    assert all(torch.equal(value, second[1][name]) for name, value in first[1].items())
+
+
+def test_the_seed_matters(backbone: BackboneSettings) -> None:
+    results = [outcome(experiment_of(Full(optim=OPTIM), backbone, seed=seed))[1] for seed in (0, 1)]
+    assert not torch.equal(results[0]["head.weight"], results[1]["head.weight"])
+
+
+def test_training_never_sees_validation_or_test_people(tiny_bench: Bench) -> None:
+    people = tiny_bench.identities
+    trained = set(people[tiny_bench.training_data().rows])
+    for split in ("val", "test"):
+        assert not trained & set(people[tiny_bench.rows(split)])
+    both = set(people[tiny_bench.training_data("train_all").rows])
+    assert both == trained | set(people[tiny_bench.rows("val")])
+
+
+def test_feeds_differ_by_seed_and_phase(tiny_bench: Bench) -> None:
+    ready = assemble(experiment_of(SequentialEWC(), BackboneSettings()), tiny_bench)
+    other = replace(ready, seed=1)
+
+    def rows(feed: PhaseFeed) -> list[int]:
+        return feed.batch(0).rows.tolist()
+
+    assert rows(ready.feed(0)) != rows(other.feed(0))
+    assert rows(ready.feed(0)) != rows(ready.feed(1))
+
+
+def test_one_aspect_alone(backbone: BackboneSettings) -> None:
+    data = DrawnData.model_validate(DATA.model_dump() | {"aspects": ["palmar left"]})
+    values = {"strategy": Full(optim=OPTIM), "data": data, "backbone": backbone, "budget": 1}
+    experiment = Experiment.model_validate(values)
+    bench = open_bench(experiment.data, experiment.backbone, CPU)
+    shown = set(bench.prepared.manifest["aspect"].iloc[bench.training_data().rows])
+    assert shown == {"palmar left"}
+    assert next(run(experiment, device=CPU)).metrics["map"] > 0
