@@ -9,6 +9,7 @@ import hashlib
 import logging
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -291,10 +292,12 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _load_openai_archive(clip: Any, path: Path) -> None:
-    module: nn.Module = torch.jit.load(str(path), map_location="cpu")
-    weights = module.state_dict()
-    for key in ("input_resolution", "context_length", "vocab_size"):
-        weights.pop(key, None)
+    with warnings.catch_warnings():
+        # Torch would rather see no TorchScript any more; these files are what there is.
+        warnings.simplefilter("ignore", FutureWarning)
+        module: nn.Module = torch.jit.load(str(path), map_location="cpu")
+    buffers = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+    weights = {name: tensor for name, tensor in module.state_dict().items() if name not in buffers}
     clip.load_state_dict(convert_to_custom_text_state_dict(weights))
 
 
