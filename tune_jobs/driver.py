@@ -1,5 +1,6 @@
 """From settings to a finished sweep: the one process that asks, records and decides."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,6 @@ from ray import tune
 from handclip_core.bench import open_bench
 from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.devices import select_device
-from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs import write_text
@@ -20,7 +20,8 @@ from tune_jobs.brackets import RungTable
 from tune_jobs.cluster import Room
 from tune_jobs.collect import collect
 from tune_jobs.event_logs import EventLogs
-from tune_jobs.interruption import Interrupted, StopBetweenSteps, caught_signals
+from tune_jobs.folders import create_folder, refuse_taken_name, resolved
+from tune_jobs.interruption import Interrupted, caught_signals
 from tune_jobs.live import display_for
 from tune_jobs.recorder import TRIALS, Recorder
 from tune_jobs.records import Records
@@ -46,7 +47,7 @@ class Outcome:
         """0 with a result, 130 where it was interrupted, 1 where every trial failed."""
         if self.interrupted:
             return 130
-        return 1 if self.records.best is None else 0
+        return 1 if self.records.winner is None else 0
 
 
 def sweep(settings: SweepSettings, *, number_taken_names: bool = False) -> Outcome:
@@ -54,58 +55,23 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False) -> Outco
 
     A folder that exists already is refused, or with ``number_taken_names`` the name gets the next free number.
     """
-    settings = resolved(settings)
-    refuse_taken_name(settings, number_taken_names)
+    settings = resolved(settings, in_ray_job=cluster.in_ray_job())
+    refuse_taken_name(settings, number_taken_names=number_taken_names)
     review.say("starting Ray")
     cluster.connect()
     room = cluster.make_room(settings.resources, cluster.nodes())
     review.say(f"{room.concurrent} trials at a time on {room.device}, {room.cpus} threads each; preparing the data")
     cluster.run_where_trials_run(room, warm_up, settings.data, settings.backbone, room.device)
-    folder = create_folder(settings, number_taken_names)
+    folder = create_folder(settings, number_taken_names=number_taken_names)
     write_text(folder / SETTINGS, dump_settings(settings.model_copy(update={"name": folder.name})))
-    review.say(f"sweeping into {folder}")
+    review.say(f"sweeping into {review.shown(folder)}")
     outcome = _run_trials(settings, room, folder)
-    best = outcome.records.best
-    if best is not None and best.checkpoint is not None:
-        review.say("collecting the best trial")
-        cluster.run_where_trials_run(room, collect, folder / BEST, best.experiment, best.checkpoint, room.device)
+    winner = outcome.records.winner
+    if winner is not None:
+        review.say("collecting the winner's results")
+        cluster.run_where_trials_run(room, collect, folder / BEST, winner.experiment, winner.checkpoint, room.device)
     review.show_outcome(outcome.records, folder=folder, budget=settings.budget, interrupted=outcome.interrupted)
     return outcome
-
-
-def resolved(settings: SweepSettings) -> SweepSettings:
-    """The settings with absolute paths; raises InputError for a Ray job whose storage would vanish with it."""
-    if cluster.in_ray_job() and not settings.storage.is_absolute():
-        raise InputError(
-            f"storage: '{settings.storage}' would lie in the job's own folder, which Ray deletes; "
-            "give an absolute path that the whole cluster shares, as in --set storage=/shared/runs"
-        )
-    data = settings.data
-    if isinstance(data, PreparedData):
-        data = data.model_copy(update={"folder": data.folder.expanduser().resolve()})
-    return settings.model_copy(update={"storage": settings.storage.expanduser().resolve(), "data": data})
-
-
-def refuse_taken_name(settings: SweepSettings, number_taken_names: bool) -> None:
-    """Raise InputError where the sweep's folder exists and may not be numbered."""
-    folder = settings.storage / settings.name
-    if folder.exists() and not number_taken_names:
-        raise InputError(f"{folder}: exists already; choose another --name, or remove the folder")
-
-
-def create_folder(settings: SweepSettings, number_taken_names: bool) -> Path:
-    """Make the sweep's folder, which no other process has made."""
-    names = [settings.name]
-    if number_taken_names:
-        names += [f"{settings.name}-{number}" for number in range(2, 10_000)]
-    settings.storage.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        try:
-            (settings.storage / name).mkdir()
-        except FileExistsError:
-            continue
-        return settings.storage / name
-    raise InputError(f"{settings.storage / settings.name}: exists already; choose another --name, or remove the folder")
 
 
 def warm_up(data: DrawnData | PreparedData, backbone: BackboneSettings, device: str) -> None:
@@ -122,18 +88,6 @@ def _run_trials(settings: SweepSettings, room: Room, folder: Path) -> Outcome:
         seed=settings.seed,
         startup=settings.startup_trials,
     )
-    scheduler = RungScheduler(_rungs(settings))
-    logs = EventLogs(folder / EVENTS, searched_names(settings.strategies))
-    display = display_for(records, num_trials=settings.trials, budget=settings.budget)
-    recorder = Recorder(
-        folder,
-        records=records,
-        study=study,
-        scheduler=scheduler,
-        logs=logs,
-        display=display,
-        keep=settings.keep_checkpoints,
-    )
     searcher = StudySearcher(
         study,
         records,
@@ -142,17 +96,26 @@ def _run_trials(settings: SweepSettings, room: Room, folder: Path) -> Outcome:
             trial_config, device=room.device, threads=room.cpus, checkpoint_every_s=settings.checkpoint_every_s
         ),
     )
-    with caught_signals() as wanted:
-        callbacks = [recorder, StopBetweenSteps(wanted)]
+    scheduler = RungScheduler(_rungs(settings))
+    display = display_for(records, num_trials=settings.trials, budget=settings.budget)
+    with caught_signals() as stop_wanted, closing(EventLogs(folder / EVENTS, searched_names(settings))) as logs:
+        recorder = Recorder(
+            folder,
+            records=records,
+            study=study,
+            scheduler=scheduler,
+            logs=logs,
+            display=display,
+            keep=settings.keep_checkpoints,
+            stop_wanted=stop_wanted,
+        )
         try:
             with display.shown():
-                _tune(settings, room, folder, searcher=searcher, scheduler=scheduler, callbacks=callbacks)
+                _tune(settings, room, folder, searcher=searcher, scheduler=scheduler, recorder=recorder)
             interrupted = False
         except Interrupted:
             interrupted = True
-    recorder.interrupt()
-    recorder.write()
-    logs.close()
+        recorder.write()
     return Outcome(folder=folder, records=records, interrupted=interrupted)
 
 
@@ -163,7 +126,7 @@ def _tune(
     *,
     searcher: StudySearcher,
     scheduler: RungScheduler,
-    callbacks: list[tune.Callback],
+    recorder: Recorder,
 ) -> None:
     """Hand all to Tune and come back when the last trial is over.
 
@@ -176,7 +139,7 @@ def _tune(
         num_samples=settings.trials,
         search_alg=searcher,
         scheduler=scheduler,
-        callbacks=callbacks,
+        callbacks=[recorder],
         max_concurrent_trials=room.concurrent,
         resources_per_trial=tune.PlacementGroupFactory([room.bundle]),
         reuse_actors=True,
@@ -205,7 +168,7 @@ def _experiment(settings: SweepSettings, strategy: Strategy) -> Experiment:
     )
 
 
-def searched_names(strategies: tuple[str, ...]) -> tuple[str, ...]:
+def searched_names(settings: SweepSettings) -> tuple[str, ...]:
     """The hyperparameters of all strategies together, by the field's path in an experiment."""
-    params = [name for strategy in strategies for name in params_of(default_of(strategy))]
+    params = [name for strategy in settings.strategies for name in params_of(default_of(strategy))]
     return tuple(dict.fromkeys(f"strategy/{name.partition('/')[2]}" for name in params))

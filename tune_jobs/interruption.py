@@ -1,11 +1,9 @@
-"""Ctrl-C and SIGTERM end a sweep between two steps of Tune, never in the middle of a write."""
+"""Ctrl-C and SIGTERM set an event; the recorder ends the sweep between two steps of Tune, never amid a write."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from ray.tune import Callback
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
@@ -39,15 +37,3 @@ def caught_signals() -> Iterator[threading.Event]:
         yield caught
     finally:
         restore()
-
-
-class StopBetweenSteps(Callback):  # type: ignore[misc]
-    """Ends Tune's loop with ``Interrupted`` once the event is set."""
-
-    def __init__(self, wanted: threading.Event) -> None:
-        self._wanted = wanted
-
-    def on_step_end(self, **_: object) -> None:
-        """Raise where the event is set."""
-        if self._wanted.is_set():
-            raise Interrupted

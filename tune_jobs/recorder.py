@@ -1,5 +1,6 @@
 """What happens in a sweep, written down at once: records, study, event logs, leaderboard, trial folders."""
 
+import threading
 import time
 from math import isnan
 from pathlib import Path
@@ -12,6 +13,7 @@ from ray.tune.experiment import Trial
 from handclip_core.evaluation.protocol import METRICS
 from handclip_core.runs import CONFIG, LOG, write_text
 from tune_jobs.event_logs import EventLogs
+from tune_jobs.interruption import Interrupted
 from tune_jobs.leaderboard import write_leaderboard
 from tune_jobs.reasons import reason_of, traceback_of
 from tune_jobs.records import Records, Status, TrialRecord
@@ -48,8 +50,9 @@ class Recorder(Callback):  # type: ignore[misc]
         logs: EventLogs,
         display: Display,
         keep: int,
+        stop_wanted: threading.Event,
     ) -> None:
-        """``keep`` is the number of best trials whose weights are kept."""
+        """``keep`` is the number of best trials whose weights are kept; the sweep ends once ``stop_wanted`` is set."""
         self._folder = folder
         self._records = records
         self._study = study
@@ -57,6 +60,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self._logs = logs
         self._display = display
         self._keep = keep
+        self._stop_wanted = stop_wanted
         self._written_at = 0.0
         self._changed = True
 
@@ -106,21 +110,25 @@ class Recorder(Callback):  # type: ignore[misc]
         self._fail(record, reason_of(trial))
 
     def on_step_end(self, **_: Any) -> None:
-        """Write the leaderboard now and then, and let the display breathe."""
+        """Write the leaderboard now and then, let the display breathe; raise Interrupted where that is wanted."""
+        if self._stop_wanted.is_set():
+            self._interrupt()
+            raise Interrupted
         self._display.tick()
         if self._changed and time.monotonic() - self._written_at >= WRITE_EVERY_S:
             self.write()
-
-    def interrupt(self) -> None:
-        """Mark what never came to an end; the study keeps it as running."""
-        for record in self._records.all():
-            if not record.status.over:
-                record.status = Status.INTERRUPTED
 
     def write(self) -> None:
         """Write the leaderboard as it stands."""
         write_leaderboard(self._records, self._folder)
         self._written_at, self._changed = time.monotonic(), False
+
+    def _interrupt(self) -> None:
+        """Mark what will not come to an end, and write first of all; the study keeps such trials as running."""
+        for record in self._records.all():
+            if not record.status.over:
+                record.status = Status.INTERRUPTED
+        self.write()
 
     def _record(self, trial: Trial) -> TrialRecord:
         return self._records.by_id[trial.trial_id]

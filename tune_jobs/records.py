@@ -76,9 +76,14 @@ class Records:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The trial with the highest validation mAP, if any has one."""
+        """The trial with the highest validation mAP so far, if any has one."""
         ranked = self.ranked()
         return ranked[0] if ranked and ranked[0].judged else None
+
+    @property
+    def winner(self) -> TrialRecord | None:
+        """The best of the trials that are over, whose weights have been saved."""
+        return next((r for r in self.ranked() if r.judged and r.status.over and r.checkpoint is not None), None)
 
     def num_over(self) -> int:
         """Trials that will never run again."""

@@ -28,22 +28,22 @@ def show_outcome(records: Records, *, folder: Path, budget: int, interrupted: bo
     print()
     for line in failures(records):
         print(line)
-    best = records.best
-    if best is None:
-        print(f"no trial came to a score; settings, study and logs are in {shown(folder)}")
+    winner = records.winner
+    if winner is None:
+        print(f"no trial has ended with a score; settings, study and logs are in {shown(folder)}")
         return
-    for line in (*comparison(records, best), "", *saved(folder), "", *next_commands(folder)):
+    for line in (*comparison(records, winner), "", *saved(folder), "", *next_commands(folder)):
         print(line)
 
 
-def comparison(records: Records, best: TrialRecord) -> list[str]:
+def comparison(records: Records, winner: TrialRecord) -> list[str]:
     """The baseline beside the winner, on validation."""
     lines = []
     baseline = next((r for r in records.all() if r.strategy == BASELINE and r.judged), None)
     if baseline is not None:
         lines.append(f"zero-shot  {_scores(baseline)}")
-    gain = "" if baseline is None or baseline is best else f"  {best.map - baseline.map:+.4f}"
-    lines.append(f"winner     {_scores(best)}{gain}")
+    gain = "" if baseline is None or baseline is winner else f"  {winner.map - baseline.map:+.4f}"
+    lines.append(f"winner     {_scores(winner)}{gain}")
     lines.append("The winner's score is the best of many on the same people, so it flatters.")
     return lines
 

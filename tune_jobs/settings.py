@@ -126,6 +126,9 @@ def _override(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"--set '{override}': the value is not readable as YAML") from None
+    if path == ["data", "source"] and value != values.get("data", {}).get("source"):
+        # Another source has other keys; those of the old one would only be in the way.
+        values["data"] = {}
     for depth, part in enumerate(path[:-1], start=1):
         values = values.setdefault(part, {})
         if not isinstance(values, dict):

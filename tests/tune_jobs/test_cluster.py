@@ -1,0 +1,55 @@
+import pytest
+
+from handclip_core.devices import Device
+from handclip_core.errors import InputError
+from tune_jobs.cluster import Node, make_room, run_where_trials_run
+from tune_jobs.settings import Resources
+
+CPU_ONLY = [Node(cpus=2, gpus=0)]
+GPUS = [Node(cpus=16, gpus=2), Node(cpus=8, gpus=0)]
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster", "device", "gpus", "concurrent"),
+    [
+        (Resources(), CPU_ONLY, "cpu", 0, 2),
+        (Resources(cpus=2), CPU_ONLY, "cpu", 0, 1),
+        (Resources(concurrent=1), CPU_ONLY, "cpu", 0, 1),
+        (Resources(concurrent=64), CPU_ONLY, "cpu", 0, 2),
+        (Resources(cpus=3), [Node(4, 0), Node(5, 0)], "cpu", 0, 2),
+        (Resources(), GPUS, "cuda", 1, 2),
+        (Resources(gpus=0.5), GPUS, "cuda", 0.5, 4),
+        (Resources(gpus=0.4), GPUS, "cuda", 0.4, 4),
+        (Resources(gpus=0.1), GPUS, "cuda", 0.1, 16),
+        (Resources(gpus=2), GPUS, "cuda", 2, 1),
+        (Resources(cpus=16, gpus=1), GPUS, "cuda", 1, 1),
+        (Resources(device=Device.CPU, cpus=4), GPUS, "cpu", 0, 6),
+        (Resources(device=Device.CUDA), GPUS, "cuda", 1, 2),
+    ],
+)
+def test_trials_at_a_time_are_those_that_fit(
+    resources: Resources, cluster: list[Node], device: str, gpus: float, concurrent: int
+) -> None:
+    room = make_room(resources, cluster)
+    assert (room.device, room.gpus, room.concurrent) == (device, gpus, concurrent)
+    assert room.bundle == {"CPU": resources.cpus} | ({"GPU": gpus} if gpus else {})
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputError, match="'cuda' was asked for, but the cluster has no GPU"):
+        make_room(Resources(device=Device.CUDA), CPU_ONLY)
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster"), [(Resources(cpus=3), CPU_ONLY), (Resources(gpus=4), GPUS), (Resources(), [])]
+)
+def test_a_trial_that_fits_nowhere_is_refused_with_what_there_is(resources: Resources, cluster: list[Node]) -> None:
+    largest = max((node.cpus for node in cluster), default=0)
+    with pytest.raises(InputError, match=f"the largest machine has {largest:g} CPUs and .* set resources.cpus"):
+        make_room(resources, cluster)
+
+
+def test_on_one_machine_work_beside_the_trials_runs_in_this_process() -> None:
+    here: list[int] = []
+    run_where_trials_run(make_room(Resources(), CPU_ONLY), here.append, 1)
+    assert here == [1]

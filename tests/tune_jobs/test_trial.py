@@ -1,0 +1,159 @@
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from handclip_core.engine.phase import Optim
+from handclip_core.experiment import Experiment
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.strategies import Adapters, Full, LinearProbe, Strategy, ZeroShot
+from tests.conftest import TINY_DATA
+from tune_jobs.records import TrialRecord
+from tune_jobs.trial import HandTrial, folder_of, strategy_of, trial_config
+
+Start = Callable[..., HandTrial]
+BATCH = 16
+
+
+@pytest.fixture
+def config(tiny_backbones: dict[str, BackboneSettings]) -> Callable[..., dict[str, Any]]:
+    def build(strategy: Strategy, *, seed: int = 0, budget: int = 2, every_s: float = 60.0) -> dict[str, Any]:
+        experiment = Experiment(
+            strategy=strategy, data=TINY_DATA, backbone=tiny_backbones["vit"], seed=seed, budget=budget
+        )
+        record = TrialRecord(3, strategy.name, {}, experiment)
+        return trial_config(record, device="cpu", threads=1, checkpoint_every_s=every_s)
+
+    return build
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Trials outside any cluster, their folders below ``tmp_path``."""
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path))
+    started: list[HandTrial] = []
+
+    def begin(config: dict[str, Any]) -> HandTrial:
+        started.append(HandTrial(config))
+        return started[-1]
+
+    yield begin
+    for trial in started:
+        trial.stop()
+
+
+def full(lr: float = 1e-3) -> Full:
+    return Full(optim=Optim(lr=lr, batch_size=BATCH))
+
+
+def weights(trial: HandTrial, folder: Path) -> dict[str, torch.Tensor]:
+    trial.save_checkpoint(str(folder))
+    loaded: dict[str, torch.Tensor] = torch.load(folder / "handclip_final.pth", weights_only=True)
+    return loaded
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_step_is_a_budget_unit_and_the_last_one_says_so(config: Callable[..., Any], start: Start) -> None:
+    trial = start(config(full()))
+    first, second = trial.train(), trial.train()
+    assert [first["unit"], second["unit"]] == [1, 2]
+    assert [first["done"], second["done"]] == [False, True]
+    assert second["best_map"] == max(first["map"], second["map"])
+    assert second["params_trained"] > 1000
+    assert {"cmc1", "images", "loss/identity", "lr/backbone", "lr/head"} <= second.keys()
+
+
+def test_the_baseline_is_done_after_one_step(config: Callable[..., Any], start: Start) -> None:
+    result = start(config(ZeroShot())).train()
+    assert (result["unit"], result["done"], result["params_trained"]) == (0, True, 0)
+
+
+def test_drawn_rates_reach_the_optimiser_of_a_running_trial(config: Callable[..., Any], start: Start) -> None:
+    drawn = Full(optim=Optim(lr=3.21e-4, weight_decay=0.0456, batch_size=BATCH), head_lr_scale=7.0, layer_decay=0.5)
+    trial = start(config(drawn))
+    trial.train()
+    assert trial._last is not None
+    optimizer = trial._last.state.optimizer
+    assert optimizer is not None
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert rates["head"] == pytest.approx(3.21e-4 * 7)
+    trunk = sorted({rate for name, rate in rates.items() if name.startswith("backbone.")}, reverse=True)
+    assert trunk[:3] == pytest.approx([3.21e-4, 3.21e-4 / 2, 3.21e-4 / 4])
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0456, 0.0}
+
+
+def test_a_result_does_not_depend_on_what_ran_before_in_the_process(
+    config: Callable[..., Any], start: Start, tmp_path: Path
+) -> None:
+    fresh = start(config(full(), seed=5))
+    alone = fresh.train()
+    used = start(config(Adapters(), seed=1))
+    used.train()
+    torch.set_num_threads(2)
+    torch.rand(3), np.random.rand(3), random.random()  # noqa: NPY002
+    assert used.reset(config(full(), seed=5))
+    assert torch.get_num_threads() == 1
+    after = used.train()
+    assert {name: after[name] for name in ("map", "loss/identity")} == {
+        name: alone[name] for name in ("map", "loss/identity")
+    }
+    assert equal(weights(fresh, tmp_path / "a"), weights(used, tmp_path / "b"))
+
+
+def test_a_trial_that_moves_to_another_process_ends_with_the_same_weights(
+    config: Callable[..., Any], start: Start, tmp_path: Path
+) -> None:
+    settings = config(full(), budget=3)
+    whole = start(settings)
+    results = [whole.train() for _ in range(3)]
+    cut = start(settings)
+    cut.train()
+    cut.save_checkpoint(str(tmp_path / "saved"))
+    moved = start(settings)
+    moved.load_checkpoint(str(tmp_path / "saved"))
+    resumed = [moved.train() for _ in range(2)]
+    assert [result["unit"] for result in resumed] == [2, 3]
+    assert [result["best_map"] for result in resumed] == [result["best_map"] for result in results[1:]]
+    assert equal(weights(whole, tmp_path / "whole"), weights(moved, tmp_path / "moved"))
+
+
+def test_states_are_saved_once_so_many_seconds_have_been_trained(config: Callable[..., Any], start: Start) -> None:
+    always, never = start(config(full(), every_s=0.0)), start(config(full(), every_s=1e9))
+    assert always.train()["should_checkpoint"] is True
+    assert never.train()["should_checkpoint"] is False
+
+
+def test_two_processes_for_one_trial_do_not_share_a_folder(config: Callable[..., Any], start: Start) -> None:
+    settings = config(LinearProbe())
+    spare, used = start(settings), start(settings)
+    spare._logdir = used._logdir
+    spare.reset_config(settings)
+    spare.cleanup()
+    assert used.train()["unit"] == 1
+    spare.reset_config(settings)
+
+
+def test_a_trial_that_is_over_leaves_no_files(config: Callable[..., Any], start: Start) -> None:
+    trial = start(config(LinearProbe()))
+    trial.train()
+    left = trial._folder
+    assert any(left.iterdir())
+    trial.reset_config(config(LinearProbe()))
+    assert not left.exists()
+
+
+def test_the_config_names_folder_and_strategy(config: Callable[..., Any]) -> None:
+    class Trial:
+        config: dict[str, Any]
+
+    trial = Trial()
+    trial.config = config(full())
+    assert folder_of(trial) == "0003-full"
+    assert strategy_of(trial.config) == "full"

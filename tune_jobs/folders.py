@@ -1,0 +1,42 @@
+"""Where a sweep's results go."""
+
+from pathlib import Path
+
+from handclip_core.data.sources import PreparedData
+from handclip_core.errors import InputError
+from tune_jobs.settings import SweepSettings
+
+
+def resolved(settings: SweepSettings, *, in_ray_job: bool) -> SweepSettings:
+    """The settings with absolute paths; raises InputError for a Ray job whose storage would vanish with it."""
+    if in_ray_job and not settings.storage.is_absolute():
+        raise InputError(
+            f"storage: '{settings.storage}' would lie in the job's own folder, which Ray deletes; "
+            "give an absolute path that the whole cluster shares, as in --set storage=/shared/runs"
+        )
+    data = settings.data
+    if isinstance(data, PreparedData):
+        data = data.model_copy(update={"folder": data.folder.expanduser().resolve()})
+    return settings.model_copy(update={"storage": settings.storage.expanduser().resolve(), "data": data})
+
+
+def refuse_taken_name(settings: SweepSettings, *, number_taken_names: bool) -> None:
+    """Raise InputError where the sweep's folder exists and may not be numbered."""
+    folder = settings.storage / settings.name
+    if folder.exists() and not number_taken_names:
+        raise InputError(f"{folder}: exists already; choose another --name, or remove the folder")
+
+
+def create_folder(settings: SweepSettings, *, number_taken_names: bool) -> Path:
+    """Make the sweep's folder, which no other process has made."""
+    names = [settings.name]
+    if number_taken_names:
+        names += [f"{settings.name}-{number}" for number in range(2, 10_000)]
+    settings.storage.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        try:
+            (settings.storage / name).mkdir()
+        except FileExistsError:
+            continue
+        return settings.storage / name
+    raise InputError(f"{settings.storage / settings.name}: exists already; choose another --name, or remove the folder")
