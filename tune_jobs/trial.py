@@ -51,6 +51,9 @@ def strategy_of(config: dict[str, Any]) -> str:
 class HandTrial(Trainable):  # type: ignore[misc]
     """One experiment. Its results are the rows of its training log, and what the driver needs to judge them."""
 
+    _progress: Iterator[Progress]
+    _last: Progress | None
+
     def setup(self, config: dict[str, Any]) -> None:
         """Start the experiment of ``config``, which ``trial_config`` made."""
         torch.set_num_threads(config["threads"])
@@ -60,7 +63,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
         self._checkpoint_every_s = config["checkpoint_every_s"]
         # Tune may start a second process for a trial that a reused one has taken meanwhile; each has its own folder.
         self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=self.logdir))
-        self._last: Progress | None = None
+        self._last = None
         self._begin(RunFolder.create(self._folder, self._experiment), resume=None)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -102,8 +105,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """End the experiment and free what it held."""
-        del self._progress
-        self._last = None
+        self._progress, self._last = iter(()), None
         shutil.rmtree(self._folder, ignore_errors=True)
         gc.collect()
         if torch.cuda.is_available():
@@ -112,7 +114,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
     def _begin(self, folder: RunFolder, *, resume: Resume | None) -> None:
         self._run = folder
         self._unsaved_s = 0.0
-        self._progress: Iterator[Progress] = run(self._experiment, device=self._device, resume=resume)
+        self._progress = run(self._experiment, device=self._device, resume=resume)
 
     def _saving_is_due(self, took_s: float) -> bool:
         self._unsaved_s += took_s

@@ -61,7 +61,8 @@ def test_scores_keep_six_digits_and_drawn_values_all_of_theirs() -> None:
     assert row == {
         "rank": "1", "trial": "7", "strategy": "full", "map": "0.666667", "cmc1": "0.500000", "unit": "8",
         "seconds": "61.3", "params_trained": "2283680", "status": "complete",
-        "strategy/optim/lr": "0.30000000000000004", "strategy/augment/flip": "false", "strategy/optim/clip_norm": "none",
+        "strategy/optim/lr": "0.30000000000000004", "strategy/augment/flip": "false",
+        "strategy/optim/clip_norm": "none",
     }  # fmt: skip
 
 

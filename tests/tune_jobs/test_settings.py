@@ -76,9 +76,9 @@ def test_wrong_settings_are_one_line_that_names_the_key(overrides: list[str], me
 
 
 def test_a_file_that_is_missing_or_no_mapping_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="missing.yaml: no such file"):
+    with pytest.raises(InputError, match=r"missing\.yaml: no such file"):
         load_settings(tmp_path / "missing.yaml")
     listing = tmp_path / "list.yaml"
     listing.write_text("- a\n- b\n")
-    with pytest.raises(InputError, match="list.yaml: not a mapping of settings"):
+    with pytest.raises(InputError, match=r"list\.yaml: not a mapping of settings"):
         load_settings(listing)

@@ -137,7 +137,6 @@ def test_two_processes_for_one_trial_do_not_share_a_folder(config: Callable[...,
     spare.reset_config(settings)
     spare.cleanup()
     assert used.train()["unit"] == 1
-    spare.reset_config(settings)
 
 
 def test_a_trial_that_is_over_leaves_no_files(config: Callable[..., Any], start: Start) -> None:
