@@ -1,29 +1,30 @@
 """Queries of one draw against its gallery, by indexing into similarities that are computed once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from handclip_core.data.manifest import Draw
 from handclip_core.errors import InputError
 from handclip_core.evaluation.identities import Ids, identity_codes
 from handclip_core.evaluation.retrieval import BLOCK_ELEMENTS, RetrievalScores, scores_of_blocks
 from handclip_core.evaluation.similarity import as_tensor, cosine, cosine_blocks
 
 Ints = NDArray[np.int64]
-WHOLE_MATRIX_ROWS = 8192
-"""Up to this many rows all similarities (256 MiB) are computed at once; beyond, those of one gallery at a time."""
+WHOLE_MATRIX = 1 << 25
+"""Up to this many similarities (128 MiB) are computed at once and kept; beyond, those of one gallery at a time."""
 
 
 class DrawScorer:
     """Similarities between the rows of a manifest, computed once and asked for each draw."""
 
-    def __init__(self, embeddings: NDArray[Any] | Tensor, rows: Ids, identities: Ids) -> None:
-        """Embeddings [N, D], the manifest row of each [N], and the identity of every manifest row.
+    def __init__(self, embeddings: NDArray[Any] | Tensor, rows: Ids, identities: Ids, draws: Sequence[Draw]) -> None:
+        """Embeddings [N, D], the manifest row of each [N], the identity of every manifest row, the draws to come.
 
-        Raises InputError where the lengths differ or a row is given twice.
+        Raises InputError where the lengths differ, a row is given twice, or a draw uses a row without embedding.
         """
         self._embeddings = as_tensor(embeddings)
         places = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows, dtype=np.int64)
@@ -36,8 +37,12 @@ class DrawScorer:
         self._place[places] = np.arange(len(places))
         if np.count_nonzero(self._place >= 0) != len(places):
             raise InputError("a manifest row has more than one embedding")
-        whole = len(places) <= WHOLE_MATRIX_ROWS
-        self._matrix = cosine(self._embeddings, self._embeddings).cpu().numpy() if whole else None
+        galleries = [np.asarray(chosen, dtype=np.int64) for draw in draws for chosen in draw.gallery.values()]
+        columns = np.unique(self._places(np.concatenate([*galleries, np.zeros(0, dtype=np.int64)])))
+        self._column = np.full(len(places), -1, dtype=np.int64)
+        self._column[columns] = np.arange(len(columns))
+        whole = len(places) * len(columns) <= WHOLE_MATRIX
+        self._matrix = cosine(self._embeddings, self._embeddings[columns]).cpu().numpy() if whole else None
 
     def identities(self, rows: Ints) -> Ints:
         """Codes [R] of the people on manifest rows [R]; raises InputError for a row without an embedding."""
@@ -45,10 +50,13 @@ class DrawScorer:
         return self._codes[rows]
 
     def similarity(self, query: Ints, gallery: Ints) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield (first query, cosines [q, G]) of manifest rows; raises InputError for a row without an embedding."""
+        """Yield (first query, cosines [q, G]) of manifest rows; raises InputError for a row without an embedding.
+
+        ``gallery`` rows are among the galleries of the draws.
+        """
         left, right = self._places(query), self._places(gallery)
         if self._matrix is not None:
-            yield 0, self._matrix[left[:, None], right]
+            yield 0, self._matrix.take(left[:, None] * self._matrix.shape[1] + self._column[right])
             return
         step = max(1, BLOCK_ELEMENTS // max(1, len(right)))
         for start, block in cosine_blocks(self._embeddings[left], self._embeddings[right], rows=step):

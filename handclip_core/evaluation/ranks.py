@@ -19,8 +19,10 @@ from handclip_core.errors import InputError
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
-SORT_FROM = 16
+SORT_FROM = 24
 """Matches a query from which sorting its row once is cheaper than counting it through for each match."""
+FEW_OF = 8
+"""One in so many entries of a row are cheaper to take out and sort than the whole row is to count through."""
 WIDE = 4096
 """Gallery size from which rows are counted one by one: a temporary of several would leave the processor's cache."""
 PART = 1 << 20
@@ -109,13 +111,14 @@ def _hide(block: Floats | Tensor, exclude: Bools | None) -> Floats | Tensor:
 
 
 def _count(block: Floats, row: Ints, values: Floats) -> Ints:
-    """How many entries of its row are at least ``values`` [M]; ``row`` [M] rises."""
-    if len(row) > SORT_FROM * len(block):
-        return _count_sorted(block, row, values)
-    if block.shape[1] > WIDE:
-        pairs = zip(row.tolist(), values, strict=True)
-        return np.array([np.count_nonzero(block[index] >= value) for index, value in pairs], dtype=np.int64)
+    """How many entries of its row are at least ``values`` [M]; matches come by ``row`` [M] and falling value."""
     counts = np.empty(len(row), dtype=np.int64)
+    if block.shape[1] > WIDE or len(row) > SORT_FROM * len(block):
+        mask = np.empty(block.shape[1], dtype=np.bool_)
+        for index, (start, stop) in enumerate(pairwise(np.searchsorted(row, np.arange(len(block) + 1)).tolist())):
+            if start < stop:
+                counts[start:stop] = _count_row(block[index], values[start:stop], mask)
+        return counts
     step = max(1, PART // block.shape[1])
     for start in range(0, len(row), step):
         part = slice(start, start + step)
@@ -124,16 +127,22 @@ def _count(block: Floats, row: Ints, values: Floats) -> Ints:
     return counts
 
 
-def _count_sorted(block: Floats, row: Ints, values: Floats) -> Ints:
-    """As :func:`_count`, by a search in each sorted row; NaN is sorted to the end and taken off."""
-    counts = np.empty(len(row), dtype=np.int64)
-    bounds = np.searchsorted(row, np.arange(len(block) + 1)).tolist()
-    for index, (start, stop) in enumerate(pairwise(bounds)):
-        if start < stop:
-            ordered = np.sort(block[index])
-            present = np.searchsorted(ordered, np.nan) if np.isnan(ordered[-1]) else len(ordered)
-            counts[start:stop] = present - np.searchsorted(ordered, values[start:stop])
-    return counts
+def _count_row(row: Floats, values: Floats, mask: Bools) -> Ints | int | list[int]:
+    """As :func:`_count` for one row [G], using ``mask`` [G] for comparisons.
+
+    One match, or few, are compared with every entry. Of many, either the few entries that reach the lowest match are
+    sorted, or all; NaN is sorted to the end and taken off.
+    """
+    lowest = int(np.count_nonzero(np.greater_equal(row, values[-1], out=mask)))
+    if len(values) == 1:
+        return lowest
+    if lowest * FEW_OF < len(row):
+        return lowest - np.searchsorted(np.sort(row.compress(mask)), values)
+    if len(values) <= SORT_FROM:
+        return [int(np.count_nonzero(np.greater_equal(row, value, out=mask))) for value in values]
+    ordered = np.sort(row)
+    present = np.searchsorted(ordered, np.nan) if np.isnan(ordered[-1]) else len(ordered)
+    return present - np.searchsorted(ordered, values)
 
 
 def _count_tensor(block: Tensor, row: Ints, values: Floats) -> Ints:

@@ -88,7 +88,8 @@ def embedding_scores(
 ) -> RetrievalScores:
     """As :func:`retrieval_scores` for the cosine of embeddings [Q, D] and [G, D], without the whole matrix in memory.
 
-    Beside its input it holds some hundred MiB, whatever Q and G are. Raises InputError also for zero or infinite rows.
+    Beside its input it holds the gallery in float64 and some hundred MiB, whatever Q is. Raises InputError also for
+    rows that are zero or not finite.
     """
     codes = identity_codes(query_ids, gallery_ids, names=("query_ids", "gallery_ids"))
     expected = (len(codes[0]), len(codes[1]))

@@ -10,7 +10,6 @@ from torch import Tensor
 from handclip_core.errors import InputError
 
 AnyArray = NDArray[np.generic]
-GALLERY_BLOCK = 8192
 
 
 def as_tensor(embeddings: AnyArray | Tensor) -> Tensor:
@@ -48,17 +47,10 @@ def cosine(queries: AnyArray | Tensor, gallery: AnyArray | Tensor) -> Tensor:
 
 
 def cosine_blocks(queries: AnyArray | Tensor, gallery: AnyArray | Tensor, *, rows: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield (first query, [rows, G] similarities) as :func:`cosine` does, holding only one block at a time."""
+    """Yield (first query, [rows, G] similarities) as :func:`cosine` does, holding one block at a time."""
     left, right = as_tensor(queries), as_tensor(gallery)
     if left.shape[1] != right.shape[1]:
         raise InputError(f"query embeddings have {left.shape[1]} dimensions, gallery embeddings {right.shape[1]}")
-    right = right.to(left.device)
-    unit = normalised(right) if len(right) <= GALLERY_BLOCK else None
+    unit = normalised(right.to(left.device))
     for start in range(0, max(len(left), 1), rows):
-        block = torch.empty(len(left[start : start + rows]), len(right), dtype=torch.float32, device=left.device)
-        part = normalised(left[start : start + rows])
-        for column in range(0, len(right), GALLERY_BLOCK):
-            stop = column + GALLERY_BLOCK
-            columns = unit if unit is not None else normalised(right[column:stop])
-            block[:, column:stop] = part @ columns.T
-        yield start, block
+        yield start, (normalised(left[start : start + rows]) @ unit.T).float()
