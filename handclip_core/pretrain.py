@@ -41,8 +41,6 @@ CHECKPOINT_FILE = "checkpoint.pt"
 REPORT_FILE = "pretrain.json"
 MAX_LOGIT_SCALE = 100.0
 """CLIP's own limit."""
-HELD_OUT_PEOPLE = 40
-HELD_OUT_IMAGES = 4
 GRADIENT_NORM = 1.0
 MAX_STEPS = 10_000_000
 BETAS = (0.9, 0.98)
@@ -59,8 +57,10 @@ class PretrainSettings(Config):
     """Fixes drawings, captions, batches and views."""
     people: int = Field(1500, ge=2)
     """Drawn people, of a population that no data set holds by default."""
-    images_per_aspect: int = Field(4, ge=1)
+    images_per_aspect: int = Field(4, ge=2)
     """Pictures of each aspect of each person."""
+    held_out_people: int = Field(40, ge=2)
+    """People beside those trained on, whose pictures are ranked at every checkpoint."""
     draw_px: int = Field(128, ge=32)
     """Height of a drawn picture before views are cut from it."""
     workers: int | None = Field(None, ge=1)
@@ -186,11 +186,12 @@ def clip_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
 
 
 def pretrain(settings: PretrainSettings) -> Path:
-    """Train on drawn pictures and captions; returns the weight file written to ``settings.out``.
+    """Train on drawn pictures and captions; returns ``settings.out``, a folder for the backbone name ``local-dir:OUT``.
 
-    Beside it lie the configuration, ``pretrain.json`` (settings, losses, scores) and a checkpoint from which the same
-    command goes on after a stop, to bit-identical weights on the same machine. Raises InputError for an architecture
-    that is missing or wrong and for a checkpoint of other settings.
+    Beside weights and configuration it holds ``pretrain.json`` (settings, losses, scores) and a checkpoint from which
+    the same command goes on after a stop, to bit-identical weights on the same machine. Raises InputError for an
+    architecture that is missing or wrong, too few people for a batch, and a checkpoint that is damaged or of other
+    settings.
     """
     out = settings.out
     if settings.batch > settings.people:
@@ -210,15 +211,13 @@ def pretrain(settings: PretrainSettings) -> Path:
     (out / WEIGHTS_FILE).chmod(0o644)
     report = {"settings": settings.model_dump(mode="json"), "records": [asdict(record) for record in run.records]}
     (out / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return out / WEIGHTS_FILE
+    return out
 
 
 def _train(run: _Run) -> None:
     settings, out = run.settings, run.settings.out
-    pairs = captioned_pairs(
-        _drawings(settings, settings.people, settings.images_per_aspect, settings.seed), run.backbone
-    )
-    held_out = _drawings(settings, HELD_OUT_PEOPLE, HELD_OUT_IMAGES, settings.seed + 1)
+    pairs = captioned_pairs(_drawings(settings, people=settings.people, seed=settings.seed), run.backbone)
+    held_out = _drawings(settings, people=settings.held_out_people, seed=settings.seed + 1)
     checked, _ = held_out.draw(size_px=run.backbone.image_px)
     started = time.monotonic()
     batches = _batches(pairs, settings, first=run.step, size_px=run.backbone.image_px)
@@ -260,8 +259,8 @@ def _score(run: _Run, pictures: Tensor) -> float:
     return score
 
 
-def _drawings(settings: PretrainSettings, people: int, images_per_aspect: int, seed: int) -> Drawings:
-    return Drawings(people, images_per_aspect, seed, settings.draw_px, settings.workers)
+def _drawings(settings: PretrainSettings, *, people: int, seed: int) -> Drawings:
+    return Drawings(people, settings.images_per_aspect, seed, settings.draw_px, settings.workers)
 
 
 def _report(record: Record) -> None:
