@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from handclip_core.data.manifest import Draw
 from handclip_core.errors import InputError
 from handclip_core.evaluation.identities import Ids, identity_codes
 from handclip_core.evaluation.retrieval import BLOCK_ELEMENTS, RetrievalScores, scores_of_blocks
-from handclip_core.evaluation.similarity import as_tensor, cosine, cosine_blocks
+from handclip_core.evaluation.similarity import CosineBlock, Units, as_tensor
 
 Ints = NDArray[np.int64]
 WHOLE_MATRIX = 1 << 25
@@ -26,11 +27,11 @@ class DrawScorer:
 
         Raises InputError where the lengths differ, a row is given twice, or a draw uses a row without embedding.
         """
-        self._embeddings = as_tensor(embeddings)
+        self._units = Units(as_tensor(embeddings).cpu())
         places = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows, dtype=np.int64)
         (self._codes,) = identity_codes(identities, names=("identities",))
-        if places.shape != (len(self._embeddings),):
-            raise InputError(f"{len(self._embeddings)} embeddings were given for {len(places)} manifest rows")
+        if places.shape != (len(self._units),):
+            raise InputError(f"{len(self._units)} embeddings were given for {len(places)} manifest rows")
         if places.size and not 0 <= places.min() <= places.max() < len(self._codes):
             raise InputError(f"rows reach from {places.min()} to {places.max()}, identities to {len(self._codes) - 1}")
         self._place = np.full(len(self._codes), -1, dtype=np.int64)
@@ -41,30 +42,33 @@ class DrawScorer:
         columns = np.unique(self._places(np.concatenate([*galleries, np.zeros(0, dtype=np.int64)])))
         self._column = np.full(len(places), -1, dtype=np.int64)
         self._column[columns] = np.arange(len(columns))
-        whole = len(places) * len(columns) <= WHOLE_MATRIX
-        self._matrix = cosine(self._embeddings, self._embeddings[columns]).cpu().numpy() if whole else None
+        small = len(places) * len(columns) <= WHOLE_MATRIX
+        self._whole = CosineBlock.of(self._units, self._units, columns=columns) if small else None
 
     def identities(self, rows: Ints) -> Ints:
         """Codes [R] of the people on manifest rows [R]; raises InputError for a row without an embedding."""
         self._places(rows)
         return self._codes[rows]
 
-    def similarity(self, query: Ints, gallery: Ints) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield (first query, cosines [q, G]) of manifest rows; raises InputError for a row without an embedding.
+    def exact(self, query: Ints, gallery: Ints) -> NDArray[np.float32]:
+        """Exact cosines [Q, G] of manifest rows; raises InputError for a row without an embedding."""
+        return CosineBlock.of(self._units, self._units, self._places(query), self._places(gallery)).exact()
 
-        ``gallery`` rows are among the galleries of the draws.
-        """
+    def blocks(self, query: Ints, gallery: Ints) -> Iterator[tuple[int, CosineBlock]]:
+        """Yield (first query, cosines [q, G]) of manifest rows; ``gallery`` are rows of galleries of the draws."""
         left, right = self._places(query), self._places(gallery)
-        if self._matrix is not None:
-            yield 0, self._matrix.take(left[:, None] * self._matrix.shape[1] + self._column[right])
+        if self._whole is not None:
+            matrix = self._whole.values.numpy()
+            values = torch.from_numpy(matrix.take(left[:, None] * matrix.shape[1] + self._column[right]))
+            yield 0, CosineBlock(self._units, self._units, left, right, values, self._whole.margin)
             return
         step = max(1, BLOCK_ELEMENTS // max(1, len(right)))
-        for start, block in cosine_blocks(self._embeddings[left], self._embeddings[right], rows=step):
-            yield start, block.cpu().numpy()
+        for start in range(0, len(left), step):
+            yield start, CosineBlock.of(self._units, self._units, left[start : start + step], right)
 
     def score(self, query: Ints, gallery: Ints, strangers: Ints, *, max_rank: int) -> RetrievalScores:
         """Scores of manifest rows ``query`` against ``gallery``, in which ``strangers`` stand too and match nobody."""
-        blocks = self.similarity(query, np.concatenate([gallery, strangers]))
+        blocks = self.blocks(query, np.concatenate([gallery, strangers]))
         nobody = np.full(len(strangers), len(self._codes), dtype=np.int64)
         gallery_codes = np.concatenate([self.identities(gallery), nobody])
         return scores_of_blocks(blocks, self.identities(query), gallery_codes, exclude=None, max_rank=max_rank)

@@ -128,7 +128,7 @@ def _probes_of(scorer: DrawScorer, query: Ints, gallery: Ints, unenrolled: Ints)
     enrolled = np.isin(scorer.identities(query), scorer.identities(gallery))
     if not len(gallery):
         return Probes(np.zeros(0), np.zeros(0))
-    similarity = np.concatenate([block for _, block in scorer.similarity(query, gallery)]).astype(np.float64)
+    similarity = scorer.exact(query, gallery).astype(np.float64)
     same = scorer.identities(query)[:, None] == scorer.identities(gallery)
     return Probes(_first_place(similarity[enrolled], same[enrolled]), similarity[~enrolled].max(axis=1))
 

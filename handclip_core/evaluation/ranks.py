@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from handclip_core.errors import InputError
+from handclip_core.evaluation.similarity import CosineBlock
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
@@ -25,6 +26,8 @@ FEW_OF = 8
 """One in so many entries of a row are cheaper to take out and sort than the whole row is to count through."""
 WIDE = 4096
 """Gallery size from which rows are counted one by one: a temporary of several would leave the processor's cache."""
+DENSE = 16
+"""Where one in so many entries is near a match, all are computed exactly at once."""
 PART = 1 << 20
 """Elements of a temporary on the CPU."""
 PART_ON_DEVICE = 1 << 27
@@ -65,10 +68,18 @@ class Matcher:
         return row, self._order[self._start[codes][row] + within]
 
 
-def match_ranks(block: Floats | Tensor, row: Ints, column: Ints, exclude: Bools | None = None) -> MatchRanks:
+def match_ranks(
+    block: Floats | Tensor,
+    row: Ints,
+    column: Ints,
+    exclude: Bools | None = None,
+    *,
+    cosines: CosineBlock | None = None,
+) -> MatchRanks:
     """Ranks of the matches (``row`` [M], ``column`` [M]) in ``block`` [q, G] without the pairs of ``exclude`` [q, G].
 
-    Raises InputError where a similarity that counts is NaN.
+    Where ``block`` are the fast values of ``cosines`` they are made exact where the order depends on it. Raises
+    InputError where a similarity that counts is NaN.
     """
     if exclude is not None:
         kept = ~exclude[row, column]
@@ -77,6 +88,8 @@ def match_ranks(block: Floats | Tensor, row: Ints, column: Ints, exclude: Bools 
     if isinstance(counted, Tensor):
         values: Floats = counted[_index(row, counted), _index(column, counted)].cpu().numpy()
     else:
+        if cosines is not None and cosines.margin:
+            counted = _sharpened(counted, row, column, cosines)
         values = counted[row, column]
     order = np.lexsort((-values, row))
     row, values = row[order], values[order]
@@ -94,6 +107,28 @@ def _ranks(row: Ints, values: Floats, at_least: Ints, num_queries: int) -> Match
     run: Ints = np.cumsum(ends_run) - ends_run
     matches_at_least = np.flatnonzero(ends_run)[run] - first + 1
     return MatchRanks(row, at_least - matches_at_least + order, order, num_matches)
+
+
+def _sharpened(block: Floats, row: Ints, column: Ints, cosines: CosineBlock) -> Floats:
+    """The block with exact cosines for each match and what is too near to it to be told apart by fast ones."""
+    values = block[row, column]
+    order = np.lexsort((-values, row))
+    row, low, high = row[order], values[order] - cosines.margin, values[order] + cosines.margin
+    near = _count(block, row, low) - _count(block, row, high)
+    if near.sum() > len(row) + block.size // DENSE:
+        exact = cosines.exact()
+        return exact if not np.isnan(block).any() else np.where(np.isnan(block), np.nan, exact).astype(np.float32)
+    crowded = np.flatnonzero(near > 1)
+    if len(crowded):
+        block = block.copy()
+        found = [
+            np.flatnonzero((block[index] >= above) & (block[index] <= below))
+            for index, above, below in zip(row[crowded].tolist(), low[crowded], high[crowded], strict=True)
+        ]
+        rows = np.repeat(row[crowded], [len(columns) for columns in found])
+        columns = np.concatenate(found)
+        block[rows, columns] = cosines.exact_pairs(rows, columns)
+    return block
 
 
 def _hide(block: Floats | Tensor, exclude: Bools | None) -> Floats | Tensor:

@@ -16,10 +16,10 @@ from torch import Tensor
 from handclip_core.errors import InputError
 from handclip_core.evaluation.identities import Ids, identity_codes
 from handclip_core.evaluation.ranks import Bools, Floats, Ints, Matcher, MatchRanks, match_ranks
-from handclip_core.evaluation.similarity import cosine_blocks
+from handclip_core.evaluation.similarity import CosineBlock, Units, as_tensor, check_dimensions
 
 Curve = NDArray[np.float64]
-Blocks = Iterable[tuple[int, Floats | Tensor]]
+Blocks = Iterable[tuple[int, Floats | Tensor | CosineBlock]]
 BLOCK_ELEMENTS = 1 << 24
 """Similarities held at a time: 64 MiB in float32."""
 
@@ -97,8 +97,19 @@ def embedding_scores(
         given = f"{len(query_embeddings)} query and {len(gallery_embeddings)} gallery embeddings"
         raise InputError(f"{given}, but {expected[0]} query and {expected[1]} gallery ids")
     rows = max(1, BLOCK_ELEMENTS // max(1, expected[1]))
-    blocks = ((start, _plain(block)) for start, block in cosine_blocks(query_embeddings, gallery_embeddings, rows=rows))
+    blocks = cosine_blocks(query_embeddings, gallery_embeddings, rows=rows)
     return scores_of_blocks(blocks, *codes, exclude=exclude, max_rank=max_rank)
+
+
+def cosine_blocks(
+    queries: NDArray[Any] | Tensor, gallery: NDArray[Any] | Tensor, *, rows: int
+) -> Iterator[tuple[int, CosineBlock]]:
+    """Yield (first query, cosines of up to ``rows`` queries with the whole gallery), one block at a time."""
+    left, right = as_tensor(queries), as_tensor(gallery)
+    check_dimensions(left, right)
+    units = Units(right.to(left.device))
+    for start in range(0, len(left), rows):
+        yield start, CosineBlock.of(Units(left[start : start + rows]), units)
 
 
 def scores_of_blocks(
@@ -114,11 +125,12 @@ def scores_of_blocks(
     mask = None if exclude is None else _mask(exclude, (len(query_codes), len(gallery_codes)))
     matcher = Matcher(query_codes, gallery_codes)
     parts = []
-    for start, block in blocks:
+    for start, given in blocks:
+        cosines = given if isinstance(given, CosineBlock) else None
+        block = _plain(given.values if isinstance(given, CosineBlock) else given)
         stop = start + len(block)
-        parts.append(
-            (start, match_ranks(block, *matcher.pairs(start, stop), None if mask is None else mask[start:stop]))
-        )
+        part = None if mask is None else mask[start:stop]
+        parts.append((start, match_ranks(block, *matcher.pairs(start, stop), part, cosines=cosines)))
     return scores_of_ranks(_joined(parts), max_rank=max_rank)
 
 
@@ -160,10 +172,10 @@ def exact_mean(values: Curve) -> float:
     return math.fsum(values.tolist()) / len(values)
 
 
-def _blocks(similarity: NDArray[Any] | Tensor) -> Iterator[tuple[int, Floats | Tensor]]:
+def _blocks(similarity: NDArray[Any] | Tensor) -> Iterator[tuple[int, NDArray[Any] | Tensor]]:
     rows = max(1, BLOCK_ELEMENTS // max(1, similarity.shape[1]))
     for start in range(0, len(similarity), rows):
-        yield start, _plain(similarity[start : start + rows])
+        yield start, similarity[start : start + rows]
 
 
 def _plain(block: NDArray[Any] | Tensor) -> Floats | Tensor:

@@ -1,6 +1,7 @@
 """Cosine similarity in which equal pictures have equal similarities, whatever their place in the batch."""
 
-from collections.abc import Iterator
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,26 +11,29 @@ from torch import Tensor
 from handclip_core.errors import InputError
 
 AnyArray = NDArray[np.generic]
+Ints = NDArray[np.int64]
+PAIR_ELEMENTS = 1 << 21
+"""Numbers of a temporary when pairs are computed one by one."""
 
 
 def as_tensor(embeddings: AnyArray | Tensor) -> Tensor:
-    """A detached tensor of floating-point embeddings [N, D]; raises InputError for another shape, NaN or infinity."""
+    """A detached tensor of embeddings [N, D]; raises InputError for another shape and for complex numbers."""
     tensor = embeddings.detach() if isinstance(embeddings, Tensor) else torch.from_numpy(np.array(embeddings))
     if tensor.ndim != 2:
         raise InputError(f"embeddings have the shape {tuple(tensor.shape)}; they need two dimensions, [N, D]")
     if tensor.is_complex():
         raise InputError("embeddings are complex; they need to be real")
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        row = int((~torch.isfinite(tensor)).any(dim=1).nonzero()[0])
-        raise InputError(f"the embedding in row {row} is not finite (NaN or infinity): the model has diverged")
     return tensor
 
 
 def normalised(embeddings: AnyArray | Tensor) -> Tensor:
-    """Rows of [N, D] at length 1, in float64; raises InputError for a row of zeros, which points nowhere."""
+    """Rows of [N, D] at length 1, in float64; raises InputError for a row that is all zeros or not finite."""
     tensor = as_tensor(embeddings).double()
     largest = tensor.abs().amax(dim=1, keepdim=True) if tensor.shape[1] else tensor.new_zeros(len(tensor), 1)
-    if len(tensor) and not bool((largest > 0).all()):
+    if not bool(torch.isfinite(largest).all()):
+        row = int((~torch.isfinite(largest[:, 0])).nonzero()[0])
+        raise InputError(f"the embedding in row {row} is not finite (NaN or infinity): the model has diverged")
+    if not bool((largest > 0).all()):
         row = int((largest[:, 0] <= 0).nonzero()[0])
         raise InputError(f"the embedding in row {row} is all zeros: its cosine with another is not defined")
     scaled = tensor / largest
@@ -43,14 +47,76 @@ def cosine(queries: AnyArray | Tensor, gallery: AnyArray | Tensor) -> Tensor:
     The products are summed in float64 and rounded once. A float32 product depends in its last digits on where a row
     lies in the matrix, so that two copies of a picture would differ by noise and be ranked by it.
     """
-    return next(cosine_blocks(queries, gallery, rows=max(len(queries), 1)))[1]
-
-
-def cosine_blocks(queries: AnyArray | Tensor, gallery: AnyArray | Tensor, *, rows: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield (first query, [rows, G] similarities) as :func:`cosine` does, holding one block at a time."""
     left, right = as_tensor(queries), as_tensor(gallery)
+    check_dimensions(left, right)
+    return (normalised(left) @ normalised(right.to(left.device)).T).float()
+
+
+def check_dimensions(left: Tensor, right: Tensor) -> None:
+    """Raise InputError where embeddings [Q, D] and [G, D] differ in D."""
     if left.shape[1] != right.shape[1]:
         raise InputError(f"query embeddings have {left.shape[1]} dimensions, gallery embeddings {right.shape[1]}")
-    unit = normalised(right.to(left.device))
-    for start in range(0, max(len(left), 1), rows):
-        yield start, (normalised(left[start : start + rows]) @ unit.T).float()
+
+
+class Units:
+    """Embeddings at length 1 in both precisions: products are fast in float32, and exact for the pairs that need it."""
+
+    def __init__(self, embeddings: AnyArray | Tensor) -> None:
+        """Normalise embeddings [N, D]; raises as :func:`normalised` does."""
+        self.exact = normalised(embeddings)
+        self.fast = self.exact if self.exact.device.type != "cpu" else self.exact.float()
+
+    def __len__(self) -> int:
+        return len(self.exact)
+
+
+@dataclass(frozen=True, eq=False)
+class CosineBlock:
+    """Cosines between some queries [q] and a gallery [G], computed fast and made exact where that may matter.
+
+    ``rows`` [q] and ``columns`` [G] are their places in ``left`` and ``right``. On a CPU ``values`` [q, G] are float32
+    products, off by less than half of ``margin``; elsewhere, and where torch may round products further than to
+    float32, they are those of :func:`cosine` and ``margin`` is 0.
+    """
+
+    left: Units
+    right: Units
+    rows: Ints
+    columns: Ints
+    values: Tensor
+    margin: float
+
+    @classmethod
+    def of(cls, left: Units, right: Units, rows: Ints | None = None, columns: Ints | None = None) -> "CosineBlock":
+        """The block of the units ``rows`` of ``left`` and ``columns`` of ``right``, by default of all."""
+        fast = left.exact.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+        queries, gallery = (left.fast, right.fast) if fast else (left.exact, right.exact)
+        queries = queries if rows is None else queries[rows]
+        gallery = gallery if columns is None else gallery[columns]
+        return cls(
+            left,
+            right,
+            np.arange(len(left)) if rows is None else rows,
+            np.arange(len(right)) if columns is None else columns,
+            (queries @ gallery.T).float(),
+            margin_of(left.exact.shape[1]) if fast else 0.0,
+        )
+
+    def exact(self) -> NDArray[np.float32]:
+        """All cosines [q, G] as :func:`cosine` gives them."""
+        return (self.left.exact[self.rows] @ self.right.exact[self.columns].T).float().numpy()
+
+    def exact_pairs(self, row: Ints, column: Ints) -> NDArray[np.float32]:
+        """Cosines [M] of single pairs of the block, equal to those of :meth:`exact` but for a rounding in float64."""
+        left, right = self.left.exact.numpy(), self.right.exact.numpy()
+        found = np.empty(len(row), dtype=np.float32)
+        step = max(1, PAIR_ELEMENTS // max(1, left.shape[1]))
+        for start in range(0, len(row), step):
+            part = slice(start, start + step)
+            found[part] = np.einsum("nd,nd->n", left[self.rows[row[part]]], right[self.columns[column[part]]])
+        return found
+
+
+def margin_of(dimensions: int) -> float:
+    """Distance from which two float32 cosines of ``dimensions`` products are surely in order: ten times the error."""
+    return 1e-5 * math.sqrt(max(1.0, dimensions / 512))

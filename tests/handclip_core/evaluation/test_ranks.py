@@ -1,9 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from handclip_core.evaluation import ranks as ranks_module
-from handclip_core.evaluation.ranks import Matcher, _count, _count_tensor
+from handclip_core.evaluation.ranks import Matcher, _count, _count_tensor, match_ranks
+from handclip_core.evaluation.similarity import CosineBlock, Units
 
 
 @pytest.mark.parametrize(("wide", "part"), [(4096, 1 << 20), (10, 1 << 20), (4096, 130)])
@@ -34,3 +37,28 @@ def test_pairs_of_a_slice_of_queries() -> None:
     row, column = matcher.pairs(0, 4)
     assert list(zip(row.tolist(), column.tolist(), strict=True)) == [(0, 0), (0, 2), (1, 3), (3, 0), (3, 2)]
     assert [part.tolist() for part in matcher.pairs(2, 4)] == [[1, 1], [0, 2]]
+
+
+@pytest.mark.parametrize("levels", [0.0, 1e-7, 1e-6, 1.0])
+@pytest.mark.parametrize("masked", [False, True])
+def test_fast_cosines_give_the_ranks_of_exact_ones(levels: float, masked: bool) -> None:
+    """Embeddings so close to each other, or equal, that their cosines differ by less than the error of float32."""
+    rng = np.random.default_rng(0)
+    query = rng.standard_normal((20, 64))
+    gallery = np.repeat(rng.standard_normal((40, 64)), 3, axis=0) + levels * rng.standard_normal((120, 64))
+    block = CosineBlock.of(Units(query), Units(gallery))
+    exact = block.exact()
+    noise = rng.uniform(-0.4, 0.4, exact.shape) * block.margin
+    rough = dataclasses.replace(block, values=torch.from_numpy((exact + noise).astype(np.float32)))
+    row, column = np.repeat(np.arange(20), 2), rng.permutation(120)[:40]
+    exclude = rng.random(exact.shape) < 0.3 if masked else None
+    expected = match_ranks(exact, row, column, exclude)
+    found = match_ranks(rough.values.numpy(), row, column, exclude, cosines=rough)
+    np.testing.assert_array_equal(found.rank, expected.rank)
+    np.testing.assert_array_equal(found.num_matches, expected.num_matches)
+
+
+def test_a_collapsed_gallery_is_computed_exactly_at_once() -> None:
+    block = CosineBlock.of(Units(np.ones((3, 4))), Units(np.ones((50, 4)) * np.arange(1, 51)[:, None]))
+    found = match_ranks(block.values.numpy(), np.arange(3), np.arange(3), cosines=block)
+    assert found.rank.tolist() == [50, 50, 50]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from handclip_core.errors import InputError
-from handclip_core.evaluation.similarity import cosine, cosine_blocks, normalised
+from handclip_core.evaluation.similarity import CosineBlock, Units, cosine, margin_of, normalised
 
 
 def test_cosines_of_tiny_and_huge_rows() -> None:
@@ -13,13 +13,28 @@ def test_cosines_of_tiny_and_huge_rows() -> None:
     assert normalised(half).norm(dim=1).tolist() == pytest.approx([1, 1])
 
 
-def test_blocks_make_up_the_whole() -> None:
+def test_fast_cosines_are_well_within_their_margin() -> None:
     rng = np.random.default_rng(0)
-    query, gallery = rng.standard_normal((7, 4)), rng.standard_normal((23, 4)).astype(np.float32)
-    whole = cosine(query, gallery)
-    blocks = list(cosine_blocks(query, gallery, rows=3))
-    assert [start for start, _ in blocks] == [0, 3, 6]
-    np.testing.assert_array_equal(torch.cat([block for _, block in blocks]), whole)
+    for dimensions in (3, 512, 4096):
+        query, gallery = rng.standard_normal((50, dimensions)), rng.standard_normal((300, dimensions)) + 0.5
+        block = CosineBlock.of(Units(query), Units(gallery))
+        assert block.margin == margin_of(dimensions) > 0
+        assert np.abs(block.values.numpy() - block.exact()).max() < block.margin / 5
+        np.testing.assert_array_equal(block.exact(), cosine(query, gallery))
+        row, column = rng.integers(0, 50, 200), rng.integers(0, 300, 200)
+        np.testing.assert_allclose(block.exact_pairs(row, column), block.exact()[row, column], atol=6e-8)
+
+
+def test_cosines_are_exact_at_once_where_torch_may_round_products() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((5, 8))
+    torch.set_float32_matmul_precision("medium")
+    try:
+        block = CosineBlock.of(Units(rows), Units(rows))
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert block.margin == 0
+    np.testing.assert_array_equal(block.values, cosine(rows, rows))
 
 
 @pytest.mark.parametrize(
