@@ -22,6 +22,8 @@ TUNE_ENVIRONMENT = {
     # Relative paths mean the same in a trial as in the driver.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    # The driver catches signals itself, and SIGTERM too.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # The display says what there is to say.
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
