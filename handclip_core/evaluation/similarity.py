@@ -28,16 +28,19 @@ def as_tensor(embeddings: AnyArray | Tensor) -> Tensor:
 
 def normalised(embeddings: AnyArray | Tensor) -> Tensor:
     """Rows of [N, D] at length 1, in float64; raises InputError for a row that is all zeros or not finite."""
-    tensor = as_tensor(embeddings).double()
-    largest = tensor.abs().amax(dim=1, keepdim=True) if tensor.shape[1] else tensor.new_zeros(len(tensor), 1)
+    unit = as_tensor(embeddings).to(torch.float64, copy=True)
+    if not unit.numel():
+        largest = unit.new_zeros(len(unit), 1)
+    else:
+        largest = torch.linalg.vector_norm(unit, ord=torch.inf, dim=1, keepdim=True)
     if not bool(torch.isfinite(largest).all()):
         row = int((~torch.isfinite(largest[:, 0])).nonzero()[0])
         raise InputError(f"the embedding in row {row} is not finite (NaN or infinity): the model has diverged")
     if not bool((largest > 0).all()):
         row = int((largest[:, 0] <= 0).nonzero()[0])
         raise InputError(f"the embedding in row {row} is all zeros: its cosine with another is not defined")
-    scaled = tensor / largest
-    unit: Tensor = scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    unit /= largest
+    unit /= torch.linalg.vector_norm(unit, dim=1, keepdim=True)
     return unit
 
 
