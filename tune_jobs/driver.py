@@ -96,7 +96,7 @@ def _run_trials(settings: SweepSettings, room: Room, folder: Path) -> Outcome:
             trial_config, device=room.device, threads=room.cpus, checkpoint_every_s=settings.checkpoint_every_s
         ),
     )
-    scheduler = RungScheduler(_rungs(settings))
+    scheduler = RungScheduler(rung_table(settings))
     display = display_for(records, num_trials=settings.trials, budget=settings.budget)
     with caught_signals() as stop_wanted, closing(EventLogs(folder / EVENTS, searched_names(settings))) as logs:
         recorder = Recorder(
@@ -150,7 +150,8 @@ def _tune(
     )
 
 
-def _rungs(settings: SweepSettings) -> RungTable:
+def rung_table(settings: SweepSettings) -> RungTable:
+    """The empty rungs of a sweep; without early stopping there are none."""
     stopping = settings.early_stopping
     grace = settings.budget if stopping.kind is StoppingKind.NONE else stopping.grace
     return RungTable(grace=grace, reduction=stopping.reduction, budget=settings.budget)

@@ -19,7 +19,7 @@ from handclip_core.runs import read_experiment
 from search_spaces.spaces import SPACES
 from tests.conftest import TINY_DATA
 from tune_jobs import driver
-from tune_jobs.driver import Outcome, sweep
+from tune_jobs.driver import Outcome, rung_table, sweep
 from tune_jobs.records import Status
 from tune_jobs.settings import EarlyStopping, StoppingKind, SweepSettings, load_settings
 from tune_jobs.trial import HandTrial
@@ -165,10 +165,10 @@ def test_a_sweep_in_which_all_trials_fail_says_why_and_ends_with_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     del ray_cluster, unlucky
-    found = sweep(tiny(tiny_backbones, tmp_path, strategies=("full",), trials=2))
+    found = sweep(tiny(tiny_backbones, tmp_path, strategies=("full",), trials=1))
     assert found.exit_code == 1
     assert not (found.folder / "best").exists()
-    assert "trial 1 full failed: RuntimeError: out of luck" in capsys.readouterr().out
+    assert "trial 0 full failed: RuntimeError: out of luck" in capsys.readouterr().out
 
 
 @pytest.mark.ray
@@ -181,13 +181,6 @@ def test_a_sweep_with_nothing_to_search_ends_after_the_baseline(
     assert found.records.winner is not None
 
 
-@pytest.mark.ray
-def test_without_early_stopping_every_trial_uses_its_budget(
-    ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
-) -> None:
-    del ray_cluster
-    stopping = EarlyStopping(kind=StoppingKind.NONE, grace=1)
-    found = sweep(
-        tiny(tiny_backbones, tmp_path, strategies=("linear_probe",), trials=6, budget=3, early_stopping=stopping)
-    )
-    assert [(record.status, record.unit) for record in found.records.all()] == [(Status.COMPLETE, 3)] * 6
+def test_without_early_stopping_there_is_no_rung_to_fall_behind_at() -> None:
+    assert rung_table(SweepSettings(budget=20)).rungs == (2, 6, 18)
+    assert rung_table(SweepSettings(budget=20, early_stopping=EarlyStopping(kind=StoppingKind.NONE))).rungs == ()

@@ -1,0 +1,141 @@
+"""``ray job submit --working-dir . -- python tune_jobs/sweep.py`` against a cluster that is already there."""
+
+import csv
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from handclip_core.models.backbone import BackboneSettings
+from tests.conftest import TINY_DATA
+from tune_jobs.settings import SweepSettings, dump_settings
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("handclip_core", "search_spaces", "tune_jobs")
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running cluster of one machine."""
+
+    folder: Path
+    elsewhere: Path
+    address: str
+    environment: dict[str, str]
+
+    def submit(self, working_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Submit a sweep and wait for it."""
+        command = ["ray", "job", "submit", "--address", self.address, "--working-dir", ".", "--", "python"]
+        return subprocess.run(
+            [*command, "tune_jobs/sweep.py", *arguments],
+            cwd=working_dir,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def head(cache_folder: Path) -> Iterator[Head]:
+    """``ray start --head`` with ports, a folder and a token of its own."""
+    del cache_folder
+    folder, elsewhere = (Path(tempfile.mkdtemp(prefix="hc-job-")) for _ in range(2))
+    port, dashboard = _free_port(), _free_port()
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_TMPDIR": str(elsewhere),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    environment.pop("RAY_ADDRESS", None)
+    command = ["ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2"]
+    command += ["--dashboard-host=127.0.0.1", f"--temp-dir={folder}", f"--object-store-memory={80 * 2**20}"]
+    with (
+        (folder / "head.log").open("w") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
+    ):
+        address = f"http://127.0.0.1:{dashboard}"
+        try:
+            _wait_until_up(address)
+            yield Head(folder=folder, elsewhere=elsewhere, address=address, environment=environment)
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+    for path in (folder, elsewhere):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def working_dir(tmp_path: Path) -> Path:
+    """The code, beside folders that nobody wants to send."""
+    here = tmp_path / "project"
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, here / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".gitignore", here)
+    for name in (".venv", "runs", "data"):
+        (here / name).mkdir()
+        (here / name / "large.bin").write_bytes(b"0" * 1000)
+    return here
+
+
+def test_a_submitted_sweep_joins_the_cluster_and_writes_to_the_storage_it_is_given(
+    head: Head, working_dir: Path, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    settings = SweepSettings(
+        data=TINY_DATA, backbone=tiny_backbones["vit"], strategies=("zero_shot", "linear_probe"), trials=3, budget=2
+    )
+    (working_dir / "settings.yaml").write_text(dump_settings(settings))
+    done = head.submit(working_dir, "settings.yaml", "--name", "job", "--set", f"storage={tmp_path / 'shared'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with (tmp_path / "shared" / "job" / "leaderboard.csv").open() as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["complete"] * 3
+    assert (tmp_path / "shared" / "job" / "best" / "metrics.json").exists()
+    assert "3/3  trial" in done.stdout
+    sent = head.folder.glob("session_*/runtime_resources/working_dir_files/_ray_pkg_*")
+    assert {path.name for folder in sent if folder.is_dir() for path in folder.iterdir()} == {
+        *PACKAGES, ".gitignore", "settings.yaml",
+    }  # fmt: skip
+    assert not list(head.elsewhere.glob("session_*")), "a second cluster was started"
+
+
+def test_a_job_without_storage_that_outlives_it_is_refused(head: Head, working_dir: Path) -> None:
+    refused = head.submit(working_dir)
+    assert refused.returncode != 0
+    assert "error: storage: 'runs' would lie in the job's own folder" in refused.stdout
+    assert "Traceback" not in refused.stdout
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _wait_until_up(address: str, *, limit_s: float = 120.0) -> None:
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(f"{address}/api/version", timeout=5)
+        except urllib.error.HTTPError:
+            return  # it answers, and asks for the token
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    raise TimeoutError(f"no cluster at {address}")
