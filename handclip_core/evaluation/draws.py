@@ -1,31 +1,27 @@
-"""Queries of one draw against its gallery, by indexing into similarities that are computed once."""
+"""Queries of one draw against its gallery, by indexing into embeddings that are computed once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from handclip_core.data.manifest import Draw
 from handclip_core.errors import InputError
 from handclip_core.evaluation.identities import Ids, identity_codes
 from handclip_core.evaluation.retrieval import BLOCK_ELEMENTS, RetrievalScores, scores_of_blocks
 from handclip_core.evaluation.similarity import CosineBlock, Units, as_tensor
 
 Ints = NDArray[np.int64]
-WHOLE_MATRIX = 1 << 25
-"""Up to this many similarities (128 MiB) are computed at once and kept; beyond, those of one gallery at a time."""
 
 
 class DrawScorer:
-    """Similarities between the rows of a manifest, computed once and asked for each draw."""
+    """Embeddings of the rows of a manifest, normalised once and asked for each draw."""
 
-    def __init__(self, embeddings: NDArray[Any] | Tensor, rows: Ids, identities: Ids, draws: Sequence[Draw]) -> None:
-        """Embeddings [N, D], the manifest row of each [N], the identity of every manifest row, the draws to come.
+    def __init__(self, embeddings: NDArray[Any] | Tensor, rows: Ids, identities: Ids) -> None:
+        """Embeddings [N, D], the manifest row of each [N], and the identity of every manifest row.
 
-        Raises InputError where the lengths differ, a row is given twice, or a draw uses a row without embedding.
+        Raises InputError where the lengths differ or a row is given twice.
         """
         self._units = Units(as_tensor(embeddings).cpu())
         places = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows, dtype=np.int64)
@@ -38,12 +34,6 @@ class DrawScorer:
         self._place[places] = np.arange(len(places))
         if np.count_nonzero(self._place >= 0) != len(places):
             raise InputError("a manifest row has more than one embedding")
-        galleries = [np.asarray(chosen, dtype=np.int64) for draw in draws for chosen in draw.gallery.values()]
-        columns = np.unique(self._places(np.concatenate([*galleries, np.zeros(0, dtype=np.int64)])))
-        self._column = np.full(len(places), -1, dtype=np.int64)
-        self._column[columns] = np.arange(len(columns))
-        small = len(places) * len(columns) <= WHOLE_MATRIX
-        self._whole = CosineBlock.of(self._units, self._units, columns=columns) if small else None
 
     def identities(self, rows: Ints) -> Ints:
         """Codes [R] of the people on manifest rows [R]; raises InputError for a row without an embedding."""
@@ -55,13 +45,8 @@ class DrawScorer:
         return CosineBlock.of(self._units, self._units, self._places(query), self._places(gallery)).exact()
 
     def blocks(self, query: Ints, gallery: Ints) -> Iterator[tuple[int, CosineBlock]]:
-        """Yield (first query, cosines [q, G]) of manifest rows; ``gallery`` are rows of galleries of the draws."""
+        """Yield (first query, cosines [q, G]) of manifest rows; raises InputError for a row without an embedding."""
         left, right = self._places(query), self._places(gallery)
-        if self._whole is not None:
-            matrix = self._whole.values.numpy()
-            values = torch.from_numpy(matrix.take(left[:, None] * matrix.shape[1] + self._column[right]))
-            yield 0, CosineBlock(self._units, self._units, left, right, values, self._whole.margin)
-            return
         step = max(1, BLOCK_ELEMENTS // max(1, len(right)))
         for start in range(0, len(left), step):
             yield start, CosineBlock.of(self._units, self._units, left[start : start + step], right)

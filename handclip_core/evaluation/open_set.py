@@ -88,7 +88,7 @@ def open_set_probes(
     Arguments are those of :func:`~handclip_core.evaluation.protocol.score_draws`; galleries hold the own aspect only.
     A person is left out of all aspects of a draw at once. Raises InputError where a side remains without a search.
     """
-    scorer = DrawScorer(embeddings, rows, identities, draws)
+    scorer = DrawScorer(embeddings, rows, identities)
     random = np.random.default_rng(seed)
     parts = []
     for draw in draws:

@@ -119,7 +119,7 @@ def score_draws(
     queries but none with a match, or no draw has a query.
     """
     aspects = _aspects(draws)
-    scorer = DrawScorer(embeddings, rows, identities, draws)
+    scorer = DrawScorer(embeddings, rows, identities)
     parts = []
     for number, draw in enumerate(draws):
         for position, aspect in enumerate(aspects):
@@ -141,7 +141,7 @@ def cross_aspect_scores(
     Raises as :func:`score_draws` does, and InputError where no two aspects share a person.
     """
     aspects = _aspects(draws)
-    scorer = DrawScorer(embeddings, rows, identities, draws)
+    scorer = DrawScorer(embeddings, rows, identities)
     found = {}
     for left, right in ((left, right) for left in aspects for right in aspects if left != right):
         sides = [(_array(draw.query[left]), _array(draw.gallery.get(right, ()))) for draw in draws]
