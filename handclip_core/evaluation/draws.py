@@ -1,18 +1,31 @@
-"""Queries of one draw against its gallery, by indexing into embeddings that are computed once."""
+"""Queries of draws against their galleries, by indexing into cosines that are computed once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.identities import Ids, identity_codes
-from handclip_core.evaluation.retrieval import BLOCK_ELEMENTS, RetrievalScores, scores_of_blocks
+from handclip_core.evaluation.retrieval import BLOCK_ELEMENTS, PerQuery, per_query, ranks_of_blocks
 from handclip_core.evaluation.similarity import CosineBlock, Units, as_tensor
 
 Ints = NDArray[np.int64]
+TABLE_ELEMENTS = 1 << 25
+"""Up to this many cosines (128 MiB) are computed at once for all draws; beyond, those of one draw at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Manifest rows of queries [Q], of the gallery [G] in which they have matches, and of strangers beside it [S]."""
+
+    query: Ints
+    gallery: Ints
+    strangers: Ints
 
 
 class DrawScorer:
@@ -44,19 +57,43 @@ class DrawScorer:
         """Exact cosines [Q, G] of manifest rows; raises InputError for a row without an embedding."""
         return CosineBlock.of(self._units, self._units, self._places(query), self._places(gallery)).exact()
 
-    def blocks(self, query: Ints, gallery: Ints) -> Iterator[tuple[int, CosineBlock]]:
-        """Yield (first query, cosines [q, G]) of manifest rows; raises InputError for a row without an embedding."""
-        left, right = self._places(query), self._places(gallery)
+    def score(self, draws: Sequence[Sides]) -> list[PerQuery]:
+        """Scores of the queries of each draw; the cosines that the draws share are computed once.
+
+        Raises InputError, with the number of the draw, for a row without an embedding and where no query has a match.
+        """
+        table = self._table(draws)
+        scores = []
+        for number, sides in enumerate(draws):
+            nobody = np.full(len(sides.strangers), len(self._codes), dtype=np.int64)
+            try:
+                blocks = self._blocks(sides, table)
+                gallery_codes = np.concatenate([self.identities(sides.gallery), nobody])
+                scores.append(per_query(ranks_of_blocks(blocks, self.identities(sides.query), gallery_codes)))
+            except InputError as error:
+                raise InputError(f"draw {number}: {error}") from None
+        return scores
+
+    def _table(self, draws: Sequence[Sides]) -> CosineBlock | None:
+        """Cosines of all queries of the draws with all their gallery entries, None where they are too many to keep."""
+        queries = np.unique(np.concatenate([self._places(sides.query) for sides in draws]))
+        entries = [self._places(rows) for sides in draws for rows in (sides.gallery, sides.strangers)]
+        gallery = np.unique(np.concatenate(entries))
+        if len(queries) * len(gallery) > TABLE_ELEMENTS:
+            return None
+        return CosineBlock.of(self._units, self._units, queries, gallery)
+
+    def _blocks(self, sides: Sides, table: CosineBlock | None) -> Iterator[tuple[int, CosineBlock]]:
+        """Yield (first query, cosines [q, G + S])."""
+        left, right = self._places(sides.query), self._places(np.concatenate([sides.gallery, sides.strangers]))
+        if table is not None:
+            row, column = np.searchsorted(table.rows, left), np.searchsorted(table.columns, right)
+            values = table.values.numpy().take(row[:, None] * len(table.columns) + column, mode="clip")
+            yield 0, CosineBlock(self._units, self._units, left, right, torch.from_numpy(values), table.margin)
+            return
         step = max(1, BLOCK_ELEMENTS // max(1, len(right)))
         for start in range(0, len(left), step):
             yield start, CosineBlock.of(self._units, self._units, left[start : start + step], right)
-
-    def score(self, query: Ints, gallery: Ints, strangers: Ints, *, max_rank: int) -> RetrievalScores:
-        """Scores of manifest rows ``query`` against ``gallery``, in which ``strangers`` stand too and match nobody."""
-        blocks = self.blocks(query, np.concatenate([gallery, strangers]))
-        nobody = np.full(len(strangers), len(self._codes), dtype=np.int64)
-        gallery_codes = np.concatenate([self.identities(gallery), nobody])
-        return scores_of_blocks(blocks, self.identities(query), gallery_codes, exclude=None, max_rank=max_rank)
 
     def _places(self, rows: Ints) -> Ints:
         known = np.where(rows < len(self._place), rows, 0)

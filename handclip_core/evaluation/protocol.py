@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,13 @@ from torch import Tensor
 
 from handclip_core.data.manifest import Draw
 from handclip_core.errors import InputError
-from handclip_core.evaluation.draws import DrawScorer
+from handclip_core.evaluation.draws import DrawScorer, Sides
 from handclip_core.evaluation.identities import Ids
-from handclip_core.evaluation.retrieval import RetrievalScores, exact_mean
+from handclip_core.evaluation.retrieval import exact_mean
 
 Ints = NDArray[np.int64]
 Values = NDArray[np.float64]
 METRICS = ("map", "map_trapezoid", "minp", "cmc1", "cmc5", "cmc10")
-MAX_RANK = 10
 
 
 class GalleryKind(StrEnum):
@@ -121,13 +121,12 @@ def score_draws(
     aspects = _aspects(draws)
     scorer = DrawScorer(embeddings, rows, identities)
     parts = []
-    for number, draw in enumerate(draws):
-        for position, aspect in enumerate(aspects):
-            try:
-                scores = scorer.score(*_sides(draw, aspect, gallery), max_rank=MAX_RANK)
-            except InputError as error:
-                raise InputError(f"draw {number}, aspect '{aspect}': {error}") from None
-            parts.append(_part(scorer, number, position, _array(draw.query[aspect]), scores))
+    for position, aspect in enumerate(aspects):
+        sides = [_sides(draw, aspect, gallery) for draw in draws]
+        try:
+            parts += _parts(scorer, sides, position)
+        except InputError as error:
+            raise InputError(f"aspect '{aspect}', {error}") from None
     without = sorted({name for draw in draws for name in draw.gallery} - set(aspects))
     return collect(_joined(parts), aspects, gallery=gallery, without_query=tuple(without))
 
@@ -143,14 +142,11 @@ def cross_aspect_scores(
     aspects = _aspects(draws)
     scorer = DrawScorer(embeddings, rows, identities)
     found = {}
-    for left, right in ((left, right) for left in aspects for right in aspects if left != right):
-        sides = [(_array(draw.query[left]), _array(draw.gallery.get(right, ()))) for draw in draws]
-        if all(np.isin(scorer.identities(query), scorer.identities(gallery)).any() for query, gallery in sides):
-            parts = [
-                _part(scorer, number, 0, query, scorer.score(query, gallery, _array(()), max_rank=MAX_RANK))
-                for number, (query, gallery) in enumerate(sides)
-            ]
-            found[left, right] = collect(_joined(parts), (left,), gallery=GalleryKind.OWN, without_query=())
+    for left, right in permutations(aspects, 2):
+        sides = [Sides(_array(draw.query[left]), _array(draw.gallery.get(right, ())), _array(())) for draw in draws]
+        if all(np.isin(scorer.identities(one.query), scorer.identities(one.gallery)).any() for one in sides):
+            queries = _joined(_parts(scorer, sides, 0))
+            found[left, right] = collect(queries, (left,), gallery=GalleryKind.OWN, without_query=())
     if not found:
         raise InputError("no two aspects share a person, so there is nothing to search across aspects")
     return found
@@ -196,30 +192,32 @@ def _aspects(draws: Sequence[Draw]) -> tuple[str, ...]:
     return aspects
 
 
-def _sides(draw: Draw, aspect: str, kind: GalleryKind) -> tuple[Ints, Ints, Ints]:
-    """Manifest rows of the queries, of the gallery in which their people are matches, and of strangers beside it."""
+def _sides(draw: Draw, aspect: str, kind: GalleryKind) -> Sides:
+    """The queries of an aspect, the gallery in which their people are matches, and the strangers beside it."""
     own = _array(draw.gallery.get(aspect, ()))
-    if kind is GalleryKind.OWN:
-        return _array(draw.query[aspect]), own, _array(())
-    others = [_array(rows) for name, rows in draw.gallery.items() if name != aspect]
-    return _array(draw.query[aspect]), own, np.setdiff1d(np.concatenate([*others, _array(())]), own)
+    others = [_array(rows) for name, rows in draw.gallery.items() if name != aspect and kind is GalleryKind.ALL]
+    return Sides(_array(draw.query[aspect]), own, np.setdiff1d(np.concatenate([*others, _array(())]), own))
 
 
 def _array(rows: Sequence[int]) -> Ints:
     return np.asarray(rows, dtype=np.int64)
 
 
-def _part(scorer: DrawScorer, draw: int, aspect: int, rows: Ints, scores: RetrievalScores) -> QueryScores:
-    return QueryScores(
-        draw=np.full(len(rows), draw),
-        aspect=np.full(len(rows), aspect),
-        row=rows,
-        identity=scorer.identities(rows),
-        ap=scores.ap,
-        ap_trapezoid=scores.ap_trapezoid,
-        inp=scores.inp,
-        first_rank=scores.first_rank,
-    )
+def _parts(scorer: DrawScorer, draws: Sequence[Sides], aspect: int) -> list[QueryScores]:
+    """Query results of one aspect, draw by draw."""
+    return [
+        QueryScores(
+            draw=np.full(len(sides.query), number),
+            aspect=np.full(len(sides.query), aspect),
+            row=sides.query,
+            identity=scorer.identities(sides.query),
+            ap=scores.ap,
+            ap_trapezoid=scores.ap_trapezoid,
+            inp=scores.inp,
+            first_rank=scores.first_rank,
+        )
+        for number, (sides, scores) in enumerate(zip(draws, scorer.score(draws), strict=True))
+    ]
 
 
 def _joined(parts: Sequence[QueryScores]) -> QueryScores:

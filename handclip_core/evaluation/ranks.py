@@ -84,7 +84,7 @@ def match_ranks(
     if exclude is not None:
         kept = ~exclude[row, column]
         row, column = row[kept], column[kept]
-    counted = _hide(block, exclude)
+    counted = _hide(block, exclude, finite=cosines is not None)
     if isinstance(counted, Tensor):
         values: Floats = counted[_index(row, counted), _index(column, counted)].cpu().numpy()
     else:
@@ -131,8 +131,10 @@ def _sharpened(block: Floats, row: Ints, column: Ints, cosines: CosineBlock) -> 
     return block
 
 
-def _hide(block: Floats | Tensor, exclude: Bools | None) -> Floats | Tensor:
+def _hide(block: Floats | Tensor, exclude: Bools | None, *, finite: bool) -> Floats | Tensor:
     """The block with NaN, which no comparison counts, at what is excluded; raises InputError for a NaN of its own."""
+    if finite and exclude is None:
+        return block
     if isinstance(block, Tensor):
         mask = None if exclude is None else torch.from_numpy(np.ascontiguousarray(exclude)).to(block.device)
         has_nan = bool(torch.isnan(block if mask is None else block.masked_fill(mask, 0)).any())

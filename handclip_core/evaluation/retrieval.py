@@ -25,6 +25,16 @@ BLOCK_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
+class PerQuery:
+    """Scores of single queries [Q], as `RetrievalScores` defines them."""
+
+    ap: Curve
+    ap_trapezoid: Curve
+    inp: Curve
+    first_rank: Ints
+
+
+@dataclass(frozen=True, eq=False)
 class RetrievalScores:
     """Scores of one query set against one gallery; means are over the queries that have a match.
 
@@ -74,7 +84,7 @@ def retrieval_scores(
         raise InputError(
             f"similarity is {list(similarity.shape)}, but there are {expected[0]} query and {expected[1]} gallery ids"
         )
-    return scores_of_blocks(_blocks(similarity), *codes, exclude=exclude, max_rank=max_rank)
+    return scores_of_ranks(ranks_of_blocks(_blocks(similarity), *codes, exclude=exclude), max_rank=max_rank)
 
 
 def embedding_scores(
@@ -88,7 +98,7 @@ def embedding_scores(
 ) -> RetrievalScores:
     """As :func:`retrieval_scores` for the cosine of embeddings [Q, D] and [G, D], without the whole matrix in memory.
 
-    Beside its input it holds the gallery in float64 and some hundred MiB, whatever Q is. Raises InputError also for
+    Beside its input it holds the gallery in float32 and some hundred MiB, whatever Q is. Raises InputError also for
     rows that are zero or not finite.
     """
     codes = identity_codes(query_ids, gallery_ids, names=("query_ids", "gallery_ids"))
@@ -98,7 +108,7 @@ def embedding_scores(
         raise InputError(f"{given}, but {expected[0]} query and {expected[1]} gallery ids")
     rows = max(1, BLOCK_ELEMENTS // max(1, expected[1]))
     blocks = cosine_blocks(query_embeddings, gallery_embeddings, rows=rows)
-    return scores_of_blocks(blocks, *codes, exclude=exclude, max_rank=max_rank)
+    return scores_of_ranks(ranks_of_blocks(blocks, *codes, exclude=exclude), max_rank=max_rank)
 
 
 def cosine_blocks(
@@ -112,12 +122,13 @@ def cosine_blocks(
         yield start, CosineBlock.of(Units(left[start : start + rows]), units)
 
 
-def scores_of_blocks(
-    blocks: Blocks, query_codes: Ints, gallery_codes: Ints, *, exclude: NDArray[Any] | Tensor | None, max_rank: int
-) -> RetrievalScores:
-    """Scores of similarities that come as (first query, block [q, G]); raises as :func:`retrieval_scores` does."""
-    if max_rank < 1:
-        raise InputError(f"max_rank is {max_rank}; it needs to be at least 1")
+def ranks_of_blocks(
+    blocks: Blocks, query_codes: Ints, gallery_codes: Ints, *, exclude: NDArray[Any] | Tensor | None = None
+) -> MatchRanks:
+    """Ranks of all matches in similarities that come as (first query, block [q, G]).
+
+    Raises InputError for an empty side, NaN, or where no query has a match.
+    """
     if not len(query_codes):
         raise InputError("there are no queries")
     if not len(gallery_codes):
@@ -131,39 +142,53 @@ def scores_of_blocks(
         stop = start + len(block)
         part = None if mask is None else mask[start:stop]
         parts.append((start, match_ranks(block, *matcher.pairs(start, stop), part, cosines=cosines)))
-    return scores_of_ranks(_joined(parts), max_rank=max_rank)
-
-
-def scores_of_ranks(ranks: MatchRanks, *, max_rank: int) -> RetrievalScores:
-    """Scores from the ranks of all matches; raises InputError where no query has a match."""
-    query, rank, order, num_matches = ranks.query, ranks.rank, ranks.order, ranks.num_matches
-    matched = num_matches > 0
-    if not matched.any():
+    ranks = _joined(parts)
+    if not ranks.num_matches.any():
         raise InputError(
-            f"none of the {len(num_matches)} queries has a match in the gallery: check the identities, "
+            f"none of the {len(query_codes)} queries has a match in the gallery: check the identities, "
             "and that 'exclude' does not take out every match"
         )
+    return ranks
+
+
+def per_query(ranks: MatchRanks) -> PerQuery:
+    """Scores of each query from the ranks of its matches."""
+    query, rank, order, num_matches = ranks.query, ranks.rank, ranks.order, ranks.num_matches
+    matched = num_matches > 0
     precision = order / rank
     before = np.where(rank > 1, (order - 1) / np.maximum(rank - 1, 1), 1.0)
     ends = np.cumsum(num_matches)[matched]
     inp, first_rank = np.full(len(num_matches), np.nan), np.zeros(len(num_matches), dtype=np.int64)
     inp[matched] = precision[ends - 1]
     first_rank[matched] = rank[ends - num_matches[matched]]
-    ap = _mean_by_query(precision, query, num_matches)
-    ap_trapezoid = _mean_by_query((before + precision) / 2, query, num_matches)
-    return RetrievalScores(
-        map=exact_mean(ap[matched]),
-        map_trapezoid=exact_mean(ap_trapezoid[matched]),
-        minp=exact_mean(inp[matched]),
-        cmc=_cumulated(first_rank[matched], np.ones(int(matched.sum())), max_rank) / matched.sum(),
-        ap=ap,
-        ap_trapezoid=ap_trapezoid,
+    return PerQuery(
+        ap=_mean_by_query(precision, query, num_matches),
+        ap_trapezoid=_mean_by_query((before + precision) / 2, query, num_matches),
         inp=inp,
-        recall=_cumulated(rank, 1 / num_matches[query], max_rank) / matched.sum(),
-        ndcg=_ndcg(ranks, max_rank),
         first_rank=first_rank,
-        num_queries=len(num_matches),
-        num_unmatched=int((~matched).sum()),
+    )
+
+
+def scores_of_ranks(ranks: MatchRanks, *, max_rank: int) -> RetrievalScores:
+    """Scores from the ranks of all matches, with curves up to ``max_rank``."""
+    if max_rank < 1:
+        raise InputError(f"max_rank is {max_rank}; it needs to be at least 1")
+    single = per_query(ranks)
+    matched = ranks.num_matches > 0
+    num_matched = int(matched.sum())
+    return RetrievalScores(
+        map=exact_mean(single.ap[matched]),
+        map_trapezoid=exact_mean(single.ap_trapezoid[matched]),
+        minp=exact_mean(single.inp[matched]),
+        cmc=_cumulated(single.first_rank[matched], np.ones(num_matched), max_rank) / num_matched,
+        ap=single.ap,
+        ap_trapezoid=single.ap_trapezoid,
+        inp=single.inp,
+        recall=_cumulated(ranks.rank, 1 / ranks.num_matches[ranks.query], max_rank) / num_matched,
+        ndcg=_ndcg(ranks, max_rank),
+        first_rank=single.first_rank,
+        num_queries=len(matched),
+        num_unmatched=len(matched) - num_matched,
     )
 
 

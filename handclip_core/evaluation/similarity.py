@@ -28,20 +28,24 @@ def as_tensor(embeddings: AnyArray | Tensor) -> Tensor:
 
 def normalised(embeddings: AnyArray | Tensor) -> Tensor:
     """Rows of [N, D] at length 1, in float64; raises InputError for a row that is all zeros or not finite."""
-    unit = as_tensor(embeddings).to(torch.float64, copy=True)
-    if not unit.numel():
-        largest = unit.new_zeros(len(unit), 1)
+    return _normalise(as_tensor(embeddings).to(torch.float64, copy=True))
+
+
+def _normalise(rows: Tensor) -> Tensor:
+    """Divide rows [N, D] by their length, in place; the largest entry goes first, so that no square overflows."""
+    if not rows.numel():
+        largest = rows.new_zeros(len(rows), 1)
     else:
-        largest = torch.linalg.vector_norm(unit, ord=torch.inf, dim=1, keepdim=True)
+        largest = torch.linalg.vector_norm(rows, ord=torch.inf, dim=1, keepdim=True)
     if not bool(torch.isfinite(largest).all()):
         row = int((~torch.isfinite(largest[:, 0])).nonzero()[0])
         raise InputError(f"the embedding in row {row} is not finite (NaN or infinity): the model has diverged")
     if not bool((largest > 0).all()):
         row = int((largest[:, 0] <= 0).nonzero()[0])
         raise InputError(f"the embedding in row {row} is all zeros: its cosine with another is not defined")
-    unit /= largest
-    unit /= torch.linalg.vector_norm(unit, dim=1, keepdim=True)
-    return unit
+    rows /= largest
+    rows /= torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows
 
 
 def cosine(queries: AnyArray | Tensor, gallery: AnyArray | Tensor) -> Tensor:
@@ -62,15 +66,20 @@ def check_dimensions(left: Tensor, right: Tensor) -> None:
 
 
 class Units:
-    """Embeddings at length 1 in both precisions: products are fast in float32, and exact for the pairs that need it."""
+    """Embeddings at length 1: all in float32, for fast products, and any of them in float64."""
 
     def __init__(self, embeddings: AnyArray | Tensor) -> None:
         """Normalise embeddings [N, D]; raises as :func:`normalised` does."""
-        self.exact = normalised(embeddings)
-        self.fast = self.exact if self.exact.device.type != "cpu" else self.exact.float()
+        self._given = as_tensor(embeddings)
+        narrow = self._given.dtype in (torch.float16, torch.bfloat16, torch.float32)
+        self.fast = _normalise(self._given.to(torch.float32 if narrow else torch.float64, copy=True)).float()
 
     def __len__(self) -> int:
-        return len(self.exact)
+        return len(self._given)
+
+    def exact(self, rows: Ints | None = None) -> Tensor:
+        """Chosen rows [R], or all, in float64 [R, D]."""
+        return normalised(self._given if rows is None else self._given[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,31 +101,33 @@ class CosineBlock:
     @classmethod
     def of(cls, left: Units, right: Units, rows: Ints | None = None, columns: Ints | None = None) -> "CosineBlock":
         """The block of the units ``rows`` of ``left`` and ``columns`` of ``right``, by default of all."""
-        fast = left.exact.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
-        queries, gallery = (left.fast, right.fast) if fast else (left.exact, right.exact)
-        queries = queries if rows is None else queries[rows]
-        gallery = gallery if columns is None else gallery[columns]
+        fast = left.fast.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+        if fast:
+            queries = left.fast if rows is None else left.fast[rows]
+            gallery = right.fast if columns is None else right.fast[columns]
+        else:
+            queries, gallery = left.exact(rows), right.exact(columns)
         return cls(
             left,
             right,
             np.arange(len(left)) if rows is None else rows,
             np.arange(len(right)) if columns is None else columns,
             (queries @ gallery.T).float(),
-            margin_of(left.exact.shape[1]) if fast else 0.0,
+            margin_of(left.fast.shape[1]) if fast else 0.0,
         )
 
     def exact(self) -> NDArray[np.float32]:
         """All cosines [q, G] as :func:`cosine` gives them."""
-        return (self.left.exact[self.rows] @ self.right.exact[self.columns].T).float().numpy()
+        return (self.left.exact(self.rows) @ self.right.exact(self.columns).T).float().cpu().numpy()
 
     def exact_pairs(self, row: Ints, column: Ints) -> NDArray[np.float32]:
         """Cosines [M] of single pairs of the block, equal to those of :meth:`exact` but for a rounding in float64."""
-        left, right = self.left.exact.numpy(), self.right.exact.numpy()
         found = np.empty(len(row), dtype=np.float32)
-        step = max(1, PAIR_ELEMENTS // max(1, left.shape[1]))
+        step = max(1, PAIR_ELEMENTS // max(1, self.left.fast.shape[1]))
         for start in range(0, len(row), step):
             part = slice(start, start + step)
-            found[part] = np.einsum("nd,nd->n", left[self.rows[row[part]]], right[self.columns[column[part]]])
+            left, right = self.left.exact(self.rows[row[part]]), self.right.exact(self.columns[column[part]])
+            found[part] = torch.einsum("nd,nd->n", left, right).numpy()
         return found
 
 

@@ -81,6 +81,7 @@ def test_one_relevant_item_ties_both_definitions_together() -> None:
 def test_large_sets_are_scored_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, identities, _, draws = people()
     whole = score_draws(embeddings, np.arange(len(embeddings)), draws, identities)
+    monkeypatch.setattr(draws_module, "TABLE_ELEMENTS", 10)
     monkeypatch.setattr(draws_module, "BLOCK_ELEMENTS", 100)
     np.testing.assert_array_equal(
         score_draws(embeddings, np.arange(len(embeddings)), draws, identities).queries.ap, whole.queries.ap
@@ -166,5 +167,5 @@ def test_what_cannot_be_scored_is_named() -> None:
     with pytest.raises(InputError, match="no draws"):
         score_draws(embeddings, rows, [], identities)
     nobody = [draws[0].model_copy(update={"gallery": {"unknown": ()}})]
-    with pytest.raises(InputError, match="draw 0, aspect 'unknown': the gallery is empty"):
+    with pytest.raises(InputError, match="aspect 'unknown', draw 0: the gallery is empty"):
         score_draws(embeddings, rows, nobody, identities)
