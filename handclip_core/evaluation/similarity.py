@@ -70,9 +70,10 @@ class Units:
 
     def __init__(self, embeddings: AnyArray | Tensor) -> None:
         """Normalise embeddings [N, D]; raises as :func:`normalised` does."""
-        self._given = as_tensor(embeddings)
-        narrow = self._given.dtype in (torch.float16, torch.bfloat16, torch.float32)
-        self.fast = _normalise(self._given.to(torch.float32 if narrow else torch.float64, copy=True)).float()
+        given = as_tensor(embeddings)
+        narrow = given.dtype in (torch.float16, torch.bfloat16, torch.float32)
+        self._given = given.to(torch.float32 if narrow else torch.float64)
+        self.fast = _normalise(self._given.clone()).float()
 
     def __len__(self) -> int:
         return len(self._given)
@@ -80,6 +81,13 @@ class Units:
     def exact(self, rows: Ints | None = None) -> Tensor:
         """Chosen rows [R], or all, in float64 [R, D]."""
         return normalised(self._given if rows is None else self._given[rows])
+
+    def exact_few(self, rows: Ints) -> NDArray[np.float64]:
+        """As :meth:`exact` for few rows on a CPU: without threads, which take longer to wake than to work."""
+        chosen = self._given.numpy()[rows].astype(np.float64)
+        chosen /= np.abs(chosen).max(axis=1, keepdims=True)
+        chosen /= np.sqrt(np.einsum("nd,nd->n", chosen, chosen))[:, None]
+        return chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +134,8 @@ class CosineBlock:
         step = max(1, PAIR_ELEMENTS // max(1, self.left.fast.shape[1]))
         for start in range(0, len(row), step):
             part = slice(start, start + step)
-            left, right = self.left.exact(self.rows[row[part]]), self.right.exact(self.columns[column[part]])
-            found[part] = torch.einsum("nd,nd->n", left, right).numpy()
+            left, right = self.left.exact_few(self.rows[row[part]]), self.right.exact_few(self.columns[column[part]])
+            found[part] = np.einsum("nd,nd->n", left, right)
         return found
 
 
