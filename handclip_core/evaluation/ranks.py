@@ -159,9 +159,15 @@ def _count(block: Floats, row: Ints, values: Floats) -> Ints:
     step = max(1, PART // block.shape[1])
     for start in range(0, len(row), step):
         part = slice(start, start + step)
-        above = block[row[part]] >= values[part, None]
+        above = _rows(block, row[part]) >= values[part, None]
         counts[part] = above.view(np.uint8).sum(axis=1, dtype=np.uint32)
     return counts
+
+
+def _rows(block: Floats, row: Ints) -> Floats:
+    """Rows [M] of the block, rising; not copied where there is one match a query."""
+    first, last = int(row[0]), int(row[-1])
+    return block[first : last + 1] if last - first + 1 == len(row) and (np.diff(row) == 1).all() else block[row]
 
 
 def _count_row(row: Floats, values: Floats, mask: Bools) -> Ints | int | list[int]:
