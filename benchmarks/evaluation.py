@@ -92,7 +92,7 @@ def timed(work: Callable[[], Result], repeats: int) -> tuple[Result, float]:
 def report(name: str, ours: Callable[[], Result], loop: tuple[Result, float], goal: int | None) -> None:
     found, found_s = timed(ours, 5)
     gap = max(abs(left - right) for left, right in zip(found, loop[0], strict=True))
-    asked = f"(asked {goal}x)" if goal else ""
+    asked = f"(goal {goal}x)" if goal else ""
     print(f"{name:<56} {found_s:7.3f} s {loop[1]:7.2f} s {loop[1] / found_s:6.1f}x {asked:<11} {gap:.0e}", flush=True)
 
 

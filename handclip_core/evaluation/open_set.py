@@ -57,7 +57,7 @@ def probes(mated: NDArray[Any] | Tensor, query_ids: Ids, gallery_ids: Ids, unmat
     """
     query, gallery = identity_codes(query_ids, gallery_ids, names=("query_ids", "gallery_ids"))
     left, right = (
-        np.asarray(block.detach().cpu() if isinstance(block, Tensor) else block) for block in (mated, unmated)
+        np.asarray(block.detach().double().cpu() if isinstance(block, Tensor) else block) for block in (mated, unmated)
     )
     if left.shape != (len(query), len(gallery)) or right.shape[1:] != (len(gallery),):
         raise InputError(
@@ -80,25 +80,31 @@ def open_set_probes(
     draws: Sequence[Draw],
     identities: Ids,
     *,
+    strangers: Sequence[int] | None = None,
     share: float = SHARE,
     seed: int = 0,
 ) -> Probes:
-    """Searches of every draw and aspect, in each of which a random ``share`` of the people is not in the gallery.
+    """Searches of every draw and aspect, some of them of people who are not in the gallery.
 
     Arguments are those of :func:`~handclip_core.evaluation.protocol.score_draws`; galleries hold the own aspect only.
-    A person is left out of all aspects of a draw at once. Raises InputError where a side remains without a search.
+    ``strangers`` are manifest rows of people who are nobody's queries (distractors): they are taken out of the
+    galleries and searched. Without them a random ``share`` of the people is left out of a draw, in all aspects at once.
+    Raises InputError where a side remains without a search.
     """
     scorer = DrawScorer(embeddings, rows, identities)
     random = np.random.default_rng(seed)
+    extra = np.asarray([] if strangers is None else strangers, dtype=np.int64)
     parts = []
     for draw in draws:
         searched = np.asarray([row for rows_of in draw.query.values() for row in rows_of], dtype=np.int64)
         people = np.unique(scorer.identities(searched))
-        unenrolled = random.choice(people, size=round(share * len(people)), replace=False)
+        left_out = random.choice(people, size=round(share * len(people)), replace=False)
+        unenrolled = left_out if strangers is None else scorer.identities(extra)
         for aspect, query in draw.query.items():
             gallery = np.asarray(draw.gallery.get(aspect, ()), dtype=np.int64)
             if len(query) and len(gallery):
-                parts.append(_probes_of(scorer, np.asarray(query, dtype=np.int64), gallery, unenrolled))
+                chosen = np.concatenate([np.asarray(query, dtype=np.int64), extra])
+                parts.append(_probes_of(scorer, chosen, gallery, unenrolled))
     found = Probes(*(np.concatenate([getattr(part, side) for part in parts] or [[]]) for side in ("mated", "unmated")))
     if not found.mated.size or not found.unmated.size:
         raise InputError("open-set identification needs queries of people who are enrolled and of people who are not")

@@ -47,6 +47,18 @@ def test_people_are_left_out_of_every_aspect_of_a_draw() -> None:
         open_set_probes(embeddings, np.arange(60), draws, identities, share=1.0)
 
 
+def test_distractors_are_the_people_who_are_not_enrolled() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = np.repeat(rng.standard_normal((8, 16)), 3, axis=0) + 0.01 * rng.standard_normal((24, 16))
+    gallery, query = tuple(range(0, 15, 3)), tuple(row for row in range(15) if row % 3)
+    distractors = range(15, 24)
+    draws = [Draw(gallery={"unknown": (*gallery, *distractors)}, query={"unknown": query})] * 2
+    found = open_set_probes(embeddings, np.arange(24), draws, np.arange(24) // 3, strangers=distractors)
+    assert (len(found.mated), len(found.unmated)) == (2 * 10, 2 * 9)
+    assert found.mated.min() > 0.99
+    assert found.unmated.max() < 0.95
+
+
 def test_what_cannot_be_searched_is_named() -> None:
     with pytest.raises(InputError, match="query 1 is not enrolled"):
         probes(np.ones((2, 2)), [1, 9], [1, 2], np.ones((1, 2)))
