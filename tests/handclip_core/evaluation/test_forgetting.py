@@ -29,6 +29,12 @@ def test_the_best_before_the_last_phase_counts_for_forgetting() -> None:
     assert sequential_scores(late_best).forgetting == pytest.approx(((0.99 - 0.70) + (0.85 - 0.95)) / 2)
 
 
+def test_what_was_never_learned_is_not_forgotten() -> None:
+    zero_shot_best = np.array(MATRIX)
+    zero_shot_best[0, 0] = 0.99
+    assert sequential_scores(zero_shot_best).forgetting == sequential_scores(MATRIX).forgetting
+
+
 def test_one_aspect_has_only_an_average() -> None:
     scores = sequential_scores([[0.2], [0.8]])
     assert scores.average == 0.8

@@ -25,6 +25,12 @@ def test_fast_cosines_are_well_within_their_margin() -> None:
         np.testing.assert_allclose(block.exact_pairs(row, column), block.exact()[row, column], atol=6e-8)
 
 
+def test_single_pairs_of_huge_and_tiny_rows() -> None:
+    rows = np.array([[3e200, 4e200], [3e-200, 4e-200], [-4e200, 3e200]])
+    block = CosineBlock.of(Units(rows), Units(rows))
+    np.testing.assert_allclose(block.exact_pairs(np.array([0, 0, 2]), np.array([1, 2, 2])), [1, 0, 1], atol=1e-7)
+
+
 def test_cosines_are_exact_at_once_where_torch_may_round_products() -> None:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((5, 8))

@@ -86,6 +86,11 @@ def test_threshold_is_the_lowest_that_keeps_the_rate(seed: int, levels: int, rat
     assert below.size == 0 or np.mean(impostor >= below.max()) > rate - 1e-9
 
 
+def test_as_many_are_accepted_as_the_rate_says() -> None:
+    threshold = threshold_at(np.arange(100), 0.29)
+    assert np.sum(np.arange(100) >= threshold) == 29
+
+
 def test_thresholds_are_those_of_validation() -> None:
     rng = np.random.default_rng(0)
     validation = PairScores(rng.normal(2, 1, 500), rng.normal(0, 1, 40_000))
