@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from handclip_core.errors import InputError
 from handclip_core.evaluation import ranks as ranks_module
 from handclip_core.evaluation.ranks import Matcher, _count, _count_tensor, match_ranks
 from handclip_core.evaluation.similarity import CosineBlock, Units
@@ -62,3 +63,18 @@ def test_a_collapsed_gallery_is_computed_exactly_at_once() -> None:
     block = CosineBlock.of(Units(np.ones((3, 4))), Units(np.ones((50, 4)) * np.arange(1, 51)[:, None]))
     found = match_ranks(block.values.numpy(), np.arange(3), np.arange(3), cosines=block)
     assert found.rank.tolist() == [50, 50, 50]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_tensors_are_ranked_as_arrays_are(masked: bool) -> None:
+    rng = np.random.default_rng(1)
+    block = rng.integers(0, 9, (10, 50)).astype(np.float32)
+    exclude = rng.random(block.shape) < 0.4 if masked else None
+    row, column = np.repeat(np.arange(10), 3), rng.permutation(50)[:30]
+    expected = match_ranks(block, row, column, exclude)
+    found = match_ranks(torch.from_numpy(block), row, column, exclude)
+    np.testing.assert_array_equal(found.rank, expected.rank)
+    np.testing.assert_array_equal(found.query, expected.query)
+    block[3, 4] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        match_ranks(torch.from_numpy(block), row, column)
