@@ -47,7 +47,8 @@ def describe(error: ValidationError) -> str:
 
 
 def _describe_one(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    key = ".".join(str(part) for part in location) or "settings"
+    key = ".".join(str(part) for part in location)
     if kind == "extra_forbidden":
         return f"unknown key '{key}'"
-    return f"{key}: {message}"
+    message = "not a mapping of settings" if kind == "model_type" else message.removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message

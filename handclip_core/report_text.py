@@ -9,6 +9,7 @@ from rich.table import Table
 from handclip_core.evaluation.bootstrap import Estimate, estimate
 from handclip_core.evaluation.breakdown import GroupScores
 from handclip_core.evaluation.compare import HEADINGS
+from handclip_core.evaluation.open_set import OpenSetScores
 from handclip_core.evaluation.protocol import METRICS, ProtocolScores, Scores
 from handclip_core.evaluation.verification import VerificationScores
 
@@ -43,6 +44,26 @@ def verification_text(verified: VerificationScores) -> str:
         lines.append(f"  TAR {100 * point.tar:.2f} % at FAR {point.far:g}, measured {point.far_measured:.2g}{rough}")
     lines += [f"  FAR {refusal.far:g}: refused, {refusal.reason}" for refusal in verified.refused]
     return "\n".join(lines)
+
+
+def open_set_text(found: OpenSetScores | str) -> str:
+    """Identification where some of the people searched for are not enrolled."""
+    if isinstance(found, str):
+        return f"open set: refused, {found}"
+    return (
+        f"open set: TPIR {100 * found.tpir:.2f} % at FPIR {found.fpir:g}, measured {found.fpir_measured:.2g} "
+        f"({found.num_mated} searches of enrolled people, {found.num_unmated} of others; threshold from validation)"
+    )
+
+
+def cross_table(crossed: Mapping[tuple[str, str], ProtocolScores]) -> str:
+    """mAP of queries of one aspect in the gallery of another, where the same person is the match."""
+    aspects = list(dict.fromkeys(name for pair in crossed for name in pair))
+    table = Table("query, gallery:", *aspects, header_style="")
+    for one in aspects:
+        cells = [crossed.get((one, other)) for other in aspects]
+        table.add_row(one, *("" if cell is None else _percent(cell.overall.map.mean) for cell in cells))
+    return f"across aspects, mAP in percent\n{_rendered(table)}"
 
 
 def breakdown_table(groups: Sequence[GroupScores]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -168,7 +169,20 @@ def _number(text: str) -> int | float | str:
 
 def write_json(path: Path, values: Any) -> None:
     """Write ``values`` as JSON through a temporary name."""
-    write_text(path, json.dumps(values, indent=2))
+    write_text(path, as_json(values))
+
+
+def as_json(values: Any) -> str:
+    """``values`` as strict JSON: what is no finite number, which JSON cannot hold, becomes null."""
+    return json.dumps(_finite(values), indent=2, allow_nan=False)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,5 @@
 """``show``, ``train``, ``evaluate``, ``compare``: single experiments, without a cluster."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +9,9 @@ ExperimentFile = Annotated[Path, typer.Argument(help="YAML or JSON file of an ex
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")]
 SplitName = Annotated[Literal["val", "test"], typer.Option(help="Which people to score.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Add the features of the mirror image (test-time augmentation).")]
+Ranked = Annotated[
+    Literal["cosine", "rerank", "expand"], typer.Option(help="Cosine, k-reciprocal re-ranking, or query expansion.")
+]
 Floors = Annotated[list[str] | None, typer.Option(help="A row that learns nothing: pixels or hog; may be repeated.")]
 
 
@@ -44,15 +46,18 @@ def evaluate(
     split: SplitName = "val",
     device: DeviceName = "auto",
     flip: Flip = False,
+    ranking: Ranked = "cosine",
     floor: Floors = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Score a run: means over aspects and draws, intervals over people, verification, breakdown."""
     from handclip_core.devices import select_device
+    from handclip_core.measure import View
     from handclip_core.report import evaluate_run
 
-    report = evaluate_run(run, split=split, device=select_device(device), flip=flip, floors=floor or [])
-    print(json.dumps(report.values, indent=2) if as_json else report.text)
+    view = View(split, flip=flip, ranking=ranking)
+    report = evaluate_run(run, device=select_device(device), view=view, floors=floor or [])
+    print(report.json if as_json else report.text)
 
 
 def compare(
@@ -60,14 +65,17 @@ def compare(
     split: SplitName = "val",
     device: DeviceName = "auto",
     flip: Flip = False,
+    ranking: Ranked = "cosine",
     floor: Floors = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write comparison.md and comparison.csv to.")] = None,
 ) -> None:
     """Put runs side by side with CLIP as it is, with intervals over people and paired differences."""
     from handclip_core.devices import select_device
+    from handclip_core.measure import View
     from handclip_core.report import compare_runs
 
-    comparison = compare_runs(runs, split=split, device=select_device(device), flip=flip, floors=floor or [])
+    view = View(split, flip=flip, ranking=ranking)
+    comparison = compare_runs(runs, device=select_device(device), view=view, floors=floor or [])
     print(comparison.markdown)
     if out:
         comparison.write(out)

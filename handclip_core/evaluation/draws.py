@@ -1,6 +1,6 @@
 """Queries of draws against their galleries, by indexing into cosines that are computed once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from handclip_core.evaluation.retrieval import BLOCK_ELEMENTS, PerQuery, per_que
 from handclip_core.evaluation.similarity import CosineBlock, Units, as_tensor
 
 Ints = NDArray[np.int64]
+Similarity = Callable[[Tensor, Tensor], Tensor]
+"""From the embeddings of all queries [Q, D] and gallery entries [G, D] of a draw to similarities [Q, G]."""
 TABLE_ELEMENTS = 1 << 25
 """Up to this many cosines (128 MiB) are computed at once for all draws; beyond, those of one draw at a time."""
 
@@ -31,12 +33,20 @@ class Sides:
 class DrawScorer:
     """Embeddings of the rows of a manifest, normalised once and asked for each draw."""
 
-    def __init__(self, embeddings: NDArray[Any] | Tensor, rows: Ids, identities: Ids) -> None:
+    def __init__(
+        self,
+        embeddings: NDArray[Any] | Tensor,
+        rows: Ids,
+        identities: Ids,
+        *,
+        similarity: Similarity | None = None,
+    ) -> None:
         """Embeddings [N, D], the manifest row of each [N], and the identity of every manifest row.
 
-        Raises InputError where the lengths differ or a row is given twice.
+        ``similarity`` takes the place of the cosine. Raises InputError where lengths differ or a row is given twice.
         """
         self._units = Units(as_tensor(embeddings).cpu())
+        self._similarity = similarity
         places = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows, dtype=np.int64)
         (self._codes,) = identity_codes(identities, names=("identities",))
         if places.shape != (len(self._units),):
@@ -79,13 +89,16 @@ class DrawScorer:
         queries = np.unique(np.concatenate([self._places(sides.query) for sides in draws]))
         entries = [self._places(rows) for sides in draws for rows in (sides.gallery, sides.strangers)]
         gallery = np.unique(np.concatenate(entries))
-        if len(queries) * len(gallery) > TABLE_ELEMENTS:
+        if self._similarity is not None or len(queries) * len(gallery) > TABLE_ELEMENTS:
             return None
         return CosineBlock.of(self._units, self._units, queries, gallery)
 
-    def _blocks(self, sides: Sides, table: CosineBlock | None) -> Iterator[tuple[int, CosineBlock]]:
-        """Yield (first query, cosines [q, G + S])."""
+    def _blocks(self, sides: Sides, table: CosineBlock | None) -> Iterator[tuple[int, CosineBlock | Tensor]]:
+        """Yield (first query, similarities [q, G + S])."""
         left, right = self._places(sides.query), self._places(np.concatenate([sides.gallery, sides.strangers]))
+        if self._similarity is not None:
+            yield 0, self._similarity(self._units.exact(left), self._units.exact(right))
+            return
         if table is not None:
             row, column = np.searchsorted(table.rows, left), np.searchsorted(table.columns, right)
             values = table.values.numpy().take(row[:, None] * len(table.columns) + column, mode="clip")

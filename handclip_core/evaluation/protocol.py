@@ -12,7 +12,7 @@ from torch import Tensor
 
 from handclip_core.data.manifest import Draw
 from handclip_core.errors import InputError
-from handclip_core.evaluation.draws import DrawScorer, Sides
+from handclip_core.evaluation.draws import DrawScorer, Sides, Similarity
 from handclip_core.evaluation.identities import Ids
 from handclip_core.evaluation.retrieval import exact_mean
 
@@ -111,15 +111,17 @@ def score_draws(
     identities: Ids,
     *,
     gallery: GalleryKind = GalleryKind.ALL,
+    similarity: Similarity | None = None,
 ) -> ProtocolScores:
     """Scores of embeddings [N, D] of the manifest rows [N] over the draws, aspect by aspect.
 
     ``identities`` has the person of every manifest row (not only of those embedded): integers or texts. With one aspect
-    both kinds of gallery are the same. Raises InputError where a draw uses a row without embedding, an aspect has
-    queries but none with a match, or no draw has a query.
+    both kinds of gallery are the same. ``similarity`` (see `rerank.RANKINGS`) takes the place of the cosine and
+    sees all queries of a draw and aspect at once. Raises InputError where a draw uses a row without embedding, an
+    aspect has queries but none with a match, or no draw has a query.
     """
     aspects = _aspects(draws)
-    scorer = DrawScorer(embeddings, rows, identities)
+    scorer = DrawScorer(embeddings, rows, identities, similarity=similarity)
     parts = []
     for position, aspect in enumerate(aspects):
         sides = [_sides(draw, aspect, gallery) for draw in draws]

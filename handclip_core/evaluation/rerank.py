@@ -4,6 +4,7 @@ Both are options. Re-ranking looks at all queries at once, which a single search
 picture a person, as in the hand protocol, every neighbour that expansion adds to a query but one is a stranger.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -63,6 +64,19 @@ def expand_queries(
     near = _nearest(-similarity, k)
     weights = torch.where(near & (similarity > 0), similarity.clamp(min=0) ** alpha, 0.0)
     return normalised(normalised(query) + weights @ normalised(gallery).to(weights.device)).float()
+
+
+def expanded_cosine(query: NDArray[Any] | Tensor, gallery: NDArray[Any] | Tensor) -> Tensor:
+    """Cosines [Q, G] of queries [Q, D] expanded as :func:`expand_queries` does by default."""
+    return cosine(expand_queries(query, gallery), gallery)
+
+
+RANKINGS: dict[str, Callable[[Tensor, Tensor], Tensor] | None] = {
+    "cosine": None,
+    "rerank": k_reciprocal,
+    "expand": expanded_cosine,
+}
+"""Ways to compare queries with a gallery, by the names of the command line; None for the cosine."""
 
 
 def _nearest(distance: Tensor, k: int) -> Tensor:

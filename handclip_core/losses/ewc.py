@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from handclip_core.types import Batch
 
-CLASSES_A_PASS = 16
+CLASSES_A_PASS = 4
 """Classes whose gradients one vectorised backward pass takes; the memory is so many copies of the weights."""
 
 

@@ -26,8 +26,8 @@ class SequentialEWC(IdentityStrategy):
     """EWC's lambda on Fisher information of mean one; 0 turns the penalty off."""
     fisher_decay: float = Field(1.0, ge=0, le=1)
     """What earlier phases' information is multiplied by when a phase is added (online EWC's gamma)."""
-    fisher_samples: int = Field(200, ge=1, le=100_000)
-    """Pictures a phase that the Fisher information is computed on."""
+    fisher_samples: int = Field(40, ge=1, le=100_000)
+    """Pictures a phase that the Fisher information is computed on; each costs a backward pass for every class."""
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Factor on the learning rate from each block to the one before it."""
 

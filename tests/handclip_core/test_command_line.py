@@ -18,8 +18,8 @@ from handclip_core.models.backbone import BackboneSettings
 OPTIONS = {
     "show": ["experiment"],
     "train": ["experiment", "--out", "--device", "--resume"],
-    "evaluate": ["run", "--split", "--device", "--flip", "--floor", "--json"],
-    "compare": ["runs", "--split", "--device", "--flip", "--floor", "--out"],
+    "evaluate": ["run", "--split", "--device", "--flip", "--ranking", "--floor", "--json"],
+    "compare": ["runs", "--split", "--device", "--flip", "--ranking", "--floor", "--out"],
     "pretrain": ["settings"],
     "prepare drawn": ["root", "--out", "--people", "--images-per-aspect", "--height-px", "--cut", "--seed", "--json"],
     "prepare 11k": ["root", "--out", "--cut", "--seed", "--skip-bad", "--json"],
@@ -100,7 +100,7 @@ def test_train_evaluate_compare(typed: Typed, settings: Path, tmp_path: Path) ->
     found = json.loads(out)
     assert found["scores"]["overall"]["map"]["mean"] == pytest.approx(best["map"], abs=1e-4)
     assert 0 < found["floors"]["pixels"]["overall"]["map"]["mean"] < 1
-    code, out, _ = typed("evaluate", run, "--split", "test", "--flip")
+    code, out, _ = typed("evaluate", run, "--split", "test", "--flip", "--ranking", "rerank")
     assert code == 0
     assert "dorsal right" in out
     code, out, _ = typed("compare", run, "--out", tmp_path / "tables")

@@ -5,4 +5,15 @@ from handclip_core.data.drawn.captions import caption
 from handclip_core.data.drawn.dataset import DRAWING_VERSION, DrawnArrays, draw_arrays, write_data_set
 from handclip_core.data.drawn.render import Details, Shot, picture
 
-__all__ = ["DRAWING_VERSION", "Details", "DrawnArrays", "Person", "Shot", "caption", "draw_arrays", "person", "picture", "write_data_set"]
+__all__ = [
+    "DRAWING_VERSION",
+    "Details",
+    "DrawnArrays",
+    "Person",
+    "Shot",
+    "caption",
+    "draw_arrays",
+    "person",
+    "picture",
+    "write_data_set",
+]

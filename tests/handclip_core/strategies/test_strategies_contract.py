@@ -13,7 +13,9 @@ from handclip_core.bench import open_bench
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.optim import choose
 from handclip_core.experiment import Experiment, Progress, assemble, run
+from handclip_core.measure import View
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.report import evaluate_run
 from handclip_core.runs import RunFolder, load_run
 from handclip_core.strategies import ALL, AnyStrategy, Strategy
 from search_spaces.spaces import SPACES
@@ -120,8 +122,6 @@ def test_a_run_resumed_from_any_unit_ends_bit_for_bit_the_same(
 def test_a_finished_folder_gives_the_same_figures_again(
     kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
-    from handclip_core.report import evaluate_run
-
     experiment = experiment_of(quick(kind), tiny_backbones["vit"])
     folder = RunFolder.create(tmp_path / "run", experiment)
     for progress in run(experiment, device=CPU):
@@ -130,7 +130,7 @@ def test_a_finished_folder_gives_the_same_figures_again(
     checkpoint = folder.kept_checkpoint()
     assert checkpoint is not None
     folder.finish(checkpoint=checkpoint, device=CPU)
-    measured = evaluate_run(tmp_path / "run", split="val", device=CPU).values
+    measured = evaluate_run(tmp_path / "run", device=CPU, view=View("val")).values
     assert measured["scores"]["overall"]["map"]["mean"] == pytest.approx(folder.best["map"], abs=1e-4)
     assert not load_run(tmp_path / "run", device=CPU).training
 
