@@ -55,7 +55,7 @@ class PretrainSettings(Config):
     """open_clip configuration of the model."""
     seed: int = Field(0, ge=0)
     """Fixes drawings, captions, batches and views."""
-    people: int = Field(1500, ge=2)
+    people: int = Field(1000, ge=2)
     """Drawn people, of a population that no data set holds by default."""
     images_per_aspect: int = Field(4, ge=2)
     """Pictures of each aspect of each person."""
@@ -65,11 +65,11 @@ class PretrainSettings(Config):
     """Height of a drawn picture before views are cut from it."""
     workers: int | None = Field(None, ge=1)
     """Processes that draw; none for all cores."""
-    steps: int = Field(5000, ge=1, lt=MAX_STEPS)
+    steps: int = Field(4000, ge=1, lt=MAX_STEPS)
     """Optimiser steps."""
     batch: int = Field(64, ge=4, multiple_of=2)
     """Pictures a step, no more than there are people."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(1.5e-3, gt=0)
     """Peak learning rate of AdamW; linear warm-up, then cosine to nothing."""
     text_lr_scale: float = Field(1.0, gt=0)
     """Learning rate of the text tower relative to the image tower's."""
@@ -79,11 +79,16 @@ class PretrainSettings(Config):
     """Steps of the warm-up."""
     name_share: float = Field(0.5, ge=0, le=1)
     """Share of batches whose texts only name the person and the aspect."""
+    strength: float = Field(0.7, ge=0, le=1)
+    """Final strength of the random changes of light, colour, sharpness and place."""
+    ramp: float = Field(0.6, ge=0, le=1)
+    """Share of the steps over which the strength rises from nothing: at full strength from the start, a small network
+    does not even learn to tell a palm from a back."""
     averaging: float = Field(0.998, ge=0, lt=1)
     """Decay of the moving average of weights, which is what is written."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the forward pass."""
-    checkpoint_every: int = Field(250, ge=1)
+    checkpoint_every: int = Field(200, ge=1)
     """Steps between checkpoints, each with a score on people who are not trained on."""
 
 
@@ -238,7 +243,8 @@ def _batches(pairs: Pairs, settings: PretrainSettings, *, first: int, size_px: i
     def prepare(step: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(settings.seed * MAX_STEPS + step)
         pictures, texts = pairs.batch(settings.batch, name_share=settings.name_share, generator=generator)
-        return vary(pictures, size_px=size_px, generator=generator), texts
+        strength = settings.strength * min(1.0, step / max(1.0, settings.ramp * settings.steps))
+        return vary(pictures, size_px=size_px, strength=strength, generator=generator), texts
 
     with ThreadPoolExecutor(max_workers=1) as thread:
         ahead = thread.submit(prepare, first)

@@ -17,98 +17,104 @@ _KERNEL_PX = 7
 _AT_A_TIME = 16
 
 
-def vary(pictures: Tensor, *, size_px: int, generator: torch.Generator) -> Tensor:
-    """A random view of each of ``pictures`` (uint8 [B, 3, H, W]): float32 [B, 3, size_px, size_px] in [0, 1]."""
+def vary(pictures: Tensor, *, size_px: int, strength: float = 1.0, generator: torch.Generator) -> Tensor:
+    """A random view of each of ``pictures`` (uint8 [B, 3, H, W]): float32 [B, 3, size_px, size_px] in [0, 1].
+
+    ``strength`` scales the range of every change: 0 leaves the pictures as they are but for their size.
+    """
     # A few pictures at a time stay in the processor's cache, which halves the time.
-    return torch.cat([_vary(part.float() / 255, size_px, generator) for part in pictures.split(_AT_A_TIME)])
+    parts = (_Views(part.float() / 255, strength, generator) for part in pictures.split(_AT_A_TIME))
+    return torch.cat([part.changed(size_px) for part in parts])
 
 
-def _vary(pixels: Tensor, size_px: int, generator: torch.Generator) -> Tensor:
-    pixels = _place(pixels, size_px, generator)
-    pixels = _light(pixels, generator)
-    pixels = _colour(pixels, generator)
-    pixels = _sharpness(pixels, generator)
-    pixels = _cover(pixels, generator)
-    sigma = _uniform(pixels, generator, -0.01, 0.03).clamp(min=0)
-    return (pixels + sigma * torch.randn(pixels.shape, generator=generator)).clamp(0, 1)
+class _Views:
+    """The changes of a few pictures [B, 3, H, W], one after the other."""
 
+    def __init__(self, pixels: Tensor, strength: float, generator: torch.Generator) -> None:
+        self.pixels, self.strength, self.generator = pixels, strength, generator
 
-def _uniform(pixels: Tensor, generator: torch.Generator, low: float, high: float, channels: int = 1) -> Tensor:
-    """One number a picture (and channel) in [low, high), as [B, channels, 1, 1]."""
-    return low + (high - low) * torch.rand(len(pixels), channels, 1, 1, generator=generator)
+    def changed(self, size_px: int) -> Tensor:
+        """All changes: place, light, colour, sharpness, a cover, noise."""
+        self._place(size_px)
+        self._light()
+        self._colour()
+        self._sharpness()
+        self._cover()
+        sigma = self._uniform(-0.01, 0.03).clamp(min=0) * self.strength
+        return (self.pixels + sigma * torch.randn(self.pixels.shape, generator=self.generator)).clamp(0, 1)
 
+    def _uniform(self, low: float, high: float, channels: int = 1) -> Tensor:
+        """One number a picture (and channel) in [low, high), as [B, channels, 1, 1]."""
+        return low + (high - low) * torch.rand(len(self.pixels), channels, 1, 1, generator=self.generator)
 
-def _place(pixels: Tensor, size_px: int, generator: torch.Generator) -> Tensor:
-    """Rotate, zoom, stretch, shear, shift and tilt in depth; beyond the border the border's colour goes on."""
+    def _within(self, low: float, high: float, channels: int = 1) -> Tensor:
+        """The same for a range around 0 that the strength scales."""
+        return self.strength * self._uniform(low, high, channels)
 
-    def draw(spread: float) -> Tensor:
-        return _uniform(pixels, generator, -spread, spread).flatten()
+    def _chance(self, probability: float) -> Tensor:
+        """True for some pictures, the more the greater the strength: [B, 1, 1, 1]."""
+        return self._uniform(0, 1) < probability * self.strength
 
-    angle, shear = draw(math.radians(25)), draw(0.1)
-    zoom, stretch = torch.exp(draw(0.25)), torch.exp(draw(0.12))
-    across, down = zoom * stretch, zoom / stretch
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    rows = torch.stack([cos * across, (shear * cos - sin) * down, draw(0.15), sin * across, (shear * sin + cos) * down,
-                        draw(0.15)], dim=1)  # fmt: skip
-    grid = F.affine_grid(rows.view(-1, 2, 3), [len(pixels), 3, size_px, size_px], align_corners=False)
-    depth = 1 + draw(0.12).view(-1, 1, 1) * grid[..., 0] + draw(0.12).view(-1, 1, 1) * grid[..., 1]
-    return F.grid_sample(pixels, grid / depth.unsqueeze(-1), padding_mode="border", align_corners=False)
+    def _place(self, size_px: int) -> None:
+        """Rotate, zoom, stretch, shear, shift and tilt in depth; beyond the border the border's colour goes on."""
+        angle, shear = self._within(-0.35, 0.35).flatten(), self._within(-0.1, 0.1).flatten()
+        zoom, stretch = self._within(-0.25, 0.2).exp().flatten(), self._within(-0.1, 0.1).exp().flatten()
+        right, down = (self._within(-0.15, 0.15).flatten() for _ in range(2))
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        across, along = zoom * stretch, zoom / stretch
+        first = torch.stack([cos * across, (shear * cos - sin) * along, right], dim=1)
+        second = torch.stack([sin * across, (shear * sin + cos) * along, down], dim=1)
+        shape = [len(self.pixels), 3, size_px, size_px]
+        grid = F.affine_grid(torch.stack([first, second], dim=1), shape, align_corners=False)
+        tilt = [self._within(-0.1, 0.1).view(-1, 1, 1) for _ in range(2)]
+        depth = 1 + tilt[0] * grid[..., 0] + tilt[1] * grid[..., 1]
+        grid = grid / depth.unsqueeze(-1)
+        self.pixels = F.grid_sample(self.pixels, grid, padding_mode="border", align_corners=False)
 
+    def _light(self) -> None:
+        """Multiply by a smooth field, as uneven lighting and soft shadows do."""
+        field = self._within(0, 0.2) * torch.randn(len(self.pixels), 1, 4, 4, generator=self.generator)
+        size = self.pixels.shape[-2:]
+        self.pixels = self.pixels * torch.exp(F.interpolate(field, size=size, mode="bicubic", align_corners=True))
 
-def _light(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Multiply by a smooth field, as uneven lighting and soft shadows do."""
-    strength = _uniform(pixels, generator, 0.0, 0.25)
-    field = strength * torch.randn(len(pixels), 1, 4, 4, generator=generator)
-    return pixels * torch.exp(F.interpolate(field, size=pixels.shape[-2:], mode="bicubic", align_corners=True))
+    def _colour(self) -> None:
+        """Change exposure, white balance, gamma, contrast and saturation; now and then take the colour away."""
+        pixels = self.pixels * torch.exp(self._within(-0.25, 0.15))
+        pixels = pixels * torch.exp(self._within(-0.07, 0.07, channels=3))
+        pixels = pixels.clamp(1e-3, 1) ** torch.exp(self._within(-0.25, 0.25))
+        mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+        pixels = mean + (pixels - mean) * torch.exp(self._within(-0.3, 0.2))
+        grey = (pixels * pixels.new_tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        saturation = torch.exp(self._within(-0.6, 0.35)) * ~self._chance(0.1)
+        self.pixels = (grey + (pixels - grey) * saturation).clamp(0, 1)
 
+    def _sharpness(self) -> None:
+        """Blur half of the pictures, along any direction as motion does, and sharpen the others a little."""
+        blurred = self._within(0.3, 1.0)
+        amount = torch.where(self._uniform(0, 1) < 0.5, blurred, self._within(-0.6, 0.0))
+        self.pixels = (self.pixels + amount * (self._smooth() - self.pixels)).clamp(0, 1)
 
-def _colour(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Change exposure, white balance, gamma, contrast and saturation; now and then take the colour away."""
-    pixels = pixels * torch.exp(_uniform(pixels, generator, -0.25, 0.15))
-    pixels = pixels * torch.exp(_uniform(pixels, generator, -0.07, 0.07, channels=3))
-    pixels = pixels.clamp(1e-3, 1) ** torch.exp(_uniform(pixels, generator, -0.25, 0.25))
-    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-    pixels = mean + (pixels - mean) * torch.exp(_uniform(pixels, generator, -0.3, 0.2))
-    grey = (pixels * pixels.new_tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-    saturation = _uniform(pixels, generator, 0.5, 1.4)
-    saturation = saturation * (_uniform(pixels, generator, 0, 1) > 0.1)
-    return (grey + (pixels - grey) * saturation).clamp(0, 1)
+    def _smooth(self) -> Tensor:
+        """Each picture under its own Gaussian of random widths and direction."""
+        side = torch.arange(_KERNEL_PX) - _KERNEL_PX // 2
+        y, x = torch.meshgrid(side, side, indexing="ij")
+        angle = self._uniform(0, math.pi)
+        along, across = torch.cos(angle) * x + torch.sin(angle) * y, torch.cos(angle) * y - torch.sin(angle) * x
+        long, wide = self._uniform(0.5, 2.0), self._uniform(0.3, 1.0)
+        kernel = torch.exp(-0.5 * ((along / long) ** 2 + (across / wide) ** 2))
+        kernel = (kernel / kernel.sum(dim=(2, 3), keepdim=True)).repeat_interleave(3, dim=0)
+        batch, channels, height, width = self.pixels.shape
+        padded = F.pad(self.pixels, [_KERNEL_PX // 2] * 4, mode="replicate").flatten(0, 1).unsqueeze(0)
+        smooth = F.conv2d(padded, kernel.reshape(-1, 1, _KERNEL_PX, _KERNEL_PX), groups=batch * channels)
+        return smooth.view(batch, channels, height, width)
 
-
-def _sharpness(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur half of the pictures, along any direction as motion does, and sharpen the others a little."""
-    blurred = _smooth(pixels, generator)
-    amount = torch.where(
-        _uniform(pixels, generator, 0, 1) < 0.5,
-        _uniform(pixels, generator, 0.3, 1.0),
-        _uniform(pixels, generator, -0.6, 0.0),
-    )
-    return (pixels + amount * (blurred - pixels)).clamp(0, 1)
-
-
-def _smooth(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Each picture under its own Gaussian of random widths and direction."""
-    side = torch.arange(_KERNEL_PX) - _KERNEL_PX // 2
-    y, x = torch.meshgrid(side, side, indexing="ij")
-    angle = _uniform(pixels, generator, 0, math.pi)
-    along, across = torch.cos(angle) * x + torch.sin(angle) * y, torch.cos(angle) * y - torch.sin(angle) * x
-    long, wide = _uniform(pixels, generator, 0.5, 2.2), _uniform(pixels, generator, 0.3, 1.2)
-    kernel = torch.exp(-0.5 * ((along / long) ** 2 + (across / wide) ** 2))
-    kernel = (kernel / kernel.sum(dim=(2, 3), keepdim=True)).expand(-1, 3, -1, -1)
-    batch, channels, height, width = pixels.shape
-    padded = F.pad(pixels, [_KERNEL_PX // 2] * 4, mode="replicate").flatten(0, 1).unsqueeze(0)
-    smooth = F.conv2d(padded, kernel.reshape(batch * channels, 1, _KERNEL_PX, _KERNEL_PX), groups=batch * channels)
-    return smooth.view(batch, channels, height, width)
-
-
-def _cover(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Cover a rectangle of up to a sixth of some pictures with a colour of its own (Zhong 2017, arXiv 1708.04896)."""
-    height, width = pixels.shape[-2:]
-    area, stretch = _uniform(pixels, generator, 0.01, 0.16), torch.exp(_uniform(pixels, generator, -1.0, 1.0))
-    half_y, half_x = (area * stretch).sqrt() * height / 2, (area / stretch).sqrt() * width / 2
-    centre_y, centre_x = (_uniform(pixels, generator, 0, side) for side in (height, width))
-    inside = ((torch.arange(height).view(1, 1, -1, 1) - centre_y).abs() < half_y) & (
-        (torch.arange(width).view(1, 1, 1, -1) - centre_x).abs() < half_x
-    )
-    chosen = _uniform(pixels, generator, 0, 1) < 0.25
-    return torch.where(inside & chosen, _uniform(pixels, generator, 0, 1, channels=3), pixels)
+    def _cover(self) -> None:
+        """Cover a rectangle of some pictures with a colour of its own (Zhong 2017, arXiv 1708.04896)."""
+        height, width = self.pixels.shape[-2:]
+        area, stretch = self._uniform(0.01, 0.12), torch.exp(self._uniform(-1.0, 1.0))
+        half_y, half_x = (area * stretch).sqrt() * height / 2, (area / stretch).sqrt() * width / 2
+        centre_y, centre_x = self._uniform(0, height), self._uniform(0, width)
+        rows, columns = torch.arange(height).view(1, 1, -1, 1), torch.arange(width).view(1, 1, 1, -1)
+        inside = ((rows - centre_y).abs() < half_y) & ((columns - centre_x).abs() < half_x)
+        colour = self._uniform(0, 1, channels=3)
+        self.pixels = torch.where(inside & self._chance(0.25), colour, self.pixels)

@@ -31,3 +31,19 @@ def test_pictures_are_left_as_they_are() -> None:
     pictures = hands(3)
     vary(pictures, size_px=24, generator=torch.Generator().manual_seed(0))
     assert torch.equal(pictures, hands(3))
+
+
+def test_without_strength_nothing_changes() -> None:
+    views = vary(hands(4), size_px=40, strength=0.0, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(views, hands(4).float() / 255, atol=2e-3, rtol=0)
+
+
+def test_more_strength_changes_more() -> None:
+    plain = hands(40).float() / 255
+    changes = [
+        (vary(hands(40), size_px=40, strength=strength, generator=torch.Generator().manual_seed(0)) - plain)
+        .abs()
+        .mean()
+        for strength in (0.1, 0.5, 1.0)
+    ]
+    assert changes[0].item() < changes[1].item() < changes[2].item()

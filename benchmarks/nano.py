@@ -1,0 +1,87 @@
+"""How well handclip-nano ranks hands that it was not trained on, beside descriptors that learn nothing.
+
+Each picture but the first of a person and aspect is a query against the first ones of all people, aspect by aspect. The
+second column changes the light, colour, sharpness and place of the queries alone, so that only the hand stays the same.
+Run: python benchmarks/nano.py [PEOPLE] [IMAGES_PER_ASPECT] [BACKBONE_NAME]
+"""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from handclip_core.data.drawn import draw_arrays
+from handclip_core.evaluation.floors import hog_descriptors, pixel_descriptors
+from handclip_core.evaluation.retrieval import embedding_scores
+from handclip_core.models.backbone import NANO, Backbone, BackboneSettings, load_backbone
+from handclip_core.pretrain_views import vary
+
+HEIGHT_PX = 240
+FLOOR_PX = 128
+STRENGTH = 0.7
+Pictures = NDArray[np.uint8]
+Describe = Callable[[Pictures], Tensor]
+
+
+def draw(people: int, images: int, size_px: int) -> Pictures:
+    """Pictures of the default population, squeezed to squares: [people * 4 * images, size_px, size_px, 3]."""
+    drawn = draw_arrays(
+        population="default", seed=0, people=people, images_per_aspect=images, height_px=HEIGHT_PX, workers=None,
+        captions=False,
+    )  # fmt: skip
+    squares = [Image.fromarray(one).resize((size_px, size_px), Image.Resampling.BICUBIC) for one in drawn.pixels]
+    return np.stack([np.asarray(square) for square in squares])
+
+
+def changed(pictures: Pictures) -> Pictures:
+    planes = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    views = vary(planes, size_px=planes.shape[-1], strength=STRENGTH, generator=torch.Generator().manual_seed(5))
+    return (views * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def encoder(backbone: Backbone, part: str) -> Describe:
+    @torch.no_grad()
+    def encode(pictures: Pictures) -> Tensor:
+        planes = torch.from_numpy(pictures).permute(0, 3, 1, 2).split(64)
+        return torch.cat([getattr(backbone(part_.float() / 255), part) for part_ in planes])
+
+    return encode
+
+
+def mean_ap(queries: Tensor, gallery: Tensor, people: int, images: int) -> float:
+    """Mean over the four aspects; both are [people * 4 * images, D]."""
+    ids = np.arange(people)
+    asked, stored = (rows.unflatten(0, (people, 4, images)) for rows in (queries, gallery))
+    scores = [
+        embedding_scores(asked[:, k, 1:].flatten(0, 1), stored[:, k, 0], ids.repeat(images - 1), ids).map
+        for k in range(4)
+    ]
+    return float(np.mean(scores))
+
+
+def main() -> None:
+    numbers = [int(value) for value in sys.argv[1:3]]
+    people, images = numbers + [60, 5][len(numbers) :]
+    name = sys.argv[3] if len(sys.argv) > 3 else NANO
+    backbone = load_backbone(BackboneSettings(name=name))
+    untrained = load_backbone(BackboneSettings(name=name, pretrained="random"))
+    large, small = draw(people, images, FLOOR_PX), draw(people, images, backbone.image_px)
+    rows: list[tuple[str, Describe, Pictures]] = [
+        ("32 x 32 pixels", lambda pictures: torch.from_numpy(pixel_descriptors(pictures)), large),
+        ("HOG", lambda pictures: torch.from_numpy(hog_descriptors(pictures)), large),
+        ("untrained, features", encoder(untrained, "features"), small),
+        (f"{name}, features", encoder(backbone, "features"), small),
+        (name, encoder(backbone, "projected"), small),
+    ]
+    print(f"{people} drawn people, {len(large)} pictures; mAP of queries as drawn, and changed")
+    for label, describe, pictures in rows:
+        plain, other = describe(pictures), describe(changed(pictures))
+        print(f"{label:28s} {mean_ap(plain, plain, people, images):.3f}  {mean_ap(other, plain, people, images):.3f}")
+
+
+if __name__ == "__main__":
+    main()
