@@ -76,12 +76,12 @@ def saved(folder: Path) -> list[str]:
 
 def next_commands(folder: Path) -> list[str]:
     """Commands worth typing next."""
-    where = shlex.quote(shown(folder))
+    where, python = shlex.quote(shown(folder)), shlex.quote(shown(Path(sys.executable)))
     return [
         "next",
-        f"  python -m handclip_core evaluate {where}/best --split val",
-        f"  python -m tensorboard.main --logdir {where}/tensorboard",
-        f"  python tune_jobs/sweep.py {where}/sweep.yaml --name another --set trials=40 --set budget=20",
+        f"  {python} -m handclip_core evaluate {where}/best --split val",
+        f"  {python} -m tensorboard.main --logdir {where}/tensorboard",
+        f"  {python} tune_jobs/sweep.py {where}/sweep.yaml --name another --set trials=40 --set budget=20",
     ]
 
 

@@ -1,5 +1,6 @@
 """Where pictures come from: a folder that `prepare` made, or hands drawn on the spot."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -71,6 +72,8 @@ def draw_and_prepare(out: Path, settings: DrawnData) -> Prepared:
     pictures = out / "pictures"
     with FileLock(f"{out}.lock"):
         if not (pictures / TABLE_NAME).exists():
+            for unfinished in out.glob(f".{pictures.name}-*"):
+                shutil.rmtree(unfinished)
             write_data_set(
                 pictures,
                 people=settings.people,

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from handclip_core.experiment import Experiment
 from handclip_core.strategies import ZeroShot
 from tune_jobs.records import Records, Status, TrialRecord
-from tune_jobs.review import show_outcome
+from tune_jobs.review import show_outcome, shown
 
 
 def sweep(*known: dict[str, Any]) -> Records:
@@ -32,7 +33,7 @@ def test_the_end_compares_winner_and_baseline_and_says_what_to_type(capsys: pyte
     assert "winner     validation mAP 0.7500  rank-1 0.6000  trial 1 full  +0.2500" in text
     assert "trial 2 adapters failed: DivergedError: at step 3\nevery trial of adapters failed\n" in text
     assert "saved in runs/my sweep" in text
-    assert "python -m handclip_core evaluate 'runs/my sweep'/best --split val" in text
+    assert f"{shown(Path(sys.executable))} -m handclip_core evaluate 'runs/my sweep'/best --split val" in text
 
 
 def test_a_sweep_that_the_baseline_wins_says_so_without_a_gain(capsys: pytest.CaptureFixture[str]) -> None:
