@@ -7,7 +7,7 @@ from pydantic import Field
 
 from handclip_core.config import Config
 from handclip_core.data.augment import AugmentSettings
-from handclip_core.data.samplers import Shuffled
+from handclip_core.data.samplers import PK, Sampler, Shuffled
 from handclip_core.data.training import LabelBy, TrainingData
 from handclip_core.engine.phase import DataSpec, Optim, Phase, Term, Train
 from handclip_core.losses.identity import cross_entropy
@@ -45,6 +45,8 @@ class IdentityStrategy(Strategy):
     """Label smoothing of the cross-entropy."""
     head_lr_scale: float = Field(1.0, gt=0, le=10_000)
     """Learning rate of neck and head, relative to the rest."""
+    images_each: int | None = Field(None, ge=2, le=64)
+    """Pictures of each person in a batch (P x K sampling); none to draw pictures whoever they show."""
     augment: AugmentSettings = AugmentSettings()
     """Random changes of the training pictures."""
 
@@ -54,14 +56,19 @@ class IdentityStrategy(Strategy):
         return HandModel(backbone, neck, num_classes=data.labelled(self.labels).num_classes)
 
     def data_spec(self, data: TrainingData, *, aspects: Sequence[Aspect] | None = None) -> DataSpec:
-        """All training pictures (of ``aspects``), shuffled."""
+        """All training pictures (of ``aspects``) in the order of the sampler."""
         labelled = data.labelled(self.labels, aspects=aspects)
-        sampler = Shuffled(self.optim.batch_size)
+        sampler = _sampler(self.optim.batch_size, self.images_each)
         return DataSpec(rows=labelled.rows, labels=labelled.labels, sampler=sampler, augment=self.augment)
 
     def terms(self) -> tuple[Term, ...]:
         """Identity cross-entropy."""
         return (Term("identity", cross_entropy(smoothing=self.smoothing)),)
+
+
+def _sampler(batch_size: int, images_each: int | None) -> Sampler:
+    """Whole people fill a batch as far as they go, and there is at least one."""
+    return Shuffled(batch_size) if images_each is None else PK(max(1, batch_size // images_each), images_each)
 
 
 def trained_blocks(backbone: Backbone, *, layer_decay: float = 1.0, frozen: int = 0) -> tuple[Train, ...]:

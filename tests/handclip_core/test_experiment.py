@@ -1,5 +1,6 @@
 """The one function that runs an experiment, on tiny data before a tiny backbone."""
 
+from collections import Counter
 from dataclasses import replace
 
 import optuna
@@ -140,6 +141,12 @@ def test_feeds_differ_by_seed_and_phase(tiny_bench: Bench) -> None:
 
     assert rows(ready.feed(0)) != rows(other.feed(0))
     assert rows(ready.feed(0)) != rows(ready.feed(1))
+
+
+def test_batches_of_whole_people(tiny_bench: Bench) -> None:
+    strategy = Full(optim=OPTIM, images_each=2)
+    labels = assemble(experiment_of(strategy, BackboneSettings()), tiny_bench).feed(0).batch(0).labels
+    assert sorted(Counter(labels.tolist()).values()) == [2, 2, 2, 2]
 
 
 def test_one_aspect_alone(backbone: BackboneSettings) -> None:
