@@ -144,6 +144,18 @@ def test_prepare_drawn_then_check_then_use(
     assert typed("train", path, "--out", tmp_path / "run")[0] == 0
 
 
+def test_pretrain_makes_a_backbone_that_can_be_named(
+    typed: Typed, tmp_path: Path, tiny_backbones: dict[str, BackboneSettings]
+) -> None:
+    architecture = Path(tiny_backbones["vit"].name.removeprefix("local-dir:")) / "open_clip_config.json"
+    sizes = {"people": 8, "images_per_aspect": 2, "held_out_people": 2, "draw_px": 40, "steps": 2, "batch": 8}
+    values = {"out": str(tmp_path / "own"), "architecture": str(architecture), "workers": 1, "warmup_steps": 1}
+    (tmp_path / "pretrain.yaml").write_text(yaml.safe_dump(values | sizes))
+    assert typed("pretrain", tmp_path / "pretrain.yaml")[0] == 0
+    path = written(tmp_path / "e.yaml", backbone={"name": f"local-dir:{tmp_path / 'own'}"})
+    assert typed("show", path)[0] == 0
+
+
 def test_a_finished_run_is_not_overwritten_or_resumed(typed: Typed, settings: Path, tmp_path: Path) -> None:
     typed("train", settings, "--out", tmp_path / "run")
     assert "--resume" in typed.refuses("train", settings, "--out", tmp_path / "run")
