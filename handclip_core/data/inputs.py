@@ -1,6 +1,9 @@
 """Model inputs by manifest row: decoded pictures, or what a frozen image tower once made of them."""
 
 import hashlib
+import json
+import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +22,7 @@ Rows = NDArray[np.int64]
 CHUNK = 128
 FEATURES_FILE = "features.npy"
 PROJECTED_FILE = "projected.npy"
+CHECKSUMS_FILE = "checksums.json"
 
 
 class Inputs(Protocol):
@@ -61,7 +65,7 @@ class FeatureInputs:
 def cached_features(
     encode: Callable[[Tensor], Encoded], inputs: PixelInputs, rows: Rows, *, key: str, cache: Path, device: torch.device
 ) -> FeatureInputs:
-    """The activations of ``rows``, computed once a machine and shared by all processes.
+    """The activations of ``rows``, computed once a machine and shared by all processes; a damaged cache is made anew.
 
     ``key`` must stand for the tower's weights and the pictures; the rows are added to it here.
     """
@@ -69,14 +73,35 @@ def cached_features(
     folder = cache / "features" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            partial = folder.with_suffix(".partial")
-            partial.mkdir(exist_ok=True)
-            encoded = _encode_all(encode, inputs, rows, device)
-            np.save(partial / FEATURES_FILE, encoded.features.numpy())
-            np.save(partial / PROJECTED_FILE, encoded.projected.numpy())
-            partial.rename(folder)
+        if not _is_sound(folder):
+            _write(folder, _encode_all(encode, inputs, rows, device))
     return FeatureInputs(folder, rows)
+
+
+def _write(folder: Path, encoded: Encoded) -> None:
+    """Write a cache under a temporary name and rename it, in place of what may be there; the caller holds the lock."""
+    partial = folder.with_suffix(".partial")
+    for leftover in (partial, folder):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir()
+    np.save(partial / FEATURES_FILE, encoded.features.numpy())
+    np.save(partial / PROJECTED_FILE, encoded.projected.numpy())
+    checksums = {name: _checksum(partial / name) for name in (FEATURES_FILE, PROJECTED_FILE)}
+    (partial / CHECKSUMS_FILE).write_text(json.dumps(checksums))
+    partial.rename(folder)
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether a cache is there and whole."""
+    try:
+        checksums = json.loads((folder / CHECKSUMS_FILE).read_text())
+        return bool(checksums == {name: _checksum(folder / name) for name in (FEATURES_FILE, PROJECTED_FILE)})
+    except (OSError, ValueError):
+        return False
+
+
+def _checksum(path: Path) -> int:
+    return zlib.crc32(path.read_bytes())
 
 
 @torch.no_grad()

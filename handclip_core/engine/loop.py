@@ -12,10 +12,10 @@ from torch import Tensor
 
 from handclip_core.engine.objective import objective, refuse_divergence
 from handclip_core.engine.optim import build_optimizer, choose, freeze_all_but, set_rate
-from handclip_core.engine.phase import Phase
+from handclip_core.engine.phase import Penalty, Phase
 from handclip_core.engine.plan import Span, plan, units_reached
 from handclip_core.engine.precision import autocast
-from handclip_core.engine.state import Position, Resume, TrainingState, penalties_of
+from handclip_core.engine.state import Position, Resume, TrainingState, penalties_of, restore
 from handclip_core.models.hand_model import HandModel
 from handclip_core.types import Batch
 
@@ -67,9 +67,7 @@ def train(
     position = resume.position if resume else Position()
     penalties = penalties_of(phases)
     if resume:
-        model.load_state_dict(resume.model)
-        for penalty, saved in zip(penalties, resume.training["penalties"], strict=True):
-            penalty.load_state_dict(saved)
+        restore(resume, model, penalties)
     spans = plan(phases, budget=budget.units, epoch_images=budget.epoch_images)
     first = position.phase
     for index in range(first, len(phases)):
@@ -91,7 +89,7 @@ class _PhaseRun:
     index: int
     feed: Feed
     seed: int
-    penalties: tuple[object, ...]
+    penalties: tuple[Penalty, ...]
     position: Position
     sums: dict[str, Tensor] = field(default_factory=dict)
     num_summed: int = 0
@@ -148,7 +146,7 @@ class _PhaseRun:
             train_s=self.train_s,
             losses=losses,
             learning_rates={f"{group['name']}": group["lr"] for group in self.optimizer.param_groups},
-            state=TrainingState(self.model, self.optimizer, penalties_of([self.phase]), self.position),
+            state=TrainingState(self.model, self.optimizer, self.penalties, self.position),
         )
         self.sums, self.num_summed, self.train_s = {}, 0, 0.0
         return point

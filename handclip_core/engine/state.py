@@ -54,6 +54,14 @@ class Resume:
         return Position(**self.training["position"])
 
 
+def restore(resume: Resume, model: nn.Module, penalties: tuple[Penalty, ...]) -> None:
+    """Give model and penalties their saved weights and buffers, on the model's device."""
+    model.load_state_dict(resume.model)
+    device = next(model.parameters()).device
+    for penalty, saved in zip(penalties, resume.training["penalties"], strict=True):
+        penalty.load_state_dict({name: value.to(device) for name, value in saved.items()})
+
+
 def penalties_of(phases: Iterable[Phase]) -> tuple[Penalty, ...]:
     """Every penalty of the phases once, in the order of first use."""
     return tuple({id(penalty): penalty for phase in phases for penalty in phase.penalties}.values())
