@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -94,8 +95,9 @@ def _parallel(
     if count <= 1:
         yield from track(map(work, tasks), description=description, total=len(tasks))
         return
-    with multiprocessing.get_context("spawn").Pool(count) as pool:
-        yield from track(pool.imap(work, tasks, chunksize=2), description=description, total=len(tasks))
+    # A worker that is killed breaks this pool with an exception; multiprocessing's own would wait for it for ever.
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from track(pool.map(work, tasks, chunksize=2), description=description, total=len(tasks))
 
 
 def identity_ids(people: int) -> list[str]:
