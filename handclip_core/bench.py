@@ -79,10 +79,6 @@ class Bench:
         key = f"{self.template.key()} {self.prepared.protocol.manifest_hash} {self.template.image_px}"
         return cached_features(self.template, self.pixel_inputs, rows, key=key, cache=self.cache, device=self.device)
 
-    def build_caches(self) -> None:
-        """Decode the pictures and encode them with the pretrained backbone now rather than when first asked for."""
-        _ = self.feature_inputs
-
 
 def rows_of(draws: tuple[Draw, ...]) -> NDArray[np.int64]:
     """Every manifest row that ``draws`` use, ascending."""
