@@ -12,7 +12,8 @@ from handclip_core.engine.phase import Phase
 from handclip_core.engine.plan import Span, plan
 from handclip_core.experiment import Assembled, Experiment, assemble
 
-HEADINGS = ("phase", "rows", "classes", "batch", "steps", "images", "trained weights", "peak lr", "losses", "pictures")
+WIDTH = 100
+HEADINGS = ("rows", "classes", "batch", "steps", "images", "trained weights", "peak lr", "losses", "pictures")
 
 
 def plan_table(experiment: Experiment, *, device: torch.device) -> str:
@@ -27,11 +28,12 @@ def plan_table(experiment: Experiment, *, device: torch.device) -> str:
     )
     if not ready.phases:
         return head + "no phase: nothing is trained"
-    table = Table(*HEADINGS, header_style="")
-    for index, (phase, span) in enumerate(zip(ready.phases, spans, strict=True)):
-        table.add_row(*_cells(ready, index, phase, span))
+    columns = [_cells(ready, i, phase, span) for i, (phase, span) in enumerate(zip(ready.phases, spans, strict=True))]
+    table = Table("phase", *(phase.name for phase in ready.phases), header_style="")
+    for heading, *cells in zip(HEADINGS, *columns, strict=True):
+        table.add_row(heading, *cells)
     buffer = io.StringIO()
-    Console(file=buffer, width=160).print(table)
+    Console(file=buffer, width=WIDTH).print(table)
     return head + buffer.getvalue().rstrip()
 
 
@@ -45,7 +47,6 @@ def _cells(ready: Assembled, index: int, phase: Phase, span: Span) -> list[str]:
         "cached features" if ready.feeds_on_features(index) else "augmented" if phase.data.augment.active else "plain"
     )
     return [
-        phase.name,
         str(len(phase.data.rows)),
         str(len(set(phase.data.labels.tolist()))),
         str(batch_size),

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-GREY = (0.299, 0.587, 0.114)
-"""Luma weights of ITU-R BT.601."""
+from handclip_core.data.augment import GREY
 
 _KERNEL_PX = 7
 _AT_A_TIME = 16

@@ -130,9 +130,8 @@ def _print_counts(found: dict[str, dict[str, dict[str, int]]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    heads = next(iter(found["aspects"].values()))
-    search = next(iter(found["search"].values()))
-    table = Table("aspect", *heads, *(f"search {name}" for name in search), header_style="")
-    for aspect, values in found["aspects"].items():
-        table.add_row(aspect, *map(str, values.values()), *map(str, found["search"][aspect].values()))
+    table = Table("count", *found["aspects"], header_style="")
+    for part, prefix in (("aspects", ""), ("search", "search: ")):
+        for name in next(iter(found[part].values())):
+            table.add_row(prefix + name, *(str(values[name]) for values in found[part].values()))
     Console().print(table)

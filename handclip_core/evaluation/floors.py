@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from handclip_core.console import track
+from handclip_core.data.augment import GREY
 from handclip_core.errors import InputError
 
 Descriptors = NDArray[np.float32]
@@ -22,8 +23,6 @@ HOG_SIDE_PX = 128
 HOG_CELL_PX = 16
 HOG_ORIENTATIONS = 9
 CHUNK = 256
-SHADES = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R BT.601)."""
 
 
 def pixel_descriptors(images: NDArray[Any]) -> Descriptors:
@@ -72,7 +71,7 @@ def _pixels(planes: Tensor) -> Descriptors:
 
 
 def _hogs(planes: Tensor) -> Descriptors:
-    grey = torch.einsum("ncxy,c->nxy", _resized(planes, HOG_SIDE_PX), torch.tensor(SHADES))
+    grey = torch.einsum("ncxy,c->nxy", _resized(planes, HOG_SIDE_PX), torch.tensor(GREY))
     cells = (HOG_CELL_PX, HOG_CELL_PX)
     described = [
         hog(one, orientations=HOG_ORIENTATIONS, pixels_per_cell=cells, cells_per_block=(2, 2)) for one in grey.numpy()
