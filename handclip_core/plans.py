@@ -48,7 +48,7 @@ def _cells(ready: Assembled, index: int, phase: Phase, span: Span) -> list[str]:
     )
     return [
         str(len(phase.data.rows)),
-        str(len(set(phase.data.labels.tolist()))),
+        str(len(set(phase.data.pool.labels.tolist()))),
         str(batch_size),
         str(span.num_steps),
         str(span.num_steps * batch_size),

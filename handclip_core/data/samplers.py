@@ -13,19 +13,27 @@ Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Pool:
+    """What there is to draw from: the class ``labels`` [n] and ``aspects`` [n] of n pictures."""
+
+    labels: Positions
+    aspects: Positions
+
+
+@dataclass(frozen=True)
 class Shuffled:
     """Every picture once an epoch, in random order."""
 
     batch_size: int
 
-    def step(self, step: int, *, labels: Positions, seed: int) -> Positions:
-        """Positions [B] into ``labels`` for step ``step``."""
-        return _stream(len(labels), self.batch_size, step, seed)
+    def step(self, step: int, pool: Pool, *, seed: int) -> Positions:
+        """Positions [B] in the pool for step ``step``."""
+        return _stream(len(pool.labels), self.batch_size, step, seed)
 
 
 @dataclass(frozen=True)
 class PK:
-    """P identities with K pictures each (Hermans 2017, arXiv 1703.07737); people with fewer than K repeat pictures."""
+    """P classes with K pictures each (Hermans 2017, arXiv 1703.07737); classes with fewer than K repeat pictures."""
 
     p: int
     k: int
@@ -35,20 +43,75 @@ class PK:
         """Images a step."""
         return self.p * self.k
 
-    def step(self, step: int, *, labels: Positions, seed: int) -> Positions:
-        """Positions [P * K] into ``labels`` for step ``step``."""
-        groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    def step(self, step: int, pool: Pool, *, seed: int) -> Positions:
+        """Positions [P * K] in the pool for step ``step``."""
+        groups = _groups(pool.labels)
+        rng = np.random.default_rng([seed, 1, step])
+        return np.concatenate([_draw(groups[i], self.k, rng) for i in _stream(len(groups), self.p, step, seed)])
+
+
+@dataclass(frozen=True)
+class CrossAspect:
+    """P classes with K pictures each that show as many different aspects of the class as there are."""
+
+    p: int
+    k: int
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step."""
+        return self.p * self.k
+
+    def step(self, step: int, pool: Pool, *, seed: int) -> Positions:
+        """Positions [P * K] in the pool for step ``step``."""
+        groups = _groups(pool.labels)
         rng = np.random.default_rng([seed, 1, step])
         chosen = _stream(len(groups), self.p, step, seed)
-        return np.concatenate([_draw(groups[i], self.k, rng) for i in chosen])
+        return np.concatenate([_draw_across(groups[i], pool.aspects, self.k, rng) for i in chosen])
 
 
-Sampler = Shuffled | PK
+@dataclass(frozen=True)
+class Balanced:
+    """Every aspect equally often, and within an aspect every class: one random picture of it at a time."""
+
+    batch_size: int
+
+    def step(self, step: int, pool: Pool, *, seed: int) -> Positions:
+        """Positions [B] in the pool for step ``step``."""
+        aspects = np.unique(pool.aspects)
+        members = [np.flatnonzero(pool.aspects == aspect) for aspect in aspects]
+        classes = [[part[at] for at in _groups(pool.labels[part])] for part in members]
+        rng = np.random.default_rng([seed, 1, step])
+        first = step * self.batch_size
+        drawn = []
+        for place in range(first, first + self.batch_size):
+            turn, within = divmod(place, len(aspects))
+            which = _permutation(len(aspects), seed, turn)[within]
+            epoch, at = divmod(turn, len(classes[which]))
+            drawn.append(rng.choice(classes[which][_permutation(len(classes[which]), seed, epoch)[at]]))
+        return np.array(drawn, np.int64)
+
+
+Sampler = Shuffled | PK | CrossAspect | Balanced
+
+
+def _groups(labels: Positions) -> list[Positions]:
+    """Positions of every class, classes ascending."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
 def _draw(members: Positions, k: int, rng: np.random.Generator) -> Positions:
     drawn: Positions = rng.choice(members, size=k, replace=len(members) < k)
     return drawn
+
+
+def _draw_across(members: Positions, aspects: Positions, k: int, rng: np.random.Generator) -> Positions:
+    """K of ``members``, the aspects among them in turn; an aspect's pictures repeat only when it has run out."""
+    parts = [members[at] for at in _groups(aspects[members])]
+    turns = [parts[i] for i in rng.permutation(len(parts))]
+    wanted = [k // len(turns) + (i < k % len(turns)) for i in range(len(turns))]
+    return np.concatenate([_draw(part, num, rng) for part, num in zip(turns, wanted, strict=True)])
 
 
 def _stream(n: int, batch_size: int, step: int, seed: int) -> Positions:
@@ -60,6 +123,6 @@ def _stream(n: int, batch_size: int, step: int, seed: int) -> Positions:
     return stream[first - offset : last - offset]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _permutation(n: int, seed: int, epoch: int) -> Positions:
     return np.random.default_rng([seed, 0, epoch]).permutation(n).astype(np.int64)

@@ -1,6 +1,6 @@
 """What a strategy sees of the data: training rows and class labels, nothing of validation or test."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -9,25 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handclip_core.data.manifest import Prepared
+from handclip_core.data.samplers import Pool
 from handclip_core.data.splits import training_rows
-from handclip_core.types import Aspect
+from handclip_core.types import ASPECT_INDEX, Aspect
 
 Part = Literal["train", "train_all"]
 
 
 class LabelBy(StrEnum):
-    """What counts as one class: a person, or one aspect of a person (as the gallery of all aspects counts)."""
+    """What counts as one class: a person, a hand of a person, or an aspect (as the gallery of all aspects counts)."""
 
     PERSON = "person"
+    HAND = "hand"
     PERSON_ASPECT = "person_aspect"
+
+
+_CLASS_OF_ASPECT: dict[LabelBy, Callable[[str], str]] = {
+    LabelBy.PERSON: lambda _: "",
+    LabelBy.HAND: lambda aspect: f"/{aspect.split()[-1]}",
+    LabelBy.PERSON_ASPECT: lambda aspect: f"/{aspect}",
+}
+"""What of an aspect's name goes into the name of a class."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Manifest ``rows`` [n] and their class ``labels`` [n]; ``num_classes`` counts those of all training rows."""
+    """Manifest ``rows`` [n] with their classes and aspects; ``num_classes`` counts those of all training rows."""
 
     rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    pool: Pool
     num_classes: int
 
 
@@ -48,11 +58,11 @@ class TrainingData:
         """Rows and labels, of ``aspects`` alone where given; the label space is that of all training rows."""
         rows = self.rows
         manifest = self.prepared.manifest.iloc[rows]
-        identities = manifest["identity"].astype(str)
-        names = identities if by is LabelBy.PERSON else identities + "/" + manifest["aspect"].astype(str)
+        names = manifest["identity"].astype(str) + manifest["aspect"].astype(str).map(_CLASS_OF_ASPECT[by])
         classes, labels = np.unique(names.to_numpy(dtype=str), return_inverse=True)
         keep = np.ones(len(rows), bool) if aspects is None else manifest["aspect"].isin(list(aspects)).to_numpy()
-        return Labelled(rows=rows[keep], labels=labels[keep].astype(np.int64), num_classes=len(classes))
+        indices = manifest["aspect"].map(ASPECT_INDEX).to_numpy(dtype=np.int64)
+        return Labelled(rows[keep], Pool(labels[keep].astype(np.int64), indices[keep]), num_classes=len(classes))
 
     @property
     def rows(self) -> NDArray[np.int64]:

@@ -21,10 +21,11 @@ class PhaseFeed:
 
     def batch(self, step: int) -> Batch:
         """The batch of ``step``; its augmentation depends on torch's global seed at the time of the call."""
-        positions = self.spec.sampler.step(step, labels=self.spec.labels, seed=self.seed)
+        positions = self.spec.sampler.step(step, self.spec.pool, seed=self.seed)
         rows = self.spec.rows[positions]
         inputs = self.inputs.of(rows, device=self.device)
         if isinstance(inputs, torch.Tensor):
             inputs = augment(inputs, self.spec.augment, generator=torch.default_generator)
-        labels = torch.from_numpy(self.spec.labels[positions]).to(self.device)
-        return Batch(inputs=inputs, labels=labels, rows=torch.from_numpy(rows))
+        pool = self.spec.pool
+        labels, aspects = (torch.from_numpy(of[positions]).to(self.device) for of in (pool.labels, pool.aspects))
+        return Batch(inputs, labels=labels, rows=torch.from_numpy(rows), aspects=aspects)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from handclip_core.engine.phase import Penalty, Term
+from handclip_core.engine.phase import Penalty
+from handclip_core.losses.term import Term
 from handclip_core.types import Batch, Output
 
 

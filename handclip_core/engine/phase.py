@@ -1,6 +1,6 @@
 """What a phase is: data, what is trained, which losses, at which rates, for which share of the budget."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from handclip_core.config import Config
 from handclip_core.data.augment import AugmentSettings
-from handclip_core.data.samplers import Sampler
-from handclip_core.types import Batch, Output
-
-Loss = Callable[[Output, Batch], Tensor]
+from handclip_core.data.samplers import Pool, Sampler
+from handclip_core.losses.term import Term
+from handclip_core.types import Batch
 
 
 class Schedule(StrEnum):
@@ -51,15 +50,6 @@ class Train:
     weight_decay: float | None = None
 
 
-@dataclass(frozen=True)
-class Term:
-    """One loss of a phase: ``loss(output, batch)`` is a scalar."""
-
-    name: str
-    loss: Loss
-    weight: float = 1.0
-
-
 class Penalty(Protocol):
     """A term on the weights that outlives its phase, such as EWC. Its buffers are checkpointed."""
 
@@ -82,15 +72,15 @@ class Penalty(Protocol):
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Which pictures a phase shows: manifest ``rows`` [n] with class ``labels`` [n], in the sampler's order."""
+    """Which pictures a phase shows, in the sampler's order: manifest ``rows`` [n], with classes and aspects."""
 
     rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    pool: Pool
     sampler: Sampler
     augment: AugmentSettings
 
     def __post_init__(self) -> None:
-        assert len(self.rows) == len(self.labels) > 0
+        assert len(self.rows) == len(self.pool.labels) == len(self.pool.aspects) > 0
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ class HandModel(nn.Module):
         self.head = _head(neck.width, num_classes) if num_classes else nn.Identity()
 
     def forward(self, batch: Batch) -> Output:
-        """Features [B, F], embedding [B, W] and identity logits [B, P] of a batch."""
+        """Encoded pictures, embedding [B, W] and identity logits [B, P] of a batch."""
         encoded = self.encode(batch.inputs)
         neck = self.neck(encoded)
-        return Output(features=encoded.features, embedding=neck.embedding, logits=self.head(neck.head_input))
+        return Output(encoded, embedding=neck.embedding, logits=self.head(neck.head_input))
 
     def encode(self, inputs: Tensor | Encoded) -> Encoded:
         """The image tower's view of pictures [B, 3, H, W]; cached activations pass through."""

@@ -9,8 +9,9 @@ from handclip_core.config import Config
 from handclip_core.data.augment import AugmentSettings
 from handclip_core.data.samplers import PK, Sampler, Shuffled
 from handclip_core.data.training import LabelBy, TrainingData
-from handclip_core.engine.phase import DataSpec, Optim, Phase, Term, Train
+from handclip_core.engine.phase import DataSpec, Optim, Phase, Train
 from handclip_core.losses.identity import cross_entropy
+from handclip_core.losses.term import Term
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.neck import NeckKind, NeckSettings
@@ -59,7 +60,7 @@ class IdentityStrategy(Strategy):
         """All training pictures (of ``aspects``) in the order of the sampler."""
         labelled = data.labelled(self.labels, aspects=aspects)
         sampler = _sampler(self.optim.batch_size, self.images_each)
-        return DataSpec(rows=labelled.rows, labels=labelled.labels, sampler=sampler, augment=self.augment)
+        return DataSpec(labelled.rows, labelled.pool, sampler=sampler, augment=self.augment)
 
     def terms(self) -> tuple[Term, ...]:
         """Identity cross-entropy."""

@@ -3,8 +3,8 @@ import torch
 from torch import Tensor, nn
 
 from handclip_core.engine.objective import DivergedError, objective, refuse_divergence
-from handclip_core.engine.phase import Term
-from handclip_core.types import Batch, Output
+from handclip_core.losses.term import Term
+from handclip_core.types import Batch, Encoded, Output
 
 
 class Quadratic:
@@ -14,7 +14,7 @@ class Quadratic:
 
 def output_and_batch() -> tuple[Output, Batch]:
     zeros = torch.zeros(2, 3)
-    return Output(zeros, zeros, zeros), Batch(zeros, torch.zeros(2, dtype=torch.int64), torch.arange(2))
+    return Output(Encoded(zeros, zeros), zeros, zeros), Batch(zeros, *(torch.arange(2),) * 3)
 
 
 def test_terms_are_weighted_and_penalties_added() -> None:

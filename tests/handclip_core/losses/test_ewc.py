@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from handclip_core.losses.ewc import EWC, exact_fisher, normalised
-from handclip_core.types import Batch, Output
+from handclip_core.types import Batch, Encoded, Output
 
 
 class Softmax(nn.Module):
@@ -16,14 +16,14 @@ class Softmax(nn.Module):
     def forward(self, batch: Batch) -> Output:
         assert isinstance(batch.inputs, Tensor)
         logits = self.backbone(batch.inputs)
-        return Output(batch.inputs, logits, logits)
+        return Output(Encoded(batch.inputs, batch.inputs), logits, logits)
 
 
 def model_and_batch() -> tuple[Softmax, Batch]:
     generator = torch.Generator().manual_seed(0)
     model = Softmax()
     model.backbone.weight.data = torch.randn(4, 3, generator=generator)
-    return model, Batch(torch.randn(7, 3, generator=generator), torch.zeros(7, dtype=torch.int64), torch.arange(7))
+    return model, Batch(torch.randn(7, 3, generator=generator), *(torch.zeros(7, dtype=torch.int64),) * 3)
 
 
 def fisher_by_hand(model: Softmax, inputs: Tensor) -> Tensor:
