@@ -57,7 +57,7 @@ def test_pk_visits_people_evenly(p: int) -> None:
 
 @pytest.mark.parametrize(("k", "each"), [(2, [1, 1]), (4, [1, 1, 1, 1]), (6, [1, 1, 2, 2])])
 def test_cross_aspect_spreads_a_person_over_aspects(k: int, each: list[int]) -> None:
-    for step in range(10):
+    for step in range(3):
         drawn = CrossAspect(3, k).step(step, pool(PEOPLE, ASPECTS), seed=0)
         assert len(set(drawn.tolist())) == 3 * k, "no picture twice where there are enough"
         for person in set(PEOPLE[drawn].tolist()):

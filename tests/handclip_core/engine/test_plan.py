@@ -3,14 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handclip_core.data.augment import AugmentSettings
-from handclip_core.data.samplers import Shuffled
+from handclip_core.data.samplers import Pool, Shuffled
 from handclip_core.engine.phase import DataSpec, Optim, Phase, Train
 from handclip_core.engine.plan import plan, units_reached
 
 
 def phase(share: float, batch_size: int) -> Phase:
     rows = np.arange(4)
-    data = DataSpec(rows=rows, labels=rows, sampler=Shuffled(batch_size), augment=AugmentSettings())
+    data = DataSpec(rows=rows, pool=Pool(rows, rows), sampler=Shuffled(batch_size), augment=AugmentSettings())
     return Phase("p", data, (Train("head"),), (), Optim(), share=share)
 
 
