@@ -68,7 +68,7 @@ class Output:
     """What a model makes of a batch: the image tower's view, and what stands on it.
 
     ``encoded`` holds trunk features [B, F] and CLIP's embedding [B, D]; ``embedding`` [B, W] is what retrieval
-    compares, before normalisation; ``logits`` [B, P] are those of the identity head, cosines where it is one of margins.
+    compares, before normalisation; ``logits`` [B, P] are those of the identity head, cosines before a margin loss.
     ``texts`` and ``aspect_logits`` [B, A] are there in models that have text prompts or an aspect classifier.
     """
 
