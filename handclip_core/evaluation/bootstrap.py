@@ -47,14 +47,22 @@ class Comparison:
     num_people: int
 
 
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A figure, its value in each resample [R] of the ``num_people`` people."""
+
+    value: float
+    samples: Values
+    num_people: int
+
+
 def estimate(
     scores: ProtocolScores, metric: str = "map", *, aspect: str | None = None, seed: int = 0, level: float = LEVEL
 ) -> Estimate:
     """One of METRICS, over all aspects or of one, with the interval that holds ``level`` of the resamples."""
-    cells = _Cells(scores.queries, _aspect_mask(scores, aspect))
-    value, samples = cells.means(scores.queries.metric(metric), seed)
-    low, high = _interval(samples, level)
-    return Estimate(value, low, high, cells.num_people)
+    found = resampled(scores, metric, aspect=aspect, seed=seed)
+    low, high = interval(found.samples, level)
+    return Estimate(found.value, low, high, found.num_people)
 
 
 def compare_paired(
@@ -71,13 +79,22 @@ def compare_paired(
     Raises InputError where the two were not scored on the same queries of the same draws and galleries.
     """
     check_same_queries(a, b)
-    cells = _Cells(a.queries, _aspect_mask(a, aspect))
-    value_a, samples_a = cells.means(a.queries.metric(metric), seed)
-    value_b, samples_b = cells.means(b.queries.metric(metric), seed)
-    gaps = samples_a - samples_b
-    low, high = _interval(gaps, level)
+    found_a, found_b = (resampled(scores, metric, aspect=aspect, seed=seed) for scores in (a, b))
+    return compare_samples(found_a, found_b, level=level)
+
+
+def resampled(scores: ProtocolScores, metric: str = "map", *, aspect: str | None = None, seed: int = 0) -> Resampled:
+    """A figure and its value in each resample of the people; equal seeds draw equal resamples of the same people."""
+    cells = _Cells(scores.queries, _aspect_mask(scores, aspect))
+    value, samples = cells.means(scores.queries.metric(metric), seed)
+    return Resampled(value, samples, cells.num_people)
+
+
+def compare_samples(a: Resampled, b: Resampled, *, level: float = LEVEL) -> Comparison:
+    """A against B, whose resamples belong together one by one."""
+    gaps = a.samples - b.samples
     wins = float(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
-    return Comparison(value_a - value_b, low, high, wins, cells.num_people)
+    return Comparison(a.value - b.value, *interval(gaps, level), wins, a.num_people)
 
 
 def check_same_queries(a: ProtocolScores, b: ProtocolScores) -> None:
@@ -101,7 +118,7 @@ def weighted_mean(queries: QueryScores, metric: str, mask: NDArray[np.bool_], *,
         raise InputError("no query with a match is left to average over")
     cells = _Cells(queries, mask, by_cell=False)
     value, samples = cells.means(values, seed)
-    return Estimate(value, *_interval(samples, LEVEL), cells.num_people)
+    return Estimate(value, *interval(samples), cells.num_people)
 
 
 class _Cells:
@@ -155,6 +172,7 @@ def _aspect_mask(scores: ProtocolScores, aspect: str | None) -> NDArray[np.bool_
     return np.asarray(scores.queries.aspect == scores.aspects.index(aspect))
 
 
-def _interval(samples: Values, level: float) -> tuple[float, float]:
+def interval(samples: Values, level: float = LEVEL) -> tuple[float, float]:
+    """The percentiles of ``samples`` [R] between which ``level`` of them lie."""
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
