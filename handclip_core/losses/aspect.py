@@ -1,0 +1,26 @@
+"""Which side of which hand a picture shows, as a classification."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from handclip_core.losses.precision import at_least_float32
+from handclip_core.losses.term import Loss
+from handclip_core.types import ASPECT_INDEX, Aspect, Batch, Output
+
+
+def aspect_cross_entropy(*, smoothing: float = 0.0) -> Loss:
+    """Mean cross-entropy of ``aspect_logits`` [B, 5], whose columns are those of ASPECT_INDEX.
+
+    Pictures of unknown aspect take no part.
+    """
+    unknown = ASPECT_INDEX[Aspect.UNKNOWN]
+
+    def loss(output: Output, batch: Batch) -> Tensor:
+        assert output.aspect_logits is not None, "the model has no aspect classifier"
+        logits = at_least_float32(output.aspect_logits)
+        known = batch.aspects != unknown
+        if not known.any():
+            return (logits * 0).sum()
+        return F.cross_entropy(logits[known], batch.aspects[known], label_smoothing=smoothing)
+
+    return loss
