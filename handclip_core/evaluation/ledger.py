@@ -1,0 +1,117 @@
+"""The ledger of looks at test people: lines of JSON that are only ever added, each holding the hash of the one before.
+
+A look is two lines: ``opened`` before test people are scored and ``looked`` with the figures after. So a look that was
+cut short counts, too. Whoever changes, removes or reorders lines breaks the chain; cutting lines off its end shows
+where a hash was kept elsewhere (see `require`). It guards against mistakes and second thoughts, not against somebody
+who writes the whole file anew.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from handclip_core.data.manifest import Prepared
+from handclip_core.errors import InputError
+
+OPENED, LOOKED = "opened", "looked"
+START = "0" * 64
+"""What the first line holds in place of a hash."""
+MEND = "restore the ledger from a copy; looks that are not in it cannot be counted"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line: its ``number`` from 1, its time (UTC), what happened, its values, and the hash over all of them."""
+
+    number: int
+    time: str
+    event: str
+    values: Mapping[str, Any]
+    previous: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The ledger in the file ``path``, which need not exist yet."""
+
+    path: Path
+
+    def entries(self) -> list[Entry]:
+        """Every line, checked; raises InputError, naming the line, where the chain is broken."""
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{self.path}: not readable as a ledger of looks ({error})") from None
+        found: list[Entry] = []
+        for number, line in enumerate(lines, start=1):
+            found.append(_checked(line, number, found[-1].hash if found else START, source=self.path))
+        return found
+
+    def append(self, event: str, values: Mapping[str, Any]) -> Entry:
+        """Add a line, under a lock that other writers wait for; raises InputError where the chain is broken."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            entries = self.entries()
+            body: dict[str, Any] = {
+                "number": len(entries) + 1,
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "event": event,
+                "values": dict(values),
+                "previous": entries[-1].hash if entries else START,
+            }
+            entry = Entry(**body, hash=_hash(body))
+            with self.path.open("ab") as file:
+                file.write(f"{_text(body | {'hash': entry.hash})}\n".encode())
+                file.flush()
+                os.fsync(file.fileno())
+        return entry
+
+    def looks(self, data: str) -> list[Entry]:
+        """The looks so far at the test people whose hash is ``data``, those cut short among them."""
+        return [entry for entry in self.entries() if entry.event == OPENED and entry.values.get("data") == data]
+
+    def require(self, hash_: str, *, source: Path) -> None:
+        """Raise InputError where the ledger has lost the line with ``hash_``, which ``source`` names."""
+        if all(entry.hash != hash_ for entry in self.entries()):
+            raise InputError(f"{self.path}: lacks a look that {source} names; {MEND}")
+
+
+def hash_of_test(prepared: Prepared) -> str:
+    """SHA-256 over who and what the test pictures show, whatever their order, their folder and the draws."""
+    manifest = prepared.manifest
+    tested = manifest[manifest["subset"] == "test"]
+    columns: pd.DataFrame = tested[["hash", "identity", "aspect"]].astype(str)
+    return hashlib.sha256("\n".join(sorted(columns.agg(" ".join, axis=1))).encode()).hexdigest()
+
+
+def _checked(line: str, number: int, previous: str, *, source: Path) -> Entry:
+    where = f"{source}, line {number}"
+    try:
+        values = json.loads(line)
+        entry = Entry(**values)
+    except (ValueError, TypeError):
+        raise InputError(f"{where}: not a line of a ledger of looks; {MEND}") from None
+    if _hash({name: value for name, value in values.items() if name != "hash"}) != entry.hash:
+        raise InputError(f"{where}: was changed after it was written; {MEND}")
+    if entry.previous != previous or entry.number != number:
+        raise InputError(f"{where}: does not follow the line before; lines were removed or moved; {MEND}")
+    return entry
+
+
+def _hash(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_text(body).encode()).hexdigest()
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)

@@ -1,0 +1,104 @@
+"""Averages of weights: WiSE-FT (Wortsman 2022, arXiv 2109.01903) and model soups (Wortsman 2022, arXiv 2203.05482).
+
+All functions take and give state dicts. Numbers with a fraction are averaged, running statistics of batch normalisation
+among them; all other entries (counters) are those of the first.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from handclip_core.errors import InputError
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class GreedySoup:
+    """The averaged ``state``, the positions of its ``members`` in the order of joining, and its ``score``."""
+
+    state: dict[str, Tensor]
+    members: tuple[int, ...]
+    score: float
+
+
+def interpolate(zero_shot_state: State, state: State, alpha: float) -> dict[str, Tensor]:
+    """(1 - alpha) zero_shot + alpha state (arXiv 2109.01903, section 4), for every entry that both have.
+
+    Entries of ``state`` alone stay as they are, and so does what the caller leaves out of ``zero_shot_state``. For
+    models of this package that is the untrained model (the backbone as pretrained, adapters and necks at their start,
+    where they are the identity or nearly so) without its head, which retrieval does not read. Raises InputError where
+    an entry has two shapes, or ``alpha`` lies outside 0 to 1.
+    """
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha = {alpha:g}: choose from 0 (zero-shot) to 1 (fine-tuned)")
+    shared = zero_shot_state.keys() & state.keys()
+    for name in sorted(shared):
+        _refuse_other_shape(name, zero_shot_state[name], state[name])
+    mixed = {name: _mean([zero_shot_state[name], state[name]], [1 - alpha, alpha]) for name in shared}
+    return {name: mixed[name] if name in shared else value.clone() for name, value in state.items()}
+
+
+def uniform_soup(states: Sequence[State]) -> dict[str, Tensor]:
+    """The mean of ``states`` (arXiv 2203.05482, table 2); raises InputError where their names or shapes differ."""
+    if not states:
+        raise InputError("a soup needs at least one set of weights")
+    refuse_incompatible(states)
+    share = 1 / len(states)
+    return {name: _mean([state[name] for state in states], [share] * len(states)) for name in states[0]}
+
+
+def greedy_soup(states: Sequence[State], score: Callable[[dict[str, Tensor]], float]) -> GreedySoup:
+    """Average in the order of their own ``score``, best first, whatever does not lower the score of the average.
+
+    Recipe 1 of arXiv 2203.05482. ``score`` is asked once a state and once a state but the first; higher is better.
+    """
+    members, best = greedy_members(len(states), lambda chosen: score(uniform_soup([states[i] for i in chosen])))
+    return GreedySoup(uniform_soup([states[i] for i in members]), members, best)
+
+
+def greedy_members(num: int, score: Callable[[tuple[int, ...]], float]) -> tuple[tuple[int, ...], float]:
+    """Recipe 1 over the positions 0 to ``num`` - 1: the chosen ones in the order of joining, and their score.
+
+    ``score`` judges the soup of some positions; one that scores as high as without the newcomer keeps it.
+    """
+    if num < 1:
+        raise InputError("a soup needs at least one set of weights")
+    alone = [score((position,)) for position in range(num)]
+    first, *others = sorted(range(num), key=lambda position: -alone[position])
+    members: tuple[int, ...] = (first,)
+    best = alone[first]
+    for position in others:
+        found = score((*members, position))
+        if found >= best:
+            members, best = (*members, position), found
+    return members, best
+
+
+def refuse_incompatible(states: Sequence[State]) -> None:
+    """Raise InputError where ``states`` do not all have the names and shapes of the first."""
+    first = states[0]
+    for number, state in enumerate(states[1:], start=2):
+        odd = sorted(first.keys() ^ state.keys())
+        if odd:
+            raise InputError(f"'{odd[0]}' is not in both weights 1 and {number}: only models of one shape make a soup")
+        for name in first:
+            _refuse_other_shape(name, first[name], state[name])
+
+
+def _refuse_other_shape(name: str, one: Tensor, other: Tensor) -> None:
+    if one.shape != other.shape:
+        raise InputError(
+            f"'{name}' has the shapes {tuple(one.shape)} and {tuple(other.shape)}: only equal ones can be averaged"
+        )
+
+
+def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """The weighted sum in float32 or better, in the first's type and on its device."""
+    first = tensors[0]
+    if not first.is_floating_point():
+        return first.clone()
+    total = sum(tensor.to(first.device).float() * share for tensor, share in zip(tensors, shares, strict=True))
+    assert isinstance(total, Tensor)
+    return total.to(first.dtype)
