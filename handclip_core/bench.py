@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handclip_core.data.inputs import FeatureInputs, PixelInputs, cached_features
+from handclip_core.data.inputs import (
+    ActivationInputs,
+    FeatureInputs,
+    Inputs,
+    PixelInputs,
+    cached_activations,
+    cached_features,
+)
 from handclip_core.data.leaks import check_leaks
 from handclip_core.data.manifest import Draw, Prepared
 from handclip_core.data.pixels import PixelCache, pixel_cache
@@ -20,7 +27,7 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import GalleryKind
 from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 from handclip_core.paths import cache_root
-from handclip_core.types import Aspect
+from handclip_core.types import ASPECT_INDEX, Aspect
 
 Split = Literal["val", "test"]
 
@@ -31,14 +38,15 @@ class Bench:
 
     prepared: Prepared
     template: Backbone
+    settings: BackboneSettings
     aspects: tuple[Aspect, ...]
     gallery: GalleryKind
     cache: Path
     device: torch.device
 
-    def backbone(self) -> Backbone:
-        """A copy of the pretrained backbone, on the device."""
-        return copy.deepcopy(self.template)
+    def backbone(self, *, text: bool = False) -> Backbone:
+        """A copy of the pretrained backbone, on the device; with its text tower if ``text``."""
+        return copy.deepcopy(self._with_text if text else self.template)
 
     def training_data(self, part: Part = "train") -> TrainingData:
         """The training pictures of the experiment's aspects."""
@@ -58,6 +66,11 @@ class Bench:
         return rows_of(self.draws(split))
 
     @cached_property
+    def aspect_indices(self) -> NDArray[np.int64]:
+        """The aspect of every manifest row, by ASPECT_INDEX."""
+        return np.array([ASPECT_INDEX[aspect] for aspect in self.prepared.manifest["aspect"]], np.int64)
+
+    @cached_property
     def identities(self) -> NDArray[np.str_]:
         """The person of every manifest row."""
         return self.prepared.manifest["identity"].to_numpy(dtype=str)
@@ -75,9 +88,48 @@ class Bench:
     @cached_property
     def feature_inputs(self) -> FeatureInputs:
         """Training and validation pictures as the pretrained, frozen backbone sees them."""
-        rows = np.union1d(self.training_data().rows, self.rows("val"))
-        key = f"{self.template.key()} {self.prepared.protocol.manifest_hash} {self.template.image_px}"
-        return cached_features(self.template, self.pixel_inputs, rows, key=key, cache=self.cache, device=self.device)
+        rows, pixels = self._cached_rows, self.pixel_inputs
+        return cached_features(self.template, pixels, rows, key=self._key, cache=self.cache, device=self.device)
+
+    def inputs_after(self, num_blocks: int) -> Inputs:
+        """Training and validation pictures as the first ``num_blocks`` blocks of the pretrained backbone leave them.
+
+        All blocks give encoded pictures, some give activations; a stem alone is not worth a file, so pictures.
+        """
+        if num_blocks == len(self.template.blocks()):
+            return self.feature_inputs
+        return self._activations(num_blocks) if num_blocks > 1 else self.pixel_inputs
+
+    def _activations(self, depth: int) -> ActivationInputs:
+        found = self._by_depth.get(depth)
+        if found is None:
+            found = self._by_depth[depth] = cached_activations(
+                lambda pixels: self.template.head_blocks(pixels, depth),
+                self.pixel_inputs,
+                self._cached_rows,
+                depth=depth,
+                key=self._key,
+                cache=self.cache,
+                device=self.device,
+            )
+        return found
+
+    @cached_property
+    def _by_depth(self) -> dict[int, ActivationInputs]:
+        return {}
+
+    @cached_property
+    def _cached_rows(self) -> NDArray[np.int64]:
+        trained = np.union1d(self.training_data().rows, self.training_data("train_all").rows)
+        return np.union1d(trained, self.rows("val"))
+
+    @cached_property
+    def _key(self) -> str:
+        return f"{self.template.key()} {self.prepared.protocol.manifest_hash} {self.template.image_px}"
+
+    @cached_property
+    def _with_text(self) -> Backbone:
+        return load_backbone(self.settings, text=True).to(self.device)
 
 
 def rows_of(draws: tuple[Draw, ...]) -> NDArray[np.int64]:
@@ -99,6 +151,7 @@ def open_bench(data: DrawnData | PreparedData, backbone: BackboneSettings, devic
     return Bench(
         prepared=prepared,
         template=template,
+        settings=backbone,
         aspects=used_aspects(prepared, data.aspects),
         gallery=data.gallery,
         cache=cache,

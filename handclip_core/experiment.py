@@ -13,8 +13,8 @@ from handclip_core.data.sources import DataSettings, DrawnData
 from handclip_core.engine.feed import PhaseFeed
 from handclip_core.engine.loop import Budget, Point, step_seed, train
 from handclip_core.engine.optim import choose
-from handclip_core.engine.phase import Phase
-from handclip_core.engine.state import Position, Resume, TrainingState
+from handclip_core.engine.phase import Phase, milestones_of
+from handclip_core.engine.state import Resume, TrainingState
 from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.protocol import METRICS, ProtocolScores, score_draws
 from handclip_core.models.backbone import BackboneSettings
@@ -35,6 +35,8 @@ class Experiment(Config):
     """Fixes the order of the pictures, the random weights and the augmentation."""
     budget: int = Field(10, ge=1, le=100_000)
     """Budget units: images shown, in epochs of the training split. The run reports once a unit."""
+    micro_batch: int | None = Field(None, ge=1, le=65536)
+    """Most pictures that the image tower trains on at a time; none for whole batches. Saves memory, changes no sum."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +50,22 @@ class Assembled:
     seed: int
 
     def inputs(self, phase: int) -> Inputs:
-        """Inputs of phase ``phase`` and of its evaluation: cached activations while the backbone is as pretrained."""
-        return self.bench.feature_inputs if self._pristine(phase) else self.bench.pixel_inputs
-
-    def feeds_on_features(self, phase: int) -> bool:
-        """Whether phase ``phase`` trains on cached activations: backbone as pretrained, pictures unaugmented."""
-        return not self.phases[phase].data.augment.active and self._pristine(phase)
+        """Inputs of the evaluation of phase ``phase``: what the blocks that are as pretrained have made of pictures."""
+        return self.bench.inputs_after(self.untouched_blocks(phase))
 
     def feed(self, phase: int) -> PhaseFeed:
         """The batches of phase ``phase``."""
-        inputs = self.bench.feature_inputs if self.feeds_on_features(phase) else self.bench.pixel_inputs
+        inputs = self.bench.inputs_after(self.cached_blocks(phase))
         return PhaseFeed(self.phases[phase].data, inputs, seed=step_seed(self.seed, phase, 0), device=self.bench.device)
 
-    def _pristine(self, phase: int) -> bool:
-        """Whether no phase up to this one trains the backbone, and nothing was added to it."""
-        ours = {name for name, _ in self.model.backbone.named_parameters()}
-        if ours != {name for name, _ in self.bench.template.named_parameters()}:
-            return False
-        trained = (item.name for spec in self.phases[: phase + 1] for item in choose(self.model, spec.train))
-        return not any(name.startswith("backbone.") for name in trained)
+    def cached_blocks(self, phase: int) -> int:
+        """Leading blocks of the backbone whose work phase ``phase`` reads from a file; augmented pictures need them."""
+        return 0 if self.phases[phase].data.augment.active else self.untouched_blocks(phase)
+
+    def untouched_blocks(self, phase: int) -> int:
+        """Leading blocks of the backbone that no phase up to this one trains, and to which nothing was added."""
+        trained = {item.name for spec in self.phases[: phase + 1] for item in choose(self.model, spec.train)}
+        return self.model.untouched_blocks(self.bench.template, trained)
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def assemble(experiment: Experiment, bench: Bench) -> Assembled:
     """Build model and phases; raises InputError where the strategy does not fit the data."""
     data = bench.training_data()
     torch.manual_seed(experiment.seed)
-    model = experiment.strategy.build(bench.backbone(), data).to(bench.device)
+    model = experiment.strategy.build(bench.backbone(text=experiment.strategy.reads_text), data).to(bench.device)
     phases = experiment.strategy.phases(model, data)
     return Assembled(bench, model, phases, Budget(experiment.budget, data.num_images), experiment.seed)
 
@@ -111,15 +110,27 @@ def run(
         if resume is None:
             yield _untrained(ready)
         return
-    points = train(ready.model, ready.phases, feed=ready.feed, budget=ready.budget, seed=experiment.seed, resume=resume)
+    points = train(
+        ready.model,
+        ready.phases,
+        feed=ready.feed,
+        budget=ready.budget,
+        seed=experiment.seed,
+        micro_batch=experiment.micro_batch,
+        resume=resume,
+    )
     for point in points:
-        yield _progress(ready, point)
+        if point.milestone:
+            scores = score(ready.bench, ready.model, ready.inputs(point.phase_index), "val")
+            point.state.milestones.append([scores.per_aspect[name].map.mean for name in milestones_of(ready.phases)])
+        else:
+            yield _progress(ready, point)
 
 
 def score(ready_bench: Bench, model: HandModel, inputs: Inputs, split: Split) -> ProtocolScores:
     """Scores of ``model`` over the draws of ``split``."""
     rows = ready_bench.rows(split)
-    embeddings = embed(model, inputs, rows, device=ready_bench.device)
+    embeddings = embed(model, inputs, rows, aspects=ready_bench.aspect_indices, device=ready_bench.device)
     return score_draws(embeddings, rows, ready_bench.draws(split), ready_bench.identities, gallery=ready_bench.gallery)
 
 
@@ -146,7 +157,7 @@ def _progress(ready: Assembled, point: Point) -> Progress:
 
 def _untrained(ready: Assembled) -> Progress:
     scores = score(ready.bench, ready.model, ready.bench.feature_inputs, "val")
-    state = TrainingState(ready.model, optimizer=None, penalties=(), position=Position())
+    state = TrainingState(ready.model)
     return Progress(
         unit=0,
         images=0,

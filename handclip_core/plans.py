@@ -43,9 +43,6 @@ def _cells(ready: Assembled, index: int, phase: Phase, span: Span) -> list[str]:
     rates = sorted({phase.optim.lr * item.train.lr_scale for item in chosen})
     names = [f"{term.weight:g} {term.name}" for term in phase.terms]
     names += [type(penalty).__name__.lower() for penalty in phase.penalties]
-    inputs = (
-        "cached features" if ready.feeds_on_features(index) else "augmented" if phase.data.augment.active else "plain"
-    )
     return [
         str(len(phase.data.rows)),
         str(len(set(phase.data.pool.labels.tolist()))),
@@ -55,5 +52,15 @@ def _cells(ready: Assembled, index: int, phase: Phase, span: Span) -> list[str]:
         f"{sum(item.parameter.numel() for item in chosen):,}",
         f"{rates[0]:.2g}" if len(rates) == 1 else f"{rates[0]:.2g} to {rates[-1]:.2g}",
         " + ".join(names),
-        inputs,
+        _pictures(ready, index),
     ]
+
+
+def _pictures(ready: Assembled, index: int) -> str:
+    """What a phase reads."""
+    blocks = ready.cached_blocks(index)
+    if blocks == len(ready.bench.template.blocks()):
+        return "cached features"
+    if blocks > 1:
+        return f"cached after {blocks} blocks"
+    return "augmented" if ready.phases[index].data.augment.active else "plain"

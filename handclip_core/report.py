@@ -95,9 +95,10 @@ def compare_runs(
 def _embeddings(model: HandModel, bench: Bench, view: View) -> Tensor:
     rows, inputs = bench.rows(view.split), bench.pixel_inputs
     if not view.flip:
-        return embed(model, inputs, rows, device=bench.device)
+        return embed(model, inputs, rows, aspects=bench.aspect_indices, device=bench.device)
     plain, mirrored = (
-        embed(model, inputs, rows, device=bench.device, mirror=mirror, unit=False) for mirror in (False, True)
+        embed(model, inputs, rows, aspects=bench.aspect_indices, device=bench.device, mirror=mirror, unit=False)
+        for mirror in (False, True)
     )
     return combine_flips(plain, mirrored)
 

@@ -112,7 +112,13 @@ class RunFolder:
         sides = {QUERY: draw.query, GALLERY: draw.gallery}
         rows = {name: [row for part in side.values() for row in part] for name, side in sides.items()}
         for name, wanted in rows.items():
-            embeddings = embed(loaded, bench.pixel_inputs, np.asarray(wanted, np.int64), device=device)
+            embeddings = embed(
+                loaded,
+                bench.pixel_inputs,
+                np.asarray(wanted, np.int64),
+                aspects=bench.aspect_indices,
+                device=device,
+            )
             np.save(self.folder / name, embeddings.numpy())
         return rows
 

@@ -37,22 +37,37 @@ class Encoded:
 
 
 @dataclass(frozen=True)
+class Activations:
+    """What the first ``depth`` blocks of an image tower made of pictures: ``hidden`` [B, ...]."""
+
+    hidden: Tensor
+    depth: int
+
+
+ModelInputs = Tensor | Activations | Encoded
+"""Pictures [B, 3, H, W], or what the frozen blocks of the image tower, some or all, once made of them."""
+
+
+@dataclass(frozen=True)
 class Batch:
     """One training batch: ``labels`` [B] are class indices, ``rows`` [B] manifest rows, ``aspects`` [B] aspect indices.
 
-    All three are int64; an aspect's index is that of ASPECT_INDEX. ``inputs`` are pictures [B, 3, H, W] as floats
-    in [0, 1], or what the frozen image tower made of them before.
+    All three are int64; an aspect's index is that of ASPECT_INDEX. ``inputs`` are pictures as floats in [0, 1], or
+    activations of them.
     """
 
-    inputs: Tensor | Encoded
+    inputs: ModelInputs
     labels: Tensor
     rows: Tensor
     aspects: Tensor
 
     def item(self, index: int) -> "Batch":
         """The batch of one that holds picture ``index`` alone."""
-        one = slice(index, index + 1)
-        return Batch(_part(self.inputs, one), self.labels[one], self.rows[one], self.aspects[one])
+        return self.part(slice(index, index + 1))
+
+    def part(self, part: slice) -> "Batch":
+        """Some of the batch's pictures."""
+        return Batch(_part(self.inputs, part), self.labels[part], self.rows[part], self.aspects[part])
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,9 @@ class Output:
     aspect_logits: Tensor | None = None
 
 
-def _part(inputs: Tensor | Encoded, part: slice) -> Tensor | Encoded:
+def _part(inputs: ModelInputs, part: slice) -> ModelInputs:
+    if isinstance(inputs, Activations):
+        return Activations(inputs.hidden[part], inputs.depth)
     if isinstance(inputs, Encoded):
         return Encoded(features=inputs.features[part], projected=inputs.projected[part])
     return inputs[part]

@@ -9,6 +9,7 @@ from itertools import permutations
 
 from handclip_core.data.augment import AugmentSettings
 from handclip_core.engine.phase import Optim, Schedule
+from handclip_core.losses.settings import IdentitySettings, Losses
 from handclip_core.models.adapters import Place
 from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
 from handclip_core.strategies import ALL, Adapters, Full, LinearProbe, SequentialEWC, Strategy, ZeroShot
@@ -20,7 +21,7 @@ Space = Callable[[Draws], Strategy]
 STRATEGY = "strategy"
 """The name under which Optuna sees the choice of a strategy."""
 
-SMOOTHING = Float(0.0, 0.3)
+LOSSES = Nested(Losses, identity=Nested(IdentitySettings, smoothing=Float(0.0, 0.3)))
 LAYER_DECAY = Float(0.4, 1.0)
 HEAD_LR_SCALE = LogFloat(1.0, 300.0)
 AUGMENT = Nested(
@@ -50,7 +51,7 @@ def linear_probe(trial: Draws) -> Strategy:
         prefix="linear_probe",
         optim=_optim(1e-5, 1e-1),
         neck=_neck(NeckKind.BN, NeckKind.LINEAR, embedding=False),
-        smoothing=SMOOTHING,
+        losses=LOSSES,
     )
 
 
@@ -65,7 +66,7 @@ def full(trial: Draws) -> Strategy:
         frozen_blocks=Choice((0, 1, 2, 4)),
         head_lr_scale=HEAD_LR_SCALE,
         neck=_neck(*NeckKind),
-        smoothing=SMOOTHING,
+        losses=LOSSES,
         augment=AUGMENT,
     )
 
@@ -83,7 +84,7 @@ def sequential_ewc(trial: Draws) -> Strategy:
         layer_decay=LAYER_DECAY,
         head_lr_scale=HEAD_LR_SCALE,
         neck=_neck(*NeckKind),
-        smoothing=SMOOTHING,
+        losses=LOSSES,
         augment=AUGMENT,
     )
 
@@ -99,7 +100,7 @@ def adapters(trial: Draws) -> Strategy:
         place=Choice(tuple(Place)),
         head_lr_scale=HEAD_LR_SCALE,
         neck=_neck(*NeckKind),
-        smoothing=SMOOTHING,
+        losses=LOSSES,
         augment=AUGMENT,
     )
 

@@ -6,7 +6,7 @@ import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,19 +16,19 @@ from torch import Tensor
 
 from handclip_core.console import track
 from handclip_core.data.pixels import PixelCache
-from handclip_core.types import Encoded
+from handclip_core.types import Activations, Encoded, ModelInputs
 
 Rows = NDArray[np.int64]
 CHUNK = 128
-FEATURES_FILE = "features.npy"
-PROJECTED_FILE = "projected.npy"
+FEATURES, PROJECTED, HIDDEN = "features", "projected", "hidden"
 CHECKSUMS_FILE = "checksums.json"
+READ_BYTES = 1 << 24
 
 
 class Inputs(Protocol):
     """Where a model's inputs come from."""
 
-    def of(self, rows: Rows, *, device: torch.device) -> Tensor | Encoded:
+    def of(self, rows: Rows, *, device: torch.device) -> ModelInputs:
         """The inputs of manifest ``rows`` [B] on ``device``."""
         ...
 
@@ -46,47 +46,118 @@ class PixelInputs:
 
 
 class FeatureInputs:
-    """Activations of a frozen image tower: two memory-mapped arrays [n, F] and [n, D] for manifest ``rows`` [n]."""
+    """What a frozen image tower made of pictures: arrays [n, F] and [n, D] for the cached rows."""
+
+    def __init__(self, arrays: "CachedArrays") -> None:
+        self._arrays = arrays
+
+    def of(self, rows: Rows, *, device: torch.device) -> Encoded:
+        """The encoded pictures of ``rows``, every one of which must have been cached."""
+        return Encoded(*(self._arrays.of(name, rows, device=device) for name in (FEATURES, PROJECTED)))
+
+
+class ActivationInputs:
+    """What the first ``depth`` blocks of an image tower made of pictures: one array [n, ...] for the cached rows."""
+
+    def __init__(self, arrays: "CachedArrays", depth: int) -> None:
+        self._arrays = arrays
+        self._depth = depth
+
+    def of(self, rows: Rows, *, device: torch.device) -> Activations:
+        """The activations of ``rows``, every one of which must have been cached."""
+        return Activations(self._arrays.of(HIDDEN, rows, device=device), self._depth)
+
+
+class CachedArrays:
+    """Memory-mapped arrays [n, ...] for manifest ``rows`` [n]."""
 
     def __init__(self, folder: Path, rows: Rows) -> None:
-        self._features = np.load(folder / FEATURES_FILE, mmap_mode="r")
-        self._projected = np.load(folder / PROJECTED_FILE, mmap_mode="r")
+        self._arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
         self._position = np.full(int(rows.max()) + 1, -1, np.int64)
         self._position[rows] = np.arange(len(rows))
 
-    def of(self, rows: Rows, *, device: torch.device) -> Encoded:
-        """The activations of ``rows``, every one of which must have been cached."""
+    def of(self, name: str, rows: Rows, *, device: torch.device) -> Tensor:
+        """The entries of ``rows`` in array ``name``, every one of which must have been cached."""
         at = self._position[rows]
         assert (at >= 0).all(), "a row that was not cached"
-        features, projected = (torch.from_numpy(array[at]).to(device) for array in (self._features, self._projected))
-        return Encoded(features=features, projected=projected)
+        return torch.from_numpy(self._arrays[name][at]).to(device)
 
 
 def cached_features(
     encode: Callable[[Tensor], Encoded], inputs: PixelInputs, rows: Rows, *, key: str, cache: Path, device: torch.device
 ) -> FeatureInputs:
-    """The activations of ``rows``, computed once a machine and shared by all processes; a damaged cache is made anew.
+    """What a frozen tower makes of ``rows``; see ``cached_arrays``."""
 
-    ``key`` must stand for the tower's weights and the pictures; the rows are added to it here.
+    def arrays(pixels: Tensor) -> dict[str, Tensor]:
+        encoded = encode(pixels)
+        return {FEATURES: encoded.features, PROJECTED: encoded.projected}
+
+    return FeatureInputs(cached_arrays(arrays, inputs, rows, key=key, cache=cache, device=device))
+
+
+def cached_activations(
+    head: Callable[[Tensor], Tensor],
+    inputs: PixelInputs,
+    rows: Rows,
+    *,
+    depth: int,
+    key: str,
+    cache: Path,
+    device: torch.device,
+) -> ActivationInputs:
+    """What the first ``depth`` blocks of a tower make of ``rows``; see ``cached_arrays``."""
+    found = cached_arrays(
+        lambda pixels: {HIDDEN: head(pixels)}, inputs, rows, key=f"{key} {depth}", cache=cache, device=device
+    )
+    return ActivationInputs(found, depth)
+
+
+def cached_arrays(
+    compute: Callable[[Tensor], dict[str, Tensor]],
+    inputs: PixelInputs,
+    rows: Rows,
+    *,
+    key: str,
+    cache: Path,
+    device: torch.device,
+) -> CachedArrays:
+    """Arrays that ``compute`` makes of pictures, once a machine for all processes; a damaged cache is made anew.
+
+    ``key`` must stand for the weights and the pictures; the rows are added to it here.
     """
     name = hashlib.sha256(key.encode() + rows.tobytes()).hexdigest()[:32]
     folder = cache / "features" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not _is_sound(folder):
-            _write(folder, _encode_all(encode, inputs, rows, device))
-    return FeatureInputs(folder, rows)
+            _build(folder, compute, inputs, rows, device)
+    return CachedArrays(folder, rows)
 
 
-def _write(folder: Path, encoded: Encoded) -> None:
+@torch.no_grad()
+def _build(
+    folder: Path, compute: Callable[[Tensor], dict[str, Tensor]], inputs: PixelInputs, rows: Rows, device: torch.device
+) -> None:
     """Write a cache under a temporary name and rename it, in place of what may be there; the caller holds the lock."""
     partial = folder.with_suffix(".partial")
     for leftover in (partial, folder):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
-    np.save(partial / FEATURES_FILE, encoded.features.numpy())
-    np.save(partial / PROJECTED_FILE, encoded.projected.numpy())
-    checksums = {name: _checksum(partial / name) for name in (FEATURES_FILE, PROJECTED_FILE)}
+    files: dict[str, Any] = {}
+    starts = range(0, len(rows), CHUNK)
+    for start in track(starts, description="encoding pictures", total=len(starts)):
+        found = compute(inputs.of(rows[start : start + CHUNK], device=device))
+        for name, tensor in found.items():
+            values = tensor.float().cpu().numpy()
+            if name not in files:
+                shape = (len(rows), *values.shape[1:])
+                files[name] = np.lib.format.open_memmap(
+                    partial / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape
+                )
+            files[name][start : start + len(values)] = values
+    for file in files.values():
+        file.flush()
+    checksums = {path.name: _checksum(path) for path in partial.glob("*.npy")}
     (partial / CHECKSUMS_FILE).write_text(json.dumps(checksums))
     partial.rename(folder)
 
@@ -95,23 +166,14 @@ def _is_sound(folder: Path) -> bool:
     """Whether a cache is there and whole."""
     try:
         checksums = json.loads((folder / CHECKSUMS_FILE).read_text())
-        return bool(checksums == {name: _checksum(folder / name) for name in (FEATURES_FILE, PROJECTED_FILE)})
-    except (OSError, ValueError):
+        return bool(checksums == {name: _checksum(folder / name) for name in checksums}) and len(checksums) > 0
+    except (OSError, ValueError, AttributeError):
         return False
 
 
 def _checksum(path: Path) -> int:
-    return zlib.crc32(path.read_bytes())
-
-
-@torch.no_grad()
-def _encode_all(encode: Callable[[Tensor], Encoded], inputs: PixelInputs, rows: Rows, device: torch.device) -> Encoded:
-    chunks = np.array_split(rows, -(-len(rows) // CHUNK))
-    parts = [
-        encode(inputs.of(chunk, device=device))
-        for chunk in track(chunks, description="encoding pictures", total=len(chunks))
-    ]
-    features, projected = (
-        torch.cat(tensors).float().cpu() for tensors in zip(*((p.features, p.projected) for p in parts), strict=True)
-    )
-    return Encoded(features=features, projected=projected)
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            checksum = zlib.crc32(block, checksum)
+    return checksum

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
@@ -10,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from handclip_core.engine.objective import objective, refuse_divergence
+from handclip_core.engine.average import WeightAverage
+from handclip_core.engine.gradients import backward
+from handclip_core.engine.objective import refuse_divergence
 from handclip_core.engine.optim import build_optimizer, choose, freeze_all_but, set_rate
-from handclip_core.engine.phase import Penalty, Phase
+from handclip_core.engine.phase import Phase
 from handclip_core.engine.plan import Span, plan, units_reached
-from handclip_core.engine.precision import autocast
-from handclip_core.engine.state import Position, Resume, TrainingState, penalties_of, restore
+from handclip_core.engine.state import Memory, Position, Resume, Saved, TrainingState, memories_of, restore
 from handclip_core.models.hand_model import HandModel
+from handclip_core.peers import peers
 from handclip_core.types import Batch
 
 
@@ -38,7 +41,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Point:
-    """The run at a whole budget unit. ``state`` is live: use it before taking the next item of the generator."""
+    """The run at a whole budget unit, or at a milestone. ``state`` is live: use it before taking the next item.
+
+    Losses are means over the steps since the last whole unit. At a milestone, the score of every aspect is to be added
+    to ``state.milestones``.
+    """
 
     unit: int
     images: int
@@ -48,6 +55,7 @@ class Point:
     losses: dict[str, float]
     learning_rates: dict[str, float]
     state: TrainingState
+    milestone: bool = False
 
 
 def train(
@@ -57,103 +65,141 @@ def train(
     feed: Callable[[int], Feed],
     budget: Budget,
     seed: int,
+    micro_batch: int | None = None,
     resume: Resume | None = None,
 ) -> Iterator[Point]:
     """Run ``phases`` on ``model`` and yield a Point at every whole budget unit of phases that evaluate.
 
-    ``feed(i)`` gives the batches of phase i. Every random number of a step is a function of (seed, phase, step), so a
-    run that is resumed at any point continues bit for bit. Raises DivergedError where the loss is not finite.
+    ``feed(i)`` gives the batches of phase i; the image tower trains on ``micro_batch`` pictures of a batch at a time.
+    Every random number of a step is a function of (seed, phase, step), so a run that is resumed at any point continues
+    bit for bit. Raises DivergedError where the loss is not finite.
     """
-    position = resume.position if resume else Position()
-    penalties = penalties_of(phases)
-    if resume:
-        restore(resume, model, penalties)
+    memories = memories_of(phases, next(model.parameters()).device)
     spans = plan(phases, budget=budget.units, epoch_images=budget.epoch_images)
-    first = position.phase
+    common = _Common(model, phases, memories, budget, seed, micro_batch)
+    if resume:
+        restore(resume, model, memories)
+        common.position, common.milestones = resume.position, list(resume.training["milestones"])
+    first = common.position.phase
     for index in range(first, len(phases)):
-        saved_optimizer = resume.training["optimizer"] if resume and index == first else None
-        run = _PhaseRun(model, phases[index], spans[index], index, feed(index), seed, penalties, position)
-        yield from run.steps(budget, saved_optimizer)
+        saved = resume.training if resume and index == first else None
+        run = _PhaseRun(common, index, spans[index], feed(index), saved)
+        yield from run.steps()
         if index + 1 < len(phases):
             run.consolidate()
-            position.phase, position.step = index + 1, 0
+            common.position.phase, common.position.step = index + 1, 0
 
 
 @dataclass
-class _PhaseRun:
-    """One phase under way; ``position`` is the whole run's and is moved along."""
+class _Common:
+    """What all phases of a run share; ``position`` and ``milestones`` move along."""
 
     model: HandModel
-    phase: Phase
-    span: Span
-    index: int
-    feed: Feed
+    phases: tuple[Phase, ...]
+    memories: tuple[Memory, ...]
+    budget: Budget
     seed: int
-    penalties: tuple[Penalty, ...]
-    position: Position
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    num_summed: int = 0
-    train_s: float = 0.0
+    micro_batch: int | None
+    position: Position = field(default_factory=Position)
+    milestones: list[list[float]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
+
+class _PhaseRun:
+    """One phase under way."""
+
+    def __init__(self, common: _Common, index: int, span: Span, feed: Feed, saved: Saved | None) -> None:
+        self.common, self.index, self.span, self.feed = common, index, span, feed
+        self.model, self.position, self.phase = common.model, common.position, common.phases[index]
         chosen = choose(self.model, self.phase.train)
         freeze_all_but(self.model, chosen)
-        self.optimizer = build_optimizer(chosen, self.phase.optim)
         self.parameters = [item.parameter for item in chosen]
+        self.optimizer = build_optimizer(chosen, self.phase.optim)
+        self.average = WeightAverage(chosen, self.phase.optim.ema) if self.phase.optim.ema else None
+        if saved:
+            self.optimizer.load_state_dict(saved["optimizer"])
+        if saved and self.average:
+            self.average.load_raw(saved["raw"])
+        self.sums: dict[str, Tensor] = {}
+        self.num_summed = 0
+        self.train_s = 0.0
 
-    def steps(self, budget: Budget, saved_optimizer: dict[str, object] | None) -> Iterator[Point]:
-        """Train the rest of the phase, yielding at whole units."""
-        if saved_optimizer:
-            self.optimizer.load_state_dict(saved_optimizer)
+    def steps(self) -> Iterator[Point]:
+        """Train the rest of the phase, yielding at whole units and at milestones."""
+        yield from self.milestones_until(self.index)
         while self.position.step < self.span.num_steps:
             self.step()
-            reached = units_reached(self.position.images, budget=budget.units, epoch_images=budget.epoch_images)
-            while self.position.unit < reached:
-                self.position.unit += 1
-                if self.phase.evaluate:
-                    yield self.point()
+            yield from self.arrive()
+            yield from self.report()
+        yield from self.arrive()
 
     def step(self) -> None:
         """One optimiser step."""
         started = time.perf_counter()
-        step = self.position.step
-        torch.manual_seed(step_seed(self.seed, self.index, step))
+        step, optim = self.position.step, self.phase.optim
+        seed = step_seed(self.common.seed, self.index, step)
+        torch.manual_seed(seed)
         self.model.train()
         batch = self.feed.batch(step)
-        with autocast(batch.labels.device):
-            output = self.model(batch)
-        found = objective(output, batch, terms=self.phase.terms, penalties=self.phase.penalties, model=self.model)
-        refuse_divergence(found, phase=self.phase.name, step=step)
-        set_rate(self.optimizer, self.phase.optim, step=step, num_steps=self.span.num_steps)
         self.optimizer.zero_grad(set_to_none=True)
-        found.total.backward()
-        if self.phase.optim.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.phase.optim.clip_norm)
+        found = backward(self.model, batch, self.phase, micro_batch=self.common.micro_batch, peers=peers(), seed=seed)
+        refuse_divergence(found, phase=self.phase.name, step=step)
+        set_rate(self.optimizer, optim, step=step, num_steps=self.span.num_steps)
+        if optim.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, optim.clip_norm)
         self.optimizer.step()
         self.position.step += 1
         self.position.images += len(batch.labels)
+        if self.average:
+            self.average.update(self.position.step)
         self._sum(found.parts)
         self.train_s += time.perf_counter() - started
 
-    def point(self) -> Point:
-        """The run as it stands; losses are means since the last point."""
-        losses = {name: value.item() / self.num_summed for name, value in self.sums.items() if self.num_summed}
-        point = Point(
+    def arrive(self) -> Iterator[Point]:
+        """At the end of the phase, make the average weights the model's, and yield the milestone if there is one."""
+        if self.position.step < self.span.num_steps:
+            return
+        if self.average:
+            self.average.settle()
+        yield from self.milestones_until(self.index + 1)
+
+    def milestones_until(self, index: int) -> Iterator[Point]:
+        """Yield where the milestones of the phases before ``index`` have not all been measured."""
+        wanted = sum(phase.milestone for phase in self.common.phases[:index])
+        if self.phase.milestone and len(self.common.milestones) < wanted + 1:
+            yield self.point(milestone=True)
+            assert len(self.common.milestones) == wanted + 1, "whoever takes a milestone adds its scores"
+
+    def report(self) -> Iterator[Point]:
+        """Yield for every whole unit that the last step has reached, with the average weights in the model."""
+        reached = units_reached(
+            self.position.images, budget=self.common.budget.units, epoch_images=self.common.budget.epoch_images
+        )
+        while self.position.unit < reached:
+            self.position.unit += 1
+            if self.phase.evaluate:
+                with self.average.applied() if self.average else nullcontext():
+                    yield self.point()
+                self.sums, self.num_summed, self.train_s = {}, 0, 0.0
+
+    def point(self, *, milestone: bool = False) -> Point:
+        """The run as it stands."""
+        return Point(
             unit=self.position.unit,
             images=self.position.images,
             phase=self.phase.name,
             phase_index=self.index,
             train_s=self.train_s,
-            losses=losses,
+            losses={name: value.item() / self.num_summed for name, value in self.sums.items()},
             learning_rates={f"{group['name']}": group["lr"] for group in self.optimizer.param_groups},
-            state=TrainingState(self.model, self.optimizer, self.penalties, self.position),
+            state=TrainingState(
+                self.model, self.optimizer, self.common.memories, self.position, self.average, self.common.milestones
+            ),
+            milestone=milestone,
         )
-        self.sums, self.num_summed, self.train_s = {}, 0, 0.0
-        return point
 
     def consolidate(self) -> None:
         """Let the phase's penalties learn from what has just been trained."""
-        torch.manual_seed(step_seed(self.seed, self.index, self.span.num_steps))
+        torch.manual_seed(step_seed(self.common.seed, self.index, self.span.num_steps))
         for penalty in self.phase.penalties:
             penalty.consolidate(self.model, (self.feed.batch(step) for step in count()))
 

@@ -1,6 +1,5 @@
 """The objective of a step: weighted terms plus penalties."""
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -9,9 +8,11 @@ from handclip_core.engine.phase import Penalty
 from handclip_core.losses.term import Term
 from handclip_core.types import Batch, Output
 
+EXPLODED = 1e6
+
 
 class DivergedError(RuntimeError):
-    """The loss is no longer a finite number; the message names the phase, the step and every term's value."""
+    """The loss is no number any more, or has exploded; the message names the phase, the step and every term's value."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def objective(
 
 
 def refuse_divergence(found: Objective, *, phase: str, step: int) -> None:
-    """Raise DivergedError where the total is NaN or infinite."""
-    if not math.isfinite(found.total.item()):
+    """Raise DivergedError where the total is NaN, infinite or larger than any loss that learns."""
+    if not abs(found.total.item()) < EXPLODED:
         values = ", ".join(f"{name} {value.item():g}" for name, value in found.parts.items())
         raise DivergedError(f"the loss diverged in phase '{phase}' at step {step}: {values}")

@@ -39,6 +39,8 @@ class Optim(Config):
     """Share of the phase's steps over which the rate rises linearly."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest L2 norm of the whole gradient; None for no clipping."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay a step of a moving average of the weights, which is judged and saved in their place; 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class DataSpec:
 class Phase:
     """One stretch of training. ``share`` is its part of the budget relative to the other phases' shares.
 
-    ``evaluate=False`` marks a phase in which nothing can move retrieval: it reports nothing.
+    ``evaluate=False`` marks a phase in which nothing can move retrieval: it reports nothing. ``milestone=True`` asks
+    for the score of every aspect after the phase and before the first such phase: rows of a forgetting matrix. Such a
+    phase bears the name of its aspect.
     """
 
     name: str
@@ -98,3 +102,9 @@ class Phase:
     share: float = 1.0
     penalties: tuple[Penalty, ...] = ()
     evaluate: bool = True
+    milestone: bool = False
+
+
+def milestones_of(phases: Iterable[Phase]) -> tuple[str, ...]:
+    """Names of the phases with a milestone: for such a phase, the aspect that it trains."""
+    return tuple(phase.name for phase in phases if phase.milestone)

@@ -1,16 +1,29 @@
 """The state of a training run: everything that resuming needs, as plain tensors and numbers."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from handclip_core.engine.phase import Penalty, Phase
+from handclip_core.engine.average import WeightAverage
+from handclip_core.engine.phase import Phase
 
 Saved = dict[str, Any]
+
+
+class Memory(Protocol):
+    """What outlives a step beside the weights: a penalty such as EWC, or a loss with buffers."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Buffers, by name."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> object:
+        """Take the buffers of ``state_dict`` back."""
+        ...
 
 
 @dataclass
@@ -25,19 +38,29 @@ class Position:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A live view of a run between two steps; ``training`` and the model's state dict are copies by reference."""
+    """A live view of a run between two steps; ``training`` and the model's state dict are copies by reference.
+
+    ``milestones`` holds a row of validation mAP by aspect for every milestone passed, see ``Phase.milestone``.
+    """
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer | None
-    penalties: tuple[Penalty, ...]
-    position: Position
+    optimizer: torch.optim.Optimizer | None = None
+    memories: tuple[Memory, ...] = ()
+    position: Position = field(default_factory=Position)
+    average: WeightAverage | None = None
+    milestones: list[list[float]] = field(default_factory=list)
 
     def training(self) -> Saved:
-        """Optimiser, penalties and position, loadable with ``weights_only=True``."""
+        """All but the model's weights, loadable with ``weights_only=True``.
+
+        With a moving average, those weights are the average; what training goes on from is ``raw``.
+        """
         return {
             "optimizer": self.optimizer.state_dict() if self.optimizer else None,
-            "penalties": [penalty.state_dict() for penalty in self.penalties],
+            "memories": [memory.state_dict() for memory in self.memories],
             "position": asdict(self.position),
+            "raw": self.average.raw() if self.average else None,
+            "milestones": self.milestones,
         }
 
 
@@ -54,17 +77,22 @@ class Resume:
         return Position(**self.training["position"])
 
 
-def restore(resume: Resume, model: nn.Module, penalties: tuple[Penalty, ...]) -> None:
-    """Give model and penalties their saved weights and buffers, on the model's device."""
+def restore(resume: Resume, model: nn.Module, memories: tuple[Memory, ...]) -> None:
+    """Give model and memories their saved weights and buffers, on the model's device."""
     model.load_state_dict(resume.model)
     device = next(model.parameters()).device
-    for penalty, saved in zip(penalties, resume.training["penalties"], strict=True):
-        penalty.load_state_dict({name: value.to(device) for name, value in saved.items()})
+    for memory, saved in zip(memories, resume.training["memories"], strict=True):
+        memory.load_state_dict({name: value.to(device) for name, value in saved.items()})
 
 
-def penalties_of(phases: Iterable[Phase]) -> tuple[Penalty, ...]:
-    """Every penalty of the phases once, in the order of first use."""
-    return tuple({id(penalty): penalty for phase in phases for penalty in phase.penalties}.values())
+def memories_of(phases: Iterable[Phase], device: torch.device) -> tuple[Memory, ...]:
+    """Every penalty of the phases, and every loss with buffers, once and on ``device``, in the order of first use."""
+    found: dict[int, Memory] = {}
+    for phase in phases:
+        losses = [term.loss.to(device) for term in phase.terms if isinstance(term.loss, nn.Module)]
+        memories: tuple[Memory, ...] = (*phase.penalties, *losses)
+        found |= {id(memory): memory for memory in memories}
+    return tuple(found.values())
 
 
 def save_tensors(values: Saved, path: Path) -> None:

@@ -8,33 +8,44 @@ from torch.nn import functional as F
 
 from handclip_core.data.inputs import Inputs
 from handclip_core.models.hand_model import HandModel
-from handclip_core.types import Encoded
+from handclip_core.peers import peers
+from handclip_core.types import ModelInputs
 
 BATCH = 128
+
+Rows = NDArray[np.int64]
 
 
 @torch.no_grad()
 def embed(
     model: HandModel,
     inputs: Inputs,
-    rows: NDArray[np.int64],
+    rows: Rows,
     *,
+    aspects: Rows,
     device: torch.device,
     mirror: bool = False,
     unit: bool = True,
 ) -> Tensor:
     """Float32 embeddings [n, W] of manifest ``rows`` [n], on the CPU; ``model`` ends in evaluation mode.
 
-    They are L2-normalised if ``unit``; with ``mirror``, pictures are mirrored first (cached activations cannot be).
+    ``aspects`` [N] are those of all manifest rows. Embeddings are L2-normalised if ``unit``; with ``mirror``, pictures
+    are mirrored first (cached activations cannot be). Several processes share the work, and all get the result.
     """
     model.eval()
-    chunks = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
-    parts = [model.embed(_mirrored(inputs.of(chunk, device=device), mirror)).float().cpu() for chunk in chunks]
-    embeddings = torch.cat(parts)
-    return F.normalize(embeddings, dim=1) if unit else embeddings
+    together = peers()
+    embeddings = torch.zeros(len(rows), model.width, device=device)
+    mine = together.part(len(rows))
+    for start in range(mine.start, mine.stop, BATCH):
+        chunk = rows[start : min(start + BATCH, mine.stop)]
+        pictures = _mirrored(inputs.of(chunk, device=device), mirror)
+        found = model.embed(pictures, torch.from_numpy(aspects[chunk]).to(device))
+        embeddings[start : start + len(chunk)] = found.float()
+    whole = together.sum(embeddings).cpu()
+    return F.normalize(whole, dim=1) if unit else whole
 
 
-def _mirrored(inputs: Tensor | Encoded, mirror: bool) -> Tensor | Encoded:
+def _mirrored(inputs: ModelInputs, mirror: bool) -> ModelInputs:
     if not mirror:
         return inputs
     assert isinstance(inputs, Tensor), "activations of mirrored pictures are not cached"

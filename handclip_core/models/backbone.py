@@ -141,6 +141,12 @@ class Backbone(nn.Module):
                     module.eval()
         return self
 
+    @property
+    def frozen_blocks_stay(self) -> bool:
+        """Whether blocks without trained weights always give the same, also in training mode."""
+        norms = (module for module in self.visual.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+        return self.batch_norm == "fixed" or not any(norms)
+
     def key(self) -> str:
         """A hash of name, normalisation and present weights (32 hex digits), for naming caches."""
         digest = hashlib.sha256(self.name.encode())

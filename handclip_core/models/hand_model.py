@@ -1,10 +1,13 @@
 """The model that every strategy trains: a CLIP image tower, a neck and an identity head."""
 
+from collections.abc import Set
+
 from torch import Tensor, nn
 
 from handclip_core.models.backbone import Backbone
+from handclip_core.models.heads import CosineHead
 from handclip_core.models.neck import Neck
-from handclip_core.types import Batch, Encoded, Output
+from handclip_core.types import Activations, Batch, Encoded, ModelInputs, Output
 
 HEAD_STD = 0.001
 
@@ -13,35 +16,85 @@ class HandModel(nn.Module):
     """``backbone`` -> ``neck`` -> ``head``; retrieval reads the neck's embedding, the head serves training alone.
 
     ``num_classes`` is P, the identities of the training label space; 0 for a model without a head, whose logits mean
-    nothing.
+    nothing. ``margin_head`` makes the logits cosines. Models of another shape override ``encode`` and ``finish``.
     """
 
-    def __init__(self, backbone: Backbone, neck: Neck, *, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, neck: Neck, *, num_classes: int, margin_head: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
-        self.head = _head(neck.width, num_classes) if num_classes else nn.Identity()
+        self.head = identity_head(neck.head_width, num_classes, margin=margin_head)
 
     def forward(self, batch: Batch) -> Output:
         """Encoded pictures, embedding [B, W] and identity logits [B, P] of a batch."""
-        encoded = self.encode(batch.inputs)
+        return self.finish(self.encode(batch.inputs, batch.aspects), batch)
+
+    def encode(self, inputs: ModelInputs, aspects: Tensor) -> Encoded:
+        """The image tower's view of pictures [B, 3, H, W] with ``aspects`` [B]; activations go on from where they are.
+
+        Each picture's view depends on nothing but the picture and its aspect.
+        """
+        del aspects
+        return encode_with(self.backbone, inputs)
+
+    def finish(self, encoded: Encoded, batch: Batch) -> Output:
+        """All that stands on the image tower, for a whole batch."""
+        del batch
         neck = self.neck(encoded)
         return Output(encoded, embedding=neck.embedding, logits=self.head(neck.head_input))
 
-    def encode(self, inputs: Tensor | Encoded) -> Encoded:
-        """The image tower's view of pictures [B, 3, H, W]; cached activations pass through."""
-        if isinstance(inputs, Encoded):
-            return inputs
-        encoded: Encoded = self.backbone(inputs)
-        return encoded
-
-    def embed(self, inputs: Tensor | Encoded) -> Tensor:
+    def embed(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
         """The embedding [B, W] that retrieval compares, before normalisation."""
-        embedding: Tensor = self.neck(self.encode(inputs)).embedding
+        embedding: Tensor = self.neck(self.encode(inputs, aspects)).embedding
         return embedding
 
+    @property
+    def template(self) -> Backbone:
+        """The backbone that knows the widths F and D of what ``encode`` gives."""
+        return self.backbone
 
-def _head(width: int, num_classes: int) -> nn.Linear:
+    @property
+    def width(self) -> int:
+        """The width W of the embedding."""
+        return self.neck.width
+
+    def untouched_blocks(self, pretrained: Backbone, trained: Set[str]) -> int:
+        """How many leading blocks of the backbone are as ``pretrained``, while the parameters ``trained`` move."""
+        return untouched_blocks(self.backbone, pretrained, trained, prefix="backbone.")
+
+
+def identity_head(width: int, num_classes: int, *, margin: bool) -> nn.Module:
+    """From the neck's output [B, H] to logits [B, P]: linear, or cosines for a margin loss; nothing for no classes."""
+    if not num_classes:
+        return nn.Identity()
+    if margin:
+        return CosineHead(width, num_classes)
     head = nn.Linear(width, num_classes, bias=False)
     nn.init.normal_(head.weight, std=HEAD_STD)
     return head
+
+
+def encode_with(backbone: Backbone, inputs: ModelInputs) -> Encoded:
+    """What ``backbone`` makes of ``inputs``, whatever its first blocks have done already."""
+    if isinstance(inputs, Encoded):
+        return inputs
+    if isinstance(inputs, Activations):
+        return backbone.tail_blocks(inputs.hidden, inputs.depth)
+    encoded: Encoded = backbone(inputs)
+    return encoded
+
+
+def untouched_blocks(backbone: Backbone, pretrained: Backbone, trained: Set[str], *, prefix: str) -> int:
+    """Leading blocks of ``backbone`` without new modules, in which none of ``trained`` (under ``prefix``) lies."""
+    if not backbone.frozen_blocks_stay:
+        return 0
+    towers = (backbone.visual, pretrained.visual)
+    ours, theirs = ({f"visual.{name}" for name, _ in tower.named_parameters()} for tower in towers)
+    moved = ours.symmetric_difference(theirs) | {name for name in theirs if prefix + name in trained}
+    blocks = pretrained.blocks()
+    depths = [[depth for depth, names in enumerate(blocks) if _lies_under(name, names)] for name in moved]
+    return min((found[0] if found else 0 for found in depths), default=len(blocks))
+
+
+def _lies_under(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)

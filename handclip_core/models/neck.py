@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from handclip_core.config import Config
@@ -16,6 +17,7 @@ class NeckKind(StrEnum):
     NONE = "none"
     BN = "bn"
     LINEAR = "linear"
+    PROJECTION = "projection"
 
 
 class NeckInput(StrEnum):
@@ -37,41 +39,41 @@ class NeckSettings(Config):
     """Which neck a model has."""
 
     kind: NeckKind = NeckKind.NONE
-    """``none``; ``bn``, a batch norm without shift (Luo 2019, arXiv 1903.07071); ``linear``, first the identity."""
+    """``none``; ``bn``, a batch norm without shift (Luo 2019, arXiv 1903.07071); ``linear``, a square map, at first the
+    identity; ``projection``, a linear map to ``dim``, at first orthonormal."""
+    dim: int = Field(512, ge=2, le=8192)
+    """Width of the output of a ``projection``; the other kinds keep that of their input."""
     source: NeckInput = NeckInput.PROJECTED
     """What the neck reads."""
     embedding: EmbeddingAt = EmbeddingAt.AFTER
     """Where the embedding is read."""
 
-    def width(self, *, features: int, projected: int) -> int:
-        """Width of the neck's input and output."""
-        widths = {NeckInput.PROJECTED: projected, NeckInput.TRUNK: features, NeckInput.BOTH: projected + features}
-        return widths[self.source]
-
     def build(self, *, features: int, projected: int) -> "Neck":
         """A neck for a tower with ``features`` = F and ``projected`` = D."""
-        return Neck(self, self.width(features=features, projected=projected))
+        widths = {NeckInput.PROJECTED: projected, NeckInput.TRUNK: features, NeckInput.BOTH: projected + features}
+        return Neck(self, widths[self.source])
 
 
 @dataclass(frozen=True)
 class NeckOutput:
-    """The ``embedding`` [B, W] that retrieval compares and the input [B, W] of the identity head."""
+    """The ``embedding`` [B, W] that retrieval compares and the input of the identity head, the layer's output."""
 
     embedding: Tensor
     head_input: Tensor
 
 
 class Neck(nn.Module):
-    """A neck of width W; see NeckSettings."""
+    """A neck; see NeckSettings. ``width`` is W, that of the embedding, ``head_width`` that of the head's input."""
 
-    def __init__(self, settings: NeckSettings, width: int) -> None:
+    def __init__(self, settings: NeckSettings, input_width: int) -> None:
         super().__init__()
         self.settings = settings
-        self.width = width
-        self.layer = _layer(settings.kind, width)
+        self.head_width = settings.dim if settings.kind is NeckKind.PROJECTION else input_width
+        self.width = self.head_width if settings.embedding is EmbeddingAt.AFTER else input_width
+        self.layer = _layer(settings.kind, input_width, self.head_width)
 
     def forward(self, encoded: Encoded) -> NeckOutput:
-        """Embedding and head input, each [B, W]."""
+        """Embedding [B, W] and head input."""
         before = self._read(encoded)
         after: Tensor = self.layer(before)
         return NeckOutput(embedding=after if self.settings.embedding is EmbeddingAt.AFTER else before, head_input=after)
@@ -84,7 +86,7 @@ class Neck(nn.Module):
         return torch.cat([encoded.projected, encoded.features], dim=1)
 
 
-def _layer(kind: NeckKind, width: int) -> nn.Module:
+def _layer(kind: NeckKind, width: int, output: int) -> nn.Module:
     if kind is NeckKind.NONE:
         return nn.Identity()
     if kind is NeckKind.BN:
@@ -92,6 +94,7 @@ def _layer(kind: NeckKind, width: int) -> nn.Module:
         del norm.bias
         norm.register_buffer("bias", torch.zeros(width))
         return norm
-    linear = nn.Linear(width, width, bias=False)
-    nn.init.eye_(linear.weight)
+    linear = nn.Linear(width, output, bias=False)
+    init = nn.init.orthogonal_ if kind is NeckKind.PROJECTION else nn.init.eye_
+    init(linear.weight)
     return linear

@@ -9,7 +9,7 @@ from handclip_core.engine.phase import Optim, Phase, Train
 from handclip_core.models.adapters import Place, adapter_prefixes, insert_adapters
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
-from handclip_core.strategies.base import IdentityStrategy, trained_head
+from handclip_core.strategies.base import IdentityStrategy
 
 
 class Adapters(IdentityStrategy):
@@ -32,5 +32,5 @@ class Adapters(IdentityStrategy):
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase that trains adapters, neck and head."""
         adapters = (Train(f"backbone.{prefix}") for prefix in adapter_prefixes(model.backbone))
-        train = (*adapters, *trained_head(model, lr_scale=self.head_lr_scale))
-        return (Phase("adapters", self.data_spec(data), train, self.terms(), self.optim),)
+        train = (*adapters, *self.head(model))
+        return (Phase("adapters", self.data_spec(data), train, self.terms(model, data), self.optim),)

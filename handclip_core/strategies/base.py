@@ -2,15 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from handclip_core.config import Config
 from handclip_core.data.augment import AugmentSettings
-from handclip_core.data.samplers import PK, Sampler, Shuffled
+from handclip_core.data.sampling import SamplerSettings
 from handclip_core.data.training import LabelBy, TrainingData
 from handclip_core.engine.phase import DataSpec, Optim, Phase, Train
-from handclip_core.losses.identity import cross_entropy
+from handclip_core.losses.settings import Losses
 from handclip_core.losses.term import Term
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
@@ -23,6 +24,9 @@ class Strategy(Config, ABC):
 
     name: str
     """Which strategy this is."""
+
+    reads_text: ClassVar[bool] = False
+    """Whether the strategy needs CLIP's text tower."""
 
     @abstractmethod
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
@@ -40,36 +44,52 @@ class IdentityStrategy(Strategy):
     """Optimiser and schedule of every phase."""
     neck: NeckSettings = NeckSettings()
     """What stands between image tower and identity head."""
+    losses: Losses = Losses()
+    """What is minimised."""
     labels: LabelBy = LabelBy.PERSON_ASPECT
     """What counts as one class."""
-    smoothing: float = Field(0.0, ge=0, lt=1)
-    """Label smoothing of the cross-entropy."""
     head_lr_scale: float = Field(1.0, gt=0, le=10_000)
     """Learning rate of neck and head, relative to the rest."""
-    images_each: int | None = Field(None, ge=2, le=64)
-    """Pictures of each person in a batch (P x K sampling); none to draw pictures whoever they show."""
+    sampler: SamplerSettings = SamplerSettings()
+    """How pictures come together in a batch."""
     augment: AugmentSettings = AugmentSettings()
     """Random changes of the training pictures."""
+
+    @model_validator(mode="after")
+    def _pairs_come_together(self) -> Self:
+        if self.losses.needs_pairs and not self.sampler.has_pairs:
+            raise ValueError(
+                "triplet, circle and contrastive loss need several pictures of a class in a batch: set "
+                "sampler.kind to pk or cross_aspect"
+            )
+        return self
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """Backbone, neck and a head for the training label space."""
         neck = self.neck.build(features=backbone.width, projected=backbone.dim)
-        return HandModel(backbone, neck, num_classes=data.labelled(self.labels).num_classes)
+        classes = data.labelled(self.labels).num_classes
+        return HandModel(backbone, neck, num_classes=classes, margin_head=self.losses.margin_head)
 
     def data_spec(self, data: TrainingData, *, aspects: Sequence[Aspect] | None = None) -> DataSpec:
         """All training pictures (of ``aspects``) in the order of the sampler."""
         labelled = data.labelled(self.labels, aspects=aspects)
-        sampler = _sampler(self.optim.batch_size, self.images_each)
+        sampler = self.sampler.build(self.optim.batch_size)
         return DataSpec(labelled.rows, labelled.pool, sampler=sampler, augment=self.augment)
 
-    def terms(self) -> tuple[Term, ...]:
-        """Identity cross-entropy."""
-        return (Term("identity", cross_entropy(smoothing=self.smoothing)),)
+    def terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
+        """The losses that are on; those with a memory start empty."""
+        return self.losses.terms(
+            num_classes=data.labelled(self.labels).num_classes,
+            embedding=model.width,
+            trunk=model.template.width,
+            projected=model.template.dim,
+        )
 
-
-def _sampler(batch_size: int, images_each: int | None) -> Sampler:
-    """Whole people fill a batch as far as they go, and there is at least one."""
-    return Shuffled(batch_size) if images_each is None else PK(max(1, batch_size // images_each), images_each)
+    def head(self, model: HandModel) -> tuple[Train, ...]:
+        """Neck, where it has weights, and identity head, where a loss reads it."""
+        has_neck = model.neck.settings.kind is not NeckKind.NONE
+        parts = (*(("neck",) if has_neck else ()), *(("head",) if self.losses.identity.weight else ()))
+        return tuple(Train(part, self.head_lr_scale) for part in parts)
 
 
 def trained_blocks(backbone: Backbone, *, layer_decay: float = 1.0, frozen: int = 0) -> tuple[Train, ...]:
@@ -82,9 +102,3 @@ def trained_blocks(backbone: Backbone, *, layer_decay: float = 1.0, frozen: int 
         if depth >= min(frozen, last)
         for prefix in prefixes
     )
-
-
-def trained_head(model: HandModel, *, lr_scale: float) -> tuple[Train, ...]:
-    """Identity head, and the neck where it has weights."""
-    has_neck = model.neck.settings.kind is not NeckKind.NONE
-    return (*((Train("neck", lr_scale),) if has_neck else ()), Train("head", lr_scale))

@@ -7,7 +7,7 @@ from pydantic import Field
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Phase
 from handclip_core.models.hand_model import HandModel
-from handclip_core.strategies.base import IdentityStrategy, trained_blocks, trained_head
+from handclip_core.strategies.base import IdentityStrategy, trained_blocks
 
 
 class Full(IdentityStrategy):
@@ -23,5 +23,5 @@ class Full(IdentityStrategy):
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase over all training pictures."""
         backbone = trained_blocks(model.backbone, layer_decay=self.layer_decay, frozen=self.frozen_blocks)
-        train = (*backbone, *trained_head(model, lr_scale=self.head_lr_scale))
-        return (Phase("full", self.data_spec(data), train, self.terms(), self.optim),)
+        train = (*backbone, *self.head(model))
+        return (Phase("full", self.data_spec(data), train, self.terms(model, data), self.optim),)

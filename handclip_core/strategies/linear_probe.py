@@ -6,7 +6,7 @@ from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Optim, Phase
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.neck import NeckKind, NeckSettings
-from handclip_core.strategies.base import IdentityStrategy, trained_head
+from handclip_core.strategies.base import IdentityStrategy
 
 
 class LinearProbe(IdentityStrategy):
@@ -24,5 +24,5 @@ class LinearProbe(IdentityStrategy):
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase that trains neck and head."""
-        train = trained_head(model, lr_scale=self.head_lr_scale)
-        return (Phase("probe", self.data_spec(data), train, self.terms(), self.optim),)
+        train = self.head(model)
+        return (Phase("probe", self.data_spec(data), train, self.terms(model, data), self.optim),)

@@ -9,7 +9,7 @@ from handclip_core.engine.phase import Phase
 from handclip_core.errors import InputError
 from handclip_core.losses.ewc import EWC
 from handclip_core.models.hand_model import HandModel
-from handclip_core.strategies.base import IdentityStrategy, trained_blocks, trained_head
+from handclip_core.strategies.base import IdentityStrategy, trained_blocks
 from handclip_core.types import HAND_ASPECTS, Aspect
 
 
@@ -50,9 +50,16 @@ class SequentialEWC(IdentityStrategy):
         )
         train = (
             *trained_blocks(model.backbone, layer_decay=self.layer_decay),
-            *trained_head(model, lr_scale=self.head_lr_scale),
+            *self.head(model),
         )
         return tuple(
-            Phase(aspect, self.data_spec(data, aspects=[aspect]), train, self.terms(), self.optim, penalties=(penalty,))
+            Phase(
+                aspect,
+                self.data_spec(data, aspects=[aspect]),
+                train,
+                self.terms(model, data),
+                self.optim,
+                penalties=(penalty,),
+            )
             for aspect in order
         )

@@ -9,6 +9,7 @@ import torch
 
 from handclip_core.bench import Bench, open_bench
 from handclip_core.data.inputs import Inputs
+from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.feed import PhaseFeed
 from handclip_core.engine.loop import Point, train
@@ -33,6 +34,10 @@ def experiment_of(strategy: Strategy, backbone: BackboneSettings, *, budget: int
     return Experiment.model_validate(values)
 
 
+ALL_BLOCKS = 5
+"""Stem, two residual blocks, pooling and projection of the tiny transformer."""
+
+
 class UncachedFeed(Assembled):
     """The same experiment with pictures everywhere."""
 
@@ -40,9 +45,9 @@ class UncachedFeed(Assembled):
         del phase
         return self.bench.pixel_inputs
 
-    def feeds_on_features(self, phase: int) -> bool:
+    def cached_blocks(self, phase: int) -> int:
         del phase
-        return False
+        return 0
 
 
 def last_point(ready: Assembled) -> Point:
@@ -50,38 +55,43 @@ def last_point(ready: Assembled) -> Point:
     return last
 
 
-def test_training_on_cached_activations_is_training_on_pictures(tiny_bench: Bench) -> None:
-    experiment = experiment_of(LinearProbe(optim=OPTIM), BackboneSettings())
+@pytest.mark.parametrize("strategy", [LinearProbe(optim=OPTIM), Full(optim=OPTIM, frozen_blocks=2)])
+def test_training_on_cached_activations_is_training_on_pictures(strategy: Strategy, tiny_bench: Bench) -> None:
+    experiment = experiment_of(strategy, BackboneSettings())
     cached, plain = (assemble(experiment, tiny_bench) for _ in range(2))
     plain = UncachedFeed(**vars(plain))
-    assert cached.feeds_on_features(0)
-    weights = [last_point(ready).state.model.state_dict() for ready in (cached, plain)]
-    for name, value in weights[0].items():
-        torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=1e-6)
+    assert cached.cached_blocks(0) == (ALL_BLOCKS if isinstance(strategy, LinearProbe) else 2)
+    points = [last_point(ready) for ready in (cached, plain)]
+    assert points[0].losses == pytest.approx(points[1].losses, rel=1e-4)
+    pictures, aspects = plain.feed(0).batch(0).inputs, torch.zeros(8, dtype=torch.int64)
+    found, expected = (ready.model.eval().embed(pictures, aspects) for ready in (cached, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [
-        (LinearProbe(), True),
-        (LinearProbe.model_validate({"augment": {"brightness": 0.2}}), False),
-        (Full(), False),
-        (Adapters(), False),
+        (LinearProbe(), ALL_BLOCKS),
+        (LinearProbe.model_validate({"augment": {"brightness": 0.2}}), 0),
+        (Full(), 0),
+        (Full(frozen_blocks=2), 2),
+        (Full(frozen_blocks=9), ALL_BLOCKS - 1),
+        (Adapters(), 1),
     ],
 )
 def test_activations_are_cached_only_where_nothing_could_change_them(
-    strategy: Strategy, expected: bool, tiny_bench: Bench
+    strategy: Strategy, expected: int, tiny_bench: Bench
 ) -> None:
     ready = assemble(experiment_of(strategy, BackboneSettings()), tiny_bench)
-    assert ready.feeds_on_features(0) is expected
+    assert ready.cached_blocks(0) == expected
 
 
 def test_after_the_backbone_has_been_trained_its_cache_is_never_used_again(tiny_bench: Bench) -> None:
     ready = assemble(experiment_of(SequentialEWC(), BackboneSettings()), tiny_bench)
     head_only = replace(ready.phases[1], train=ready.phases[1].train[-1:])
     changed = replace(ready, phases=(ready.phases[0], head_only))
-    assert not changed.feeds_on_features(1)
-    assert replace(ready, phases=(head_only,)).feeds_on_features(0)
+    assert changed.cached_blocks(1) == 0
+    assert replace(ready, phases=(head_only,)).cached_blocks(0) == ALL_BLOCKS
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -144,7 +154,7 @@ def test_feeds_differ_by_seed_and_phase(tiny_bench: Bench) -> None:
 
 
 def test_batches_of_whole_people(tiny_bench: Bench) -> None:
-    strategy = Full(optim=OPTIM, images_each=2)
+    strategy = Full(optim=OPTIM, sampler=SamplerSettings(kind=SamplerKind.PK, images_each=2))
     labels = assemble(experiment_of(strategy, BackboneSettings()), tiny_bench).feed(0).batch(0).labels
     assert sorted(Counter(labels.tolist()).values()) == [2, 2, 2, 2]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from handclip_core.bench import Bench
-from handclip_core.data.inputs import PROJECTED_FILE, FeatureInputs, cached_features
+from handclip_core.data.inputs import FeatureInputs, cached_features
 from handclip_core.types import Encoded
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def test_a_cache_is_made_once_for_each_key(tiny_bench: Bench, tmp_path: Path) ->
 @pytest.mark.parametrize("damage", ["truncated", "changed", "gone"])
 def test_a_damaged_cache_is_made_anew(tiny_bench: Bench, tmp_path: Path, damage: str) -> None:
     before = cached(tiny_bench, Tower(), tmp_path).of(ROWS, device=CPU).projected.clone()
-    (file,) = tmp_path.rglob(PROJECTED_FILE)
+    (file,) = tmp_path.rglob("projected.npy")
     data = file.read_bytes()
     file.unlink()
     if damage != "gone":

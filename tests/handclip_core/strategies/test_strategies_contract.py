@@ -10,14 +10,17 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from handclip_core.bench import open_bench
+from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.optim import choose
+from handclip_core.engine.phase import Optim
 from handclip_core.experiment import Experiment, Progress, assemble, run
+from handclip_core.losses.settings import Losses
 from handclip_core.measure import View
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.report import evaluate_run
 from handclip_core.runs import RunFolder, load_run
-from handclip_core.strategies import ALL, AnyStrategy, Strategy
+from handclip_core.strategies import ALL, AnyStrategy, Full, Strategy
 from search_spaces.spaces import SPACES
 
 CPU = torch.device("cpu")
@@ -101,6 +104,21 @@ def test_a_run_resumed_from_any_unit_ends_bit_for_bit_the_same(
     kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
     experiment = experiment_of(quick(kind), tiny_backbones[tower])
+    resumes_bit_for_bit(experiment, tmp_path)
+
+
+def test_averages_memories_and_centres_resume_too(tiny_backbones: dict[str, BackboneSettings], tmp_path: Path) -> None:
+    strategy = quick(Full).model_copy(
+        update={
+            "optim": Optim(batch_size=8, lr=1e-3, ema=0.9),
+            "sampler": SamplerSettings(kind=SamplerKind.CROSS_ASPECT, images_each=2),
+            "losses": Losses.model_validate({"contrastive": {"weight": 1}, "center": {"weight": 0.01}, "memory": 20}),
+        }
+    )
+    resumes_bit_for_bit(experiment_of(strategy, tiny_backbones["vit"]), tmp_path)
+
+
+def resumes_bit_for_bit(experiment: Experiment, tmp_path: Path) -> None:
     whole, expected = weights_after(experiment)
     for cut in range(1, BUDGET):
         folder = RunFolder.create(tmp_path / f"first{cut}", experiment)

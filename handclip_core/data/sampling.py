@@ -1,0 +1,41 @@
+"""The choice of a sampler, as settings."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from handclip_core.config import Config
+from handclip_core.data.samplers import PK, Balanced, CrossAspect, Sampler, Shuffled
+
+
+class SamplerKind(StrEnum):
+    """How pictures come together in a batch."""
+
+    SHUFFLED = "shuffled"
+    PK = "pk"
+    CROSS_ASPECT = "cross_aspect"
+    BALANCED = "balanced"
+
+
+class SamplerSettings(Config):
+    """Which pictures make up a batch."""
+
+    kind: SamplerKind = SamplerKind.SHUFFLED
+    """``shuffled``, all pictures once an epoch; ``pk``, P classes with K pictures each; ``cross_aspect``, the same with
+    pictures of as many aspects as a class has; ``balanced``, every aspect and within it every class equally often."""
+    images_each: int = Field(4, ge=2, le=64)
+    """K, the pictures of each class in a batch of ``pk`` and ``cross_aspect``."""
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether every class of a batch comes with several pictures."""
+        return self.kind in (SamplerKind.PK, SamplerKind.CROSS_ASPECT)
+
+    def build(self, batch_size: int) -> Sampler:
+        """A sampler of ``batch_size`` pictures, or as near as whole classes come from below; there is at least one."""
+        if self.kind is SamplerKind.SHUFFLED:
+            return Shuffled(batch_size)
+        if self.kind is SamplerKind.BALANCED:
+            return Balanced(batch_size)
+        across = CrossAspect if self.kind is SamplerKind.CROSS_ASPECT else PK
+        return across(max(1, batch_size // self.images_each), self.images_each)

@@ -1,0 +1,131 @@
+"""A step in parts, or shared among processes, has the gradients of the undivided batch."""
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from handclip_core.bench import Bench, open_bench
+from handclip_core.engine.gradients import backward
+from handclip_core.engine.loop import train
+from handclip_core.experiment import Assembled, Experiment, assemble, score
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.peers import peers
+from tests.conftest import TINY_DATA
+
+STRATEGY = {
+    "optim": {"batch_size": 12, "lr": 1e-3, "clip_norm": 1.0},
+    "neck": {"kind": "bn"},
+    "sampler": {"kind": "pk", "images_each": 3},
+    "losses": {"triplet": {"weight": 1.0}, "identity": {"smoothing": 0.1}},
+    "augment": {"brightness": 0.2, "erase": 0.5},
+}
+
+
+def ready_to_train(bench: Bench, strategy: dict[str, object]) -> Assembled:
+    values = {"strategy": {"name": "full", **strategy}, "data": {"source": "drawn"}, "budget": 1, "seed": 3}
+    return assemble(Experiment.model_validate(values), bench)
+
+
+def trained(ready: Assembled) -> dict[str, Tensor]:
+    ready.model.double()
+    for _ in train(ready.model, ready.phases, feed=ready.feed, budget=ready.budget, seed=ready.seed):
+        pass
+    return ready.model.state_dict()
+
+
+def gradients(ready: Assembled, *, micro_batch: int | None) -> dict[str, Tensor]:
+    """Of the first step, in double precision."""
+    ready.model.double()
+    torch.manual_seed(0)
+    ready.model.train()
+    batch = ready.feed(0).batch(0)
+    backward(ready.model, batch, ready.phases[0], micro_batch=micro_batch, peers=peers(), seed=5)
+    return {name: p.grad.clone() for name, p in ready.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("micro_batch", [1, 5, 12])
+@pytest.mark.parametrize("ewc", [False, True], ids=["plain", "penalty"])
+def test_a_batch_in_parts_has_the_same_gradients(tiny_bench: Bench, micro_batch: int, ewc: bool) -> None:
+    whole, parts = (ready_to_train(tiny_bench, STRATEGY) for _ in range(2))
+    if ewc:
+        whole, parts = (with_a_penalty(ready) for ready in (whole, parts))
+    expected, found = gradients(whole, micro_batch=None), gradients(parts, micro_batch=micro_batch)
+    assert expected.keys() == found.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-7, atol=1e-9)
+
+
+def with_a_penalty(ready: Assembled) -> Assembled:
+    """L2 towards zero on the image tower."""
+
+    class Shrink:
+        def __call__(self, model: torch.nn.Module) -> Tensor:
+            return sum(
+                (p.square().sum() for n, p in model.named_parameters() if "visual" in n),
+                torch.zeros((), dtype=torch.float64),
+            )
+
+        def consolidate(self, model: torch.nn.Module, batches: object) -> None: ...
+
+        def state_dict(self) -> dict[str, Tensor]:
+            return {}
+
+        def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+    return replace(ready, phases=(replace(ready.phases[0], penalties=(Shrink(),)),))
+
+
+def test_dropped_activations_are_the_same_in_both_passes(tiny_bench: Bench) -> None:
+    """With dropout in the tower, a part's second pass must see what its first has seen: their losses would differ."""
+    ready = ready_to_train(tiny_bench, STRATEGY)
+    stem = ready.model.backbone.visual.get_submodule("conv1")
+    ready.model.backbone.visual.conv1 = torch.nn.Sequential(stem, torch.nn.Dropout(0.5))
+    seen: list[Tensor] = []
+    ready.model.backbone.register_forward_hook(lambda _m, _i, out: seen.append(out.projected.detach().clone()))
+    torch.manual_seed(0)
+    ready.model.train()
+    backward(ready.model, ready.feed(0).batch(0), ready.phases[0], micro_batch=4, peers=peers(), seed=5)
+    first, second = seen[:3], seen[3:]
+    assert len(first) == len(second) == 3
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first[0], first[1])
+
+
+@pytest.mark.spawn
+def test_two_processes_train_as_one(tiny_bench: Bench, tmp_path: Path) -> None:
+    """Two processes over gloo end with the weights of one, in double precision, and with the same bits."""
+    strategy = {**STRATEGY, "optim": {"batch_size": 12, "lr": 1e-3, "ema": 0.9}}
+    alone = ready_to_train(tiny_bench, strategy)
+    trained(alone)
+    expected = score(alone.bench, alone.model, alone.inputs(0), "val").overall.map.mean
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = torch.multiprocessing.get_context("spawn")
+    arguments = (tiny_bench.settings, strategy, port, str(tmp_path))
+    processes = [context.Process(target=one_of_two, args=(rank, *arguments)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=240)
+        assert process.exitcode == 0
+    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert all(torch.equal(results[0]["weights"][name], value) for name, value in results[1]["weights"].items())
+    assert results[0]["map"] == results[1]["map"] == pytest.approx(expected, abs=1e-3)
+    for name, value in alone.model.state_dict().items():
+        torch.testing.assert_close(results[0]["weights"][name], value, rtol=1e-5, atol=1e-6)
+
+
+def one_of_two(rank: int, settings: BackboneSettings, strategy: dict[str, object], port: int, folder: str) -> None:
+    """Train in a process group of two and save weights and score."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    ready = ready_to_train(open_bench(TINY_DATA, settings, torch.device("cpu")), strategy)
+    weights = trained(ready)
+    found = score(ready.bench, ready.model, ready.inputs(0), "val").overall.map.mean
+    torch.save({"weights": weights, "map": found}, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
