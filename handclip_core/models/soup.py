@@ -26,10 +26,11 @@ class GreedySoup:
 def interpolate(zero_shot_state: State, state: State, alpha: float) -> dict[str, Tensor]:
     """(1 - alpha) zero_shot + alpha state (arXiv 2109.01903, section 4), for every entry that both have.
 
-    Entries of ``state`` alone stay as they are, and so does what the caller leaves out of ``zero_shot_state``. For
-    models of this package that is the untrained model (the backbone as pretrained, adapters and necks at their start,
-    where they are the identity or nearly so) without its head, which retrieval does not read. Raises InputError where
-    an entry has two shapes, or ``alpha`` lies outside 0 to 1.
+    Entries of ``state`` alone stay as they are. For models of this package ``zero_shot_state`` is the model before
+    training: the backbone as pretrained, adapters and necks at their start, where they are the identity or nearly so.
+    So the neck moves along with the backbone that it was trained on, and alpha 0 embeds like the untrained model; the
+    head moves, too, and nothing of retrieval reads it. Raises InputError where an entry has two shapes, or ``alpha``
+    lies outside 0 to 1.
     """
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha = {alpha:g}: choose from 0 (zero-shot) to 1 (fine-tuned)")
