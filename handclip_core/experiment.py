@@ -10,6 +10,7 @@ from handclip_core.bench import Bench, Split, open_bench
 from handclip_core.config import Config
 from handclip_core.data.inputs import Inputs
 from handclip_core.data.sources import DataSettings, DrawnData
+from handclip_core.data.training import Part
 from handclip_core.engine.feed import PhaseFeed
 from handclip_core.engine.loop import Budget, Point, step_seed, train
 from handclip_core.engine.optim import choose
@@ -37,6 +38,8 @@ class Experiment(Config):
     """Budget units: images shown, in epochs of the training split. The run reports once a unit."""
     micro_batch: int | None = Field(None, ge=1, le=65536)
     """Most pictures that the image tower trains on at a time; none for whole batches. Saves memory, changes no sum."""
+    part: Part = "train"
+    """``train_all`` adds the validation people, for a final fit; its validation scores are those of people seen."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Progress:
 
 def assemble(experiment: Experiment, bench: Bench) -> Assembled:
     """Build model and phases; raises InputError where the strategy does not fit the data."""
-    data = bench.training_data()
+    data = bench.training_data(experiment.part)
     torch.manual_seed(experiment.seed)
     model = experiment.strategy.build(bench.backbone(text=experiment.strategy.reads_text), data).to(bench.device)
     phases = experiment.strategy.phases(model, data)
