@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handclip_core.losses.precision import without_autocast
+from handclip_core.losses.numerics import without_autocast
 from handclip_core.losses.reading import Read
 from handclip_core.types import Batch, Output
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from handclip_core.losses.precision import at_least_float32
+from handclip_core.losses.numerics import at_least_float32
 from handclip_core.losses.term import Loss
 from handclip_core.types import Batch, Output
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from handclip_core.losses.metric import supcon
+from handclip_core.losses.numerics import at_least_float32, without_autocast
 from handclip_core.losses.pairs import Pairs
-from handclip_core.losses.precision import at_least_float32, without_autocast
 from handclip_core.losses.term import Loss
 from handclip_core.types import Batch, Output
 
@@ -19,9 +19,9 @@ CLIP_TEMPERATURE = 0.01
 
 
 def image_text_cross_entropy(*, temperature: float = CLIP_TEMPERATURE, smoothing: float = 0.0) -> Loss:
-    """Cross-entropy of each picture's cosines with all texts over ``temperature`` (eq. 8), mean over the pictures.
+    """Cross-entropy of each picture's cosines with all texts over ``temperature``, mean over the pictures.
 
-    The target is the text of the picture's class, all of them in equal parts where it has several. Pictures without a
+    CLIP-ReID's second stage. The target is the text of the picture's class, all of them in equal parts where it has several. Pictures without a
     text take no part.
     """
 
@@ -40,7 +40,10 @@ def image_text_cross_entropy(*, temperature: float = CLIP_TEMPERATURE, smoothing
 
 
 def image_text_supcon(*, temperature: float = CLIP_TEMPERATURE) -> Loss:
-    """The supervised contrastive loss from pictures to texts plus that from texts to pictures (eq. 3 to 5)."""
+    """The supervised contrastive loss from pictures to texts plus that from texts to pictures: CLIP-ReID's first stage.
+
+    Pictures without a text, and texts without a picture, take no part.
+    """
     one_way = supcon(temperature=temperature)
 
     def loss(output: Output, batch: Batch) -> Tensor:

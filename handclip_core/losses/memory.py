@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from handclip_core.losses.numerics import without_autocast
 from handclip_core.losses.pairs import PairLoss, Pairs
-from handclip_core.losses.precision import without_autocast
 from handclip_core.losses.reading import Read
 from handclip_core.types import Batch, Output
 

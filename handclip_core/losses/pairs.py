@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from handclip_core.losses.precision import without_autocast
+from handclip_core.losses.numerics import without_autocast
 from handclip_core.losses.reading import Read
 from handclip_core.losses.term import Loss
 from handclip_core.types import Batch, Output

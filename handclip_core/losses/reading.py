@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from torch import Tensor
 
-from handclip_core.losses.precision import at_least_float32
+from handclip_core.losses.numerics import at_least_float32
 from handclip_core.types import Output
 
 
