@@ -21,8 +21,8 @@ CLIP_TEMPERATURE = 0.01
 def image_text_cross_entropy(*, temperature: float = CLIP_TEMPERATURE, smoothing: float = 0.0) -> Loss:
     """Cross-entropy of each picture's cosines with all texts over ``temperature``, mean over the pictures.
 
-    CLIP-ReID's second stage. The target is the text of the picture's class, all of them in equal parts where it has several. Pictures without a
-    text take no part.
+    CLIP-ReID's second stage. The target is the text of the picture's class, all of them in equal parts where it has
+    several. Pictures without a text take no part.
     """
 
     def loss(output: Output, batch: Batch) -> Tensor:
