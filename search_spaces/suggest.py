@@ -173,7 +173,12 @@ class Reader:
         return value
 
     def _at(self, name: str) -> object:
-        value: object = self._settings
-        for part in name.split("/")[1:]:
-            value = getattr(value, part)
-        return value
+        return value_at(self._settings, name)
+
+
+def value_at(settings: Config, name: str) -> object:
+    """What the settings hold at ``name``, as Optuna sees it: a prefix and the field's path."""
+    value: object = settings
+    for part in name.split("/")[1:]:
+        value = getattr(value, part)
+    return value

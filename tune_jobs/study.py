@@ -1,24 +1,30 @@
 """The Optuna study of a sweep: asks for experiments' strategies and is told the truth about them.
 
 Finished trials are COMPLETE, those stopped early PRUNED, failed ones FAIL, and every validated unit is an intermediate
-value, so that low-budget scores are never taken for final ones. Only the driver writes to it.
+value, so that low-budget scores are never taken for final ones. Only the driver writes to it. What is asked next is a
+function of the seed and of the trials so far: a study that is reopened asks what it would have asked.
 """
 
-import warnings
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.trial import Trial, TrialState
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from handclip_core.errors import InputError
 from handclip_core.strategies import Strategy
-from search_spaces.spaces import STRATEGY, default_of, experiment_space, params_of, searchable
+from search_spaces.spaces import STRATEGY
 from search_spaces.suggest import Primitive
+from tune_jobs.history import STRATEGY_ATTRIBUTE, strategy_of
+from tune_jobs.objectives import FrontRow, directions, objective_values, pareto_front
+from tune_jobs.planner import ORIGIN, Plan, Planner
+from tune_jobs.search_settings import Search
+from tune_jobs.storage import create_beside, create_study, find_beside, load_study
+from tune_jobs.transfer import Transfer, transfer
 
-STRATEGY_ATTRIBUTE = "strategy"
+CURVE, REASON = "curve", "reason"
+"""User attributes: mAP by unit, where several objectives leave Optuna no intermediate values; why a trial failed."""
 
 
 @dataclass(frozen=True)
@@ -28,66 +34,177 @@ class Asked:
     number: int
     strategy: Strategy
     params: dict[str, Primitive]
+    origin: str
+    """``default``, ``point 0`` (the first of the points to try) or ``sampled``."""
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A trial whose end is not known, and its validation mAP by unit."""
+
+    trial: Trial
+    curve: dict[int, float] = field(default_factory=dict)
 
 
 class SweepStudy:
-    """Tries every strategy's default first, then what TPE suggests."""
+    """Tries every strategy's default first, then the user's points, then what the sampler suggests."""
 
-    def __init__(self, storage: str | None, *, name: str, strategies: Sequence[str], seed: int, startup: int) -> None:
-        """A new study in the database at URL ``storage``, or in memory; the first ``startup`` trials teach it."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(
-                n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed
-            )
-        self.study = optuna.create_study(storage=storage, sampler=sampler, study_name=name, direction="maximize")
-        self._searchable = searchable(strategies)
-        self._defaults = deque(strategies)
-        self._open: dict[int, Trial] = {}
+    def __init__(
+        self,
+        storage: str | None,
+        *,
+        name: str,
+        strategies: Sequence[str],
+        seed: int,
+        search: Search,
+        reopen: bool = False,
+    ) -> None:
+        """A new study in the database at URL ``storage``, or in memory; with ``reopen``, the one that is there.
+
+        Raises InputError where the database cannot be opened, where the name is taken, or, reopening, unknown, and
+        where the sampler cannot be had.
+        """
+        self._storage, self._strategies, self._seed, self._search = storage, tuple(strategies), seed, search
+        self._planner = Planner(search, strategies=strategies, seed=seed)
+        if reopen:
+            assert storage is not None, "a study in memory is gone with its process"
+            self.study = load_study(storage, name=name)
+            learned = find_beside(self.study, learned_name(name))
+            self._learn([] if learned is None else learned.get_trials(deepcopy=False))
+        else:
+            self.study = create_study(storage, name=name, directions=directions(search.objectives))
+        self._open: dict[int, _Open] = {}
 
     def ask(self) -> Asked | None:
         """The next strategy to try; None where everything there is has been tried."""
-        if self._defaults:
-            return self._ask_default(self._defaults.popleft())
-        if not self._searchable:
+        trials = self.trials()
+        plan = self._planner.next(trials)
+        if plan is None:
             return None
-        trial = self.study.ask()
-        strategy = experiment_space(trial, self._searchable)
-        return self._asked(trial, strategy)
+        self.study.add_trial(self._as_trial(plan))
+        trial = self.trials()[-1]
+        assert trial.number == len(trials), "somebody else writes to the study"
+        return self._opened(trial, plan.draft.strategy)
+
+    def trials(self) -> list[FrozenTrial]:
+        """Every trial so far, in the order of asking; not to be changed."""
+        return self.study.get_trials(deepcopy=False)
+
+    def running(self) -> list[int]:
+        """Numbers of the trials that were asked for and whose end is not known, ascending."""
+        return [trial.number for trial in self.trials() if trial.state is TrialState.RUNNING]
+
+    def adopt(self, number: int) -> Asked:
+        """Take a running trial of a reopened study back, to be reported and told.
+
+        Raises InputError where there is no such trial, and where its space has changed meanwhile.
+        """
+        trials = self.trials()
+        if number >= len(trials) or trials[number].state is not TrialState.RUNNING:
+            raise InputError(f"study '{self.study.study_name}': trial {number} is not running")
+        trial = trials[number]
+        try:
+            draft = self._planner.space.redraw(strategy_of(trial), own_params(trial))
+        except ValueError as error:
+            raise InputError(
+                f"study '{self.study.study_name}': trial {number} was drawn from another space: {error}"
+            ) from None
+        return self._opened(trial, draft.strategy)
 
     def report(self, number: int, *, unit: int, value: float) -> None:
-        """Note the validation mAP of trial ``number`` after ``unit`` units."""
-        self._open[number].report(value, step=unit)
+        """Note the validation mAP of trial ``number`` after ``unit`` units; a unit that is known keeps its value."""
+        known = self._open[number]
+        if unit in known.curve:
+            return
+        known.curve[unit] = value
+        if len(self._search.objectives) == 1:
+            known.trial.report(value, step=unit)
+        else:
+            known.trial.set_user_attr(CURVE, {str(unit): score for unit, score in known.curve.items()})
 
     def note(self, number: int, **attributes: Any) -> None:
         """Note facts about trial ``number`` as user attributes."""
         for name, value in attributes.items():
-            self._open[number].set_user_attr(name, value)
+            self._open[number].trial.set_user_attr(name, value)
 
-    def complete(self, number: int, *, value: float) -> None:
-        """Trial ``number`` used its whole budget; ``value`` is its best validation mAP."""
-        self.study.tell(self._open.pop(number), value)
+    def complete(self, number: int, *, value: float, measures: Mapping[str, float] | None = None) -> None:
+        """Trial ``number`` used its whole budget; ``value`` is its best validation mAP.
+
+        ``measures`` hold the other objectives by name. Raises ValueError where one was not measured.
+        """
+        values = objective_values(self._search.objectives, score=value, measures=measures or {})
+        self.study.tell(self._open.pop(number).trial, values)
 
     def prune(self, number: int) -> None:
         """Trial ``number`` was stopped early; its last intermediate value stands for it."""
-        self.study.tell(self._open.pop(number), state=TrialState.PRUNED)
+        self.study.tell(self._open.pop(number).trial, state=TrialState.PRUNED)
 
     def fail(self, number: int, *, reason: str) -> None:
         """Trial ``number`` raised or vanished."""
         self.note(number, reason=reason)
-        self.study.tell(self._open.pop(number), state=TrialState.FAIL)
+        self.study.tell(self._open.pop(number).trial, state=TrialState.FAIL)
 
-    def _ask_default(self, name: str) -> Asked:
-        strategy = default_of(name)
-        params = params_of(strategy)
-        self.study.enqueue_trial({STRATEGY: name, **params} if params else {})
-        trial = self.study.ask()
-        return self._asked(trial, experiment_space(trial, self._searchable) if params else strategy)
+    def fail_zombies(self, known: Container[int], *, reason: str) -> list[int]:
+        """Fail the running trials that are not ``known``, such as those of a driver that died; their numbers."""
+        lost = [trial for trial in self.trials() if trial.state is TrialState.RUNNING and trial.number not in known]
+        for trial in lost:
+            self._open[trial.number] = _Open(Trial(self.study, trial._trial_id))
+            self.fail(trial.number, reason=reason)
+        return [trial.number for trial in lost]
 
-    def _asked(self, trial: Trial, strategy: Strategy) -> Asked:
-        self._open[trial.number] = trial
-        trial.set_user_attr(STRATEGY_ATTRIBUTE, strategy.name)
+    def learn_from(self, storage: str, *, name: str) -> Transfer:
+        """Let the sampler learn from the study ``name`` in the database at URL ``storage``, before the first trial.
+
+        What it can use is copied beside this study, so that a reopened search knows it still. Returns what was taken
+        and what was dropped with the reasons; raises InputError where there is no such study.
+        """
+        other = load_study(storage, name=name)
+        found = transfer(
+            other.get_trials(deepcopy=False), self._planner.space, num_objectives=len(self._search.objectives)
+        )
+        beside = learned_name(self.study.study_name)
+        copies = find_beside(self.study, beside) or create_beside(self.study, beside)
+        copies.add_trials(found.taken)
+        self._learn(copies.get_trials(deepcopy=False))
+        return found
+
+    def front(self) -> list[FrontRow]:
+        """The Pareto front of the finished trials; with one objective, the best of them."""
+        return pareto_front(self.study, self._search.objectives)
+
+    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
+        self._planner = Planner(self._search, strategies=self._strategies, seed=self._seed, learned=trials)
+
+    def _as_trial(self, plan: Plan) -> FrozenTrial:
+        """One write for the whole trial, so that a driver that dies leaves it complete or not at all."""
+        params: dict[str, Primitive] = dict(plan.draft.params)
+        distributions: dict[str, BaseDistribution] = dict(plan.draft.distributions)
+        if params:
+            params[STRATEGY] = plan.strategy
+            distributions[STRATEGY] = CategoricalDistribution(self._planner.searchable)
+        return create_trial(
+            state=TrialState.RUNNING,
+            params=params,
+            distributions=distributions,
+            user_attrs={STRATEGY_ATTRIBUTE: plan.strategy, ORIGIN: plan.origin},
+            system_attrs=plan.attributes,
+        )
+
+    def _opened(self, trial: FrozenTrial, strategy: Strategy) -> Asked:
+        curve = trial.user_attrs.get(CURVE, trial.intermediate_values)
+        self._open[trial.number] = _Open(
+            Trial(self.study, trial._trial_id), {int(unit): score for unit, score in curve.items()}
+        )
         prefix = f"{strategy.name}/"
-        drawn = {name: value for name, value in trial.params.items() if name.startswith(prefix)}
-        return Asked(trial.number, strategy, {f"strategy/{n.removeprefix(prefix)}": v for n, v in drawn.items()})
+        params = {f"strategy/{name.removeprefix(prefix)}": value for name, value in own_params(trial).items()}
+        return Asked(trial.number, strategy, params, trial.user_attrs[ORIGIN])
+
+
+def own_params(trial: FrozenTrial) -> dict[str, Primitive]:
+    """The draws of a trial by Optuna's names, without the choice of the strategy."""
+    return {name: value for name, value in trial.params.items() if name != STRATEGY}
+
+
+def learned_name(name: str) -> str:
+    """Name of the study that holds what study ``name`` learned from another one."""
+    return f"{name}/learned"

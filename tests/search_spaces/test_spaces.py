@@ -36,7 +36,7 @@ def test_two_hundred_draws_are_valid_experiments_that_can_be_read_back(name: str
 
 
 def test_zero_shot_has_nothing_to_search() -> None:
-    assert searchable(NAMES) == ("linear_probe", "full", "sequential_ewc", "adapters")
+    assert searchable(NAMES) == tuple(name for name in NAMES if name != "zero_shot")
 
 
 def test_the_joint_space_draws_every_searchable_strategy_and_only_its_own_parameters() -> None:

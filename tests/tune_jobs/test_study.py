@@ -4,13 +4,14 @@ import optuna
 from optuna.trial import TrialState
 
 from search_spaces.spaces import SPACES, default_of
+from tune_jobs.search_settings import Search
 from tune_jobs.study import Asked, SweepStudy
 
 ALL = tuple(SPACES)
 
 
 def new_study(*, strategies: tuple[str, ...] = ALL, storage: str | None = None, startup: int = 10) -> SweepStudy:
-    return SweepStudy(storage, name="sweep", strategies=strategies, seed=3, startup=startup)
+    return SweepStudy(storage, name="sweep", strategies=strategies, seed=3, search=Search(startup_trials=startup))
 
 
 def ask(study: SweepStudy) -> Asked:
@@ -30,12 +31,12 @@ def test_every_default_is_tried_first_in_order_and_only_once() -> None:
     assert [asked.strategy for asked in first] == [default_of(name) for name in ALL]
     later = [ask(study) for _ in range(20)]
     assert all(asked.strategy != default_of(asked.strategy.name) for asked in later)
-    assert [asked.number for asked in (*first, *later)] == list(range(25))
+    assert [asked.number for asked in (*first, *later)] == list(range(len(ALL) + 20))
 
 
 def test_the_baseline_is_never_suggested_again() -> None:
     study = new_study()
-    names = [ask(study).strategy.name for _ in range(40)]
+    names = [ask(study).strategy.name for _ in range(80)]
     assert names.count("zero_shot") == 1
     assert set(names) == set(ALL)
 

@@ -1,0 +1,61 @@
+"""What each strategy's space can ask for, found by looking."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from search_spaces.narrowing import nearest
+from search_spaces.recorder import Recorder
+from search_spaces.spaces import SPACES, default_of
+from search_spaces.suggest import Primitive, label, value_at
+
+LOOKS = 100
+"""Random draws by which the hyperparameters of all branches of a space are found."""
+
+
+@cache
+def inventory(strategy: str) -> Mapping[str, BaseDistribution]:
+    """Every hyperparameter of a strategy with its full range, by Optuna's name: the default's, and those of other
+    branches.
+    """
+    settings = default_of(strategy)
+    rng = np.random.default_rng(0)
+    recorder = Recorder(lambda name, part: nearest(label(value_at(settings, name)), part), _whole)
+    SPACES[strategy](recorder)
+    found = dict(recorder.distributions)
+    for _ in range(LOOKS if found else 0):
+        recorder = Recorder(lambda _, part: _any_of(part, rng), _whole)
+        SPACES[strategy](recorder)
+        found = recorder.distributions | found
+    return found
+
+
+def unknown_path(key: str, strategies: Sequence[str]) -> str:
+    """Why ``key`` is no hyperparameter of the strategies, and which are."""
+    paths = list(dict.fromkeys(name.partition("/")[2] for name in _names(strategies)))
+    path = key.partition("/")[2] if key.partition("/")[0] in strategies else key
+    close = get_close_matches(path, paths, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    where = strategies[0] if len(strategies) == 1 else "the sweep"
+    return f"unknown hyperparameter '{key}': {hint}{where} searches {', '.join(paths) if paths else 'nothing'}"
+
+
+def _names(strategies: Sequence[str]) -> list[str]:
+    return [name for strategy in strategies for name in inventory(strategy)]
+
+
+def _whole(name: str, distribution: BaseDistribution) -> BaseDistribution:
+    del name
+    return distribution
+
+
+def _any_of(distribution: BaseDistribution, rng: np.random.Generator) -> Primitive:
+    """One of the choices, or the lower end of a range; only choices open branches."""
+    if isinstance(distribution, CategoricalDistribution):
+        chosen: Primitive = distribution.choices[rng.integers(len(distribution.choices))]
+        return chosen
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low

@@ -1,0 +1,96 @@
+"""The trials of a study as samplers see them: strategy by strategy, and never more than a bounded number."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from heapq import nlargest
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces.spaces import STRATEGY
+from search_spaces.suggest import Primitive
+
+STRATEGY_ATTRIBUTE = "strategy"
+"""The user attribute of every trial that names its strategy; a baseline without parameters has no other sign of it."""
+
+MOST_SEEN = 600
+"""Trials that a sampler sees, so that the time of a suggestion stays bounded: the best ones and the latest."""
+BEST_SEEN = 100
+"""The best among them, by validation mAP."""
+
+
+def strategy_of(trial: FrozenTrial) -> str:
+    """Which strategy a trial tried."""
+    name: str = trial.user_attrs[STRATEGY_ATTRIBUTE]
+    return name
+
+
+class History:
+    """What a sampler may learn from: the trials of a study, and finished ones from elsewhere."""
+
+    def __init__(self, strategies: Sequence[str], *, learned: Sequence[FrozenTrial] = (), stopped_count: bool) -> None:
+        """``strategies`` are those to choose among. Trials ``learned`` elsewhere count as older than any other.
+
+        With ``stopped_count`` a trial that was stopped early passes for a finished one with its last score, for
+        samplers that would not look at it otherwise.
+        """
+        self._strategies = tuple(strategies)
+        self._stopped_count = stopped_count
+        self._inside: dict[int, FrozenTrial] = {}
+        self._across: dict[int, FrozenTrial] = {}
+        self._learned = [_numbered(trial, place - len(learned)) for place, trial in enumerate(learned)]
+
+    def inside(self, strategy: str, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+        """Trials of ``strategy`` with its own parameters, oldest first; ``trials`` are the study's so far."""
+        own = [trial for trial in (*self._learned, *trials) if strategy_of(trial) == strategy]
+        return bounded([self._kept(self._inside, trial) for trial in own])
+
+    def across(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+        """Trials of all strategies with no parameter but their choice, oldest first."""
+        known = [trial for trial in (*self._learned, *trials) if strategy_of(trial) in self._strategies]
+        return bounded([self._kept(self._across, trial) for trial in known])
+
+    def _kept(self, views: dict[int, FrozenTrial], trial: FrozenTrial) -> FrozenTrial:
+        if trial.number in views:
+            return views[trial.number]
+        view = self._inside_view(trial) if views is self._inside else self._across_view(trial)
+        if trial.state.is_finished():
+            views[trial.number] = view
+        return view
+
+    def _inside_view(self, trial: FrozenTrial) -> FrozenTrial:
+        params = {name: value for name, value in trial.params.items() if name != STRATEGY}
+        return self._view(trial, params, {name: trial.distributions[name] for name in params})
+
+    def _across_view(self, trial: FrozenTrial) -> FrozenTrial:
+        return self._view(trial, {STRATEGY: strategy_of(trial)}, {STRATEGY: CategoricalDistribution(self._strategies)})
+
+    def _view(
+        self, trial: FrozenTrial, params: dict[str, Primitive], distributions: dict[str, BaseDistribution]
+    ) -> FrozenTrial:
+        view = copy.copy(trial)
+        view.params, view.distributions = params, distributions
+        if self._stopped_count and trial.state is TrialState.PRUNED and trial.values is not None:
+            view.state = TrialState.COMPLETE
+        return view
+
+
+def bounded(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The best and the latest of ``trials``, in their order; all of them where they are few."""
+    if len(trials) <= MOST_SEEN:
+        return list(trials)
+    late = trials[-(MOST_SEEN - BEST_SEEN) :]
+    early = trials[: -(MOST_SEEN - BEST_SEEN)]
+    best = nlargest(BEST_SEEN, early, key=_score)
+    return sorted(best, key=lambda trial: trial.number) + list(late)
+
+
+def _score(trial: FrozenTrial) -> float:
+    complete = trial.state is TrialState.COMPLETE and trial.values is not None
+    return trial.values[0] if complete else float("-inf")
+
+
+def _numbered(trial: FrozenTrial, number: int) -> FrozenTrial:
+    copied = copy.copy(trial)
+    copied.number = number
+    return copied

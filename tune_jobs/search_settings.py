@@ -1,0 +1,109 @@
+"""How a sweep searches: sampler, shares of the strategies, points to try, narrowed ranges, objectives, seeds."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from handclip_core.config import Config
+from search_spaces.joint import Draft, JointSpace
+from search_spaces.narrowing import Narrowing
+
+STRATEGY_KEY = "strategy"
+
+
+class SamplerKind(StrEnum):
+    """What suggests settings inside a strategy."""
+
+    TPE = "tpe"
+    RANDOM = "random"
+    GP = "gp"
+    CMAES = "cmaes"
+
+
+class Allocation(StrEnum):
+    """Which strategy the next trial gets."""
+
+    EQUAL = "equal"
+    ADAPTIVE = "adaptive"
+
+
+class Objective(StrEnum):
+    """What a trial is judged by."""
+
+    MAP = "map"
+    PARAMS_TRAINED = "params_trained"
+    SECONDS = "seconds"
+    RETENTION = "retention"
+
+    @property
+    def maximized(self) -> bool:
+        """Whether more is better."""
+        return self in (Objective.MAP, Objective.RETENTION)
+
+
+class Search(Config):
+    """How the trials of a sweep are chosen and judged."""
+
+    sampler: SamplerKind = SamplerKind.TPE
+    """``tpe``: tree-structured Parzen estimators (Bergstra 2011; Watanabe 2023, arXiv 2304.11127). ``random``. ``gp``:
+    a Gaussian process. ``cmaes``: CMA-ES on a strategy's numbers and TPE on its choices; needs the package cmaes."""
+    startup_trials: int = Field(10, ge=1)
+    """Finished trials, defaults included, before the sampler trusts what it has seen; until then it draws at random.
+    Inside a strategy its even share of them."""
+    allocation: Allocation = Allocation.ADAPTIVE
+    """``equal`` gives every strategy as many trials; ``adaptive`` gives more to those that do well."""
+    points: tuple[dict[str, Any], ...] = ()
+    """Settings to try after the defaults: a strategy, and values by the path below it, as in
+    ``{strategy: full, optim/lr: 1.0e-4}``; what is not given keeps its default."""
+    ranges: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    """Narrower ranges by path, ``optim/lr`` for every strategy that searches it or ``full/optim/lr`` for one: [low,
+    high] for a number, the choices that stay for anything else."""
+    replicas: int = Field(1, ge=1, le=100)
+    """Seeds a configuration: its score is the mean over them. Those that the first seed's early stopping ends get no
+    more."""
+    objectives: tuple[Objective, ...] = (Objective.MAP,)
+    """What to search for; ``map`` is always among them. With several there is no winner but a Pareto front."""
+    calibrate: bool = False
+    """Run the baseline on five seeds first, and say what difference the sweep can see."""
+    storage: Annotated[str, Field(min_length=1)] | None = None
+    """URL of the database of the study, as in ``postgresql://user@host/base``; leave the password to PGPASSWORD or
+    ~/.pgpass, since these settings are written beside the results. None for SQLite in the sweep's
+    folder."""
+
+    @field_validator("objectives")
+    @classmethod
+    def _map_is_first(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        if Objective.MAP not in objectives or len(set(objectives)) != len(objectives):
+            raise ValueError("name map, and each objective once")
+        return (Objective.MAP, *(item for item in objectives if item is not Objective.MAP))
+
+    def space(self, strategies: Sequence[str]) -> JointSpace:
+        """The spaces of ``strategies`` as narrowed here."""
+        return JointSpace(tuple(strategies), Narrowing(self.ranges))
+
+    def drafts(self, strategies: Sequence[str]) -> tuple[Draft, ...]:
+        """The points to try, in order; raises ValueError for one that the narrowed space does not hold."""
+        space = self.space(strategies)
+        return tuple(_draft(space, number, point) for number, point in enumerate(self.points))
+
+    def check(self, strategies: Sequence[str]) -> None:
+        """Raise ValueError where ranges or points do not fit the spaces of a sweep's ``strategies``."""
+        try:
+            self.space(strategies).check()
+        except ValueError as error:
+            raise ValueError(f"search.ranges: {error}") from None
+        self.drafts(strategies)
+
+
+def _draft(space: JointSpace, number: int, point: dict[str, Any]) -> Draft:
+    where = f"search.points[{number}]"
+    strategy = point.get(STRATEGY_KEY)
+    if strategy not in space.strategies:
+        what = f"'{strategy}' is not" if STRATEGY_KEY in point else "give a strategy,"
+        raise ValueError(f"{where}: {what} one of {', '.join(space.strategies)}")
+    try:
+        return space.point(strategy, {path: value for path, value in point.items() if path != STRATEGY_KEY})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
