@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from handclip_core.losses.ewc import EWC, exact_fisher, normalised
+from handclip_core.losses.ewc import EWC, Remember, exact_fisher, normalised
+from handclip_core.losses.l2_sp import L2SP
 from handclip_core.types import Batch, Encoded, Output
 
 
@@ -39,7 +40,7 @@ def fisher_by_hand(model: Softmax, inputs: Tensor) -> Tensor:
 
 def consolidated(strength: float, samples: int = 7) -> tuple[EWC, Softmax, Batch]:
     model, batch = model_and_batch()
-    penalty = EWC(strength=strength, decay=1.0, num_samples=samples, prefixes=("backbone.",))
+    penalty = EWC(strength=strength, num_samples=samples, prefixes=("backbone.",))
     penalty.consolidate(model, [batch])
     return penalty, model, batch
 
@@ -55,7 +56,7 @@ def test_the_fisher_information_is_exact() -> None:
 def test_the_penalty_is_zero_at_the_anchor_and_before_any_phase() -> None:
     penalty, model, _ = consolidated(10.0)
     assert penalty(model).item() == 0
-    fresh = EWC(strength=10.0, decay=1.0, num_samples=1, prefixes=("backbone.",))
+    fresh = EWC(strength=10.0, num_samples=1, prefixes=("backbone.",))
     assert fresh(model).item() == 0
 
 
@@ -94,13 +95,62 @@ def test_more_strength_keeps_weights_closer_to_the_anchor() -> None:
 def test_its_buffers_come_back_from_a_state_dict() -> None:
     penalty, model, _ = consolidated(2.0)
     model.backbone.weight.data += 1
-    copy = EWC(strength=2.0, decay=1.0, num_samples=1, prefixes=("backbone.",))
+    copy = EWC(strength=2.0, num_samples=1, prefixes=("backbone.",))
     copy.load_state_dict(penalty.state_dict())
     assert copy(model).item() == penalty(model).item() > 0
 
 
 def test_the_head_is_left_alone() -> None:
     model, batch = model_and_batch()
-    penalty = EWC(strength=1.0, decay=1.0, num_samples=2, prefixes=("neck.", "backbone."))
+    penalty = EWC(strength=1.0, num_samples=2, prefixes=("neck.", "backbone."))
     penalty.consolidate(model, [batch])
-    assert {key.split("/")[1] for key in penalty.state_dict()} == {"backbone.weight"}
+    assert {key.split("/")[2] for key in penalty.state_dict()} == {"backbone.weight"}
+
+
+@pytest.mark.parametrize("remember", list(Remember))
+def test_two_phases_are_remembered_online_or_separately(remember: Remember) -> None:
+    """Online: 0.5 F1 + F2 at the second anchor. Separate: each phase's F at its own anchor."""
+    model, batch = model_and_batch()
+    penalty = EWC(strength=2.0, decay=0.5, num_samples=7, prefixes=("backbone.",), remember=remember)
+    assert isinstance(batch.inputs, Tensor)
+    fishers, anchors = [], []
+    for _ in range(2):
+        model.backbone.weight.data += 0.3
+        penalty.consolidate(model, [batch])
+        fisher = fisher_by_hand(model, batch.inputs)
+        fishers.append(fisher / fisher.mean())
+        anchors.append(model.backbone.weight.detach().double().clone())
+    model.backbone.weight.data -= 0.7
+    now = model.backbone.weight.detach().double()
+    online = ((0.5 * fishers[0] + fishers[1]) * (now - anchors[1]) ** 2).sum()
+    parts = [(f * (now - anchor) ** 2).sum() for f, anchor in zip(fishers, anchors, strict=True)]
+    separate = parts[0] + parts[1]
+    expected = online if remember is Remember.ONLINE else separate
+    assert penalty(model).item() == pytest.approx(expected.item(), rel=1e-4)
+    copy = EWC(strength=2.0, decay=0.5, num_samples=7, prefixes=("backbone.",), remember=remember)
+    copy.load_state_dict(penalty.state_dict())
+    assert copy(model).item() == penalty(model).item()
+
+
+def test_on_a_quadratic_loss_the_penalised_optimum_has_a_closed_form() -> None:
+    """min A/2 (w - b)^2 + lambda/2 F (w - a)^2 lies at w = (A b + lambda F a) / (A + lambda F), weight by weight."""
+    penalty, model, _ = consolidated(3.0)
+    state = penalty.state_dict()
+    fisher, anchor = (state[f"0/{kind}/backbone.weight"].double() for kind in ("fisher", "anchor"))
+    curvature, optimum = torch.linspace(0.5, 2, 12).view(4, 3).double(), torch.ones(4, 3, dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    for _ in range(3000):
+        optimizer.zero_grad()
+        (0.5 * (curvature * (model.backbone.weight - optimum) ** 2).sum() + penalty(model)).backward()
+        optimizer.step()
+    expected = (curvature * optimum + 3 * fisher * anchor) / (curvature + 3 * fisher)
+    torch.testing.assert_close(model.backbone.weight.detach().double(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_l2_sp_is_the_distance_from_the_pretrained_weights_whatever_was_consolidated() -> None:
+    model, batch = model_and_batch()
+    penalty = L2SP({"backbone.weight": model.backbone.weight.detach().clone()}, strength=4.0)
+    assert penalty(model).item() == 0
+    model.backbone.weight.data += 0.5
+    penalty.consolidate(model, [batch])
+    assert penalty(model).item() == pytest.approx(0.5 * 4 * 12 * 0.25)

@@ -88,3 +88,15 @@ def test_an_anchor_takes_part_with_a_positive_and_a_negative() -> None:
     anchor, reference, other, stranger = pairs.indices()
     assert [anchor.tolist(), reference.tolist()] == [[0, 2, 2], [0, 0, 1]]
     assert [other.tolist(), stranger.tolist()] == [[0, 1, 1], [1, 0, 1]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_of_any_pattern_give_the_loss_of_the_loop(pair_case: PairCase, seed: int) -> None:
+    """Anchors without a positive, without a negative, and without either."""
+    kind = torch.randint(-1, 2, (7, 9), generator=torch.Generator().manual_seed(seed))
+    kind[0], kind[1, kind[1] < 0], kind[2, kind[2] > 0] = 0, 0, 0
+    anchors, references = random(7, 5, seed=seed).requires_grad_(), random(9, 5, seed=seed + 50)
+    pairs = Pairs(anchors, references, positive=kind == 1, negative=kind == -1)
+    expected = differentiated(pair_case.loop(list(anchors), list(references), kind.tolist()), anchors)
+    torch.testing.assert_close(differentiated(pair_case.loss(pairs), anchors), expected)
+    assert expected[0] > 0
