@@ -131,7 +131,7 @@ class Losses(Config):
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> Self:
-        if not (self.identity.weight or self.center.weight or self.needs_pairs):
+        if not (self.identity.weight or self.center.weight or self._compares_pairs):
             raise ValueError("every weight is 0: give one loss a weight")
         return self
 
@@ -142,8 +142,8 @@ class Losses(Config):
 
     @property
     def needs_pairs(self) -> bool:
-        """Whether a loss learns nothing from a batch in which no two pictures share a class."""
-        return any(part.weight for part in self._pair_losses().values())
+        """Whether a loss learns nothing from a batch in which no two pictures share a class; a memory has pairs for it."""
+        return not self.memory and self._compares_pairs
 
     def terms(self, *, num_classes: int, embedding: int, trunk: int, projected: int) -> tuple[Term, ...]:
         """The losses that are on, for ``num_classes`` = P and vectors of widths W, F and D.
@@ -160,6 +160,10 @@ class Losses(Config):
             center = CenterLoss(read, num_classes=num_classes, width=width, rate=self.center.rate)
             terms.append(Term("center", center, self.center.weight))
         return tuple(terms)
+
+    @property
+    def _compares_pairs(self) -> bool:
+        return any(part.weight for part in self._pair_losses().values())
 
     def _pair_losses(self) -> dict[str, TripletSettings | CircleSettings | ContrastiveSettings]:
         return {"triplet": self.triplet, "circle": self.circle, "contrastive": self.contrastive}

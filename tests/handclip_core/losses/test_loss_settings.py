@@ -93,6 +93,13 @@ def test_each_choice_is_another_loss() -> None:
         assert len(set(values)) == len(values), name
 
 
+@pytest.mark.parametrize("name", ["triplet", "circle", "contrastive"])
+def test_losses_on_pairs_need_pairs_in_a_batch_or_a_memory(name: str) -> None:
+    values = {"identity": {"weight": 0}, name: {"weight": 1}}
+    assert Losses.parse(values, source="losses").needs_pairs
+    assert not Losses.parse({**values, "memory": 32}, source="losses").needs_pairs
+
+
 def test_no_loss_at_all_is_refused() -> None:
     with pytest.raises(InputError, match="every weight is 0: give one loss a weight"):
         Losses.parse({"identity": {"weight": 0}}, source="losses")
