@@ -142,7 +142,7 @@ class Losses(Config):
 
     @property
     def needs_pairs(self) -> bool:
-        """Whether a loss learns nothing from a batch in which no two pictures share a class; a memory has pairs for it."""
+        """Whether a loss learns nothing from batches in which no two pictures share a class. With a memory none does."""
         return not self.memory and self._compares_pairs
 
     def terms(self, *, num_classes: int, embedding: int, trunk: int, projected: int) -> tuple[Term, ...]:
