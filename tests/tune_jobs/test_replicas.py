@@ -28,7 +28,7 @@ def test_trials_in_between_do_not_mix_and_share_their_seeds() -> None:
     first, second = book.end(1, value=0.3), book.end(2, value=0.7)
     assert first is not None
     assert second is not None
-    assert (first.value, second.value) == (pytest.approx(0.2), pytest.approx(0.8))
+    assert [first.value, second.value] == pytest.approx([0.2, 0.8])
 
 
 def test_one_seed_is_an_average_of_its_own_without_a_spread() -> None:
