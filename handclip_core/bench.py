@@ -50,7 +50,7 @@ class Bench:
 
     def training_data(self, part: Part = "train") -> TrainingData:
         """The training pictures of the experiment's aspects."""
-        return TrainingData(self.prepared, self.aspects, part)
+        return TrainingData(self.prepared, self.aspects, part, zero_shot=self._zero_shot)
 
     def draws(self, split: Split) -> tuple[Draw, ...]:
         """The split's draws; queries of the experiment's aspects alone, galleries whole."""
@@ -113,6 +113,9 @@ class Bench:
                 device=self.device,
             )
         return found
+
+    def _zero_shot(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.feature_inputs.of(rows, device=torch.device("cpu")).projected.numpy()
 
     @cached_property
     def _by_depth(self) -> dict[int, ActivationInputs]:

@@ -1,7 +1,8 @@
 """An experiment: strategy, data, backbone, seed and budget; and the one function that runs it."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from math import nan
 
 import torch
 from pydantic import Field
@@ -125,7 +126,7 @@ def run(
     for point in points:
         if point.milestone:
             scores = score(ready.bench, ready.model, ready.inputs(point.phase_index), "val")
-            point.state.milestones.append([scores.per_aspect[name].map.mean for name in milestones_of(ready.phases)])
+            point.state.milestones.append(_by_aspect(scores, milestones_of(ready.phases)))
         else:
             yield _progress(ready, point)
 
@@ -140,6 +141,11 @@ def score(ready_bench: Bench, model: HandModel, inputs: Inputs, split: Split) ->
 def metrics_of(scores: ProtocolScores) -> dict[str, float]:
     """The means over aspects and draws, by the names in METRICS."""
     return {name: float(getattr(scores.overall, name).mean) for name in METRICS}
+
+
+def _by_aspect(scores: ProtocolScores, aspects: Sequence[str]) -> list[float]:
+    """Validation mAP of each aspect; NaN where it has no query."""
+    return [float(scores.per_aspect[name].map.mean) if name in scores.per_aspect else nan for name in aspects]
 
 
 def _progress(ready: Assembled, point: Point) -> Progress:

@@ -14,9 +14,11 @@ import pandas as pd
 import torch
 
 from handclip_core.bench import open_bench
+from handclip_core.engine.phase import milestones_of
 from handclip_core.engine.state import Resume, save_tensors
 from handclip_core.errors import InputError
 from handclip_core.evaluation.embed import embed
+from handclip_core.evaluation.forgetting import AspectSequence
 from handclip_core.experiment import Experiment, Progress, assemble
 from handclip_core.models.hand_model import HandModel
 
@@ -28,11 +30,15 @@ CHECKPOINT = "checkpoint"
 
 @dataclass
 class RunFolder:
-    """The folder of one run; ``log`` has a row a budget unit."""
+    """The folder of one run; ``log`` has a row a budget unit.
+
+    ``sequence`` is known once a run is finished that learned aspects one after another.
+    """
 
     folder: Path
     experiment: Experiment
     log: list[dict[str, Any]] = field(default_factory=list)
+    sequence: AspectSequence | None = None
 
     @classmethod
     def create(cls, folder: Path, experiment: Experiment) -> "RunFolder":
@@ -102,8 +108,17 @@ class RunFolder:
             _link(checkpoint / name, self.folder / name)
         write_log(self.log, self.folder / LOG)
         rows = self._write_embeddings(device)
-        metrics = {"best": self.best, "final": self.log[-1], "embedding_rows": rows}
+        self.sequence = self._sequence(load_tensors(checkpoint / OPTIMIZER)["milestones"], device)
+        sequence = {"sequence": self.sequence.values()} if self.sequence else {}
+        metrics = {"best": self.best, "final": self.log[-1], **sequence, "embedding_rows": rows}
         write_json(self.folder / METRICS, metrics)
+
+    def _sequence(self, milestones: list[list[float]], device: torch.device) -> AspectSequence | None:
+        """What learning aspects one after another did to each, where the run did that."""
+        if not milestones:
+            return None
+        bench = open_bench(self.experiment.data, self.experiment.backbone, device)
+        return AspectSequence(milestones_of(assemble(self.experiment, bench).phases), milestones)
 
     def _write_embeddings(self, device: torch.device) -> dict[str, list[int]]:
         loaded = load_run(self.folder, device=device)

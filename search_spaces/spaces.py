@@ -8,11 +8,36 @@ from collections.abc import Callable, Sequence
 from itertools import permutations
 
 from handclip_core.data.augment import AugmentSettings
+from handclip_core.data.sampling import SamplerSettings
+from handclip_core.data.training import LabelBy
 from handclip_core.engine.phase import Optim, Schedule
-from handclip_core.losses.settings import IdentitySettings, Losses
+from handclip_core.losses.ewc import Remember
+from handclip_core.losses.settings import (
+    Contrast,
+    ContrastiveSettings,
+    IdentityKind,
+    IdentitySettings,
+    Losses,
+    TripletSettings,
+)
 from handclip_core.models.adapters import Place
+from handclip_core.models.lora import LoraTargets
 from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
-from handclip_core.strategies import ALL, Adapters, Full, LinearProbe, SequentialEWC, Strategy, ZeroShot
+from handclip_core.strategies import (
+    ALL,
+    Adapters,
+    CrossView,
+    Curriculum,
+    Full,
+    Joint,
+    LinearProbe,
+    Lora,
+    Sequential,
+    SequentialEWC,
+    Strategy,
+    ZeroShot,
+)
+from handclip_core.strategies.curriculum import Difficulty, Direction, Pace
 from handclip_core.types import HAND_ASPECTS
 from search_spaces.suggest import Choice, Draws, Float, LogFloat, LogInt, Nested, Primitive, Range, Reader, suggest
 
@@ -21,7 +46,19 @@ Space = Callable[[Draws], Strategy]
 STRATEGY = "strategy"
 """The name under which Optuna sees the choice of a strategy."""
 
-LOSSES = Nested(Losses, identity=Nested(IdentitySettings, smoothing=Float(0.0, 0.3)))
+SMOOTHED = Nested(IdentitySettings, smoothing=Float(0.0, 0.3))
+LOSSES = Nested(
+    Losses,
+    identity=Nested(
+        IdentitySettings,
+        kind=Choice(tuple(IdentityKind)),
+        smoothing=Float(0.0, 0.3),
+        margin=Float(0.1, 0.5),
+        scale=LogFloat(8.0, 64.0),
+    ),
+)
+NECKS = (NeckKind.NONE, NeckKind.BN, NeckKind.LINEAR)
+ORDER = Choice(tuple(permutations(HAND_ASPECTS)))
 LAYER_DECAY = Float(0.4, 1.0)
 HEAD_LR_SCALE = LogFloat(1.0, 300.0)
 AUGMENT = Nested(
@@ -44,7 +81,7 @@ def zero_shot(trial: Draws) -> Strategy:
 
 
 def linear_probe(trial: Draws) -> Strategy:
-    """Neck, rates and smoothing. No augmentation, so that training runs on cached activations."""
+    """Neck, rates, smoothing, and fine-tuning after the probe. No augmentation: the probe reads cached activations."""
     return suggest(
         trial,
         LinearProbe,
@@ -52,40 +89,76 @@ def linear_probe(trial: Draws) -> Strategy:
         optim=_optim(1e-5, 1e-1),
         neck=_neck(NeckKind.BN, NeckKind.LINEAR, embedding=False),
         losses=LOSSES,
+        finetune_share=Choice((0.0, 0.5)),
+        finetune_lr=LogFloat(1e-6, 3e-3),
     )
 
 
 def full(trial: Draws) -> Strategy:
     """Rates of tower and head, their decay by depth, what stays frozen, neck, smoothing and augmentation."""
-    return suggest(
-        trial,
-        Full,
-        prefix="full",
-        optim=_optim(1e-6, 3e-3),
-        layer_decay=LAYER_DECAY,
-        frozen_blocks=Choice((0, 1, 2, 4)),
-        head_lr_scale=HEAD_LR_SCALE,
-        neck=_neck(*NeckKind),
-        losses=LOSSES,
-        augment=AUGMENT,
-    )
+    return suggest(trial, Full, prefix="full", **_tower(), losses=LOSSES)
+
+
+def joint(trial: Draws) -> Strategy:
+    """The same as ``full``; what differs is how batches are put together."""
+    return suggest(trial, Joint, prefix="joint", **_tower(), losses=LOSSES)
+
+
+def sequential(trial: Draws) -> Strategy:
+    """The same as ``full``, and the order of the aspects."""
+    return suggest(trial, Sequential, prefix="sequential", **_tower(), losses=LOSSES, order=ORDER)
 
 
 def sequential_ewc(trial: Draws) -> Strategy:
-    """The same as ``full`` without frozen blocks, and EWC's strength, its memory and the order of the aspects."""
+    """The same as ``sequential``, and EWC's strength and memory."""
     return suggest(
         trial,
         SequentialEWC,
         prefix="sequential_ewc",
-        optim=_optim(1e-6, 3e-3),
-        order=Choice(tuple(permutations(HAND_ASPECTS))),
-        strength=LogFloat(1e-3, 1e4),
-        fisher_decay=Float(0.5, 1.0),
-        layer_decay=LAYER_DECAY,
-        head_lr_scale=HEAD_LR_SCALE,
-        neck=_neck(*NeckKind),
+        **_tower(),
         losses=LOSSES,
-        augment=AUGMENT,
+        order=ORDER,
+        strength=LogFloat(1e-3, 1e4),
+        remember=Choice(tuple(Remember)),
+        fisher_decay=Float(0.5, 1.0),
+    )
+
+
+def cross_view(trial: Draws) -> Strategy:
+    """The same as ``full``, and what attracts what, how many pictures of it meet, and how sharply they differ."""
+    return suggest(
+        trial,
+        CrossView,
+        prefix="cross_view",
+        **_tower(),
+        labels=Choice((LabelBy.HAND, LabelBy.PERSON)),
+        sampler=Nested(SamplerSettings, images_each=Choice((2, 4, 8))),
+        losses=Nested(
+            Losses,
+            identity=SMOOTHED,
+            contrastive=Nested(
+                ContrastiveSettings,
+                kind=Choice(tuple(Contrast)),
+                weight=LogFloat(0.1, 10.0),
+                temperature=LogFloat(0.03, 0.5),
+            ),
+            triplet=Nested(TripletSettings, weight=Choice((0.0, 1.0))),
+        ),
+    )
+
+
+def curriculum(trial: Draws) -> Strategy:
+    """The same as ``full``, and what is easy, how much of it comes first, and how the rest joins."""
+    return suggest(
+        trial,
+        Curriculum,
+        prefix="curriculum",
+        **_tower(),
+        losses=LOSSES,
+        difficulty=Choice(tuple(Difficulty)),
+        direction=Choice(tuple(Direction)),
+        pace=Choice(tuple(Pace)),
+        start=Float(0.2, 0.8),
     )
 
 
@@ -99,10 +172,41 @@ def adapters(trial: Draws) -> Strategy:
         width=LogInt(4, 256),
         place=Choice(tuple(Place)),
         head_lr_scale=HEAD_LR_SCALE,
-        neck=_neck(*NeckKind),
+        neck=_neck(*NECKS),
         losses=LOSSES,
         augment=AUGMENT,
     )
+
+
+def lora(trial: Draws) -> Strategy:
+    """Rank, strength, dropout and place of the updates, rates, neck, smoothing and augmentation."""
+    return suggest(
+        trial,
+        Lora,
+        prefix="lora",
+        optim=_optim(1e-5, 3e-2),
+        rank=LogInt(2, 64),
+        alpha=LogFloat(4.0, 128.0),
+        dropout=Float(0.0, 0.3),
+        targets=Choice(tuple(LoraTargets)),
+        last_blocks=Choice((None, 2, 4)),
+        head_lr_scale=HEAD_LR_SCALE,
+        neck=_neck(*NECKS),
+        losses=LOSSES,
+        augment=AUGMENT,
+    )
+
+
+def _tower() -> dict[str, Range | Nested]:
+    """What is searched wherever the image tower itself is trained."""
+    return {
+        "optim": _optim(1e-6, 3e-3),
+        "layer_decay": LAYER_DECAY,
+        "frozen_blocks": Choice((0, 1, 2, 4)),
+        "head_lr_scale": HEAD_LR_SCALE,
+        "neck": _neck(*NECKS),
+        "augment": AUGMENT,
+    }
 
 
 def _optim(low: float, high: float) -> Nested:
@@ -113,6 +217,7 @@ def _optim(low: float, high: float) -> Nested:
         batch_size=Choice((16, 32, 64)),
         schedule=Choice(tuple(Schedule)),
         warmup=Float(0.0, 0.3),
+        ema=Choice((0.0, 0.9, 0.99)),
     )
 
 
@@ -125,8 +230,13 @@ SPACES: dict[str, Space] = {
     "zero_shot": zero_shot,
     "linear_probe": linear_probe,
     "full": full,
+    "sequential": sequential,
     "sequential_ewc": sequential_ewc,
+    "joint": joint,
+    "cross_view": cross_view,
+    "curriculum": curriculum,
     "adapters": adapters,
+    "lora": lora,
 }
 """The space of every strategy, by its name."""
 

@@ -38,6 +38,8 @@ def train(
     run = train_into(out, Experiment.from_file(experiment), device=select_device(device), resume=resume)
     best = run.best
     print(f"best validation mAP {best['map']:.4f}, R1 {best['cmc1']:.4f} at unit {best['unit']}; saved in {out}")
+    if run.sequence:
+        print(run.sequence.text())
     print(f"next: python -m handclip_core evaluate {out} --split val")
 
 

@@ -1,8 +1,8 @@
 """How hard a picture is to recognise, from what the data say; curricula order pictures by it.
 
-Two sources exist. Metadata: rings, watches and sleeves cover the hand, nail polish covers the nails (seen on the back
-of the hand only), irregularities change it; and the aspects are not equally hard. Embeddings: how far zero-shot CLIP
-puts a picture from the other pictures of its identity. Both are pure functions; nothing is learned or stored here.
+Metadata: rings, watches and sleeves cover the hand, nail polish covers the nails (seen on the back of the hand only),
+irregularities change it; and the aspects are not equally hard. Embeddings: how far zero-shot CLIP puts a picture from
+the other pictures of its identity, and the loss of a classifier by class means. All are pure functions.
 """
 
 from collections.abc import Sequence
@@ -55,21 +55,26 @@ def centre_distance(embeddings: np.ndarray, groups: Sequence[str]) -> np.ndarray
     return np.where(alone, rest, distance)
 
 
-def as_ranks(values: np.ndarray) -> np.ndarray:
-    """``values`` [N] replaced by their mean ranks, from 0 (easiest) to 1 (hardest); 0.5 where all are equal."""
-    if len(values) < 2:
-        return np.full(len(values), 0.5)
-    ranks: np.ndarray = pd.Series(values).rank(method="average").to_numpy(dtype=np.float64)
-    return (ranks - 1) / (len(values) - 1)
+def prototype_loss(embeddings: np.ndarray, labels: np.ndarray, *, temperature: float = 0.05) -> np.ndarray:
+    """Cross-entropy of each picture under a classifier by class means, float64 [N].
 
-
-def difficulty(table: pd.DataFrame, embeddings: np.ndarray | None = None, *, metadata_share: float = 0.5) -> np.ndarray:
-    """Difficulty of manifest rows, float64 [N] in [0, 1]: the weighted mean of both sources' ranks.
-
-    ``embeddings`` [N, D] are zero-shot embeddings of the rows; without them only metadata count.
+    ``embeddings`` [N, D] are zero-shot embeddings, ``labels`` [N] classes. Logits are cosines to the mean of each class
+    over ``temperature``; the picture itself is left out of its class's mean. A classifier on pretrained features as the
+    judge of difficulty is the transfer scoring of Hacohen & Weinshall 2019, arXiv 1904.03626. A picture without others
+    of its class gets the median of the rest, 0 where there is no rest.
     """
-    by_metadata = as_ranks(metadata_difficulty(table))
-    if embeddings is None:
-        return by_metadata
-    by_distance = as_ranks(centre_distance(embeddings, list(table["identity"] + " " + table["aspect"])))
-    return metadata_share * by_metadata + (1 - metadata_share) * by_distance
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = embeddings.astype(np.float64) / np.maximum(lengths, np.finfo(np.float32).tiny)
+    classes, group = np.unique(labels, return_inverse=True)
+    sums = np.zeros((len(classes), unit.shape[1]))
+    np.add.at(sums, group, unit)
+    others = sums[group] - unit
+    logits = unit @ (sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)).T
+    own = (unit * others).sum(axis=1) / np.maximum(np.linalg.norm(others, axis=1), 1e-12)
+    logits[np.arange(len(unit)), group] = own
+    logits /= temperature
+    highest = logits.max(axis=1, keepdims=True)
+    loss = np.log(np.exp(logits - highest).sum(axis=1)) + highest[:, 0] - own / temperature
+    alone = np.bincount(group)[group] == 1
+    rest = float(np.median(loss[~alone])) if (~alone).any() else 0.0
+    return np.where(alone, rest, loss)

@@ -48,6 +48,8 @@ class TrainingData:
     prepared: Prepared
     aspects: tuple[Aspect, ...]
     part: Part = "train"
+    zero_shot: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
+    """From manifest rows [n] to the pretrained backbone's projected embeddings [n, D]."""
 
     @property
     def num_images(self) -> int:

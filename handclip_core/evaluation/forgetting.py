@@ -5,7 +5,8 @@ the order in which they were learned, so that R[j + 1, j] is an aspect right aft
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,3 +62,48 @@ def sequential_scores(
         forgetting=float((scores[1:num].max(axis=0) - last)[:-1].mean()) if several else None,
         intransigence=None if reference is None else float((reference - own).mean()),
     )
+
+
+@dataclass(frozen=True)
+class AspectSequence:
+    """The forgetting matrix of a run: ``rows`` [up to T + 1, T] of the ``aspects`` [T] in the order of learning.
+
+    A run that was stopped early has fewer rows.
+    """
+
+    aspects: tuple[str, ...]
+    rows: Sequence[Sequence[float]]
+
+    @property
+    def scores(self) -> SequentialScores | None:
+        """The figures of the whole sequence; None where it was stopped early or an aspect has no query."""
+        whole = len(self.rows) == len(self.aspects) + 1
+        return sequential_scores(self.rows) if whole and np.isfinite(np.asarray(self.rows)).all() else None
+
+    def values(self) -> dict[str, Any]:
+        """Matrix and figures as plain values for JSON."""
+        figures = self.scores
+        return {
+            "aspects": list(self.aspects),
+            "map_after_phase": [list(row) for row in self.rows],
+            **(asdict(figures) if figures else {}),
+        }
+
+    def text(self) -> str:
+        """The matrix as a table for a terminal."""
+        names = ["zero-shot", *(f"after {aspect}" for aspect in self.aspects)]
+        head = f"{'validation mAP':<20}" + "".join(f"{aspect:>14}" for aspect in self.aspects)
+        lines = [
+            f"{name:<20}" + "".join(f"{value:>14.4f}" for value in row)
+            for name, row in zip(names, self.rows, strict=False)
+        ]
+        figures = self.scores
+        closing = (
+            ""
+            if figures is None or figures.forgetting is None
+            else (
+                f"\nforgetting {figures.forgetting:.4f}, backward transfer {figures.backward_transfer:+.4f}, "
+                f"forward transfer {figures.forward_transfer:+.4f}"
+            )
+        )
+        return "\n".join([head, *lines]) + closing

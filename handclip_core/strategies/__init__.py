@@ -1,4 +1,4 @@
-"""Strategies: one short file each. A new one is a file, an entry in ALL, and a function in the search spaces."""
+"""Strategies: a short file each. A new one is a file, a line in AnyStrategy, and a function in the search spaces."""
 
 from typing import Annotated, get_args
 
@@ -6,15 +6,46 @@ from pydantic import Field
 
 from handclip_core.strategies.adapters import Adapters
 from handclip_core.strategies.base import Strategy
+from handclip_core.strategies.cross_view import CrossView
+from handclip_core.strategies.curriculum import Curriculum
 from handclip_core.strategies.full import Full
+from handclip_core.strategies.joint import Joint
 from handclip_core.strategies.linear_probe import LinearProbe
+from handclip_core.strategies.lora import Lora
+from handclip_core.strategies.sequential import Sequential
 from handclip_core.strategies.sequential_ewc import SequentialEWC
 from handclip_core.strategies.zero_shot import ZeroShot
 
-AnyStrategy = Annotated[ZeroShot | LinearProbe | Full | SequentialEWC | Adapters, Field(discriminator="name")]
+AnyStrategy = Annotated[
+    ZeroShot
+    | LinearProbe
+    | Full
+    | Sequential
+    | SequentialEWC
+    | Joint
+    | CrossView
+    | Curriculum
+    | Adapters
+    | Lora,
+    Field(discriminator="name"),
+]  # fmt: skip
 """Any strategy's settings, told apart by ``name``."""
 
 ALL: tuple[type[Strategy], ...] = get_args(get_args(AnyStrategy)[0])
 """Every strategy, in the order of tables."""
 
-__all__ = ["ALL", "Adapters", "AnyStrategy", "Full", "LinearProbe", "SequentialEWC", "Strategy", "ZeroShot"]
+__all__ = [
+    "ALL",
+    "Adapters",
+    "AnyStrategy",
+    "CrossView",
+    "Curriculum",
+    "Full",
+    "Joint",
+    "LinearProbe",
+    "Lora",
+    "Sequential",
+    "SequentialEWC",
+    "Strategy",
+    "ZeroShot",
+]

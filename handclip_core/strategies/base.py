@@ -92,13 +92,18 @@ class IdentityStrategy(Strategy):
         return tuple(Train(part, self.head_lr_scale) for part in parts)
 
 
-def trained_blocks(backbone: Backbone, *, layer_decay: float = 1.0, frozen: int = 0) -> tuple[Train, ...]:
-    """Blocks of the backbone after the first ``frozen``: the last at scale 1, each earlier ``layer_decay`` lower."""
+def trained_blocks(
+    backbone: Backbone, *, layer_decay: float = 1.0, frozen: int = 0, frozen_projection: bool = False
+) -> tuple[Train, ...]:
+    """Blocks of the backbone after the first ``frozen``: the last at scale 1, each earlier ``layer_decay`` lower.
+
+    The last block is CLIP's projection; at least one block trains.
+    """
     blocks = backbone.blocks()
     last = len(blocks) - 1
+    candidates = range(last if frozen_projection else last + 1)
     return tuple(
         Train(f"backbone.{prefix}", layer_decay ** (last - depth))
-        for depth, prefixes in enumerate(blocks)
-        if depth >= min(frozen, last)
-        for prefix in prefixes
+        for depth in candidates[min(frozen, len(candidates) - 1) :]
+        for prefix in blocks[depth]
     )

@@ -1,18 +1,21 @@
-"""Train a linear map on frozen CLIP."""
+"""Train a linear map on frozen CLIP, and the tower after it if wanted."""
 
 from typing import Literal
+
+from pydantic import Field
 
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Optim, Phase
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.neck import NeckKind, NeckSettings
-from handclip_core.strategies.base import IdentityStrategy
+from handclip_core.strategies.base import IdentityStrategy, trained_blocks
 
 
 class LinearProbe(IdentityStrategy):
     """Neck and identity head on the frozen image tower; unaugmented, it trains on cached activations.
 
-    The neck's output is the embedding: with a frozen tower, nothing before it could move retrieval.
+    The neck's output is the embedding: with a frozen tower, nothing before it could move retrieval. With
+    ``finetune_share``, a second phase fine-tunes tower, neck and head from there (LP-FT: Kumar 2022, arXiv 2202.10054).
     """
 
     name: Literal["linear_probe"] = "linear_probe"
@@ -20,9 +23,18 @@ class LinearProbe(IdentityStrategy):
     neck: NeckSettings = NeckSettings(kind=NeckKind.LINEAR)
     """What is trained between the image tower and the identity head."""
     optim: Optim = Optim(lr=1e-3)
-    """Optimiser and schedule."""
+    """Optimiser and schedule of the probe."""
+    finetune_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the budget that fine-tunes the whole tower after the probe; 0 for none."""
+    finetune_lr: float = Field(1e-5, gt=0, le=1)
+    """Peak learning rate of tower, neck and head while fine-tuning."""
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
-        """One phase that trains neck and head."""
-        train = self.head(model)
-        return (Phase("probe", self.data_spec(data), train, self.terms(model, data), self.optim),)
+        """One phase that trains neck and head, and one that trains everything."""
+        spec, terms, head = self.data_spec(data), self.terms(model, data), self.head(model)
+        probe = Phase("probe", spec, head, terms, self.optim, share=1 - self.finetune_share)
+        if not self.finetune_share:
+            return (probe,)
+        optim = self.optim.model_copy(update={"lr": self.finetune_lr})
+        everything = (*trained_blocks(model.backbone), *head)
+        return (probe, Phase("fine-tuning", spec, everything, terms, optim, share=self.finetune_share))

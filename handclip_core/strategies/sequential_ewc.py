@@ -1,65 +1,56 @@
 """One aspect after another, with elastic weight consolidation against forgetting."""
 
-from typing import Literal, Self
+from enum import StrEnum
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from handclip_core.data.training import LabelBy, TrainingData
-from handclip_core.engine.phase import Phase
-from handclip_core.errors import InputError
-from handclip_core.losses.ewc import EWC
+from handclip_core.data.training import TrainingData
+from handclip_core.engine.phase import Penalty, Phase
+from handclip_core.losses.ewc import EWC, Remember
+from handclip_core.losses.l2_sp import L2SP
 from handclip_core.models.hand_model import HandModel
-from handclip_core.strategies.base import IdentityStrategy, trained_blocks
-from handclip_core.types import HAND_ASPECTS, Aspect
+from handclip_core.strategies.aspect_order import AspectOrder
+
+PROTECTED = ("backbone.", "neck.")
 
 
-class SequentialEWC(IdentityStrategy):
+class Against(StrEnum):
+    """What holds weights back: what earlier phases knew, or the pretrained weights."""
+
+    EWC = "ewc"
+    L2_SP = "l2_sp"
+
+
+class SequentialEWC(AspectOrder):
     """A phase an aspect with equal shares of the budget; EWC (Kirkpatrick 2017, arXiv 1612.00796) between them."""
 
     name: Literal["sequential_ewc"] = "sequential_ewc"
     """Which strategy this is."""
-    labels: LabelBy = LabelBy.PERSON
-    """What counts as one class; a person by default, so that all phases train one head."""
-    order: tuple[Aspect, ...] = HAND_ASPECTS
-    """Aspects in the order of training; those that the experiment does not use are passed over."""
+    penalty: Against = Against.EWC
+    """``ewc``, or its control ``l2_sp`` (Li 2018, arXiv 1802.01483), which pulls every weight to the pretrained one."""
     strength: float = Field(1.0, ge=0, le=1e6)
-    """EWC's lambda on Fisher information of mean one; 0 turns the penalty off."""
+    """The penalty's lambda, on Fisher information of mean one; 0 turns it off, which is plain sequential training."""
+    remember: Remember = Remember.ONLINE
+    """``online`` adds up the information of all phases; ``separate`` keeps each phase's, with its own anchor."""
     fisher_decay: float = Field(1.0, ge=0, le=1)
-    """What earlier phases' information is multiplied by when a phase is added (online EWC's gamma)."""
+    """What earlier phases' information is multiplied by when ``online`` adds a phase (its gamma)."""
     fisher_samples: int = Field(40, ge=1, le=100_000)
     """Pictures a phase that the Fisher information is computed on; each costs a backward pass for every class."""
-    layer_decay: float = Field(1.0, gt=0, le=1)
-    """Factor on the learning rate from each block to the one before it."""
-
-    @model_validator(mode="after")
-    def _no_aspect_twice(self) -> Self:
-        if len(set(self.order)) != len(self.order) or not self.order:
-            raise ValueError("name each aspect once, and at least one")
-        return self
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase an aspect, all under one penalty."""
-        order = [aspect for aspect in self.order if aspect in data.aspects]
-        if not order:
-            raise InputError(f"strategy.order: none of {', '.join(self.order)} is an aspect of the data")
-        penalty = EWC(
+        return self.aspect_phases(model, data, penalties=(self._penalty(model),))
+
+    def _penalty(self, model: HandModel) -> Penalty:
+        if self.penalty is Against.L2_SP:
+            backbone = {name: p for name, p in model.named_parameters() if name.startswith("backbone.")}
+            return L2SP({name: p.detach().clone() for name, p in backbone.items()}, strength=self.strength)
+        return EWC(
             strength=self.strength,
-            decay=self.fisher_decay,
             num_samples=self.fisher_samples,
-            prefixes=("backbone.", "neck."),
-        )
-        train = (
-            *trained_blocks(model.backbone, layer_decay=self.layer_decay),
-            *self.head(model),
-        )
-        return tuple(
-            Phase(
-                aspect,
-                self.data_spec(data, aspects=[aspect]),
-                train,
-                self.terms(model, data),
-                self.optim,
-                penalties=(penalty,),
-            )
-            for aspect in order
+            prefixes=PROTECTED,
+            remember=self.remember,
+            decay=self.fisher_decay,
+            logit_scale=self.losses.identity.scale if self.losses.margin_head else 1.0,
         )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handclip_core.data.difficulty import as_ranks, centre_distance, difficulty, metadata_difficulty
+from handclip_core.data.difficulty import centre_distance, metadata_difficulty, prototype_loss
 
 
 def table(**columns: list[object]) -> pd.DataFrame:
@@ -81,18 +81,23 @@ def test_without_any_group_of_two_everything_is_equally_far() -> None:
     assert centre_distance(np.eye(3), ["a", "b", "c"]).tolist() == [1, 1, 1]
 
 
-def test_ranks_run_from_0_to_1_and_ties_share() -> None:
-    assert as_ranks(np.array([5.0, 1.0, 9.0])).tolist() == [0.5, 0, 1]
-    assert as_ranks(np.array([2.0, 1.0, 2.0])).tolist() == [0.75, 0, 0.75]
-    assert as_ranks(np.array([3.0, 3.0])).tolist() == [0.5, 0.5]
-    assert as_ranks(np.array([3.0])).tolist() == [0.5]
+def test_prototype_loss_is_the_loop_over_class_means() -> None:
+    rng = np.random.default_rng(0)
+    embeddings, labels = rng.normal(size=(9, 4)), np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    expected = []
+    for i in range(9):
+        logits = []
+        for label in range(3):
+            members = [j for j in range(9) if labels[j] == label and j != i]
+            mean = unit[members].mean(axis=0)
+            logits.append(unit[i] @ mean / np.linalg.norm(mean) / 0.05)
+        expected.append(np.log(np.exp(np.array(logits) - max(logits)).sum()) + max(logits) - logits[labels[i]])
+    assert prototype_loss(embeddings, labels) == pytest.approx(np.array(expected))
 
 
-def test_both_sources_are_weighed() -> None:
-    rows = table(identity=["a", "a", "a"], accessories=[1, 0, 0])
-    embeddings = np.array([[1, 0.0], [1, 0.1], [0, 1]])
-    assert difficulty(rows).tolist() == [1, 0.25, 0.25]
-    by_distance = as_ranks(centre_distance(embeddings, ["a", "a", "a"]))
-    assert difficulty(rows, embeddings, metadata_share=0) == pytest.approx(by_distance)
-    assert difficulty(rows, embeddings, metadata_share=1).tolist() == [1, 0.25, 0.25]
-    assert int(np.argmax(by_distance)) == 2
+def test_a_picture_alone_in_its_class_is_neither_easy_nor_hard() -> None:
+    embeddings = np.random.default_rng(1).normal(size=(5, 3))
+    found = prototype_loss(embeddings, np.array([0, 0, 1, 1, 2]))
+    assert found[4] == np.median(found[:4])
+    assert prototype_loss(embeddings[:1], np.array([0])).tolist() == [0.0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from handclip_core.errors import InputError
-from handclip_core.evaluation.forgetting import sequential_scores
+from handclip_core.evaluation.forgetting import AspectSequence, sequential_scores
 
 MATRIX = [
     [0.50, 0.40, 0.30],
@@ -54,3 +54,12 @@ def test_one_aspect_has_only_an_average() -> None:
 def test_other_shapes_are_refused(matrix: Any, joint: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sequential_scores(matrix, joint=joint)
+
+
+def test_a_sequence_tells_its_figures_once_it_is_whole() -> None:
+    rows = [[0.5, 0.4], [0.7, 0.45], [0.6, 0.8]]
+    whole, half = AspectSequence(("a", "b"), rows), AspectSequence(("a", "b"), rows[:2])
+    assert whole.values()["forgetting"] == pytest.approx(0.1)
+    assert "forgetting 0.1000" in whole.text()
+    assert half.values() == {"aspects": ["a", "b"], "map_after_phase": rows[:2]}
+    assert "after b" not in half.text()

@@ -1,0 +1,32 @@
+"""Pull the aspects of one person, or of one hand, together."""
+
+from typing import Literal
+
+from handclip_core.data.sampling import SamplerKind, SamplerSettings
+from handclip_core.data.training import LabelBy, TrainingData
+from handclip_core.engine.phase import Phase
+from handclip_core.losses.settings import ContrastiveSettings, Losses
+from handclip_core.models.hand_model import HandModel
+from handclip_core.strategies.tower import TowerStrategy
+
+
+class CrossView(TowerStrategy):
+    """Supervised contrastive loss (Khosla 2020, arXiv 2004.11362), InfoNCE or triplets across aspects.
+
+    Every class of a batch comes with pictures of several of its aspects. With ``labels: hand``, the palm and the back
+    of a hand attract each other while the person's other hand stays a stranger; with ``labels: person`` all four do.
+    The gallery of all aspects calls every other aspect of the query's person a stranger.
+    """
+
+    name: Literal["cross_view"] = "cross_view"
+    """Which strategy this is."""
+    labels: LabelBy = LabelBy.HAND
+    """What counts as one class: pictures of a class attract each other."""
+    losses: Losses = Losses(contrastive=ContrastiveSettings(weight=1.0))
+    """What is minimised."""
+    sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.CROSS_ASPECT)
+    """How pictures come together in a batch."""
+
+    def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
+        """One phase over all training pictures."""
+        return (Phase("cross view", self.data_spec(data), self.trained(model), self.terms(model, data), self.optim),)

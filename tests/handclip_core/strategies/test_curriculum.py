@@ -1,0 +1,59 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from handclip_core.bench import Bench
+from handclip_core.engine.phase import Optim, Phase
+from handclip_core.experiment import Experiment, assemble
+from handclip_core.strategies.curriculum import Curriculum, Difficulty, Direction, Pace, class_ranks, shares
+from tests.conftest import TINY_DATA
+
+
+def phases_of(bench: Bench, **settings: object) -> tuple[Phase, ...]:
+    strategy = Curriculum.model_validate({"optim": Optim(batch_size=8), **settings})
+    return assemble(Experiment(strategy=strategy, data=TINY_DATA, backbone=bench.settings), bench).phases
+
+
+@pytest.mark.parametrize("pace", list(Pace))
+def test_the_pace_grows_from_start_to_all(pace: Pace) -> None:
+    found = shares(pace, start=0.25, steps=5)
+    assert found[0] == pytest.approx(0.25)
+    assert found[-1] == pytest.approx(1.0)
+    assert all(earlier < later for earlier, later in pairwise(found))
+    middle = {Pace.LINEAR: 0.625, Pace.ROOT: (0.5 * (1 + 0.25**2)) ** 0.5, Pace.EXPONENTIAL: 0.5}
+    assert found[2] == pytest.approx(middle[pace])
+
+
+def test_ranks_are_counted_within_classes() -> None:
+    ranks = class_ranks(np.array([3.0, 1.0, 2.0, 9.0]), np.array([0, 0, 0, 1]))
+    assert ranks.tolist() == pytest.approx([2 / 3, 0, 1 / 3, 0])
+
+
+@pytest.mark.parametrize("difficulty", list(Difficulty))
+@pytest.mark.parametrize("direction", list(Direction))
+def test_phases_nest_and_every_class_takes_part_from_the_first(
+    tiny_bench: Bench, difficulty: Difficulty, direction: Direction
+) -> None:
+    phases = phases_of(tiny_bench, difficulty=difficulty, direction=direction, start=0.4, steps=3)
+    rows = [set(phase.data.rows.tolist()) for phase in phases]
+    assert rows[0] < rows[1] <= rows[2] == set(tiny_bench.training_data().rows.tolist())
+    assert set(phases[0].data.pool.labels.tolist()) == set(phases[-1].data.pool.labels.tolist())
+
+
+def test_the_control_shows_the_hard_ones_first(tiny_bench: Bench) -> None:
+    easy, hard = (phases_of(tiny_bench, direction=which, start=0.34)[0] for which in ("easy_first", "hard_first"))
+    assert set(easy.data.rows.tolist()) != set(hard.data.rows.tolist())
+    embeddings = tiny_bench.feature_inputs
+
+    def distance(phase: Phase) -> float:
+        """Mean cosine distance of the shown pictures to the mean of all pictures of their class."""
+        whole = phases_of(tiny_bench)[-1].data
+        vectors = embeddings.of(whole.rows, device=tiny_bench.device).projected.numpy()
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        shown = np.isin(whole.rows, phase.data.rows)
+        centres = {label: vectors[whole.pool.labels == label].mean(axis=0) for label in set(whole.pool.labels.tolist())}
+        near = [vectors[i] @ centres[int(whole.pool.labels[i])] for i in np.flatnonzero(shown)]
+        return -float(np.mean(near))
+
+    assert distance(easy) < distance(hard)
