@@ -4,6 +4,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from handclip_core.losses.numerics import at_least_float32
 from handclip_core.types import Output
@@ -20,8 +21,8 @@ class ReadFrom(StrEnum):
 Read = Callable[[Output], Tensor]
 
 
-def reader(source: ReadFrom) -> Read:
-    """A function from an output to the vectors at ``source``, in float32 at least."""
+def reader(source: ReadFrom, *, unit_length: bool = False) -> Read:
+    """A function from an output to the vectors at ``source``, in float32 at least, scaled to length one if so asked."""
 
     def read(output: Output) -> Tensor:
         vectors = {
@@ -29,6 +30,7 @@ def reader(source: ReadFrom) -> Read:
             ReadFrom.TRUNK: output.encoded.features,
             ReadFrom.PROJECTED: output.encoded.projected,
         }
-        return at_least_float32(vectors[source])
+        chosen = at_least_float32(vectors[source])
+        return F.normalize(chosen, dim=1) if unit_length else chosen
 
     return read

@@ -14,7 +14,7 @@ from handclip_core.losses.memory import CrossBatchMemory
 from handclip_core.losses.metric import circle, supcon, triplet
 from handclip_core.losses.mining import Mining
 from handclip_core.losses.pairs import PairLoss, within_batch
-from handclip_core.losses.reading import ReadFrom, reader
+from handclip_core.losses.reading import Read, ReadFrom, reader
 from handclip_core.losses.term import Loss, Term
 
 
@@ -128,6 +128,9 @@ class Losses(Config):
     1912.06798); 0 for none."""
     on: ReadFrom = ReadFrom.EMBEDDING
     """Which vector all losses but the identity loss read: ``embedding``, ``trunk`` or ``projected``."""
+    unit_length: bool = False
+    """Whether hard triplets and centres see it scaled to length one, as retrieval and the other losses do. Without, as
+    published, a margin or a weight means something else for towers whose vectors are longer."""
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> Self:
@@ -142,7 +145,7 @@ class Losses(Config):
 
     @property
     def needs_pairs(self) -> bool:
-        """Whether a loss learns nothing from batches in which no two pictures share a class. With a memory none does."""
+        """Whether a loss learns nothing from batches in which no two pictures share a class; none with a memory."""
         return not self.memory and self._compares_pairs
 
     def terms(self, *, num_classes: int, embedding: int, trunk: int, projected: int) -> tuple[Term, ...]:
@@ -151,11 +154,11 @@ class Losses(Config):
         Center loss and losses with a memory are modules with buffers.
         """
         width = {ReadFrom.EMBEDDING: embedding, ReadFrom.TRUNK: trunk, ReadFrom.PROJECTED: projected}[self.on]
-        read = reader(self.on)
+        read = reader(self.on, unit_length=self.unit_length)
         terms = [Term("identity", self.identity.build(), self.identity.weight)] if self.identity.weight else []
         for name, part in self._pair_losses().items():
             if part.weight:
-                terms.append(Term(name, self._over_batches(part.build(), width), part.weight))
+                terms.append(Term(name, self._over_batches(part.build(), read, width), part.weight))
         if self.center.weight:
             center = CenterLoss(read, num_classes=num_classes, width=width, rate=self.center.rate)
             terms.append(Term("center", center, self.center.weight))
@@ -168,7 +171,6 @@ class Losses(Config):
     def _pair_losses(self) -> dict[str, TripletSettings | CircleSettings | ContrastiveSettings]:
         return {"triplet": self.triplet, "circle": self.circle, "contrastive": self.contrastive}
 
-    def _over_batches(self, loss: PairLoss, width: int) -> Loss:
+    def _over_batches(self, loss: PairLoss, read: Read, width: int) -> Loss:
         """``loss`` within each batch, or with the memory."""
-        read = reader(self.on)
         return CrossBatchMemory(loss, read, size=self.memory, width=width) if self.memory else within_batch(loss, read)

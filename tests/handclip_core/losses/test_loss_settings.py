@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 from typing import Any
@@ -68,6 +69,21 @@ def test_metric_losses_read_the_vector_that_is_asked_for(on: ReadFrom, memory: i
             tensor.requires_grad_()
         gradients = torch.autograd.grad(term.loss(given, batch), list(vectors.values()), allow_unused=True)
         assert {source for source, g in zip(vectors, gradients, strict=True) if g is not None} == {on}, term.name
+
+
+@pytest.mark.parametrize("memory", [0, 8])
+def test_with_unit_length_no_loss_depends_on_how_long_vectors_are(memory: int) -> None:
+    batch = batch_of(torch.tensor([0, 0, 1, 1, 2]))
+    values = {"identity": {"weight": 0}, **EVERYTHING, "memory": memory}
+    for unit_length in (True, False):
+        changed = set()
+        for term in terms_of({**values, "unit_length": unit_length}):
+            first = term.loss(output(5), batch)
+            (again,) = (t for t in terms_of({**values, "unit_length": unit_length}) if t.name == term.name)
+            longer = dataclasses.replace(output(5), embedding=7 * output(5).embedding)
+            if not torch.isclose(again.loss(longer, batch), first, rtol=1e-4):
+                changed.add(term.name)
+        assert changed == (set() if unit_length else {"triplet", "center"})
 
 
 @pytest.mark.parametrize("kind", ["softmax", "arcface", "cosface"])

@@ -10,3 +10,10 @@ def test_each_source_gives_its_own_vector_in_float32() -> None:
     shapes = {source: reader(source)(output).shape[1] for source in ReadFrom}
     assert shapes == {ReadFrom.TRUNK: 3, ReadFrom.PROJECTED: 4, ReadFrom.EMBEDDING: 5}
     assert all(reader(source)(output).dtype == torch.float32 for source in ReadFrom)
+
+
+def test_vectors_can_be_scaled_to_length_one() -> None:
+    vectors = torch.tensor([[3.0, 4.0], [0.5, 0.0]], dtype=torch.bfloat16)
+    output = Output(Encoded(vectors, vectors), embedding=vectors, logits=torch.zeros(2, 1))
+    found = reader(ReadFrom.EMBEDDING, unit_length=True)(output)
+    torch.testing.assert_close(found, torch.tensor([[0.6, 0.8], [1.0, 0.0]]))
