@@ -10,7 +10,7 @@ import torch
 
 from handclip_core.bench import Bench, open_bench
 from handclip_core.data.sources import DrawnData
-from handclip_core.models.backbone import BackboneSettings
+from handclip_core.models.backbone import BackboneSettings, load_backbone
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
 VIT: dict[str, object] = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
@@ -46,4 +46,15 @@ def _tiny(folder: Path, tower: dict[str, object]) -> BackboneSettings:
     model = {"embed_dim": 16, "vision_cfg": tower, "text_cfg": TEXT}
     config = {"model_cfg": model, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    return BackboneSettings(name=f"local-dir:{folder}", pretrained="random")
+    settings = BackboneSettings(name=f"local-dir:{folder}", pretrained="random")
+    return settings if "patch_size" in tower else _awake(settings, folder / "weights.pt")
+
+
+def _awake(settings: BackboneSettings, path: Path) -> BackboneSettings:
+    """The same with bottlenecks that act: random ones are multiplied by zero, so that no gradient gets into them."""
+    backbone = load_backbone(settings, text=True)
+    for name, tensor in backbone.named_parameters():
+        if name.endswith("bn3.weight"):
+            torch.nn.init.ones_(tensor)
+    torch.save(backbone.state_dict(), path)
+    return BackboneSettings(name=settings.name, pretrained=str(path))

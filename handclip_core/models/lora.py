@@ -1,0 +1,120 @@
+"""Low-rank updates of an image tower's linear maps: the one place that knows peft."""
+
+import re
+import warnings
+from copy import deepcopy
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from torch import nn
+
+from handclip_core.errors import InputError
+from handclip_core.models.attention import OpenAttention, OpenPool
+from handclip_core.models.backbone import Backbone
+
+UPDATE = "default"
+"""What peft calls the update in names of parameters."""
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class LoraTargets(StrEnum):
+    """Which maps get an update.
+
+    Of a transformer, ``attention`` means the projection of every block to query, key and value, which are one map, and
+    the output projection; ``mlp`` means the two layers of its MLP. Of a ResNet, ``attention`` means the four
+    projections of the attention pool; ``mlp`` means the three convolutions on the main path of every bottleneck.
+    """
+
+    ATTENTION = "attention"
+    MLP = "mlp"
+    BOTH = "both"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of block, known by the part ``marker``, and its maps."""
+
+    marker: str
+    attention: tuple[str, ...] = ()
+    mlp: tuple[str, ...] = ()
+
+    def parts(self, targets: LoraTargets) -> tuple[str, ...]:
+        if targets is LoraTargets.BOTH:
+            return self.attention + self.mlp
+        return self.attention if targets is LoraTargets.ATTENTION else self.mlp
+
+
+_KINDS = (
+    _Kind("mlp.c_fc", attention=("attn.in_proj", "attn.out_proj"), mlp=("mlp.c_fc", "mlp.c_proj")),
+    _Kind("conv3", mlp=("conv1", "conv2", "conv3")),
+    _Kind("q_proj", attention=("q_proj", "k_proj", "v_proj", "c_proj")),
+)
+
+
+def insert_lora(
+    backbone: Backbone, *, rank: int, alpha: float, dropout: float, targets: LoraTargets, last_blocks: int | None
+) -> None:
+    """Give the ``targets`` of ``backbone`` an update alpha / rank * B A (Hu 2021, arXiv 2106.09685, section 4.1).
+
+    A is [rank, in], random from torch's global generator; B is [out, rank] and starts at zero, so that the backbone
+    starts as it was but for how attention rounds. For a convolution A has its kernel, and B is 1 x 1. ``dropout`` acts
+    on what A reads. Of the blocks with such maps only the ``last_blocks`` get updates, None for all; a ResNet's pool
+    counts as one. Raises InputError where attention is of a kind that cannot be adapted.
+    """
+    names = [name for block in _blocks(backbone, targets)[-(last_blocks or 0) :] for name in block]
+    for name in names:
+        _open_owner(backbone, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Importing peft takes more than a second, which runs of other strategies need not wait for.
+        from peft import LoraConfig, inject_adapter_in_model
+
+        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names)
+        inject_adapter_in_model(config, backbone, adapter_name=UPDATE)
+
+
+def lora_prefixes(backbone: Backbone) -> tuple[str, ...]:
+    """Prefixes, within ``backbone``, of the matrices A and B of all updates; ``*`` stands for a block's number."""
+    added = (name.removesuffix(f".{UPDATE}.weight") for name, _ in backbone.named_parameters() if ".lora_" in name)
+    return tuple(dict.fromkeys(re.sub(r"\.\d+(?=\.)", ".*", prefix) for prefix in added))
+
+
+def merged(model: Model) -> Model:
+    """A copy of ``model`` with all updates added to the weights, which have their names of before ``insert_lora``."""
+    from peft.tuners.lora import LoraLayer
+
+    plain = deepcopy(model)
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, LoraLayer):
+            module.merge()
+            plain.set_submodule(name, module.get_base_layer())
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, OpenAttention):
+            plain.set_submodule(name, module.closed())
+    return plain
+
+
+def _blocks(backbone: Backbone, targets: LoraTargets) -> list[list[str]]:
+    """Names of the maps to adapt, in one list a block that has any, input first."""
+    there = {name for name, _ in backbone.named_modules()}
+    maps = (
+        [f"{block}.{part}" for kind in _KINDS if f"{block}.{kind.marker}" in there for part in kind.parts(targets)]
+        for prefixes in backbone.blocks()
+        for block in prefixes
+    )
+    return [names for names in maps if names]
+
+
+def _open_owner(backbone: Backbone, name: str) -> None:
+    """Where the map ``name`` is not called as a module by the one that owns it, let it be."""
+    owner, _, part = name.rpartition(".")
+    module = backbone.get_submodule(owner)
+    if part == "q_proj":
+        backbone.set_submodule(owner, OpenPool(module))
+    if part == "in_proj":
+        if not isinstance(module, nn.MultiheadAttention):
+            kind = type(module).__name__
+            raise InputError(f"strategy.targets: {backbone.name} has attention of kind {kind}; choose mlp")
+        backbone.set_submodule(owner, OpenAttention(module))
