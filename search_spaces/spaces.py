@@ -26,6 +26,7 @@ from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSett
 from handclip_core.strategies import (
     ALL,
     Adapters,
+    ClipReid,
     CrossView,
     Curriculum,
     Full,
@@ -37,6 +38,7 @@ from handclip_core.strategies import (
     Strategy,
     ZeroShot,
 )
+from handclip_core.strategies.clip_reid import ImageTextSettings, PromptSettings
 from handclip_core.strategies.curriculum import Difficulty, Direction, Pace
 from handclip_core.types import HAND_ASPECTS
 from search_spaces.suggest import Choice, Draws, Float, LogFloat, LogInt, Nested, Primitive, Range, Reader, suggest
@@ -197,6 +199,28 @@ def lora(trial: Draws) -> Strategy:
     )
 
 
+def clip_reid(trial: Draws) -> Strategy:
+    """The same as ``full``, and the prompts' length, rate and share, and the weights of the losses that they meet."""
+    return suggest(
+        trial,
+        ClipReid,
+        prefix="clip_reid",
+        **_tower(),
+        prompts=Nested(
+            PromptSettings,
+            num_tokens=Choice((2, 4, 8)),
+            share=Float(0.1, 0.7),
+            optim=Nested(Optim, lr=LogFloat(1e-4, 3e-2)),
+        ),
+        image_text=Nested(ImageTextSettings, weight=LogFloat(0.1, 10.0), temperature=LogFloat(0.3, 3.0)),
+        losses=Nested(
+            Losses,
+            identity=Nested(IdentitySettings, weight=LogFloat(0.1, 3.0), smoothing=Float(0.0, 0.3)),
+            triplet=Nested(TripletSettings, weight=LogFloat(0.1, 3.0), margin=Float(0.1, 1.0)),
+        ),
+    )
+
+
 def _tower() -> dict[str, Range | Nested]:
     """What is searched wherever the image tower itself is trained."""
     return {
@@ -237,6 +261,7 @@ SPACES: dict[str, Space] = {
     "curriculum": curriculum,
     "adapters": adapters,
     "lora": lora,
+    "clip_reid": clip_reid,
 }
 """The space of every strategy, by its name."""
 

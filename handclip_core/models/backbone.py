@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from handclip_core.config import Config
 from handclip_core.errors import InputError
-from handclip_core.models.towers import ResNetTower, TransformerTower, encode_trimmed
+from handclip_core.models.text_tower import TextTower, encode_trimmed
+from handclip_core.models.towers import ResNetTower, TransformerTower
 from handclip_core.types import Encoded
 
 NANO = "handclip-nano"
@@ -126,6 +127,13 @@ class Backbone(nn.Module):
         assert self._tokenizer is not None, "load_backbone(..., text=True) keeps the tokenizer"
         tokens: Tensor = self._tokenizer(list(texts))
         return tokens
+
+    def release_text(self) -> TextTower:
+        """The text tower, frozen; from now on it is no part of this module."""
+        assert self.logit_scale is not None, "load_backbone(..., text=True) keeps the text tower"
+        text, temperature = self.text, 1 / self.logit_scale.exp().item()
+        self.text = self.logit_scale = None
+        return TextTower(text, name=self.name, tokenize=self._tokenizer, temperature=temperature)
 
     def words(self) -> tuple[str, ...]:
         """Words of five letters or more that are one token each, in the order of the vocabulary."""

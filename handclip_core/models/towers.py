@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from handclip_core.types import Encoded
 
@@ -52,23 +51,3 @@ class ResNetTower:
     def width(self, visual: Any) -> int:
         """The number F of trunk features."""
         return int(visual.attnpool.k_proj.in_features)
-
-
-def encode_trimmed(text: Any, tokens: Tensor) -> Tensor:
-    """What open_clip's TextTransformer ``text`` makes of ``tokens`` [B, context]: embeddings [B, D].
-
-    A causal tower that reads its answer off the end-of-text token (the largest id) never looks at what follows it, so
-    the padding behind the longest text is left out where the tower is of this kind.
-    """
-    if text.pool_type != "argmax" or text.attn_mask is None or text.cls_emb is not None:
-        whole: Tensor = text(tokens)
-        return whole
-    ends = tokens.argmax(dim=1)
-    length = int(ends.max()) + 1
-    dtype = text.transformer.get_cast_dtype()
-    hidden = text.token_embedding(tokens[:, :length]).to(dtype) + text.positional_embedding[:length].to(dtype)
-    hidden = text.ln_final(text.transformer(hidden, attn_mask=text.attn_mask[:length, :length]))
-    pooled = hidden[torch.arange(len(tokens), device=tokens.device), ends]
-    projection = text.text_projection
-    embedded: Tensor = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
-    return embedded

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from handclip_core.strategies.adapters import Adapters
 from handclip_core.strategies.base import Strategy
+from handclip_core.strategies.clip_reid import ClipReid
 from handclip_core.strategies.cross_view import CrossView
 from handclip_core.strategies.curriculum import Curriculum
 from handclip_core.strategies.full import Full
@@ -26,7 +27,8 @@ AnyStrategy = Annotated[
     | CrossView
     | Curriculum
     | Adapters
-    | Lora,
+    | Lora
+    | ClipReid,
     Field(discriminator="name"),
 ]  # fmt: skip
 """Any strategy's settings, told apart by ``name``."""
@@ -38,6 +40,7 @@ __all__ = [
     "ALL",
     "Adapters",
     "AnyStrategy",
+    "ClipReid",
     "CrossView",
     "Curriculum",
     "Full",
