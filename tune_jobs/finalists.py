@@ -1,0 +1,55 @@
+"""The finals: ``python tune_jobs/finalists.py NAME [--top 5] [--seeds 3] [--final-test] [--storage runs]``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    # Run as a script, Python looks for modules beside it; a Ray job runs the code that was submitted, installed or not.
+    sys.path[0] = str(ROOT)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Name = Annotated[str, typer.Argument(help="Name of a sweep that is over, finished or interrupted.", show_default=False)]
+Top = Annotated[int, typer.Option(min=1, help="So many of the best configurations run again.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Each on so many fresh seeds, the same for all.")]
+FinalTest = Annotated[bool, typer.Option("--final-test", help="Fit the winner on all training people, look at test.")]
+Storage = Annotated[Path, typer.Option(help="Folder of the sweeps.")]
+
+
+@app.command()
+def main(
+    name: Name, top: Top = 5, seeds: Seeds = 3, final_test: FinalTest = False, storage: Storage = Path("runs")
+) -> None:
+    """Choose a sweep's winner: its best configurations and every strategy's best and default, on fresh paired seeds.
+
+    Runs on the Ray cluster at RAY_ADDRESS, else on this machine. Results go to STORAGE/NAME/finals; runs that are
+    there already are not run again. With --final-test the test people are opened, and STORAGE/test_looks.jsonl says so.
+    """
+    from handclip_core.errors import InputError
+
+    try:
+        code = _finals(name, storage, top, seeds, final_test)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    raise typer.Exit(code)
+
+
+def _finals(name: str, storage: Path, top: int, seeds: int, final_test: bool) -> int:
+    from tune_jobs.finals.past_sweep import read_sweep
+
+    past = read_sweep(name, storage)
+    from tune_jobs.finals.outcome import hold_finals
+
+    return hold_finals(past, top=top, seeds=seeds, with_test=final_test)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,48 @@
+"""The finals from begin to end: run, compare, look at the test people where asked to, report."""
+
+import shutil
+import sys
+
+from tune_jobs.finals.driver import Finals, command_again, opened
+from tune_jobs.finals.final_test import check_ledger, final_test, last_look, ledger_of
+from tune_jobs.finals.past_sweep import PastSweep
+from tune_jobs.finals.report import FinalsReport
+from tune_jobs.finals.standings import rank
+from tune_jobs.interruption import Interrupted, caught_signals
+from tune_jobs.review import say, shown
+
+
+def hold_finals(past: PastSweep, *, top: int, seeds: int, with_test: bool) -> int:
+    """Hold the finals of ``past``, print and write their report, and give the exit code.
+
+    0 with a result, 1 where nothing ran on every seed or the final fit failed, 130 where it was interrupted. Raises
+    InputError where data, cluster or ledger cannot be used.
+    """
+    with caught_signals() as stop_wanted:
+        try:
+            with opened(past, top=top, seeds=seeds, stop_wanted=stop_wanted) as finals:
+                check_ledger(ledger_of(finals), finals)  # before hours of runs, not after them
+                return _hold(finals, with_test=with_test)
+        except Interrupted:
+            print(f"\ninterrupted: complete runs are kept; go on with\n  {command_again()}", file=sys.stderr)
+            return 130
+
+
+def _hold(finals: Finals, *, with_test: bool) -> int:
+    entrants = finals.entrants()
+    if not entrants:
+        for name, reason in finals.failures.items():
+            print(f"{name} failed: {reason}")
+        print("no finalist came to an end on every seed, so there is no result")
+        return 1
+    say("comparing")
+    standings = rank(entrants)
+    test = final_test(finals, standings.winner.entrant) if with_test else None
+    failed = with_test and test is None
+    if not with_test:
+        test = last_look(finals)
+    report = FinalsReport(finals.past, finals.seeds, standings, finals.cost, finals.failures, test)
+    report.write(finals.folder)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(f"\n{report.text(width=width)}\n\nsaved in {shown(finals.folder)}: report.html, report.md, three CSV files")
+    return 1 if failed else 0

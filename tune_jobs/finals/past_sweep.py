@@ -1,0 +1,85 @@
+"""A sweep that is over, as its folder tells it: settings, leaderboard, and the settings of every trial."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from handclip_core.errors import InputError
+from handclip_core.experiment import Experiment
+from handclip_core.runs import CONFIG
+from tune_jobs.leaderboard import FILE
+from tune_jobs.settings import SweepSettings, load_settings
+
+SETTINGS, TRIALS = "sweep.yaml", "trials"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial with a score: ``map`` is that of its best unit, on the sweep's own seed."""
+
+    number: int
+    strategy: str
+    map: float
+    experiment: Experiment
+
+
+@dataclass(frozen=True)
+class PastSweep:
+    """What a sweep has left; ``tried`` from the best to the worst.
+
+    ``seconds`` is the time that workers spent on each strategy, trials without a score included.
+    """
+
+    folder: Path
+    settings: SweepSettings
+    tried: tuple[Tried, ...]
+    seconds: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.folder.name
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Every strategy that the sweep began, in the order of its settings."""
+        return tuple(name for name in self.settings.strategies if name in self.seconds)
+
+
+def read_sweep(name: str, storage: Path) -> PastSweep:
+    """The sweep ``name`` in ``storage``; raises InputError where there is none, or none of its trials has a score."""
+    folder = storage.expanduser().resolve() / name
+    if not (folder / SETTINGS).is_file():
+        found = sorted(path.parent.name for path in folder.parent.glob(f"*/{SETTINGS}"))
+        have = f"there are {', '.join(found)}" if found else "there are no sweeps; give their folder as --storage"
+        raise InputError(f"{folder}: no sweep of this name; {have}")
+    rows = _leaderboard(folder / FILE)
+    tried = sorted((one for row in rows if (one := _tried(row, folder)) is not None), key=lambda one: -one.map)
+    if not tried:
+        raise InputError(f"{folder}: no trial has a score yet; let the sweep end first")
+    seconds: dict[str, float] = {}
+    for row in rows:
+        seconds[row["strategy"]] = seconds.get(row["strategy"], 0.0) + float(row["seconds"] or 0)
+    return PastSweep(folder, load_settings(folder / SETTINGS), tuple(tried), seconds)
+
+
+def _leaderboard(path: Path) -> list[dict[str, str]]:
+    """The rows of trials; rows of mixtures have no number."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, so no trial has a score yet; let the sweep end first") from None
+    wanted = {"trial", "strategy", "map", "seconds", "status"}
+    if rows and not wanted <= rows[0].keys():
+        raise InputError(f"{path}: not a leaderboard; it lacks {', '.join(sorted(wanted - rows[0].keys()))}")
+    return [row for row in rows if row["trial"]]
+
+
+def _tried(row: dict[str, str], folder: Path) -> Tried | None:
+    """The trial of a row; None where it has no score."""
+    if not row["map"] or row["status"].startswith("failed"):
+        return None
+    number, strategy = int(row["trial"]), row["strategy"]
+    experiment = Experiment.from_file(folder / TRIALS / f"{number:04d}-{strategy}" / CONFIG)
+    return Tried(number, strategy, float(row["map"]), experiment)
