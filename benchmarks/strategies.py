@@ -1,0 +1,151 @@
+"""Every strategy at equal budget on drawn hands, over several seeds, beside zero-shot CLIP and what learns nothing.
+
+Each strategy has the settings of RECIPES: its published defaults, with rates that suit a CLIP of two million weights
+(the published 1e-5 is for a hundred million). Weights are chosen by validation mAP, as a sweep does it, and then scored
+on the test people. Each strategy has a process of its own, so that its peak memory is its own.
+Run: python benchmarks/strategies.py [--seeds 3] [--people 72] [--budget 10] [--only NAME ...]
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from handclip_core.bench import Bench, open_bench
+from handclip_core.data.sources import DrawnData
+from handclip_core.evaluation.embed import embed
+from handclip_core.evaluation.floors import FLOORS
+from handclip_core.experiment import Experiment, assemble, run
+from handclip_core.measure import View, scored
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs import RunFolder, load_run
+from handclip_core.strategies import ALL
+
+CPU = torch.device("cpu")
+TOWER: dict[str, Any] = {
+    "optim": {"lr": 7e-4, "schedule": "cosine", "warmup": 0.1},
+    "neck": {"kind": "bn"},
+    "head_lr_scale": 30,
+}
+LIGHT: dict[str, Any] = {"optim": {"lr": 3e-3, "schedule": "cosine", "warmup": 0.1}, "neck": {"kind": "bn"}}
+RECIPES: dict[str, dict[str, Any]] = {
+    "zero_shot": {},
+    "linear_probe": {"optim": {"lr": 3e-3, "schedule": "cosine"}},
+    "adapters": {**LIGHT, "head_lr_scale": 10},
+    "lora": {**LIGHT, "head_lr_scale": 10},
+    "clip_reid": {"image": {"optim": {"lr": 7e-4}}},
+}
+"""What differs from a strategy's defaults; strategies that are not named train the tower: TOWER."""
+
+
+@dataclass
+class Row:
+    """What a strategy did over its seeds."""
+
+    name: str
+    params: int = 0
+    weights: int = 0
+    peak_mib: float = 0.0
+    val: list[float] = field(default_factory=list)
+    test: list[float] = field(default_factory=list)
+    images_per_s: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def line(self) -> str:
+        """A row of the table."""
+        cells = [
+            self.name,
+            _spread(self.val),
+            _spread(self.test),
+            f"{self.params:,}",
+            f"{self.weights:,}",
+            f"{statistics.median(self.images_per_s):,.0f}" if any(self.images_per_s) else "",
+            f"{self.peak_mib:,.0f}",
+            f"{statistics.median(self.seconds):.0f}" if self.seconds else "",
+        ]
+        return "| " + " | ".join(cells) + " |"
+
+
+HEAD = (
+    "| strategy | val mAP | test mAP | trained weights | weights | images/s | peak MiB | s a run |\n"
+    "|---|---|---|---:|---:|---:|---:|---:|"
+)
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.4f}" if values else ""
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+
+
+def experiment_of(name: str, data: DrawnData, budget: int, seed: int) -> Experiment:
+    strategy = {"name": name, **RECIPES.get(name, TOWER)}
+    return Experiment.model_validate({"strategy": strategy, "data": data, "budget": budget, "seed": seed})
+
+
+def measured(name: str, data: DrawnData, budget: int, seeds: int) -> Row:
+    """Run a strategy on every seed, in this process."""
+    torch.set_num_threads(1)
+    bench = open_bench(data, BackboneSettings(), CPU)
+    row = Row(name)
+    for seed in range(1, (1 if name == "zero_shot" else seeds) + 1):
+        one_seed(row, experiment_of(name, data, budget, seed), bench)
+    row.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return row
+
+
+def one_seed(row: Row, experiment: Experiment, bench: Bench) -> None:
+    ready = assemble(experiment, bench)
+    row.weights = sum(parameter.numel() for parameter in ready.model.parameters())
+    started, images, train_s = time.perf_counter(), 0, 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        record = RunFolder.create(Path(folder) / "run", experiment)
+        for progress in run(experiment, device=CPU):
+            record.record(progress)
+            row.params = max(row.params, progress.params_trained)
+            images, train_s = progress.images, train_s + progress.train_s
+        model = load_run(Path(folder) / "run", device=CPU)
+    row.seconds.append(time.perf_counter() - started)
+    row.val.append(record.best["map"])
+    row.images_per_s.append(images / train_s if train_s else 0.0)
+    embeddings = embed(model, bench.pixel_inputs, bench.rows("test"), aspects=bench.aspect_indices, device=CPU)
+    row.test.append(float(scored(embeddings, bench, View("test")).overall.map.mean))
+
+
+def floor(name: str, data: DrawnData) -> Row:
+    """A row that learns nothing."""
+    bench = open_bench(data, BackboneSettings(), CPU)
+    row = Row(name)
+    for split, values in (("val", row.val), ("test", row.test)):
+        found = FLOORS[name](bench.pixels.batch(bench.rows(split)))  # type: ignore[arg-type]
+        values.append(float(scored(found, bench, View(split)).overall.map.mean))  # type: ignore[arg-type]
+    return row
+
+
+def main() -> None:
+    names = [str(kind.model_fields["name"].default) for kind in ALL]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--people", type=int, default=72)
+    parser.add_argument("--budget", type=int, default=10)
+    parser.add_argument("--only", nargs="*", default=names, choices=names)
+    given = parser.parse_args()
+    data = DrawnData(people=given.people, images_per_aspect=5)
+    print(HEAD)
+    for name in FLOORS:
+        print(floor(name, data).line(), flush=True)
+    context = multiprocessing.get_context("spawn")
+    for name in given.only:
+        with context.Pool(1) as pool:
+            print(pool.apply(measured, (name, data, given.budget, given.seeds)).line(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
