@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError
@@ -13,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from handclip_core.errors import InputError
 
-POSTGRESQL = "postgresql"
+POSTGRESQL, SQLITE = "postgresql", "sqlite"
 
 
 def open_storage(url: str | None) -> BaseStorage | None:
@@ -43,6 +44,9 @@ def create_study(url: str | None, *, name: str, directions: Sequence[StudyDirect
 def load_study(url: str, *, name: str) -> Study:
     """The study ``name``; raises InputError where there is none."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    file = make_url(with_driver(url)).database
+    if url.startswith(SQLITE) and not (file and Path(file).is_file()):
+        raise InputError(f"{file}: no such file; there is no study '{name}' to go on with")
     storage = open_storage(url)
     assert storage is not None
     names = [study.study_name for study in storage.get_all_studies()]
