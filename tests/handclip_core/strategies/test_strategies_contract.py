@@ -1,7 +1,9 @@
 """What every strategy must keep, on a transformer and on a ResNet; a new one is covered by being in ALL."""
 
+import socket
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -12,17 +14,19 @@ from torch import Tensor
 from handclip_core.bench import open_bench
 from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.sources import DrawnData
-from handclip_core.engine.optim import choose
+from handclip_core.engine.gradients import backward
+from handclip_core.engine.optim import choose, freeze_all_but
 from handclip_core.engine.phase import Optim
 from handclip_core.engine.plan import plan
 from handclip_core.experiment import Assembled, Experiment, Progress, assemble, run
 from handclip_core.losses.settings import Losses
 from handclip_core.measure import View
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.peers import peers
 from handclip_core.report import evaluate_run
 from handclip_core.runs import RunFolder, load_run
 from handclip_core.strategies import ALL, AnyStrategy, Full, Strategy
-from search_spaces.spaces import SPACES
+from search_spaces.spaces import SPACES, params_of
 
 CPU = torch.device("cpu")
 DATA = DrawnData(people=12, images_per_aspect=3, height_px=96)
@@ -168,13 +172,74 @@ def test_a_finished_folder_gives_the_same_figures_again(
 
 
 @every_strategy
-def test_its_default_lies_in_its_search_space_and_draws_run_a_step(
+def test_its_default_lies_in_its_search_space_and_draws_run_an_epoch(
     kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings]
 ) -> None:
     name = kind.model_fields["name"].default
-    assert name in SPACES
+    assert params_of(kind()) is not None  # type: ignore[call-arg]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    for _ in range(5):
-        strategy = SPACES[name](study.ask())
-        experiment = experiment_of(strategy, tiny_backbones["vit"]).model_copy(update={"budget": 1})
+    for _ in range(2):
+        experiment = experiment_of(SPACES[name](study.ask()), tiny_backbones["vit"])
         assert next(run(experiment, device=CPU)).metrics["map"] > 0
+
+
+@trained_strategies
+def test_fifty_draws_build_and_train_a_step_of_every_phase_with_finite_gradients(
+    kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings]
+) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=2))
+    bench = open_bench(DATA, tiny_backbones["vit"], CPU)
+    for _ in range(50):
+        strategy = SPACES[kind.model_fields["name"].default](study.ask())
+        ready = assemble(experiment_of(strategy, tiny_backbones["vit"]), bench)
+        for index, phase in enumerate(ready.phases):
+            chosen = choose(ready.model, phase.train)
+            freeze_all_but(ready.model, chosen)
+            ready.model.zero_grad()
+            found = backward(
+                ready.model.train(), ready.feed(index).batch(0), phase, micro_batch=None, peers=peers(), seed=0
+            )
+            assert found.total.isfinite()
+            gradients = [item.parameter.grad for item in chosen if item.parameter.grad is not None]
+            assert gradients
+            assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.spawn
+def test_two_processes_train_every_strategy_as_one(tiny_backbones: dict[str, BackboneSettings], tmp_path: Path) -> None:
+    """Over gloo: the losses of one process to float tolerance, and the same bits in both processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = (tiny_backbones["vit"], port, tmp_path)
+    context = torch.multiprocessing.get_context("spawn")
+    processes = [context.Process(target=one_of_two, args=(rank, *arguments)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    alone = losses_of_all(tiny_backbones["vit"])
+    for process in processes:
+        process.join(timeout=500)
+        assert process.exitcode == 0
+    ours, theirs = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    for name, losses in alone.items():
+        assert ours[name]["losses"] == pytest.approx(losses["losses"], rel=2e-3, abs=1e-5), name
+        weights = ours[name]["weights"]
+        assert all(torch.equal(weights[key], value) for key, value in theirs[name]["weights"].items()), name
+
+
+def losses_of_all(backbone: BackboneSettings) -> dict[str, dict[str, Any]]:
+    """The mean losses of the first unit of every strategy, and its weights after it."""
+    found = {}
+    for kind in TRAINED:
+        progress = next(run(experiment_of(quick(kind), backbone), device=CPU))
+        weights = {name: value.clone() for name, value in progress.state.model.state_dict().items()}
+        found[kind.__name__] = {"losses": progress.losses, "weights": weights}
+    return found
+
+
+def one_of_two(rank: int, backbone: BackboneSettings, port: int, folder: Path) -> None:
+    """Train in a process group of two and save what comes out."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.save(losses_of_all(backbone), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
