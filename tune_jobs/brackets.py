@@ -1,11 +1,9 @@
 """Asynchronous successive halving with rungs of its own for every group of trials: pure bookkeeping."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-Rungs = dict[int, dict[str, float]]
+Rungs = dict[int, dict[int, float]]
 
 
 @dataclass
@@ -34,7 +32,7 @@ class RungTable:
             unit *= self.reduction
         return tuple(units)
 
-    def report(self, *, group: str, trial: str, unit: int, score: float) -> bool:
+    def report(self, *, group: str, trial: int, unit: int, score: float) -> bool:
         """Note ``score`` of ``trial`` after ``unit`` units; whether the trial goes on.
 
         Units of a trial come in ascending order. A rung that a report has passed over takes this report's score; a
@@ -47,18 +45,10 @@ class RungTable:
             self._rung(group, rung)[trial] = score
         return all(self._passes(group, rung, trial) for rung in new)
 
-    def state(self) -> dict[str, Any]:
-        """The scores as plain data that JSON can hold."""
-        return {group: {str(unit): dict(seen) for unit, seen in rungs.items()} for group, rungs in self.scores.items()}
-
-    def load(self, state: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-        """Take the scores of ``state`` back."""
-        self.scores = {group: {int(unit): dict(seen) for unit, seen in rungs.items()} for group, rungs in state.items()}
-
-    def _rung(self, group: str, unit: int) -> dict[str, float]:
+    def _rung(self, group: str, unit: int) -> dict[int, float]:
         return self.scores.setdefault(group, {}).setdefault(unit, {})
 
-    def _passes(self, group: str, unit: int, trial: str) -> bool:
+    def _passes(self, group: str, unit: int, trial: int) -> bool:
         seen = self._rung(group, unit)
         own = seen[trial]
         if math.isnan(own):

@@ -36,7 +36,12 @@ class EventLogs:
         self._writers: dict[int, SummaryWriter] = {}
 
     def start(self, record: TrialRecord) -> None:
-        """Open the log of a trial with its strategy and hyperparameters, those that it does not have as ``n/a``."""
+        """Open the log of a trial with its strategy and hyperparameters, those that it does not have as ``n/a``.
+
+        A log that is open already, as that of a trial which is tried again, stays as it is.
+        """
+        if record.number in self._writers:
+            return
         writer = SummaryWriter(str(self._folder / record.name))
         self._writers[record.number] = writer
         info = SessionStartInfo()

@@ -1,10 +1,14 @@
 """Where a sweep's results go."""
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from handclip_core.data.sources import PreparedData
 from handclip_core.errors import InputError
-from tune_jobs.settings import SweepSettings
+from handclip_core.runs import write_text
+from tune_jobs.settings import SETTINGS, SweepSettings, dump_settings
 
 
 def resolved(settings: SweepSettings, *, in_ray_job: bool) -> SweepSettings:
@@ -28,15 +32,38 @@ def refuse_taken_name(settings: SweepSettings, *, number_taken_names: bool) -> N
 
 
 def create_folder(settings: SweepSettings, *, number_taken_names: bool) -> Path:
-    """Make the sweep's folder, which no other process has made."""
+    """Make the sweep's folder with its settings in it; it appears whole, and no other process has made it."""
     names = [settings.name]
     if number_taken_names:
         names += [f"{settings.name}-{number}" for number in range(2, 10_000)]
     settings.storage.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        try:
-            (settings.storage / name).mkdir()
-        except FileExistsError:
-            continue
-        return settings.storage / name
+    made = Path(tempfile.mkdtemp(prefix=".sweep-", dir=settings.storage))
+    made.chmod(0o777 & ~_umask())
+    try:
+        for name in names:
+            write_text(made / SETTINGS, dump_settings(settings.model_copy(update={"name": name})))
+            if _renamed(made, settings.storage / name):
+                return settings.storage / name
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
     raise InputError(f"{settings.storage / settings.name}: exists already; choose another --name, or remove the folder")
+
+
+def _renamed(made: Path, wanted: Path) -> bool:
+    """Give ``made`` its name unless that is taken."""
+    if wanted.exists():
+        return False
+    try:
+        made.rename(wanted)
+    except OSError:
+        if wanted.exists():
+            return False
+        raise
+    return True
+
+
+def _umask() -> int:
+    """The process's mask of permissions, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

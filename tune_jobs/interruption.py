@@ -2,8 +2,11 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+import ray
+from ray.tune.experiment import Trial
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
@@ -14,7 +17,7 @@ class Interrupted(Exception):  # noqa: N818 - no error
 def caught_signals() -> Iterator[threading.Event]:
     """Within the block the first SIGINT or SIGTERM sets the event; the second acts as it would have without the block.
 
-    Outside the main thread, where Python cannot catch signals, the event is never set.
+    Outside the main thread, where Python cannot catch signals, they do not set it.
     """
     caught = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -37,3 +40,24 @@ def caught_signals() -> Iterator[threading.Event]:
         yield caught
     finally:
         restore()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within the block SIGTERM raises KeyboardInterrupt, as SIGINT does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def end_workers(trials: Sequence[Trial]) -> None:
+    """Kill the processes of ``trials``: one deep in a step would hold the driver up, and its last state is saved."""
+    for trial in trials:
+        actor = trial.temporary_state.ray_actor
+        if actor is not None and not trial.is_finished():
+            ray.kill(actor)

@@ -10,7 +10,10 @@ from handclip_core.runs import write_text
 from search_spaces.suggest import Primitive
 from tune_jobs.records import Records, Status, TrialRecord
 
-COLUMNS = ("rank", "trial", "strategy", "map", "cmc1", "unit", "seconds", "params_trained", "status")
+COLUMNS = (
+    "rank", "trial", "strategy", "map", "cmc1", "unit",
+    "seconds", "params_trained", "attempts", "micro_batch", "status",
+)  # fmt: skip
 """The fixed columns; every drawn hyperparameter follows, under its path in an experiment."""
 FILE = "leaderboard.csv"
 
@@ -23,8 +26,9 @@ def write_leaderboard(records: Records, folder: Path) -> None:
 def leaderboard(ranked: Sequence[TrialRecord]) -> str:
     """CSV text of trials that are sorted already.
 
-    ``unit`` counts the units trained; a failed trial's status names the reason. Hyperparameters that a trial's strategy
-    does not have are blank, as are scores that were never measured.
+    ``unit`` counts the units trained, ``attempts`` how often a worker took the trial up; ``micro_batch`` is there where
+    a trial ran out of memory and went on with smaller parts of a batch. A failed trial's status names the reason.
+    Hyperparameters that a trial's strategy does not have are blank, as are scores that were never measured.
     """
     drawn = list(dict.fromkeys(name for record in sorted(ranked, key=_number) for name in record.params))
     text = io.StringIO()
@@ -51,6 +55,8 @@ def _fixed(record: TrialRecord, rank: int | None) -> tuple[str, ...]:
         str(record.unit),
         f"{record.seconds:.1f}",
         "" if record.params_trained is None else str(record.params_trained),
+        str(record.attempts),
+        "" if record.experiment.micro_batch is None else str(record.experiment.micro_batch),
         describe_status(record),
     )
 

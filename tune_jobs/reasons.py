@@ -1,20 +1,64 @@
-"""Why a trial failed, in one line."""
+"""Why a trial failed: in one line for people, and what kind of failure it was for the sweep."""
 
+from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
+import torch
 from ray import cloudpickle
-from ray.exceptions import RayTaskError
+from ray.exceptions import OutOfMemoryError, RayTaskError
 from ray.tune.experiment import Trial
+
+from handclip_core.engine.objective import DivergedError
+from handclip_core.errors import InputError
+from tune_jobs.trial import LostStateError
 
 LONGEST = 300
 """Characters of a reason that are kept."""
+OUT_OF_MEMORY = ("out of memory", "low on memory", "not enough memory", "can't allocate memory")
+"""How CUDA, Ray and the C library say it."""
 
 
-def reason_of(trial: Trial) -> str:
+class Kind(Enum):
+    """What can be done about a failure."""
+
+    CERTAIN = auto()
+    """It would happen again."""
+    MEMORY = auto()
+    """Smaller parts of a batch may do."""
+    LOST_STATE = auto()
+    """The trial must start over."""
+    CHANCE = auto()
+    """It may go better next time."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt at a trial ended, in one line, and of what kind that is."""
+
+    reason: str
+    kind: Kind
+
+
+def failure_of(trial: Trial) -> Failure:
     """The last error of ``trial``: kind and first line of what its code raised, or what Ray says of a lost process."""
-    if trial.pickled_error_file is not None:
-        return describe_error(cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()))
-    return _shortened(_lines(traceback_of(trial))[-1])
+    if trial.pickled_error_file is None:
+        return Failure(_shortened(_lines(traceback_of(trial))[-1]), Kind.CHANCE)
+    error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return Failure(describe_error(error), kind_of(error))
+
+
+def kind_of(error: BaseException) -> Kind:
+    """The kind of an error that Ray hands over."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, DivergedError | InputError):
+        return Kind.CERTAIN
+    if isinstance(cause, LostStateError):
+        return Kind.LOST_STATE
+    if isinstance(cause, torch.OutOfMemoryError | OutOfMemoryError | MemoryError):
+        return Kind.MEMORY
+    text = str(cause).lower()
+    return Kind.MEMORY if any(words in text for words in OUT_OF_MEMORY) else Kind.CHANCE
 
 
 def traceback_of(trial: Trial) -> str:

@@ -1,32 +1,45 @@
-"""What happens in a sweep, written down at once: records, study, event logs, leaderboard, trial folders."""
+"""What happens in a sweep, written down at once: chronicle, event logs, leaderboard, trial folders."""
 
-import threading
 import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from math import isnan
 from pathlib import Path
 from typing import Any, Protocol
 
-from pyarrow.fs import FileSelector  # type: ignore[import-untyped]
 from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 
+from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import METRICS
-from handclip_core.runs import CONFIG, LOG, write_text
+from handclip_core.runs import CONFIG, write_text
+from tune_jobs.chronicle import Chronicle
 from tune_jobs.event_logs import EventLogs
-from tune_jobs.interruption import Interrupted
+from tune_jobs.events import Alive, Begun, Closed, Cut, Dropped, Ended, Event, Retried, Saved, Started, Validated
+from tune_jobs.interruption import Interrupted, end_workers
 from tune_jobs.leaderboard import write_leaderboard
-from tune_jobs.reasons import reason_of, traceback_of
-from tune_jobs.records import Records, Status, TrialRecord
-from tune_jobs.scheduler import RungScheduler
-from tune_jobs.study import SweepStudy
-from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_UNIT, PARAMS_TRAINED, STEP_S, UNIT
+from tune_jobs.patience import patiently
+from tune_jobs.reasons import failure_of, traceback_of
+from tune_jobs.records import TrialRecord
+from tune_jobs.retention import drop_state, drop_weights, size_of, surplus
+from tune_jobs.retries import after_failure
+from tune_jobs.scheduler import SweepScheduler
+from tune_jobs.searcher import SweepSearcher
+from tune_jobs.settings import SweepSettings
+from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_UNIT, PARAMS_TRAINED, STEP_S, UNIT, number_of
 
 TRIALS, ERROR = "trials", "error.txt"
 WRITE_EVERY_S = 1.0
+ALIVE_EVERY_S = 60.0
+"""Seconds without news after which the journal gets a sign of life, so that a dead driver's hours are known."""
 
 
 class Display(Protocol):
     """What shows the sweep to its user."""
+
+    def shown(self) -> AbstractContextManager[None]:
+        """The block within which it is shown."""
+        ...
 
     def ended(self, record: TrialRecord) -> None:
         """A trial is over."""
@@ -38,141 +51,176 @@ class Display(Protocol):
 
 
 class Recorder(Callback):  # type: ignore[misc]
-    """Tune's events, turned into the state of the sweep. The only writer of the study and of the sweep's folder."""
+    """Tune's events, turned into the state of the sweep. Nothing else writes to the sweep's folder while it runs."""
 
     def __init__(
         self,
         folder: Path,
+        settings: SweepSettings,
         *,
-        records: Records,
-        study: SweepStudy,
-        scheduler: RungScheduler,
+        chronicle: Chronicle,
+        searcher: SweepSearcher,
+        scheduler: SweepScheduler,
         logs: EventLogs,
         display: Display,
-        keep: int,
-        stop_wanted: threading.Event,
+        stop_wanted: Callable[[], bool],
     ) -> None:
-        """``keep`` is the number of best trials whose weights are kept; the sweep ends once ``stop_wanted`` is set."""
+        """The sweep ends once ``stop_wanted`` says so."""
         self._folder = folder
-        self._records = records
-        self._study = study
+        self._settings = settings
+        self._chronicle = chronicle
+        self._records = chronicle.records
+        self._searcher = searcher
         self._scheduler = scheduler
         self._logs = logs
         self._display = display
-        self._keep = keep
         self._stop_wanted = stop_wanted
-        self._written_at = 0.0
+        self._broken: InputError | None = None
+        self._written_at, self._write_took_s = 0.0, 0.0
         self._changed = True
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
-        """A worker has begun with a trial."""
+        """A worker has begun with a trial, or goes on with it."""
         record = self._record(trial)
-        if record.status is Status.WAITING:
-            write_text(self._folder_of(record) / CONFIG, record.experiment.model_dump_json(indent=2))
-            self._logs.start(record)
-        record.status = Status.RUNNING
-        self._changed = True
+        patiently(lambda: self._write_config(record), path=self._folder)
+        self._logs.start(record)
+        self._happened(Started(at=self._now(), trial=record.number))
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """A trial has validated a unit."""
         record = self._record(trial)
-        record.unit = result[UNIT]
-        record.map, record.cmc1, record.best_unit = result[BEST_MAP], result[BEST_CMC1], result[BEST_UNIT]
-        record.seconds += result[STEP_S]
-        record.params_trained = max(record.params_trained or 0, result[PARAMS_TRAINED])
-        self._study.report(record.number, unit=record.unit, value=result["map"])
-        self._logs.scalars(record, shown_scalars(result), images=result["images"])
-        self._changed = True
+        if result[UNIT] not in record.curve:
+            self._logs.scalars(record, shown_scalars(result), images=result["images"])
+        self._happened(validated(record, result, at=self._now()))
 
     def on_checkpoint(self, *, trial: Trial, checkpoint: Checkpoint, **_: Any) -> None:
-        """A trial's state is in the storage."""
-        self._record(trial).checkpoint = checkpoint
+        """A trial's state is in the storage; the one before it goes."""
+        record = self._record(trial)
+        before, path = record.checkpoint, Path(checkpoint.path)
+        saved = Saved(
+            at=self._now(),
+            trial=record.number,
+            unit=record.unit,
+            checkpoint=path.relative_to(self._folder).as_posix(),
+            size=size_of(path),
+        )
+        self._happened(saved)
+        if before is not None and before != saved.checkpoint:
+            drop_state(self._folder / before)
+        self.drop_surplus()
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
-        """A trial has ended by itself or was stopped early."""
+        """A trial has ended by itself, was stopped early, or was cut short by a limit."""
         record = self._record(trial)
-        if isnan(record.map):
-            self._fail(record, "validation mAP is not a number")
-            return
-        stopped = trial.trial_id in self._scheduler.stopped
-        record.status = Status.STOPPED if stopped else Status.COMPLETE
-        self._note(record)
-        if stopped:
-            self._study.prune(record.number)
+        if record.number in self._scheduler.cut:
+            self._happened(Cut(at=self._now(), trial=record.number))
         else:
-            self._study.complete(record.number, value=record.map)
-        self._end(record)
+            self.conclude(record)
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
-        """A trial has failed for good."""
+        """An attempt at a trial has failed; it gets another, or the trial has failed for good."""
         record = self._record(trial)
-        write_text(self._folder_of(record) / ERROR, traceback_of(trial))
-        self._fail(record, reason_of(trial))
+        patiently(lambda: self._add_error(record, traceback_of(trial)), path=self._folder)
+        follows = after_failure(record, failure_of(trial), retries=self._settings.retries, at=self._now())
+        if isinstance(follows, Retried):
+            self._happened(follows)
+            self._searcher.again(record.number)
+        else:
+            self._end(record, follows)
 
-    def on_step_end(self, **_: Any) -> None:
+    def on_step_end(self, *, trials: Sequence[Trial] = (), **_: Any) -> None:
         """Write the leaderboard now and then, let the display breathe; raise Interrupted where that is wanted."""
-        if self._stop_wanted.is_set():
-            self._interrupt()
-            raise Interrupted
+        if self._stop_wanted() or self._broken is not None:
+            end_workers(trials)
+            raise self._broken or Interrupted
         self._display.tick()
-        if self._changed and time.monotonic() - self._written_at >= WRITE_EVERY_S:
+        if self._now() - self._chronicle.written_at >= ALIVE_EVERY_S:
+            self._happened(Alive(at=self._now()))
+        if self._changed and time.monotonic() - self._written_at >= max(WRITE_EVERY_S, 20 * self._write_took_s):
             self.write()
+
+    def begin(self, event: Begun) -> TrialRecord:
+        """Record a trial that the study has suggested."""
+        self._happened(event)
+        return self._records.trials[event.trial]
+
+    def conclude(self, record: TrialRecord) -> None:
+        """End a trial that has trained all that it was allowed to."""
+        at, number = self._now(), record.number
+        if isnan(record.map):
+            self._end(record, Ended(at=at, trial=number, status="failed", reason="validation mAP is not a number"))
+        else:
+            stopped = number in self._scheduler.judge.stopped
+            self._end(record, Ended(at=at, trial=number, status="stopped" if stopped else "complete"))
+
+    def close(self, reason: str) -> None:
+        """Note that the driver leaves, and why where trials are unfinished."""
+        self._happened(Closed(at=self._now(), reason=reason))
+        self.write()
 
     def write(self) -> None:
         """Write the leaderboard as it stands."""
-        write_leaderboard(self._records, self._folder)
+        began = time.monotonic()
+        patiently(lambda: write_leaderboard(self._records, self._folder), path=self._folder)
         self._written_at, self._changed = time.monotonic(), False
+        self._write_took_s = self._written_at - began
 
-    def _interrupt(self) -> None:
-        """Mark what will not come to an end, and write first of all; the study keeps such trials as running."""
-        for record in self._records.all():
-            if not record.status.over:
-                record.status = Status.INTERRUPTED
-        self.write()
+    def _happened(self, event: Event) -> None:
+        """Tune swallows some errors and wraps others, so one is kept for the end of its step; nothing follows it."""
+        if self._broken is None:
+            try:
+                self._chronicle.happened(event)
+            except InputError as error:
+                self._broken = error
+        self._changed = True
+
+    def _end(self, record: TrialRecord, event: Ended) -> None:
+        self._happened(event)
+        self._logs.end(record)
+        self._display.ended(record)
+        self.drop_surplus()
+
+    def drop_surplus(self) -> None:
+        """Delete the weights of trials that are over and not among the best."""
+        quota = self._settings.limits.disk_gib
+        for record in surplus(self._records, keep=self._settings.keep_checkpoints, disk_gib=quota):
+            assert record.checkpoint is not None, "surplus looks at saved states"
+            drop_weights(self._folder / record.checkpoint)
+            self._happened(Dropped(at=self._now(), trial=record.number))
 
     def _record(self, trial: Trial) -> TrialRecord:
-        return self._records.by_id[trial.trial_id]
+        return self._records.trials[number_of(trial)]
+
+    def _write_config(self, record: TrialRecord) -> None:
+        write_text(self._folder_of(record) / CONFIG, record.experiment.model_dump_json(indent=2))
+
+    def _add_error(self, record: TrialRecord, text: str) -> None:
+        with (self._folder_of(record) / ERROR).open("a", encoding="utf-8") as file:
+            file.write(text)
 
     def _folder_of(self, record: TrialRecord) -> Path:
         folder = self._folder / TRIALS / record.name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _fail(self, record: TrialRecord, reason: str) -> None:
-        record.status, record.reason = Status.FAILED, reason
-        self._note(record)
-        self._study.fail(record.number, reason=reason)
-        self._end(record)
-
-    def _note(self, record: TrialRecord) -> None:
-        self._study.note(
-            record.number,
-            outcome={
-                "status": record.status,
-                "unit": record.unit,
-                "best_unit": record.best_unit,
-                "map": None if isnan(record.map) else record.map,
-                "cmc1": None if isnan(record.cmc1) else record.cmc1,
-                "seconds": round(record.seconds, 3),
-                "params_trained": record.params_trained,
-            },
-        )
-
-    def _end(self, record: TrialRecord) -> None:
-        self._logs.end(record)
-        self._display.ended(record)
-        self._changed = True
-        over = [item for item in self._records.ranked() if item.status.over and item.checkpoint is not None]
-        for item in [item for item in over if not item.judged] + [item for item in over if item.judged][self._keep :]:
-            drop_weights(item.checkpoint)
-            item.checkpoint = None
+    def _now(self) -> float:
+        return self._chronicle.clock()
 
 
-def drop_weights(checkpoint: Checkpoint) -> None:
-    """Delete all files of a checkpoint but its training log."""
-    for info in checkpoint.filesystem.get_file_info(FileSelector(checkpoint.path)):
-        if info.base_name != LOG and info.is_file:
-            checkpoint.filesystem.delete_file(info.path)
+def validated(record: TrialRecord, result: dict[str, Any], *, at: float) -> Validated:
+    """The event of a trial's result."""
+    return Validated(
+        at=at,
+        trial=record.number,
+        unit=result[UNIT],
+        done=result[UNIT] in (0, record.experiment.budget),
+        metrics={name: float(result[name]) for name in METRICS},
+        best_map=result[BEST_MAP],
+        best_cmc1=result[BEST_CMC1],
+        best_unit=result[BEST_UNIT],
+        seconds=result[STEP_S],
+        params_trained=result[PARAMS_TRAINED],
+    )
 
 
 def shown_scalars(result: dict[str, Any]) -> dict[str, float]:

@@ -1,12 +1,27 @@
-"""What the driver knows of every trial."""
+"""What the driver knows of every trial, computed from the events of the sweep."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isnan, nan
-from typing import Any
 
 from handclip_core.experiment import Experiment
 from search_spaces.suggest import Primitive
+from tune_jobs.events import (
+    Begun,
+    Closed,
+    Cut,
+    Dropped,
+    Ended,
+    Event,
+    Opened,
+    Retried,
+    Saved,
+    Started,
+    Validated,
+)
+from tune_jobs.usage import Usage
+
+TrialEvent = Started | Validated | Saved | Dropped | Retried | Cut | Ended
 
 
 class Status(StrEnum):
@@ -37,16 +52,27 @@ class TrialRecord:
     status: Status = Status.WAITING
     unit: int = 0
     """Budget units trained."""
+    done: bool = False
+    """Whether that was its last unit."""
     map: float = nan
     cmc1: float = nan
     best_unit: int = 0
     seconds: float = 0.0
-    """Time of training and validation in the worker."""
+    """Time of training and validation in the worker, that of units trained twice included."""
     params_trained: int | None = None
     reason: str = ""
     """Why it failed."""
-    checkpoint: Any = None
-    """Ray's handle on its last saved state."""
+    checkpoint: str | None = None
+    """Folder of its last saved state, relative to the sweep's."""
+    checkpoint_bytes: int = 0
+    saved_unit: int = -1
+    """Budget units trained when that was saved."""
+    curve: dict[int, float] = field(default_factory=dict)
+    """Validation mAP by unit, as first seen."""
+    attempts: int = 0
+    """How often a worker has taken it up."""
+    failures: int = 0
+    """Failed attempts since it last came further than ever before."""
 
     @property
     def name(self) -> str:
@@ -58,16 +84,51 @@ class TrialRecord:
         """Whether it has a score to be ranked by."""
         return self.status is not Status.FAILED and not isnan(self.map)
 
+    @property
+    def best_is_saved(self) -> bool:
+        """Whether its saved state holds the weights that its score belongs to."""
+        return self.checkpoint is not None and self.saved_unit >= self.best_unit
+
 
 @dataclass
 class Records:
-    """All trials of a sweep, by Tune's id, in the order of suggestion."""
+    """All trials of a sweep, by number, and what they have used."""
 
-    by_id: dict[str, TrialRecord] = field(default_factory=dict)
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+    _open: dict[int, TrialRecord] = field(init=False)
+    _holding: dict[int, TrialRecord] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._open = {number: record for number, record in self.trials.items() if not record.status.over}
+        self._holding = {number: record for number, record in self.trials.items() if record.checkpoint is not None}
+
+    def apply(self, event: Event) -> None:
+        """Take one more event into account."""
+        self.usage.apply(event)
+        match event:
+            case Opened():
+                self._each_unfinished(Status.WAITING)
+            case Closed():
+                self._each_unfinished(Status.INTERRUPTED)
+            case Begun():
+                name = event.experiment.strategy.name
+                record = TrialRecord(event.trial, name, event.params, event.experiment)
+                self.trials[event.trial] = self._open[event.trial] = record
+            case Started() | Validated() | Saved() | Dropped() | Retried() | Cut() | Ended():
+                self._apply_to(self.trials[event.trial], event)
 
     def all(self) -> list[TrialRecord]:
         """Every trial in the order of suggestion."""
-        return list(self.by_id.values())
+        return list(self.trials.values())
+
+    def unfinished(self) -> list[TrialRecord]:
+        """Trials that are not over, in the order of suggestion."""
+        return list(self._open.values())
+
+    def holding(self) -> list[TrialRecord]:
+        """Trials with a saved state, in the order of their first one."""
+        return list(self._holding.values())
 
     def ranked(self) -> list[TrialRecord]:
         """Every trial: those with a score from best to worst, the earlier of equals first, then all others."""
@@ -77,14 +138,67 @@ class Records:
     @property
     def best(self) -> TrialRecord | None:
         """The trial with the highest validation mAP so far, if any has one."""
-        ranked = self.ranked()
-        return ranked[0] if ranked and ranked[0].judged else None
+        return max((r for r in self.trials.values() if r.judged), key=lambda record: record.map, default=None)
 
     @property
     def winner(self) -> TrialRecord | None:
-        """The best of the trials that are over, whose weights have been saved."""
-        return next((r for r in self.ranked() if r.judged and r.status.over and r.checkpoint is not None), None)
+        """The best of the trials that no worker runs and whose best weights have been saved."""
+        idle = (r for r in self.trials.values() if r.judged and r.best_is_saved and r.status is not Status.RUNNING)
+        return max(idle, key=lambda record: record.map, default=None)
 
     def num_over(self) -> int:
         """Trials that will never run again."""
-        return sum(record.status.over for record in self.all())
+        return len(self.trials) - len(self._open)
+
+    def _apply_to(self, record: TrialRecord, event: TrialEvent) -> None:
+        _apply(record, event)
+        if record.status.over:
+            self._open.pop(record.number, None)
+        if record.checkpoint is not None:
+            self._holding[record.number] = record
+        else:
+            self._holding.pop(record.number, None)
+
+    def _each_unfinished(self, status: Status) -> None:
+        for record in self._open.values():
+            record.status = status
+
+
+def _apply(record: TrialRecord, event: TrialEvent) -> None:
+    match event:
+        case Started():
+            record.status = Status.RUNNING
+            record.attempts += 1
+        case Validated():
+            _validated(record, event)
+        case Saved():
+            record.checkpoint, record.saved_unit = event.checkpoint, event.unit
+            record.checkpoint_bytes = event.size
+        case Dropped():
+            record.checkpoint, record.checkpoint_bytes = None, 0
+        case Retried():
+            _retried(record, event)
+        case Cut():
+            record.status = Status.INTERRUPTED
+        case Ended():
+            record.status, record.reason = Status(event.status), event.reason
+
+
+def _validated(record: TrialRecord, event: Validated) -> None:
+    """A unit that is trained again after a restart changes what the weights are, not what has been seen."""
+    record.unit, record.done = event.unit, event.done
+    record.map, record.cmc1, record.best_unit = event.best_map, event.best_cmc1, event.best_unit
+    record.seconds += event.seconds
+    record.params_trained = max(record.params_trained or 0, event.params_trained)
+    if event.unit not in record.curve:
+        record.curve[event.unit] = event.metrics["map"]
+        record.failures = 0
+
+
+def _retried(record: TrialRecord, event: Retried) -> None:
+    record.status = Status.WAITING
+    record.failures += 1
+    if event.anew:
+        record.checkpoint, record.checkpoint_bytes, record.saved_unit = None, 0, -1
+    if event.micro_batch is not None:
+        record.experiment = record.experiment.model_copy(update={"micro_batch": event.micro_batch})

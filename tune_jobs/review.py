@@ -9,6 +9,8 @@ from rich.console import Console
 
 from tune_jobs.live import trial_table
 from tune_jobs.records import Records, Status, TrialRecord
+from tune_jobs.settings import Limits, SweepSettings
+from tune_jobs.usage import Usage
 
 BASELINE = "zero_shot"
 ROWS = 30
@@ -19,21 +21,46 @@ def say(text: str) -> None:
     print(f"-- {text}", flush=True)
 
 
-def show_outcome(records: Records, *, folder: Path, budget: int, interrupted: bool) -> None:
-    """Print the leaderboard, the baseline beside the winner, where everything lies and what to type next."""
-    if interrupted:
-        print("\ninterrupted: what follows is the state so far")
+def show_outcome(records: Records, *, folder: Path, settings: SweepSettings, reason: str) -> None:
+    """Print the leaderboard, the baseline beside the winner, where everything lies and what to type next.
+
+    ``reason`` says why the sweep ended before its last trial, if it did; then the command that resumes it is there too.
+    """
+    if reason:
+        print(f"\nended by {reason}: what follows is the state so far")
     print()
-    Console(soft_wrap=not sys.stdout.isatty()).print(trial_table(records, budget=budget, rows=ROWS))
+    Console(soft_wrap=not sys.stdout.isatty()).print(trial_table(records, budget=settings.budget, rows=ROWS))
     print()
-    for line in failures(records):
+    for line in (*failures(records), used(records.usage, settings.limits)):
         print(line)
-    winner = records.winner
-    if winner is None:
+    if records.winner is not None:
+        print("\n".join(comparison(records, records.winner)))
+    else:
         print(f"no trial has ended with a score; settings, study and logs are in {shown(folder)}")
-        return
-    for line in (*comparison(records, winner), "", *saved(folder), "", *next_commands(folder)):
-        print(line)
+    if reason:
+        print("\n".join(["", *how_to_resume(records, folder, reason)]))
+    elif records.winner is not None:
+        print("\n".join(["", *saved(folder), "", *next_commands(folder)]))
+
+
+def used(usage: Usage, limits: Limits) -> str:
+    """Hours, GPU-hours and, where a price is known, what they cost."""
+    parts = [f"{usage.hours:.2f} h"]
+    if usage.gpu_hours > 0:
+        parts.append(f"{usage.gpu_hours:.2f} GPU-hours")
+    if limits.price_per_gpu_hour is not None:
+        parts.append(f"cost {usage.gpu_hours * limits.price_per_gpu_hour:.2f}")
+    return f"used       {', '.join(parts)}"
+
+
+def how_to_resume(records: Records, folder: Path, reason: str) -> list[str]:
+    """The command that goes on, and what of the work so far it will have to do again."""
+    lost = [r for r in records.unfinished() if r.unit > max(r.saved_unit, 0)]
+    lines = [
+        f"trial {r.number} {r.strategy} was at unit {r.unit} and goes on from unit {max(r.saved_unit, 0)}" for r in lost
+    ]
+    raised = f" --set {reason.split(':')[0]}=..." if reason.startswith("limits.") else ""
+    return [*lines, "resume with", f"  {python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --resume{raised}"]
 
 
 def comparison(records: Records, winner: TrialRecord) -> list[str]:
@@ -67,6 +94,7 @@ def saved(folder: Path) -> list[str]:
         "leaderboard.csv": "every trial with its hyperparameters",
         "best/": "the winner: config.json, weights, embeddings, log, metrics",
         "study.db": "the Optuna study",
+        "journal.jsonl": "all that happened; what --resume goes by",
         "tensorboard/": "an event log a trial",
         "trials/": "settings and log of every trial, weights of the best",
         "sweep.yaml": "the complete settings",
@@ -76,13 +104,18 @@ def saved(folder: Path) -> list[str]:
 
 def next_commands(folder: Path) -> list[str]:
     """Commands worth typing next."""
-    where, python = shlex.quote(shown(folder)), shlex.quote(shown(Path(sys.executable)))
+    where = shlex.quote(shown(folder))
     return [
         "next",
-        f"  {python} -m handclip_core evaluate {where}/best --split val",
-        f"  {python} -m tensorboard.main --logdir {where}/tensorboard",
-        f"  {python} tune_jobs/sweep.py {where}/sweep.yaml --name another --set trials=40 --set budget=20",
+        f"  {python()} -m handclip_core evaluate {where}/best --split val",
+        f"  {python()} -m tensorboard.main --logdir {where}/tensorboard",
+        f"  {python()} tune_jobs/sweep.py {where} --extend 20",
     ]
+
+
+def python() -> str:
+    """This Python, as one would type it."""
+    return shlex.quote(shown(Path(sys.executable)))
 
 
 def shown(folder: Path) -> str:

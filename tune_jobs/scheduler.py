@@ -1,35 +1,49 @@
-"""The rung table as a scheduler of Ray Tune."""
+"""Early stopping and limits as a scheduler of Ray Tune."""
 
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune_jobs.brackets import RungTable
-from tune_jobs.trial import BEST_MAP, UNIT, strategy_of
+from tune_jobs.limits import Gate
+from tune_jobs.stopping import Judge
+from tune_jobs.trial import BEST_MAP, STEP_S, UNIT, folder_of, number_of, strategy_of
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
     from ray.tune.experiment import Trial
 
+STATES_OF_AN_ATTEMPT = 100_000
+"""Numbers of saved states that each attempt at a trial has for itself; no budget has more units."""
 
-class RungScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Runs trials in the order of suggestion and stops those that fall behind their strategy's others at a rung.
 
-    ``stopped`` holds the ids of the trials that it has ended.
+class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Runs trials in the order of suggestion, stops those that fall behind, and all of them at a limit.
+
+    ``cut`` holds the numbers of the trials that were stopped by a limit alone.
     """
 
-    def __init__(self, table: RungTable) -> None:
+    def __init__(self, judge: Judge, gate: Gate) -> None:
         super().__init__()
-        self.table = table
-        self.stopped: set[str] = set()
+        self.judge = judge
+        self.cut: set[int] = set()
+        self._gate = gate
+
+    def on_trial_add(self, tune_controller: "TuneController", trial: "Trial") -> None:
+        """Give every attempt at a trial the trial's one folder, and numbers of saved states of its own in it."""
+        del tune_controller
+        self.cut.discard(number_of(trial))
+        trial.relative_logdir = trial.storage.trial_dir_name = folder_of(trial)
+        trial.storage.current_checkpoint_index = trial.config["attempt"] * STATES_OF_AN_ATTEMPT - 1
 
     def on_trial_result(self, tune_controller: "TuneController", trial: "Trial", result: dict[str, Any]) -> str:
         """Stop or continue, by the trial's best validation mAP so far: what its best weights give."""
         del tune_controller
-        goes_on = self.table.report(
-            group=strategy_of(trial.config), trial=trial.trial_id, unit=result[UNIT], score=result[BEST_MAP]
+        number = number_of(trial)
+        goes_on = self.judge.goes_on(
+            trial=number, strategy=strategy_of(trial.config), unit=result[UNIT], score=result[BEST_MAP]
         )
-        if not goes_on:
-            self.stopped.add(trial.trial_id)
+        if goes_on and self._gate.closed(ahead_s=result[STEP_S]) is not None:
+            self.cut.add(number)
+        goes_on = goes_on and number not in self.cut
         decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
         return decision

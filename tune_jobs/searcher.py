@@ -1,51 +1,82 @@
-"""The study as a search algorithm of Ray Tune: it only asks; the recorder tells."""
+"""What runs next, as a search algorithm of Ray Tune: trials to be taken up again, then new ones from the study."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from handclip_core.experiment import Experiment
-from handclip_core.strategies import Strategy
+from tune_jobs.limits import Gate
 from tune_jobs.records import Records, TrialRecord
-from tune_jobs.study import SweepStudy
+from tune_jobs.study import Asked, SweepStudy
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]
-    """Suggests the config of a trial and opens its record."""
+class SweepSearcher(Searcher):  # type: ignore[misc]
+    """Hands out trials one by one. Each attempt at a trial is one of Tune's trials."""
 
     def __init__(
         self,
         study: SweepStudy,
         records: Records,
         *,
-        experiment: Callable[[Strategy], Experiment],
+        trials: int,
+        gate: Gate,
+        begin: Callable[[Asked], TrialRecord],
         config: Callable[[TrialRecord], dict[str, Any]],
     ) -> None:
-        """``experiment`` completes a strategy, ``config`` turns a trial into what its worker reads."""
+        """``trials`` in all; ``begin`` records what the study has suggested, ``config`` is what a worker reads."""
         super().__init__(metric="map", mode="max")
         self._study = study
         self._records = records
-        self._experiment = experiment
+        self._trials = trials
+        self._gate = gate
+        self._begin = begin
         self._config = config
+        self._again: deque[int] = deque()
+        self._left_over: deque[Asked] = deque()
+        self._under_way: set[str] = set()
+        self.ended_by: str | None = None
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The config of a new trial, or FINISHED where there is nothing left to try."""
-        asked = self._study.ask()
-        if asked is None:
-            finished: str = Searcher.FINISHED
-            return finished
-        experiment = self._experiment(asked.strategy)
-        record = TrialRecord(asked.number, asked.strategy.name, asked.params, experiment)
-        self._records.by_id[trial_id] = record
-        return self._config(record)
+    def take_up(self, unfinished: Iterable[int], left_over: Iterable[Asked]) -> None:
+        """Hand out ``unfinished`` trials again first, then what the study suggested to a driver that then died."""
+        self._again.extend(unfinished)
+        self._left_over.extend(left_over)
+
+    def again(self, number: int) -> None:
+        """Hand out trial ``number`` once more, before any new one."""
+        self._again.append(number)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The config of the next attempt; None where what runs may still fail, FINISHED where nothing is left."""
+        record = self._next()
+        if record is not None:
+            self._under_way.add(trial_id)
+            return self._config(record)
+        finished: str = Searcher.FINISHED
+        return None if self._under_way else finished
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the recorder learns more about the end of a trial than Tune says here."""
+        """Note that an attempt is over; the recorder learns more about its end than Tune says here."""
+        del result, error
+        self._under_way.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study's database is the state of the search."""
+        """Nothing: the sweep's journal and the study hold the state of the search."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Refused: Tune's snapshots hold no state of this search."""
-        raise NotImplementedError("the study's database is the state of the search")
+        raise NotImplementedError("the sweep's journal and the study hold the state of the search")
+
+    def _next(self) -> TrialRecord | None:
+        reason = self._gate.closed_to_new_trials()
+        if reason is not None:
+            self.ended_by = reason
+            return None
+        if self._again:
+            return self._records.trials[self._again.popleft()]
+        if self._left_over:
+            return self._begin(self._left_over.popleft())
+        if len(self._records.trials) >= self._trials:
+            return None
+        asked = self._study.ask()
+        return None if asked is None else self._begin(asked)

@@ -14,7 +14,10 @@ from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from search_spaces.spaces import SPACES
+from tune_jobs.search_settings import Search
 
+SETTINGS = "sweep.yaml"
+"""The complete settings in a sweep's folder."""
 QUICKSTART = Path(__file__).parent / "configs" / "quickstart.yaml"
 
 
@@ -22,18 +25,39 @@ class StoppingKind(StrEnum):
     """Which trials are compared when weak ones are stopped early."""
 
     PER_STRATEGY = "per_strategy"
+    ASHA = "asha"
+    MEDIAN = "median"
     NONE = "none"
 
 
 class EarlyStopping(Config):
-    """Asynchronous successive halving (Li 2020, arXiv 1810.05934) on validation mAP over budget units."""
+    """When weak trials are stopped, by validation mAP over budget units."""
 
     kind: StoppingKind = StoppingKind.PER_STRATEGY
-    """``per_strategy`` compares a trial with trials of its own strategy; ``none`` lets every trial finish."""
+    """``per_strategy`` is successive halving (Li 2020, arXiv 1810.05934) among trials of one strategy; ``asha`` the
+    same among all trials, which costs slow starters their chance; ``median`` stops what is below the median of its
+    strategy's trials; ``none`` lets every trial finish."""
     grace: int = Field(2, ge=1)
     """Units that every trial gets; the first rung."""
     reduction: int = Field(3, ge=2, le=20)
     """One in so many trials goes on after a rung, and rungs stand so many times further apart."""
+
+
+class Limits(Config):
+    """What a sweep may use, over all of its drivers.
+
+    At a limit no trial is begun any more, and those that run are stopped after their unit; with a higher limit
+    ``--resume`` goes on from there.
+    """
+
+    hours: float | None = Field(None, gt=0)
+    """Hours of the driver; none for no limit."""
+    gpu_hours: float | None = Field(None, gt=0)
+    """GPUs held by trials, times hours."""
+    price_per_gpu_hour: float | None = Field(None, ge=0)
+    """What a GPU costs an hour, in any currency: only to say what the sweep has cost."""
+    disk_gib: float | None = Field(None, gt=0)
+    """GiB of saved states. Where it gets tight, the weights of good trials go first, but never those of the best."""
 
 
 class Resources(Config):
@@ -60,18 +84,22 @@ class SweepSettings(Config):
     """Which CLIP."""
     strategies: tuple[str, ...] = tuple(SPACES)
     """Strategies to choose among; each one's default is tried first."""
-    trials: int = Field(14, ge=1)
+    trials: int = Field(50, ge=1)
     """Number of trials, defaults included."""
     budget: int = Field(8, ge=1, le=100_000)
     """Budget units a trial: images shown, in epochs of the training split."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the search and of every trial."""
-    startup_trials: int = Field(10, ge=1)
-    """Finished trials, defaults included, before the search trusts what it has seen; until then it draws at random."""
+    search: Search = Search()
+    """How trials are chosen."""
     early_stopping: EarlyStopping = EarlyStopping()
     """When a weak trial is stopped."""
     resources: Resources = Resources()
     """What a trial runs on."""
+    limits: Limits = Limits()
+    """When the sweep ends before its last trial."""
+    retries: int = Field(2, ge=0)
+    """Times that a trial which failed is begun again from its last saved state without having got any further."""
     keep_checkpoints: int = Field(3, ge=1)
     """Weights of so many best trials are kept; logs and settings of all of them are."""
     checkpoint_every_s: float = Field(60.0, ge=0)
@@ -96,6 +124,7 @@ class SweepSettings(Config):
                 f"trials: {self.trials} are too few for the defaults of {len(self.strategies)} strategies; "
                 f"set trials to {len(self.strategies)} or more"
             )
+        self.search.check(self.strategies)
         return self
 
 
@@ -110,6 +139,14 @@ def load_settings(file: Path, *, overrides: Sequence[str] = (), name: str | None
     if name is not None:
         values["name"] = name
     return SweepSettings.parse(values, source=f"{file} with --set" if overrides else str(file))
+
+
+def with_overrides(settings: SweepSettings, overrides: Sequence[str], *, source: str) -> SweepSettings:
+    """``settings`` with ``key.sub=value`` overrides; raises InputError, which names ``source``, where one is wrong."""
+    values = settings.model_dump(mode="json")
+    for override in overrides:
+        _override(values, override)
+    return SweepSettings.parse(values, source=source)
 
 
 def dump_settings(settings: SweepSettings) -> str:

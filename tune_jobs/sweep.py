@@ -13,16 +13,25 @@ if __name__ == "__main__":
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-File = Annotated[Path | None, typer.Argument(help="Settings in YAML; without it, the quickstart.", show_default=False)]
+File = Annotated[
+    Path | None,
+    typer.Argument(help="Settings in YAML, or a sweep's folder; without it, the quickstart.", show_default=False),
+]
 Name = Annotated[str | None, typer.Option(help="Name of the sweep's folder.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, as in data.people=60.", show_default=False),
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Take up a sweep that was interrupted, or whose driver died.")]
+Extend = Annotated[
+    int | None, typer.Option(min=1, help="Take up a sweep with so many trials more.", show_default=False)
+]
 
 
 @app.command()
-def main(settings: File = None, name: Name = None, set_: Overrides = None) -> None:
+def main(
+    settings: File = None, name: Name = None, set_: Overrides = None, resume: Resume = False, extend: Extend = None
+) -> None:
     """Search strategies and hyperparameters for recognising people by their hands.
 
     Joins the Ray cluster at RAY_ADDRESS (a Ray job sets it), else uses this machine alone. Results go to runs/NAME.
@@ -30,7 +39,7 @@ def main(settings: File = None, name: Name = None, set_: Overrides = None) -> No
     from handclip_core.errors import InputError
 
     try:
-        code = _sweep(settings, name, set_ or [])
+        code = _take_up(settings, name, set_ or [], extend) if resume or extend else _sweep(settings, name, set_ or [])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -47,6 +56,15 @@ def _sweep(file: Path | None, name: str | None, overrides: list[str]) -> int:
     from tune_jobs.driver import sweep
 
     return sweep(settings, number_taken_names=name is None).exit_code
+
+
+def _take_up(file: Path | None, name: str | None, overrides: list[str], extend: int | None) -> int:
+    from tune_jobs.reopening import reopen
+
+    found = reopen(file, name=name, overrides=overrides, extend=extend)
+    from tune_jobs.driver import resume
+
+    return resume(found.settings, found.folder).exit_code
 
 
 if __name__ == "__main__":

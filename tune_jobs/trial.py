@@ -17,6 +17,7 @@ from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
 
 from handclip_core.devices import select_device
 from handclip_core.engine.state import Resume
+from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment, Progress, run
 from handclip_core.runs import RunFolder
 from tune_jobs.records import TrialRecord
@@ -25,15 +26,30 @@ UNIT, BEST_MAP, BEST_CMC1, BEST_UNIT = "unit", "best_map", "best_cmc1", "best_un
 PARAMS_TRAINED, STEP_S = "params_trained", "step_s"
 
 
-def trial_config(record: TrialRecord, *, device: str, threads: int, checkpoint_every_s: float) -> dict[str, Any]:
-    """What a worker is told about a trial: plain data."""
+class LostStateError(Exception):
+    """The saved state of a trial is missing or damaged, so it must start over."""
+
+
+def trial_config(
+    record: TrialRecord, sweep: Path, *, device: str, threads: int, checkpoint_every_s: float
+) -> dict[str, Any]:
+    """What a worker is told about a trial of the sweep in folder ``sweep``: plain data."""
     return {
+        "number": record.number,
         "folder": record.name,
+        "attempt": record.attempts,
         "experiment": record.experiment.model_dump(mode="json"),
         "device": device,
         "threads": threads,
         "checkpoint_every_s": checkpoint_every_s,
+        "checkpoint": None if record.checkpoint is None else str(sweep / record.checkpoint),
     }
+
+
+def number_of(trial: Trial) -> int:
+    """Our number of one of Tune's trials. Each attempt at a trial is one of Tune's."""
+    number: int = trial.config["number"]
+    return number
 
 
 def folder_of(trial: Trial) -> str:
@@ -55,7 +71,10 @@ class HandTrial(Trainable):  # type: ignore[misc]
     _last: Progress | None
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Start the experiment of ``config``, which ``trial_config`` made."""
+        """Start the experiment of ``config``, which ``trial_config`` made, or go on from its checkpoint.
+
+        Raises LostStateError where that cannot be read.
+        """
         torch.set_num_threads(config["threads"])
         self._experiment = Experiment.model_validate(config["experiment"])
         seed_everything(self._experiment.seed)
@@ -64,7 +83,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
         # Tune may start a second process for a trial that a reused one has taken meanwhile; each has its own folder.
         self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=self.logdir))
         self._last = None
-        self._begin(RunFolder.create(self._folder, self._experiment), resume=None)
+        self._begin_from(None if config["checkpoint"] is None else Path(config["checkpoint"]))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Make this process ready for the next trial; nothing of the last one stays but imports and caches."""
@@ -93,15 +112,13 @@ class HandTrial(Trainable):  # type: ignore[misc]
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write what ``load_checkpoint`` and the sweep's collection of the best trial need."""
-        last = self._last
-        assert last is not None, "Tune saves after a step"
-        self._run.save_checkpoint(Path(checkpoint_dir), last)
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on from a saved state."""
-        folder, resume = RunFolder.restore(self._folder, self._experiment, Path(checkpoint))
-        self._begin(folder, resume=resume)
+        """Write what going on from it and the sweep's collection of the best trial need."""
+        if self._last is not None:
+            self._run.save_checkpoint(Path(checkpoint_dir), self._last)
+        else:
+            # What was left of the budget held nothing to validate: the state is still the one it began with.
+            assert self._origin is not None, "Tune saves after a step"
+            shutil.copytree(self._origin, checkpoint_dir, dirs_exist_ok=True)
 
     def cleanup(self) -> None:
         """End the experiment and free what it held."""
@@ -111,9 +128,17 @@ class HandTrial(Trainable):  # type: ignore[misc]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _begin(self, folder: RunFolder, *, resume: Resume | None) -> None:
-        self._run = folder
+    def _begin_from(self, checkpoint: Path | None) -> None:
+        self._origin = checkpoint
         self._unsaved_s = 0.0
+        resume: Resume | None = None
+        if checkpoint is None:
+            self._run = RunFolder.create(self._folder, self._experiment)
+        else:
+            try:
+                self._run, resume = RunFolder.restore(self._folder, self._experiment, checkpoint)
+            except (InputError, OSError) as error:
+                raise LostStateError(str(error)) from None
         self._progress = run(self._experiment, device=self._device, resume=resume)
 
     def _saving_is_due(self, took_s: float) -> bool:

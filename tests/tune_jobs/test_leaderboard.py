@@ -16,7 +16,7 @@ def record(number: int, strategy: str = "full", **known: Any) -> TrialRecord:
 
 
 def records(*items: TrialRecord) -> Records:
-    return Records({str(item.number): item for item in items})
+    return Records({item.number: item for item in items})
 
 
 def rows(sweep: Records) -> list[dict[str, str]]:
@@ -56,11 +56,18 @@ def test_ranks_go_by_map_the_earlier_of_equals_first_and_the_unscored_have_none(
 
 def test_scores_keep_six_digits_and_drawn_values_all_of_theirs() -> None:
     drawn = {"strategy/optim/lr": 0.1 + 0.2, "strategy/augment/flip": False, "strategy/optim/clip_norm": None}
-    known: dict[str, Any] = {"map": 2 / 3, "cmc1": 0.5, "unit": 8, "seconds": 61.26, "params_trained": 2_283_680}
+    known: dict[str, Any] = {
+        "map": 2 / 3,
+        "cmc1": 0.5,
+        "unit": 8,
+        "seconds": 61.26,
+        "params_trained": 2_283_680,
+        "attempts": 2,
+    }
     (row,) = rows(records(record(7, status=Status.COMPLETE, params=drawn, **known)))
     assert row == {
         "rank": "1", "trial": "7", "strategy": "full", "map": "0.666667", "cmc1": "0.500000", "unit": "8",
-        "seconds": "61.3", "params_trained": "2283680", "status": "complete",
+        "seconds": "61.3", "params_trained": "2283680", "attempts": "2", "micro_batch": "", "status": "complete",
         "strategy/optim/lr": "0.30000000000000004", "strategy/augment/flip": "false",
         "strategy/optim/clip_norm": "none",
     }  # fmt: skip
@@ -77,17 +84,27 @@ def test_a_sweep_without_trials_is_a_header(tmp_path: Path) -> None:
     assert (tmp_path / "leaderboard.csv").read_text() == ",".join(COLUMNS) + "\n"
 
 
-def test_the_winner_has_ended_and_left_weights() -> None:
+def test_the_winner_is_not_running_and_its_best_weights_are_saved() -> None:
+    best: dict[str, Any] = {"best_unit": 3, "saved_unit": 3}
     sweep = records(
-        record(0, status=Status.COMPLETE, map=0.5, checkpoint="a"),
-        record(1, status=Status.INTERRUPTED, map=0.9, checkpoint="b"),
-        record(2, status=Status.FAILED, map=0.95, checkpoint="c"),
-        record(3, status=Status.COMPLETE, map=nan, checkpoint="d"),
-        record(4, status=Status.COMPLETE, map=0.7),
-        record(5, status=Status.STOPPED, map=0.6, checkpoint="e"),
+        record(0, status=Status.COMPLETE, map=0.5, checkpoint="a", **best),
+        record(1, status=Status.INTERRUPTED, map=0.9, checkpoint="b", best_unit=3, saved_unit=2),
+        record(2, status=Status.FAILED, map=0.95, checkpoint="c", **best),
+        record(3, status=Status.COMPLETE, map=nan, checkpoint="d", **best),
+        record(4, status=Status.COMPLETE, map=0.7, **best),
+        record(5, status=Status.STOPPED, map=0.6, checkpoint="e", **best),
+        record(6, status=Status.RUNNING, map=0.8, checkpoint="f", **best),
     )
-    assert sweep.winner is sweep.by_id["5"]
-    assert sweep.best is sweep.by_id["1"]
+    assert sweep.winner is sweep.trials[5]
+    assert sweep.best is sweep.trials[1]
     assert sweep.num_over() == 5
+    sweep.trials[1].saved_unit = 4
+    assert sweep.winner is sweep.trials[1]
     assert Records().winner is None
     assert Records().best is None
+
+
+def test_a_trial_that_ran_out_of_memory_shows_with_what_it_went_on() -> None:
+    experiment = Experiment(strategy=ZeroShot(), micro_batch=8)
+    (row,) = rows(records(TrialRecord(0, "zero_shot", {}, experiment)))
+    assert row["micro_batch"] == "8"

@@ -15,7 +15,7 @@ def sweep(count: int, **known: Any) -> Records:
     kinds = [Status.COMPLETE, Status.STOPPED, Status.FAILED, Status.RUNNING]
     return Records(
         {
-            str(n): TrialRecord(
+            n: TrialRecord(
                 n, "sequential_ewc", {}, experiment, status=kinds[n % 4], unit=3, map=n / 100, cmc1=0.5, **known
             )
             for n in range(count)

@@ -1,5 +1,7 @@
+"""Tune's events, as they become records, study, leaderboard and files."""
+
 import csv
-import threading
+from collections.abc import Iterator
 from math import nan
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,58 +15,32 @@ from ray.exceptions import RayTaskError
 from ray.tune import Checkpoint
 
 from handclip_core.engine.objective import DivergedError
+from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import METRICS
 from handclip_core.experiment import Experiment
-from tune_jobs.brackets import RungTable
-from tune_jobs.event_logs import EventLogs
+from tests.tune_jobs.simulated import ROOM, settings
+from tune_jobs import patience
 from tune_jobs.interruption import Interrupted
-from tune_jobs.recorder import Recorder
-from tune_jobs.records import Records, Status, TrialRecord
-from tune_jobs.scheduler import RungScheduler
-from tune_jobs.study import SweepStudy
-
-
-class Ended:
-    """A display that remembers."""
-
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-
-    def ended(self, record: TrialRecord) -> None:
-        self.numbers.append(record.number)
-
-    def tick(self) -> None:
-        pass
+from tune_jobs.journal import FILE, Journal, read_journal
+from tune_jobs.records import Status, TrialRecord
+from tune_jobs.session import session
+from tune_jobs.simulation import Clock
 
 
 class Sweep:
-    """A recorder with everything around it, driven as Tune would."""
+    """A session, driven as Tune would."""
 
-    def __init__(self, folder: Path, *, keep: int = 1) -> None:
+    def __init__(self, folder: Path, ready: Any, clock: Clock) -> None:
         self.folder = folder
-        self.records = Records()
-        self.study = SweepStudy(None, name="s", strategies=("full", "adapters"), seed=0, startup=5)
-        self.scheduler = RungScheduler(RungTable(grace=1, reduction=3, budget=8))
-        self.display = Ended()
-        self.stop_wanted = threading.Event()
-        self.recorder = Recorder(
-            folder,
-            records=self.records,
-            study=self.study,
-            scheduler=self.scheduler,
-            logs=EventLogs(folder / "tensorboard", ("strategy/optim/lr",)),
-            display=self.display,
-            keep=keep,
-            stop_wanted=self.stop_wanted,
-        )
+        self.ready = ready
+        self.recorder = ready.recorder
+        self.clock = clock
+        self.stop_wanted = False
 
     def start(self) -> Any:
-        asked = self.study.ask()
-        assert asked is not None
-        experiment = Experiment(strategy=asked.strategy)
-        record = TrialRecord(asked.number, asked.strategy.name, asked.params, experiment)
-        trial = SimpleNamespace(trial_id=f"id{asked.number}", pickled_error_file=None, error_file=None)
-        self.records.by_id[trial.trial_id] = record
+        config = self.ready.searcher.suggest("tune-id")
+        assert isinstance(config, dict)
+        trial = SimpleNamespace(trial_id="tune-id", config=config, pickled_error_file=None, error_file=None)
         self.recorder.on_trial_start(trial=trial)
         return trial
 
@@ -74,57 +50,72 @@ class Sweep:
         extra = {"best_map": best, "best_cmc1": best / 2, "best_unit": 1, "params_trained": 10, "step_s": 2.0}
         self.recorder.on_trial_result(trial=trial, result=result | extra)
 
-    def save(self, trial: Any) -> Path:
-        folder = self.folder / "trials" / str(trial.trial_id)
+    def save(self, trial: Any, number: int = 0) -> Path:
+        folder = self.folder / "trials" / trial.config["folder"] / f"checkpoint_{number:06d}"
         folder.mkdir(parents=True)
         for name in ("handclip_best.pth", "handclip_final.pth", "training_log.csv"):
             (folder / name).write_text(name)
         self.recorder.on_checkpoint(trial=trial, checkpoint=Checkpoint.from_directory(folder))
         return folder
 
+    def complete(self, trial: Any) -> None:
+        self.ready.searcher.on_trial_complete(trial.trial_id)
+        self.recorder.on_trial_complete(trial=trial)
+
+    def fail(self, trial: Any, error: BaseException) -> None:
+        trial.pickled_error_file, trial.error_file = str(self.folder / "error.pkl"), str(self.folder / "error.log")
+        Path(trial.pickled_error_file).write_bytes(cloudpickle.dumps(error))
+        Path(trial.error_file).write_text("the whole traceback\n")
+        self.ready.searcher.on_trial_complete(trial.trial_id, error=True)
+        self.recorder.on_trial_error(trial=trial)
+
     def of(self, trial: Any) -> TrialRecord:
-        record: TrialRecord = self.records.by_id[trial.trial_id]
+        record: TrialRecord = self.ready.records.trials[trial.config["number"]]
         return record
 
     def stored(self) -> list[optuna.trial.FrozenTrial]:
-        return self.study.study.trials
+        trials: list[optuna.trial.FrozenTrial] = self.ready.study.trials()
+        return trials
+
+    def leaderboard(self) -> list[dict[str, str]]:
+        with (self.folder / "leaderboard.csv").open() as file:
+            return list(csv.DictReader(file))
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Sweep:
-    return Sweep(tmp_path)
+def sweep(tmp_path: Path) -> Iterator[Sweep]:
+    folder, clock = tmp_path / "simulated", Clock()
+    folder.mkdir()
+    swept = settings(tmp_path, keep_checkpoints=1, retries=1)
+    with session(swept, folder, ROOM, stop_wanted=lambda: found.stop_wanted, clock=clock) as ready:
+        found = Sweep(folder, ready, clock)
+        yield found
 
 
-def failed(sweep: Sweep, error: BaseException) -> Any:
-    trial = sweep.start()
-    trial.pickled_error_file = str(sweep.folder / f"{trial.trial_id}.pkl")
-    trial.error_file = str(sweep.folder / f"{trial.trial_id}.txt")
-    Path(trial.pickled_error_file).write_bytes(cloudpickle.dumps(error))
-    Path(trial.error_file).write_text("the whole traceback")
-    sweep.recorder.on_trial_error(trial=trial)
-    return trial
+def diverged() -> BaseException:
+    error = RayTaskError("train", "traceback", DivergedError("the loss diverged at step 3\nmore"))
+    return error.as_instanceof_cause()
 
 
 def test_a_finished_trial_is_complete_with_the_score_of_its_best_weights(sweep: Sweep) -> None:
     trial = sweep.start()
     sweep.report(trial, 1, 0.6)
     sweep.report(trial, 2, 0.5, best=0.6)
-    sweep.recorder.on_trial_complete(trial=trial)
+    sweep.complete(trial)
     record, stored = sweep.of(trial), sweep.stored()[0]
     assert (record.status, record.unit, record.map, record.cmc1) == (Status.COMPLETE, 2, 0.6, 0.3)
-    assert (record.seconds, record.params_trained) == (4.0, 10)
+    assert (record.seconds, record.params_trained, record.attempts) == (4.0, 10, 1)
     assert (stored.state, stored.value, stored.intermediate_values) == (TrialState.COMPLETE, 0.6, {1: 0.6, 2: 0.5})
     assert stored.user_attrs["outcome"]["unit"] == 2
-    assert sweep.display.numbers == [0]
     config = sweep.folder / "trials" / record.name / "config.json"
     assert Experiment.from_file(config) == record.experiment
 
 
-def test_a_trial_that_the_rungs_ended_is_pruned(sweep: Sweep) -> None:
+def test_a_trial_that_was_stopped_early_is_pruned(sweep: Sweep) -> None:
     trial = sweep.start()
     sweep.report(trial, 1, 0.4)
-    sweep.scheduler.stopped.add(trial.trial_id)
-    sweep.recorder.on_trial_complete(trial=trial)
+    sweep.ready.judge.stopped[0] = 1
+    sweep.complete(trial)
     assert sweep.of(trial).status is Status.STOPPED
     assert sweep.stored()[0].state is TrialState.PRUNED
     assert sweep.stored()[0].intermediate_values == {1: 0.4}
@@ -133,24 +124,66 @@ def test_a_trial_that_the_rungs_ended_is_pruned(sweep: Sweep) -> None:
 def test_a_score_that_is_not_a_number_is_a_failure(sweep: Sweep) -> None:
     trial = sweep.start()
     sweep.report(trial, 1, nan)
-    sweep.recorder.on_trial_complete(trial=trial)
+    sweep.complete(trial)
     assert sweep.of(trial).reason == "validation mAP is not a number"
     assert sweep.stored()[0].state is TrialState.FAIL
 
 
-def test_a_trial_that_raises_fails_with_its_reason_and_the_traceback_is_kept(sweep: Sweep) -> None:
-    error = RayTaskError("train", "traceback", DivergedError("the loss diverged at step 3\nmore")).as_instanceof_cause()
-    trial = failed(sweep, error)
+def test_a_trial_that_diverges_fails_at_once_with_its_reason_and_the_traceback_is_kept(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.fail(trial, diverged())
     record = sweep.of(trial)
     assert (record.status, record.reason) == (Status.FAILED, "DivergedError: the loss diverged at step 3")
     assert sweep.stored()[0].state is TrialState.FAIL
     assert sweep.stored()[0].user_attrs["reason"] == record.reason
-    assert (sweep.folder / "trials" / record.name / "error.txt").read_text() == "the whole traceback"
+    assert (sweep.folder / "trials" / record.name / "error.txt").read_text() == "the whole traceback\n"
 
 
-def test_a_lost_worker_fails_with_what_ray_says_of_it(sweep: Sweep) -> None:
-    trial = failed(sweep, RuntimeError("The actor died unexpectedly before finishing this task.\n\tclass_name: X"))
-    assert sweep.of(trial).reason == "The actor died unexpectedly before finishing this task."
+def test_a_trial_whose_worker_is_lost_is_handed_out_again_from_its_last_state_and_then_fails(sweep: Sweep) -> None:
+    lost = RuntimeError("The actor died unexpectedly before finishing this task.\n\tclass_name: X")
+    first = sweep.start()
+    sweep.report(first, 1, 0.4)
+    saved = sweep.save(first)
+    sweep.fail(first, lost)
+    assert sweep.of(first).status is Status.WAITING
+    again = sweep.start()
+    assert (again.config["number"], again.config["checkpoint"], again.config["attempt"]) == (0, str(saved), 1)
+    sweep.fail(again, lost)
+    record = sweep.of(first)
+    assert (record.status, record.attempts) == (Status.FAILED, 2)
+    assert record.reason == "The actor died unexpectedly before finishing this task."
+    assert sweep.start().config["number"] == 1
+
+
+def test_a_trial_that_gets_further_each_time_is_tried_as_often_as_it_takes(sweep: Sweep) -> None:
+    for unit in range(1, 5):
+        trial = sweep.start()
+        assert trial.config["number"] == 0
+        sweep.report(trial, unit, 0.4)
+        sweep.fail(trial, RuntimeError("lost"))
+    assert sweep.of(trial).status is Status.WAITING
+
+
+def test_units_that_are_trained_again_are_neither_told_twice_nor_judged_twice(sweep: Sweep) -> None:
+    trial = sweep.start()
+    for unit, value in ((1, 0.4), (2, 0.5)):
+        sweep.report(trial, unit, value)
+    sweep.fail(trial, RuntimeError("lost"))
+    again = sweep.start()
+    sweep.report(again, 1, 0.41)
+    assert sweep.stored()[0].intermediate_values == {1: 0.4, 2: 0.5}
+    assert (sweep.of(again).unit, sweep.of(again).map, sweep.of(again).seconds) == (1, 0.41, 6.0)
+
+
+def test_a_newer_state_replaces_the_older_one(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.report(trial, 1, 0.4)
+    first = sweep.save(trial)
+    sweep.report(trial, 2, 0.5)
+    second = sweep.save(trial, 1)
+    assert not first.exists()
+    assert sweep.of(trial).checkpoint == second.relative_to(sweep.folder).as_posix()
+    assert sweep.of(trial).checkpoint_bytes == sum(path.stat().st_size for path in second.iterdir())
 
 
 def test_only_the_best_trials_that_are_over_keep_their_weights(sweep: Sweep) -> None:
@@ -159,48 +192,82 @@ def test_only_the_best_trials_that_are_over_keep_their_weights(sweep: Sweep) -> 
         trial = sweep.start()
         sweep.report(trial, 1, value)
         folders.append(sweep.save(trial))
-        sweep.recorder.on_trial_complete(trial=trial)
+        sweep.complete(trial)
     running = sweep.start()
     sweep.report(running, 1, 0.1)
     folders.append(sweep.save(running))
-    lost = failed(sweep, RuntimeError("lost"))
-    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [
-        ["training_log.csv"],
-        ["handclip_best.pth", "handclip_final.pth", "training_log.csv"],
-        ["training_log.csv"],
-        ["handclip_best.pth", "handclip_final.pth", "training_log.csv"],
-    ]
-    assert sweep.records.winner is not None
-    assert sweep.records.winner.map == 0.5
-    assert sweep.of(lost).checkpoint is None
+    lost = sweep.start()
+    sweep.report(lost, 1, 0.9)
+    folders.append(sweep.save(lost))
+    sweep.fail(lost, diverged())
+    whole = ["handclip_best.pth", "handclip_final.pth", "training_log.csv"]
+    log = ["training_log.csv"]
+    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [log, whole, log, whole, log]
+    assert sweep.ready.records.winner is not None
+    assert sweep.ready.records.winner.map == 0.5
 
 
 def test_the_leaderboard_on_disk_follows(sweep: Sweep) -> None:
     trial = sweep.start()
     sweep.report(trial, 1, 0.4)
     sweep.recorder.on_step_end()
-    with (sweep.folder / "leaderboard.csv").open() as file:
-        (row,) = csv.DictReader(file)
+    (row,) = sweep.leaderboard()
     assert (row["map"], row["status"]) == ("0.400000", "running")
 
 
-def test_an_interrupted_sweep_writes_before_it_ends_and_leaves_running_trials_open(sweep: Sweep) -> None:
-    done, running, waiting = sweep.start(), sweep.start(), sweep.start()
+def test_an_interrupted_sweep_ends_between_two_steps_and_leaves_running_trials_open(sweep: Sweep) -> None:
+    done, running = sweep.start(), sweep.start()
     for trial in (done, running):
         sweep.report(trial, 1, 0.4)
-    sweep.recorder.on_trial_complete(trial=done)
-    sweep.of(waiting).status = Status.WAITING
-    sweep.stop_wanted.set()
+    sweep.complete(done)
+    sweep.stop_wanted = True
     with pytest.raises(Interrupted):
         sweep.recorder.on_step_end()
-    with (sweep.folder / "leaderboard.csv").open() as file:
-        assert [row["status"] for row in csv.DictReader(file)] == ["complete", "interrupted", "interrupted"]
-    assert [trial.state for trial in sweep.stored()] == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.RUNNING]
+    sweep.recorder.close("interrupted")
+    assert [row["status"] for row in sweep.leaderboard()] == ["complete", "interrupted"]
+    assert [trial.state for trial in sweep.stored()] == [TrialState.COMPLETE, TrialState.RUNNING]
 
 
-def test_a_restarted_trial_goes_on_in_the_same_record(sweep: Sweep) -> None:
+def test_a_driver_without_news_leaves_a_sign_of_life_once_a_minute(sweep: Sweep) -> None:
+    before = len(read_journal(sweep.folder / FILE))
+    for _ in range(10):
+        sweep.clock.now += 20
+        sweep.recorder.on_step_end()
+    assert [event.event for event in read_journal(sweep.folder / FILE)[before:]] == ["alive"] * 3
+
+
+def test_a_storage_that_stays_away_ends_the_sweep_with_one_line_after_the_step(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trial = sweep.start()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_write", full)
+        sweep.report(trial, 1, 0.4)
+        sweep.report(trial, 2, 0.5)
+    with pytest.raises(InputError, match=r"journal\.jsonl: cannot be written \(No space left on device\)"):
+        sweep.recorder.on_step_end()
+    assert sweep.of(trial).unit == 0, "what could not be written down has not happened"
+
+
+def test_a_storage_that_comes_back_loses_nothing(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, calls = sweep.start(), []
+    write = Journal._write
+
+    def flaky(self: Journal, line: bytes) -> None:
+        calls.append(line)
+        if len(calls) < 3:
+            self.close()
+            with (sweep.folder / FILE).open("ab") as torn:
+                torn.write(line[:10])
+            raise OSError(5, "Input/output error")
+        write(self, line)
+
+    monkeypatch.setattr(Journal, "_write", flaky)
     sweep.report(trial, 1, 0.4)
-    sweep.recorder.on_trial_start(trial=trial)
-    sweep.report(trial, 2, 0.5)
-    assert (sweep.of(trial).status, sweep.of(trial).unit, sweep.of(trial).seconds) == (Status.RUNNING, 2, 4.0)
+    assert sweep.of(trial).unit == 1
+    assert read_journal(sweep.folder / FILE)[-1].event == "validated"

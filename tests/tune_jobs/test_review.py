@@ -8,24 +8,35 @@ from handclip_core.experiment import Experiment
 from handclip_core.strategies import ZeroShot
 from tune_jobs.records import Records, Status, TrialRecord
 from tune_jobs.review import show_outcome, shown
+from tune_jobs.settings import SweepSettings
+
+BASELINE: dict[str, Any] = {
+    "strategy": "zero_shot", "status": Status.COMPLETE, "map": 0.5, "cmc1": 0.4, "checkpoint": "a", "saved_unit": 0,
+}  # fmt: skip
 
 
 def sweep(*known: dict[str, Any]) -> Records:
     experiment = Experiment(strategy=ZeroShot())
-    return Records(
-        {str(n): TrialRecord(n, item.pop("strategy"), {}, experiment, **item) for n, item in enumerate(known)}
-    )
+    return Records({n: TrialRecord(n, item.pop("strategy"), {}, experiment, **item) for n, item in enumerate(known)})
 
 
-def said(records: Records, capsys: pytest.CaptureFixture[str], *, interrupted: bool = False) -> str:
-    show_outcome(records, folder=Path.cwd() / "runs" / "my sweep", budget=8, interrupted=interrupted)
+def said(records: Records, capsys: pytest.CaptureFixture[str], *, reason: str = "", **settings: Any) -> str:
+    swept = SweepSettings(budget=8, **settings)
+    show_outcome(records, folder=Path.cwd() / "runs" / "my sweep", settings=swept, reason=reason)
     return capsys.readouterr().out
 
 
 def test_the_end_compares_winner_and_baseline_and_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
     records = sweep(
-        {"strategy": "zero_shot", "status": Status.COMPLETE, "map": 0.5, "cmc1": 0.4, "checkpoint": "a"},
-        {"strategy": "full", "status": Status.COMPLETE, "map": 0.75, "cmc1": 0.6, "checkpoint": "b"},
+        {
+            "strategy": "zero_shot",
+            "status": Status.COMPLETE,
+            "map": 0.5,
+            "cmc1": 0.4,
+            "checkpoint": "a",
+            "saved_unit": 0,
+        },
+        {"strategy": "full", "status": Status.COMPLETE, "map": 0.75, "cmc1": 0.6, "checkpoint": "b", "saved_unit": 0},
         {"strategy": "adapters", "status": Status.FAILED, "reason": "DivergedError: at step 3"},
     )
     text = said(records, capsys)
@@ -37,7 +48,16 @@ def test_the_end_compares_winner_and_baseline_and_says_what_to_type(capsys: pyte
 
 
 def test_a_sweep_that_the_baseline_wins_says_so_without_a_gain(capsys: pytest.CaptureFixture[str]) -> None:
-    records = sweep({"strategy": "zero_shot", "status": Status.COMPLETE, "map": 0.5, "cmc1": 0.4, "checkpoint": "a"})
+    records = sweep(
+        {
+            "strategy": "zero_shot",
+            "status": Status.COMPLETE,
+            "map": 0.5,
+            "cmc1": 0.4,
+            "checkpoint": "a",
+            "saved_unit": 0,
+        }
+    )
     assert "winner     validation mAP 0.5000  rank-1 0.4000  trial 0 zero_shot\n" in said(records, capsys)
 
 
@@ -49,11 +69,40 @@ def test_a_sweep_without_any_result_gives_reasons_and_no_commands(capsys: pytest
     assert "evaluate" not in text
 
 
-def test_an_interrupted_sweep_says_so_and_no_running_trial_wins(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_sweep_says_how_to_go_on_and_what_will_be_done_again(capsys: pytest.CaptureFixture[str]) -> None:
+    saved = {"checkpoint": "b", "saved_unit": 4}
     records = sweep(
-        {"strategy": "zero_shot", "status": Status.COMPLETE, "map": 0.5, "cmc1": 0.4, "checkpoint": "a"},
-        {"strategy": "full", "status": Status.INTERRUPTED, "map": 0.9, "cmc1": 0.9, "checkpoint": "b"},
+        {
+            "strategy": "zero_shot",
+            "status": Status.COMPLETE,
+            "map": 0.5,
+            "cmc1": 0.4,
+            "checkpoint": "a",
+            "saved_unit": 0,
+        },
+        {"strategy": "full", "status": Status.INTERRUPTED, "map": 0.9, "cmc1": 0.9, "unit": 6, "best_unit": 6, **saved},
+        {"strategy": "full", "status": Status.INTERRUPTED, "unit": 4, **saved},
     )
-    text = said(records, capsys, interrupted=True)
-    assert text.startswith("\ninterrupted: ")
+    text = said(records, capsys, reason="interrupted")
+    assert text.startswith("\nended by interrupted: ")
     assert "winner     validation mAP 0.5000" in text
+    assert "trial 1 full was at unit 6 and goes on from unit 4\nresume with\n" in text
+    assert text.endswith("tune_jobs/sweep.py 'runs/my sweep' --resume\n")
+    assert "next" not in text
+
+
+def test_a_sweep_at_a_limit_says_which_and_what_it_has_used(capsys: pytest.CaptureFixture[str]) -> None:
+    records = sweep(
+        {
+            "strategy": "zero_shot",
+            "status": Status.COMPLETE,
+            "map": 0.5,
+            "cmc1": 0.4,
+            "checkpoint": "a",
+            "saved_unit": 0,
+        }
+    )
+    records.usage.seconds, records.usage.gpu_seconds = 5400.0, 9000.0
+    text = said(records, capsys, reason="limits.gpu_hours: 2.5", limits={"gpu_hours": 2.5, "price_per_gpu_hour": 3.0})
+    assert "used       1.50 h, 2.50 GPU-hours, cost 7.50\n" in text
+    assert text.endswith("--resume --set limits.gpu_hours=...\n")

@@ -16,15 +16,15 @@ from ray import cloudpickle
 from handclip_core.experiment import run
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs import read_experiment
-from search_spaces.spaces import SPACES
 from tests.conftest import TINY_DATA
 from tune_jobs import driver
-from tune_jobs.driver import Outcome, rung_table, sweep
+from tune_jobs.driver import Outcome, resume, sweep
 from tune_jobs.records import Status
-from tune_jobs.settings import EarlyStopping, StoppingKind, SweepSettings, load_settings
+from tune_jobs.settings import EarlyStopping, SweepSettings, load_settings
 from tune_jobs.trial import HandTrial
 
 ROOT = Path(__file__).parents[2]
+STRATEGIES = ("zero_shot", "linear_probe", "full", "sequential_ewc", "adapters")
 BEST_FILES = {
     "config.json", "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth", "query_embeddings.npy",
     "gallery_embeddings.npy", "training_log.csv", "metrics.json",
@@ -36,6 +36,7 @@ def tiny(backbones: dict[str, BackboneSettings], storage: Path, **changed: Any) 
         "name": "tiny",
         "data": TINY_DATA,
         "backbone": backbones["vit"],
+        "strategies": STRATEGIES,
         "trials": 7,
         "budget": 2,
         "early_stopping": EarlyStopping(grace=1),
@@ -61,7 +62,7 @@ def outcome(
 @pytest.mark.ray
 def test_every_strategy_is_on_the_leaderboard_and_all_trials_have_ended(outcome: Outcome) -> None:
     rows = table(outcome.folder)
-    assert {row["strategy"] for row in rows} == set(SPACES)
+    assert {row["strategy"] for row in rows} == set(STRATEGIES)
     assert sorted(int(row["trial"]) for row in rows) == list(range(7))
     assert {row["status"] for row in rows} <= {"complete", "stopped"}
     assert [int(row["rank"]) for row in rows] == list(range(1, 8))
@@ -122,6 +123,19 @@ def test_the_written_settings_are_those_of_the_sweep(outcome: Outcome) -> None:
     assert written.storage == outcome.folder.parent
 
 
+@pytest.mark.ray
+def test_a_finished_sweep_takes_up_trials_that_are_added_and_runs_no_other_again(outcome: Outcome) -> None:
+    before = {row["trial"]: row for row in table(outcome.folder)}
+    settings = load_settings(outcome.folder / "sweep.yaml")
+    longer = resume(settings.model_copy(update={"trials": 9}), outcome.folder)
+    rows = {row["trial"]: row for row in table(outcome.folder)}
+    assert len(rows) == len(longer.records.all()) == 9
+    assert {row["status"] for row in rows.values()} <= {"complete", "stopped"}
+    same = ("seconds", "map", "attempts", "status")
+    assert [[rows[n][key] for key in same] for n in before] == [[before[n][key] for key in same] for n in before]
+    assert load_settings(outcome.folder / "sweep.yaml").trials == 9
+
+
 class Unlucky(HandTrial):
     """Raises for one strategy and loses the process of another."""
 
@@ -146,9 +160,10 @@ def test_failing_trials_are_marked_with_their_reasons_and_the_sweep_goes_on(
 ) -> None:
     del ray_cluster, unlucky
     strategies = ("full", "adapters", "zero_shot", "linear_probe")
-    found = sweep(tiny(tiny_backbones, tmp_path, strategies=strategies, trials=4))
+    found = sweep(tiny(tiny_backbones, tmp_path, strategies=strategies, trials=4, retries=1))
     rows = {row["strategy"]: row for row in table(found.folder)}
     assert rows["full"]["status"] == "failed: RuntimeError: out of luck"
+    assert rows["full"]["attempts"] == rows["adapters"]["attempts"] == "2"
     assert rows["adapters"]["status"].startswith("failed: The actor died")
     assert (rows["full"]["rank"], rows["full"]["map"]) == ("", "")
     assert {rows["zero_shot"]["status"], rows["linear_probe"]["status"]} == {"complete"}
@@ -165,7 +180,7 @@ def test_a_sweep_in_which_all_trials_fail_says_why_and_ends_with_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     del ray_cluster, unlucky
-    found = sweep(tiny(tiny_backbones, tmp_path, strategies=("full",), trials=1))
+    found = sweep(tiny(tiny_backbones, tmp_path, strategies=("full",), trials=1, retries=0))
     assert found.exit_code == 1
     assert not (found.folder / "best").exists()
     assert "trial 0 full failed: RuntimeError: out of luck" in capsys.readouterr().out
@@ -179,8 +194,3 @@ def test_a_sweep_with_nothing_to_search_ends_after_the_baseline(
     found = sweep(tiny(tiny_backbones, tmp_path, strategies=("zero_shot",), trials=5))
     assert [record.status for record in found.records.all()] == [Status.COMPLETE]
     assert found.records.winner is not None
-
-
-def test_without_early_stopping_there_is_no_rung_to_fall_behind_at() -> None:
-    assert rung_table(SweepSettings(budget=20)).rungs == (2, 6, 18)
-    assert rung_table(SweepSettings(budget=20, early_stopping=EarlyStopping(kind=StoppingKind.NONE))).rungs == ()

@@ -13,7 +13,7 @@ from handclip_core.models.backbone import BackboneSettings
 from handclip_core.strategies import Adapters, Full, LinearProbe, Strategy, ZeroShot
 from tests.conftest import TINY_DATA
 from tune_jobs.records import TrialRecord
-from tune_jobs.trial import HandTrial, folder_of, strategy_of, trial_config
+from tune_jobs.trial import HandTrial, LostStateError, folder_of, number_of, strategy_of, trial_config
 
 Start = Callable[..., HandTrial]
 BATCH = 16
@@ -26,7 +26,7 @@ def config(tiny_backbones: dict[str, BackboneSettings]) -> Callable[..., dict[st
             strategy=strategy, data=TINY_DATA, backbone=tiny_backbones["vit"], seed=seed, budget=budget
         )
         record = TrialRecord(3, strategy.name, {}, experiment)
-        return trial_config(record, device="cpu", threads=1, checkpoint_every_s=every_s)
+        return trial_config(record, Path("/sweep"), device="cpu", threads=1, checkpoint_every_s=every_s)
 
     return build
 
@@ -116,12 +116,40 @@ def test_a_trial_that_moves_to_another_process_ends_with_the_same_weights(
     cut = start(settings)
     cut.train()
     cut.save_checkpoint(str(tmp_path / "saved"))
-    moved = start(settings)
-    moved.load_checkpoint(str(tmp_path / "saved"))
+    moved = start({**settings, "checkpoint": str(tmp_path / "saved")})
     resumed = [moved.train() for _ in range(2)]
     assert [result["unit"] for result in resumed] == [2, 3]
     assert [result["best_map"] for result in resumed] == [result["best_map"] for result in results[1:]]
     assert equal(weights(whole, tmp_path / "whole"), weights(moved, tmp_path / "moved"))
+
+
+def test_a_trial_that_is_taken_up_at_its_end_is_over_and_keeps_its_state(
+    config: Callable[..., Any], start: Start, tmp_path: Path
+) -> None:
+    settings = config(ZeroShot())
+    done = start(settings)
+    done.train()
+    done.save_checkpoint(str(tmp_path / "saved"))
+    again = start({**settings, "checkpoint": str(tmp_path / "saved")})
+    assert again.train()["done"] is True
+    again.save_checkpoint(str(tmp_path / "again"))
+    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == sorted(
+        p.name for p in (tmp_path / "saved").iterdir()
+    )
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn"])
+def test_a_state_that_cannot_be_read_is_told_from_other_failures(
+    config: Callable[..., Any], start: Start, tmp_path: Path, damage: str
+) -> None:
+    settings = config(full())
+    trial = start(settings)
+    trial.train()
+    trial.save_checkpoint(str(tmp_path / "saved"))
+    victim = tmp_path / "saved" / "handclip_optimizer.pth"
+    victim.unlink() if damage == "missing" else victim.write_bytes(victim.read_bytes()[:100])
+    with pytest.raises(LostStateError, match=r"handclip_optimizer\.pth"):
+        start({**settings, "checkpoint": str(tmp_path / "saved")})
 
 
 def test_states_are_saved_once_so_many_seconds_have_been_trained(config: Callable[..., Any], start: Start) -> None:
@@ -148,11 +176,11 @@ def test_a_trial_that_is_over_leaves_no_files(config: Callable[..., Any], start:
     assert not left.exists()
 
 
-def test_the_config_names_folder_and_strategy(config: Callable[..., Any]) -> None:
+def test_the_config_names_number_folder_and_strategy(config: Callable[..., Any]) -> None:
     class Trial:
         config: dict[str, Any]
 
     trial = Trial()
     trial.config = config(full())
-    assert folder_of(trial) == "0003-full"
+    assert (number_of(trial), folder_of(trial)) == (3, "0003-full")
     assert strategy_of(trial.config) == "full"

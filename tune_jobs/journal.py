@@ -1,0 +1,82 @@
+"""The journal of a sweep: one JSON line an event, only ever added to. It is what the sweep is resumed from."""
+
+import os
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydantic import ValidationError
+
+from handclip_core.config import describe
+from handclip_core.errors import InputError
+from tune_jobs.events import EVENT, Event
+from tune_jobs.patience import patiently
+
+FILE = "journal.jsonl"
+
+
+class Journal:
+    """An open journal. A line is on the disk when ``append`` returns, so what follows may rely on it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path`` for adding, creating it if need be; half a line that a killed driver left is cut off."""
+        self._path = path
+        text = path.read_bytes() if path.exists() else b""
+        self._size = text.rfind(b"\n") + 1
+        self._file: FileIO | None = None
+
+    def append(self, event: Event) -> None:
+        """Add one line; raises InputError where the storage stays away or full."""
+        line = EVENT.dump_json(event) + b"\n"
+        patiently(lambda: self._write(line), path=self._path)
+        self._size += len(line)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, line: bytes) -> None:
+        if self._file is None:
+            # Half a line from an earlier try, or from a driver that was killed, must not stay before this one.
+            self._file = FileIO(self._path, "a")
+            self._file.truncate(self._size)
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError("no space is left for a whole line")
+            os.fsync(self._file.fileno())
+        except OSError:
+            self.close()
+            raise
+
+
+def read_journal(path: Path) -> list[Event]:
+    """The events of a journal; none where there is no file.
+
+    Half a line at the end, which a killed driver leaves, has never happened. Raises InputError where any other line is
+    unreadable.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [_event(line, path, number) for number, line in enumerate(lines, start=1)]
+
+
+def _event(line: bytes, path: Path, number: int) -> Event:
+    try:
+        return EVENT.validate_json(line)
+    except ValidationError as error:
+        raise InputError(
+            f"{path}: line {number} is not readable ({describe(error)}), so this sweep cannot be resumed; "
+            "put back a copy of the file, or begin another sweep with --fork"
+        ) from None

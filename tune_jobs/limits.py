@@ -1,0 +1,49 @@
+"""Limits of a sweep: hours, GPU-hours and disk."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tune_jobs.records import Records, TrialRecord
+from tune_jobs.settings import Limits
+from tune_jobs.usage import HOUR_S
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Says when the sweep has to end before its last trial."""
+
+    limits: Limits
+    records: Records
+    clock: Callable[[], float] = time.time
+
+    def closed(self, *, ahead_s: float) -> str | None:
+        """The limit that another ``ahead_s`` seconds of all that runs would pass; None where there is none."""
+        limits, usage = self.limits, self.records.usage
+        now = self.clock()
+        seconds, gpu_seconds = usage.until(now)
+        if limits.hours is not None and seconds + ahead_s > limits.hours * HOUR_S:
+            return f"limits.hours: {limits.hours:g}"
+        ahead_gpu_s = ahead_s * usage.gpus_each * len(usage.running)
+        if limits.gpu_hours is not None and gpu_seconds + ahead_gpu_s > limits.gpu_hours * HOUR_S:
+            return f"limits.gpu_hours: {limits.gpu_hours:g}"
+        return self._disk()
+
+    def closed_to_new_trials(self) -> str | None:
+        """The limit that a unit of another trial would pass, by the time that units have taken on average."""
+        return self.closed(ahead_s=self.records.usage.unit_s)
+
+    def _disk(self) -> str | None:
+        """The quota, where what may not be deleted leaves no room for the next states of running trials."""
+        quota = self.limits.disk_gib
+        if quota is None or disk_wanted(self.records.holding(), self.records) <= quota * GIB:
+            return None
+        return f"limits.disk_gib: {quota:g}"
+
+
+def disk_wanted(holding: Iterable[TrialRecord], records: Records) -> int:
+    """Bytes of the states of ``holding`` and, for a moment each, of the next ones of the trials that run."""
+    sizes = [record.checkpoint_bytes for record in holding]
+    return sum(sizes) + max(sizes, default=0) * max(1, len(records.usage.running))

@@ -1,0 +1,26 @@
+"""Storage comes and goes: what cannot be written now is tried again for a while."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from handclip_core.errors import InputError
+
+Value = TypeVar("Value")
+PATIENCE_S = 120.0
+"""Seconds that a storage may be away, or full, before the sweep ends."""
+LONGEST_WAIT_S = 5.0
+
+
+def patiently(action: Callable[[], Value], *, path: Path) -> Value:
+    """What ``action`` returns, tried again while the system refuses it; raises InputError where that does not pass."""
+    end, wait_s = time.monotonic() + PATIENCE_S, 0.1
+    while True:
+        try:
+            return action()
+        except OSError as error:
+            if time.monotonic() >= end:
+                raise InputError(f"{path}: cannot be written ({error.strerror or error}); mend that") from None
+        time.sleep(wait_s)
+        wait_s = min(2 * wait_s, LONGEST_WAIT_S)

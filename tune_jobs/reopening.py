@@ -1,0 +1,73 @@
+"""Finding a sweep that is to be taken up again, and agreeing with it on its settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handclip_core.errors import InputError
+from tune_jobs.folders import resolved
+from tune_jobs.settings import QUICKSTART, SETTINGS, SweepSettings, load_settings, with_overrides
+
+MAY_CHANGE = ("limits", "resources", "retries", "keep_checkpoints", "checkpoint_every_s")
+"""Settings that a sweep may be resumed with other values of: no trial's result depends on them."""
+PLACE = ("name", "storage")
+"""Settings that say where the sweep is, not what."""
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A sweep's folder, and the settings with which it goes on."""
+
+    folder: Path
+    settings: SweepSettings
+
+
+def reopen(file: Path | None, *, name: str | None, overrides: Sequence[str], extend: int | None = None) -> Reopened:
+    """The sweep that a command line names: by its folder, by its settings file, or by ``name`` alone.
+
+    With ``extend`` it gets so many trials more. Raises InputError where there is no such sweep, and where the settings
+    differ from those it began with in anything that its results depend on.
+    """
+    if file is not None and file.is_dir():
+        return _agreed(file.resolve(), None, overrides, extend)
+    changes = [item for item in overrides if item.startswith("storage=")] if file is None else overrides
+    wanted = resolved(load_settings(file or QUICKSTART, overrides=changes, name=name), in_ray_job=False)
+    folder = wanted.storage / wanted.name
+    if file is None:
+        return _agreed(folder, None, [item for item in overrides if item not in changes], extend)
+    return _agreed(folder, wanted, overrides, extend)
+
+
+def _agreed(folder: Path, wanted: SweepSettings | None, overrides: Sequence[str], extend: int | None) -> Reopened:
+    if not (folder / SETTINGS).is_file():
+        raise InputError(f"{folder}: no sweep to take up again; leave out --resume to begin one")
+    stored = load_settings(folder / SETTINGS).model_copy(update={"name": folder.name, "storage": folder.parent})
+    wanted = with_overrides(stored, overrides, source=f"{folder / SETTINGS} with --set") if wanted is None else wanted
+    _refuse_differences(folder, stored, wanted)
+    changed: dict[str, Any] = {key: getattr(wanted, key) for key in MAY_CHANGE}
+    if extend is not None:
+        changed["trials"] = stored.trials + extend
+    return Reopened(folder, stored.model_copy(update=changed))
+
+
+def _refuse_differences(folder: Path, stored: SweepSettings, wanted: SweepSettings) -> None:
+    before, after = (_flat(settings.model_dump(mode="json")) for settings in (stored, wanted))
+    keys = [key for key in {**before, **after} if key.partition(".")[0] not in (*MAY_CHANGE, *PLACE)]
+    differ = [key for key in keys if before.get(key) != after.get(key)]
+    if not differ:
+        return
+    told = ", ".join(f"{key} {before.get(key, 'unset')} is now {after.get(key, 'unset')}" for key in differ[:3])
+    mend = "--extend adds trials" if differ == ["trials"] else "--fork begins another sweep from it"
+    raise InputError(f"{folder}: began with other settings ({told}); resume it with its own, or {mend}")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,72 @@
+"""Taking a sweep up again after its driver has died: study, rungs and folders are brought in line with its journal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+
+from handclip_core.errors import InputError
+from tune_jobs.chronicle import Chronicle
+from tune_jobs.events import Event, Retried
+from tune_jobs.recorder import TRIALS, Recorder
+from tune_jobs.records import Records, TrialRecord
+from tune_jobs.retention import drop_state
+from tune_jobs.stopping import Judge
+from tune_jobs.study import Asked
+
+
+def replay(events: Sequence[Event], records: Records, judge: Judge) -> None:
+    """Let trials and rungs become what they were after ``events``."""
+    for event in events:
+        records.apply(event)
+        judge.replay(event, records)
+
+
+def catch_up(chronicle: Chronicle, stored: Sequence[FrozenTrial], *, source: str) -> list[Asked]:
+    """Bring the study, whose trials are ``stored``, in line with the journal.
+
+    Returns what the study suggested last, where the driver died before it could write that down. Raises InputError
+    where the two do not belong together; ``source`` names the study.
+    """
+    known = chronicle.records.trials
+    by_number = {trial.number: trial for trial in stored}
+    for record in chronicle.records.all():
+        trial = by_number.get(record.number)
+        if trial is None or (trial.state.is_finished() and not record.status.over):
+            raise InputError(
+                f"{source}: not the study of this sweep's journal (trial {record.number} does not agree); "
+                "put back the study, or begin another sweep with --fork"
+            )
+        if not trial.state.is_finished():
+            _catch_up_one(chronicle, record, trial)
+    left_over = [n for n, trial in by_number.items() if trial.state is TrialState.RUNNING and n not in known]
+    return [chronicle.study.adopt(number) for number in sorted(left_over)]
+
+
+def settle(chronicle: Chronicle, recorder: Recorder, judge: Judge, folder: Path) -> list[int]:
+    """End the unfinished trials that have nothing left to do; returns the numbers of the others."""
+    for record in chronicle.records.unfinished():
+        _remove_debris(record, folder)
+        if record.checkpoint is not None and not (folder / record.checkpoint).is_dir():
+            reason = f"{record.checkpoint} is gone"
+            chronicle.happened(Retried(at=chronicle.clock(), trial=record.number, reason=reason, anew=True))
+        if record.saved_unit == record.unit and (record.done or record.number in judge.stopped):
+            recorder.conclude(record)
+    return [record.number for record in chronicle.records.unfinished()]
+
+
+def _catch_up_one(chronicle: Chronicle, record: TrialRecord, trial: FrozenTrial) -> None:
+    chronicle.study.adopt(record.number)
+    for unit, value in record.curve.items():
+        if unit not in trial.intermediate_values:
+            chronicle.study.report(record.number, unit=unit, value=value)
+    if record.status.over:
+        chronicle.tell(record)
+
+
+def _remove_debris(record: TrialRecord, folder: Path) -> None:
+    """Delete saved states that the journal does not know, or no longer needs."""
+    kept = None if record.checkpoint is None else folder / record.checkpoint
+    for state in (folder / TRIALS / record.name).glob("checkpoint_*"):
+        if state != kept:
+            drop_state(state)

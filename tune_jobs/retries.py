@@ -1,0 +1,41 @@
+"""Whether a trial whose attempt failed is begun again, and with what."""
+
+from typing import Any
+
+from handclip_core.strategies import Strategy
+from tune_jobs.events import Ended, Retried
+from tune_jobs.reasons import Failure, Kind
+from tune_jobs.records import TrialRecord
+
+
+def after_failure(record: TrialRecord, failure: Failure, *, retries: int, at: float) -> Retried | Ended:
+    """What follows a failed attempt at ``record``'s trial.
+
+    A failure that would happen again ends it. One for want of memory halves the images per forward and backward pass,
+    which leaves the gradients as they are, as often as that is possible. Any other is tried again up to ``retries``
+    times without the trial getting further than before.
+    """
+    number, reason = record.number, failure.reason
+    if failure.kind is Kind.MEMORY:
+        half = halved(record.experiment.micro_batch, record.experiment.strategy)
+        if half is not None:
+            return Retried(at=at, trial=number, reason=reason, micro_batch=half)
+    if failure.kind is not Kind.CERTAIN and record.failures < retries:
+        return Retried(at=at, trial=number, reason=reason, anew=failure.kind is Kind.LOST_STATE)
+    return Ended(at=at, trial=number, status="failed", reason=reason)
+
+
+def halved(micro_batch: int | None, strategy: Strategy) -> int | None:
+    """Half the images per pass, None where there is nothing to halve."""
+    images = micro_batch if micro_batch is not None else largest_batch(strategy.model_dump())
+    return images // 2 if images >= 2 else None
+
+
+def largest_batch(values: Any) -> int:
+    """The largest ``batch_size`` anywhere in the settings ``values``, 0 where there is none."""
+    if isinstance(values, list | tuple):
+        return max(map(largest_batch, values), default=0)
+    if not isinstance(values, dict):
+        return 0
+    own = values.get("batch_size")
+    return max([own if isinstance(own, int) else 0, *map(largest_batch, values.values())])

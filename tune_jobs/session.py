@@ -1,0 +1,157 @@
+"""Everything that runs a sweep but Ray: built from the sweep's folder, whether that is new or taken up again."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from handclip_core.errors import InputError
+from handclip_core.experiment import Experiment
+from handclip_core.strategies import Strategy
+from search_spaces.spaces import default_of, params_of
+from tune_jobs import journal
+from tune_jobs.chronicle import Chronicle
+from tune_jobs.cluster import Room
+from tune_jobs.event_logs import EventLogs
+from tune_jobs.events import Begun, Event, Opened
+from tune_jobs.journal import Journal, read_journal
+from tune_jobs.limits import Gate
+from tune_jobs.live import display_for
+from tune_jobs.recorder import Display, Recorder
+from tune_jobs.records import Records, TrialRecord
+from tune_jobs.resume import catch_up, replay, settle
+from tune_jobs.scheduler import SweepScheduler
+from tune_jobs.searcher import SweepSearcher
+from tune_jobs.settings import SweepSettings
+from tune_jobs.stopping import Judge, judge_for
+from tune_jobs.study import Asked, SweepStudy
+from tune_jobs.trial import trial_config
+
+STUDY, EVENTS, BEST = "study.db", "tensorboard", "best"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One driver's work on a sweep. What runs trials asks ``searcher``, and tells ``scheduler`` and ``recorder``."""
+
+    folder: Path
+    settings: SweepSettings
+    records: Records
+    study: SweepStudy
+    judge: Judge
+    searcher: SweepSearcher
+    scheduler: SweepScheduler
+    recorder: Recorder
+    display: Display
+
+
+@contextmanager
+def session(
+    settings: SweepSettings,
+    folder: Path,
+    room: Room,
+    *,
+    stop_wanted: Callable[[], bool],
+    clock: Callable[[], float] = time.time,
+) -> Iterator[Session]:
+    """Take the sweep in ``folder`` up where its journal ends; raises InputError where its state cannot be read."""
+    events = read_journal(folder / journal.FILE)
+    records, judge = Records(), judge_for(settings.early_stopping, budget=settings.budget)
+    replay(events, records, judge)
+    with (
+        Journal(folder / journal.FILE) as file,
+        closing(EventLogs(folder / EVENTS, searched_names(settings))) as logs,
+    ):
+        study = open_study(settings, folder, events)
+        chronicle = Chronicle(file, records, study, clock=clock)
+        left_over = catch_up(chronicle, study.trials(), source=str(folder / STUDY))
+        ready = _assemble(settings, folder, room, chronicle, judge, logs, stop_wanted)
+        chronicle.happened(Opened(at=clock(), gpus=room.gpus))
+        ready.searcher.take_up(settle(chronicle, ready.recorder, judge, folder), left_over)
+        ready.recorder.drop_surplus()
+        yield ready
+
+
+def open_study(settings: SweepSettings, folder: Path, events: Sequence[Event]) -> SweepStudy:
+    """The study of a sweep: that of its journal, or a new one where no trial has begun."""
+    url = settings.search.storage or f"sqlite:///{folder / STUDY}"
+    make = partial(
+        SweepStudy,
+        url,
+        name=folder.name,
+        strategies=settings.strategies,
+        seed=settings.seed,
+        search=settings.search,
+    )
+    if any(isinstance(event, Begun) for event in events):
+        return make(reopen=True)
+    if settings.search.storage is None:
+        # A driver that died while it made the database has left something that only looks like one.
+        for path in folder.glob(f"{STUDY}*"):
+            path.unlink()
+        return make()
+    return make(reopen=_is_there(make))
+
+
+def _is_there(make: Callable[..., SweepStudy]) -> bool:
+    """Whether a driver that died before its first trial has made the study already."""
+    try:
+        make(reopen=True)
+    except InputError:
+        return False
+    return True
+
+
+def _assemble(
+    settings: SweepSettings,
+    folder: Path,
+    room: Room,
+    chronicle: Chronicle,
+    judge: Judge,
+    logs: EventLogs,
+    stop_wanted: Callable[[], bool],
+) -> Session:
+    records, gate = chronicle.records, Gate(settings.limits, chronicle.records, chronicle.clock)
+    display = display_for(records, num_trials=settings.trials, budget=settings.budget)
+    scheduler = SweepScheduler(judge, gate)
+
+    def begin(asked: Asked) -> TrialRecord:
+        experiment = experiment_of(settings, asked.strategy)
+        event = Begun(at=chronicle.clock(), trial=asked.number, params=asked.params, experiment=experiment)
+        return recorder.begin(event)
+
+    every_s = settings.checkpoint_every_s
+    config = partial(trial_config, sweep=folder, device=room.device, threads=room.cpus, checkpoint_every_s=every_s)
+    searcher = SweepSearcher(chronicle.study, records, trials=settings.trials, gate=gate, begin=begin, config=config)
+    recorder = Recorder(
+        folder,
+        settings,
+        chronicle=chronicle,
+        searcher=searcher,
+        scheduler=scheduler,
+        logs=logs,
+        display=display,
+        stop_wanted=stop_wanted,
+    )
+    return Session(folder, settings, records, chronicle.study, judge, searcher, scheduler, recorder, display)
+
+
+def experiment_of(settings: SweepSettings, strategy: Strategy) -> Experiment:
+    """What a trial of ``strategy`` runs."""
+    return Experiment.model_validate(
+        {
+            "strategy": strategy,
+            "data": settings.data,
+            "backbone": settings.backbone,
+            "seed": settings.seed,
+            "budget": settings.budget,
+        }
+    )
+
+
+def searched_names(settings: SweepSettings) -> tuple[str, ...]:
+    """The hyperparameters of all strategies together, by the field's path in an experiment."""
+    params = [name for strategy in settings.strategies for name in params_of(default_of(strategy))]
+    return tuple(dict.fromkeys(f"strategy/{name.partition('/')[2]}" for name in params))
