@@ -12,7 +12,7 @@ from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.plots import intervals_plot
 from tune_jobs.finals.rows import ranking_table, verdict_table, wins_table
 from tune_jobs.finals.standings import Cost, Standings, verdicts
-from tune_jobs.finals.tables import Table
+from tune_jobs.finals.tables import Table, plain
 from tune_jobs.finals.words import NOTES, drops, headline, test_lines
 
 
@@ -40,7 +40,7 @@ class FinalsReport:
         """The report in Markdown."""
         parts = [f"# {self._title}", "", *(f"{line}\n" for line in self._headline)]
         for title, lines in self._lists().items():
-            parts += [f"## {title}", "", *(f"- {line}" for line in lines), ""]
+            parts += [f"## {title}", "", *(f"- {plain(line)}" for line in lines), ""]
         parts += [table.markdown() for table in (self._verdict, self._ranking, wins_table(self.standings))]
         return "\n".join([*parts, "## How to read this", "", *(f"- {line}" for line in NOTES), ""])
 

@@ -31,7 +31,7 @@ class Table:
         lines = [
             self.headings,
             tuple("---" if position < self.num_words else "---:" for position in range(len(self.headings))),
-            *(tuple(_plain(cell) for cell in row) for row in self.rows),
+            *(tuple(plain(cell) for cell in row) for row in self.rows),
         ]
         return "\n".join([f"## {self.title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
 
@@ -72,6 +72,6 @@ def hours(value: float) -> str:
     return f"{value:.2f}" if value >= 0.01 or value == 0 else "< 0.01"
 
 
-def _plain(cell: str) -> str:
-    """A cell that cannot end its column or start markup."""
+def plain(cell: str) -> str:
+    """A text that can neither end a column of a Markdown table nor its line, nor start markup."""
     return " ".join(cell.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,62 @@
+"""Entrants of finals, made up: people as points, their pictures some noise off them."""
+
+import numpy as np
+import torch
+
+from handclip_core.data.manifest import Draw
+from handclip_core.evaluation.protocol import ProtocolScores, score_draws
+from handclip_core.experiment import Experiment
+from handclip_core.strategies import Adapters, AnyStrategy, Full, LinearProbe, ZeroShot
+from tune_jobs.finals.chosen import Finalist
+from tune_jobs.finals.entrants import Entrant, Recipe
+from tune_jobs.finals.run import Facts
+
+PEOPLE, EACH = 20, 4
+IDENTITIES = np.repeat(np.arange(PEOPLE), EACH)
+FIRSTS = tuple(range(0, PEOPLE * EACH, EACH))
+OTHERS = tuple(row for row in range(PEOPLE * EACH) if row not in FIRSTS)
+DRAWS = (Draw(gallery={"dorsal right": FIRSTS}, query={"dorsal right": OTHERS}),)
+STRATEGIES: dict[str, AnyStrategy] = {
+    "zero_shot": ZeroShot(),
+    "linear_probe": LinearProbe(),
+    "full": Full(),
+    "adapters": Adapters(),
+}
+
+
+def scores(noise: float, seed: int) -> ProtocolScores:
+    """Scores that fall as ``noise`` grows."""
+    random = torch.Generator().manual_seed(0)
+    centres = torch.randn(PEOPLE, 3, generator=random)
+    wobble = torch.randn(len(IDENTITIES), 3, generator=random.manual_seed(seed))
+    return score_draws(centres[IDENTITIES] + noise * wobble, np.arange(len(IDENTITIES)), DRAWS, IDENTITIES)
+
+
+def facts(**changed: float) -> Facts:
+    """What a run tells beside its scores."""
+    values = {
+        "map": 0.5, "cmc1": 0.4, "peak_map": 0.5, "peak_unit": 10, "units": 10, "images": 3600, "train_s": 36.0,
+        "params_trained": 1000,
+    }  # fmt: skip
+    return Facts(manifest_hash="0" * 64, **(values | changed))  # type: ignore[arg-type]
+
+
+def finalist(strategy: str, *, trial: int | None = None, swept: float | None = None) -> Finalist:
+    """A configuration of the finals."""
+    role = "default" if trial is None else "rank 1"
+    return Finalist(Experiment(strategy=STRATEGIES[strategy]), trial, swept, (role,))
+
+
+def entrant(
+    strategy: str,
+    noise: float,
+    *,
+    trial: int | None = None,
+    swept: float | None = None,
+    seeds: tuple[int, ...] = (1, 2, 3),
+    known: Facts | None = None,
+) -> Entrant:
+    """A configuration that ran on ``seeds``."""
+    one = finalist(strategy, trial=trial, swept=swept)
+    runs = tuple(known or facts() for _ in seeds)
+    return Entrant(one.name, Recipe((one,)), tuple(scores(noise, seed) for seed in seeds), (runs,))

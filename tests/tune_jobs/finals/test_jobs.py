@@ -1,0 +1,94 @@
+"""Jobs on a small cluster: failures, lost processes, an end on demand."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+from tune_jobs.cluster import Room
+from tune_jobs.finals.jobs import Failed, Job, run_jobs
+from tune_jobs.interruption import Interrupted
+
+ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=2, num_nodes=1)
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_value(ray_cluster: None) -> Iterator[None]:
+    """Workers cannot import this file."""
+    del ray_cluster
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def note(folder: str, name: str) -> None:
+    (Path(folder) / name).write_text(str(os.getpid()))
+
+
+def fail(folder: str, name: str) -> None:
+    raise RuntimeError(f"{name} in {Path(folder).name}\nat length")
+
+
+def die_once(folder: str, name: str) -> None:
+    path = Path(folder) / name
+    if not path.exists():
+        path.write_text("died")
+        os.kill(os.getpid(), signal.SIGKILL)
+    path.write_text("alive")
+
+
+def wait(folder: str, name: str) -> None:
+    (Path(folder) / name).write_text("began")
+    time.sleep(60)
+    (Path(folder) / name).write_text("ended")
+
+
+def run(jobs: list[Job], stop_wanted: threading.Event | None = None) -> dict[str, Failed | None]:
+    ends: dict[str, Failed | None] = {}
+
+    def ended(job: Job, failed: Failed | None) -> None:
+        ends[job.name] = failed
+
+    run_jobs(jobs, ROOM, stop_wanted=stop_wanted or threading.Event(), ended=ended)
+    return ends
+
+
+def test_a_job_that_fails_is_heard_of_and_the_others_run_in_processes_that_stay(tmp_path: Path) -> None:
+    jobs = [Job(str(number), note, (str(tmp_path), str(number))) for number in range(6)]
+    ends = run([*jobs, Job("bad", fail, (str(tmp_path), "luck"))])
+    bad = ends.pop("bad")
+    assert bad is not None
+    assert bad.reason == f"RuntimeError: luck in {tmp_path.name}"
+    assert "at length" in bad.traceback
+    assert ends == dict.fromkeys(map(str, range(6)))
+    assert len({path.read_text() for path in tmp_path.iterdir()}) <= 3
+
+
+def test_a_job_whose_process_is_lost_is_begun_once_more(tmp_path: Path) -> None:
+    assert run([Job("job", die_once, (str(tmp_path), "life"))]) == {"job": None}
+    assert (tmp_path / "life").read_text() == "alive"
+
+
+def test_an_end_on_demand_leaves_nothing_running(tmp_path: Path) -> None:
+    stop_wanted = threading.Event()
+
+    def demand() -> None:
+        while not (tmp_path / "0").exists():
+            time.sleep(0.05)
+        stop_wanted.set()
+
+    thread = threading.Thread(target=demand)
+    thread.start()
+    with pytest.raises(Interrupted):
+        run([Job(str(number), wait, (str(tmp_path), str(number))) for number in range(4)], stop_wanted)
+    thread.join()
+    assert (tmp_path / "0").read_text() == "began"
+    assert not (tmp_path / "3").exists()
+    assert run([Job("next", note, (str(tmp_path), "next"))]) == {"next": None}
