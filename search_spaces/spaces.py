@@ -145,6 +145,7 @@ def cross_view(trial: Draws) -> Strategy:
                 temperature=LogFloat(0.03, 0.5),
             ),
             triplet=Nested(TripletSettings, weight=Choice((0.0, 1.0))),
+            unit_length=Choice((False, True)),
         ),
     )
 

@@ -24,6 +24,7 @@ MAY_NOT_IMPORT = {
 ONLY_IMPORTED_BY = {
     "open_clip": ["handclip_core/models/backbone.py"],
     "peft": ["handclip_core/models/lora.py"],
+    "pytorch_metric_learning": ["handclip_core/losses/metric.py"],
     "skimage": ["handclip_core/evaluation/floors.py"],
 }
 MAX_LINES, MAX_FUNCTION_LINES = 350, 60
