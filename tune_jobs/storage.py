@@ -1,11 +1,13 @@
 """Where a study lives: SQLite in the sweep's folder, or a PostgreSQL database that it shares with other studies."""
 
 import importlib.util
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import Study, StudyDirection
@@ -13,7 +15,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from handclip_core.errors import InputError
+from tune_jobs.patience import LONGEST_WAIT_S, PATIENCE_S
 
+Value = TypeVar("Value")
 POSTGRESQL, SQLITE = "postgresql", "sqlite"
 
 
@@ -25,7 +29,7 @@ def open_storage(url: str | None) -> BaseStorage | None:
     try:
         # A connection that the server has closed meanwhile is noticed and opened again.
         return get_storage(RDBStorage(complete, engine_kwargs={"pool_pre_ping": True}))
-    except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
+    except (SQLAlchemyError, ImportError, StorageInternalError) as error:
         raise InputError(f"{shown(url)}: cannot open the study's database: {_first_line(error)}") from None
 
 
@@ -81,6 +85,22 @@ def with_driver(url: str) -> str:
     if importlib.util.find_spec("psycopg") is None:
         raise InputError(f"{shown(url)}: PostgreSQL needs the package psycopg; pip install 'psycopg[binary]'")
     return parsed.set(drivername=f"{POSTGRESQL}+psycopg").render_as_string(hide_password=False)
+
+
+def through_outages(action: Callable[[], Value], *, url: str | None) -> Value:
+    """What ``action`` returns, tried again while the database is away or locked.
+
+    Raises InputError where that lasts longer than ``PATIENCE_S``.
+    """
+    end, wait_s = time.monotonic() + PATIENCE_S, 0.1
+    while True:
+        try:
+            return action()
+        except StorageInternalError as error:
+            if time.monotonic() >= end:
+                raise InputError(f"{shown(url)}: the study cannot be written: {_first_line(error)}") from None
+        time.sleep(wait_s)
+        wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
 def shown(url: str | None) -> str:

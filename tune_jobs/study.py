@@ -5,9 +5,10 @@ value, so that low-budget scores are never taken for final ones. Only the driver
 function of the seed and of the trials so far: a study that is reopened asks what it would have asked.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
@@ -20,11 +21,12 @@ from tune_jobs.history import STRATEGY_ATTRIBUTE, strategy_of
 from tune_jobs.objectives import FrontRow, directions, objective_values, pareto_front
 from tune_jobs.planner import ORIGIN, Plan, Planner
 from tune_jobs.search_settings import Search
-from tune_jobs.storage import create_beside, create_study, find_beside, load_study
+from tune_jobs.storage import create_beside, create_study, find_beside, load_study, through_outages
 from tune_jobs.transfer import Transfer, transfer
 
-CURVE, REASON = "curve", "reason"
-"""User attributes: mAP by unit, where several objectives leave Optuna no intermediate values; why a trial failed."""
+Value = TypeVar("Value")
+CURVE = "curve"
+"""The user attribute of mAP by unit, where several objectives leave Optuna no intermediate values."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,11 @@ class SweepStudy:
         plan = self._planner.next(trials)
         if plan is None:
             return None
-        self.study.add_trial(self._as_trial(plan))
-        trial = self.trials()[-1]
-        assert trial.number == len(trials), "somebody else writes to the study"
-        return self._opened(trial, plan.draft.strategy)
+        return self._opened(self._added(self._as_trial(plan), number=len(trials)), plan.draft.strategy)
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial so far, in the order of asking; not to be changed."""
-        return self.study.get_trials(deepcopy=False)
+        return self._patiently(lambda: self.study.get_trials(deepcopy=False))
 
     def running(self) -> list[int]:
         """Numbers of the trials that were asked for and whose end is not known, ascending."""
@@ -118,14 +117,14 @@ class SweepStudy:
             return
         known.curve[unit] = value
         if len(self._search.objectives) == 1:
-            known.trial.report(value, step=unit)
+            self._patiently(lambda: known.trial.report(value, step=unit))
         else:
-            known.trial.set_user_attr(CURVE, {str(unit): score for unit, score in known.curve.items()})
+            self.note(number, **{CURVE: {str(unit): score for unit, score in known.curve.items()}})
 
     def note(self, number: int, **attributes: Any) -> None:
         """Note facts about trial ``number`` as user attributes."""
         for name, value in attributes.items():
-            self._open[number].trial.set_user_attr(name, value)
+            self._patiently(partial(self._open[number].trial.set_user_attr, name, value))
 
     def complete(self, number: int, *, value: float, measures: Mapping[str, float] | None = None) -> None:
         """Trial ``number`` used its whole budget; ``value`` is its best validation mAP.
@@ -133,16 +132,16 @@ class SweepStudy:
         ``measures`` hold the other objectives by name. Raises ValueError where one was not measured.
         """
         values = objective_values(self._search.objectives, score=value, measures=measures or {})
-        self.study.tell(self._open.pop(number).trial, values)
+        self._tell(number, values=values)
 
     def prune(self, number: int) -> None:
         """Trial ``number`` was stopped early; its last intermediate value stands for it."""
-        self.study.tell(self._open.pop(number).trial, state=TrialState.PRUNED)
+        self._tell(number, state=TrialState.PRUNED)
 
     def fail(self, number: int, *, reason: str) -> None:
         """Trial ``number`` raised or vanished."""
         self.note(number, reason=reason)
-        self.study.tell(self._open.pop(number).trial, state=TrialState.FAIL)
+        self._tell(number, state=TrialState.FAIL)
 
     def fail_zombies(self, known: Container[int], *, reason: str) -> list[int]:
         """Fail the running trials that are not ``known``, such as those of a driver that died; their numbers."""
@@ -174,6 +173,25 @@ class SweepStudy:
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> None:
         self._planner = Planner(self._search, strategies=self._strategies, seed=self._seed, learned=trials)
+
+    def _added(self, trial: FrozenTrial, *, number: int) -> FrozenTrial:
+        def add() -> FrozenTrial:
+            # A connection may break after the write and before its confirmation.
+            if len(self.study.get_trials(deepcopy=False)) == number:
+                self.study.add_trial(trial)
+            return self.study.get_trials(deepcopy=False)[-1]
+
+        added = self._patiently(add)
+        if added.number != number:
+            raise InputError(f"study '{self.study.study_name}': another process writes to it; run one sweep at a time")
+        return added
+
+    def _tell(self, number: int, *, values: list[float] | None = None, state: TrialState | None = None) -> None:
+        trial = self._open.pop(number).trial
+        self._patiently(lambda: self.study.tell(trial, values, state, skip_if_finished=True))
+
+    def _patiently(self, action: Callable[[], Value]) -> Value:
+        return through_outages(action, url=self._storage)
 
     def _as_trial(self, plan: Plan) -> FrozenTrial:
         """One write for the whole trial, so that a driver that dies leaves it complete or not at all."""
