@@ -54,7 +54,7 @@ class RunFolder:
         run.log = read_log(checkpoint / LOG)
         if (checkpoint / BEST).exists():
             _link(checkpoint / BEST, folder / BEST)
-        return run, Resume(model=load_tensors(checkpoint / FINAL), training=load_tensors(checkpoint / OPTIMIZER))
+        return run, read_state(checkpoint)
 
     @property
     def best(self) -> dict[str, Any]:
@@ -136,6 +136,11 @@ class RunFolder:
             )
             np.save(self.folder / name, embeddings.numpy())
         return rows
+
+
+def read_state(checkpoint: Path) -> Resume:
+    """The state in a folder that ``save_checkpoint`` wrote; raises InputError where it is missing or damaged."""
+    return Resume(model=load_tensors(checkpoint / FINAL), training=load_tensors(checkpoint / OPTIMIZER))
 
 
 def read_experiment(folder: Path) -> Experiment:

@@ -1,0 +1,113 @@
+"""Several processes for one trial: the trial's own, and companions on the trial's other bundles.
+
+Every process holds the whole model and goes through the same budget units; ``handclip_core.peers`` adds their gradients
+up. Only the trial's own process reports, logs and saves. Companions stay warm from trial to trial, like the trial's
+process itself.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from handclip_core.devices import select_device
+from handclip_core.experiment import Experiment, Progress, run
+from handclip_core.runs import read_state
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a process waits for the others before the trial counts as failed."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the processes of a trial find each other."""
+
+    address: str
+    size: int
+    backend: str
+
+    @classmethod
+    def here(cls, size: int, device: torch.device) -> "Meeting":
+        """At a free port of this machine, by what ``device`` speaks."""
+        host = ray.util.get_node_ip_address()
+        with socket.socket() as free:
+            free.bind(("", 0))
+            port = free.getsockname()[1]
+        return cls(f"tcp://{host}:{port}", size, "nccl" if device.type == "cuda" else "gloo")
+
+    def join(self, rank: int) -> None:
+        """Become process ``rank``; returns once all have come."""
+        torch.distributed.init_process_group(
+            self.backend, init_method=self.address, rank=rank, world_size=self.size, timeout=TIMEOUT
+        )
+
+
+def leave() -> None:
+    """Leave the meeting, if there is one."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+class Companion:
+    """A process that trains along; a Ray actor."""
+
+    def __init__(self) -> None:
+        self._progress: Iterator[Progress] = iter(())
+
+    def begin(self, config: dict[str, Any], meeting: Meeting, rank: int) -> None:
+        """Start the experiment of a trial's ``config``, or go on from its checkpoint, as process ``rank``."""
+        leave()
+        torch.set_num_threads(config["threads"])
+        experiment, checkpoint = Experiment.model_validate(config["experiment"]), config["checkpoint"]
+        resume = None if checkpoint is None else read_state(Path(checkpoint))
+        meeting.join(rank)
+        self._progress = run(experiment, device=select_device(config["device"]), resume=resume)
+
+    def step(self) -> None:
+        """Train and validate one budget unit; an error leaves the meeting, so that the others do not wait."""
+        try:
+            next(self._progress, None)
+        except BaseException:
+            leave()
+            raise
+
+    def pid(self) -> int:
+        """The number of this process."""
+        return os.getpid()
+
+
+class Companions:
+    """The companions of one trial process, seen from there."""
+
+    def __init__(self, *, num_companions: int, cpus: int, gpus: float) -> None:
+        """Start them in the trial's placement group."""
+        actor = ray.remote(Companion).options(num_cpus=cpus, num_gpus=gpus)
+        self._actors = [actor.remote() for _ in range(num_companions)]
+        self._steps: list[Any] = []
+
+    def begin(self, config: dict[str, Any], device: torch.device) -> None:
+        """Meet for a trial; this process is the first."""
+        leave()
+        meeting = Meeting.here(len(self._actors) + 1, device)
+        begun = [actor.begin.remote(config, meeting, rank) for rank, actor in enumerate(self._actors, start=1)]
+        meeting.join(0)
+        ray.get(begun)
+
+    def step(self) -> None:
+        """Have all companions take their next step, which meets this process's."""
+        self._steps = [actor.step.remote() for actor in self._actors]
+
+    def wait(self) -> None:
+        """Come back when all companions have taken their step; raises what one of them raised."""
+        ray.get(self._steps)
+
+    def pids(self) -> list[int]:
+        """The numbers of the companions' processes."""
+        found: list[int] = ray.get([actor.pid.remote() for actor in self._actors])
+        return found
