@@ -51,7 +51,7 @@ class Sweep:
         self.recorder.on_trial_result(trial=trial, result=result | extra)
 
     def save(self, trial: Any, number: int = 0) -> Path:
-        folder = self.folder / "trials" / trial.config["folder"] / f"checkpoint_{number:06d}"
+        folder: Path = self.folder / "trials" / trial.config["folder"] / f"checkpoint_{number:06d}"
         folder.mkdir(parents=True)
         for name in ("handclip_best.pth", "handclip_final.pth", "training_log.csv"):
             (folder / name).write_text(name)
@@ -94,7 +94,8 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
 
 def diverged() -> BaseException:
     error = RayTaskError("train", "traceback", DivergedError("the loss diverged at step 3\nmore"))
-    return error.as_instanceof_cause()
+    whole: BaseException = error.as_instanceof_cause()
+    return whole
 
 
 def test_a_finished_trial_is_complete_with_the_score_of_its_best_weights(sweep: Sweep) -> None:
