@@ -8,9 +8,9 @@ from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment
 from handclip_core.runs import CONFIG
 from tune_jobs.leaderboard import FILE
-from tune_jobs.settings import SweepSettings, load_settings
+from tune_jobs.settings import SETTINGS, SweepSettings, load_settings
 
-SETTINGS, TRIALS = "sweep.yaml", "trials"
+TRIALS = "trials"
 
 
 @dataclass(frozen=True)

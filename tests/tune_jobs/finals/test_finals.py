@@ -24,8 +24,10 @@ from handclip_core.strategies import LinearProbe, SequentialEWC, ZeroShot
 from handclip_core.types import Aspect
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.conftest import full, write_sweep
+from tune_jobs.driver import sweep
 from tune_jobs.finals.outcome import hold_finals
 from tune_jobs.finals.past_sweep import read_sweep
+from tune_jobs.settings import SweepSettings
 
 CPU = torch.device("cpu")
 SEEDS = (1001, 1002)
@@ -220,3 +222,23 @@ def test_an_interrupted_final_says_how_to_go_on_and_goes_on(again: Path, capsys:
     assert "interrupted: complete runs are kept; go on with" in capsys.readouterr().err
     assert hold(again) == 0
     assert "of 12 runs are complete already" in capsys.readouterr().out
+
+
+def test_the_finals_of_a_real_sweep(
+    ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    del ray_cluster
+    settings = SweepSettings(
+        name="tiny",
+        data=TINY_DATA,
+        backbone=tiny_backbones["vit"],
+        strategies=("zero_shot", "linear_probe"),
+        trials=3,
+        budget=1,
+        storage=tmp_path,
+    )
+    assert sweep(settings).exit_code == 0
+    assert hold(tmp_path, seeds=1) == 0
+    found = finalists(tmp_path / "tiny" / "finals")
+    assert {row["trial"] for row in found.values() if row["kind"] == "trained"} == {"0", "1", "2"}
+    assert {row["map_sd"] for row in found.values()} == {""}
