@@ -10,10 +10,15 @@ from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.page import Section, page
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.plots import intervals_plot
-from tune_jobs.finals.rows import ranking_table, verdict_table, wins_table
+from tune_jobs.finals.rows import costs, ranking_table, verdict_table, wins_table
 from tune_jobs.finals.standings import Cost, Standings, verdicts
 from tune_jobs.finals.tables import Table, plain
 from tune_jobs.finals.words import NOTES, drops, headline, test_lines
+
+WIDE = 150
+"""Characters of a line that holds all columns."""
+LESS = ("why", "place", "R1", "95 %", "P(beats zero-shot)")
+"""Columns that a narrow terminal does without."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,12 @@ class FinalsReport:
     test: FinalTest | None
 
     def text(self, *, width: int | None = None) -> str:
-        """What a terminal of ``width`` characters shows."""
+        """What a terminal of ``width`` characters shows; a narrow one gets fewer columns."""
+        ranking, verdict = self._ranking, self._verdict
+        if width is not None and width < WIDE:
+            ranking, verdict = ranking.without(*LESS), verdict.without(*LESS, *costs(self.cost.unit))
         parts = [
-            *(table.text(width=width) for table in (self._ranking, self._verdict)),
+            *(table.text(width=width) for table in (ranking, verdict)),
             *("\n".join([title, *lines]) for title, lines in self._lists().items()),
             "\n".join(self._headline),
         ]

@@ -33,7 +33,6 @@ def ranking_table(standings: Standings) -> Table:
 def verdict_table(verdicts: Sequence[StrategyVerdict], unit: str) -> Table:
     """Every strategy at its best, against the winner."""
     headings = ("strategy", "its best", "verdict", "mAP ± seeds", "95 %", "to the winner", "95 % of that")
-    costs = (f"{unit} a fit", f"{unit} of search", "weights trained", "images/s")
     rows = [
         (
             one.strategy,
@@ -49,7 +48,12 @@ def verdict_table(verdicts: Sequence[StrategyVerdict], unit: str) -> Table:
         )
         for one in verdicts
     ]
-    return Table("Verdict by strategy", (*headings, *costs), tuple(rows), num_words=3)
+    return Table("Verdict by strategy", (*headings, *costs(unit)), tuple(rows), num_words=3)
+
+
+def costs(unit: str) -> tuple[str, ...]:
+    """Headings of what a strategy costs, in GPU-hours or CPU-hours."""
+    return (f"{unit} a fit", f"{unit} of search", "weights trained", "images/s")
 
 
 def wins_table(standings: Standings) -> Table:

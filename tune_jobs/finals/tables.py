@@ -35,6 +35,16 @@ class Table:
         ]
         return "\n".join([f"## {self.title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
 
+    def without(self, *headings: str) -> "Table":
+        """The table without some of its columns."""
+        kept = [at for at, heading in enumerate(self.headings) if heading not in headings]
+        return Table(
+            self.title,
+            tuple(self.headings[at] for at in kept),
+            tuple(tuple(row[at] for at in kept) for row in self.rows),
+            sum(at < self.num_words for at in kept),
+        )
+
     def text(self, *, width: int | None = None) -> str:
         """The table for a terminal of ``width`` characters."""
         table = RichTable(header_style="", box=None, pad_edge=False)

@@ -51,6 +51,15 @@ def test_the_sweeps_maximum_stands_beside_the_result_as_optimistic(report: Final
     assert "| in the sweep, optimistic |" in report.markdown()
 
 
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_words(report: FinalsReport) -> None:
+    narrow, wide = report.text(width=100), report.text(width=200)
+    for word in ("images/s", "P(beats zero-shot)", "CPU-hours of search"):
+        assert word in wide
+        assert word not in narrow
+    assert "no difference shown" in narrow
+    assert max(map(len, narrow.split("The sweep's own")[0].splitlines()[:12])) <= 100
+
+
 def test_a_configuration_past_its_best_is_named(report: FinalsReport) -> None:
     assert "after unit 3 of 10: a smaller budget may suit it" in report.text()
 
