@@ -42,10 +42,6 @@ run_node() {
   echo "$!" >> "$folder/pids"
 }
 
-nodes_alive() {
-  ray list nodes --address "http://127.0.0.1:$1" --filter state=ALIVE --format json 2> /dev/null | grep -o '"node_id"' | wc -l
-}
-
 start() {
   local nodes="$1" port dashboard
   [[ "$nodes" =~ ^[1-9][0-9]*$ ]] || usage
@@ -65,16 +61,11 @@ start() {
   echo "$nodes nodes of $cpus CPU; now type: eval \"\$(cluster/local/cluster.sh env)\""
 }
 
-# wait_for DASHBOARD NODES: until so many nodes have joined, at most two minutes.
 wait_for() {
-  local end=$((SECONDS + 120))
-  until listens "$1" && [ "$(nodes_alive "$1")" -ge "$2" ]; do
-    if [ "$SECONDS" -ge "$end" ]; then
-      tail -n 20 "$folder"/*.log >&2
-      return 1
-    fi
-    sleep 0.5
-  done
+  "$root/cluster/wait-for-nodes.sh" "http://127.0.0.1:$1" "$2" 120 || {
+    tail -n 20 "$folder"/*.log >&2
+    return 1
+  }
 }
 
 print_environment() {
