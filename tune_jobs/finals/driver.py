@@ -21,7 +21,7 @@ from tune_jobs import cluster
 from tune_jobs.cluster import Room
 from tune_jobs.finals.chosen import Finalist, choose, fresh_seeds
 from tune_jobs.finals.entrants import SOUPS, Complete, Entrant, by_strategy, entrants_of, mix, pot_name, pot_of
-from tune_jobs.finals.jobs import Failed, Job, run_jobs
+from tune_jobs.finals.jobs import Failed, Job, experiment_job, run_jobs
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.run import finals_run, read_facts
 from tune_jobs.finals.standings import Cost
@@ -122,9 +122,7 @@ class Finals:
 
     def _job(self, finalist: Finalist, seed: int) -> Job:
         folder = finalist.folder(self.folder / RUNS, seed)
-        experiment = finalist.on(seed).model_dump(mode="json")
-        name = f"{finalist.name}, seed {seed}"
-        return Job(name, finals_run, (str(folder), experiment, self.room.device, self.room.cpus))
+        return experiment_job(f"{finalist.name}, seed {seed}", finals_run, folder, finalist.on(seed), self.room)
 
 
 @contextmanager

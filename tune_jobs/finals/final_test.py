@@ -26,7 +26,7 @@ from handclip_core.runs import BEST, CONFIG, FINAL, load_tensors, write_json, wr
 from handclip_core.strategies import ZeroShot
 from tune_jobs.finals.driver import Finals
 from tune_jobs.finals.entrants import Entrant, Recipe
-from tune_jobs.finals.jobs import Job
+from tune_jobs.finals.jobs import Job, experiment_job
 from tune_jobs.finals.run import train_to_the_end
 from tune_jobs.review import say
 
@@ -148,8 +148,8 @@ def _fit(finals: Finals, recipe: Recipe, folder: Path) -> list[str] | None:
         folders.append(str(where))
         experiment = member.on(finals.seeds[0]).model_copy(update={"part": "train_all"})
         if not (where / FINAL).exists():
-            given = (str(where), experiment.model_dump(mode="json"), finals.room.device, finals.room.cpus)
-            jobs.append(Job(f"{member.name}, on all training people", fit, given))
+            name = f"{member.name}, on all training people"
+            jobs.append(experiment_job(name, fit, where, experiment, finals.room))
     finals.run_jobs(jobs, what="final fits")
     return None if any(job.name in finals.failures for job in jobs) else folders
 

@@ -5,14 +5,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from handclip_core.experiment import Experiment
 from tune_jobs.cluster import Room
 from tune_jobs.interruption import Interrupted
-from tune_jobs.reasons import describe_error
+from tune_jobs.reasons import Kind, describe_error, kind_of
+from tune_jobs.retries import halved
+from tune_jobs.review import say
 
 WAIT_S = 0.2
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -20,25 +24,41 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class Job:
-    """A call of a module's function with plain arguments; its results go to files."""
+    """A call of a module's function with plain arguments; its results go to files.
+
+    ``smaller`` is the same job for want of memory, if there is one.
+    """
 
     name: str
     function: Callable[..., None]
     arguments: tuple[Any, ...]
+    smaller: "Job | None" = None
+
+
+def experiment_job(name: str, function: Callable[..., None], folder: Path, experiment: Experiment, room: Room) -> Job:
+    """A job that trains ``experiment`` into ``folder``; each smaller one passes half the images through at a time."""
+    half = halved(experiment.micro_batch, experiment.strategy)
+    less = None if half is None else experiment.model_copy(update={"micro_batch": half})
+    smaller = None if less is None else experiment_job(name, function, folder, less, room)
+    given = (str(folder), experiment.model_dump(mode="json"), room.device, room.cpus)
+    return Job(name, function, given, smaller)
 
 
 @dataclass(frozen=True)
 class Failed:
-    """Why a job failed: one line, and all that Ray knows."""
+    """Why a job failed: one line, what kind of failure it is, and all that Ray knows."""
 
     reason: str
+    kind: Kind
     traceback: str
 
 
 def run_jobs(
     jobs: Sequence[Job], room: Room, *, stop_wanted: threading.Event, ended: Callable[[Job, Failed | None], None]
 ) -> None:
-    """Run all ``jobs``; ``ended`` hears of each when it is over. A job whose process is lost is begun once more.
+    """Run all ``jobs``; ``ended`` hears of each when it is over.
+
+    A job whose process is lost is begun once more, one that is out of memory again as its smaller one.
 
     Raises Interrupted, with nothing left running, once ``stop_wanted`` is set.
     """
@@ -52,7 +72,12 @@ def run_jobs(
                 raise Interrupted
             done, _ = ray.wait(list(running), timeout=WAIT_S)
             for reference in done:
-                ended(running.pop(reference), _failure(reference))
+                job, failed = running.pop(reference), _failure(reference)
+                if failed and failed.kind is Kind.MEMORY and job.smaller:
+                    say(f"{job.name}: out of memory; again with half the images at a time")
+                    waiting.appendleft(job.smaller)
+                else:
+                    ended(job, failed)
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
@@ -68,5 +93,5 @@ def _failure(reference: ray.ObjectRef) -> Failed | None:
     try:
         ray.get(reference)
     except RayError as error:
-        return Failed(describe_error(error), COLOURS.sub("", str(error)))
+        return Failed(describe_error(error), kind_of(error), COLOURS.sub("", str(error)))
     return None

@@ -7,12 +7,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray import cloudpickle
 
+from handclip_core.engine.phase import Optim
+from handclip_core.experiment import Experiment
+from handclip_core.strategies import Full, ZeroShot
 from tune_jobs.cluster import Room
-from tune_jobs.finals.jobs import Failed, Job, run_jobs
+from tune_jobs.finals.jobs import Failed, Job, experiment_job, run_jobs
 from tune_jobs.interruption import Interrupted
 
 ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=2, num_nodes=1)
@@ -50,6 +54,14 @@ def wait(folder: str, name: str) -> None:
     (Path(folder) / name).write_text("ended")
 
 
+def hungry(folder: str, experiment: dict[str, Any], device: str, threads: int) -> None:
+    del device, threads
+    tried = Path(folder) / "tried"
+    tried.write_text(f"{tried.read_text() if tried.exists() else ''}{experiment['micro_batch']} ")
+    if experiment["micro_batch"] is None or experiment["micro_batch"] > 8:
+        raise MemoryError("too much")
+
+
 def run(jobs: list[Job], stop_wanted: threading.Event | None = None) -> dict[str, Failed | None]:
     ends: dict[str, Failed | None] = {}
 
@@ -74,6 +86,21 @@ def test_a_job_that_fails_is_heard_of_and_the_others_run_in_processes_that_stay(
 def test_a_job_whose_process_is_lost_is_begun_once_more(tmp_path: Path) -> None:
     assert run([Job("job", die_once, (str(tmp_path), "life"))]) == {"job": None}
     assert (tmp_path / "life").read_text() == "alive"
+
+
+@pytest.mark.parametrize(("batch_size", "tried"), [(40, "None 20 10 5 "), (4, "None 2 "), (2, "None 1 ")])
+def test_a_job_out_of_memory_is_begun_again_with_half_the_images_at_a_time(
+    tmp_path: Path, batch_size: int, tried: str
+) -> None:
+    experiment = Experiment(strategy=Full(optim=Optim(batch_size=batch_size)))
+    assert run([experiment_job("job", hungry, tmp_path, experiment, ROOM)]) == {"job": None}
+    assert (tmp_path / "tried").read_text() == tried
+
+
+def test_a_job_that_cannot_be_made_smaller_fails(tmp_path: Path) -> None:
+    (failed,) = run([experiment_job("job", hungry, tmp_path, Experiment(strategy=ZeroShot()), ROOM)]).values()
+    assert failed is not None
+    assert failed.reason == "MemoryError: too much"
 
 
 def test_an_end_on_demand_leaves_nothing_running(tmp_path: Path) -> None:
