@@ -8,15 +8,26 @@ from torch.nn import functional as F
 from handclip_core.models.backbone import Backbone
 
 WEIGHT_STD = 0.01
-RESNET_STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 class Place(StrEnum):
-    """Where adapters stand in a transformer block: after attention, after the MLP, or after both."""
+    """Where adapters stand: in every block of a transformer after attention, after the MLP, or after both.
+
+    In a ResNet ``attention`` means after the last stage, before the attention pool, ``mlp`` after the stages before it,
+    and ``both`` after all four.
+    """
 
     ATTENTION = "attention"
     MLP = "mlp"
     BOTH = "both"
+
+
+RESNET_STAGES = {
+    Place.ATTENTION: ("layer4",),
+    Place.MLP: ("layer1", "layer2", "layer3"),
+    Place.BOTH: ("layer1", "layer2", "layer3", "layer4"),
+}
+BRANCHES = {Place.ATTENTION: ("ls_1",), Place.MLP: ("ls_2",), Place.BOTH: ("ls_1", "ls_2")}
 
 
 class Bottleneck(nn.Module):
@@ -57,10 +68,10 @@ def adapter_prefixes(backbone: Backbone) -> tuple[str, ...]:
 def insert_adapters(backbone: Backbone, *, bottleneck: int, place: Place) -> None:
     """Put adapters of width ``bottleneck`` into ``backbone``.
 
-    In a transformer they act on the branch of attention or MLP before it joins the residual stream, in every block; in
-    a ResNet, where ``place`` has no meaning, after each of the four stages.
+    In a transformer they act on the branch of attention or MLP before it joins the residual stream; in a ResNet on the
+    output of whole stages.
     """
-    stages = [module for name, module in backbone.visual.named_children() if name in RESNET_STAGES]
+    stages = [module for name, module in backbone.visual.named_children() if name in RESNET_STAGES[place]]
     for stage in stages:
         assert isinstance(stage, nn.Sequential)
         stage.append(MapBottleneck(_width(stage[-1], "bn3"), bottleneck))
@@ -71,8 +82,7 @@ def insert_adapters(backbone: Backbone, *, bottleneck: int, place: Place) -> Non
 
 def _into_block(block: nn.Module, bottleneck: int, place: Place) -> None:
     width = _width(block, "ln_2")
-    branches = {Place.ATTENTION: ("ls_1",), Place.MLP: ("ls_2",), Place.BOTH: ("ls_1", "ls_2")}[place]
-    for branch in branches:
+    for branch in BRANCHES[place]:
         setattr(block, branch, nn.Sequential(block.get_submodule(branch), Bottleneck(width, bottleneck)))
 
 

@@ -73,6 +73,7 @@ def insert_lora(
 
         config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names)
         inject_adapter_in_model(config, backbone, adapter_name=UPDATE)
+    backbone.train(backbone.training)  # New modules are in training mode, whatever they are put into.
 
 
 def lora_prefixes(backbone: Backbone) -> tuple[str, ...]:

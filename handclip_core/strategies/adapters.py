@@ -9,6 +9,7 @@ from handclip_core.engine.phase import Optim, Phase, Train
 from handclip_core.models.adapters import Place, adapter_prefixes, insert_adapters
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
+from handclip_core.models.neck import EmbeddingAt, NeckKind, NeckSettings
 from handclip_core.strategies.base import IdentityStrategy
 
 
@@ -20,9 +21,12 @@ class Adapters(IdentityStrategy):
     width: int = Field(64, ge=1, le=4096)
     """Width of the bottleneck."""
     place: Place = Place.BOTH
-    """Where in a transformer block the adapters stand; in a ResNet they follow its stages."""
+    """Where the adapters stand: after attention, after the MLP, or after both; in a ResNet after the last stage, after
+    those before it, or after all."""
     optim: Optim = Optim(lr=1e-3)
     """Optimiser and schedule."""
+    neck: NeckSettings = NeckSettings(kind=NeckKind.BN, embedding=EmbeddingAt.BEFORE)
+    """What stands between image tower and identity head; a batch norm before the head, as for ``lora``."""
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """The backbone with adapters that start as the identity, neck and head."""

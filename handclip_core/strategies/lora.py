@@ -9,11 +9,16 @@ from handclip_core.engine.phase import Optim, Phase, Train
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import LoraTargets, insert_lora, lora_prefixes
+from handclip_core.models.neck import EmbeddingAt, NeckKind, NeckSettings
 from handclip_core.strategies.base import IdentityStrategy
 
 
 class Lora(IdentityStrategy):
-    """Low-rank updates (Hu 2021, arXiv 2106.09685) of rank 16 and alpha 32 at rate 1e-3, with neck and head."""
+    """Low-rank updates (Hu 2021, arXiv 2106.09685) of rank 16 and alpha 32 at rate 1e-3, with neck and head.
+
+    The neck is a batch norm before the head, as in CLIP-ReID (Li 2023, arXiv 2211.13977): at a rate as high as this one
+    a head on embeddings of any length would follow their length and not what tells identities apart.
+    """
 
     name: Literal["lora"] = "lora"
     """Which strategy this is."""
@@ -30,6 +35,8 @@ class Lora(IdentityStrategy):
     """Blocks with such maps that get updates, counted from the output; none for all."""
     optim: Optim = Optim(lr=1e-3, batch_size=64)
     """Optimiser and schedule."""
+    neck: NeckSettings = NeckSettings(kind=NeckKind.BN, embedding=EmbeddingAt.BEFORE)
+    """What stands between image tower and identity head."""
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """The backbone with updates that start at zero, neck and head."""
