@@ -28,7 +28,7 @@ class Journal:
 
     def append(self, event: Event) -> None:
         """Add one line; raises InputError where the storage stays away or full."""
-        line = EVENT.dump_json(event) + b"\n"
+        line = event.model_dump_json().encode() + b"\n"
         patiently(lambda: self._write(line), path=self._path)
         self._size += len(line)
 

@@ -19,21 +19,21 @@ class Gate:
     records: Records
     clock: Callable[[], float] = time.time
 
-    def closed(self, *, ahead_s: float) -> str | None:
-        """The limit that another ``ahead_s`` seconds of all that runs would pass; None where there is none."""
+    def closed(self, *, ahead_s: float, more: int = 0) -> str | None:
+        """The limit that another ``ahead_s`` seconds of all that runs, and ``more`` trials, would pass; else None."""
         limits, usage = self.limits, self.records.usage
         now = self.clock()
         seconds, gpu_seconds = usage.until(now)
         if limits.hours is not None and seconds + ahead_s > limits.hours * HOUR_S:
             return f"limits.hours: {limits.hours:g}"
-        ahead_gpu_s = ahead_s * usage.gpus_each * len(usage.running)
+        ahead_gpu_s = ahead_s * usage.gpus_each * (len(usage.running) + more)
         if limits.gpu_hours is not None and gpu_seconds + ahead_gpu_s > limits.gpu_hours * HOUR_S:
             return f"limits.gpu_hours: {limits.gpu_hours:g}"
         return self._disk()
 
     def closed_to_new_trials(self) -> str | None:
         """The limit that a unit of another trial would pass, by the time that units have taken on average."""
-        return self.closed(ahead_s=self.records.usage.unit_s)
+        return self.closed(ahead_s=self.records.usage.unit_s, more=1)
 
     def _disk(self) -> str | None:
         """The quota, where what may not be deleted leaves no room for the next states of running trials."""
