@@ -12,6 +12,7 @@ from handclip_core.data.sampling import SamplerSettings
 from handclip_core.data.training import LabelBy
 from handclip_core.engine.phase import Optim, Schedule
 from handclip_core.losses.ewc import Remember
+from handclip_core.losses.mining import Mining
 from handclip_core.losses.settings import (
     Contrast,
     ContrastiveSettings,
@@ -201,7 +202,7 @@ def lora(trial: Draws) -> Strategy:
 
 
 def clip_reid(trial: Draws) -> Strategy:
-    """The same as ``full``, and the prompts' length, rate and share, and the weights of the losses that they meet."""
+    """The same as ``full``; length, rate and share of the prompts; weights and shapes of the losses beside them."""
     return suggest(
         trial,
         ClipReid,
@@ -211,13 +212,15 @@ def clip_reid(trial: Draws) -> Strategy:
             PromptSettings,
             num_tokens=Choice((2, 4, 8)),
             share=Float(0.1, 0.7),
-            optim=Nested(Optim, lr=LogFloat(1e-4, 3e-2)),
+            optim=Nested(Optim, lr=LogFloat(1e-4, 1e-1), batch_size=Choice((16, 64))),
         ),
-        image_text=Nested(ImageTextSettings, weight=LogFloat(0.1, 10.0), temperature=LogFloat(0.3, 3.0)),
+        image_text=Nested(ImageTextSettings, weight=LogFloat(0.03, 10.0), temperature=LogFloat(0.3, 3.0)),
         losses=Nested(
             Losses,
             identity=Nested(IdentitySettings, weight=LogFloat(0.1, 3.0), smoothing=Float(0.0, 0.3)),
-            triplet=Nested(TripletSettings, weight=LogFloat(0.1, 3.0), margin=Float(0.1, 1.0)),
+            triplet=Nested(
+                TripletSettings, weight=LogFloat(0.1, 3.0), margin=Float(0.1, 1.0), mining=Choice(tuple(Mining))
+            ),
         ),
     )
 
