@@ -91,11 +91,12 @@ class Finals:
             nonlocal num_over
             num_over += 1
             say(f"{num_over}/{len(jobs)} {job.name}{f' failed: {failed.reason}' if failed else ''}")
+            error = Path(job.arguments[0]) / ERROR
+            error.unlink(missing_ok=True)
             if failed:
                 self.failures[job.name] = failed.reason
-                folder = Path(job.arguments[0])
-                folder.mkdir(parents=True, exist_ok=True)
-                write_text(folder / ERROR, failed.traceback)
+                error.parent.mkdir(parents=True, exist_ok=True)
+                write_text(error, failed.traceback)
 
         run_jobs(jobs, self.room, stop_wanted=self.stop_wanted, ended=ended)
 

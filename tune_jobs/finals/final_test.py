@@ -74,8 +74,8 @@ def final_test(finals: Finals, chosen: Entrant) -> FinalTest | None:
     found = _measured(folder)
     figures = {name: _values(found[position]) for position, name in enumerate(("winner", "clip", "gap"))}
     done = ledger.append(LOOKED, {**about, "opened": entry.hash, "figures": figures})
-    known = {"chosen": chosen.name, "opened": entry.hash, "entry": done.hash, "model": folder.name}
-    write_json(finals.folder / FILE, known)
+    known = {"chosen": chosen.name, "opened": entry.hash, "entry": done.hash, "data": finals.data.test_hash}
+    write_json(finals.folder / FILE, {**known, "model": folder.name})
     return last_look(finals)
 
 
@@ -84,8 +84,9 @@ def last_look(finals: Finals) -> FinalTest | None:
     path = finals.folder / FILE
     if not path.exists():
         return None
-    looks = check_ledger(ledger_of(finals), finals)
-    known = read_yaml(path)
+    ledger, known = ledger_of(finals), read_yaml(path)
+    check_ledger(ledger, finals)
+    looks = ledger.looks(known["data"])
     number = next(place for place, look in enumerate(looks, start=1) if look.hash == known["opened"])
     found = _measured(finals.folder / MODEL / known["model"])
     return FinalTest(known["chosen"], known["entry"], number, tuple(looks), *found)
