@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
@@ -36,6 +37,8 @@ class Node:
 
     cpus: float
     gpus: float
+    id: str = ""
+    """Ray's name of it."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ def connect() -> None:
 
 def nodes() -> list[Node]:
     """The machines of the cluster that are alive."""
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(cpus=item.get("CPU", 0.0), gpus=item.get("GPU", 0.0)) for item in resources]
+    alive = [(node["Resources"], node["NodeID"]) for node in ray.nodes() if node["Alive"]]
+    return [Node(cpus=item.get("CPU", 0.0), gpus=item.get("GPU", 0.0), id=name) for item, name in alive]
 
 
 def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
@@ -113,13 +116,33 @@ def run_where_trials_run(room: Room, function: Callable[..., Value], *args: Any)
     if room.num_nodes == 1:
         return function(*args)
     task = ray.remote(function).options(num_cpus=room.cpus, num_gpus=room.gpus)
+    value: Value = _get(task.remote(*args))
+    return value
+
+
+def run_on_every_node(room: Room, function: Callable[..., object], *args: Any) -> None:
+    """Call ``function`` once on each machine that has room for a trial, at the same time.
+
+    A machine that is lost meanwhile is made up for by another. Raises InputError where the function does.
+    """
+    if room.num_nodes == 1:
+        function(*args)
+        return
+    task = ray.remote(function)
+    places = [node.id for node in nodes() if _fit(node, room.cpus, room.gpus)]
+    at = [NodeAffinitySchedulingStrategy(place, soft=True) for place in places]
+    each = [task.options(num_cpus=room.cpus, num_gpus=room.gpus, scheduling_strategy=where) for where in at]
+    _get([one.remote(*args) for one in each])
+
+
+def _get(what: Any) -> Any:
+    """The values of Ray's references; an InputError that a task has raised is raised here."""
     try:
-        value: Value = ray.get(task.remote(*args))
+        return ray.get(what)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise InputError(str(error.cause)) from None
         raise
-    return value
 
 
 def _fit(node: Node, cpus: int, gpus: float) -> int:

@@ -76,7 +76,7 @@ def _prepare(settings: SweepSettings) -> Room:
     cluster.connect()
     room = cluster.make_room(settings.resources, cluster.nodes())
     review.say(f"{room.concurrent} trials at a time on {room.device}, {room.cpus} threads each; preparing the data")
-    cluster.run_where_trials_run(room, warm_up, settings.data, settings.backbone, room.device)
+    cluster.run_on_every_node(room, warm_up, settings.data, settings.backbone, room.device)
     return room
 
 

@@ -1,0 +1,1 @@
+"""Faults on purpose: a small sweep is disturbed, and its results are compared with those of one left in peace."""

@@ -1,0 +1,168 @@
+"""A Ray cluster of several nodes on this machine, each with processes, an address and a folder of its own.
+
+The head has no processors, so no trial runs there, and a node that is killed takes neither the driver nor the
+cluster's state with it. Addresses are those of the loopback device, 127.0.0.2 and up, which Linux has without set-up.
+"""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from handclip_core.paths import CACHE_VARIABLE
+from tune_jobs.chaos.processes import Process, kill_session, processes_of, wait_until
+
+HEAD_HOST = "127.0.0.2"
+OBJECT_STORE_BYTES = 80 * 2**20
+START_LIMIT_S = 180.0
+
+
+@dataclass
+class LocalNode:
+    """One node: ``ray start`` and all that it started, in a session of its own."""
+
+    name: str
+    host: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def processes(self) -> list[Process]:
+        """All that runs on it."""
+        return processes_of(self.process.pid)
+
+    def workers(self) -> list[Process]:
+        """The processes in which trials run."""
+        return [process for process in self.processes() if process.title.startswith("ray::HandTrial")]
+
+    def kill(self) -> None:
+        """End it as a power cut would; its folder stays."""
+        kill_session(self.process.pid)
+        self.process.wait()
+
+
+@dataclass
+class LocalCluster:
+    """The cluster: a head, and nodes that run trials."""
+
+    folder: Path
+    port: int
+    cpus: int
+    """Processors that each node offers."""
+    variables: Mapping[str, str]
+    own_caches: bool
+    head: LocalNode = field(init=False)
+    nodes: list[LocalNode] = field(default_factory=list)
+    num_started: int = 0
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a driver, and every other program that joins the cluster, runs with."""
+        python = str(Path(sys.executable).parent)
+        values = {key: value for key, value in os.environ.items() if key not in ("RAY_AUTH_TOKEN", "RAY_ADDRESS")}
+        return values | {
+            "PATH": f"{python}{os.pathsep}{values.get('PATH', '')}",
+            "RAY_ADDRESS": f"{HEAD_HOST}:{self.port}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
+            "RAY_TMPDIR": str(self.folder),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
+            **self.variables,
+        }
+
+    def start_head(self) -> None:
+        """Start the head, or start it again after it was killed; raises RuntimeError where it does not come up."""
+        options = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"]
+        self.head = self._start("head", HEAD_HOST, [*options, f"--ray-client-server-port={free_port()}"])
+        self._wait_for("head", self.head, lambda: self.health() == 0)
+
+    def add_node(self) -> LocalNode:
+        """Add a node; returns once it has joined."""
+        self.num_started += 1
+        name = f"n{self.num_started}"
+        options = [f"--address={HEAD_HOST}:{self.port}", f"--num-cpus={self.cpus}"]
+        node = self._start(name, f"127.0.0.{self.num_started + 2}", options)
+        self.nodes.append(node)
+        log = self.folder / f"{name}.log"
+        self._wait_for(name, node, lambda: "Ray runtime started" in log.read_text(errors="replace"))
+        return node
+
+    def kill_node(self, node: LocalNode) -> None:
+        """Kill a node and forget it."""
+        node.kill()
+        self.nodes.remove(node)
+
+    def cache_of(self, node: LocalNode) -> Path:
+        """The node's folder for caches, where each has one of its own."""
+        return self.folder / f"{node.name}-cache"
+
+    def health(self) -> int:
+        """The exit code of ``ray health-check``: 0 where the head answers."""
+        command = ["ray", "health-check", "--address", f"{HEAD_HOST}:{self.port}"]
+        return subprocess.run(command, env=self.environment, capture_output=True, timeout=60, check=False).returncode
+
+    def stop(self) -> None:
+        """Kill every node and remove all that they wrote."""
+        for node in (*self.nodes, *([self.head] if hasattr(self, "head") else [])):
+            node.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _start(self, name: str, host: str, options: list[str]) -> LocalNode:
+        environment = {key: value for key, value in self.environment.items() if key != "RAY_ADDRESS"}
+        node = self.folder / name
+        if self.own_caches:
+            environment[CACHE_VARIABLE] = str(self.folder / f"{name}-cache")
+        command = ["ray", "start", "--block", f"--node-ip-address={host}", f"--temp-dir={node}", *options]
+        command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--dashboard-agent-listen-port=0"]
+        with (self.folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        return LocalNode(name, host, node, process)
+
+    def _wait_for(self, name: str, node: LocalNode, up: Callable[[], bool]) -> None:
+        def up_or_over() -> bool:
+            return node.process.poll() is not None or up()
+
+        wait_until(up_or_over, what=f"node {name}", limit_s=START_LIMIT_S)
+        if node.process.poll() is not None:
+            log = (self.folder / f"{name}.log").read_text(errors="replace")
+            raise RuntimeError(f"node {name} did not come up:\n{log[-2000:]}")
+
+
+@contextmanager
+def local_cluster(
+    *, nodes: int = 2, cpus: int = 1, variables: Mapping[str, str] | None = None, own_caches: bool = False
+) -> Iterator[LocalCluster]:
+    """A cluster of so many nodes beside its head; nothing of it is left after the block.
+
+    ``variables`` join the environment of nodes and drivers; with ``own_caches`` each node has a cache of its own.
+    """
+    # The names of sockets are limited, so not in a test's or a sweep's folder.
+    folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
+    cluster = LocalCluster(folder, free_port(), cpus, dict(variables or {}), own_caches)
+    try:
+        token = folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        cluster.start_head()
+        for _ in range(nodes):
+            cluster.add_node()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("", 0))
+        port: int = found.getsockname()[1]
+        return port

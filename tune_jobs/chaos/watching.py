@@ -1,0 +1,120 @@
+"""A sweep seen from outside: its driver as a process, and its journal as it grows."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tune_jobs.chaos.processes import kill_session, wait_until
+from tune_jobs.events import Event, Validated
+from tune_jobs.journal import FILE, read_journal
+from tune_jobs.records import Records, Status
+
+SCRIPT = Path(__file__).resolve().parents[1] / "sweep.py"
+NEWS_LIMIT_S = 240.0
+"""Seconds without which a sweep's next result has to come."""
+
+
+@dataclass
+class Watched:
+    """A sweep whose driver runs as a process of its own, and may be begun again."""
+
+    folder: Path
+    environment: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @classmethod
+    def begin(cls, settings: Path, folder: Path, environment: Mapping[str, str]) -> "Watched":
+        """Start the sweep of a settings file in ``folder``, which must not exist."""
+        options = [str(settings), "--name", folder.name, "--set", f"storage={folder.parent}"]
+        log = folder.parent / f"{folder.name}.log"
+        return cls(folder, environment, log, _start(options, environment, log))
+
+    def resume(self) -> None:
+        """Start another driver, which takes the sweep up."""
+        self.process = _start([str(self.folder), "--resume"], self.environment, self.log)
+
+    def kill_driver(self) -> None:
+        """Kill the driver and all that it has started."""
+        kill_session(self.process.pid)
+        self.process.wait()
+
+    def over(self) -> bool:
+        """Whether the driver has ended."""
+        return self.process.poll() is not None
+
+    def wait(self, *, limit_s: float) -> int:
+        """The driver's exit code, once it has ended; raises TimeoutError."""
+        wait_until(self.over, what=f"the end of the sweep; its log is {self.log}", limit_s=limit_s)
+        return self.process.wait()
+
+    def events(self) -> list[Event]:
+        """What has happened so far."""
+        return read_journal(self.folder / FILE)
+
+    def records(self) -> Records:
+        """What is known of its trials."""
+        return replayed(self.events())
+
+    def wait_for_training(self, *, after: int = 0) -> float:
+        """Wait until a trial is amid its budget, as told by an event later than the first ``after``.
+
+        Returns the seconds; raises TimeoutError, and RuntimeError where the sweep ends before.
+        """
+        return self._wait_for(lambda: _is_amid_training(self.events(), after), what="a trial amid its training")
+
+    def wait_for_news(self, trials: list[int], *, after: int) -> float:
+        """Wait until all of these trials have had a result later than the first ``after`` events; raises as above."""
+
+        def all_have_news() -> bool:
+            told = {event.trial for event in self.events()[after:] if isinstance(event, Validated)}
+            over = {record.number for record in self.records().all() if record.status.over}
+            return set(trials) <= told | over
+
+        return self._wait_for(all_have_news, what=f"news of the trials {trials}")
+
+    def _wait_for(self, condition: Callable[[], bool], *, what: str) -> float:
+        def met_or_over() -> bool:
+            return condition() or self.over()
+
+        took_s = wait_until(met_or_over, what=f"{what}; the sweep's log is {self.log}", limit_s=NEWS_LIMIT_S)
+        if self.over() and not condition():
+            raise RuntimeError(f"the sweep ended before there was {what}; its log is {self.log}")
+        return took_s
+
+
+def replayed(events: list[Event]) -> Records:
+    """The trials of a journal."""
+    records = Records()
+    for event in events:
+        records.apply(event)
+    return records
+
+
+def running(records: Records) -> list[int]:
+    """The numbers of the trials that a worker has."""
+    return [record.number for record in records.unfinished() if record.status is Status.RUNNING]
+
+
+def _is_amid_training(events: list[Event], after: int) -> bool:
+    """Whether the last result is of a trial that goes on."""
+    last = events[-1] if len(events) > after else None
+    results = [event for event in events[after:] if isinstance(event, Validated)]
+    if last is None or not results:
+        return False
+    trial = results[-1]
+    return not trial.done and trial.trial in running(replayed(events))
+
+
+def _start(options: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, str(SCRIPT), *options],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
