@@ -17,11 +17,14 @@ from handclip_core.engine.loop import Budget, Point, step_seed, train
 from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Phase, milestones_of
 from handclip_core.engine.state import Resume, TrainingState
-from handclip_core.evaluation.embed import embed
+from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.protocol import METRICS, ProtocolScores, score_draws
+from handclip_core.expert_shares import choose_shares
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
 from handclip_core.strategies import AnyStrategy
+
+ASPECT_ACCURACY = "aspect_accuracy"
 
 
 class Experiment(Config):
@@ -76,7 +79,8 @@ class Assembled:
 class Progress:
     """A validated run at a whole budget unit. ``state`` is live: use it before taking the next item.
 
-    ``metrics`` holds the names in METRICS, means over aspects and draws of the validation split; ``train_s`` seconds of
+    ``metrics`` holds the names in METRICS, means over aspects and draws of the validation split, and ASPECT_ACCURACY
+    for models that tell aspects; ``train_s`` seconds of
     training since the last item, validation not counted; ``params_trained`` how many weights the phase trains.
     """
 
@@ -135,7 +139,14 @@ def score(ready_bench: Bench, model: HandModel, inputs: Inputs, split: Split) ->
     """Scores of ``model`` over the draws of ``split``."""
     rows = ready_bench.rows(split)
     embeddings = embed(model, inputs, rows, aspects=ready_bench.aspect_indices, device=ready_bench.device)
-    return score_draws(embeddings, rows, ready_bench.draws(split), ready_bench.identities, gallery=ready_bench.gallery)
+    return score_draws(
+        embeddings,
+        rows,
+        ready_bench.draws(split),
+        ready_bench.identities,
+        gallery=ready_bench.gallery,
+        similarity=model.similarity,
+    )
 
 
 def metrics_of(scores: ProtocolScores) -> dict[str, float]:
@@ -149,19 +160,28 @@ def _by_aspect(scores: ProtocolScores, aspects: Sequence[str]) -> list[float]:
 
 
 def _progress(ready: Assembled, point: Point) -> Progress:
-    scores = score(ready.bench, ready.model, ready.inputs(point.phase_index), "val")
+    inputs = ready.inputs(point.phase_index)
+    choose_shares(ready.model, inputs, ready.bench)
+    scores = score(ready.bench, ready.model, inputs, "val")
     trained = choose(ready.model, ready.phases[point.phase_index].train)
     return Progress(
         unit=point.unit,
         images=point.images,
         phase=point.phase,
-        metrics=metrics_of(scores),
+        metrics=metrics_of(scores) | _routing(ready, inputs),
         train_s=point.train_s,
         losses=point.losses,
         learning_rates=point.learning_rates,
         params_trained=sum(item.parameter.numel() for item in trained),
         state=point.state,
     )
+
+
+def _routing(ready: Assembled, inputs: Inputs) -> dict[str, float]:
+    """How often the model tells the aspect of a validation picture, where it does."""
+    bench, rows = ready.bench, ready.bench.rows("val")
+    accuracy = aspect_accuracy(ready.model, inputs, rows, aspects=bench.aspect_indices, device=bench.device)
+    return {} if accuracy is None else {ASPECT_ACCURACY: accuracy}
 
 
 def _untrained(ready: Assembled) -> Progress:

@@ -11,6 +11,7 @@ from torch import Tensor
 from handclip_core.bench import Bench, Split
 from handclip_core.errors import InputError
 from handclip_core.evaluation.breakdown import GroupScores, breakdown
+from handclip_core.evaluation.draws import Similarity
 from handclip_core.evaluation.open_set import OpenSetScores, Probes, open_set_probes, open_set_scores
 from handclip_core.evaluation.protocol import ProtocolScores, cross_aspect_scores, score_draws
 from handclip_core.evaluation.rerank import RANKINGS
@@ -21,11 +22,15 @@ from handclip_core.report_text import breakdown_table, cross_table, open_set_tex
 
 @dataclass(frozen=True)
 class View:
-    """How a model is looked at: which people, with the mirror image or not, and how a gallery is ranked."""
+    """How a model is looked at: which people, with the mirror image or not, and how a gallery is ranked.
+
+    With ``hide_aspects`` it is not told which side of which hand a picture shows.
+    """
 
     split: Split
     flip: bool = False
     ranking: Literal["cosine", "rerank", "expand"] = "cosine"
+    hide_aspects: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,15 @@ class Measured:
         return "\n\n".join([*tables, *crossed, breakdown_table(self.groups)])
 
 
-def measure(embeddings: Tensor, on_val: Tensor, bench: Bench, view: View) -> Measured:
-    """Measure ``embeddings`` [N, D] of the rows of the view's split; thresholds come from ``on_val``, those of val."""
+def measure(
+    embeddings: Tensor, on_val: Tensor, bench: Bench, view: View, *, similarity: Similarity | None = None
+) -> Measured:
+    """Measure ``embeddings`` [N, D] of the rows of the view's split; thresholds come from ``on_val``, those of val.
+
+    ``similarity`` is the model's own, where retrieval by cosine asks for one; all else compares by cosine.
+    """
     split = view.split
-    scores = scored(embeddings, bench, view)
+    scores = scored(embeddings, bench, view, similarity=similarity)
     return Measured(
         scores=scores,
         verified=verification_scores(_pairs(embeddings, bench, split), _pairs(on_val, bench, "val")),
@@ -68,7 +78,9 @@ def measure(embeddings: Tensor, on_val: Tensor, bench: Bench, view: View) -> Mea
     )
 
 
-def scored(embeddings: Tensor | NDArray[np.float32], bench: Bench, view: View) -> ProtocolScores:
+def scored(
+    embeddings: Tensor | NDArray[np.float32], bench: Bench, view: View, *, similarity: Similarity | None = None
+) -> ProtocolScores:
     """Retrieval scores of ``embeddings`` [N, D] of the rows of the view's split."""
     return score_draws(
         embeddings,
@@ -76,7 +88,7 @@ def scored(embeddings: Tensor | NDArray[np.float32], bench: Bench, view: View) -
         bench.draws(view.split),
         bench.identities,
         gallery=bench.gallery,
-        similarity=RANKINGS[view.ranking],
+        similarity=RANKINGS[view.ranking] or similarity,
     )
 
 

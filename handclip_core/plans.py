@@ -24,7 +24,7 @@ def plan_table(experiment: Experiment, *, device: torch.device) -> str:
     head = (
         f"strategy {experiment.strategy.name}, backbone {experiment.backbone.name}, seed {experiment.seed}\n"
         f"budget {ready.budget.units} x {ready.budget.epoch_images} images, {weights:,} weights, "
-        f"embedding of {ready.model.neck.width}\n"
+        f"embedding of {ready.model.width}\n"
     )
     if not ready.phases:
         return head + "no phase: nothing is trained"

@@ -12,7 +12,7 @@ from torch import Tensor
 from handclip_core.bench import Bench, open_bench
 from handclip_core.errors import InputError
 from handclip_core.evaluation.compare import as_csv, compare_models, markdown
-from handclip_core.evaluation.embed import embed
+from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.floors import FLOORS
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import save_scores, summary
@@ -22,6 +22,7 @@ from handclip_core.measure import View, measure, scored
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs import as_json, load_run, read_experiment, write_json
 from handclip_core.strategies import ZeroShot
+from handclip_core.types import ASPECT_INDEX, Aspect
 
 BASELINE = "clip (zero-shot)"
 
@@ -64,13 +65,19 @@ def evaluate_run(folder: Path, *, device: torch.device, view: View, floors: Sequ
     model = load_run(folder, device=device)
     embeddings = _embeddings(model, bench, view)
     on_val = embeddings if view.split == "val" else _embeddings(model, bench, replace(view, split="val"))
-    found = measure(embeddings, on_val, bench, view)
+    found = measure(embeddings, on_val, bench, view, similarity=model.similarity)
     floor_scores = _floor_scores(bench, view, floors)
     values = {"run": str(folder), **asdict(view), **found.values()}
+    accuracy = aspect_accuracy(
+        model, bench.pixel_inputs, bench.rows(view.split), aspects=bench.aspect_indices, device=device
+    )
+    values["aspect_accuracy"] = accuracy
     values["floors"] = {name: summary(scores) for name, scores in floor_scores.items()}
     write_json(folder / f"evaluation_{view.split}.json", values)
     save_scores(folder / f"evaluation_{view.split}.npz", found.scores)
-    return Report(text=found.text({_names([folder])[0]: found.scores, **floor_scores}, view.split), values=values)
+    text = found.text({_names([folder])[0]: found.scores, **floor_scores}, view.split)
+    told = "" if accuracy is None else f"\n\nthe model tells the aspect of {accuracy:.1%} of the pictures"
+    return Report(text=text + told, values=values)
 
 
 def compare_runs(
@@ -87,17 +94,20 @@ def compare_runs(
     models = {BASELINE: scored(_embeddings(baseline, bench, view), bench, view)}
     models |= _floor_scores(bench, view, floors)
     for name, folder in zip(_names(folders), folders, strict=True):
-        models[name] = scored(_embeddings(load_run(folder, device=device), bench, view), bench, view)
+        model = load_run(folder, device=device)
+        models[name] = scored(_embeddings(model, bench, view), bench, view, similarity=model.similarity)
     rows = compare_models(models, baseline=BASELINE)
     return Comparison(markdown=markdown(rows), csv=as_csv(rows))
 
 
 def _embeddings(model: HandModel, bench: Bench, view: View) -> Tensor:
-    rows, inputs = bench.rows(view.split), bench.pixel_inputs
+    rows, inputs, aspects = bench.rows(view.split), bench.pixel_inputs, bench.aspect_indices
+    if view.hide_aspects:
+        aspects = np.full_like(aspects, ASPECT_INDEX[Aspect.UNKNOWN])
     if not view.flip:
-        return embed(model, inputs, rows, aspects=bench.aspect_indices, device=bench.device)
+        return embed(model, inputs, rows, aspects=aspects, device=bench.device)
     plain, mirrored = (
-        embed(model, inputs, rows, aspects=bench.aspect_indices, device=bench.device, mirror=mirror, unit=False)
+        embed(model, inputs, rows, aspects=aspects, device=bench.device, mirror=mirror, unit=False)
         for mirror in (False, True)
     )
     return combine_flips(plain, mirrored)

@@ -22,11 +22,13 @@ from handclip_core.losses.settings import (
     TripletSettings,
 )
 from handclip_core.models.adapters import Place
+from handclip_core.models.experts import ExpertFusion
 from handclip_core.models.lora import LoraTargets
 from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
 from handclip_core.strategies import (
     ALL,
     Adapters,
+    AspectSpecific,
     ClipReid,
     CrossView,
     Curriculum,
@@ -34,6 +36,7 @@ from handclip_core.strategies import (
     Joint,
     LinearProbe,
     Lora,
+    MultiBranch,
     Sequential,
     SequentialEWC,
     Strategy,
@@ -166,6 +169,18 @@ def curriculum(trial: Draws) -> Strategy:
     )
 
 
+def multi_branch(trial: Draws) -> Strategy:
+    """The same as ``full``; what differs is that every aspect has a neck and a head."""
+    return suggest(trial, MultiBranch, prefix="multi_branch", **_tower(), losses=LOSSES)
+
+
+def aspect_specific(trial: Draws) -> Strategy:
+    """The same as ``full``, for every expert alike, and how experts are fused."""
+    return suggest(
+        trial, AspectSpecific, prefix="aspect_specific", **_tower(), losses=LOSSES, fusion=Choice(tuple(ExpertFusion))
+    )
+
+
 def adapters(trial: Draws) -> Strategy:
     """Width and place of the bottlenecks, rates, neck, smoothing and augmentation."""
     return suggest(
@@ -263,6 +278,8 @@ SPACES: dict[str, Space] = {
     "joint": joint,
     "cross_view": cross_view,
     "curriculum": curriculum,
+    "multi_branch": multi_branch,
+    "aspect_specific": aspect_specific,
     "adapters": adapters,
     "lora": lora,
     "clip_reid": clip_reid,

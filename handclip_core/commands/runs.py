@@ -12,6 +12,9 @@ Flip = Annotated[bool, typer.Option("--flip", help="Add the features of the mirr
 Ranked = Annotated[
     Literal["cosine", "rerank", "expand"], typer.Option(help="Cosine, k-reciprocal re-ranking, or query expansion.")
 ]
+HideAspects = Annotated[
+    bool, typer.Option("--hide-aspects", help="Do not tell models which side of which hand a picture shows.")
+]
 Floors = Annotated[list[str] | None, typer.Option(help="A row that learns nothing: pixels or hog; may be repeated.")]
 
 
@@ -49,6 +52,7 @@ def evaluate(
     device: DeviceName = "auto",
     flip: Flip = False,
     ranking: Ranked = "cosine",
+    hide_aspects: HideAspects = False,
     floor: Floors = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -57,7 +61,7 @@ def evaluate(
     from handclip_core.measure import View
     from handclip_core.report import evaluate_run
 
-    view = View(split, flip=flip, ranking=ranking)
+    view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects)
     report = evaluate_run(run, device=select_device(device), view=view, floors=floor or [])
     print(report.json if as_json else report.text)
 
@@ -68,6 +72,7 @@ def compare(
     device: DeviceName = "auto",
     flip: Flip = False,
     ranking: Ranked = "cosine",
+    hide_aspects: HideAspects = False,
     floor: Floors = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write comparison.md and comparison.csv to.")] = None,
 ) -> None:
@@ -76,7 +81,7 @@ def compare(
     from handclip_core.measure import View
     from handclip_core.report import compare_runs
 
-    view = View(split, flip=flip, ranking=ranking)
+    view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects)
     comparison = compare_runs(runs, device=select_device(device), view=view, floors=floor or [])
     print(comparison.markdown)
     if out:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from handclip_core.data.inputs import Inputs
 from handclip_core.models.hand_model import HandModel
 from handclip_core.peers import peers
-from handclip_core.types import ModelInputs
+from handclip_core.types import ASPECT_INDEX, Aspect, ModelInputs
 
 BATCH = 128
 
@@ -43,6 +43,26 @@ def embed(
         embeddings[start : start + len(chunk)] = found.float()
     whole = together.sum(embeddings).cpu()
     return F.normalize(whole, dim=1) if unit else whole
+
+
+@torch.no_grad()
+def aspect_accuracy(
+    model: HandModel, inputs: Inputs, rows: Rows, *, aspects: Rows, device: torch.device
+) -> float | None:
+    """How often ``model`` tells the aspect of manifest ``rows`` [n]; None where it does not tell, or none is known.
+
+    ``aspects`` [N] are those of all manifest rows; rows of unknown aspect are left out.
+    """
+    model.eval()
+    known = rows[aspects[rows] != ASPECT_INDEX[Aspect.UNKNOWN]]
+    right = 0
+    for start in range(0, len(known), BATCH):
+        chunk = known[start : start + BATCH]
+        predicted = model.predict_aspects(inputs.of(chunk, device=device))
+        if predicted is None:
+            return None
+        right += int((predicted.cpu().numpy() == aspects[chunk]).sum())
+    return right / len(known) if len(known) else None
 
 
 def _mirrored(inputs: ModelInputs, mirror: bool) -> ModelInputs:

@@ -1,6 +1,6 @@
 """The model that every strategy trains: a CLIP image tower, a neck and an identity head."""
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 from torch import Tensor, nn
 
@@ -47,6 +47,16 @@ class HandModel(nn.Module):
         """The embedding [B, W] that retrieval compares, before normalisation."""
         embedding: Tensor = self.neck(self.encode(inputs, aspects)).embedding
         return embedding
+
+    def predict_aspects(self, inputs: ModelInputs) -> Tensor | None:
+        """The aspect [B], by ASPECT_INDEX, that the model sees in each picture; None for models that do not tell."""
+        del inputs
+        return None
+
+    @property
+    def similarity(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """From embeddings of queries [Q, W] and gallery [G, W] to scores [Q, G]; None for their cosine."""
+        return None
 
     @property
     def template(self) -> Backbone:

@@ -5,6 +5,7 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from handclip_core.strategies.adapters import Adapters
+from handclip_core.strategies.aspect_specific import AspectSpecific
 from handclip_core.strategies.base import Strategy
 from handclip_core.strategies.clip_reid import ClipReid
 from handclip_core.strategies.cross_view import CrossView
@@ -13,6 +14,7 @@ from handclip_core.strategies.full import Full
 from handclip_core.strategies.joint import Joint
 from handclip_core.strategies.linear_probe import LinearProbe
 from handclip_core.strategies.lora import Lora
+from handclip_core.strategies.multi_branch import MultiBranch
 from handclip_core.strategies.sequential import Sequential
 from handclip_core.strategies.sequential_ewc import SequentialEWC
 from handclip_core.strategies.zero_shot import ZeroShot
@@ -26,6 +28,8 @@ AnyStrategy = Annotated[
     | Joint
     | CrossView
     | Curriculum
+    | MultiBranch
+    | AspectSpecific
     | Adapters
     | Lora
     | ClipReid,
@@ -40,6 +44,7 @@ __all__ = [
     "ALL",
     "Adapters",
     "AnyStrategy",
+    "AspectSpecific",
     "ClipReid",
     "CrossView",
     "Curriculum",
@@ -47,6 +52,7 @@ __all__ = [
     "Joint",
     "LinearProbe",
     "Lora",
+    "MultiBranch",
     "Sequential",
     "SequentialEWC",
     "Strategy",

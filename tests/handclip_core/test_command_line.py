@@ -18,8 +18,8 @@ from handclip_core.models.backbone import BackboneSettings
 OPTIONS = {
     "show": ["experiment"],
     "train": ["experiment", "--out", "--device", "--resume"],
-    "evaluate": ["run", "--split", "--device", "--flip", "--ranking", "--floor", "--json"],
-    "compare": ["runs", "--split", "--device", "--flip", "--ranking", "--floor", "--out"],
+    "evaluate": ["run", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--floor", "--json"],
+    "compare": ["runs", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--floor", "--out"],
     "pretrain": ["settings"],
     "prepare drawn": ["root", "--out", "--people", "--images-per-aspect", "--height-px", "--cut", "--seed", "--json"],
     "prepare 11k": ["root", "--out", "--cut", "--seed", "--skip-bad", "--json"],

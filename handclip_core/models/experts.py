@@ -1,0 +1,140 @@
+"""An image tower for every aspect, and how they work together."""
+
+import copy
+from collections.abc import Callable, Set
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from handclip_core.evaluation.fusion import vote
+from handclip_core.models.backbone import Backbone
+from handclip_core.models.branches import Branches, BranchSettings
+from handclip_core.models.hand_model import HandModel, encode_with, untouched_blocks
+from handclip_core.models.router import Router, branch_name
+from handclip_core.types import ASPECT_INDEX, Activations, Aspect, Batch, Encoded, ModelInputs, Output
+
+
+class ExpertFusion(StrEnum):
+    """How the experts' views of a picture become one embedding, or one score."""
+
+    OWN = "own"
+    MEAN = "mean"
+    CONCAT = "concat"
+    SCORES = "scores"
+    VOTES = "votes"
+
+
+class ExpertsModel(HandModel):
+    """An expert an aspect: image tower, neck and identity head, all from the same start.
+
+    A training picture goes through the expert of its aspect alone. An embedding is that expert's (``own``), or is made
+    of all experts' unit embeddings: their ``mean``, side by side (``concat``), or side by side with weights by the
+    picture's aspect (``scores``), whose cosine is the weighted sum of the experts' cosines. The router, fitted to
+    training pictures as the pretrained tower sees them, tells an unknown aspect.
+    """
+
+    shares: Tensor
+
+    def __init__(self, backbone: Backbone, settings: BranchSettings, *, fusion: ExpertFusion) -> None:
+        nn.Module.__init__(self)
+        self.aspects, self.fusion = settings.aspects, fusion
+        self.experts = nn.ModuleDict({branch_name(aspect): copy.deepcopy(backbone) for aspect in settings.aspects})
+        self.branches = Branches(settings, features=backbone.width, projected=backbone.dim)
+        self.start = backbone
+        self.router = Router(backbone.dim, settings.aspects)
+        num = len(settings.aspects)
+        self.register_buffer("shares", torch.full((len(ASPECT_INDEX), num), 1 / num))
+
+    def encode(self, inputs: ModelInputs, aspects: Tensor) -> Encoded:
+        """Each picture as the expert of its aspect sees it."""
+        routed = self._routed(inputs, aspects)
+        size, device = len(aspects), aspects.device
+        parts, places = [], []
+        for aspect in self.aspects:
+            at = (routed == ASPECT_INDEX[aspect]).nonzero(as_tuple=True)[0]
+            if len(at):
+                places.append(at)
+                parts.append(encode_with(self._expert(aspect), _some(inputs, at)))
+        order = torch.cat(places).argsort() if places else torch.arange(size, device=device)
+        return Encoded(
+            torch.cat([part.features for part in parts])[order], torch.cat([part.projected for part in parts])[order]
+        )
+
+    def finish(self, encoded: Encoded, batch: Batch) -> Output:
+        """All that stands on the experts' towers; the pictures' aspects are known."""
+        embedding, logits = self.branches(encoded, batch.aspects)
+        return Output(encoded, embedding, logits)
+
+    def embed(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
+        """The embedding that retrieval compares: of one expert, or of all."""
+        routed = self._routed(inputs, aspects)
+        if self.fusion is ExpertFusion.OWN:
+            embedding: Tensor = self.branches(self.encode(inputs, routed), routed)[0]
+            return embedding
+        views = torch.stack([self._view(aspect, inputs) for aspect in self.aspects], dim=1)
+        if self.fusion is ExpertFusion.MEAN:
+            return views.mean(dim=1)
+        if self.fusion is ExpertFusion.SCORES:
+            views = views * self.shares[routed].sqrt().unsqueeze(2)
+        return views.flatten(start_dim=1)
+
+    def predict_aspects(self, inputs: ModelInputs) -> Tensor:
+        """The aspect [B] that the router sees in each picture, by ASPECT_INDEX."""
+        vectors = F.normalize(encode_with(self.start, inputs).projected.detach().float(), dim=1)
+        predicted: Tensor = self.router(vectors).argmax(dim=1)
+        return predicted
+
+    @property
+    def template(self) -> Backbone:
+        """The backbone that knows the widths F and D of what ``encode`` gives."""
+        return self.start
+
+    @property
+    def width(self) -> int:
+        """The width W of the embedding that retrieval compares."""
+        several = self.fusion not in (ExpertFusion.OWN, ExpertFusion.MEAN)
+        return self.branches.width * (len(self.aspects) if several else 1)
+
+    @property
+    def similarity(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Votes of the experts on the order of the gallery; None where embeddings are compared by cosine."""
+        return self._votes if self.fusion is ExpertFusion.VOTES else None
+
+    def untouched_blocks(self, pretrained: Backbone, trained: Set[str]) -> int:
+        """How many leading blocks no expert trains."""
+        names = map(branch_name, self.aspects)
+        return min(
+            untouched_blocks(self._tower(name), pretrained, trained, prefix=f"experts.{name}.") for name in names
+        )
+
+    def _votes(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        """Votes [Q, G] of the experts, whose views stand side by side in the embeddings [Q, W] and [G, W]."""
+        sides = (side.unflatten(1, (len(self.aspects), -1)) for side in (queries, gallery))
+        cosines = torch.einsum("qmw,gmw->mqg", *sides)
+        return torch.from_numpy(vote([one.cpu().numpy() for one in cosines]))
+
+    def _routed(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
+        if bool(self.router.allowed[aspects].all()):
+            return aspects
+        return torch.where(self.router.allowed[aspects], aspects, self.predict_aspects(inputs))
+
+    def _view(self, aspect: Aspect, inputs: ModelInputs) -> Tensor:
+        return F.normalize(self.branches.embed(aspect, encode_with(self._expert(aspect), inputs)).float(), dim=1)
+
+    def _expert(self, aspect: Aspect) -> Backbone:
+        return self._tower(branch_name(aspect))
+
+    def _tower(self, name: str) -> Backbone:
+        tower = self.experts[name]
+        assert isinstance(tower, Backbone)
+        return tower
+
+
+def _some(inputs: ModelInputs, at: Tensor) -> ModelInputs:
+    if isinstance(inputs, Encoded):
+        return Encoded(inputs.features[at], inputs.projected[at])
+    if isinstance(inputs, Activations):
+        return Activations(inputs.hidden[at], inputs.depth)
+    return inputs[at]
