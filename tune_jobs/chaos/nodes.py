@@ -37,9 +37,9 @@ class LocalNode:
         """All that runs on it."""
         return processes_of(self.process.pid)
 
-    def workers(self) -> list[Process]:
-        """The processes in which trials run."""
-        return [process for process in self.processes() if process.title.startswith("ray::HandTrial")]
+    def training(self) -> list[Process]:
+        """The processes in which a trial trains just now; others wait for one."""
+        return [process for process in self.processes() if process.title.startswith("ray::HandTrial.train")]
 
     def kill(self) -> None:
         """End it as a power cut would; its folder stays."""

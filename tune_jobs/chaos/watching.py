@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tune_jobs.chaos.processes import kill_session, wait_until
-from tune_jobs.events import Event, Validated
+from tune_jobs.events import Ended, Event, Started, Validated
 from tune_jobs.journal import FILE, read_journal
 from tune_jobs.records import Records, Status
 
@@ -58,20 +58,26 @@ class Watched:
         """What is known of its trials."""
         return replayed(self.events())
 
-    def wait_for_training(self, *, after: int = 0) -> float:
-        """Wait until a trial is amid its budget, as told by an event later than the first ``after``.
+    def wait_for_training(self) -> float:
+        """Wait until a trial is amid its budget; returns the seconds.
 
-        Returns the seconds; raises TimeoutError, and RuntimeError where the sweep ends before.
+        Raises TimeoutError, and RuntimeError where the sweep ends before.
         """
-        return self._wait_for(lambda: _is_amid_training(self.events(), after), what="a trial amid its training")
+        return self._wait_for(lambda: is_amid_training(self.events()), what="a trial amid its training")
 
-    def wait_for_news(self, trials: list[int], *, after: int) -> float:
-        """Wait until all of these trials have had a result later than the first ``after`` events; raises as above."""
+    def wait_for_news(self, trials: Sequence[int], *, after: int, begun_again: bool) -> float:
+        """Wait until each of these trials has had a result, or an end, later than the first ``after`` events.
+
+        With ``begun_again`` what counts comes after one of them was begun again. Returns and raises as above.
+        """
 
         def all_have_news() -> bool:
-            told = {event.trial for event in self.events()[after:] if isinstance(event, Validated)}
-            over = {record.number for record in self.records().all() if record.status.over}
-            return set(trials) <= told | over
+            events = self.events()[after:]
+            begins = [place for place, event in enumerate(events) if isinstance(event, Started)]
+            if begun_again and not begins:
+                return False
+            later = events[begins[0] :] if begun_again else events
+            return set(trials) <= {event.trial for event in later if isinstance(event, Validated | Ended)}
 
         return self._wait_for(all_have_news, what=f"news of the trials {trials}")
 
@@ -85,7 +91,7 @@ class Watched:
         return took_s
 
 
-def replayed(events: list[Event]) -> Records:
+def replayed(events: Sequence[Event]) -> Records:
     """The trials of a journal."""
     records = Records()
     for event in events:
@@ -98,14 +104,10 @@ def running(records: Records) -> list[int]:
     return [record.number for record in records.unfinished() if record.status is Status.RUNNING]
 
 
-def _is_amid_training(events: list[Event], after: int) -> bool:
-    """Whether the last result is of a trial that goes on."""
-    last = events[-1] if len(events) > after else None
-    results = [event for event in events[after:] if isinstance(event, Validated)]
-    if last is None or not results:
-        return False
-    trial = results[-1]
-    return not trial.done and trial.trial in running(replayed(events))
+def is_amid_training(events: Sequence[Event]) -> bool:
+    """Whether the last trial that had a result goes on."""
+    results = [event for event in events if isinstance(event, Validated)]
+    return bool(results) and not results[-1].done and results[-1].trial in running(replayed(events))
 
 
 def _start(options: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:

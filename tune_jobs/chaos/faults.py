@@ -1,0 +1,187 @@
+"""Faults: what each does to a running sweep, and what has to happen for it to count as over."""
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from handclip_core.errors import InputError
+from tune_jobs.chaos.checks import lost
+from tune_jobs.chaos.nodes import LocalCluster, LocalNode
+from tune_jobs.chaos.processes import Process, wait_until
+from tune_jobs.chaos.watching import Watched, replayed, running
+from tune_jobs.events import Event, Validated
+
+FROZEN_S = 10.0
+AWAY_S = 30.0
+DEATH_LIMIT_S = 120.0
+"""Seconds within which a driver has to notice that the head of its cluster is gone."""
+
+
+class Fault(StrEnum):
+    """What can go wrong on purpose."""
+
+    KILL_WORKER = "kill-worker"
+    KILL_NODE = "kill-node"
+    ADD_NODE = "add-node"
+    KILL_DRIVER = "kill-driver"
+    KILL_HEAD = "kill-head"
+    FREEZE_WORKER = "freeze-worker"
+    STORAGE_AWAY = "storage-away"
+
+
+ANYWHERE = (Fault.KILL_DRIVER, Fault.STORAGE_AWAY)
+"""Faults that touch the sweep's own driver and folder alone, so they may be tried on any cluster."""
+ENDS_AN_ATTEMPT = (Fault.KILL_WORKER, Fault.KILL_NODE, Fault.KILL_DRIVER, Fault.KILL_HEAD)
+"""Faults after which a trial is begun again from its saved state."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A sweep under way, and the cluster that it runs on where that was started for it."""
+
+    sweep: Watched
+    cluster: LocalCluster | None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a fault did."""
+
+    fault: Fault
+    what: str
+    hit: tuple[int, ...]
+    """The trials that were running."""
+    lost: tuple[str, ...]
+    """What the journal held before and holds no more."""
+    units_again: int
+    """Budget units that had a result and were trained a second time."""
+    recovery_s: float
+    """From the fault until each of those trials had another result."""
+
+
+def cause(fault: Fault, scene: Scene) -> Told:
+    """Wait until a trial is amid its training, let the fault happen, and wait until the sweep is past it.
+
+    Raises RuntimeError where the sweep ends before, TimeoutError where it does not get over the fault.
+    """
+    sweep = scene.sweep
+    sweep.wait_for_training()
+    before = sweep.events()
+    hit = running(replayed(before))
+    started = time.monotonic()
+    what = ACTIONS[fault](scene)
+    sweep.wait_for_news(hit, after=len(before), begun_again=fault in ENDS_AN_ATTEMPT)
+    took_s = time.monotonic() - started
+    after = sweep.events()
+    return Told(fault, what, tuple(hit), tuple(lost(before, after)), trained_again(before, after), took_s)
+
+
+def refuse_without_nodes(fault: Fault, *, own_nodes: bool) -> None:
+    """Raise InputError for a fault that ends or adds nodes and workers where they are not ours."""
+    if not own_nodes and fault not in ANYWHERE:
+        raise InputError(
+            f"--faults {fault}: ends or starts processes of a cluster, so it is tried on one started for it alone; "
+            f"with --on-this-cluster there are {', '.join(ANYWHERE)}"
+        )
+
+
+def trained_again(before: Sequence[Event], after: Sequence[Event]) -> int:
+    """Results of ``after`` that ``before`` held already."""
+    known = {(event.trial, event.unit) for event in before if isinstance(event, Validated)}
+    later = [event for event in after[len(before) :] if isinstance(event, Validated)]
+    return sum((event.trial, event.unit) in known for event in later)
+
+
+def _kill_worker(scene: Scene) -> str:
+    node, worker = _training(_nodes(scene))
+    worker.send(signal.SIGKILL)
+    return f"killed worker {worker.pid} on node {node.name}"
+
+
+def _freeze_worker(scene: Scene) -> str:
+    node, worker = _training(_nodes(scene))
+    worker.send(signal.SIGSTOP)
+    time.sleep(FROZEN_S)
+    worker.send(signal.SIGCONT)
+    return f"stopped worker {worker.pid} on node {node.name} for {FROZEN_S:.0f} s"
+
+
+def _kill_node(scene: Scene) -> str:
+    cluster = _nodes(scene)
+    node, _ = _training(cluster)
+    cluster.kill_node(node)
+    return f"killed node {node.name} with all its processes; {len(cluster.nodes)} left"
+
+
+def _add_node(scene: Scene) -> str:
+    node = _nodes(scene).add_node()
+    return f"node {node.name} has joined"
+
+
+def _kill_driver(scene: Scene) -> str:
+    pid = scene.sweep.process.pid
+    scene.sweep.kill_driver()
+    scene.sweep.resume()
+    return f"killed driver {pid}, and began another with --resume"
+
+
+def _kill_head(scene: Scene) -> str:
+    cluster, nodes = _nodes(scene), len(_nodes(scene).nodes)
+    cluster.head.kill()
+    try:
+        took_s = wait_until(scene.sweep.over, what="the driver to end", limit_s=DEATH_LIMIT_S)
+        end = f"the driver ended {took_s:.0f} s later"
+    except TimeoutError:
+        scene.sweep.kill_driver()
+        end = f"the driver, which had not ended {DEATH_LIMIT_S:.0f} s later, was killed"
+    for node in list(cluster.nodes):
+        cluster.kill_node(node)
+    cluster.start_head()
+    for _ in range(nodes):
+        cluster.add_node()
+    scene.sweep.resume()
+    return f"killed the head; {end}; began head, nodes and driver again"
+
+
+def _take_storage_away(scene: Scene) -> str:
+    folder = scene.sweep.folder
+    hidden = folder.with_name(f".{folder.name}-away")
+    folder.rename(hidden)
+    # A file in its place refuses what an absent folder would let others create.
+    folder.touch()
+    try:
+        time.sleep(AWAY_S)
+    finally:
+        folder.unlink()
+        hidden.rename(folder)
+    return f"the sweep's folder was away for {AWAY_S:.0f} s"
+
+
+ACTIONS: dict[Fault, Callable[[Scene], str]] = {
+    Fault.KILL_WORKER: _kill_worker,
+    Fault.KILL_NODE: _kill_node,
+    Fault.ADD_NODE: _add_node,
+    Fault.KILL_DRIVER: _kill_driver,
+    Fault.KILL_HEAD: _kill_head,
+    Fault.FREEZE_WORKER: _freeze_worker,
+    Fault.STORAGE_AWAY: _take_storage_away,
+}
+
+
+def _nodes(scene: Scene) -> LocalCluster:
+    assert scene.cluster is not None, "refused before"
+    return scene.cluster
+
+
+def _training(cluster: LocalCluster) -> tuple[LocalNode, Process]:
+    """A process that trains just now, and its node."""
+    found: list[tuple[LocalNode, Process]] = []
+
+    def any_trains() -> bool:
+        found.extend((node, process) for node in cluster.nodes for process in node.training())
+        return bool(found)
+
+    wait_until(any_trains, what="a worker that trains", limit_s=60.0, every_s=0.02)
+    return found[0]
