@@ -50,11 +50,12 @@ class Room:
     gpus: float
     concurrent: int
     num_nodes: int
+    workers: int = 1
 
     @property
-    def bundle(self) -> dict[str, float]:
-        """A trial's resources in Ray's words."""
-        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+    def bundles(self) -> list[dict[str, float]]:
+        """A trial's resources in Ray's words, one entry a process."""
+        return [{"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})] * self.workers
 
 
 def in_ray_job() -> bool:
@@ -93,6 +94,11 @@ def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
         raise InputError("resources.device: 'cuda' was asked for, but the cluster has no GPU; use 'cpu' or 'auto'")
     gpus = resources.gpus if has_gpu and resources.device is not Device.CPU else 0.0
     fit = sum(_fit(node, resources.cpus, gpus) for node in cluster)
+    if 0 < fit < resources.workers:
+        raise InputError(
+            f"resources.workers: a trial asks for {resources.workers} processes, but the cluster has room for {fit} of "
+            f"{resources.cpus} CPUs and {gpus:g} GPUs each"
+        )
     if fit == 0:
         raise InputError(
             f"resources: a trial asks for {resources.cpus} CPUs and {gpus:g} GPUs, but the largest machine has "
@@ -103,8 +109,9 @@ def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
         device=Device.CUDA if gpus else Device.CPU,
         cpus=resources.cpus,
         gpus=gpus,
-        concurrent=min(fit, resources.concurrent or fit),
+        concurrent=min(fit // resources.workers, resources.concurrent or fit),
         num_nodes=len(cluster),
+        workers=resources.workers,
     )
 
 

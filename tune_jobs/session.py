@@ -68,7 +68,7 @@ def session(
         chronicle = Chronicle(file, records, study, clock=clock)
         left_over = catch_up(chronicle, study.trials(), source=str(folder / STUDY))
         ready = _assemble(settings, folder, room, chronicle, judge, logs, stop_wanted)
-        chronicle.happened(Opened(at=clock(), gpus=room.gpus))
+        chronicle.happened(Opened(at=clock(), gpus=room.gpus * room.workers))
         ready.searcher.take_up(settle(chronicle, ready.recorder, judge, folder), left_over)
         ready.recorder.drop_surplus()
         yield ready
@@ -123,7 +123,7 @@ def _assemble(
         return recorder.begin(event)
 
     every_s = settings.checkpoint_every_s
-    config = partial(trial_config, sweep=folder, device=room.device, threads=room.cpus, checkpoint_every_s=every_s)
+    config = partial(trial_config, sweep=folder, room=room, checkpoint_every_s=every_s)
     searcher = SweepSearcher(chronicle.study, records, trials=settings.trials, gate=gate, begin=begin, config=config)
     recorder = Recorder(
         folder,

@@ -69,6 +69,8 @@ class Resources(Config):
     """CPU cores a trial, and its number of threads."""
     gpus: float = Field(1.0, gt=0, le=8)
     """GPUs a trial where GPUs are used; a fraction lets several trials share one."""
+    workers: int = Field(1, ge=1, le=64)
+    """Processes a trial, each with so many CPUs and GPUs; they share its batches, and its results stay the same."""
     concurrent: int | None = Field(None, ge=1)
     """Most trials at a time; none for as many as the cluster holds."""
 

@@ -20,7 +20,9 @@ from handclip_core.engine.state import Resume
 from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment, Progress, run
 from handclip_core.runs import RunFolder
+from tune_jobs.cluster import Room
 from tune_jobs.records import TrialRecord
+from tune_jobs.workers import Companions
 
 UNIT, BEST_MAP, BEST_CMC1, BEST_UNIT = "unit", "best_map", "best_cmc1", "best_unit"
 PARAMS_TRAINED, STEP_S = "params_trained", "step_s"
@@ -30,17 +32,17 @@ class LostStateError(Exception):
     """The saved state of a trial is missing or damaged, so it must start over."""
 
 
-def trial_config(
-    record: TrialRecord, sweep: Path, *, device: str, threads: int, checkpoint_every_s: float
-) -> dict[str, Any]:
+def trial_config(record: TrialRecord, sweep: Path, *, room: Room, checkpoint_every_s: float) -> dict[str, Any]:
     """What a worker is told about a trial of the sweep in folder ``sweep``: plain data."""
     return {
         "number": record.number,
         "folder": record.name,
         "attempt": record.attempts,
         "experiment": record.experiment.model_dump(mode="json"),
-        "device": device,
-        "threads": threads,
+        "device": room.device,
+        "threads": room.cpus,
+        "gpus": room.gpus,
+        "workers": room.workers,
         "checkpoint_every_s": checkpoint_every_s,
         "checkpoint": None if record.checkpoint is None else str(sweep / record.checkpoint),
     }
@@ -69,6 +71,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
 
     _progress: Iterator[Progress]
     _last: Progress | None
+    _companions: Companions | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         """Start the experiment of ``config``, which ``trial_config`` made, or go on from its checkpoint.
@@ -83,6 +86,8 @@ class HandTrial(Trainable):  # type: ignore[misc]
         # Tune may start a second process for a trial that a reused one has taken meanwhile; each has its own folder.
         self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=self.logdir))
         self._last = None
+        if config["workers"] > 1:
+            self._meet(config)
         self._begin_from(None if config["checkpoint"] is None else Path(config["checkpoint"]))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -94,7 +99,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Train and validate one budget unit."""
         started = time.perf_counter()
-        progress = next(self._progress, None)
+        progress = self._next()
         if progress is None:
             return {DONE: True, RESULT_DUPLICATE: True}
         self._last = progress
@@ -127,6 +132,21 @@ class HandTrial(Trainable):  # type: ignore[misc]
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _meet(self, config: dict[str, Any]) -> None:
+        """Join with the companions, which are started by the first trial of this process."""
+        if self._companions is None:
+            self._companions = Companions(
+                num_companions=config["workers"] - 1, cpus=config["threads"], gpus=config["gpus"]
+            )
+        self._companions.begin(config, self._device)
+
+    def _next(self) -> Progress | None:
+        """The next budget unit, of this process and of its companions."""
+        if self._companions is None:
+            return next(self._progress, None)
+        with self._companions.step():
+            return next(self._progress, None)
 
     def _begin_from(self, checkpoint: Path | None) -> None:
         self._origin = checkpoint

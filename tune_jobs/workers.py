@@ -8,6 +8,7 @@ process itself.
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,11 +18,14 @@ import ray
 import torch
 
 from handclip_core.devices import select_device
+from handclip_core.engine.objective import DivergedError
 from handclip_core.experiment import Experiment, Progress, run
 from handclip_core.runs import read_state
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others before the trial counts as failed."""
+PATIENCE_S = 5.0
+"""How long a failed process waits to hear why the others failed."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,6 @@ class Companions:
         """Start them in the trial's placement group."""
         actor = ray.remote(Companion).options(num_cpus=cpus, num_gpus=gpus)
         self._actors = [actor.remote() for _ in range(num_companions)]
-        self._steps: list[Any] = []
 
     def begin(self, config: dict[str, Any], device: torch.device) -> None:
         """Meet for a trial; this process is the first."""
@@ -99,15 +102,42 @@ class Companions:
         meeting.join(0)
         ray.get(begun)
 
-    def step(self) -> None:
-        """Have all companions take their next step, which meets this process's."""
-        self._steps = [actor.step.remote() for actor in self._actors]
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """All companions take their step while the context's body takes this process's, and meet it there.
 
-    def wait(self) -> None:
-        """Come back when all companions have taken their step; raises what one of them raised."""
-        ray.get(self._steps)
+        Where one process fails, the others lose it and fail too; what is raised is the error of the one that did not
+        only miss another.
+        """
+        steps = [actor.step.remote() for actor in self._actors]
+        try:
+            yield
+        except Exception as error:
+            leave()
+            raise _cause(error, steps) from error
+        ray.get(steps)
 
     def pids(self) -> list[int]:
         """The numbers of the companions' processes."""
         found: list[int] = ray.get([actor.pid.remote() for actor in self._actors])
         return found
+
+
+def _cause(error: Exception, steps: list[Any]) -> Exception:
+    """The companion's error where this process's ``error`` is that it missed somebody, else ``error``."""
+    if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError | DivergedError):
+        return error
+    for step in steps:
+        try:
+            ray.get(step, timeout=PATIENCE_S)
+        except ray.exceptions.GetTimeoutError:
+            continue
+        except Exception as theirs:
+            if not _missed_somebody(theirs):
+                return theirs
+    return error
+
+
+def _missed_somebody(error: BaseException) -> bool:
+    text = str(error).lower()
+    return "connection closed" in text or "connection reset" in text

@@ -12,11 +12,13 @@ from handclip_core.experiment import Experiment
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.strategies import Adapters, Full, LinearProbe, Strategy, ZeroShot
 from tests.conftest import TINY_DATA
+from tune_jobs.cluster import Room
 from tune_jobs.records import TrialRecord
 from tune_jobs.trial import HandTrial, LostStateError, folder_of, number_of, strategy_of, trial_config
 
 Start = Callable[..., HandTrial]
 BATCH = 16
+ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def config(tiny_backbones: dict[str, BackboneSettings]) -> Callable[..., dict[st
             strategy=strategy, data=TINY_DATA, backbone=tiny_backbones["vit"], seed=seed, budget=budget
         )
         record = TrialRecord(3, strategy.name, {}, experiment)
-        return trial_config(record, Path("/sweep"), device="cpu", threads=1, checkpoint_every_s=every_s)
+        return trial_config(record, Path("/sweep"), room=ROOM, checkpoint_every_s=every_s)
 
     return build
 
