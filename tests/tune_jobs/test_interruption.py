@@ -6,15 +6,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ray import cloudpickle
 
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
-from tune_jobs.interruption import caught_signals
-from tune_jobs.settings import EarlyStopping, StoppingKind, SweepSettings, dump_settings
+from tune_jobs import driver, session
+from tune_jobs.interruption import caught_signals, terminable
+from tune_jobs.settings import EarlyStopping, Resources, SweepSettings, dump_settings, load_settings
+from tune_jobs.trial import HandTrial, trial_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,35 +55,115 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     assert seen == [False]
 
 
+def test_sigterm_can_be_made_to_interrupt_like_ctrl_c() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), terminable():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+STUCK_S = 100.0
+
+
+class Stuck(HandTrial):
+    """Never comes back from the second unit of the third trial, the first time that it is tried."""
+
+    def step(self) -> dict[str, Any]:
+        marker = Path(self.config["checkpoint_root"]) / "stuck"
+        if self.config["number"] == 2 and self._last is not None and not marker.exists():
+            marker.touch()
+            time.sleep(STUCK_S)
+        return super().step()
+
+
+def three_trials(backbones: dict[str, BackboneSettings], storage: Path) -> SweepSettings:
+    return SweepSettings(
+        name="three",
+        data=TINY_DATA,
+        backbone=backbones["vit"],
+        strategies=("zero_shot", "linear_probe", "full"),
+        trials=5,
+        budget=3,
+        early_stopping=EarlyStopping(grace=1),
+        resources=Resources(concurrent=1),
+        checkpoint_every_s=0.0,
+        storage=storage,
+    )
+
+
+@pytest.mark.ray
+def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_as_if_it_had_not_ended(
+    ray_cluster: None,
+    tiny_backbones: dict[str, BackboneSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    del ray_cluster
+    swept = three_trials(tiny_backbones, tmp_path)
+    folder = tmp_path / "three"
+
+    @contextmanager
+    def once_stuck() -> Iterator[threading.Event]:
+        wanted = threading.Event()
+        threading.Thread(target=lambda: (_wait_for(lambda: (tmp_path / "stuck").exists()), wanted.set())).start()
+        yield wanted
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "HandTrial", Stuck)
+        patch.setattr(driver, "caught_signals", once_stuck)
+        patch.setattr(
+            session, "trial_config", lambda *a, **k: trial_config(*a, **k) | {"checkpoint_root": str(tmp_path)}
+        )
+        started = time.monotonic()
+        ended = driver.sweep(swept)
+        took_s = time.monotonic() - started
+    assert ended.exit_code == 130
+    assert took_s < STUCK_S, "the driver waited for the worker"
+    assert f"{folder} --resume" in capsys.readouterr().out
+    assert _statuses(folder) == {"complete", "interrupted"}
+    assert not (folder / "best").exists()
+
+    resumed = driver.resume(load_settings(folder / "sweep.yaml"), folder)
+    undisturbed = driver.sweep(three_trials(tiny_backbones, tmp_path / "undisturbed"))
+    assert resumed.exit_code == 0
+    assert _scores(resumed) == _scores(undisturbed)
+    assert resumed.records.trials[2].attempts == 2
+    assert (folder / "best" / "metrics.json").exists()
+
+
+def _scores(outcome: driver.Outcome) -> list[Any]:
+    return [(r.number, r.params, r.status, r.curve, r.map, r.unit) for r in outcome.records.all()]
+
+
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_sweep_that_is_told_to_end_leaves_its_leaderboard_and_the_best_so_far(
-    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_told_to_end_or_killed_is_taken_up_by_the_one_that_it_prints(
+    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, number: signal.Signals
 ) -> None:
-    settings = SweepSettings(
-        name="endless",
-        data=TINY_DATA,
-        backbone=tiny_backbones["vit"],
-        strategies=("zero_shot", "full"),
-        trials=3,
-        budget=100_000,
-        early_stopping=EarlyStopping(kind=StoppingKind.NONE),
-        storage=tmp_path,
-    )
+    settings = three_trials(tiny_backbones, tmp_path)
     (tmp_path / "sweep.yaml").write_text(dump_settings(settings))
-    command = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py"), str(tmp_path / "sweep.yaml")]
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            _wait_for(lambda: {"complete", "running"} <= _statuses(tmp_path / "endless"))
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 130
-        finally:
-            process.kill()
-    assert _statuses(tmp_path / "endless") == {"complete", "interrupted"}
-    assert (tmp_path / "endless" / "best" / "metrics.json").exists()
-    text = (tmp_path / "log").read_text()
-    assert "interrupted: what follows is the state so far" in text
-    assert "Traceback" not in text
+    sweep = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py")]
+    folder = tmp_path / "three"
+    with (tmp_path / "log").open("w") as log:
+        with subprocess.Popen(
+            [*sweep, str(tmp_path / "sweep.yaml"), "--name", "three"], stdout=log, stderr=log
+        ) as first:
+            try:
+                _wait_for(lambda: {"complete", "running"} <= _statuses(folder))
+                first.send_signal(number)
+                assert first.wait(timeout=60) == (-9 if number is signal.SIGKILL else 130)
+            finally:
+                first.kill()
+        text = (tmp_path / "log").read_text()
+        assert "Traceback" not in text
+        assert number is signal.SIGKILL or f"{folder} --resume" in text
+        done = subprocess.run([*sweep, str(folder), "--resume"], stdout=log, stderr=log, timeout=200, check=False)
+    assert done.returncode == 0, (tmp_path / "log").read_text()
+    assert _statuses(folder) <= {"complete", "stopped"}
+    assert (folder / "best" / "metrics.json").exists()
 
 
 def _statuses(folder: Path) -> set[str]:
