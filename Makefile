@@ -4,7 +4,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: sweep setup check test clean
+.PHONY: sweep setup check test test-cluster clean
 
 sweep: setup
 	$(PYTHON) tune_jobs/sweep.py
@@ -13,6 +13,10 @@ setup: .venv/.ready
 
 test: setup
 	$(PYTHON) -m pytest
+
+# What needs Ray clusters: several nodes, faults, submission. All of it is part of `make test` too.
+test-cluster: setup
+	$(PYTHON) -m pytest -m ray tests/cluster tests/tune_jobs/test_job.py tests/tune_jobs/test_interruption.py
 
 check: setup
 	$(PYTHON) -m ruff check .

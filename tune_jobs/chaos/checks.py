@@ -85,10 +85,14 @@ def _miscounted(events: Sequence[Event], records: Records, *, wanted: int) -> li
 
 
 def _off_the_leaderboard(folder: Path, records: Records) -> list[str]:
-    found, wanted = (folder / LEADERBOARD).read_text(encoding="utf-8"), leaderboard(records.ranked())
-    rows = [{row["trial"]: row for row in csv.DictReader(text.splitlines())} for text in (found, wanted)]
-    numbers = rows[0] | rows[1]
-    return [f"trial {n}: another row on the leaderboard" for n in numbers if rows[0].get(n) != rows[1].get(n)]
+    found, wanted = _rows((folder / LEADERBOARD).read_text(encoding="utf-8")), _rows(leaderboard(records.ranked()))
+    return [f"trial {n}: another row on the leaderboard" for n in found | wanted if found.get(n) != wanted.get(n)]
+
+
+def _rows(text: str) -> dict[str, dict[str, str]]:
+    """The rows of trials by number. Rows of anything else may stand among them, so ranks are left out."""
+    rows = csv.DictReader(text.splitlines())
+    return {row["trial"]: {key: row[key] for key in row if key != "rank"} for row in rows if row["trial"]}
 
 
 def _off_the_study(trials: Sequence[FrozenTrial], records: Records) -> list[str]:

@@ -68,16 +68,11 @@ class Watched:
     def wait_for_news(self, trials: Sequence[int], *, after: int, begun_again: bool) -> float:
         """Wait until each of these trials has had a result, or an end, later than the first ``after`` events.
 
-        With ``begun_again`` what counts comes after one of them was begun again. Returns and raises as above.
+        With ``begun_again`` only results count that come after a trial was begun again. Returns and raises as above.
         """
 
         def all_have_news() -> bool:
-            events = self.events()[after:]
-            begins = [place for place, event in enumerate(events) if isinstance(event, Started)]
-            if begun_again and not begins:
-                return False
-            later = events[begins[0] :] if begun_again else events
-            return set(trials) <= {event.trial for event in later if isinstance(event, Validated | Ended)}
+            return had_news(self.events()[after:], trials, begun_again=begun_again)
 
         return self._wait_for(all_have_news, what=f"news of the trials {trials}")
 
@@ -102,6 +97,19 @@ def replayed(events: Sequence[Event]) -> Records:
 def running(records: Records) -> list[int]:
     """The numbers of the trials that a worker has."""
     return [record.number for record in records.unfinished() if record.status is Status.RUNNING]
+
+
+def had_news(events: Sequence[Event], trials: Sequence[int], *, begun_again: bool) -> bool:
+    """Whether each of ``trials`` has an end in ``events``, or a result: with ``begun_again`` one after a beginning.
+
+    A trial may still come to its end while its cluster is dying; then it is enough that another has begun.
+    """
+    begins = [place for place, event in enumerate(events) if isinstance(event, Started)]
+    if begun_again and not begins:
+        return False
+    later = events[begins[0] :] if begun_again else events
+    told = {event.trial for event in later if isinstance(event, Validated)}
+    return set(trials) <= told | {event.trial for event in events if isinstance(event, Ended)}
 
 
 def is_amid_training(events: Sequence[Event]) -> bool:

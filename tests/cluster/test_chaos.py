@@ -1,0 +1,258 @@
+"""Faults on purpose: what is found wrong when something is, and that nothing is after real ones."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from handclip_core.models.backbone import BackboneSettings
+from tests.conftest import TINY_DATA
+from tests.tune_jobs.simulated import run, settings
+from tune_jobs.chaos import __main__ as command
+from tune_jobs.chaos.checks import differences, lost, unsound
+from tune_jobs.chaos.faults import Fault, Told, refuse_without_nodes, trained_again
+from tune_jobs.chaos.nodes import LocalCluster, local_cluster
+from tune_jobs.chaos.processes import kill_session, processes_of, read_process, wait_until
+from tune_jobs.chaos.trying import in_words, try_faults
+from tune_jobs.chaos.watching import had_news, is_amid_training, replayed
+from tune_jobs.events import Ended, Started, Validated
+from tune_jobs.journal import FILE, read_journal
+from tune_jobs.settings import EarlyStopping, Resources, SweepSettings
+
+Tamper = Callable[[Path], None]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep that has ended."""
+    storage = tmp_path_factory.mktemp("finished")
+    run(settings(storage))
+    (storage / "simulated" / "best").mkdir()
+    return storage / "simulated"
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "simulated")
+    return tmp_path / "simulated"
+
+
+def test_a_sweep_that_ended_in_peace_has_nothing_wrong_with_it(copied: Path) -> None:
+    assert unsound(copied) == []
+
+
+def _end_twice(folder: Path) -> None:
+    lines = (folder / FILE).read_text().splitlines()
+    end = next(line for line in lines if '"ended"' in line)
+    (folder / FILE).write_text("\n".join([*lines, end]) + "\n")
+
+
+def _forget_an_end(folder: Path) -> None:
+    lines = [line for line in (folder / FILE).read_text().splitlines() if '"closed"' not in line]
+    last = max(place for place, line in enumerate(lines) if '"ended"' in line)
+    (folder / FILE).write_text("\n".join(lines[:last] + lines[last + 1 :]) + "\n")
+
+
+def _raise_a_score(folder: Path) -> None:
+    lines = (folder / "leaderboard.csv").read_text().splitlines()
+    cells = lines[1].split(",")
+    cells[3] = "0.9999"
+    (folder / "leaderboard.csv").write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
+
+
+def _drop_a_row(folder: Path) -> None:
+    lines = (folder / "leaderboard.csv").read_text().splitlines()
+    (folder / "leaderboard.csv").write_text("\n".join(lines[:-1]) + "\n")
+
+
+def _suggest_another(folder: Path) -> None:
+    storage = RDBStorage(f"sqlite:///{folder / 'study.db'}")
+    trial = storage.create_new_trial(storage.get_study_id_from_name("simulated"))
+    storage.set_trial_state_values(trial, TrialState.FAIL)
+
+
+def _leave_half_a_file(folder: Path) -> None:
+    (folder / "best.partial").mkdir()
+
+
+def _leave_a_state(folder: Path) -> None:
+    state = next((folder / "trials").iterdir()) / "checkpoint_000777"
+    state.mkdir()
+    (state / "handclip_final.pth").touch()
+
+
+@pytest.mark.parametrize(
+    ("tamper", "message"),
+    [
+        (_end_twice, "has ended 2 times"),
+        (_forget_an_end, "has not ended"),
+        (_raise_a_score, "another row on the leaderboard"),
+        (_drop_a_row, "another row on the leaderboard"),
+        (_suggest_another, "is in the study alone"),
+        (_leave_half_a_file, "left over: best.partial"),
+        (_leave_a_state, "checkpoint_000777"),
+        (lambda folder: (folder / "best").rmdir(), "missing: best"),
+    ],
+)
+def test_what_is_wrong_with_a_sweep_is_found(copied: Path, tamper: Tamper, message: str) -> None:
+    tamper(copied)
+    assert any(message in line for line in unsound(copied)), unsound(copied)
+
+
+def test_results_that_are_gone_or_moved_are_found(finished: Path) -> None:
+    events = read_journal(finished / FILE)
+    assert lost(events[:5], events) == []
+    assert len(lost(events, events[:-2])) == 2
+    assert lost(events, events[::-1]) == ["the journal's lines stand in another order"]
+
+
+def test_a_unit_trained_again_is_counted_and_must_have_the_same_result(copied: Path) -> None:
+    events = read_journal(copied / FILE)
+    result = next(event for event in events if isinstance(event, Validated))
+    other = result.model_copy(update={"metrics": {**result.metrics, "map": 0.5}})
+    assert trained_again(events[:3], events) == 0
+    assert trained_again(events, [*events, result]) == 1
+    with (copied / FILE).open("a") as file:
+        file.write(other.model_dump_json() + "\n")
+    assert any("had other results when it was trained again" in line for line in unsound(copied))
+
+
+def test_scores_are_compared_only_where_one_trial_ran_at_a_time(finished: Path) -> None:
+    calm, disturbed = (replayed(read_journal(finished / FILE)) for _ in range(2))
+    assert differences(calm, disturbed, same_scores=True) == []
+    disturbed.trials[1].map += 0.01
+    assert differences(calm, disturbed, same_scores=False) == []
+    assert "trial 1: map" in differences(calm, disturbed, same_scores=True)[0]
+    del disturbed.trials[1]
+    assert len(differences(calm, disturbed, same_scores=False)) == 1
+
+
+def test_a_trial_is_amid_its_training_between_its_first_and_its_last_result(finished: Path) -> None:
+    events = read_journal(finished / FILE)
+    first = next(place for place, event in enumerate(events) if isinstance(event, Validated))
+    end = next(place for place, event in enumerate(events) if isinstance(event, Ended))
+    assert not is_amid_training(events[:first])
+    assert is_amid_training(events[: first + 1])
+    assert not is_amid_training(events[: end + 1])
+
+
+def test_a_trial_that_was_begun_again_has_news_only_by_what_comes_later(finished: Path) -> None:
+    result = next(event for event in read_journal(finished / FILE) if isinstance(event, Validated))
+    begin, end = Started(at=0.0, trial=result.trial), Ended(at=0.0, trial=result.trial, status="complete")
+    trials = [result.trial]
+    assert had_news([result], trials, begun_again=False)
+    assert not had_news([result], trials, begun_again=True)
+    assert not had_news([result, begin], trials, begun_again=True)
+    assert had_news([result, begin, result], trials, begun_again=True)
+    assert had_news([end, begin], trials, begun_again=True)
+    assert not had_news([begin, result], [*trials, 99], begun_again=True)
+
+
+def test_a_fault_is_told_in_one_line() -> None:
+    told = Told(Fault.KILL_NODE, "killed node n1", (0, 2), (), 3, 4.25)
+    assert in_words(told) == (
+        "kill-node: killed node n1; trial 0, 2 went on after 4.2 s, nothing lost, 3 units trained again"
+    )
+
+
+def test_a_session_is_killed_with_all_that_it_started_and_nothing_else() -> None:
+    two = "import subprocess; subprocess.run(['sleep', '99'])"
+    with (
+        subprocess.Popen(["sleep", "99"]) as bystander,
+        subprocess.Popen([sys.executable, "-c", two], start_new_session=True) as parent,
+    ):
+        wait_until(lambda: len(processes_of(parent.pid)) == 2, what="two processes", limit_s=30)
+        kill_session(parent.pid)
+        assert processes_of(parent.pid) == []
+        assert parent.wait() == -signal.SIGKILL
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_a_signal_does_not_reach_a_later_process_of_the_same_number() -> None:
+    with subprocess.Popen(["sleep", "99"]) as process:
+        found = read_process(process.pid)
+        assert found is not None
+        type(found)(found.pid, found.session, found.started - 1, found.title).send(signal.SIGKILL)
+        time.sleep(0.1)
+        assert process.poll() is None
+        found.send(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+
+
+def test_waiting_in_vain_names_what_was_waited_for() -> None:
+    with pytest.raises(TimeoutError, match="in vain for spring"):
+        wait_until(lambda: False, what="spring", limit_s=0.01, every_s=0.001)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address", "message"),
+    [
+        ({}, "10.0.0.1:6379", "RAY_ADDRESS=10.0.0.1:6379: a cluster that was not started for this"),
+        ({"on_this_cluster": True}, None, "RAY_ADDRESS is not set, so there is no cluster to use"),
+        ({"faults": "kill-worker,flood"}, None, "--faults 'flood': choose from kill-worker, kill-node"),
+        ({"faults": ""}, None, "--faults '': choose from"),
+        (
+            {"on_this_cluster": True, "faults": "kill-driver,kill-node"},
+            "10.0.0.1:6379",
+            "with --on-this-cluster there are kill-driver, storage-away",
+        ),
+    ],
+)
+def test_what_it_will_not_do_is_refused_in_one_line_before_anything_is_started(
+    arguments: dict[str, object],
+    address: str | None,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(typer.Exit) as ended:
+        command.main(**arguments)  # type: ignore[arg-type]
+    assert ended.value.exit_code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_faults_of_the_sweeps_own_driver_and_folder_may_be_tried_anywhere() -> None:
+    for fault in (Fault.KILL_DRIVER, Fault.STORAGE_AWAY):
+        refuse_without_nodes(fault, own_nodes=False)
+
+
+@pytest.fixture(scope="module")
+def cluster(cache_folder: Path) -> Iterator[LocalCluster]:
+    del cache_folder
+    with local_cluster(nodes=2) as found:
+        yield found
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_nothing_is_lost_or_counted_twice_and_scores_stay_whatever_is_killed(
+    cluster: LocalCluster, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    swept = SweepSettings(
+        data=TINY_DATA,
+        backbone=tiny_backbones["vit"],
+        strategies=("full",),
+        trials=3,
+        budget=40,
+        early_stopping=EarlyStopping(kind="none"),
+        resources=Resources(concurrent=1),
+        checkpoint_every_s=0.0,
+        storage=tmp_path,
+    )
+    faults = [Fault.KILL_WORKER, Fault.ADD_NODE, Fault.KILL_NODE, Fault.FREEZE_WORKER, Fault.KILL_DRIVER]
+    verdict = try_faults(swept, faults, folder=tmp_path, cluster=cluster, environment=cluster.environment)
+    assert [told.fault for told in verdict.told] == faults
+    assert verdict.wrong == ()
+    assert [node.name for node in cluster.nodes if node.training()] == []
