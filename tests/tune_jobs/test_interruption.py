@@ -69,7 +69,7 @@ class Stuck(HandTrial):
     """Never comes back from the second unit of the third trial, the first time that it is tried."""
 
     def step(self) -> dict[str, Any]:
-        marker = Path(self.config["checkpoint_root"]) / "stuck"
+        marker = Path(self.config["marks"]) / "stuck"
         if self.config["number"] == 2 and self._last is not None and not marker.exists():
             marker.touch()
             time.sleep(STUCK_S)
@@ -106,16 +106,19 @@ def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_
     @contextmanager
     def once_stuck() -> Iterator[threading.Event]:
         wanted = threading.Event()
-        threading.Thread(target=lambda: (_wait_for(lambda: (tmp_path / "stuck").exists()), wanted.set())).start()
+
+        def watch() -> None:
+            _wait_for((tmp_path / "stuck").exists)
+            wanted.set()
+
+        threading.Thread(target=watch).start()
         yield wanted
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with monkeypatch.context() as patch:
         patch.setattr(driver, "HandTrial", Stuck)
         patch.setattr(driver, "caught_signals", once_stuck)
-        patch.setattr(
-            session, "trial_config", lambda *a, **k: trial_config(*a, **k) | {"checkpoint_root": str(tmp_path)}
-        )
+        patch.setattr(session, "trial_config", lambda *a, **k: trial_config(*a, **k) | {"marks": str(tmp_path)})
         started = time.monotonic()
         ended = driver.sweep(swept)
         took_s = time.monotonic() - started
@@ -148,9 +151,7 @@ def test_a_command_that_is_told_to_end_or_killed_is_taken_up_by_the_one_that_it_
     sweep = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py")]
     folder = tmp_path / "three"
     with (tmp_path / "log").open("w") as log:
-        with subprocess.Popen(
-            [*sweep, str(tmp_path / "sweep.yaml"), "--name", "three"], stdout=log, stderr=log
-        ) as first:
+        with subprocess.Popen([*sweep, str(tmp_path / "sweep.yaml")], stdout=log, stderr=log) as first:
             try:
                 _wait_for(lambda: {"complete", "running"} <= _statuses(folder))
                 first.send_signal(number)
