@@ -51,9 +51,18 @@ class Finalist:
 
 
 def hash_of(experiment: Experiment) -> str:
-    """SHA-256 of what fixes a result of ``experiment``: not its seed, nor in how many parts a batch is computed."""
-    same = experiment.model_copy(update={"seed": 0, "micro_batch": None})
-    return hashlib.sha256(same.model_dump_json().encode()).hexdigest()
+    """SHA-256 of what fixes a result of ``experiment``: not its seed, nor in how many parts a batch is computed.
+
+    Only what differs from the defaults counts, so that a setting added in a later version changes nothing.
+    """
+    same = without_chance(experiment)
+    text = f"{same.strategy.name} {same.data.source} {same.model_dump_json(exclude_defaults=True)}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def without_chance(experiment: Experiment) -> Experiment:
+    """The experiment with the first seed and whole batches: equal for runs of one configuration."""
+    return experiment.model_copy(update={"seed": 0, "micro_batch": None})
 
 
 def choose(past: PastSweep, *, top: int) -> list[Finalist]:

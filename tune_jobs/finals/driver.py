@@ -25,6 +25,7 @@ from tune_jobs.finals.jobs import Failed, Job, experiment_job, run_jobs
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.run import finals_run, read_facts
 from tune_jobs.finals.standings import Cost
+from tune_jobs.interruption import caught_signals
 from tune_jobs.review import say
 
 FOLDER, RUNS, SOUP_FOLDER, ERROR = "finals", "runs", "soups", "error.txt"
@@ -74,7 +75,7 @@ class Finals:
         found = []
         for finalist in self.finalists:
             folders = tuple(finalist.folder(self.folder / RUNS, seed) for seed in self.seeds)
-            facts = [read_facts(folder, manifest_hash=self.data.manifest_hash) for folder in folders]
+            facts = [read_facts(folder, finalist, manifest_hash=self.data.manifest_hash) for folder in folders]
             known = tuple(one for one in facts if one is not None)
             if len(known) == len(folders):
                 found.append(Complete(finalist, folders, known))
@@ -119,7 +120,7 @@ class Finals:
 
     def _is_complete(self, finalist: Finalist, seed: int) -> bool:
         folder = finalist.folder(self.folder / RUNS, seed)
-        return read_facts(folder, manifest_hash=self.data.manifest_hash) is not None
+        return read_facts(folder, finalist, manifest_hash=self.data.manifest_hash) is not None
 
     def _job(self, finalist: Finalist, seed: int) -> Job:
         folder = finalist.folder(self.folder / RUNS, seed)
@@ -127,8 +128,8 @@ class Finals:
 
 
 @contextmanager
-def opened(past: PastSweep, *, top: int, seeds: int, stop_wanted: Event) -> Iterator[Finals]:
-    """The finals of ``past``, locked against a second command at work on them.
+def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
+    """The finals of ``past``, locked against a second command at work on them; a signal sets ``stop_wanted``.
 
     Raises InputError where there is one, or cluster or data cannot be used.
     """
@@ -141,11 +142,15 @@ def opened(past: PastSweep, *, top: int, seeds: int, stop_wanted: Event) -> Iter
         raise InputError(f"{folder}: another finalists command is at work here; wait for it, or end it") from None
     try:
         cluster.connect()
-        room = cluster.make_room(past.settings.resources, cluster.nodes())
+        # One process a run: several would give the same figures, and fewer runs at a time.
+        room = cluster.make_room(past.resources.model_copy(update={"workers": 1}), cluster.nodes())
         example = past.tried[0].experiment
-        data = cluster.run_where_trials_run(room, look_at_data, example.data, example.backbone, room.device)
-        used = [past.settings.seed, *(one.experiment.seed for one in past.tried)]
-        yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), room, data, stop_wanted)
+        wanted = (look_at_data, example.data, example.backbone, room.device)
+        cluster.run_on_every_node(room, *wanted)
+        data = cluster.run_where_trials_run(room, *wanted)
+        used = [past.seed, *(one.experiment.seed for one in past.tried)]
+        with caught_signals() as stop_wanted:  # not before: Ray takes the signals when it starts
+            yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), room, data, stop_wanted)
     finally:
         lock.release()
 

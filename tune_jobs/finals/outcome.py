@@ -8,7 +8,7 @@ from tune_jobs.finals.final_test import check_ledger, final_test, last_look, led
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.report import FinalsReport
 from tune_jobs.finals.standings import rank
-from tune_jobs.interruption import Interrupted, caught_signals
+from tune_jobs.interruption import Interrupted
 from tune_jobs.review import say, shown
 
 
@@ -18,14 +18,13 @@ def hold_finals(past: PastSweep, *, top: int, seeds: int, with_test: bool) -> in
     0 with a result, 1 where nothing ran on every seed or the final fit failed, 130 where it was interrupted. Raises
     InputError where data, cluster or ledger cannot be used.
     """
-    with caught_signals() as stop_wanted:
-        try:
-            with opened(past, top=top, seeds=seeds, stop_wanted=stop_wanted) as finals:
-                check_ledger(ledger_of(finals), finals)  # before hours of runs, not after them
-                return _hold(finals, with_test=with_test)
-        except Interrupted:
-            print(f"\ninterrupted: complete runs are kept; go on with\n  {command_again()}", file=sys.stderr)
-            return 130
+    try:
+        with opened(past, top=top, seeds=seeds) as finals:
+            check_ledger(ledger_of(finals), finals)  # before hours of runs, not after them
+            return _hold(finals, with_test=with_test)
+    except Interrupted:
+        print(f"\ninterrupted: complete runs are kept; go on with\n  {command_again()}", file=sys.stderr)
+        return 130
 
 
 def _hold(finals: Finals, *, with_test: bool) -> int:

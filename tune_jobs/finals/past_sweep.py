@@ -4,11 +4,12 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from handclip_core.config import read_yaml
 from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment
 from handclip_core.runs import CONFIG
 from tune_jobs.leaderboard import FILE
-from tune_jobs.settings import SETTINGS, SweepSettings, load_settings
+from tune_jobs.settings import SETTINGS, Resources
 
 TRIALS = "trials"
 
@@ -27,11 +28,13 @@ class Tried:
 class PastSweep:
     """What a sweep has left; ``tried`` from the best to the worst.
 
-    ``seconds`` is the time that workers spent on each strategy, trials without a score included.
+    ``seconds`` is the time that workers spent on each strategy, trials without a score included, in the order in which
+    the strategies were begun; ``resources`` are what a trial ran on, ``seed`` is the sweep's.
     """
 
     folder: Path
-    settings: SweepSettings
+    resources: Resources
+    seed: int
     tried: tuple[Tried, ...]
     seconds: dict[str, float]
 
@@ -42,8 +45,8 @@ class PastSweep:
 
     @property
     def strategies(self) -> tuple[str, ...]:
-        """Every strategy that the sweep began, in the order of its settings."""
-        return tuple(name for name in self.settings.strategies if name in self.seconds)
+        """Every strategy that the sweep began."""
+        return tuple(self.seconds)
 
 
 def read_sweep(name: str, storage: Path) -> PastSweep:
@@ -57,10 +60,13 @@ def read_sweep(name: str, storage: Path) -> PastSweep:
     tried = sorted((one for row in rows if (one := _tried(row, folder)) is not None), key=lambda one: -one.map)
     if not tried:
         raise InputError(f"{folder}: no trial has a score yet; let the sweep end first")
+    # No more of the settings than is needed, so that sweeps of an earlier version can have finals.
+    settings = read_yaml(folder / SETTINGS)
+    resources = Resources.parse(settings.get("resources", {}), source=f"{folder / SETTINGS}, resources")
     seconds: dict[str, float] = {}
-    for row in rows:
-        seconds[row["strategy"]] = seconds.get(row["strategy"], 0.0) + float(row["seconds"] or 0)
-    return PastSweep(folder, load_settings(folder / SETTINGS), tuple(tried), seconds)
+    for row in sorted(rows, key=lambda row: int(row["trial"])):
+        seconds[row["strategy"]] = seconds.get(row["strategy"], 0.0) + resources.workers * float(row["seconds"] or 0)
+    return PastSweep(folder, resources, int(settings.get("seed", 0)), tuple(tried), seconds)
 
 
 def _leaderboard(path: Path) -> list[dict[str, str]]:

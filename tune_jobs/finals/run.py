@@ -16,8 +16,9 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.storage import save_scores
 from handclip_core.experiment import Experiment, Progress, assemble, run, score
 from handclip_core.models.hand_model import HandModel
-from handclip_core.runs import BEST, FINAL, LOG, RunFolder, write_json, write_log
+from handclip_core.runs import BEST, FINAL, LOG, RunFolder, read_experiment, write_json, write_log
 from handclip_core.souping import Ingredient, wise_scores
+from tune_jobs.finals.chosen import Finalist, without_chance
 from tune_jobs.trial import seed_everything
 
 FACTS, SCORES = "run.json", "scores.npz"
@@ -43,13 +44,15 @@ class Facts:
     params_trained: int
 
 
-def read_facts(folder: Path, *, manifest_hash: str) -> Facts | None:
-    """The facts of a complete run; None where it is not complete. Raises InputError where it saw other data."""
+def read_facts(folder: Path, finalist: Finalist, *, manifest_hash: str) -> Facts | None:
+    """The facts of a complete run, None where it is not complete; raises InputError for other data or settings."""
     if not (folder / FACTS).exists():
         return None
     facts = Facts(**read_yaml(folder / FACTS))
     if facts.manifest_hash != manifest_hash:
         raise InputError(f"{folder}: is of other data than the sweep has now; remove this folder to run it again")
+    if without_chance(read_experiment(folder)) != without_chance(finalist.experiment):
+        raise InputError(f"{folder}: is of other settings than its name says; remove this folder to run it again")
     return facts
 
 

@@ -38,8 +38,16 @@ def test_one_configuration_is_one_finalist_whatever_its_seed(sweep_folder: Sweep
     assert (first.trial, first.swept_map) == (1, 0.7)
     assert first.on(1001).seed == 1001
     assert hash_of(first.on(1001)) == hash_of(first.on(1002)) == hash_of(first.experiment)
+    assert hash_of(first.experiment.model_copy(update={"micro_batch": 4})) == hash_of(first.experiment)
     other = first.experiment.model_copy(update={"strategy": Full()})
     assert hash_of(other) != hash_of(first.experiment)
+
+
+def test_defaults_of_different_strategies_have_different_names(sweep_folder: SweepFolder) -> None:
+    past = read_sweep("tiny", sweep_folder().parent)
+    base = past.tried[0].experiment
+    kinds = [base.model_copy(update={"strategy": strategy}) for strategy in (ZeroShot(), LinearProbe(), Full())]
+    assert len({hash_of(experiment) for experiment in kinds}) == 3
 
 
 @pytest.mark.parametrize(

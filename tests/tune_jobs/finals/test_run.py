@@ -1,5 +1,6 @@
 """Single runs of the finals, in this process."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from handclip_core.souping import ALPHAS, Ingredient, wise_scores
 from handclip_core.strategies import AnyStrategy, SequentialEWC, ZeroShot
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.conftest import full
+from tune_jobs.finals.chosen import Finalist
 from tune_jobs.finals.run import finals_run, read_facts, wise_file
 
 CPU = torch.device("cpu")
@@ -92,11 +94,17 @@ def test_weights_of_all_phases_count_once(tiny_backbones: dict[str, BackboneSett
     assert ran(tmp_path, experiment)["params_trained"] == one_phase
 
 
-def test_facts_are_those_of_a_complete_run_on_the_same_data(experiment: Experiment, tmp_path: Path) -> None:
-    assert read_facts(tmp_path, manifest_hash="any") is None
+def test_facts_are_those_of_a_complete_run_of_the_same_settings_on_the_same_data(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    finalist = Finalist(experiment.model_copy(update={"seed": 0, "micro_batch": 4}), 1, 0.5, ("rank 1",))
+    assert read_facts(tmp_path, finalist, manifest_hash="any") is None
     known = ran(tmp_path, experiment)
-    found = read_facts(tmp_path, manifest_hash=str(known["manifest_hash"]))
+    found = read_facts(tmp_path, finalist, manifest_hash=str(known["manifest_hash"]))
     assert found is not None
     assert found.map == known["map"]
     with pytest.raises(InputError, match="is of other data than the sweep has now; remove this folder"):
-        read_facts(tmp_path, manifest_hash="other")
+        read_facts(tmp_path, finalist, manifest_hash="other")
+    other = replace(finalist, experiment=experiment.model_copy(update={"budget": 4}))
+    with pytest.raises(InputError, match="is of other settings than its name says"):
+        read_facts(tmp_path, other, manifest_hash=str(known["manifest_hash"]))
