@@ -16,7 +16,9 @@ from tune_jobs.cluster import Room
 from tune_jobs.collect import collect
 from tune_jobs.folders import create_folder, refuse_taken_name, resolved
 from tune_jobs.interruption import Interrupted, caught_signals, terminable
+from tune_jobs.leaderboard import write_leaderboard
 from tune_jobs.lock import SweepLock
+from tune_jobs.mixtures import mixtures
 from tune_jobs.recorder import TRIALS
 from tune_jobs.records import Records
 from tune_jobs.session import BEST, Session, session
@@ -82,7 +84,7 @@ def _prepare(settings: SweepSettings) -> Room:
 
 def _run(settings: SweepSettings, room: Room, folder: Path, lock: SweepLock) -> Outcome:
     outcome = _run_trials(settings, room, folder, lock)
-    winner = outcome.records.winner
+    winner, best = outcome.records.winner, None
     if winner is not None and outcome.reason != INTERRUPTED:
         assert winner.checkpoint is not None, "a winner's weights are saved"
         review.say("collecting the winner's results")
@@ -90,9 +92,12 @@ def _run(settings: SweepSettings, room: Room, folder: Path, lock: SweepLock) -> 
             with terminable():
                 saved = folder / winner.checkpoint
                 cluster.run_where_trials_run(room, collect, folder / BEST, winner.experiment, saved, room.device)
+                mixed = mixtures(outcome.records, folder, room)
+                write_leaderboard(outcome.records, folder, mixed)
+                best = mixed[0] if mixed else None
         except KeyboardInterrupt:
             outcome = Outcome(folder, outcome.records, INTERRUPTED)
-    review.show_outcome(outcome.records, folder=folder, settings=settings, reason=outcome.reason)
+    review.show_outcome(outcome.records, folder=folder, settings=settings, reason=outcome.reason, mixture=best)
     return outcome
 
 

@@ -7,6 +7,7 @@ from math import isnan
 from pathlib import Path
 
 from handclip_core.runs import write_text
+from handclip_core.souping import SoupRow
 from search_spaces.suggest import Primitive
 from tune_jobs.records import Records, Status, TrialRecord
 
@@ -18,13 +19,13 @@ COLUMNS = (
 FILE = "leaderboard.csv"
 
 
-def write_leaderboard(records: Records, folder: Path) -> None:
+def write_leaderboard(records: Records, folder: Path, mixtures: Sequence[SoupRow] = ()) -> None:
     """Write ``leaderboard.csv`` into ``folder``; readers see the old file or the new one."""
-    write_text(folder / FILE, leaderboard(records.ranked()))
+    write_text(folder / FILE, leaderboard(records.ranked(), mixtures))
 
 
-def leaderboard(ranked: Sequence[TrialRecord]) -> str:
-    """CSV text of trials that are sorted already.
+def leaderboard(ranked: Sequence[TrialRecord], mixtures: Sequence[SoupRow] = ()) -> str:
+    """CSV text of trials that are sorted already, and of ``mixtures`` of them, which have no number and used no time.
 
     ``unit`` counts the units trained, ``attempts`` how often a worker took the trial up; ``micro_batch`` is there where
     a trial ran out of memory and went on with smaller parts of a batch. A failed trial's status names the reason.
@@ -34,9 +35,14 @@ def leaderboard(ranked: Sequence[TrialRecord]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, *drawn])
-    for rank, record in enumerate(ranked, start=1):
-        fixed = _fixed(record, rank if record.judged else None)
-        writer.writerow([*fixed, *(_cell(record.params[n]) if n in record.params else "" for n in drawn)])
+    judged = [record for record in ranked if record.judged]
+    entries: list[TrialRecord | SoupRow] = sorted([*judged, *mixtures], key=lambda entry: -entry.map)
+    for rank, entry in enumerate(entries, start=1):
+        fixed = _mixed(entry, rank) if isinstance(entry, SoupRow) else _fixed(entry, rank)
+        writer.writerow([*fixed, *_drawn(entry, drawn)])
+    for record in ranked:
+        if not record.judged:
+            writer.writerow([*_fixed(record, None), *_drawn(record, drawn)])
     return text.getvalue()
 
 
@@ -59,6 +65,17 @@ def _fixed(record: TrialRecord, rank: int | None) -> tuple[str, ...]:
         "" if record.experiment.micro_batch is None else str(record.experiment.micro_batch),
         describe_status(record),
     )
+
+
+def _mixed(row: SoupRow, rank: int) -> tuple[str, ...]:
+    cells = {"rank": str(rank), "strategy": row.strategy, "map": _score(row.map), "cmc1": _score(row.cmc1)}
+    cells["status"] = row.status
+    return tuple(cells.get(column, "") for column in COLUMNS)
+
+
+def _drawn(entry: TrialRecord | SoupRow, names: Sequence[str]) -> list[str]:
+    params = {} if isinstance(entry, SoupRow) else entry.params
+    return [_cell(params[name]) if name in params else "" for name in names]
 
 
 def _score(value: float) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from handclip_core.souping import SoupRow
 from tune_jobs.live import trial_table
 from tune_jobs.records import Records, Status, TrialRecord
 from tune_jobs.settings import Limits, SweepSettings
@@ -21,10 +22,13 @@ def say(text: str) -> None:
     print(f"-- {text}", flush=True)
 
 
-def show_outcome(records: Records, *, folder: Path, settings: SweepSettings, reason: str) -> None:
+def show_outcome(
+    records: Records, *, folder: Path, settings: SweepSettings, reason: str, mixture: SoupRow | None = None
+) -> None:
     """Print the leaderboard, the baseline beside the winner, where everything lies and what to type next.
 
     ``reason`` says why the sweep ended before its last trial, if it did; then the command that resumes it is there too.
+    ``mixture`` is the best soup or WiSE-FT of the trials.
     """
     if reason:
         print(f"\nended by {reason}: what follows is the state so far")
@@ -35,6 +39,8 @@ def show_outcome(records: Records, *, folder: Path, settings: SweepSettings, rea
         print(line)
     if records.winner is not None:
         print("\n".join(comparison(records, records.winner)))
+        if mixture is not None:
+            print(f"mixture    validation mAP {mixture.map:.4f}  rank-1 {mixture.cmc1:.4f}  {mixture.status}")
     else:
         print(f"no trial has ended with a score; settings, study and logs are in {shown(folder)}")
     if reason:

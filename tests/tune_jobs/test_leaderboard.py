@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from handclip_core.experiment import Experiment
+from handclip_core.souping import SoupRow
 from handclip_core.strategies import ZeroShot
 from tune_jobs.leaderboard import COLUMNS, leaderboard, write_leaderboard
 from tune_jobs.records import Records, Status, TrialRecord
@@ -108,3 +109,18 @@ def test_a_trial_that_ran_out_of_memory_shows_with_what_it_went_on() -> None:
     experiment = Experiment(strategy=ZeroShot(), micro_batch=8)
     (row,) = rows(records(TrialRecord(0, "zero_shot", {}, experiment)))
     assert row["micro_batch"] == "8"
+
+
+def test_mixtures_stand_among_trials_without_a_number() -> None:
+    sweep = records(
+        record(0, status=Status.COMPLETE, map=0.5, cmc1=0.4, params={"strategy/optim/lr": 0.1}),
+        record(1, status=Status.FAILED, reason="gone", params={"strategy/optim/lr": 0.2}),
+        record(2, status=Status.COMPLETE, map=0.8, params={"strategy/optim/lr": 0.3}),
+    )
+    mixed = [SoupRow("WiSE-FT", "full", ("2",), 0.7, map=0.6, cmc1=0.55)]
+    found = list(csv.DictReader(io.StringIO(leaderboard(sweep.ranked(), mixed))))
+    assert [(row["rank"], row["trial"], row["map"]) for row in found] == [
+        ("1", "2", "0.800000"), ("2", "", "0.600000"), ("3", "0", "0.500000"), ("", "1", ""),
+    ]  # fmt: skip
+    assert found[1]["status"] == "WiSE-FT at 0.7 of 2"
+    assert [row["strategy/optim/lr"] for row in found] == ["0.3", "", "0.1", "0.2"]
