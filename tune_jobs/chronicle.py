@@ -46,7 +46,8 @@ class Chronicle:
         self.study.note(record.number, outcome=outcome_of(record))
         match record.status:
             case Status.COMPLETE:
-                self.study.complete(record.number, value=record.map)
+                measures = {"params_trained": float(record.params_trained or 0), "seconds": record.seconds}
+                self.study.complete(record.number, value=record.map, measures=measures)
             case Status.STOPPED:
                 self.study.prune(record.number)
             case _:

@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from handclip_core.souping import SoupRow
+from tune_jobs.audit import Ran, audit
 from tune_jobs.live import trial_table
 from tune_jobs.records import Records, Status, TrialRecord
-from tune_jobs.settings import Limits, SweepSettings
+from tune_jobs.settings import Limits, StoppingKind, SweepSettings
 from tune_jobs.usage import Usage
 
 BASELINE = "zero_shot"
@@ -35,7 +36,7 @@ def show_outcome(
     print()
     Console(soft_wrap=not sys.stdout.isatty()).print(trial_table(records, budget=settings.budget, rows=ROWS))
     print()
-    for line in (*failures(records), used(records.usage, settings.limits)):
+    for line in (*failures(records), *look_back(records, settings), used(records.usage, settings.limits)):
         print(line)
     if records.winner is not None:
         print("\n".join(comparison(records, records.winner)))
@@ -47,6 +48,15 @@ def show_outcome(
         print("\n".join(["", *how_to_resume(records, folder, reason)]))
     elif records.winner is not None:
         print("\n".join(["", *saved(folder), "", *next_commands(folder)]))
+
+
+def look_back(records: Records, settings: SweepSettings) -> list[str]:
+    """What early stopping saved, and what it may have cost; nothing where it was off."""
+    if settings.early_stopping.kind is StoppingKind.NONE:
+        return []
+    over = [record for record in records.all() if record.status in (Status.COMPLETE, Status.STOPPED) and record.unit]
+    ran = [Ran(r.number, r.strategy, r.curve, r.status is Status.STOPPED) for r in over]
+    return audit(ran, budget=settings.budget, first_rung=settings.early_stopping.grace).lines()
 
 
 def used(usage: Usage, limits: Limits) -> str:
