@@ -15,7 +15,7 @@ RIDGE = 1e-2
 class Router(nn.Module):
     """A linear aspect classifier on vectors [B, F]; its logits [B, 5] have the columns of ASPECT_INDEX.
 
-    ``aspects`` are those that it may answer with. Gradients end here: the classifier does not shape the image tower.
+    ``aspects`` are those that it may answer with.
     """
 
     allowed: Tensor
@@ -31,7 +31,7 @@ class Router(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Logits [B, 5]."""
-        logits: Tensor = self.linear(vectors.detach())
+        logits: Tensor = self.linear(vectors)
         return logits.masked_fill(~self.allowed, torch.finfo(logits.dtype).min)
 
     def route(self, aspects: Tensor, logits: Tensor) -> Tensor:

@@ -22,8 +22,7 @@ class MultiBranch(TowerStrategy):
     """The image tower is shared; every aspect has a neck and an identity head of its own.
 
     A picture goes by the branch of its aspect. Where that is unknown, a linear classifier on the tower's features
-    routes it, trained along but without a say in the tower; ``aspect_accuracy`` says how often it is right on
-    validation people. Branches start alike, so that embeddings of different aspects, which meet in the gallery of all
+    routes it, trained along with them; ``aspect_accuracy`` says how often it is right on validation people. Branches start alike, so that embeddings of different aspects, which meet in the gallery of all
     aspects, start comparable.
     """
 
@@ -36,7 +35,7 @@ class MultiBranch(TowerStrategy):
     sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.BALANCED)
     """How pictures come together in a batch."""
     router_weight: float = Field(1.0, gt=0, le=1000)
-    """Weight of the aspect classifier's cross-entropy."""
+    """Weight of the aspect classifier's cross-entropy, which shapes the tower too."""
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """Backbone, branches and router."""
