@@ -22,8 +22,8 @@ class MultiBranch(TowerStrategy):
     """The image tower is shared; every aspect has a neck and an identity head of its own.
 
     A picture goes by the branch of its aspect. Where that is unknown, a linear classifier on the tower's features
-    routes it, trained along with them; ``aspect_accuracy`` says how often it is right on validation people. Branches start alike, so that embeddings of different aspects, which meet in the gallery of all
-    aspects, start comparable.
+    routes it, trained along; ``aspect_accuracy`` says how often it is right on validation people. Branches start alike,
+    so that embeddings of different aspects, which meet in the gallery of all aspects, start comparable.
     """
 
     name: Literal["multi_branch"] = "multi_branch"
