@@ -12,7 +12,7 @@ from tune_jobs.journal import FILE, read_journal
 from tune_jobs.records import Records, Status
 
 SCRIPT = Path(__file__).resolve().parents[1] / "sweep.py"
-NEWS_LIMIT_S = 240.0
+NEWS_LIMIT_S = 600.0
 """Seconds without which a sweep's next result has to come."""
 
 
