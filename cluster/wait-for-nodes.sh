@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Wait until NODES nodes of the cluster behind the dashboard have joined: cluster/wait-for-nodes.sh DASHBOARD NODES SECONDS.
+# Wait until so many nodes have joined the cluster behind a dashboard, as long as the processes that start them live:
+#   cluster/wait-for-nodes.sh DASHBOARD NODES SECONDS PID...
 set -euo pipefail
 
 alive() {
@@ -12,5 +13,11 @@ until found="$(alive "$1")" && [ "$found" -ge "$2" ]; do
     echo "error: $found of $2 nodes have joined within $3 s" >&2
     exit 1
   fi
+  for process in "${@:4}"; do
+    if ! kill -0 "$process" 2> /dev/null; then
+      echo "error: a node has ended before it joined" >&2
+      exit 1
+    fi
+  done
   sleep 0.5
 done

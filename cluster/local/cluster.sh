@@ -21,15 +21,6 @@ fail() {
   exit 1
 }
 
-listens() { (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
-
-# A port outside the range that Ray gives to its workers.
-free_port() {
-  local port
-  while port=$((20000 + RANDOM % 10000)); listens "$port"; do :; done
-  echo "$port"
-}
-
 # Whether the process still is the one that was started here: numbers are used again.
 ours() { [[ "$(ps -o command= -p "$1" 2> /dev/null)" == *"--temp-dir=$folder/"* ]]; }
 
@@ -37,8 +28,11 @@ ours() { [[ "$(ps -o command= -p "$1" 2> /dev/null)" == *"--temp-dir=$folder/"* 
 run_node() {
   local name="$1"
   shift
+  # With job control: without, what runs in the background ignores SIGINT, and so would the jobs that Ray starts.
+  set -m
   nohup ray start "$@" --block --num-cpus="$cpus" --temp-dir="$folder/$name" --object-store-memory=134217728 \
     --dashboard-agent-listen-port=0 > "$folder/$name.log" 2>&1 &
+  set +m
   echo "$!" >> "$folder/pids"
 }
 
@@ -47,12 +41,12 @@ start() {
   [[ "$nodes" =~ ^[1-9][0-9]*$ ]] || usage
   command -v ray > /dev/null || fail "no 'ray' here: run 'make setup' first"
   [ ! -e "$folder" ] || fail "$folder exists: run 'cluster/local/cluster.sh stop' first"
-  (umask 077 && mkdir "$folder" && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > "$folder/token")
+  (umask 077 && mkdir "$folder" && : > "$folder/pids" && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > "$folder/token")
   trap 'stop; fail "the cluster did not come up"' ERR
-  port="$(free_port)" dashboard="$(free_port)"
+  port="$("$root/cluster/free-port.sh")" dashboard="$("$root/cluster/free-port.sh")"
   echo "$port $dashboard" > "$folder/ports"
   run_node head --head --node-ip-address=127.0.0.1 --port="$port" --dashboard-host=127.0.0.1 \
-    --dashboard-port="$dashboard" --ray-client-server-port="$(free_port)"
+    --dashboard-port="$dashboard" --ray-client-server-port="$("$root/cluster/free-port.sh")"
   wait_for "$dashboard" 1
   for ((node = 2; node <= nodes; node++)); do
     run_node "node-$node" --address="127.0.0.1:$port" --node-ip-address=127.0.0.1
@@ -61,8 +55,11 @@ start() {
   echo "$nodes nodes of $cpus CPU; now type: eval \"\$(cluster/local/cluster.sh env)\""
 }
 
+# wait_for DASHBOARD NODES: until so many nodes have joined, at most two minutes.
 wait_for() {
-  "$root/cluster/wait-for-nodes.sh" "http://127.0.0.1:$1" "$2" 120 || {
+  local pids
+  mapfile -t pids < "$folder/pids"
+  "$root/cluster/wait-for-nodes.sh" "http://127.0.0.1:$1" "$2" 120 "${pids[@]}" || {
     tail -n 20 "$folder"/*.log >&2
     return 1
   }

@@ -9,8 +9,11 @@ folder="$(mktemp -d /tmp/hc-XXXXXX)"
 trap 'rm -rf "$folder"' EXIT
 
 # Slurm hides the GPUs of others, so Ray counts those of this job; of processors it would count all.
+# With job control: without, what runs in the background ignores SIGINT, and so would the jobs that Ray starts.
+set -m
 ray start "$@" --block --temp-dir="$folder" --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --dashboard-agent-listen-port=0 &
 node=$!
+set +m
 trap 'kill "$node" 2> /dev/null || true' TERM INT
 # A signal ends the first `wait`, the node's own end the loop.
 while kill -0 "$node" 2> /dev/null; do
