@@ -16,8 +16,8 @@ from handclip_core.strategies.base import IdentityStrategy
 class Lora(IdentityStrategy):
     """Low-rank updates (Hu 2021, arXiv 2106.09685) of rank 16 and alpha 32 at rate 1e-3, with neck and head.
 
-    The neck is a batch norm before the head, as in CLIP-ReID (Li 2023, arXiv 2211.13977): at a rate as high as this one
-    a head on embeddings of any length would follow their length and not what tells identities apart.
+    The neck is a batch norm before the head, as in CLIP-ReID (Li 2023, arXiv 2211.13977). Without it the head's steps
+    grow with the length of the embeddings: at this rate the head fits the identities before the tower has learnt.
     """
 
     name: Literal["lora"] = "lora"
