@@ -251,7 +251,8 @@ def test_nothing_is_lost_or_counted_twice_and_scores_stay_whatever_is_killed(
         checkpoint_every_s=0.0,
         storage=tmp_path,
     )
-    faults = [Fault.KILL_WORKER, Fault.ADD_NODE, Fault.KILL_NODE, Fault.FREEZE_WORKER, Fault.KILL_DRIVER]
+    # A node joins while trials go on, perhaps to the end, so it comes last.
+    faults = [Fault.KILL_WORKER, Fault.KILL_NODE, Fault.FREEZE_WORKER, Fault.KILL_DRIVER, Fault.ADD_NODE]
     verdict = try_faults(swept, faults, folder=tmp_path, cluster=cluster, environment=cluster.environment)
     assert [told.fault for told in verdict.told] == faults
     assert verdict.wrong == ()
