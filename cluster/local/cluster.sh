@@ -55,11 +55,11 @@ start() {
   echo "$nodes nodes of $cpus CPU; now type: eval \"\$(cluster/local/cluster.sh env)\""
 }
 
-# wait_for DASHBOARD NODES: until so many nodes have joined, at most two minutes.
+# wait_for DASHBOARD NODES: until so many nodes have joined, at most five minutes.
 wait_for() {
   local pids
   mapfile -t pids < "$folder/pids"
-  "$root/cluster/wait-for-nodes.sh" "http://127.0.0.1:$1" "$2" 120 "${pids[@]}" || {
+  "$root/cluster/wait-for-nodes.sh" "http://127.0.0.1:$1" "$2" 300 "${pids[@]}" || {
     tail -n 20 "$folder"/*.log >&2
     return 1
   }

@@ -5,7 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 
 # Short and of this node alone: the names of Ray's sockets are limited, and a home folder may be shared.
-folder="$(mktemp -d /tmp/hc-XXXXXX)"
+folder="$(mktemp -d "/tmp/hc-${SLURM_JOB_ID:-0}-XXXX")"
 trap 'rm -rf "$folder"' EXIT
 
 # Slurm hides the GPUs of others, so Ray counts those of this job; of processors it would count all.

@@ -45,14 +45,25 @@ class Submission:
     folder: Path
     environment: dict[str, str]
 
-    def begin(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+    def run(self, *arguments: str, send_after: str | None = None) -> tuple[int, str]:
+        """Exit code and output; SIGUSR1 is sent after a line that begins with ``send_after``."""
+        lines = []
+        with subprocess.Popen(
             ["bash", str(self.folder / "spool"), *arguments],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        )
+        ) as process:
+            assert process.stdout is not None
+            limit = threading.Timer(500, process.terminate)
+            limit.start()
+            for line in process.stdout:
+                lines.append(line)
+                if send_after is not None and line.startswith(send_after):
+                    process.send_signal(signal.SIGUSR1)
+            limit.cancel()
+        return process.returncode, "".join(lines)
 
 
 @pytest.fixture
@@ -81,33 +92,16 @@ def submission() -> Iterator[Submission]:
     shutil.rmtree(folder)
 
 
-def left_over(folders: set[Path]) -> set[Path]:
-    """Temporary folders of nodes that were not there before."""
-    return set(Path("/tmp").glob("hc-??????")) - folders
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_signal_of_slurm_stops_the_job_on_two_nodes_and_leaves_nothing_behind(submission: Submission) -> None:
-    before = left_over(set())
-    lines = []
-    with submission.begin("settings.yaml", "wait", "/shared/runs") as process:
-        assert process.stdout is not None
-        limit = threading.Timer(240, process.terminate)
-        limit.start()
-        for line in process.stdout:
-            lines.append(line)
-            if line.startswith("nodes 2 "):
-                process.send_signal(signal.SIGUSR1)
-        code = process.wait(timeout=60)
-        limit.cancel()
-    output = "".join(lines)
+    code, output = submission.run("settings.yaml", "wait", "/shared/runs", send_after="nodes 2 ")
     assert "nodes 2 processors 2.0 arguments settings.yaml wait /shared/runs" in output
     assert "saved by signal 2" in output
     assert "the same sbatch line goes on with it" in output
     assert code == 130
     assert not list((submission.folder / "home" / ".handclip-slurm").iterdir())
-    assert not left_over(before)
+    assert not list(Path("/tmp").glob(f"hc-{submission.environment['SLURM_JOB_ID']}-*"))
 
 
 @pytest.mark.ray
@@ -115,9 +109,8 @@ def test_a_signal_of_slurm_stops_the_job_on_two_nodes_and_leaves_nothing_behind(
 def test_the_exit_code_is_that_of_the_job(submission: Submission) -> None:
     (submission.folder / "entrypoint.py").write_text("raise SystemExit('no such settings')")
     submission.environment["SLURM_JOB_NODELIST"] = "node1"
-    with submission.begin("settings.yaml", "name", "/shared/runs") as process:
-        output, _ = process.communicate(timeout=200)
-    assert process.returncode == 1, output
+    code, output = submission.run("settings.yaml", "name", "/shared/runs")
+    assert code == 1, output
     assert "no such settings" in output
 
 
@@ -132,7 +125,6 @@ def test_the_exit_code_is_that_of_the_job(submission: Submission) -> None:
 def test_a_wrong_call_says_what_is_wrong(
     submission: Submission, arguments: tuple[str, ...], changes: dict[str, str], message: str
 ) -> None:
-    with Submission(submission.folder, submission.environment | changes).begin(*arguments) as process:
-        output, _ = process.communicate(timeout=30)
-    assert process.returncode == 2
+    code, output = Submission(submission.folder, submission.environment | changes).run(*arguments)
+    assert code == 2
     assert message in output
