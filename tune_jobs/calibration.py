@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
 
-import numpy as np
-from scipy import special, stats  # type: ignore[import-untyped]
+from scipy import stats  # type: ignore[import-untyped]
+
+from tune_jobs.extremes import expected_maximum
 
 SEEDS = 5
 LEVEL, POWER = 0.05, 0.8
@@ -104,12 +105,3 @@ def trials_worth_running(found: Calibration, *, spread: float, seeds: int) -> in
     if gain(MOST_TRIALS) < visible:
         return None
     return bisect_left(range(1, MOST_TRIALS + 1), visible, key=gain) + 1
-
-
-def expected_maximum(count: int) -> float:
-    """Mean of the largest of ``count`` standard normal numbers, by quadrature."""
-    if count == 1:
-        return 0.0
-    at = np.linspace(-9, 9, 20_001)
-    density = np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi)
-    return float(np.trapezoid(at * count * density * special.ndtr(at) ** (count - 1), at))

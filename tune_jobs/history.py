@@ -40,14 +40,18 @@ class History:
         self._across: dict[int, FrozenTrial] = {}
         self._learned = [_numbered(trial, place - len(learned)) for place, trial in enumerate(learned)]
 
+    def everything(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+        """What was learned elsewhere, then ``trials``, the study's so far."""
+        return [*self._learned, *trials]
+
     def inside(self, strategy: str, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-        """Trials of ``strategy`` with its own parameters, oldest first; ``trials`` are the study's so far."""
-        own = [trial for trial in (*self._learned, *trials) if strategy_of(trial) == strategy]
+        """Trials of ``strategy`` with its own parameters, oldest first."""
+        own = [trial for trial in self.everything(trials) if strategy_of(trial) == strategy]
         return bounded([self._kept(self._inside, trial) for trial in own])
 
     def across(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
         """Trials of all strategies with no parameter but their choice, oldest first."""
-        known = [trial for trial in (*self._learned, *trials) if strategy_of(trial) in self._strategies]
+        known = [trial for trial in self.everything(trials) if strategy_of(trial) in self._strategies]
         return bounded([self._kept(self._across, trial) for trial in known])
 
     def _kept(self, views: dict[int, FrozenTrial], trial: FrozenTrial) -> FrozenTrial:

@@ -8,7 +8,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from search_spaces.joint import Draft
-from tune_jobs.allocation import fewest, promising
+from tune_jobs.allocation import drawn, fewest, most_promising
 from tune_jobs.history import History, strategy_of
 from tune_jobs.objectives import directions
 from tune_jobs.samplers import Sampling, check_sampler
@@ -78,5 +78,6 @@ class Planner:
             return self.searchable[0]
         if self._allocation is Allocation.EQUAL:
             return fewest(self.searchable, trials)
-        past = self._history.across(trials)
-        return promising(self.searchable, self._across.suggestion(past, number))
+        if len(self._across.directions) == 1:
+            return most_promising(self.searchable, self._history.everything(trials))
+        return drawn(self.searchable, self._across.suggestion(self._history.across(trials), number))

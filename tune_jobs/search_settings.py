@@ -53,7 +53,8 @@ class Search(Config):
     """Finished trials, defaults included, before the sampler trusts what it has seen; until then it draws at random.
     Inside a strategy its even share of them."""
     allocation: Allocation = Allocation.ADAPTIVE
-    """``equal`` gives every strategy as many trials; ``adaptive`` gives more to those that do well."""
+    """``equal`` gives every strategy as many trials; ``adaptive`` gives the next one to the strategy from which the
+    largest improvement is expected, after two trials of each."""
     points: tuple[dict[str, Any], ...] = ()
     """Settings to try after the defaults: a strategy, and values by the path below it, as in
     ``{strategy: full, optim/lr: 1.0e-4}``; what is not given keeps its default."""

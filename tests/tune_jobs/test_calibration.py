@@ -8,7 +8,6 @@ from tune_jobs.calibration import (
     Calibration,
     best_split,
     expected_gain,
-    expected_maximum,
     trials_worth_running,
 )
 from tune_jobs.calibration_text import calibration_lines
@@ -42,11 +41,6 @@ def test_the_interval_of_the_noise_holds_the_truth_as_often_as_it_says() -> None
         low, high = Calibration(tuple(rng.normal(0.5, 0.02, 5))).sd_interval
         inside += low <= 0.02 <= high
     assert 0.87 < inside / 800 < 0.93
-
-
-@pytest.mark.parametrize(("count", "mean"), [(1, 0.0), (2, 0.56419), (3, 0.84628), (5, 1.16296), (10, 1.53875)])
-def test_expected_maxima_are_those_of_the_tables(count: int, mean: float) -> None:
-    assert expected_maximum(count) == pytest.approx(mean, abs=1e-5)
 
 
 def test_the_expected_gain_is_what_drawing_many_sweeps_gives() -> None:
