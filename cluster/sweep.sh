@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Go on with the sweep NAME under STORAGE, or start it where there is none: the entrypoint of jobs that may be run again.
+# Where HANDCLIP_UPLOAD names a place like s3://BUCKET/runs, the finished sweep is copied there.
 set -euo pipefail
 
 if [ "$#" -lt 3 ]; then
@@ -7,14 +8,23 @@ if [ "$#" -lt 3 ]; then
   exit 2
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-arguments=("$1" --name "$2" --set "storage=$3" "${@:4}")
 
+sweep() {
+  python tune_jobs/sweep.py "${arguments[@]}" "$@"
+}
+
+arguments=("$1" --name "$2" --set "storage=$3" "${@:4}")
 echo "looking for sweep '$2' under $3 to go on with"
 status=0
-python tune_jobs/sweep.py "${arguments[@]}" --resume || status=$?
+sweep --resume || status=$?
 # 2: there is nothing to resume, or the settings are wrong, which the start below says again.
-if [ "$status" -ne 2 ]; then
-  exit "$status"
+if [ "$status" -eq 2 ]; then
+  echo "starting sweep '$2' under $3"
+  status=0
+  sweep || status=$?
 fi
-echo "starting sweep '$2' under $3"
-exec python tune_jobs/sweep.py "${arguments[@]}"
+if [ "$status" -eq 0 ] && [ -n "${HANDCLIP_UPLOAD:-}" ]; then
+  echo "copying sweep '$2' to ${HANDCLIP_UPLOAD%%\?*}"
+  cluster/upload.sh "$3/$2" "$HANDCLIP_UPLOAD"
+fi
+exit "$status"

@@ -12,7 +12,7 @@ from handclip_core.strategies import Strategy
 from search_spaces.inventory import inventory, unknown_path
 from search_spaces.narrowing import Narrowing, nearest, stored
 from search_spaces.recorder import Recorder, Source
-from search_spaces.spaces import SPACES, default_of, searchable
+from search_spaces.spaces import SPACES, default_of, params_of, searchable
 from search_spaces.suggest import Primitive, label, value_at
 
 
@@ -86,6 +86,13 @@ class JointSpace:
         for name in params:
             if name not in draft.params:
                 raise ValueError(f"{name} is not searched")
+        return draft
+
+    def hold(self, settings: Strategy) -> Draft:
+        """The draws that lead to ``settings``; raises ValueError where the narrowed space does not hold them."""
+        params = params_of(settings)
+        draft = self.redraw(settings.name, params)
+        assert draft.strategy == settings, "params_of has compared them"
         return draft
 
     def _valid(self, strategy: str, source: Source) -> Draft:

@@ -10,6 +10,7 @@ from math import isnan
 from tune_jobs.events import Ended, Event, Validated
 from tune_jobs.journal import Journal
 from tune_jobs.records import Records, Status, TrialRecord
+from tune_jobs.search_settings import Objective
 from tune_jobs.study import SweepStudy
 
 
@@ -29,29 +30,40 @@ class Chronicle:
 
     def happened(self, event: Event) -> None:
         """Write an event down, and let records and study follow. Raises InputError where the storage stays away."""
-        known = isinstance(event, Validated) and event.unit in self.records.trials[event.trial].curve
+        told = isinstance(event, Validated) and not self._is_new(event)
         self._journal.append(event)
         self.written_at = event.at
         self.records.apply(event)
         match event:
-            case Validated() if not known:
+            case Validated() if not told:
                 self.study.report(event.trial, unit=event.unit, value=event.metrics["map"])
             case Ended():
                 self.tell(self.records.trials[event.trial])
             case _:
                 pass
 
+    def _is_new(self, event: Validated) -> bool:
+        """Whether the study has to hear of a unit: one of the first seed, for the first time."""
+        return event.replica == 0 and event.unit not in self.records.trials[event.trial].curve
+
     def tell(self, record: TrialRecord) -> None:
         """Tell the study how a trial that is over has ended."""
         self.study.note(record.number, outcome=outcome_of(record))
         match record.status:
             case Status.COMPLETE:
-                measures = {"params_trained": float(record.params_trained or 0), "seconds": record.seconds}
-                self.study.complete(record.number, value=record.map, measures=measures)
+                self.study.complete(record.number, value=record.map, measures=measures_of(record))
             case Status.STOPPED:
                 self.study.prune(record.number)
             case _:
                 self.study.fail(record.number, reason=record.reason)
+
+
+def measures_of(record: TrialRecord) -> dict[str, float]:
+    """What a sweep may search for beside mAP, by the names of the objectives."""
+    return {
+        Objective.PARAMS_TRAINED: float(record.params_trained or 0),
+        Objective.SECONDS: record.seconds / max(1, len(record.seeds)),
+    }
 
 
 def outcome_of(record: TrialRecord) -> dict[str, object]:
@@ -66,4 +78,5 @@ def outcome_of(record: TrialRecord) -> dict[str, object]:
         "params_trained": record.params_trained,
         "attempts": record.attempts,
         "micro_batch": record.experiment.micro_batch,
+        "seeds": [score for score, _ in record.seeds],
     }

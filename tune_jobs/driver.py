@@ -14,7 +14,8 @@ from handclip_core.runs import write_text
 from tune_jobs import cluster, review
 from tune_jobs.cluster import Room
 from tune_jobs.collect import collect
-from tune_jobs.folders import create_folder, refuse_taken_name, resolved
+from tune_jobs.folders import create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
+from tune_jobs.fork import fork
 from tune_jobs.interruption import Interrupted, caught_signals, terminable
 from tune_jobs.leaderboard import write_leaderboard
 from tune_jobs.lock import SweepLock
@@ -22,7 +23,7 @@ from tune_jobs.mixtures import mixtures
 from tune_jobs.recorder import TRIALS
 from tune_jobs.records import Records
 from tune_jobs.session import BEST, Session, session
-from tune_jobs.settings import SETTINGS, SweepSettings, dump_settings
+from tune_jobs.settings import SETTINGS, SweepSettings, dump_settings, load_settings
 from tune_jobs.trial import HandTrial, folder_of
 
 INTERRUPTED = "interrupted"
@@ -45,16 +46,23 @@ class Outcome:
         return 1 if self.records.winner is None else 0
 
 
-def sweep(settings: SweepSettings, *, number_taken_names: bool = False) -> Outcome:
+def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: Path | None = None) -> Outcome:
     """Run a new sweep to its end; raises InputError, before anything is written, where it cannot begin.
 
-    A folder that exists already is refused, or with ``number_taken_names`` the name gets the next free number.
+    A folder that exists already is refused, or with ``number_taken_names`` the name gets the next free number. Trials
+    of the sweep in the folder ``forked`` are taken over where these settings leave them as they are.
     """
     settings = resolved(settings, in_ray_job=cluster.in_ray_job())
     refuse_taken_name(settings, number_taken_names=number_taken_names)
-    room = _prepare(settings)
-    folder = create_folder(settings, number_taken_names=number_taken_names)
+    if settings.warm_start is not None:
+        refuse_unknown_sweep(settings.warm_start, option="warm_start")
+    taken = None if forked is None else fork(forked, load_settings(forked / SETTINGS), settings)
+    room = prepare(settings)
+    fill = None if taken is None else taken.fill
+    folder = create_folder(settings, number_taken_names=number_taken_names, fill=fill)
     review.say(f"sweeping into {review.shown(folder)}")
+    for line in () if taken is None else taken.lines():
+        print(line, flush=True)
     with SweepLock(folder) as lock:
         return _run(settings.model_copy(update={"name": folder.name}), room, folder, lock)
 
@@ -62,7 +70,7 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False) -> Outco
 def resume(settings: SweepSettings, folder: Path) -> Outcome:
     """Take the sweep in ``folder`` up where it ended or died; raises InputError where its state cannot be read."""
     with SweepLock(folder) as lock:
-        room = _prepare(settings)
+        room = prepare(settings)
         write_text(folder / SETTINGS, dump_settings(settings))
         review.say(f"taking up {review.shown(folder)}")
         return _run(settings, room, folder, lock)
@@ -73,7 +81,8 @@ def warm_up(data: DrawnData | PreparedData, backbone: BackboneSettings, device: 
     _ = open_bench(data, backbone, select_device(device)).feature_inputs
 
 
-def _prepare(settings: SweepSettings) -> Room:
+def prepare(settings: SweepSettings) -> Room:
+    """Join the cluster or start one, see what it holds, and let its machines prepare the data; raises InputError."""
     review.say("starting Ray")
     cluster.connect()
     room = cluster.make_room(settings.resources, cluster.nodes())

@@ -43,6 +43,10 @@ class Begun(_Event):
     """What was drawn, by the field's path in an experiment."""
     experiment: Experiment
     """What it runs."""
+    origin: str = "sampled"
+    """Why it was tried: ``default``, ``point 0`` and so on, ``sampled``."""
+    source: str = ""
+    """The trial of another sweep that it was taken over from."""
 
 
 class Started(_Event):
@@ -61,6 +65,8 @@ class Validated(_Event):
     """Marks this kind."""
     trial: int
     """Its number."""
+    replica: int = 0
+    """Which of the trial's seeds, counted from 0."""
     unit: int
     """Budget units trained."""
     done: bool
@@ -77,6 +83,19 @@ class Validated(_Event):
     """Time that the unit took, validation included."""
     params_trained: int
     """Weights that are being trained."""
+
+
+class SeedEnded(_Event):
+    """A trial has used the whole budget on one of its seeds."""
+
+    event: Literal["seed_ended"] = "seed_ended"
+    """Marks this kind."""
+    trial: int
+    """Its number."""
+    map: float
+    """Highest validation mAP of this seed."""
+    cmc1: float
+    """Rank-1 rate that goes with it."""
 
 
 class Saved(_Event):
@@ -157,7 +176,7 @@ class Closed(_Event):
 
 
 Event = Annotated[
-    Opened | Begun | Started | Validated | Saved | Dropped | Retried | Cut | Ended | Alive | Closed,
+    Opened | Begun | Started | Validated | SeedEnded | Saved | Dropped | Retried | Cut | Ended | Alive | Closed,
     Field(discriminator="event"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from handclip_core.data.sources import PreparedData
@@ -21,7 +22,21 @@ def resolved(settings: SweepSettings, *, in_ray_job: bool) -> SweepSettings:
     data = settings.data
     if isinstance(data, PreparedData):
         data = data.model_copy(update={"folder": data.folder.expanduser().resolve()})
-    return settings.model_copy(update={"storage": settings.storage.expanduser().resolve(), "data": data})
+    storage, other = settings.storage.expanduser().resolve(), settings.warm_start
+    other = None if other is None else sweep_folder(other, storage)
+    return settings.model_copy(update={"storage": storage, "data": data, "warm_start": other})
+
+
+def sweep_folder(given: Path, storage: Path) -> Path:
+    """The folder of a sweep that is ``given`` by its path, or by its name in ``storage``."""
+    folder = given.expanduser().resolve()
+    return folder if (folder / SETTINGS).is_file() else storage / given
+
+
+def refuse_unknown_sweep(folder: Path, *, option: str) -> None:
+    """Raise InputError, which names ``option``, where ``folder`` is no sweep's."""
+    if not (folder / SETTINGS).is_file():
+        raise InputError(f"{option}: {folder} is no sweep's folder; give the path of one, or its name in the storage")
 
 
 def refuse_taken_name(settings: SweepSettings, *, number_taken_names: bool) -> None:
@@ -31,8 +46,13 @@ def refuse_taken_name(settings: SweepSettings, *, number_taken_names: bool) -> N
         raise InputError(f"{folder}: exists already; choose another --name, or remove the folder")
 
 
-def create_folder(settings: SweepSettings, *, number_taken_names: bool) -> Path:
-    """Make the sweep's folder with its settings in it; it appears whole, and no other process has made it."""
+def create_folder(
+    settings: SweepSettings, *, number_taken_names: bool, fill: Callable[[Path], None] | None = None
+) -> Path:
+    """Make the sweep's folder with its settings, and what ``fill`` puts there.
+
+    It appears whole, and no other process has made it.
+    """
     names = [settings.name]
     if number_taken_names:
         names += [f"{settings.name}-{number}" for number in range(2, 10_000)]
@@ -40,6 +60,8 @@ def create_folder(settings: SweepSettings, *, number_taken_names: bool) -> Path:
     made = Path(tempfile.mkdtemp(prefix=".sweep-", dir=settings.storage))
     made.chmod(0o777 & ~_umask())
     try:
+        if fill is not None:
+            fill(made)
         for name in names:
             write_text(made / SETTINGS, dump_settings(settings.model_copy(update={"name": name})))
             if _renamed(made, settings.storage / name):

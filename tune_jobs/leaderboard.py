@@ -13,7 +13,7 @@ from tune_jobs.records import Records, Status, TrialRecord
 
 COLUMNS = (
     "rank", "trial", "strategy", "map", "cmc1", "unit",
-    "seconds", "params_trained", "attempts", "micro_batch", "status",
+    "seconds", "params_trained", "seeds", "sd", "attempts", "micro_batch", "status",
 )  # fmt: skip
 """The fixed columns; every drawn hyperparameter follows, under its path in an experiment."""
 FILE = "leaderboard.csv"
@@ -27,9 +27,10 @@ def write_leaderboard(records: Records, folder: Path, mixtures: Sequence[SoupRow
 def leaderboard(ranked: Sequence[TrialRecord], mixtures: Sequence[SoupRow] = ()) -> str:
     """CSV text of trials that are sorted already, and of ``mixtures`` of them, which have no number and used no time.
 
-    ``unit`` counts the units trained, ``attempts`` how often a worker took the trial up; ``micro_batch`` is there where
-    a trial ran out of memory and went on with smaller parts of a batch. A failed trial's status names the reason.
-    Hyperparameters that a trial's strategy does not have are blank, as are scores that were never measured.
+    ``unit`` counts the units trained on the present seed, ``sd`` is that of mAP over ``seeds``, ``attempts`` tells how
+    often a worker took the trial up; ``micro_batch`` is there where a trial ran out of memory and went on with smaller
+    parts of a batch. A failed trial's status names the reason. Hyperparameters that a trial's strategy does not have
+    are blank, as are scores that were never measured.
     """
     drawn = list(dict.fromkeys(name for record in sorted(ranked, key=_number) for name in record.params))
     text = io.StringIO()
@@ -61,6 +62,8 @@ def _fixed(record: TrialRecord, rank: int | None) -> tuple[str, ...]:
         str(record.unit),
         f"{record.seconds:.1f}",
         "" if record.params_trained is None else str(record.params_trained),
+        str(max(1, len(record.seeds))),
+        _score(record.sd),
         str(record.attempts),
         "" if record.experiment.micro_batch is None else str(record.experiment.micro_batch),
         describe_status(record),

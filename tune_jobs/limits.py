@@ -45,5 +45,5 @@ class Gate:
 
 def disk_wanted(holding: Iterable[TrialRecord], records: Records) -> int:
     """Bytes of the states of ``holding`` and, for a moment each, of the next ones of the trials that run."""
-    sizes = [record.checkpoint_bytes for record in holding]
+    sizes = [record.held_bytes for record in holding]
     return sum(sizes) + max(sizes, default=0) * max(1, len(records.usage.running))

@@ -13,9 +13,23 @@ from ray.tune.experiment import Trial
 from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import METRICS
 from handclip_core.runs import CONFIG, write_text
+from tune_jobs.calibration import SEEDS
 from tune_jobs.chronicle import Chronicle
 from tune_jobs.event_logs import EventLogs
-from tune_jobs.events import Alive, Begun, Closed, Cut, Dropped, Ended, Event, Retried, Saved, Started, Validated
+from tune_jobs.events import (
+    Alive,
+    Begun,
+    Closed,
+    Cut,
+    Dropped,
+    Ended,
+    Event,
+    Retried,
+    Saved,
+    SeedEnded,
+    Started,
+    Validated,
+)
 from tune_jobs.interruption import Interrupted, end_workers
 from tune_jobs.leaderboard import write_leaderboard
 from tune_jobs.patience import patiently
@@ -25,6 +39,7 @@ from tune_jobs.retention import drop_state, drop_weights, size_of, surplus
 from tune_jobs.retries import after_failure
 from tune_jobs.scheduler import SweepScheduler
 from tune_jobs.searcher import SweepSearcher
+from tune_jobs.seeds import calibrates, calibration_of, seeds_of
 from tune_jobs.settings import SweepSettings
 from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_UNIT, PARAMS_TRAINED, STEP_S, UNIT, number_of
 
@@ -89,7 +104,7 @@ class Recorder(Callback):  # type: ignore[misc]
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """A trial has validated a unit."""
         record = self._record(trial)
-        if result[UNIT] not in record.curve:
+        if record.replica == 0 and result[UNIT] not in record.curve:
             self._logs.scalars(record, shown_scalars(result), images=result["images"])
         self._happened(validated(record, result, at=self._now()))
 
@@ -142,16 +157,40 @@ class Recorder(Callback):  # type: ignore[misc]
     def begin(self, event: Begun) -> TrialRecord:
         """Record a trial that the study has suggested."""
         self._happened(event)
-        return self._records.trials[event.trial]
+        record = self._records.trials[event.trial]
+        if calibrates(record, self._records, self._settings):
+            self._scheduler.judge.spared.add(record.number)
+        return record
 
     def conclude(self, record: TrialRecord) -> None:
         """End a trial that has trained all that it was allowed to."""
         at, number = self._now(), record.number
-        if isnan(record.map):
+        if isnan(record.present[0]):
             self._end(record, Ended(at=at, trial=number, status="failed", reason="validation mAP is not a number"))
+        elif record.replica == 0 and number in self._scheduler.judge.stopped:
+            self._end(record, Ended(at=at, trial=number, status="stopped"))
+        elif seeds_of(record, self._records, self._settings) == 1:
+            self.complete(record)
         else:
-            stopped = number in self._scheduler.judge.stopped
-            self._end(record, Ended(at=at, trial=number, status="stopped" if stopped else "complete"))
+            self._end_seed(record)
+
+    def complete(self, record: TrialRecord) -> None:
+        """End a trial that has used its whole budget on all of its seeds."""
+        self._end(record, Ended(at=self._now(), trial=record.number, status="complete"))
+
+    def _end_seed(self, record: TrialRecord) -> None:
+        """The trial has used the budget on one of several seeds; the next one follows, or it is complete."""
+        passing = record.checkpoint if record.replica > 0 else None
+        score, rate = record.present
+        self._happened(SeedEnded(at=self._now(), trial=record.number, map=score, cmc1=rate))
+        if passing is not None:
+            drop_state(self._folder / passing)
+        if record.replica < seeds_of(record, self._records, self._settings):
+            self._searcher.again(record.number)
+        else:
+            self.complete(record)
+        if len(record.seeds) == SEEDS and calibrates(record, self._records, self._settings):
+            print("\n".join(calibration_of(self._records, self._settings)), flush=True)
 
     def close(self, reason: str) -> None:
         """Note that the driver leaves, and why where trials are unfinished."""
@@ -212,6 +251,7 @@ def validated(record: TrialRecord, result: dict[str, Any], *, at: float) -> Vali
     return Validated(
         at=at,
         trial=record.number,
+        replica=record.replica,
         unit=result[UNIT],
         done=result[UNIT] in (0, record.experiment.budget),
         metrics={name: float(result[name]) for name in METRICS},

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isnan, nan
+from statistics import fmean, stdev
 
 from handclip_core.experiment import Experiment
 from search_spaces.suggest import Primitive
@@ -16,12 +17,13 @@ from tune_jobs.events import (
     Opened,
     Retried,
     Saved,
+    SeedEnded,
     Started,
     Validated,
 )
 from tune_jobs.usage import Usage
 
-TrialEvent = Started | Validated | Saved | Dropped | Retried | Cut | Ended
+TrialEvent = Started | Validated | SeedEnded | Saved | Dropped | Retried | Cut | Ended
 
 
 class Status(StrEnum):
@@ -40,18 +42,39 @@ class Status(StrEnum):
         return self in (Status.COMPLETE, Status.STOPPED, Status.FAILED)
 
 
+@dataclass(frozen=True)
+class State:
+    """A saved state: its folder, relative to the sweep's, the budget units trained by then, and its bytes."""
+
+    folder: str
+    unit: int
+    size: int
+
+
 @dataclass
 class TrialRecord:
-    """One trial. ``map`` and ``cmc1`` are those of its best validation mAP, which its best weights give."""
+    """One trial. ``map`` and ``cmc1`` are those of its best validation mAP, which its best weights give.
+
+    A trial of several seeds runs one after another; from the second on ``map`` and ``cmc1`` are means over those that
+    have ended, and its weights are those of the first.
+    """
 
     number: int
     strategy: str
     params: dict[str, Primitive]
     """What was drawn, by the field's path in an experiment: ``strategy/optim/lr``."""
     experiment: Experiment
+    origin: str = "sampled"
+    """Why it was tried: ``default``, ``point 0`` and so on, ``sampled``."""
+    source: str = ""
+    """The trial of another sweep that it was taken over from."""
     status: Status = Status.WAITING
+    replica: int = 0
+    """Seeds that have ended, so the place of the present one."""
+    seeds: list[tuple[float, float]] = field(default_factory=list)
+    """mAP and rank-1 rate of the seeds that have ended; of none where a trial has only one."""
     unit: int = 0
-    """Budget units trained."""
+    """Budget units trained, on the present seed."""
     done: bool = False
     """Whether that was its last unit."""
     map: float = nan
@@ -67,12 +90,18 @@ class TrialRecord:
     checkpoint_bytes: int = 0
     saved_unit: int = -1
     """Budget units trained when that was saved."""
+    first: State | None = None
+    """The state at the end of its first seed, while it trains on others."""
+    present: tuple[float, float] = (nan, nan)
+    """mAP and rank-1 rate of the present seed."""
     curve: dict[int, float] = field(default_factory=dict)
     """Validation mAP by unit, as first seen."""
     attempts: int = 0
     """How often a worker has taken it up."""
     failures: int = 0
     """Failed attempts since it last came further than ever before."""
+    furthest: tuple[int, int] = (0, -1)
+    """The seed and unit that it has ever come to."""
 
     @property
     def name(self) -> str:
@@ -87,7 +116,17 @@ class TrialRecord:
     @property
     def best_is_saved(self) -> bool:
         """Whether its saved state holds the weights that its score belongs to."""
-        return self.checkpoint is not None and self.saved_unit >= self.best_unit
+        return self.checkpoint is not None and self.saved_unit >= self.best_unit and self.first is None
+
+    @property
+    def held_bytes(self) -> int:
+        """What its saved states take on the disk."""
+        return self.checkpoint_bytes + (self.first.size if self.first is not None else 0)
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of mAP over its seeds, NaN for fewer than two."""
+        return stdev(score for score, _ in self.seeds) if len(self.seeds) > 1 else nan
 
 
 @dataclass
@@ -112,10 +151,8 @@ class Records:
             case Closed():
                 self._each_unfinished(Status.INTERRUPTED)
             case Begun():
-                name = event.experiment.strategy.name
-                record = TrialRecord(event.trial, name, event.params, event.experiment)
-                self.trials[event.trial] = self._open[event.trial] = record
-            case Started() | Validated() | Saved() | Dropped() | Retried() | Cut() | Ended():
+                self.trials[event.trial] = self._open[event.trial] = _begun(event)
+            case Started() | Validated() | SeedEnded() | Saved() | Dropped() | Retried() | Cut() | Ended():
                 self._apply_to(self.trials[event.trial], event)
 
     def all(self) -> list[TrialRecord]:
@@ -154,7 +191,7 @@ class Records:
         _apply(record, event)
         if record.status.over:
             self._open.pop(record.number, None)
-        if record.checkpoint is not None:
+        if record.held_bytes or record.checkpoint is not None:
             self._holding[record.number] = record
         else:
             self._holding.pop(record.number, None)
@@ -164,6 +201,11 @@ class Records:
             record.status = status
 
 
+def _begun(event: Begun) -> TrialRecord:
+    name = event.experiment.strategy.name
+    return TrialRecord(event.trial, name, event.params, event.experiment, origin=event.origin, source=event.source)
+
+
 def _apply(record: TrialRecord, event: TrialEvent) -> None:
     match event:
         case Started():
@@ -171,6 +213,8 @@ def _apply(record: TrialRecord, event: TrialEvent) -> None:
             record.attempts += 1
         case Validated():
             _validated(record, event)
+        case SeedEnded():
+            _seed_ended(record, event)
         case Saved():
             record.checkpoint, record.saved_unit = event.checkpoint, event.unit
             record.checkpoint_bytes = event.size
@@ -182,23 +226,45 @@ def _apply(record: TrialRecord, event: TrialEvent) -> None:
             record.status = Status.INTERRUPTED
         case Ended():
             record.status, record.reason = Status(event.status), event.reason
+            if record.first is not None:
+                _keep(record, record.first)
+                record.first, record.unit, record.done = None, record.saved_unit, True
 
 
 def _validated(record: TrialRecord, event: Validated) -> None:
     """A unit that is trained again after a restart changes what the weights are, not what has been seen."""
     record.unit, record.done = event.unit, event.done
-    record.map, record.cmc1, record.best_unit = event.best_map, event.best_cmc1, event.best_unit
+    record.present = event.best_map, event.best_cmc1
     record.seconds += event.seconds
     record.params_trained = max(record.params_trained or 0, event.params_trained)
-    if event.unit not in record.curve:
-        record.curve[event.unit] = event.metrics["map"]
-        record.failures = 0
+    if event.replica == 0:
+        record.map, record.cmc1, record.best_unit = event.best_map, event.best_cmc1, event.best_unit
+        record.curve.setdefault(event.unit, event.metrics["map"])
+    if (event.replica, event.unit) > record.furthest:
+        record.furthest, record.failures = (event.replica, event.unit), 0
+
+
+def _seed_ended(record: TrialRecord, event: SeedEnded) -> None:
+    if record.replica == 0 and record.checkpoint is not None:
+        record.first = State(record.checkpoint, record.saved_unit, record.checkpoint_bytes)
+    record.seeds.append((event.map, event.cmc1))
+    record.replica += 1
+    record.map, record.cmc1 = (fmean(values) for values in zip(*record.seeds, strict=True))
+    record.status, record.unit, record.done, record.present = Status.WAITING, 0, False, (nan, nan)
+    _keep(record, None)
+
+
+def _keep(record: TrialRecord, state: State | None) -> None:
+    if state is None:
+        record.checkpoint, record.checkpoint_bytes, record.saved_unit = None, 0, -1
+    else:
+        record.checkpoint, record.checkpoint_bytes, record.saved_unit = state.folder, state.size, state.unit
 
 
 def _retried(record: TrialRecord, event: Retried) -> None:
     record.status = Status.WAITING
     record.failures += 1
     if event.anew:
-        record.checkpoint, record.checkpoint_bytes, record.saved_unit = None, 0, -1
+        _keep(record, None)
     if event.micro_batch is not None:
         record.experiment = record.experiment.model_copy(update={"micro_batch": event.micro_batch})

@@ -1,4 +1,4 @@
-"""Finding a sweep that is to be taken up again, and agreeing with it on its settings."""
+"""Finding a sweep that is to be taken up again or forked, and agreeing with it on its settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from handclip_core.errors import InputError
-from tune_jobs.folders import resolved
+from tune_jobs.folders import refuse_unknown_sweep, resolved, sweep_folder
 from tune_jobs.settings import QUICKSTART, SETTINGS, SweepSettings, load_settings, with_overrides
 
 MAY_CHANGE = ("limits", "resources", "retries", "keep_checkpoints", "checkpoint_every_s")
@@ -39,10 +39,25 @@ def reopen(file: Path | None, *, name: str | None, overrides: Sequence[str], ext
     return _agreed(folder, wanted, overrides, extend)
 
 
+def forked_settings(other: Path, *, name: str | None, overrides: Sequence[str]) -> Reopened:
+    """The sweep ``other``, by its folder or by its name in the storage, and its settings with ``overrides``.
+
+    Raises InputError where there is no such sweep.
+    """
+    places = [item.partition("=")[2] for item in overrides if item.startswith("storage=")]
+    folder = sweep_folder(other, Path(places[-1] if places else "runs").expanduser().resolve())
+    refuse_unknown_sweep(folder, option="--fork")
+    renamed = [] if name is None else [f"name={name}"]
+    stored = load_settings(folder / SETTINGS).model_copy(update={"storage": folder.parent})
+    changed = with_overrides(stored, [*overrides, *renamed], source=f"{folder / SETTINGS} with --set")
+    return Reopened(folder, changed)
+
+
 def _agreed(folder: Path, wanted: SweepSettings | None, overrides: Sequence[str], extend: int | None) -> Reopened:
     if not (folder / SETTINGS).is_file():
         raise InputError(f"{folder}: no sweep to take up again; leave out --resume to begin one")
-    stored = load_settings(folder / SETTINGS).model_copy(update={"name": folder.name, "storage": folder.parent})
+    # The study goes by the sweep's first name, whatever the folder is called now.
+    stored = load_settings(folder / SETTINGS).model_copy(update={"storage": folder.parent})
     wanted = with_overrides(stored, overrides, source=f"{folder / SETTINGS} with --set") if wanted is None else wanted
     _refuse_differences(folder, stored, wanted)
     changed: dict[str, Any] = {key: getattr(wanted, key) for key in MAY_CHANGE}

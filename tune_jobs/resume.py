@@ -7,18 +7,22 @@ from optuna.trial import FrozenTrial, TrialState
 
 from handclip_core.errors import InputError
 from tune_jobs.chronicle import Chronicle
-from tune_jobs.events import Event, Retried
+from tune_jobs.events import Begun, Event, Retried
 from tune_jobs.recorder import TRIALS, Recorder
 from tune_jobs.records import Records, TrialRecord
 from tune_jobs.retention import drop_state
+from tune_jobs.seeds import calibrates, seeds_of
+from tune_jobs.settings import SweepSettings
 from tune_jobs.stopping import Judge
 from tune_jobs.study import Asked
 
 
-def replay(events: Sequence[Event], records: Records, judge: Judge) -> None:
+def replay(events: Sequence[Event], records: Records, judge: Judge, settings: SweepSettings) -> None:
     """Let trials and rungs become what they were after ``events``."""
     for event in events:
         records.apply(event)
+        if isinstance(event, Begun) and calibrates(records.trials[event.trial], records, settings):
+            judge.spared.add(event.trial)
         judge.replay(event, records)
 
 
@@ -32,41 +36,55 @@ def catch_up(chronicle: Chronicle, stored: Sequence[FrozenTrial], *, source: str
     by_number = {trial.number: trial for trial in stored}
     for record in chronicle.records.all():
         trial = by_number.get(record.number)
+        if trial is None and record.source:
+            _add_taken_over(chronicle, record)
+            continue
         if trial is None or (trial.state.is_finished() and not record.status.over):
             raise InputError(
                 f"{source}: not the study of this sweep's journal (trial {record.number} does not agree); "
                 "put back the study, or begin another sweep with --fork"
             )
         if not trial.state.is_finished():
-            _catch_up_one(chronicle, record, trial)
+            _catch_up_one(chronicle, record)
     left_over = [n for n, trial in by_number.items() if trial.state is TrialState.RUNNING and n not in known]
     return [chronicle.study.adopt(number) for number in sorted(left_over)]
 
 
-def settle(chronicle: Chronicle, recorder: Recorder, judge: Judge, folder: Path) -> list[int]:
+def settle(chronicle: Chronicle, recorder: Recorder, judge: Judge, folder: Path, settings: SweepSettings) -> list[int]:
     """End the unfinished trials that have nothing left to do; returns the numbers of the others."""
     for record in chronicle.records.unfinished():
         _remove_debris(record, folder)
         if record.checkpoint is not None and not (folder / record.checkpoint).is_dir():
             reason = f"{record.checkpoint} is gone"
             chronicle.happened(Retried(at=chronicle.clock(), trial=record.number, reason=reason, anew=True))
-        if record.saved_unit == record.unit and (record.done or record.number in judge.stopped):
+        stopped = record.replica == 0 and record.number in judge.stopped
+        if record.saved_unit == record.unit and (record.done or stopped):
             recorder.conclude(record)
+        elif record.seeds and record.replica == seeds_of(record, chronicle.records, settings):
+            recorder.complete(record)
     return [record.number for record in chronicle.records.unfinished()]
 
 
-def _catch_up_one(chronicle: Chronicle, record: TrialRecord, trial: FrozenTrial) -> None:
+def _catch_up_one(chronicle: Chronicle, record: TrialRecord) -> None:
     chronicle.study.adopt(record.number)
+    _tell_all(chronicle, record)
+
+
+def _add_taken_over(chronicle: Chronicle, record: TrialRecord) -> None:
+    chronicle.study.take_over(record.experiment.strategy, number=record.number, origin=record.origin)
+    _tell_all(chronicle, record)
+
+
+def _tell_all(chronicle: Chronicle, record: TrialRecord) -> None:
     for unit, value in record.curve.items():
-        if unit not in trial.intermediate_values:
-            chronicle.study.report(record.number, unit=unit, value=value)
+        chronicle.study.report(record.number, unit=unit, value=value)
     if record.status.over:
         chronicle.tell(record)
 
 
 def _remove_debris(record: TrialRecord, folder: Path) -> None:
     """Delete saved states that the journal does not know, or no longer needs."""
-    kept = None if record.checkpoint is None else folder / record.checkpoint
+    needed = {record.checkpoint, None if record.first is None else record.first.folder}
     for state in (folder / TRIALS / record.name).glob("checkpoint_*"):
-        if state != kept:
+        if state.relative_to(folder).as_posix() not in needed:
             drop_state(state)

@@ -36,11 +36,14 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         trial.storage.current_checkpoint_index = trial.config["attempt"] * STATES_OF_AN_ATTEMPT - 1
 
     def on_trial_result(self, tune_controller: "TuneController", trial: "Trial", result: dict[str, Any]) -> str:
-        """Stop or continue, by the trial's best validation mAP so far: what its best weights give."""
+        """Stop or continue, by the trial's best validation mAP so far: what its best weights give.
+
+        Only the first seed of a trial is judged, so that means over seeds are means over whole budgets.
+        """
         del tune_controller
-        number = number_of(trial)
-        goes_on = self.judge.goes_on(
-            trial=number, strategy=strategy_of(trial.config), unit=result[UNIT], score=result[BEST_MAP]
+        number, strategy = number_of(trial), strategy_of(trial.config)
+        goes_on = trial.config["replica"] > 0 or self.judge.goes_on(
+            trial=number, strategy=strategy, unit=result[UNIT], score=result[BEST_MAP]
         )
         if goes_on and self._gate.closed(ahead_s=result[STEP_S]) is not None:
             self.cut.add(number)

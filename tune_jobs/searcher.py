@@ -44,7 +44,8 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
 
     def again(self, number: int) -> None:
         """Hand out trial ``number`` once more, before any new one."""
-        self._again.append(number)
+        if number not in self._again:
+            self._again.append(number)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next attempt; None where what runs may still fail, FINISHED where nothing is left."""

@@ -24,12 +24,15 @@ from tune_jobs.records import Records, TrialRecord
 from tune_jobs.resume import catch_up, replay, settle
 from tune_jobs.scheduler import SweepScheduler
 from tune_jobs.searcher import SweepSearcher
-from tune_jobs.settings import SweepSettings
+from tune_jobs.settings import SETTINGS, SweepSettings, load_settings
 from tune_jobs.stopping import Judge, judge_for
 from tune_jobs.study import Asked, SweepStudy
 from tune_jobs.trial import trial_config
+from tune_jobs.warm_start import learn
 
 STUDY, EVENTS, BEST = "study.db", "tensorboard", "best"
+FOLDER = "folder"
+"""The study's attribute that says whose it is."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def session(
     """Take the sweep in ``folder`` up where its journal ends; raises InputError where its state cannot be read."""
     events = read_journal(folder / journal.FILE)
     records, judge = Records(), judge_for(settings.early_stopping, budget=settings.budget)
-    replay(events, records, judge)
+    replay(events, records, judge, settings)
     with (
         Journal(folder / journal.FILE) as file,
         closing(EventLogs(folder / EVENTS, searched_names(settings))) as logs,
@@ -69,39 +72,52 @@ def session(
         left_over = catch_up(chronicle, study.trials(), source=str(folder / STUDY))
         ready = _assemble(settings, folder, room, chronicle, judge, logs, stop_wanted)
         chronicle.happened(Opened(at=clock(), gpus=room.gpus * room.workers))
-        ready.searcher.take_up(settle(chronicle, ready.recorder, judge, folder), left_over)
+        ready.searcher.take_up(settle(chronicle, ready.recorder, judge, folder, settings), left_over)
         ready.recorder.drop_surplus()
         yield ready
 
 
 def open_study(settings: SweepSettings, folder: Path, events: Sequence[Event]) -> SweepStudy:
-    """The study of a sweep: that of its journal, or a new one where no trial has begun."""
-    url = settings.search.storage or f"sqlite:///{folder / STUDY}"
+    """The study of a sweep: that of its journal, or a new one where it has begun no trial of its own."""
     make = partial(
         SweepStudy,
-        url,
-        name=folder.name,
+        study_url(settings, folder),
+        name=settings.name,
         strategies=settings.strategies,
         seed=settings.seed,
         search=settings.search,
     )
-    if any(isinstance(event, Begun) for event in events):
+    if any(isinstance(event, Begun) and not event.source for event in events):
         return make(reopen=True)
     if settings.search.storage is None:
         # A driver that died while it made the database has left something that only looks like one.
         for path in folder.glob(f"{STUDY}*"):
             path.unlink()
-        return make()
-    return make(reopen=_is_there(make))
+        study = make()
+    else:
+        study = _made_or_found(make, folder)
+    study.study.set_user_attr(FOLDER, str(folder))
+    if settings.warm_start is not None:
+        other = load_settings(settings.warm_start / SETTINGS)
+        learn(study, settings.warm_start, other, url=study_url(other, settings.warm_start))
+    return study
 
 
-def _is_there(make: Callable[..., SweepStudy]) -> bool:
-    """Whether a driver that died before its first trial has made the study already."""
+def study_url(settings: SweepSettings, folder: Path) -> str:
+    """The database of the study of the sweep in ``folder``."""
+    return settings.search.storage or f"sqlite:///{folder / STUDY}"
+
+
+def _made_or_found(make: Callable[..., SweepStudy], folder: Path) -> SweepStudy:
+    """A new study, or the one that a driver of this sweep made before it died; raises InputError for another's."""
     try:
-        make(reopen=True)
+        return make()
     except InputError:
-        return False
-    return True
+        study = make(reopen=True)
+        owner = study.study.user_attrs.get(FOLDER)
+        if owner != str(folder) and (owner is not None or study.trials()):
+            raise
+        return study
 
 
 def _assemble(
@@ -119,8 +135,8 @@ def _assemble(
 
     def begin(asked: Asked) -> TrialRecord:
         experiment = experiment_of(settings, asked.strategy)
-        event = Begun(at=chronicle.clock(), trial=asked.number, params=asked.params, experiment=experiment)
-        return recorder.begin(event)
+        at, number, origin = chronicle.clock(), asked.number, asked.origin
+        return recorder.begin(Begun(at=at, trial=number, params=asked.params, experiment=experiment, origin=origin))
 
     every_s = settings.checkpoint_every_s
     config = partial(trial_config, sweep=folder, room=room, checkpoint_every_s=every_s)

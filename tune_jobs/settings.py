@@ -106,6 +106,9 @@ class SweepSettings(Config):
     """Weights of so many best trials are kept; logs and settings of all of them are."""
     checkpoint_every_s: float = Field(60.0, ge=0)
     """Seconds of training after which a running trial saves its state; it always does when it ends."""
+    warm_start: Path | None = None
+    """Another sweep, by its folder or by its name in ``storage``: the search learns from its trials before the first
+    one, as far as the spaces agree."""
     storage: Path = Path("runs")
     """Folder for sweeps. On a cluster of several machines, one that all of them share."""
 

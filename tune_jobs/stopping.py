@@ -58,6 +58,8 @@ class Judge:
     """Whether a trial is compared with trials of its own strategy alone."""
     stopped: dict[int, int] = field(default_factory=dict)
     """Trials that may not go on, and after how many units that was."""
+    spared: set[int] = field(default_factory=set)
+    """Trials that go on whatever the rule says."""
     _seen: dict[int, int] = field(default_factory=dict)
 
     def goes_on(self, *, trial: int, strategy: str, unit: int, score: float) -> bool:
@@ -65,13 +67,14 @@ class Judge:
         if unit > self._seen.get(trial, -1) and trial not in self.stopped:
             self._seen[trial] = unit
             group = strategy if self.per_strategy else EVERYONE
-            if not self.rule.report(group=group, trial=trial, unit=unit, score=score):
+            passes = self.rule.report(group=group, trial=trial, unit=unit, score=score)
+            if not passes and trial not in self.spared:
                 self.stopped[trial] = unit
         return trial not in self.stopped or unit < self.stopped[trial]
 
     def replay(self, event: Event, records: Records) -> None:
         """Decide again what was decided when ``event`` happened."""
-        if isinstance(event, Validated) and not event.done:
+        if isinstance(event, Validated) and not event.done and event.replica == 0:
             strategy = records.trials[event.trial].strategy
             self.goes_on(trial=event.trial, strategy=strategy, unit=event.unit, score=event.best_map)
 

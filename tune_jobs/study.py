@@ -110,6 +110,14 @@ class SweepStudy:
             ) from None
         return self._opened(trial, draft.strategy)
 
+    def take_over(self, strategy: Strategy, *, number: int, origin: str) -> Asked:
+        """Open trial ``number`` for settings that another sweep has tried; it is reported and told like any other.
+
+        Raises ValueError where the space does not hold them.
+        """
+        draft = self._planner.space.hold(strategy)
+        return self._opened(self._added(self._as_trial(Plan(draft, origin)), number=number), draft.strategy)
+
     def report(self, number: int, *, unit: int, value: float) -> None:
         """Note the validation mAP of trial ``number`` after ``unit`` units; a unit that is known keeps its value."""
         known = self._open[number]

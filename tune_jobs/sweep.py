@@ -26,11 +26,26 @@ Resume = Annotated[bool, typer.Option("--resume", help="Take up a sweep that was
 Extend = Annotated[
     int | None, typer.Option(min=1, help="Take up a sweep with so many trials more.", show_default=False)
 ]
+WarmStart = Annotated[
+    Path | None, typer.Option(metavar="SWEEP", help="Let the search learn from another sweep.", show_default=False)
+]
+Fork = Annotated[
+    Path | None,
+    typer.Option(metavar="SWEEP", help="Begin another sweep from one, changed by --set.", show_default=False),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what a sweep would take, and leave nothing behind.")]
 
 
 @app.command()
 def main(
-    settings: File = None, name: Name = None, set_: Overrides = None, resume: Resume = False, extend: Extend = None
+    settings: File = None,
+    name: Name = None,
+    set_: Overrides = None,
+    resume: Resume = False,
+    extend: Extend = None,
+    warm_start: WarmStart = None,
+    fork: Fork = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Search strategies and hyperparameters for recognising people by their hands.
 
@@ -38,8 +53,15 @@ def main(
     """
     from handclip_core.errors import InputError
 
+    overrides = set_ or []
     try:
-        code = _take_up(settings, name, set_ or [], extend) if resume or extend else _sweep(settings, name, set_ or [])
+        _refuse_contradictions(settings, resume=resume or extend is not None, new=warm_start, fork=fork, dry=dry_run)
+        if resume or extend is not None:
+            code = _take_up(settings, name, overrides, extend)
+        elif fork is not None:
+            code = _fork(fork, name, overrides)
+        else:
+            code = _sweep(settings, name, overrides, warm_start, dry_run=dry_run)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -49,13 +71,41 @@ def main(
     raise typer.Exit(code)
 
 
-def _sweep(file: Path | None, name: str | None, overrides: list[str]) -> int:
+def _refuse_contradictions(file: Path | None, *, resume: bool, new: Path | None, fork: Path | None, dry: bool) -> None:
+    from handclip_core.errors import InputError
+
+    given = {"--resume or --extend": resume, "--warm-start": new is not None, "--fork": fork is not None}
+    named = [option for option, is_given in given.items() if is_given]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)}: choose one")
+    if fork is not None and file is not None:
+        raise InputError(f"--fork: takes its settings from {fork}, not from {file}; change them with --set")
+    if dry and (resume or fork is not None):
+        raise InputError("--dry-run: looks at new sweeps only; give their settings")
+
+
+def _sweep(file: Path | None, name: str | None, overrides: list[str], warm_start: Path | None, *, dry_run: bool) -> int:
     from tune_jobs.settings import QUICKSTART, load_settings
 
     settings = load_settings(file or QUICKSTART, overrides=overrides, name=name)
+    if warm_start is not None:
+        settings = settings.model_copy(update={"warm_start": warm_start})
+    if dry_run:
+        from tune_jobs.dry_run import estimate
+
+        return estimate(settings)
     from tune_jobs.driver import sweep
 
     return sweep(settings, number_taken_names=name is None).exit_code
+
+
+def _fork(other: Path, name: str | None, overrides: list[str]) -> int:
+    from tune_jobs.reopening import forked_settings
+
+    found = forked_settings(other, name=name, overrides=overrides)
+    from tune_jobs.driver import sweep
+
+    return sweep(found.settings, number_taken_names=name is None, forked=found.folder).exit_code
 
 
 def _take_up(file: Path | None, name: str | None, overrides: list[str], extend: int | None) -> int:

@@ -34,11 +34,13 @@ class LostStateError(Exception):
 
 def trial_config(record: TrialRecord, sweep: Path, *, room: Room, checkpoint_every_s: float) -> dict[str, Any]:
     """What a worker is told about a trial of the sweep in folder ``sweep``: plain data."""
+    experiment = record.experiment.model_copy(update={"seed": record.experiment.seed + record.replica})
     return {
         "number": record.number,
         "folder": record.name,
         "attempt": record.attempts,
-        "experiment": record.experiment.model_dump(mode="json"),
+        "replica": record.replica,
+        "experiment": experiment.model_dump(mode="json"),
         "device": room.device,
         "threads": room.cpus,
         "gpus": room.gpus,

@@ -28,14 +28,17 @@ def main(file: Path) -> None:
 
 
 def launch(file: Path) -> dict[str, Any]:
-    """Let Ray's own code set up and start one machine of each kind."""
+    """Let Ray's own code set up and start one machine of each kind; also who gets into their security group."""
     import boto3  # type: ignore[import-untyped]
     from ray.autoscaler._private.aws.config import bootstrap_aws
     from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
     from ray.autoscaler._private.util import prepare_config
 
-    for profile in ("handclip-head", "handclip-worker"):
-        boto3.client("iam").create_instance_profile(InstanceProfileName=profile)
+    boto3.client("iam").create_instance_profile(InstanceProfileName="handclip-head")
+    group = boto3.resource("ec2").create_security_group(
+        GroupName="handclip", Description="as cluster/README.md makes it"
+    )
+    group.authorize_ingress(IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="192.0.2.1/32")
     config = prepare_config(yaml.safe_load(file.read_text()))
     config = bootstrap_aws(AWSNodeProvider.fillout_available_node_types_resources(config))
     provider = AWSNodeProvider(config["provider"], config["cluster_name"])
@@ -46,10 +49,11 @@ def launch(file: Path) -> dict[str, Any]:
         launched[name] = {
             "spot": machine.instance_lifecycle == "spot",
             "resources": kind["resources"],
-            "group": machine.security_groups[0]["GroupName"],
-            "profile": machine.iam_instance_profile["Arn"].rpartition("/")[2],
+            "group": machine.security_groups[0]["GroupId"] == group.id,
+            "profile": (machine.iam_instance_profile or {}).get("Arn", "").rpartition("/")[2],
         }
-    return launched
+    group.reload()
+    return {"machines": launched, "open_to": [rule["IpRanges"][0]["CidrIp"] for rule in group.ip_permissions]}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import ray
 
+from tests.tune_jobs.dying import Fuse, fused
+
 
 @pytest.fixture(scope="module")
 def ray_cluster(cache_folder: Path) -> Iterator[None]:
@@ -28,3 +30,9 @@ def ray_cluster(cache_folder: Path) -> Iterator[None]:
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def fuse(monkeypatch: pytest.MonkeyPatch) -> Fuse:
+    """Lets the driver of a simulated sweep die at one of its writes."""
+    return fused(monkeypatch)

@@ -64,11 +64,13 @@ def test_scores_keep_six_digits_and_drawn_values_all_of_theirs() -> None:
         "seconds": 61.26,
         "params_trained": 2_283_680,
         "attempts": 2,
+        "seeds": [(0.1, 0.2), (0.3, 0.4)],
     }
     (row,) = rows(records(record(7, status=Status.COMPLETE, params=drawn, **known)))
     assert row == {
         "rank": "1", "trial": "7", "strategy": "full", "map": "0.666667", "cmc1": "0.500000", "unit": "8",
-        "seconds": "61.3", "params_trained": "2283680", "attempts": "2", "micro_batch": "", "status": "complete",
+        "seconds": "61.3", "params_trained": "2283680", "seeds": "2", "sd": "0.141421",
+        "attempts": "2", "micro_batch": "", "status": "complete",
         "strategy/optim/lr": "0.30000000000000004", "strategy/augment/flip": "false",
         "strategy/optim/clip_norm": "none",
     }  # fmt: skip

@@ -5,105 +5,23 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.storages import RDBStorage
 
 from handclip_core.errors import InputError
+from tests.tune_jobs.dying import Fuse, Killed, run_to_the_end
 from tests.tune_jobs.simulated import ROOM, begun, run, settings, state_of
-from tune_jobs import recorder
 from tune_jobs.events import Retried, Saved
-from tune_jobs.journal import FILE, Journal, read_journal
+from tune_jobs.journal import FILE, read_journal
 from tune_jobs.session import STUDY
 from tune_jobs.settings import SweepSettings
-from tune_jobs.simulation import _Trial
-
-
-class Killed(BaseException):
-    """The driver is gone."""
-
-
-class Fuse:
-    """Burns down with every write to the sweep's folder, and kills the driver when it is out."""
-
-    def __init__(self) -> None:
-        self.burnt = 0
-        self.length: float = float("inf")
-
-    def burn(self) -> None:
-        self.burnt += 1
-        if self.burnt >= self.length:
-            raise Killed
-
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function``, before and after which the driver may be killed."""
-
-        def fused(*args: Any, **kwargs: Any) -> Any:
-            self.burn()
-            result = function(*args, **kwargs)
-            self.burn()
-            return result
-
-        return fused
-
-    def within(self, write: Callable[[Journal, bytes], None]) -> Callable[[Journal, bytes], None]:
-        """``write``, which a kill leaves half done."""
-
-        def torn(self_: Journal, line: bytes) -> None:
-            self.burn()
-            try:
-                self.burn()
-            except Killed:
-                write(self_, line[: len(line) // 2]) if len(line) > 1 else None
-                raise
-            write(self_, line)
-            self.burn()
-
-        return torn
-
-
-WRITES_OF_THE_STUDY = (
-    "create_new_study",
-    "create_new_trial",
-    "set_trial_param",
-    "set_trial_state_values",
-    "set_trial_intermediate_value",
-    "set_trial_user_attr",
-    "set_trial_system_attr",
-)
-
-
-@pytest.fixture
-def fuse(monkeypatch: pytest.MonkeyPatch) -> Fuse:
-    found = Fuse()
-    for name in WRITES_OF_THE_STUDY:
-        monkeypatch.setattr(RDBStorage, name, found.around(getattr(RDBStorage, name)))
-    for name in ("drop_state", "drop_weights", "write_leaderboard", "write_text"):
-        monkeypatch.setattr(recorder, name, found.around(getattr(recorder, name)))
-    monkeypatch.setattr(Journal, "_write", found.within(Journal._write))
-    monkeypatch.setattr(_Trial, "save", found.around(_Trial.save))
-    return found
 
 
 def small(storage: Path) -> SweepSettings:
     return settings(storage, strategies=("linear_probe", "adapters"), trials=6, budget=4)
-
-
-def run_to_the_end(swept: SweepSettings, fuse: Fuse, lengths: Iterator[int], **kwargs: Any) -> int:
-    """Run the sweep under drivers that die after so many writes each; returns how many did."""
-    deaths = 0
-    while True:
-        fuse.burnt, fuse.length = 0, next(lengths)
-        try:
-            run(swept, **kwargs)
-        except Killed:
-            deaths += 1
-        else:
-            return deaths
 
 
 @pytest.fixture(scope="module")
@@ -219,10 +137,10 @@ def test_a_study_that_is_not_the_sweeps_is_refused(fuse: Fuse, tmp_path: Path) -
     (folder / STUDY).unlink()
     with pytest.raises(InputError, match=r"study\.db"):
         run(small(tmp_path))
-    run(small(tmp_path / "other"))
+    run(small(tmp_path / "other").model_copy(update={"trials": 2}))
     (tmp_path / "other" / "simulated" / STUDY).rename(folder / STUDY)
     with pytest.raises(
-        InputError, match=r"study\.db: not the study of this sweep's journal \(trial \d does not agree\)"
+        InputError, match=r"study\.db: not the study of this sweep's journal \(trial 2 does not agree\)"
     ):
         run(small(tmp_path))
 

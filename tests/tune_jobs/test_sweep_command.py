@@ -1,12 +1,18 @@
 """The command that starts a sweep: what it refuses, and how."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from handclip_core.models.backbone import BackboneSettings
+from tests.conftest import TINY_DATA
+from tune_jobs.lock import SweepLock
+from tune_jobs.settings import SweepSettings, dump_settings
 from tune_jobs.sweep import app
 
 
@@ -23,6 +29,14 @@ def invoke(*arguments: str) -> tuple[int, str]:
         (["--set", "trails=5"], "unknown key 'trails'"),
         (["--set", "strategies=[bogus]"], "unknown strategy 'bogus'"),
         (["--name", "taken"], "exists already; choose another --name"),
+        (["--name", "gone", "--resume"], "gone: no sweep to take up again"),
+        (["--name", "gone", "--extend", "5"], "gone: no sweep to take up again"),
+        (["--fork", "gone"], "--fork: "),
+        (["--warm-start", "gone"], "gone is no sweep's folder"),
+        (["--resume", "--warm-start", "gone"], "--resume or --extend and --warm-start: choose one"),
+        (["--extend", "3", "--fork", "gone"], "--resume or --extend and --fork: choose one"),
+        (["some.yaml", "--fork", "gone"], "--fork: takes its settings from gone, not from some.yaml"),
+        (["--resume", "--dry-run"], "--dry-run: looks at new sweeps only"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -54,6 +68,47 @@ def test_what_the_machine_or_the_data_cannot_give_is_refused_before_anything_is_
     assert message in output.splitlines()[-1]
     assert output.splitlines()[-1].startswith("error: ")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_options_are_these() -> None:
+    """A change here is a change of what people type; settings belong into the YAML file."""
+    params = typer.main.get_command(app).params
+    assert [
+        (param.opts[0], param.nargs, param.multiple if param.opts[0] == "--set" else False) for param in params
+    ] == [
+        ("settings", 1, False),
+        ("--name", 1, False),
+        ("--set", 1, True),
+        ("--resume", 1, False),
+        ("--extend", 1, False),
+        ("--warm-start", 1, False),
+        ("--fork", 1, False),
+        ("--dry-run", 1, False),
+    ]
+
+
+@pytest.mark.ray
+def test_two_commands_for_one_sweep_the_second_is_refused(
+    ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    del ray_cluster
+    settings = SweepSettings(
+        name="mine",
+        data=TINY_DATA,
+        backbone=tiny_backbones["vit"],
+        strategies=("zero_shot",),
+        trials=1,
+        storage=tmp_path,
+    )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "sweep.yaml").write_text(dump_settings(settings))
+    with SweepLock(tmp_path / "mine"):
+        code, output = invoke(str(tmp_path / "mine"), "--resume")
+    assert code == 2
+    assert output.startswith(f"error: {tmp_path / 'mine'}: is being run by process {os.getpid()} on ")
+    code, output = invoke(str(tmp_path / "mine"), "--resume")
+    assert code == 0, output
+    assert (tmp_path / "mine" / "best" / "metrics.json").exists()
 
 
 def test_help_needs_no_heavy_import() -> None:

@@ -1,0 +1,176 @@
+"""What the runner itself costs: seconds a trial for trials that do nothing, and whether thousands of them stay cheap.
+
+``ray``: empty trials through the whole runner (journal, study, event logs, leaderboard, folders), one at a time in a
+process that stays warm, beside empty trials with a Ray Train run inside each, on one cluster. A trial's share is the
+slope over numbers of trials, so that what a sweep costs once does not count.
+``simulated``: thousands of simulated trials; the driver's time and memory by the trials that it has behind it.
+Run: python benchmarks/overhead.py {ray,simulated} [--trials N]
+"""
+
+import argparse
+import logging
+import os
+import resource
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import ray
+from ray import tune
+
+from handclip_core.evaluation.protocol import METRICS
+from handclip_core.experiment import Experiment
+from handclip_core.runs import BEST, LOG
+from tune_jobs import driver
+from tune_jobs.cluster import TUNE_ENVIRONMENT, Room
+from tune_jobs.lock import SweepLock
+from tune_jobs.session import session
+from tune_jobs.settings import EarlyStopping, StoppingKind, SweepSettings
+from tune_jobs.simulation import Clock, Machine, Step, simulate
+from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_UNIT, PARAMS_TRAINED, STEP_S, UNIT, HandTrial
+
+STRATEGIES = ("linear_probe", "full", "adapters", "lora")
+ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)
+EVERY = 500
+"""Trials between two lines of the simulated sweep."""
+
+
+class EmptyTrial(HandTrial):
+    """A trial that reports one score and saves two small files."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Read the settings, as any trial does."""
+        self._experiment = Experiment.model_validate(config["experiment"])
+
+    def step(self) -> dict[str, Any]:
+        """A score, and the end."""
+        best = {BEST_MAP: 0.5, BEST_CMC1: 0.5, BEST_UNIT: 1}
+        return {
+            **dict.fromkeys(METRICS, 0.5),
+            **best,
+            UNIT: 1,
+            "images": 1,
+            PARAMS_TRAINED: 1,
+            STEP_S: 0.0,
+            "done": True,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """What the driver looks for."""
+        for name in (BEST, LOG):
+            (Path(checkpoint_dir) / name).write_text("empty")
+
+    def cleanup(self) -> None:
+        """Nothing to free."""
+
+
+def settings(folder: Path, *, trials: int, budget: int) -> SweepSettings:
+    stopping = EarlyStopping(kind=StoppingKind.NONE) if budget == 1 else EarlyStopping(grace=1)
+    return SweepSettings(
+        name=folder.name,
+        storage=folder.parent,
+        strategies=STRATEGIES,
+        trials=trials,
+        budget=budget,
+        early_stopping=stopping,
+    )
+
+
+def ours(folder: Path, trials: int) -> None:
+    """A sweep of empty trials, all but the collection of the winner's results."""
+    folder.mkdir()
+    with SweepLock(folder) as lock:
+        driver._run_trials(settings(folder, trials=trials, budget=1), ROOM, folder, lock)
+
+
+def with_ray_train(folder: Path, trials: int) -> None:
+    """Trials with an empty run of Ray Train inside each."""
+
+    def train() -> None:
+        ray.train.report({"map": 0.5})
+
+    def trial(_: dict[str, Any]) -> None:
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        config = RunConfig(storage_path=str(folder), name=f"{time.time_ns()}", callbacks=[TuneReportCallback()])
+        scaling = ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
+        TorchTrainer(train, scaling_config=scaling, run_config=config).fit()
+
+    tuner = tune.Tuner(
+        tune.with_resources(trial, {"CPU": 0}),
+        tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=1),
+        run_config=tune.RunConfig(storage_path=str(folder), name="tune", verbose=0),
+    )
+    tuner.fit()
+
+
+def slope(run: Callable[[Path, int], None], few: int, many: int) -> float:
+    """Seconds that one more trial takes."""
+    took = []
+    for trials in (few, many):
+        with tempfile.TemporaryDirectory(prefix="hc-overhead-") as folder:
+            started = time.perf_counter()
+            run(Path(folder) / "s", trials)
+            took.append(time.perf_counter() - started)
+    return (took[1] - took[0]) / (many - few)
+
+
+def compare(trials: int) -> None:
+    """Print what one more empty trial costs with either runner."""
+    os.environ.update(TUNE_ENVIRONMENT | {"RAY_TRAIN_V2_ENABLED": "1", "RAY_USAGE_STATS_ENABLED": "0"})
+    with tempfile.TemporaryDirectory(prefix="hc-ray-") as folder, patch.object(driver, "HandTrial", EmptyTrial):
+        ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder)
+        own = slope(ours, len(STRATEGIES), len(STRATEGIES) + trials)
+        theirs = slope(with_ray_train, 1, 4)
+        ray.shutdown()
+    print(f"one more empty trial: {own:.3f} s in our runner")
+    print(f"one more empty trial with a Ray Train run inside: {theirs:.2f} s, {theirs / own:.0f} times as long")
+
+
+def simulated(trials: int) -> None:
+    """Print the driver's time and memory along a sweep of ``trials`` simulated trials of up to nine units."""
+    rows: list[float] = []
+    started = time.perf_counter()
+
+    def curve(experiment: Experiment, unit: int) -> Step:
+        nonlocal started
+        number = len(ready.records.all())
+        if number >= EVERY * (len(rows) + 1):
+            now = time.perf_counter()
+            rows.append((now - started) / EVERY)
+            started = now
+            peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"{number:6d} trials: {1000 * rows[-1]:6.1f} ms a trial, peak of {peak_mib:.0f} MiB", flush=True)
+        rng = np.random.default_rng((zlib.crc32(experiment.strategy.model_dump_json().encode()), unit))
+        return Step(0.5 + 0.4 * (1 - 0.7**unit) * float(rng.random()))
+
+    with tempfile.TemporaryDirectory(prefix="hc-overhead-") as folder:
+        swept = settings(Path(folder), trials=trials, budget=9)
+        clock = Clock()
+        with session(swept, Path(folder), ROOM, stop_wanted=lambda: False, clock=clock) as ready:
+            simulate(ready, Machine(curve, concurrent=4), clock)
+            ready.recorder.close("")
+    if len(rows) > 1:
+        print(f"last {EVERY} trials against the first: {rows[-1] / rows[0]:.2f}x the time")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What the runner costs beside the trials.")
+    parser.add_argument("what", choices=("ray", "simulated"))
+    parser.add_argument("--trials", type=int)
+    asked = parser.parse_args()
+    if asked.what == "ray":
+        compare(asked.trials or 40)
+    else:
+        simulated(asked.trials or 5000)
+
+
+if __name__ == "__main__":
+    main()

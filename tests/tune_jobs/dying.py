@@ -1,0 +1,92 @@
+"""Drivers that die, as often and wherever a test wants them to."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from optuna.storages import RDBStorage
+
+from tests.tune_jobs.simulated import run
+from tune_jobs import recorder
+from tune_jobs.journal import Journal
+from tune_jobs.settings import SweepSettings
+from tune_jobs.simulation import _Trial
+
+
+class Killed(BaseException):
+    """The driver is gone."""
+
+
+class Fuse:
+    """Burns down with every write to the sweep's folder, and kills the driver when it is out."""
+
+    def __init__(self) -> None:
+        self.burnt = 0
+        self.length: float = float("inf")
+
+    def burn(self) -> None:
+        self.burnt += 1
+        if self.burnt >= self.length:
+            raise Killed
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function``, before and after which the driver may be killed."""
+
+        def fused(*args: Any, **kwargs: Any) -> Any:
+            self.burn()
+            result = function(*args, **kwargs)
+            self.burn()
+            return result
+
+        return fused
+
+    def within(self, write: Callable[[Journal, bytes], None]) -> Callable[[Journal, bytes], None]:
+        """``write``, which a kill leaves half done."""
+
+        def torn(self_: Journal, line: bytes) -> None:
+            self.burn()
+            try:
+                self.burn()
+            except Killed:
+                write(self_, line[: len(line) // 2]) if len(line) > 1 else None
+                raise
+            write(self_, line)
+            self.burn()
+
+        return torn
+
+
+WRITES_OF_THE_STUDY = (
+    "create_new_study",
+    "create_new_trial",
+    "set_trial_param",
+    "set_trial_state_values",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+)
+
+
+def fused(patch: pytest.MonkeyPatch) -> Fuse:
+    """A fuse that every write of a sweep burns."""
+    found = Fuse()
+    for name in WRITES_OF_THE_STUDY:
+        patch.setattr(RDBStorage, name, found.around(getattr(RDBStorage, name)))
+    for name in ("drop_state", "drop_weights", "write_leaderboard", "write_text"):
+        patch.setattr(recorder, name, found.around(getattr(recorder, name)))
+    patch.setattr(Journal, "_write", found.within(Journal._write))
+    patch.setattr(_Trial, "save", found.around(_Trial.save))
+    return found
+
+
+def run_to_the_end(swept: SweepSettings, fuse: Fuse, lengths: Iterator[int], **kwargs: Any) -> int:
+    """Run the sweep under drivers that die after so many writes each; returns how many did."""
+    deaths = 0
+    while True:
+        fuse.burnt, fuse.length = 0, next(lengths)
+        try:
+            run(swept, **kwargs)
+        except Killed:
+            deaths += 1
+        else:
+            return deaths
