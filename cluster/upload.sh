@@ -14,6 +14,10 @@ from pathlib import Path
 from pyarrow import fs
 
 folder = Path(sys.argv[1]).resolve()
-bucket, path = fs.FileSystem.from_uri(sys.argv[2])
-fs.copy_files(str(folder), f"{path}/{folder.name}", source_filesystem=fs.LocalFileSystem(), destination_filesystem=bucket)
+try:
+    bucket, path = fs.FileSystem.from_uri(sys.argv[2])
+    into = f"{path}/{folder.name}"
+    fs.copy_files(str(folder), into, source_filesystem=fs.LocalFileSystem(), destination_filesystem=bucket)
+except (OSError, ValueError) as error:
+    sys.exit("error: %s: cannot be copied to: %s" % (sys.argv[2], " ".join(str(error).split())))
 ' "$1" "$2"

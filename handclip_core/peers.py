@@ -34,11 +34,16 @@ class Peers:
         return tensor
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace the gradient of every trained parameter by the sum over all processes; none counts as zero."""
-        if self.alone:
+        """Replace the gradient of every trained parameter by the sum over all processes.
+
+        One that no process has a gradient for keeps none, so that the optimiser passes it over as with one process.
+        """
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        if self.alone or not trained:
             return
-        for parameter in parameters:
-            if parameter.requires_grad:
+        found = torch.tensor([float(parameter.grad is not None) for parameter in trained], device=trained[0].device)
+        for parameter, holders in zip(trained, self.sum(found).tolist(), strict=True):
+            if holders:
                 gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
                 parameter.grad = self.sum(gradient)
 

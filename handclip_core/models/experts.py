@@ -69,15 +69,15 @@ class ExpertsModel(HandModel):
 
     def embed(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
         """The embedding that retrieval compares: of one expert, or of all."""
-        routed = self._routed(inputs, aspects)
         if self.fusion is ExpertFusion.OWN:
+            routed = self._routed(inputs, aspects)
             embedding: Tensor = self.branches(self.encode(inputs, routed), routed)[0]
             return embedding
         views = torch.stack([self._view(aspect, inputs) for aspect in self.aspects], dim=1)
         if self.fusion is ExpertFusion.MEAN:
             return views.mean(dim=1)
         if self.fusion is ExpertFusion.SCORES:
-            views = views * self.shares[routed].sqrt().unsqueeze(2)
+            views = views * self.shares[self._routed(inputs, aspects)].sqrt().unsqueeze(2)
         return views.flatten(start_dim=1)
 
     def predict_aspects(self, inputs: ModelInputs) -> Tensor:
@@ -110,8 +110,11 @@ class ExpertsModel(HandModel):
         )
 
     def _votes(self, queries: Tensor, gallery: Tensor) -> Tensor:
-        """Votes [Q, G] of the experts, whose views stand side by side in the embeddings [Q, W] and [G, W]."""
-        sides = (side.unflatten(1, (len(self.aspects), -1)) for side in (queries, gallery))
+        """Votes [Q, G] of the experts, whose views stand side by side in the embeddings [Q, W] and [G, W].
+
+        Views are compared by cosine whatever their lengths, which differ where a mirror image was added.
+        """
+        sides = (F.normalize(side.unflatten(1, (len(self.aspects), -1)), dim=2) for side in (queries, gallery))
         cosines = torch.einsum("qmw,gmw->mqg", *sides)
         return torch.from_numpy(vote([one.cpu().numpy() for one in cosines]))
 

@@ -185,14 +185,12 @@ def test_a_job_that_is_tried_again_finds_its_sweep_on_the_storage() -> None:
     assert load_settings(KUBERAY / "sweep" / "settings.yaml", name=name).trials > 0
 
 
-def test_with_a_bucket_no_pod_mounts_the_volume() -> None:
-    job = RESOURCES["RayJob with a bucket"]["spec"]
-    assert job["entrypoint"].split()[-1].startswith("s3://")
-    for pod in templates(job["rayClusterSpec"]):
-        (container,) = pod["containers"]
-        assert [volume["name"] for volume in pod["volumes"]] == ["cache", "settings"]
-        assert [mount["name"] for mount in container["volumeMounts"]] == ["cache", "settings"]
-        assert container["envFrom"] == [{"secretRef": {"name": "handclip-bucket"}}]
+def test_with_a_bucket_the_head_alone_has_its_keys() -> None:
+    head, *workers = [pod["containers"][0] for pod in templates(CLUSTERS["RayJob with a bucket"])]
+    assert head["env"] == [{"name": "HANDCLIP_UPLOAD", "value": "s3://BUCKET/runs"}]
+    assert head["envFrom"] == [{"secretRef": {"name": "handclip-bucket"}}]
+    assert all("envFrom" not in worker for worker in workers)
+    assert "HANDCLIP_UPLOAD" in (ROOT / "cluster" / "sweep.sh").read_text()
 
 
 def templates(cluster: dict[str, Any]) -> list[dict[str, Any]]:

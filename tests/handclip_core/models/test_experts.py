@@ -92,6 +92,22 @@ def test_votes_are_those_of_the_experts_one_by_one(tiny_bench: Bench) -> None:
     views = [F.normalize(view, dim=1) for view in raw]
     expected = vote([(view[:5] @ view[5:].T).numpy() for view in views])
     assert np.allclose(model.similarity(found[:5], found[5:]).numpy(), expected, atol=1e-6)
+    lengths = torch.rand(12, 4, 1) + 0.5
+    longer = F.normalize((found.unflatten(1, (4, -1)) * lengths).flatten(start_dim=1), dim=1)
+    assert np.allclose(model.similarity(longer[:5], longer[5:]).numpy(), expected, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", ExpertFusion)
+def test_the_router_looks_only_where_an_aspect_is_asked_for(tiny_bench: Bench, fusion: ExpertFusion) -> None:
+    model = model_of(tiny_bench, "aspect_specific", fusion=fusion)
+    assert isinstance(model, ExpertsModel)
+    looks: list[object] = []
+    model.start.register_forward_hook(lambda *_: looks.append(None))
+    model.embed(pictures(tiny_bench), ASPECTS)
+    assert not looks
+    model.embed(pictures(tiny_bench), torch.full((12,), UNKNOWN))
+    assert len(looks) == (fusion in (ExpertFusion.OWN, ExpertFusion.SCORES))
 
 
 def test_chosen_shares_are_at_least_as_good_on_validation_people_as_any_expert_alone(tiny_bench: Bench) -> None:
