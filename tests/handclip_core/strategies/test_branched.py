@@ -1,0 +1,146 @@
+"""Strategies with a branch or an expert an aspect: any batch, any data with aspects, any fusion."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from handclip_core.bench import Bench, open_bench
+from handclip_core.data.sources import DrawnData
+from handclip_core.engine.gradients import backward
+from handclip_core.engine.loop import Budget, train
+from handclip_core.experiment import Experiment, assemble, run
+from handclip_core.measure import View
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.models.experts import ExpertFusion
+from handclip_core.peers import peers
+from handclip_core.report import evaluate_run
+from handclip_core.runs import RunFolder, load_run
+from tests.conftest import TINY_DATA
+from tests.handclip_core.strategies.test_strategies_contract import BUDGET, resumes_bit_for_bit
+
+CPU = torch.device("cpu")
+BOTH = ("multi_branch", "aspect_specific")
+OPTIM = {"batch_size": 8, "lr": 1e-3}
+
+
+def experiment_of(
+    bench: Bench, strategy: dict[str, object], *, data: DrawnData = TINY_DATA, budget: int = 4
+) -> Experiment:
+    values = {
+        "strategy": {"optim": OPTIM, **strategy},
+        "data": data,
+        "backbone": bench.settings,
+        "budget": budget,
+        "seed": 3,
+    }
+    return Experiment.model_validate(values)
+
+
+def gradients(bench: Bench, strategy: dict[str, object], *, micro_batch: int | None) -> dict[str, Tensor]:
+    """Of the first step, in double precision."""
+    ready = assemble(experiment_of(bench, strategy), bench)
+    ready.model.double().train()
+    torch.manual_seed(0)
+    batch = ready.feed(0).batch(0)
+    backward(ready.model, batch, ready.phases[0], micro_batch=micro_batch, peers=peers(), seed=5)
+    return {name: p.grad.clone() for name, p in ready.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_parts_that_lack_an_aspect_have_the_gradients_of_the_whole_batch(
+    tiny_bench: Bench, name: str, micro_batch: int
+) -> None:
+    strategy: dict[str, object] = {"name": name, "neck": {"kind": "bn"}}
+    expected, found = (gradients(tiny_bench, strategy, micro_batch=size) for size in (None, micro_batch))
+    assert expected.keys() == found.keys()
+    for key, gradient in expected.items():
+        torch.testing.assert_close(found[key], gradient, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_what_a_batch_does_not_show_is_not_trained_by_it(tiny_bench: Bench, name: str) -> None:
+    strategy: dict[str, object] = {"name": name, "sampler": {"kind": "shuffled"}, "optim": {"batch_size": 2}}
+    ready = assemble(experiment_of(tiny_bench, strategy), tiny_bench)
+    shown = set(ready.feed(0).batch(0).aspects.tolist())
+    heads = [key for key in gradients(tiny_bench, strategy, micro_batch=None) if key.startswith("branches.heads.")]
+    assert len(heads) == len(shown) < 4
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("aspects", [["palmar left"], ["dorsal left", "palmar right"]])
+def test_data_of_some_aspects_have_strangers_of_others_in_the_gallery(
+    tiny_bench: Bench, name: str, aspects: list[str]
+) -> None:
+    data = DrawnData.model_validate(TINY_DATA.model_dump() | {"aspects": aspects})
+    experiment = experiment_of(tiny_bench, {"name": name}, data=data)
+    assert next(run(experiment, device=CPU)).metrics["map"] > 0
+    heads = assemble(experiment, open_bench(data, tiny_bench.settings, CPU)).model.get_submodule("branches.heads")
+    assert {key for key, _ in heads.named_children()} == {aspect.replace(" ", "_") for aspect in aspects}
+
+
+def test_weights_of_experts_resume_too(tiny_bench: Bench, tmp_path: Path) -> None:
+    strategy: dict[str, object] = {"name": "aspect_specific", "fusion": "scores"}
+    resumes_bit_for_bit(experiment_of(tiny_bench, strategy, budget=BUDGET), tmp_path)
+
+
+@pytest.mark.parametrize("fusion", ExpertFusion)
+def test_a_saved_run_of_any_fusion_gives_its_figures_again(
+    tiny_bench: Bench, tmp_path: Path, fusion: ExpertFusion
+) -> None:
+    experiment = experiment_of(tiny_bench, {"name": "aspect_specific", "fusion": fusion})
+    folder = RunFolder.create(tmp_path / "run", experiment)
+    for progress in run(experiment, device=CPU):
+        folder.record(progress)
+    told, hidden = (
+        evaluate_run(tmp_path / "run", device=CPU, view=View("val", hide_aspects=hide)).values for hide in (False, True)
+    )
+    assert told["scores"]["overall"]["map"]["mean"] == pytest.approx(folder.best["map"], abs=1e-4)
+    assert told["aspect_accuracy"] == pytest.approx(folder.best["aspect_accuracy"], abs=1e-6)
+    needs_none = fusion in (ExpertFusion.MEAN, ExpertFusion.CONCAT, ExpertFusion.VOTES)
+    assert (hidden["scores"] == told["scores"]) == needs_none
+    assert load_run(tmp_path / "run", device=CPU).width == (16 if fusion in ("own", "mean") else 64)
+
+
+@pytest.mark.spawn
+def test_two_processes_pass_over_what_their_batch_does_not_show(tiny_bench: Bench, tmp_path: Path) -> None:
+    """Batches of two never show four aspects: the weights of two processes are those of one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = torch.multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=one_of_two, args=(rank, tiny_bench.settings, port, tmp_path)) for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    alone = {name: weights_after_ten_steps(tiny_bench, name) for name in BOTH}
+    for rank, process in enumerate(processes):
+        process.join(timeout=240)
+        assert process.exitcode == 0
+        for name, weights in torch.load(tmp_path / f"{rank}.pt", weights_only=True).items():
+            for key, value in alone[name].items():
+                torch.testing.assert_close(weights[key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
+
+
+def weights_after_ten_steps(bench: Bench, name: str) -> dict[str, Tensor]:
+    """Of ten steps of two pictures each, in double precision."""
+    strategy = {"name": name, "sampler": {"kind": "shuffled"}, "optim": {"batch_size": 2, "weight_decay": 0.5}}
+    ready = assemble(experiment_of(bench, {**strategy}), bench)
+    ready.model.double()
+    budget = Budget(units=1, epoch_images=20)
+    for _ in train(ready.model, ready.phases, feed=ready.feed, budget=budget, seed=0):
+        pass
+    return {key: value.clone() for key, value in ready.model.state_dict().items()}
+
+
+def one_of_two(rank: int, settings: BackboneSettings, port: int, folder: Path) -> None:
+    """Train in a process group of two and save what comes out."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    bench = open_bench(TINY_DATA, settings, CPU)
+    torch.save({name: weights_after_ten_steps(bench, name) for name in BOTH}, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
