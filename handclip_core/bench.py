@@ -24,7 +24,7 @@ from handclip_core.data.pixels import PixelCache, pixel_cache
 from handclip_core.data.sources import DrawnData, PreparedData, open_data
 from handclip_core.data.training import Part, TrainingData
 from handclip_core.errors import InputError
-from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.evaluation.protocol import GalleryKind, QueryScores, score_draws
 from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 from handclip_core.paths import cache_root
 from handclip_core.types import ASPECT_INDEX, Aspect
@@ -90,6 +90,12 @@ class Bench:
         """Training and validation pictures as the pretrained, frozen backbone sees them."""
         rows, pixels = self._cached_rows, self.pixel_inputs
         return cached_features(self.template, pixels, rows, key=self._key, cache=self.cache, device=self.device)
+
+    @cached_property
+    def zero_shot_queries(self) -> QueryScores:
+        """What the pretrained backbone scores on each query of the validation split, by its projected embedding."""
+        rows, draws = self.rows("val"), self.draws("val")
+        return score_draws(self._zero_shot(rows), rows, draws, self.identities, gallery=self.gallery).queries
 
     def inputs_after(self, num_blocks: int) -> Inputs:
         """Training and validation pictures as the first ``num_blocks`` blocks of the pretrained backbone leave them.

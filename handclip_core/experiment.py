@@ -19,6 +19,7 @@ from handclip_core.engine.phase import Phase, milestones_of
 from handclip_core.engine.state import Resume, TrainingState
 from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.protocol import METRICS, ProtocolScores, score_draws
+from handclip_core.evaluation.retention import RETENTION, retention
 from handclip_core.expert_shares import choose_shares
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
@@ -79,9 +80,9 @@ class Assembled:
 class Progress:
     """A validated run at a whole budget unit. ``state`` is live: use it before taking the next item.
 
-    ``metrics`` holds the names in METRICS, means over aspects and draws of the validation split, and ASPECT_ACCURACY
-    for models that tell aspects; ``train_s`` seconds of
-    training since the last item, validation not counted; ``params_trained`` how many weights the phase trains.
+    ``metrics`` holds the names in METRICS, means over aspects and draws of the validation split, RETENTION, and
+    ASPECT_ACCURACY for models that tell aspects; ``train_s`` seconds of training since the last item, validation not
+    counted; ``params_trained`` how many weights the phase trains.
     """
 
     unit: int
@@ -149,9 +150,10 @@ def score(ready_bench: Bench, model: HandModel, inputs: Inputs, split: Split) ->
     )
 
 
-def metrics_of(scores: ProtocolScores) -> dict[str, float]:
-    """The means over aspects and draws, by the names in METRICS."""
-    return {name: float(getattr(scores.overall, name).mean) for name in METRICS}
+def metrics_of(scores: ProtocolScores, bench: Bench) -> dict[str, float]:
+    """The means over aspects and draws of the validation split, by the names in METRICS, and RETENTION."""
+    means = {name: float(getattr(scores.overall, name).mean) for name in METRICS}
+    return means | {RETENTION: retention(scores.queries, bench.zero_shot_queries)}
 
 
 def _by_aspect(scores: ProtocolScores, aspects: Sequence[str]) -> list[float]:
@@ -168,7 +170,7 @@ def _progress(ready: Assembled, point: Point) -> Progress:
         unit=point.unit,
         images=point.images,
         phase=point.phase,
-        metrics=metrics_of(scores) | _routing(ready, inputs),
+        metrics=metrics_of(scores, ready.bench) | _routing(ready, inputs),
         train_s=point.train_s,
         losses=point.losses,
         learning_rates=point.learning_rates,
@@ -191,7 +193,7 @@ def _untrained(ready: Assembled) -> Progress:
         unit=0,
         images=0,
         phase="",
-        metrics=metrics_of(scores),
+        metrics=metrics_of(scores, ready.bench),
         train_s=0.0,
         losses={},
         learning_rates={},

@@ -9,8 +9,8 @@ from math import isnan
 
 from tune_jobs.events import Ended, Event, Validated
 from tune_jobs.journal import Journal
+from tune_jobs.objectives import measures_of
 from tune_jobs.records import Records, Status, TrialRecord
-from tune_jobs.search_settings import Objective
 from tune_jobs.study import SweepStudy
 
 
@@ -58,14 +58,6 @@ class Chronicle:
                 self.study.fail(record.number, reason=record.reason)
 
 
-def measures_of(record: TrialRecord) -> dict[str, float]:
-    """What a sweep may search for beside mAP, by the names of the objectives."""
-    return {
-        Objective.PARAMS_TRAINED: float(record.params_trained or 0),
-        Objective.SECONDS: record.seconds / max(1, len(record.seeds)),
-    }
-
-
 def outcome_of(record: TrialRecord) -> dict[str, object]:
     """What the study notes about a trial that is over, as plain values."""
     return {
@@ -74,6 +66,7 @@ def outcome_of(record: TrialRecord) -> dict[str, object]:
         "best_unit": record.best_unit,
         "map": None if isnan(record.map) else record.map,
         "cmc1": None if isnan(record.cmc1) else record.cmc1,
+        "retention": None if isnan(record.retention) else record.retention,
         "seconds": round(record.seconds, 3),
         "params_trained": record.params_trained,
         "attempts": record.attempts,

@@ -20,6 +20,7 @@ from tune_jobs.interruption import Interrupted, caught_signals, terminable
 from tune_jobs.leaderboard import write_leaderboard
 from tune_jobs.lock import SweepLock
 from tune_jobs.mixtures import mixtures
+from tune_jobs.objectives import FRONT, front_csv, pareto_front
 from tune_jobs.recorder import TRIALS
 from tune_jobs.records import Records
 from tune_jobs.session import BEST, Session, session
@@ -106,6 +107,8 @@ def _run(settings: SweepSettings, room: Room, folder: Path, lock: SweepLock) -> 
                 best = mixed[0] if mixed else None
         except KeyboardInterrupt:
             outcome = Outcome(folder, outcome.records, INTERRUPTED)
+    if len(settings.search.objectives) > 1:
+        write_text(folder / FRONT, front_csv(pareto_front(outcome.records, settings.search.objectives)))
     review.show_outcome(outcome.records, folder=folder, settings=settings, reason=outcome.reason, mixture=best)
     return outcome
 

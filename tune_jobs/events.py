@@ -4,6 +4,7 @@ A sweep is its settings, its study and these events in order. Everything else th
 rungs and the budgets used is computed from them, so a driver that died anywhere can be replaced by another.
 """
 
+from math import nan
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -79,6 +80,8 @@ class Validated(_Event):
     """Rank-1 rate that goes with it."""
     best_unit: int
     """The unit that reached it first."""
+    best_retention: float = nan
+    """The share of zero-shot mAP that it has left in place."""
     seconds: float
     """Time that the unit took, validation included."""
     params_trained: int

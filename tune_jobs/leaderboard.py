@@ -12,7 +12,7 @@ from search_spaces.suggest import Primitive
 from tune_jobs.records import Records, Status, TrialRecord
 
 COLUMNS = (
-    "rank", "trial", "strategy", "map", "cmc1", "unit",
+    "rank", "trial", "strategy", "map", "cmc1", "retention", "unit",
     "seconds", "params_trained", "seeds", "sd", "attempts", "micro_batch", "status",
 )  # fmt: skip
 """The fixed columns; every drawn hyperparameter follows, under its path in an experiment."""
@@ -27,7 +27,8 @@ def write_leaderboard(records: Records, folder: Path, mixtures: Sequence[SoupRow
 def leaderboard(ranked: Sequence[TrialRecord], mixtures: Sequence[SoupRow] = ()) -> str:
     """CSV text of trials that are sorted already, and of ``mixtures`` of them, which have no number and used no time.
 
-    ``unit`` counts the units trained on the present seed, ``sd`` is that of mAP over ``seeds``, ``attempts`` tells how
+    ``retention`` is the share of zero-shot mAP that is left in place, ``unit`` counts the units trained on the present
+    seed, ``sd`` is that of mAP over ``seeds``, ``attempts`` tells how
     often a worker took the trial up; ``micro_batch`` is there where a trial ran out of memory and went on with smaller
     parts of a batch. A failed trial's status names the reason. Hyperparameters that a trial's strategy does not have
     are blank, as are scores that were never measured.
@@ -59,6 +60,7 @@ def _fixed(record: TrialRecord, rank: int | None) -> tuple[str, ...]:
         record.strategy,
         _score(record.map),
         _score(record.cmc1),
+        _score(record.retention),
         str(record.unit),
         f"{record.seconds:.1f}",
         "" if record.params_trained is None else str(record.params_trained),

@@ -1,14 +1,17 @@
 """Several objectives: their values, their directions, and the trials that no other one beats in all of them."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from optuna.study import Study, StudyDirection
-from optuna.trial import TrialState
+from optuna.study import StudyDirection
 
-from tune_jobs.history import strategy_of
+from tune_jobs.records import Records, Status, TrialRecord
 from tune_jobs.search_settings import Objective
+
+FRONT = "pareto_front.csv"
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,15 @@ def directions(objectives: Sequence[Objective]) -> tuple[StudyDirection, ...]:
     return tuple(StudyDirection.MAXIMIZE if item.maximized else StudyDirection.MINIMIZE for item in objectives)
 
 
+def measures_of(record: TrialRecord) -> dict[str, float]:
+    """What a sweep may search for beside mAP, by the names of the objectives."""
+    return {
+        Objective.PARAMS_TRAINED: float(record.params_trained or 0),
+        Objective.SECONDS: record.seconds / max(1, len(record.seeds)),
+        Objective.RETENTION: record.retention,
+    }
+
+
 def objective_values(objectives: Sequence[Objective], *, score: float, measures: Mapping[str, float]) -> list[float]:
     """The values of a finished trial: ``score``, its validation mAP, and the other objectives out of ``measures``.
 
@@ -37,16 +49,12 @@ def objective_values(objectives: Sequence[Objective], *, score: float, measures:
     return [float(values[item]) for item in objectives]
 
 
-def pareto_front(study: Study, objectives: Sequence[Objective]) -> list[FrontRow]:
+def pareto_front(records: Records, objectives: Sequence[Objective]) -> list[FrontRow]:
     """The finished trials that no other one equals or beats in every objective and beats in one; best mAP first.
 
     Trials that were stopped early are not among them: their values would be those of another budget.
     """
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    rows = [
-        FrontRow(trial.number, strategy_of(trial), dict(zip(objectives, trial.values, strict=True)))
-        for trial in finished
-    ]
+    rows = [_row(record, objectives) for record in records.all() if record.status is Status.COMPLETE]
     front = [row for row in rows if not any(dominates(other.values, row.values) for other in rows)]
     return sorted(front, key=lambda row: (-row.values[Objective.MAP], row.number))
 
@@ -55,3 +63,31 @@ def dominates(a: Mapping[Objective, float], b: Mapping[Objective, float]) -> boo
     """Whether ``a`` is no worse than ``b`` in any objective and better in one."""
     gains = [(a[item] - b[item]) * (1 if item.maximized else -1) for item in a]
     return min(gains) >= 0 and max(gains) > 0
+
+
+def front_csv(front: Sequence[FrontRow]) -> str:
+    """The front as CSV, a row a trial."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for place, row in enumerate(front):
+        if place == 0:
+            writer.writerow(["trial", "strategy", *row.values])
+        writer.writerow([row.number, row.strategy, *(f"{value:.6g}" for value in row.values.values())])
+    return text.getvalue()
+
+
+def front_lines(front: Sequence[FrontRow]) -> list[str]:
+    """The front in words; nothing for an empty one."""
+    if not front:
+        return []
+    named = " and ".join(front[0].values)
+    lines = [
+        f"  trial {row.number} {row.strategy}: {', '.join(f'{name} {value:.6g}' for name, value in row.values.items())}"
+        for row in front
+    ]
+    return [f"Pareto front: {len(front)} finished trials that no other one beats in {named}", *lines]
+
+
+def _row(record: TrialRecord, objectives: Sequence[Objective]) -> FrontRow:
+    values = objective_values(objectives, score=record.map, measures=measures_of(record))
+    return FrontRow(record.number, record.strategy, dict(zip(objectives, values, strict=True)))

@@ -17,6 +17,8 @@ from tune_jobs.search_settings import Allocation, SamplerKind, Search
 ORIGIN = "origin"
 """The user attribute of every trial that says why it was tried: ``default``, ``point 0`` and so on, ``sampled``."""
 DEFAULT, SAMPLED = "default", "sampled"
+LEAST_STARTUP = 3
+"""Finished trials of a strategy that a sampler waits for, however many strategies share ``startup_trials``."""
 BLIND_TO_STOPPED = (SamplerKind.GP, SamplerKind.CMAES)
 """Samplers that look at finished trials only."""
 
@@ -53,8 +55,8 @@ class Planner:
         self._fixed = (*defaults, *points)
         self._allocation = search.allocation
         everything = Sampling(search.sampler, seed, search.startup_trials, directions(search.objectives))
-        share = ceil(search.startup_trials / max(1, len(self.searchable)))
-        self._inside = replace(everything, startup=share)
+        share = max(LEAST_STARTUP, ceil(search.startup_trials / max(1, len(self.searchable))))
+        self._inside = replace(everything, startup=min(share, search.startup_trials))
         random = search.sampler is SamplerKind.RANDOM
         self._across = replace(everything, kind=SamplerKind.RANDOM if random else SamplerKind.TPE)
         self._history = History(self.searchable, learned=learned, stopped_count=search.sampler in BLIND_TO_STOPPED)

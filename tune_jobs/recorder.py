@@ -41,7 +41,7 @@ from tune_jobs.scheduler import SweepScheduler
 from tune_jobs.searcher import SweepSearcher
 from tune_jobs.seeds import calibrates, calibration_of, seeds_of
 from tune_jobs.settings import SweepSettings
-from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_UNIT, PARAMS_TRAINED, STEP_S, UNIT, number_of
+from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_RETENTION, BEST_UNIT, PARAMS_TRAINED, STEP_S, UNIT, number_of
 
 TRIALS, ERROR = "trials", "error.txt"
 WRITE_EVERY_S = 1.0
@@ -258,6 +258,7 @@ def validated(record: TrialRecord, result: dict[str, Any], *, at: float) -> Vali
         best_map=result[BEST_MAP],
         best_cmc1=result[BEST_CMC1],
         best_unit=result[BEST_UNIT],
+        best_retention=result[BEST_RETENTION],
         seconds=result[STEP_S],
         params_trained=result[PARAMS_TRAINED],
     )

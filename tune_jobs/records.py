@@ -80,6 +80,8 @@ class TrialRecord:
     map: float = nan
     cmc1: float = nan
     best_unit: int = 0
+    retention: float = nan
+    """Share of zero-shot mAP that its best weights leave in place."""
     seconds: float = 0.0
     """Time of training and validation in the worker, that of units trained twice included."""
     params_trained: int | None = None
@@ -239,6 +241,7 @@ def _validated(record: TrialRecord, event: Validated) -> None:
     record.params_trained = max(record.params_trained or 0, event.params_trained)
     if event.replica == 0:
         record.map, record.cmc1, record.best_unit = event.best_map, event.best_cmc1, event.best_unit
+        record.retention = event.best_retention
         record.curve.setdefault(event.unit, event.metrics["map"])
     if (event.replica, event.unit) > record.furthest:
         record.furthest, record.failures = (event.replica, event.unit), 0

@@ -10,6 +10,7 @@ from rich.console import Console
 from handclip_core.souping import SoupRow
 from tune_jobs.audit import Ran, audit
 from tune_jobs.live import trial_table
+from tune_jobs.objectives import FRONT, front_lines, pareto_front
 from tune_jobs.records import Records, Status, TrialRecord
 from tune_jobs.settings import Limits, StoppingKind, SweepSettings
 from tune_jobs.usage import Usage
@@ -36,7 +37,9 @@ def show_outcome(
     print()
     Console(soft_wrap=not sys.stdout.isatty()).print(trial_table(records, budget=settings.budget, rows=ROWS))
     print()
-    for line in (*failures(records), *look_back(records, settings), used(records.usage, settings.limits)):
+    front = pareto_front(records, settings.search.objectives) if len(settings.search.objectives) > 1 else []
+    looks = (*failures(records), *look_back(records, settings), *front_lines(front))
+    for line in (*looks, used(records.usage, settings.limits)):
         print(line)
     if records.winner is not None:
         print("\n".join(comparison(records, records.winner)))
@@ -47,7 +50,7 @@ def show_outcome(
     if reason:
         print("\n".join(["", *how_to_resume(records, folder, reason)]))
     elif records.winner is not None:
-        print("\n".join(["", *saved(folder), "", *next_commands(folder)]))
+        print("\n".join(["", *saved(folder, several_objectives=bool(front)), "", *next_commands(folder)]))
 
 
 def look_back(records: Records, settings: SweepSettings) -> list[str]:
@@ -104,10 +107,11 @@ def failures(records: Records) -> list[str]:
     return lines + [f"every trial of {name} failed" for name in tried if tried[name] == lost[name]]
 
 
-def saved(folder: Path) -> list[str]:
+def saved(folder: Path, *, several_objectives: bool) -> list[str]:
     """What lies where."""
     rows = {
         "leaderboard.csv": "every trial with its hyperparameters",
+        **({FRONT: "the trials that no other one beats in every objective"} if several_objectives else {}),
         "best/": "the winner: config.json, weights, embeddings, log, metrics",
         "study.db": "the Optuna study",
         "journal.jsonl": "all that happened; what --resume goes by",

@@ -51,7 +51,7 @@ class Search(Config):
     a Gaussian process. ``cmaes``: CMA-ES on a strategy's numbers and TPE on its choices; needs the package cmaes."""
     startup_trials: int = Field(10, ge=1)
     """Finished trials, defaults included, before the sampler trusts what it has seen; until then it draws at random.
-    Inside a strategy its even share of them."""
+    Inside a strategy its even share of them, and at least three."""
     allocation: Allocation = Allocation.ADAPTIVE
     """``equal`` gives every strategy as many trials; ``adaptive`` gives the next one to the strategy from which the
     largest improvement is expected, after two trials of each."""

@@ -18,7 +18,7 @@ from handclip_core.strategies import Strategy
 from search_spaces.spaces import STRATEGY
 from search_spaces.suggest import Primitive
 from tune_jobs.history import STRATEGY_ATTRIBUTE, strategy_of
-from tune_jobs.objectives import FrontRow, directions, objective_values, pareto_front
+from tune_jobs.objectives import directions, objective_values
 from tune_jobs.planner import ORIGIN, Plan, Planner
 from tune_jobs.search_settings import Search
 from tune_jobs.storage import create_beside, create_study, find_beside, load_study, through_outages
@@ -174,10 +174,6 @@ class SweepStudy:
         copies.add_trials(found.taken)
         self._learn(copies.get_trials(deepcopy=False))
         return found
-
-    def front(self) -> list[FrontRow]:
-        """The Pareto front of the finished trials; with one objective, the best of them."""
-        return pareto_front(self.study, self._search.objectives)
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> None:
         self._planner = Planner(self._search, strategies=self._strategies, seed=self._seed, learned=trials)

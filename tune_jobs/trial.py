@@ -18,6 +18,7 @@ from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
 from handclip_core.devices import select_device
 from handclip_core.engine.state import Resume
 from handclip_core.errors import InputError
+from handclip_core.evaluation.retention import RETENTION
 from handclip_core.experiment import Experiment, Progress, run
 from handclip_core.runs import RunFolder
 from tune_jobs.cluster import Room
@@ -25,6 +26,7 @@ from tune_jobs.records import TrialRecord
 from tune_jobs.workers import Companions
 
 UNIT, BEST_MAP, BEST_CMC1, BEST_UNIT = "unit", "best_map", "best_cmc1", "best_unit"
+BEST_RETENTION = "best_retention"
 PARAMS_TRAINED, STEP_S = "params_trained", "step_s"
 
 
@@ -112,6 +114,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
             BEST_MAP: best["map"],
             BEST_CMC1: best["cmc1"],
             BEST_UNIT: best["unit"],
+            BEST_RETENTION: best[RETENTION],
             PARAMS_TRAINED: progress.params_trained,
             STEP_S: took_s,
             SHOULD_CHECKPOINT: self._saving_is_due(took_s),

@@ -60,6 +60,7 @@ def test_scores_keep_six_digits_and_drawn_values_all_of_theirs() -> None:
     known: dict[str, Any] = {
         "map": 2 / 3,
         "cmc1": 0.5,
+        "retention": 0.9,
         "unit": 8,
         "seconds": 61.26,
         "params_trained": 2_283_680,
@@ -68,7 +69,8 @@ def test_scores_keep_six_digits_and_drawn_values_all_of_theirs() -> None:
     }
     (row,) = rows(records(record(7, status=Status.COMPLETE, params=drawn, **known)))
     assert row == {
-        "rank": "1", "trial": "7", "strategy": "full", "map": "0.666667", "cmc1": "0.500000", "unit": "8",
+        "rank": "1", "trial": "7", "strategy": "full", "map": "0.666667", "cmc1": "0.500000",
+        "retention": "0.900000", "unit": "8",
         "seconds": "61.3", "params_trained": "2283680", "seeds": "2", "sd": "0.141421",
         "attempts": "2", "micro_batch": "", "status": "complete",
         "strategy/optim/lr": "0.30000000000000004", "strategy/augment/flip": "false",

@@ -6,7 +6,18 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tune_jobs.objectives import directions, dominates, objective_values
+from handclip_core.experiment import Experiment
+from handclip_core.strategies import ZeroShot
+from tune_jobs.objectives import (
+    directions,
+    dominates,
+    front_csv,
+    front_lines,
+    measures_of,
+    objective_values,
+    pareto_front,
+)
+from tune_jobs.records import Records, Status, TrialRecord
 from tune_jobs.search_settings import Objective, SamplerKind, Search
 from tune_jobs.study import Asked, SweepStudy
 
@@ -39,32 +50,54 @@ def test_dominance_is_that_of_the_textbook() -> None:
         assert dominates(a, b) is (no_worse and a != b)
 
 
+def swept(*values: tuple[float, int], status: Status = Status.COMPLETE) -> Records:
+    experiment = Experiment(strategy=ZeroShot())
+    trials = [
+        TrialRecord(
+            n, "zero_shot", {}, experiment, status=status, map=score, params_trained=params, retention=1 - score
+        )
+        for n, (score, params) in enumerate(values)
+    ]
+    return Records({trial.number: trial for trial in trials})
+
+
 def test_the_front_is_optunas_and_holds_no_stopped_or_failed_trial() -> None:
     study = new_study(sampler=SamplerKind.RANDOM)
     rng = np.random.default_rng(1)
-    for number in range(25):
+    records = swept(*((float(rng.integers(0, 9)) / 10, int(rng.integers(1, 9))) for _ in range(25)))
+    for record in records.all():
         asked = ask(study)
         study.report(asked.number, unit=1, value=2.0)
-        if number % 5 == 1:
+        if record.number % 5 == 1:
+            record.status = Status.STOPPED
             study.prune(asked.number)
-        elif number % 5 == 2:
+        elif record.number % 5 == 2:
+            record.status = Status.FAILED
             study.fail(asked.number, reason="lost")
         else:
-            measures = {"params_trained": float(rng.integers(1, 9)), "seconds": 1.0}
-            study.complete(asked.number, value=float(rng.integers(0, 9)) / 10, measures=measures)
-    front = study.front()
+            study.complete(asked.number, value=record.map, measures=measures_of(record))
+    front = pareto_front(records, BOTH)
+    assert len(front) > 1
     assert {row.number for row in front} == {trial.number for trial in study.study.best_trials}
     assert [row.values[Objective.MAP] for row in front] == sorted(
         (r.values[Objective.MAP] for r in front), reverse=True
     )
-    assert all(row.strategy == study.trials()[row.number].user_attrs["strategy"] for row in front)
 
 
-def test_with_one_objective_the_front_is_the_best_trials() -> None:
-    study = SweepStudy(None, name="s", strategies=STRATEGIES, seed=0, search=Search())
-    for value in (0.3, 0.7, 0.7, 0.5):
-        study.complete(ask(study).number, value=value)
-    assert [row.number for row in study.front()] == [1, 2]
+def test_the_front_is_told_with_every_objective() -> None:
+    objectives = (Objective.MAP, Objective.RETENTION)
+    front = pareto_front(swept((0.25, 1), (0.75, 1), (0.75, 2)), objectives)
+    assert (
+        front_csv(front)
+        == "trial,strategy,map,retention\n1,zero_shot,0.75,0.25\n2,zero_shot,0.75,0.25\n0,zero_shot,0.25,0.75\n"
+    )
+    assert front_lines(front) == [
+        "Pareto front: 3 finished trials that no other one beats in map and retention",
+        "  trial 1 zero_shot: map 0.75, retention 0.25",
+        "  trial 2 zero_shot: map 0.75, retention 0.25",
+        "  trial 0 zero_shot: map 0.25, retention 0.75",
+    ]
+    assert front_lines([]) == []
 
 
 def test_the_truth_of_several_objectives_is_kept_in_attributes(tmp_path: Path) -> None:

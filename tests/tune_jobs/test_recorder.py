@@ -47,7 +47,8 @@ class Sweep:
     def report(self, trial: Any, unit: int, value: float, *, best: float | None = None) -> None:
         result = dict.fromkeys(METRICS, value) | {"unit": unit, "images": unit * 100, "loss/identity": 1.0 / unit}
         best = value if best is None else best
-        extra = {"best_map": best, "best_cmc1": best / 2, "best_unit": 1, "params_trained": 10, "step_s": 2.0}
+        extra = {"best_map": best, "best_cmc1": best / 2, "best_unit": 1, "best_retention": 0.9}
+        extra |= {"params_trained": 10, "step_s": 2.0}
         self.recorder.on_trial_result(trial=trial, result=result | extra)
 
     def save(self, trial: Any, number: int = 0) -> Path:
