@@ -45,14 +45,19 @@ def test_drivers_killed_between_any_two_writes_end_with_the_same_sweep(
 
 @pytest.mark.slow
 def test_a_driver_killed_after_any_single_write_is_replaced_without_a_trace(
-    fuse: Fuse, undisturbed: dict[str, Any], tmp_path: Path
+    fuse: Fuse, tmp_path: Path
 ) -> None:
-    run(small(tmp_path / "whole"))
-    writes = fuse.burnt
-    assert writes > 200
+    def smaller(storage: Path) -> SweepSettings:
+        return small(storage).model_copy(update={"trials": 4, "budget": 3, "keep_checkpoints": 1})
+
+    run(smaller(tmp_path / "whole"))
+    undisturbed, writes = state_of(tmp_path / "whole" / "simulated"), fuse.burnt
+    assert {status for _, status in undisturbed["ends"]} == {"complete", "stopped"}
+    assert len(undisturbed["weights"]) == 1
+    assert writes > 150
     for length in range(1, writes):
         storage = tmp_path / str(length)
-        assert run_to_the_end(small(storage), fuse, iter([length, 10**9])) == 1
+        assert run_to_the_end(smaller(storage), fuse, iter([length, 10**9])) == 1
         assert state_of(storage / "simulated") == undisturbed, f"killed at write {length}"
 
 
