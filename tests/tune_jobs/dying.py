@@ -30,13 +30,11 @@ class Fuse:
             raise Killed
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function``, before and after which the driver may be killed."""
+        """``function``, before which the driver may be killed; to the next driver that is after the write before."""
 
         def fused(*args: Any, **kwargs: Any) -> Any:
             self.burn()
-            result = function(*args, **kwargs)
-            self.burn()
-            return result
+            return function(*args, **kwargs)
 
         return fused
 
@@ -51,7 +49,6 @@ class Fuse:
                 write(self_, line[: len(line) // 2]) if len(line) > 1 else None
                 raise
             write(self_, line)
-            self.burn()
 
         return torn
 
