@@ -18,6 +18,7 @@ from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import save_scores, summary
 from handclip_core.evaluation.tta import combine_flips
 from handclip_core.experiment import assemble
+from handclip_core.looks import entered, looks_text
 from handclip_core.measure import View, measure, scored
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs import as_json, load_run, read_experiment, write_json
@@ -63,13 +64,21 @@ def evaluate_run(folder: Path, *, device: torch.device, view: View, floors: Sequ
     experiment = read_experiment(folder)
     bench = open_bench(experiment.data, experiment.backbone, device)
     model = load_run(folder, device=device)
+    _refuse_unknown(floors)
+    with entered([folder], bench, view.split, by="evaluate") as figures:
+        report = _evaluated(folder, model, bench, view, floors)
+        figures |= report.values["scores"]["overall"]
+    return replace(report, text="\n\n".join(filter(None, [report.text, looks_text(folder, bench, view.split)])))
+
+
+def _evaluated(folder: Path, model: HandModel, bench: Bench, view: View, floors: Sequence[str]) -> Report:
     embeddings = _embeddings(model, bench, view)
     on_val = embeddings if view.split == "val" else _embeddings(model, bench, replace(view, split="val"))
     found = measure(embeddings, on_val, bench, view, similarity=model.similarity)
     floor_scores = _floor_scores(bench, view, floors)
     values = {"run": str(folder), **asdict(view), **found.values()}
     accuracy = aspect_accuracy(
-        model, bench.pixel_inputs, bench.rows(view.split), aspects=bench.aspect_indices, device=device
+        model, bench.pixel_inputs, bench.rows(view.split), aspects=bench.aspect_indices, device=bench.device
     )
     values["aspect_accuracy"] = accuracy
     values["floors"] = {name: summary(scores) for name, scores in floor_scores.items()}
@@ -90,14 +99,27 @@ def compare_runs(
         if (other.data, other.backbone) != (first.data, first.backbone):
             raise InputError(f"{folder}: has other data or another backbone than {folders[0]}; compare like with like")
     bench = open_bench(first.data, first.backbone, device)
+    _refuse_unknown(floors)
+    with entered(folders, bench, view.split, by="compare") as figures:
+        models = _scored_models(folders, bench, view, floors)
+        figures |= {name: summary(scores)["overall"] for name, scores in models.items()}
+    rows = compare_models(models, baseline=BASELINE)
+    text = "\n\n".join(filter(None, [markdown(rows), looks_text(folders[0], bench, view.split)]))
+    return Comparison(markdown=text, csv=as_csv(rows))
+
+
+def _scored_models(
+    folders: Sequence[Path], bench: Bench, view: View, floors: Sequence[str]
+) -> dict[str, ProtocolScores]:
+    """CLIP as it is, the floors, and the runs."""
+    first = read_experiment(folders[0])
     baseline = assemble(first.model_copy(update={"strategy": ZeroShot()}), bench).model
     models = {BASELINE: scored(_embeddings(baseline, bench, view), bench, view)}
     models |= _floor_scores(bench, view, floors)
     for name, folder in zip(_names(folders), folders, strict=True):
-        model = load_run(folder, device=device)
+        model = load_run(folder, device=bench.device)
         models[name] = scored(_embeddings(model, bench, view), bench, view, similarity=model.similarity)
-    rows = compare_models(models, baseline=BASELINE)
-    return Comparison(markdown=markdown(rows), csv=as_csv(rows))
+    return models
 
 
 def _embeddings(model: HandModel, bench: Bench, view: View) -> Tensor:
@@ -113,10 +135,13 @@ def _embeddings(model: HandModel, bench: Bench, view: View) -> Tensor:
     return combine_flips(plain, mirrored)
 
 
-def _floor_scores(bench: Bench, view: View, floors: Sequence[str]) -> dict[str, ProtocolScores]:
+def _refuse_unknown(floors: Sequence[str]) -> None:
     unknown = [name for name in floors if name not in FLOORS]
     if unknown:
         raise InputError(f"--floor {unknown[0]}: unknown; choose among {', '.join(FLOORS)}")
+
+
+def _floor_scores(bench: Bench, view: View, floors: Sequence[str]) -> dict[str, ProtocolScores]:
     pictures = bench.pixels.batch(bench.rows(view.split)) if floors else np.empty(0)
     return {name: scored(FLOORS[name](pictures), bench, view) for name in floors}
 

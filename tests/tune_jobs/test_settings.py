@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.errors import InputError
@@ -83,3 +84,11 @@ def test_a_file_that_is_missing_or_no_mapping_is_named(tmp_path: Path) -> None:
     listing.write_text("- a\n- b\n")
     with pytest.raises(InputError, match=r"list\.yaml: not a mapping of settings"):
         load_settings(listing)
+
+
+@pytest.mark.parametrize("file", sorted(QUICKSTART.parent.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_settings_that_come_with_the_package_are_whole(file: Path) -> None:
+    settings = load_settings(file)
+    assert settings.trials >= 2 * len(settings.strategies)
+    assert settings.early_stopping.grace < settings.budget
+    assert SweepSettings.parse(yaml.safe_load(dump_settings(settings)), source="dumped") == settings

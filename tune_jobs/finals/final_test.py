@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_pai
 from handclip_core.evaluation.ledger import LOOKED, OPENED, Entry, Ledger
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.experiment import Experiment, assemble, score
+from handclip_core.looks import LEDGER, code_version
 from handclip_core.models.soup import interpolate, uniform_soup
 from handclip_core.runs import BEST, CONFIG, FINAL, load_tensors, write_json, write_text
 from handclip_core.strategies import ZeroShot
@@ -30,7 +28,7 @@ from tune_jobs.finals.jobs import Job, experiment_job
 from tune_jobs.finals.run import train_to_the_end
 from tune_jobs.review import say
 
-LEDGER, FILE, MODEL = "test_looks.jsonl", "final_test.json", "model"
+FILE, MODEL = "final_test.json", "model"
 WINNER_SCORES, CLIP_SCORES = "test_winner.npz", "test_clip.npz"
 METRICS = ("map", "cmc1")
 
@@ -125,20 +123,6 @@ def look(folder: str, fits: Sequence[str], alpha: float | None, device: str, thr
     clip = assemble(experiment.model_copy(update={"strategy": ZeroShot(), "part": "train"}), bench).model
     for name, model in ((WINNER_SCORES, ready.model), (CLIP_SCORES, clip)):
         save_scores(out / name, score(bench, model, bench.pixel_inputs, "test"))
-
-
-def code_version() -> str:
-    """The package's version, and what git says of the sources where they are in a repository."""
-    try:
-        number = version("handclip-search")
-    except PackageNotFoundError:
-        number = "not installed"
-    git = shutil.which("git")
-    if git is None:
-        return number
-    describe = [git, "describe", "--always", "--dirty", "--tags"]
-    asked = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return f"{number} ({asked.stdout.strip()})" if asked.returncode == 0 else number
 
 
 def _fit(finals: Finals, recipe: Recipe, folder: Path) -> list[str] | None:
