@@ -3,7 +3,6 @@
 No generator lives from one trial to the next, so a search that is reopened goes on as if it had never stopped.
 """
 
-import importlib.util
 import warnings
 import zlib
 from collections.abc import Container, Sequence
@@ -24,17 +23,9 @@ from search_spaces.narrowing import first_of, stored
 from search_spaces.suggest import Primitive
 from tune_jobs.search_settings import SamplerKind
 
-NEEDS = {SamplerKind.GP: ("scipy", "torch"), SamplerKind.CMAES: ("cmaes",)}
-"""Packages that a sampler imports when it is first used."""
-
 
 def check_sampler(kind: SamplerKind, *, num_objectives: int) -> None:
-    """Raise InputError where a sampler lacks a package, or cannot serve several objectives."""
-    missing = [name for name in NEEDS.get(kind, ()) if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"search.sampler: {kind} needs {' and '.join(missing)}; pip install {' '.join(missing)}, or choose tpe"
-        )
+    """Raise InputError where a sampler cannot serve several objectives."""
     if kind is SamplerKind.CMAES and num_objectives > 1:
         raise InputError("search.sampler: cmaes knows one objective only; choose tpe, gp or random")
 

@@ -48,7 +48,7 @@ class Search(Config):
 
     sampler: SamplerKind = SamplerKind.TPE
     """``tpe``: tree-structured Parzen estimators (Bergstra 2011; Watanabe 2023, arXiv 2304.11127). ``random``. ``gp``:
-    a Gaussian process. ``cmaes``: CMA-ES on a strategy's numbers and TPE on its choices; needs the package cmaes."""
+    a Gaussian process. ``cmaes``: CMA-ES on a strategy's numbers and TPE on its choices."""
     startup_trials: int = Field(10, ge=1)
     """Finished trials, defaults included, before the sampler trusts what it has seen; until then it draws at random.
     Inside a strategy its even share of them, and at least three."""

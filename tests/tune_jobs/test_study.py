@@ -157,12 +157,6 @@ def test_equal_shares_are_equal_and_adaptive_ones_go_where_it_pays(allocation: A
         assert late.count("adapters") > len(late) / 2
 
 
-def test_cmaes_without_its_package_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "cmaes" else object())
-    with pytest.raises(InputError, match="cmaes needs cmaes; pip install cmaes, or choose tpe"):
-        new_study(search=Search(sampler=SamplerKind.CMAES))
-
-
 def test_a_name_that_is_taken_and_one_that_is_not_there_are_said(tmp_path: Path) -> None:
     new_study(storage=sqlite(tmp_path))
     with pytest.raises(InputError, match=r"has a study 'sweep' already"):
