@@ -1,6 +1,7 @@
 """From settings to a finished sweep: the one process that asks, records and decides."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ray import tune
@@ -17,10 +18,13 @@ from tune_jobs.collect import collect
 from tune_jobs.folders import create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
 from tune_jobs.fork import fork
 from tune_jobs.interruption import Interrupted, caught_signals, terminable
-from tune_jobs.leaderboard import write_leaderboard
+from tune_jobs.leaderboard import FILE, write_leaderboard
 from tune_jobs.lock import SweepLock
+from tune_jobs.mirror import take_down
 from tune_jobs.mixtures import mixtures
 from tune_jobs.objectives import FRONT, front_csv, pareto_front
+from tune_jobs.patience import patiently
+from tune_jobs.places import Bucket, opened, place_of
 from tune_jobs.recorder import TRIALS
 from tune_jobs.records import Records
 from tune_jobs.session import BEST, Session, session
@@ -61,19 +65,26 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: 
     room = prepare(settings)
     fill = None if taken is None else taken.fill
     folder = create_folder(settings, number_taken_names=number_taken_names, fill=fill)
-    review.say(f"sweeping into {review.shown(folder)}")
+    where = place_of(settings.storage, folder)
+    review.say(f"sweeping into {review.shown(where)}")
     for line in () if taken is None else taken.lines():
         print(line, flush=True)
-    with SweepLock(folder) as lock:
+    with SweepLock(where) as lock:
         return _run(settings.model_copy(update={"name": folder.name}), room, folder, lock)
 
 
 def resume(settings: SweepSettings, folder: Path) -> Outcome:
-    """Take the sweep in ``folder`` up where it ended or died; raises InputError where its state cannot be read."""
-    with SweepLock(folder) as lock:
+    """Take the sweep in ``folder`` up where it ended or died; raises InputError where its state cannot be read.
+
+    Of a sweep in a bucket ``folder`` is the working copy, which is made anew.
+    """
+    where = place_of(settings.storage, folder)
+    with SweepLock(where) as lock:
+        if isinstance(where, Bucket):
+            take_down(where)
         room = prepare(settings)
         write_text(folder / SETTINGS, dump_settings(settings))
-        review.say(f"taking up {review.shown(folder)}")
+        review.say(f"taking up {review.shown(where)}")
         return _run(settings, room, folder, lock)
 
 
@@ -94,22 +105,28 @@ def prepare(settings: SweepSettings) -> Room:
 
 def _run(settings: SweepSettings, room: Room, folder: Path, lock: SweepLock) -> Outcome:
     outcome = _run_trials(settings, room, folder, lock)
-    winner, best = outcome.records.winner, None
+    winner, best, where = outcome.records.winner, None, place_of(settings.storage, folder)
     if winner is not None and outcome.reason != INTERRUPTED:
         assert winner.checkpoint is not None, "a winner's weights are saved"
         review.say("collecting the winner's results")
         try:
             with terminable():
-                saved = folder / winner.checkpoint
-                cluster.run_where_trials_run(room, collect, folder / BEST, winner.experiment, saved, room.device)
-                mixed = mixtures(outcome.records, folder, room)
+                saved = where / winner.checkpoint
+                cluster.run_where_trials_run(room, collect, where / BEST, winner.experiment, saved, room.device)
+                mixed = mixtures(outcome.records, where, room)
                 write_leaderboard(outcome.records, folder, mixed)
+                if isinstance(where, Bucket):
+                    patiently(partial((where / BEST).fetch, folder / BEST), path=where)
                 best = mixed[0] if mixed else None
         except KeyboardInterrupt:
             outcome = Outcome(folder, outcome.records, INTERRUPTED)
     if len(settings.search.objectives) > 1:
         write_text(folder / FRONT, front_csv(pareto_front(outcome.records, settings.search.objectives)))
-    review.show_outcome(outcome.records, folder=folder, settings=settings, reason=outcome.reason, mixture=best)
+    if isinstance(where, Bucket):
+        for file in (folder / FILE, folder / FRONT):
+            if file.exists():
+                patiently(partial((where / file.name).send, file), path=where)
+    review.show_outcome(outcome.records, folder=where, settings=settings, reason=outcome.reason, mixture=best)
     return outcome
 
 
@@ -125,7 +142,9 @@ def _run_trials(settings: SweepSettings, room: Room, folder: Path, lock: SweepLo
         except Interrupted:
             reason = INTERRUPTED
         if lock.lost.is_set():
-            raise InputError(f"{folder}: another driver has taken this sweep over; this one has ended")
+            raise InputError(
+                f"{place_of(settings.storage, folder)}: another driver has taken this sweep over; this one has ended"
+            )
         ready.recorder.close(reason)
     return Outcome(folder, ready.records, reason)
 
@@ -136,10 +155,12 @@ def _tune(ready: Session, room: Room) -> None:
     ``tune.run`` rather than a ``Tuner``, which pickles the searcher. The number of samples is open: the searcher says
     when the sweep is at its end, and hands out failed trials again.
     """
+    store = opened(place_of(ready.settings.storage, ready.folder))
     tune.run(
         HandTrial,
         name=TRIALS,
-        storage_path=str(ready.folder),
+        storage_path=store.path,
+        storage_filesystem=store.filesystem,
         num_samples=-1,
         search_alg=ready.searcher,
         scheduler=ready.scheduler,

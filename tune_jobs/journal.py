@@ -1,6 +1,7 @@
 """The journal of a sweep: one JSON line an event, only ever added to. It is what the sweep is resumed from."""
 
 import os
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -12,16 +13,20 @@ from handclip_core.config import describe
 from handclip_core.errors import InputError
 from tune_jobs.events import EVENT, Event
 from tune_jobs.patience import patiently
+from tune_jobs.segments import Segments
 
 FILE = "journal.jsonl"
 
 
 class Journal:
-    """An open journal. A line is on the disk when ``append`` returns, so what follows may rely on it."""
+    """An open journal. A line is in the storage when ``append`` returns, so what follows may rely on it."""
 
-    def __init__(self, path: Path) -> None:
-        """Open ``path`` for adding, creating it if need be; half a line that a killed driver left is cut off."""
-        self._path = path
+    def __init__(self, path: Path, segments: Segments | None = None) -> None:
+        """Open ``path`` for adding, creating it if need be; half a line that a killed driver left is cut off.
+
+        Where the sweep is in a bucket, ``segments`` is the journal that counts, and the file is a copy of it.
+        """
+        self._path, self._segments = path, segments
         text = path.read_bytes() if path.exists() else b""
         self._size = text.rfind(b"\n") + 1
         self._file: FileIO | None = None
@@ -30,6 +35,8 @@ class Journal:
         """Add one line; raises InputError where the storage stays away or full."""
         line = event.model_dump_json().encode() + b"\n"
         patiently(lambda: self._write(line), path=self._path)
+        if self._segments is not None:
+            patiently(partial(self._segments.add, line), path=self._segments.place)
         self._size += len(line)
 
     def close(self) -> None:

@@ -1,23 +1,39 @@
 """Soups and WiSE-FT of a sweep's best trials: rows of the leaderboard that cost no training."""
 
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import torch
 
+from handclip_core.experiment import Experiment
 from handclip_core.runs import BEST
 from handclip_core.souping import Ingredient, SoupRow, souped_rows
 from tune_jobs.cluster import Room, run_where_trials_run
+from tune_jobs.places import Place, fetched
 from tune_jobs.records import Records
 
 
-def mixtures(records: Records, folder: Path, room: Room) -> list[SoupRow]:
-    """What the trials whose weights have been kept make together, best first; mixtures are called by trial numbers."""
+@dataclass(frozen=True)
+class Kept:
+    """A trial whose weights have been kept, and where its state is."""
+
+    name: str
+    experiment: Experiment
+    state: Place
+
+
+def mixtures(records: Records, where: Place, room: Room) -> list[SoupRow]:
+    """What the trials whose weights have been kept make together, best first; mixtures are called by trial numbers.
+
+    ``where`` is the sweep's folder, or its place in a bucket.
+    """
     kept = [record for record in records.ranked() if record.judged and record.best_is_saved and record.checkpoint]
-    ingredients = [
-        Ingredient(str(record.number), record.experiment, folder / str(record.checkpoint) / BEST) for record in kept
-    ]
-    return run_where_trials_run(room, _rows, ingredients, room.device)
+    given = [Kept(str(record.number), record.experiment, where / str(record.checkpoint)) for record in kept]
+    return run_where_trials_run(room, _rows, given, room.device)
 
 
-def _rows(ingredients: list[Ingredient], device: str) -> list[SoupRow]:
-    return souped_rows(ingredients, device=torch.device(device))
+def _rows(kept: list[Kept], device: str) -> list[SoupRow]:
+    with ExitStack() as open_states:
+        folders = [open_states.enter_context(fetched(one.state)) for one in kept]
+        given = [Ingredient(one.name, one.experiment, folder / BEST) for one, folder in zip(kept, folders, strict=True)]
+        return souped_rows(given, device=torch.device(device))

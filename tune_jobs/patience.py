@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from handclip_core.errors import InputError
+from tune_jobs.places import Place
 
 Value = TypeVar("Value")
 PATIENCE_S = 120.0
@@ -13,7 +13,7 @@ PATIENCE_S = 120.0
 LONGEST_WAIT_S = 5.0
 
 
-def patiently(action: Callable[[], Value], *, path: Path) -> Value:
+def patiently(action: Callable[[], Value], *, path: Place) -> Value:
     """What ``action`` returns, tried again while the system refuses it; raises InputError where that does not pass."""
     end, wait_s = time.monotonic() + PATIENCE_S, 0.1
     while True:
@@ -21,6 +21,7 @@ def patiently(action: Callable[[], Value], *, path: Path) -> Value:
             return action()
         except OSError as error:
             if time.monotonic() >= end:
-                raise InputError(f"{path}: cannot be written ({error.strerror or error}); mend that") from None
+                reason = error.strerror or " ".join(str(error).split())
+                raise InputError(f"{path}: cannot be written ({reason}); mend that") from None
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)

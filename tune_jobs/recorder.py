@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ from tune_jobs.events import (
 from tune_jobs.interruption import Interrupted, end_workers
 from tune_jobs.leaderboard import write_leaderboard
 from tune_jobs.patience import patiently
+from tune_jobs.places import opened, place_of
 from tune_jobs.reasons import failure_of, traceback_of
 from tune_jobs.records import TrialRecord
 from tune_jobs.retention import drop_state, drop_weights, size_of, surplus
@@ -81,7 +83,7 @@ class Recorder(Callback):  # type: ignore[misc]
         stop_wanted: Callable[[], bool],
     ) -> None:
         """The sweep ends once ``stop_wanted`` says so."""
-        self._folder = folder
+        self._folder, self._place = folder, place_of(settings.storage, folder)
         self._settings = settings
         self._chronicle = chronicle
         self._records = chronicle.records
@@ -111,17 +113,17 @@ class Recorder(Callback):  # type: ignore[misc]
     def on_checkpoint(self, *, trial: Trial, checkpoint: Checkpoint, **_: Any) -> None:
         """A trial's state is in the storage; the one before it goes."""
         record = self._record(trial)
-        before, path = record.checkpoint, Path(checkpoint.path)
+        before, path = record.checkpoint, Path(checkpoint.path).relative_to(opened(self._place).path).as_posix()
         saved = Saved(
             at=self._now(),
             trial=record.number,
             unit=record.unit,
-            checkpoint=path.relative_to(self._folder).as_posix(),
-            size=size_of(path),
+            checkpoint=path,
+            size=patiently(lambda: size_of(self._place / path), path=self._place),
         )
         self._happened(saved)
         if before is not None and before != saved.checkpoint:
-            drop_state(self._folder / before)
+            drop_state(self._place / before)
         self.drop_surplus()
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
@@ -184,7 +186,7 @@ class Recorder(Callback):  # type: ignore[misc]
         score, rate = record.present
         self._happened(SeedEnded(at=self._now(), trial=record.number, map=score, cmc1=rate))
         if passing is not None:
-            drop_state(self._folder / passing)
+            drop_state(self._place / passing)
         if record.replica < seeds_of(record, self._records, self._settings):
             self._searcher.again(record.number)
         else:
@@ -224,7 +226,7 @@ class Recorder(Callback):  # type: ignore[misc]
         quota = self._settings.limits.disk_gib
         for record in surplus(self._records, keep=self._settings.keep_checkpoints, disk_gib=quota):
             assert record.checkpoint is not None, "surplus looks at saved states"
-            drop_weights(self._folder / record.checkpoint)
+            patiently(partial(drop_weights, self._place / record.checkpoint), path=self._place)
             self._happened(Dropped(at=self._now(), trial=record.number))
 
     def _record(self, trial: Trial) -> TrialRecord:

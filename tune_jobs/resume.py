@@ -1,16 +1,17 @@
 """Taking a sweep up again after its driver has died: study, rungs and folders are brought in line with its journal."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
 from handclip_core.errors import InputError
 from tune_jobs.chronicle import Chronicle
 from tune_jobs.events import Begun, Event, Retried
+from tune_jobs.patience import patiently
+from tune_jobs.places import Place, exists
 from tune_jobs.recorder import TRIALS, Recorder
 from tune_jobs.records import Records, TrialRecord
-from tune_jobs.retention import drop_state
+from tune_jobs.retention import drop_state, states_in
 from tune_jobs.seeds import calibrates, seeds_of
 from tune_jobs.settings import SweepSettings
 from tune_jobs.stopping import Judge
@@ -26,8 +27,10 @@ def replay(events: Sequence[Event], records: Records, judge: Judge, settings: Sw
         judge.replay(event, records)
 
 
-def catch_up(chronicle: Chronicle, stored: Sequence[FrozenTrial], *, source: str) -> list[Asked]:
+def catch_up(chronicle: Chronicle, stored: Sequence[FrozenTrial], *, source: str, may_lag: bool = False) -> list[Asked]:
     """Bring the study, whose trials are ``stored``, in line with the journal.
+
+    A study that ``may_lag`` is a copy from before the journal's end: the trials that it lacks are made again.
 
     Returns what the study suggested last, where the driver died before it could write that down. Raises InputError
     where the two do not belong together; ``source`` names the study.
@@ -36,7 +39,7 @@ def catch_up(chronicle: Chronicle, stored: Sequence[FrozenTrial], *, source: str
     by_number = {trial.number: trial for trial in stored}
     for record in chronicle.records.all():
         trial = by_number.get(record.number)
-        if trial is None and record.source:
+        if trial is None and (record.source or may_lag):
             _add_taken_over(chronicle, record)
             continue
         if trial is None or (trial.state.is_finished() and not record.status.over):
@@ -50,11 +53,14 @@ def catch_up(chronicle: Chronicle, stored: Sequence[FrozenTrial], *, source: str
     return [chronicle.study.adopt(number) for number in sorted(left_over)]
 
 
-def settle(chronicle: Chronicle, recorder: Recorder, judge: Judge, folder: Path, settings: SweepSettings) -> list[int]:
-    """End the unfinished trials that have nothing left to do; returns the numbers of the others."""
+def settle(chronicle: Chronicle, recorder: Recorder, judge: Judge, where: Place, settings: SweepSettings) -> list[int]:
+    """End the unfinished trials that have nothing left to do; returns the numbers of the others.
+
+    ``where`` is the sweep's folder, or its place in a bucket.
+    """
     for record in chronicle.records.unfinished():
-        _remove_debris(record, folder)
-        if record.checkpoint is not None and not (folder / record.checkpoint).is_dir():
+        _remove_debris(record, where)
+        if record.checkpoint is not None and not _is_there(where / record.checkpoint):
             reason = f"{record.checkpoint} is gone"
             chronicle.happened(Retried(at=chronicle.clock(), trial=record.number, reason=reason, anew=True))
         stopped = record.replica == 0 and record.number in judge.stopped
@@ -82,9 +88,14 @@ def _tell_all(chronicle: Chronicle, record: TrialRecord) -> None:
         chronicle.tell(record)
 
 
-def _remove_debris(record: TrialRecord, folder: Path) -> None:
+def _is_there(state: Place) -> bool:
+    return patiently(lambda: exists(state), path=state)
+
+
+def _remove_debris(record: TrialRecord, where: Place) -> None:
     """Delete saved states that the journal does not know, or no longer needs."""
     needed = {record.checkpoint, None if record.first is None else record.first.folder}
-    for state in (folder / TRIALS / record.name).glob("checkpoint_*"):
-        if state.relative_to(folder).as_posix() not in needed:
-            drop_state(state)
+    folder = f"{TRIALS}/{record.name}"
+    for name in patiently(lambda: states_in(where / folder), path=where):
+        if f"{folder}/{name}" not in needed:
+            drop_state(where / folder / name)

@@ -1,10 +1,12 @@
 """Which saved states are kept: those of running trials, and those of the best that are over."""
 
-import shutil
-from pathlib import Path
+from contextlib import suppress
+
+from pyarrow import fs  # type: ignore[import-untyped]
 
 from handclip_core.runs import LOG
 from tune_jobs.limits import GIB, disk_wanted
+from tune_jobs.places import Place, opened
 from tune_jobs.records import Records, TrialRecord
 
 
@@ -22,19 +24,33 @@ def surplus(records: Records, *, keep: int, disk_gib: float | None) -> list[Tria
     return [record for record in over if record not in kept]
 
 
-def drop_weights(checkpoint: Path) -> None:
+def drop_weights(state: Place) -> None:
     """Delete all files of a saved state but its training log; what is gone already may be gone."""
-    if checkpoint.is_dir():
-        for path in checkpoint.iterdir():
-            if path.name != LOG and path.is_file():
-                path.unlink(missing_ok=True)
+    for info in _files(state):
+        if info.base_name != LOG:
+            with suppress(FileNotFoundError):
+                opened(state).filesystem.delete_file(info.path)
 
 
-def drop_state(checkpoint: Path) -> None:
-    """Delete a saved state that a newer one has replaced."""
-    shutil.rmtree(checkpoint, ignore_errors=True)
+def drop_state(state: Place) -> None:
+    """Delete a saved state that a newer one has replaced; what cannot be deleted now stays until the next resume."""
+    with suppress(OSError):
+        opened(state).filesystem.delete_dir(opened(state).path)
 
 
-def size_of(checkpoint: Path) -> int:
+def size_of(state: Place) -> int:
     """Bytes of the files of a saved state."""
-    return sum(path.stat().st_size for path in checkpoint.iterdir() if path.is_file())
+    return sum(info.size for info in _files(state))
+
+
+def states_in(trial: Place) -> list[str]:
+    """Names of the saved states in the folder of a trial."""
+    store = opened(trial)
+    found = store.filesystem.get_file_info(fs.FileSelector(store.path, allow_not_found=True))
+    return [info.base_name for info in found if not info.is_file and info.base_name.startswith("checkpoint_")]
+
+
+def _files(state: Place) -> list[fs.FileInfo]:
+    store = opened(state)
+    found = store.filesystem.get_file_info(fs.FileSelector(store.path, allow_not_found=True))
+    return [info for info in found if info.is_file]

@@ -11,6 +11,7 @@ from handclip_core.souping import SoupRow
 from tune_jobs.audit import Ran, audit
 from tune_jobs.live import trial_table
 from tune_jobs.objectives import FRONT, front_lines, pareto_front
+from tune_jobs.places import Place, folder_of
 from tune_jobs.records import Records, Status, TrialRecord
 from tune_jobs.settings import Limits, StoppingKind, SweepSettings
 from tune_jobs.usage import Usage
@@ -25,7 +26,7 @@ def say(text: str) -> None:
 
 
 def show_outcome(
-    records: Records, *, folder: Path, settings: SweepSettings, reason: str, mixture: SoupRow | None = None
+    records: Records, *, folder: Place, settings: SweepSettings, reason: str, mixture: SoupRow | None = None
 ) -> None:
     """Print the leaderboard, the baseline beside the winner, where everything lies and what to type next.
 
@@ -72,7 +73,7 @@ def used(usage: Usage, limits: Limits) -> str:
     return f"used       {', '.join(parts)}"
 
 
-def how_to_resume(records: Records, folder: Path, reason: str) -> list[str]:
+def how_to_resume(records: Records, folder: Place, reason: str) -> list[str]:
     """The command that goes on, and what of the work so far it will have to do again."""
     lost = [r for r in records.unfinished() if r.unit > max(r.saved_unit, 0)]
     lines = [
@@ -107,7 +108,7 @@ def failures(records: Records) -> list[str]:
     return lines + [f"every trial of {name} failed" for name in tried if tried[name] == lost[name]]
 
 
-def saved(folder: Path, *, several_objectives: bool) -> list[str]:
+def saved(folder: Place, *, several_objectives: bool) -> list[str]:
     """What lies where."""
     rows = {
         "leaderboard.csv": "every trial with its hyperparameters",
@@ -122,14 +123,14 @@ def saved(folder: Path, *, several_objectives: bool) -> list[str]:
     return [f"saved in {shown(folder)}"] + [f"  {name:<16} {what}" for name, what in rows.items()]
 
 
-def next_commands(folder: Path) -> list[str]:
+def next_commands(folder: Place) -> list[str]:
     """Commands worth typing next."""
-    where = shlex.quote(shown(folder))
+    here = shlex.quote(shown(folder_of(folder)))
     return [
         "next",
-        f"  {python()} -m handclip_core evaluate {where}/best --split val",
-        f"  {python()} -m tensorboard.main --logdir {where}/tensorboard",
-        f"  {python()} tune_jobs/sweep.py {where} --extend 20",
+        f"  {python()} -m handclip_core evaluate {here}/best --split val",
+        f"  {python()} -m tensorboard.main --logdir {here}/tensorboard",
+        f"  {python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --extend 20",
     ]
 
 
@@ -138,6 +139,8 @@ def python() -> str:
     return shlex.quote(shown(Path(sys.executable)))
 
 
-def shown(folder: Path) -> str:
-    """The folder's path, relative where it lies below the current one."""
+def shown(folder: Place) -> str:
+    """The folder's path, relative where it lies below the current one; a bucket's URI."""
+    if not isinstance(folder, Path):
+        return str(folder)
     return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)

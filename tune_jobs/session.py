@@ -19,11 +19,14 @@ from tune_jobs.events import Begun, Event, Opened
 from tune_jobs.journal import Journal, read_journal
 from tune_jobs.limits import Gate
 from tune_jobs.live import display_for
+from tune_jobs.mirror import in_step, to_read
+from tune_jobs.places import Bucket, Place, place_of
 from tune_jobs.recorder import Display, Recorder
 from tune_jobs.records import Records, TrialRecord
 from tune_jobs.resume import catch_up, replay, settle
 from tune_jobs.scheduler import SweepScheduler
 from tune_jobs.searcher import SweepSearcher
+from tune_jobs.segments import Segments
 from tune_jobs.settings import SETTINGS, SweepSettings, load_settings
 from tune_jobs.stopping import Judge, judge_for
 from tune_jobs.study import Asked, SweepStudy
@@ -60,21 +63,24 @@ def session(
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Session]:
     """Take the sweep in ``folder`` up where its journal ends; raises InputError where its state cannot be read."""
+    where = place_of(settings.storage, folder)
     events = read_journal(folder / journal.FILE)
     records, judge = Records(), judge_for(settings.early_stopping, budget=settings.budget)
     replay(events, records, judge, settings)
     with (
-        Journal(folder / journal.FILE) as file,
+        Journal(folder / journal.FILE, Segments(where) if isinstance(where, Bucket) else None) as file,
         closing(EventLogs(folder / EVENTS, searched_names(settings))) as logs,
     ):
         study = open_study(settings, folder, events)
         chronicle = Chronicle(file, records, study, clock=clock)
-        left_over = catch_up(chronicle, study.trials(), source=str(folder / STUDY))
+        may_lag = isinstance(where, Bucket)
+        left_over = catch_up(chronicle, study.trials(), source=str(folder / STUDY), may_lag=may_lag)
         ready = _assemble(settings, folder, room, chronicle, judge, logs, stop_wanted)
-        chronicle.happened(Opened(at=clock(), gpus=room.gpus * room.workers))
-        ready.searcher.take_up(settle(chronicle, ready.recorder, judge, folder, settings), left_over)
-        ready.recorder.drop_surplus()
-        yield ready
+        with in_step(folder, where):
+            chronicle.happened(Opened(at=clock(), gpus=room.gpus * room.workers))
+            ready.searcher.take_up(settle(chronicle, ready.recorder, judge, where, settings), left_over)
+            ready.recorder.drop_surplus()
+            yield ready
 
 
 def open_study(settings: SweepSettings, folder: Path, events: Sequence[Event]) -> SweepStudy:
@@ -95,11 +101,12 @@ def open_study(settings: SweepSettings, folder: Path, events: Sequence[Event]) -
             path.unlink()
         study = make()
     else:
-        study = _made_or_found(make, folder)
-    study.study.set_user_attr(FOLDER, str(folder))
+        study = _made_or_found(make, place_of(settings.storage, folder))
+    study.study.set_user_attr(FOLDER, str(place_of(settings.storage, folder)))
     if settings.warm_start is not None:
-        other = load_settings(settings.warm_start / SETTINGS)
-        learn(study, settings.warm_start, other, url=study_url(other, settings.warm_start))
+        past = to_read(settings.warm_start)
+        other = load_settings(past / SETTINGS)
+        learn(study, settings.warm_start, other, url=study_url(other, past))
     return study
 
 
@@ -108,14 +115,14 @@ def study_url(settings: SweepSettings, folder: Path) -> str:
     return settings.search.storage or f"sqlite:///{folder / STUDY}"
 
 
-def _made_or_found(make: Callable[..., SweepStudy], folder: Path) -> SweepStudy:
+def _made_or_found(make: Callable[..., SweepStudy], where: Place) -> SweepStudy:
     """A new study, or the one that a driver of this sweep made before it died; raises InputError for another's."""
     try:
         return make()
     except InputError:
         study = make(reopen=True)
         owner = study.study.user_attrs.get(FOLDER)
-        if owner != str(folder) and (owner is not None or study.trials()):
+        if owner != str(where) and (owner is not None or study.trials()):
             raise
         return study
 
@@ -139,7 +146,7 @@ def _assemble(
         return recorder.begin(Begun(at=at, trial=number, params=asked.params, experiment=experiment, origin=origin))
 
     every_s = settings.checkpoint_every_s
-    config = partial(trial_config, sweep=folder, room=room, checkpoint_every_s=every_s)
+    config = partial(trial_config, sweep=place_of(settings.storage, folder), room=room, checkpoint_every_s=every_s)
     searcher = SweepSearcher(chronicle.study, records, trials=settings.trials, gate=gate, begin=begin, config=config)
     recorder = Recorder(
         folder,

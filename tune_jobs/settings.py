@@ -14,6 +14,7 @@ from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from search_spaces.spaces import SPACES
+from tune_jobs.places import PlaceSetting
 from tune_jobs.search_settings import Search
 
 SETTINGS = "sweep.yaml"
@@ -106,11 +107,12 @@ class SweepSettings(Config):
     """Weights of so many best trials are kept; logs and settings of all of them are."""
     checkpoint_every_s: float = Field(60.0, ge=0)
     """Seconds of training after which a running trial saves its state; it always does when it ends."""
-    warm_start: Path | None = None
-    """Another sweep, by its folder or by its name in ``storage``: the search learns from its trials before the first
-    one, as far as the spaces agree."""
-    storage: Path = Path("runs")
-    """Folder for sweeps. On a cluster of several machines, one that all of them share."""
+    warm_start: PlaceSetting | None = None
+    """Another sweep, by its folder, the URI of one in a bucket, or its name in ``storage``: the search learns from its
+    trials before the first one, as far as the spaces agree."""
+    storage: PlaceSetting = Path("runs")
+    """Folder for sweeps; on a cluster of several machines, one that all of them share. Or a place in a bucket, as
+    ``s3://bucket/runs``."""
 
     @field_validator("strategies")
     @classmethod

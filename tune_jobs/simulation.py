@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 from handclip_core.evaluation.protocol import METRICS
 from handclip_core.experiment import Experiment
 from handclip_core.runs import BEST, LOG
+from tune_jobs.places import Place, fetched, named_place, opened, place_of
 from tune_jobs.recorder import TRIALS
 from tune_jobs.session import Session
 from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_RETENTION, BEST_UNIT, PARAMS_TRAINED, STEP_S, UNIT
@@ -66,6 +67,7 @@ class _Trial:
     trial_id: str
     config: dict[str, Any]
     folder: Path
+    place: Place
     storage: SimpleNamespace = field(default_factory=SimpleNamespace)
     relative_logdir: str = ""
     pickled_error_file: str | None = None
@@ -73,9 +75,10 @@ class _Trial:
 
     def __post_init__(self) -> None:
         self.experiment = Experiment.model_validate(self.config["experiment"])
-        saved = self.config["checkpoint"]
-        fresh = {"unit": 0, "best": -1.0, "at": 0}
-        self.state: dict[str, Any] = json.loads((Path(saved) / STATE).read_text()) if saved else fresh
+        self.state: dict[str, Any] = {"unit": 0, "best": -1.0, "at": 0}
+        if self.config["checkpoint"]:
+            with fetched(named_place(self.config["checkpoint"])) as saved:
+                self.state = json.loads((saved / STATE).read_text())
 
     def step(self, step: Step) -> dict[str, Any]:
         """The result of the next unit."""
@@ -92,12 +95,12 @@ class _Trial:
     def save(self) -> Checkpoint:
         """The trial's state in the sweep's folder."""
         self.storage.current_checkpoint_index += 1
-        folder = self.folder / f"checkpoint_{self.storage.current_checkpoint_index:06d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / STATE).write_text(json.dumps(self.state))
-        for name in (BEST, LOG):
-            (folder / name).write_text("simulated")
-        return Checkpoint.from_directory(folder)
+        store = opened(self.place / f"checkpoint_{self.storage.current_checkpoint_index:06d}")
+        store.filesystem.create_dir(store.path)
+        for name, text in {STATE: json.dumps(self.state), BEST: "simulated", LOG: "simulated"}.items():
+            with store.filesystem.open_output_stream(f"{store.path}/{name}") as file:
+                file.write(text.encode())
+        return Checkpoint(store.path, store.filesystem)
 
     def fail(self, error: Exception) -> None:
         """Leave an error as Tune does."""
@@ -132,7 +135,9 @@ def _next(session: Session, trial_id: str) -> _Trial | None:
     if config is None or config == Searcher.FINISHED:
         return None
     assert isinstance(config, dict)
-    trial = _Trial(trial_id, config, session.folder / TRIALS / config["folder"])
+    folder = session.folder / TRIALS / config["folder"]
+    place = place_of(session.settings.storage, session.folder) / f"{TRIALS}/{config['folder']}"
+    trial = _Trial(trial_id, config, folder, place)
     trial.storage.trial_dir_name = ""
     session.scheduler.on_trial_add(None, trial)
     session.recorder.on_trial_start(trial=trial)

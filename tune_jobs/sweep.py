@@ -14,8 +14,10 @@ if __name__ == "__main__":
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 File = Annotated[
-    Path | None,
-    typer.Argument(help="Settings in YAML, or a sweep's folder; without it, the quickstart.", show_default=False),
+    str | None,
+    typer.Argument(
+        help="Settings in YAML, or a sweep's folder or URI; without it, the quickstart.", show_default=False
+    ),
 ]
 Name = Annotated[str | None, typer.Option(help="Name of the sweep's folder.", show_default=False)]
 Overrides = Annotated[
@@ -27,10 +29,10 @@ Extend = Annotated[
     int | None, typer.Option(min=1, help="Take up a sweep with so many trials more.", show_default=False)
 ]
 WarmStart = Annotated[
-    Path | None, typer.Option(metavar="SWEEP", help="Let the search learn from another sweep.", show_default=False)
+    str | None, typer.Option(metavar="SWEEP", help="Let the search learn from another sweep.", show_default=False)
 ]
 Fork = Annotated[
-    Path | None,
+    str | None,
     typer.Option(metavar="SWEEP", help="Begin another sweep from one, changed by --set.", show_default=False),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what a sweep would take, and leave nothing behind.")]
@@ -49,7 +51,8 @@ def main(
 ) -> None:
     """Search strategies and hyperparameters for recognising people by their hands.
 
-    Joins the Ray cluster at RAY_ADDRESS (a Ray job sets it), else uses this machine alone. Results go to runs/NAME.
+    Joins the Ray cluster at RAY_ADDRESS (a Ray job sets it), else uses this machine alone. Results go to runs/NAME, or
+    below the setting storage.
     """
     from handclip_core.errors import InputError
 
@@ -71,7 +74,7 @@ def main(
     raise typer.Exit(code)
 
 
-def _refuse_contradictions(file: Path | None, *, resume: bool, new: Path | None, fork: Path | None, dry: bool) -> None:
+def _refuse_contradictions(file: str | None, *, resume: bool, new: str | None, fork: str | None, dry: bool) -> None:
     from handclip_core.errors import InputError
 
     given = {"--resume or --extend": resume, "--warm-start": new is not None, "--fork": fork is not None}
@@ -84,12 +87,13 @@ def _refuse_contradictions(file: Path | None, *, resume: bool, new: Path | None,
         raise InputError("--dry-run: looks at new sweeps only; give their settings")
 
 
-def _sweep(file: Path | None, name: str | None, overrides: list[str], warm_start: Path | None, *, dry_run: bool) -> int:
+def _sweep(file: str | None, name: str | None, overrides: list[str], warm_start: str | None, *, dry_run: bool) -> int:
+    from tune_jobs.places import named_place
     from tune_jobs.settings import QUICKSTART, load_settings
 
-    settings = load_settings(file or QUICKSTART, overrides=overrides, name=name)
+    settings = load_settings(Path(file) if file else QUICKSTART, overrides=overrides, name=name)
     if warm_start is not None:
-        settings = settings.model_copy(update={"warm_start": warm_start})
+        settings = settings.model_copy(update={"warm_start": named_place(warm_start)})
     if dry_run:
         from tune_jobs.dry_run import estimate
 
@@ -99,19 +103,21 @@ def _sweep(file: Path | None, name: str | None, overrides: list[str], warm_start
     return sweep(settings, number_taken_names=name is None).exit_code
 
 
-def _fork(other: Path, name: str | None, overrides: list[str]) -> int:
+def _fork(other: str, name: str | None, overrides: list[str]) -> int:
+    from tune_jobs.places import named_place
     from tune_jobs.reopening import forked_settings
 
-    found = forked_settings(other, name=name, overrides=overrides)
+    found = forked_settings(named_place(other), name=name, overrides=overrides)
     from tune_jobs.driver import sweep
 
     return sweep(found.settings, number_taken_names=name is None, forked=found.folder).exit_code
 
 
-def _take_up(file: Path | None, name: str | None, overrides: list[str], extend: int | None) -> int:
+def _take_up(file: str | None, name: str | None, overrides: list[str], extend: int | None) -> int:
+    from tune_jobs.places import named_place
     from tune_jobs.reopening import reopen
 
-    found = reopen(file, name=name, overrides=overrides, extend=extend)
+    found = reopen(named_place(file) if file else None, name=name, overrides=overrides, extend=extend)
     from tune_jobs.driver import resume
 
     return resume(found.settings, found.folder).exit_code

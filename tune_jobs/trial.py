@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from handclip_core.evaluation.retention import RETENTION
 from handclip_core.experiment import Experiment, Progress, run
 from handclip_core.runs import RunFolder
 from tune_jobs.cluster import Room
+from tune_jobs.patience import patiently
+from tune_jobs.places import Place, fetched, named_place
 from tune_jobs.records import TrialRecord
 from tune_jobs.workers import Companions
 
@@ -34,8 +37,8 @@ class LostStateError(Exception):
     """The saved state of a trial is missing or damaged, so it must start over."""
 
 
-def trial_config(record: TrialRecord, sweep: Path, *, room: Room, checkpoint_every_s: float) -> dict[str, Any]:
-    """What a worker is told about a trial of the sweep in folder ``sweep``: plain data."""
+def trial_config(record: TrialRecord, sweep: Place, *, room: Room, checkpoint_every_s: float) -> dict[str, Any]:
+    """What a worker is told about a trial of the sweep at ``sweep``: plain data."""
     experiment = record.experiment.model_copy(update={"seed": record.experiment.seed + record.replica})
     return {
         "number": record.number,
@@ -92,7 +95,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
         self._last = None
         if config["workers"] > 1:
             self._meet(config)
-        self._begin_from(None if config["checkpoint"] is None else Path(config["checkpoint"]))
+        self._begin_from(None if config["checkpoint"] is None else named_place(config["checkpoint"]))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Make this process ready for the next trial; nothing of the last one stays but imports and caches."""
@@ -128,7 +131,14 @@ class HandTrial(Trainable):  # type: ignore[misc]
         else:
             # What was left of the budget held nothing to validate: the state is still the one it began with.
             assert self._origin is not None, "Tune saves after a step"
-            shutil.copytree(self._origin, checkpoint_dir, dirs_exist_ok=True)
+            with fetched(self._origin) as state:
+                shutil.copytree(state, checkpoint_dir, dirs_exist_ok=True)
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Put the state into the sweep's storage, and again while that is away."""
+        del checkpoint_dir
+        with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
+            return patiently(partial(super().save, folder), path=Path(self._storage.trial_fs_path))
 
     def cleanup(self) -> None:
         """End the experiment and free what it held."""
@@ -153,7 +163,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
         with self._companions.step():
             return next(self._progress, None)
 
-    def _begin_from(self, checkpoint: Path | None) -> None:
+    def _begin_from(self, checkpoint: Place | None) -> None:
         self._origin = checkpoint
         self._unsaved_s = 0.0
         resume: Resume | None = None
@@ -161,7 +171,8 @@ class HandTrial(Trainable):  # type: ignore[misc]
             self._run = RunFolder.create(self._folder, self._experiment)
         else:
             try:
-                self._run, resume = RunFolder.restore(self._folder, self._experiment, checkpoint)
+                with fetched(checkpoint) as state:
+                    self._run, resume = RunFolder.restore(self._folder, self._experiment, state)
             except (InputError, OSError) as error:
                 raise LostStateError(str(error)) from None
         self._progress = run(self._experiment, device=self._device, resume=resume)

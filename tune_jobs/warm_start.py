@@ -1,17 +1,16 @@
 """A search that begins with what another sweep has found out."""
 
-from pathlib import Path
-
 import optuna
 
 from tune_jobs import review
+from tune_jobs.places import Place
 from tune_jobs.settings import SweepSettings
 from tune_jobs.storage import find_beside
 from tune_jobs.study import SweepStudy, learned_name
 
 
-def learn(study: SweepStudy, folder: Path, other: SweepSettings, *, url: str) -> None:
-    """Let the search of ``study`` learn from the sweep ``other`` in ``folder``, its study at ``url``; say what it uses.
+def learn(study: SweepStudy, where: Place, other: SweepSettings, *, url: str) -> None:
+    """Let the search of ``study`` learn from the sweep ``other`` at ``where``, its study at ``url``; say what it uses.
 
     What a driver that died has copied before is copied again. Raises InputError where there is no such study.
     """
@@ -19,6 +18,6 @@ def learn(study: SweepStudy, folder: Path, other: SweepSettings, *, url: str) ->
     if copies is not None:
         optuna.delete_study(study_name=copies.study_name, storage=copies._storage)
     found = study.learn_from(url, name=other.name)
-    review.say(f"learning from {review.shown(folder)}: {found.lines()[0]}")
+    review.say(f"learning from {review.shown(where)}: {found.lines()[0]}")
     for line in found.lines()[1:]:
         print(line, flush=True)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,8 +18,10 @@ import torch
 
 from handclip_core.devices import select_device
 from handclip_core.engine.objective import DivergedError
+from handclip_core.engine.state import Resume
 from handclip_core.experiment import Experiment, Progress, run
 from handclip_core.runs import read_state
+from tune_jobs.places import Place, fetched, named_place
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others before the trial counts as failed."""
@@ -69,7 +70,7 @@ class Companion:
         leave()
         torch.set_num_threads(config["threads"])
         experiment, checkpoint = Experiment.model_validate(config["experiment"]), config["checkpoint"]
-        resume = None if checkpoint is None else read_state(Path(checkpoint))
+        resume = None if checkpoint is None else _read(named_place(checkpoint))
         meeting.join(rank)
         self._progress = run(experiment, device=select_device(config["device"]), resume=resume)
 
@@ -121,6 +122,11 @@ class Companions:
         """The numbers of the companions' processes."""
         found: list[int] = ray.get([actor.pid.remote() for actor in self._actors])
         return found
+
+
+def _read(state: Place) -> Resume:
+    with fetched(state) as folder:
+        return read_state(folder)
 
 
 def _cause(error: Exception, steps: list[Any]) -> Exception:

@@ -12,7 +12,10 @@ from handclip_core.runs import write_text
 from tune_jobs import journal
 from tune_jobs.cluster import Room
 from tune_jobs.events import Begun, Ended
+from tune_jobs.folders import is_sweep
 from tune_jobs.journal import read_journal
+from tune_jobs.mirror import take_down
+from tune_jobs.places import Bucket, Place, folder_of
 from tune_jobs.records import Records
 from tune_jobs.session import STUDY, Session, session
 from tune_jobs.settings import SETTINGS, EarlyStopping, SweepSettings, dump_settings
@@ -29,7 +32,7 @@ def rising(experiment: Experiment, unit: int) -> Step:
     return Step(height * unit / (unit + 3.0 / SPEED[strategy.name]), seconds=30.0 + unit)
 
 
-def settings(storage: Path, **changed: Any) -> SweepSettings:
+def settings(storage: Place, **changed: Any) -> SweepSettings:
     """A sweep that ends within a second."""
     values: dict[str, Any] = {
         "name": "simulated",
@@ -49,8 +52,11 @@ def run(
 ) -> Session:
     """Run a sweep to its end in its folder, or take it up there; returns what the driver knew at the end."""
     clock = clock or Clock()
-    folder = swept.storage / swept.name
+    where = swept.storage / swept.name
+    folder = folder_of(where)
     folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(where, Bucket) and is_sweep(where):
+        take_down(where)
     write_text(folder / SETTINGS, dump_settings(swept))
     with session(swept, folder, room, stop_wanted=lambda: False, clock=clock) as ready:
         simulate(ready, Machine(curve, concurrent=room.concurrent, save_every=save_every), clock)

@@ -16,6 +16,7 @@ from tests.tune_jobs.dying import Fuse, Killed, run_to_the_end
 from tests.tune_jobs.simulated import ROOM, begun, run, settings, state_of
 from tune_jobs.events import Retried, Saved
 from tune_jobs.journal import FILE, read_journal
+from tune_jobs.places import folder_of
 from tune_jobs.session import STUDY
 from tune_jobs.settings import SweepSettings
 
@@ -118,7 +119,7 @@ def killed_after(fuse: Fuse, swept: SweepSettings, writes: int) -> Path:
     with pytest.raises(Killed):
         run(swept)
     fuse.length = float("inf")
-    return swept.storage / swept.name
+    return folder_of(swept.storage / swept.name)
 
 
 def test_a_line_of_the_journal_that_cannot_be_read_is_refused_and_nothing_is_changed(

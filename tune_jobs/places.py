@@ -1,0 +1,231 @@
+"""Where a sweep is kept: a folder, or a bucket of an object store, which is named by a URI.
+
+A bucket has no file that could be added to or locked, so a driver works in a folder of its machine's cache, the working
+copy, and keeps the bucket in step with it. What is in the bucket counts.
+"""
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
+
+from pyarrow import ArrowException, NativeFile, fs  # type: ignore[import-untyped]
+from pydantic import BeforeValidator, PlainSerializer
+
+from handclip_core.errors import InputError
+from handclip_core.paths import cache_root
+
+Value = TypeVar("Value")
+ANSWER_S = 30.0
+"""Seconds within which a bucket has to answer when a sweep begins."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A place in a bucket, named as its user has typed it: any URI that ``pyarrow.fs.FileSystem.from_uri`` knows.
+
+    Options, as ``?endpoint_override=...``, hold for all that lies below it.
+    """
+
+    uri: str
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def __truediv__(self, below: str) -> "Bucket":
+        path, mark, options = self.uri.partition("?")
+        return Bucket(f"{path.rstrip('/')}/{below}{mark}{options}")
+
+    @property
+    def parent(self) -> "Bucket":
+        """The place that this one lies in."""
+        path, mark, options = self.uri.partition("?")
+        return Bucket(f"{path.rstrip('/').rpartition('/')[0]}{mark}{options}")
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+
+    def read(self) -> bytes | None:
+        """The object at this place, None where there is none; raises OSError where the bucket does not answer."""
+        store = opened(self)
+        try:
+            with store.filesystem.open_input_file(store.path) as stream:
+                data: bytes = stream.read()
+        except FileNotFoundError:
+            return None
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Put an object here whole, in the place of what is there; raises OSError where that cannot be."""
+        store = opened(self)
+        with _output(store) as stream:
+            stream.write(data)
+
+    def delete(self) -> None:
+        """Remove the object at this place, if there is one; raises OSError where the bucket does not answer."""
+        store = opened(self)
+        with suppress(FileNotFoundError):
+            store.filesystem.delete_file(store.path)
+
+    def send(self, file: Path) -> None:
+        """Put the contents of ``file`` here; raises OSError where that cannot be."""
+        store = opened(self)
+        with file.open("rb") as source, _output(store) as stream:
+            while part := source.read(2**24):
+                stream.write(part)
+
+    def fetch(self, folder: Path) -> None:
+        """Copy all objects below this place into ``folder``; raises OSError, FileNotFoundError where there are none."""
+        store = opened(self)
+        folder.mkdir(parents=True, exist_ok=True)
+        fs.copy_files(store.path, str(folder), source_filesystem=store.filesystem)
+
+    def check(self) -> None:
+        """Raise InputError, within half a minute, where the bucket cannot be written to and read from."""
+        try:
+            problem = within(ANSWER_S, self._problem)
+        except TimeoutError:
+            problem = f"does not answer within {ANSWER_S:g} s"
+        if problem is not None:
+            raise InputError(f"storage: {self}: {problem}")
+
+    def _problem(self) -> str | None:
+        probe = self / f".probe-{secrets.token_hex(4)}"
+        try:
+            store = opened(self)
+            root = store.path.partition("/")[0]
+            if root and store.filesystem.get_file_info(root).type is fs.FileType.NotFound:
+                return f"there is no bucket '{root}'; make it first"
+            probe.write(b"")
+            probe.delete()
+        except (OSError, ValueError, ArrowException) as error:
+            return f"cannot be used ({' '.join(str(error).split())}); look at its name, endpoint and keys"
+        return None
+
+
+Place = Path | Bucket
+
+
+@dataclass(frozen=True)
+class Store:
+    """A file system, and a path in it."""
+
+    filesystem: fs.FileSystem
+    path: str
+
+
+def as_place(given: object) -> object:
+    """A folder or a bucket from what stands in settings or on a command line; raises ValueError for keys in a URI."""
+    if not isinstance(given, str):
+        return given
+    if "://" not in given:
+        return Path(given)
+    if urlsplit(given).password is not None:
+        raise ValueError("a URI with keys would be written down; put them into the environment, as AWS_ACCESS_KEY_ID")
+    return Bucket(given)
+
+
+def named_place(given: str) -> Place:
+    """A folder or a bucket by what stands on a command line; raises InputError where it cannot be one."""
+    try:
+        found = as_place(given)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    assert isinstance(found, Path | Bucket)
+    return found
+
+
+PlaceSetting = Annotated[Place, BeforeValidator(as_place), PlainSerializer(str, when_used="json")]
+"""A setting that is a folder or the URI of a bucket."""
+
+
+def opened(where: Place) -> Store:
+    """The file system of a place and its path there; raises OSError or ValueError where the URI names none."""
+    if isinstance(where, Path):
+        return Store(fs.LocalFileSystem(), str(where))
+    return Store(*_file_system(where.uri))
+
+
+@lru_cache(maxsize=4096)
+def _file_system(uri: str) -> tuple[fs.FileSystem, str]:
+    root, slash, path = uri.partition("?")[0].partition("://")[2].partition("/")
+    scheme, mark = uri.partition("://")[0], "?" if "?" in uri else ""
+    filesystem, base = _root(f"{scheme}://{root}{slash}{mark}{uri.partition('?')[2]}")
+    return filesystem, f"{base.rstrip('/')}/{path.rstrip('/')}" if path else base
+
+
+@lru_cache(maxsize=16)
+def _root(uri: str) -> tuple[fs.FileSystem, str]:
+    if uri.startswith("s3://"):
+        # One request for a small object instead of three.
+        uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
+    return found
+
+
+def _output(store: Store) -> NativeFile:
+    try:
+        return store.filesystem.open_output_stream(store.path)
+    except FileNotFoundError:  # a file system with folders
+        store.filesystem.create_dir(store.path.rpartition("/")[0])
+        return store.filesystem.open_output_stream(store.path)
+
+
+def exists(where: Place) -> bool:
+    """Whether there is anything at a place; raises OSError where it does not answer."""
+    store = opened(where)
+    return store.filesystem.get_file_info(store.path).type is not fs.FileType.NotFound
+
+
+def files_below(where: Place) -> list[str]:
+    """Paths of all files below a place, relative to it; raises OSError where it does not answer."""
+    store = opened(where)
+    found = store.filesystem.get_file_info(fs.FileSelector(store.path, allow_not_found=True, recursive=True))
+    return [info.path.removeprefix(store.path).lstrip("/") for info in found if info.is_file]
+
+
+def folder_of(where: Place) -> Path:
+    """The folder itself, or the working copy of what is in a bucket: under ``sweeps`` in this machine's cache."""
+    if isinstance(where, Path):
+        return where
+    key = hashlib.sha256(str(where.parent).encode()).hexdigest()[:16]
+    return cache_root().absolute() / "sweeps" / key / where.name
+
+
+def place_of(storage: Place, folder: Path) -> Place:
+    """Where a sweep in ``storage`` is kept, given its folder or working copy."""
+    return folder if isinstance(storage, Path) else storage / folder.name
+
+
+@contextmanager
+def fetched(where: Place) -> Iterator[Path]:
+    """A folder with the files at a place: itself, or a copy that is there within the block.
+
+    Raises FileNotFoundError where there is nothing in the bucket, OSError where it does not answer.
+    """
+    if isinstance(where, Path):
+        yield where
+        return
+    with TemporaryDirectory(prefix="handclip-") as folder:
+        where.fetch(Path(folder))
+        yield Path(folder)
+
+
+def within(seconds: float, action: Callable[[], Value]) -> Value:
+    """What ``action`` returns; raises TimeoutError where that takes longer, and leaves it to itself then."""
+    found: list[Value] = []
+    thread = threading.Thread(target=lambda: found.append(action()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not found:
+        raise TimeoutError
+    return found[0]
