@@ -1,15 +1,20 @@
-"""One small Ray cluster for all tests of a module, with a folder of its own."""
+"""One small Ray cluster for all tests of a module, with a folder of its own; a server that speaks S3 for all of them."""
 
 import logging
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import ray
+from moto.server import ThreadedMotoServer
+from pyarrow import fs  # type: ignore[import-untyped]
 
 from tests.tune_jobs.dying import Fuse, fused
+from tune_jobs.places import Bucket
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +41,39 @@ def ray_cluster(cache_folder: Path) -> Iterator[None]:
 def fuse(monkeypatch: pytest.MonkeyPatch) -> Fuse:
     """Lets the driver of a simulated sweep die at one of its writes."""
     return fused(monkeypatch)
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """A server that speaks S3, of the test session."""
+
+    address: str
+
+    def bucket(self, name: str) -> Bucket:
+        """A new bucket."""
+        fs.S3FileSystem(endpoint_override=self.address, allow_bucket_creation=True).create_dir(name)
+        return self.place(name)
+
+    def place(self, name: str) -> Bucket:
+        """A bucket, whether there is one or not."""
+        return Bucket(f"s3://{name}?endpoint_override={self.address}")
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """Its keys are in the environment; ask for it before a Ray cluster, whose workers need them too."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    keys = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (keys | {"AWS_EC2_METADATA_DISABLED": "true"}).items():
+            patch.setenv(name, value)
+        yield ObjectStore("http://{}:{}".format(*server.get_host_and_port()))
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStore) -> Bucket:
+    """An empty bucket."""
+    return object_store.bucket(f"test-{secrets.token_hex(4)}") / "runs"

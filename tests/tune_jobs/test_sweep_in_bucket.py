@@ -1,0 +1,152 @@
+"""Whole sweeps whose storage is a bucket, on a server that speaks S3."""
+
+import csv
+import io
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handclip_core.models.backbone import BackboneSettings
+from tests.conftest import TINY_DATA
+from tests.tune_jobs.conftest import ObjectStore
+from tune_jobs.chaos.watching import is_amid_training
+from tune_jobs.driver import Outcome, resume, sweep
+from tune_jobs.events import EVENT, Ended
+from tune_jobs.places import Bucket, files_below, folder_of
+from tune_jobs.reopening import reopen
+from tune_jobs.segments import read_segments
+from tune_jobs.settings import EarlyStopping, SweepSettings, dump_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def tiny(backbones: dict[str, BackboneSettings], storage: Bucket, **changed: Any) -> SweepSettings:
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "data": TINY_DATA,
+        "backbone": backbones["vit"],
+        "strategies": ("zero_shot", "linear_probe"),
+        "trials": 3,
+        "budget": 2,
+        "early_stopping": EarlyStopping(grace=1),
+        "checkpoint_every_s": 0.0,
+        "keep_checkpoints": 1,
+        "storage": storage,
+    }
+    return SweepSettings(**values | changed)
+
+
+def rows(place: Bucket) -> dict[str, dict[str, str]]:
+    """The leaderboard's trials, as the bucket has them."""
+    data = (place / "leaderboard.csv").read()
+    assert data is not None
+    return {row["trial"]: row for row in csv.DictReader(io.StringIO(data.decode())) if row["trial"]}
+
+
+class Poison:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.mark,)
+
+
+@pytest.fixture(scope="module")
+def storage(object_store: ObjectStore) -> Bucket:
+    return object_store.bucket("whole-sweeps") / "runs"
+
+
+@pytest.fixture(scope="module")
+def outcome(storage: Bucket, ray_cluster: None, tiny_backbones: dict[str, BackboneSettings]) -> Outcome:
+    del ray_cluster
+    return sweep(tiny(tiny_backbones, storage))
+
+
+@pytest.mark.ray
+def test_all_that_a_sweep_leaves_is_in_the_bucket(outcome: Outcome, storage: Bucket) -> None:
+    assert outcome.exit_code == 0
+    files = files_below(storage / "tiny")
+    assert {"sweep.yaml", "study.db", "journal/000000.jsonl", "best/handclip_best.pth", "best/metrics.json"} <= {*files}
+    assert [row["status"] for row in rows(storage / "tiny").values()] == ["complete"] * 3
+    assert len([path for path in files if path.startswith("tensorboard/")]) == 3
+    weights = {
+        path.split("/")[1] for path in files if path.endswith("handclip_final.pth") and path.startswith("trials")
+    }
+    assert weights == {outcome.records.ranked()[0].name}, "one checkpoint is kept"
+    assert {
+        path.split("/")[1] for path in files if path.endswith("training_log.csv") and path.startswith("trials")
+    } == {record.name for record in outcome.records.all()}
+    assert not [path for path in files if path.startswith("driver.")], "the lock is released"
+    assert not list(outcome.folder.glob("trials/*/checkpoint_*")), "states go straight to the bucket"
+
+
+@pytest.mark.ray
+def test_it_goes_on_from_the_bucket_alone_and_unpickles_nothing_from_it(
+    outcome: Outcome, storage: Bucket, tmp_path: Path
+) -> None:
+    before = rows(storage / "tiny")
+    for path in files_below(storage / "tiny"):
+        if path.endswith((".pkl", ".json")) and path.count("/") == 1 and path.startswith("trials/"):
+            (storage / "tiny" / path).write(pickle.dumps(Poison(tmp_path / "taken")))
+    (storage / "tiny" / "trials/searcher-state-1.pkl").write(pickle.dumps(Poison(tmp_path / "taken")))
+    shutil.rmtree(outcome.folder)
+    found = reopen(storage / "tiny", name=None, overrides=[], extend=1)
+    longer = resume(found.settings, found.folder)
+    after = rows(storage / "tiny")
+    assert len(longer.records.all()) == len(after) == 4
+    assert [after[number]["map"] for number in before] == [row["map"] for row in before.values()]
+    assert (longer.folder / "best" / "metrics.json").read_bytes() == (storage / "tiny" / "best/metrics.json").read()
+    assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_command_is_taken_up_on_another_machine(
+    object_store: ObjectStore, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    storage = object_store.bucket("killed")
+    place = storage / "tiny"
+    settings = tiny(tiny_backbones, storage, strategies=("linear_probe",), budget=12, trials=2)
+    (tmp_path / "sweep.yaml").write_text(dump_settings(settings))
+    command = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py")]
+    with (tmp_path / "log").open("w") as log:
+        with subprocess.Popen(
+            [*command, str(tmp_path / "sweep.yaml"), "--name", "tiny"], stdout=log, stderr=log
+        ) as first:
+            try:
+                _wait_until_amid_training(place)
+                first.send_signal(signal.SIGKILL)
+            finally:
+                first.kill()
+        before = read_segments(place)
+        shutil.rmtree(folder_of(place))
+        done = subprocess.run([*command, str(place), "--resume"], stdout=log, stderr=log, timeout=200, check=False)
+    text = (tmp_path / "log").read_text()
+    assert done.returncode == 0, text
+    assert "Traceback" not in text
+    assert read_segments(place).startswith(before), "nothing that had happened is lost"
+    assert {row["status"] for row in rows(place).values()} <= {"complete", "stopped"}
+    assert (place / "best/metrics.json").read() is not None
+
+
+def _wait_until_amid_training(place: Bucket) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        events = [EVENT.validate_json(line) for line in read_segments(place).splitlines()]
+        if any(isinstance(event, Ended) for event in events) and is_amid_training(events):
+            return
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+assert os
