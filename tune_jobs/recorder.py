@@ -217,6 +217,8 @@ class Recorder(Callback):  # type: ignore[misc]
 
     def _end(self, record: TrialRecord, event: Ended) -> None:
         self._happened(event)
+        if self._broken is not None:
+            return
         self._logs.end(record)
         self._display.ended(record)
         self.drop_surplus()

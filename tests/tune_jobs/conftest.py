@@ -1,4 +1,4 @@
-"""One small Ray cluster for all tests of a module, with a folder of its own; a server that speaks S3 for all of them."""
+"""One small Ray cluster for all tests of a module, with a folder of its own, and a server that speaks S3."""
 
 import logging
 import secrets

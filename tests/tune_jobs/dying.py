@@ -9,6 +9,7 @@ from optuna.storages import RDBStorage
 from tests.tune_jobs.simulated import run
 from tune_jobs import recorder
 from tune_jobs.journal import Journal
+from tune_jobs.places import Bucket
 from tune_jobs.settings import SweepSettings
 from tune_jobs.simulation import _Trial
 
@@ -71,6 +72,8 @@ def fused(patch: pytest.MonkeyPatch) -> Fuse:
         patch.setattr(RDBStorage, name, found.around(getattr(RDBStorage, name)))
     for name in ("drop_state", "drop_weights", "write_leaderboard", "write_text"):
         patch.setattr(recorder, name, found.around(getattr(recorder, name)))
+    for name in ("write", "send"):
+        patch.setattr(Bucket, name, found.around(getattr(Bucket, name)))
     patch.setattr(Journal, "_write", found.within(Journal._write))
     patch.setattr(_Trial, "save", found.around(_Trial.save))
     return found

@@ -15,7 +15,7 @@ from tune_jobs.events import Begun, Ended
 from tune_jobs.folders import is_sweep
 from tune_jobs.journal import read_journal
 from tune_jobs.mirror import take_down
-from tune_jobs.places import Bucket, Place, folder_of
+from tune_jobs.places import Bucket, Place, files_below, folder_of
 from tune_jobs.records import Records
 from tune_jobs.session import STUDY, Session, session
 from tune_jobs.settings import SETTINGS, EarlyStopping, SweepSettings, dump_settings
@@ -64,8 +64,9 @@ def run(
     return ready
 
 
-def state_of(folder: Path) -> dict[str, Any]:
+def state_of(where: Place) -> dict[str, Any]:
     """All of a sweep that must not depend on how often its driver died: trials, rungs, study, files, leaderboard."""
+    folder, files = folder_of(where), [path.split("/") for path in files_below(where)]
     events = read_journal(folder / journal.FILE)
     records = Records()
     for event in events:
@@ -82,8 +83,8 @@ def state_of(folder: Path) -> dict[str, Any]:
             (t.number, t.state, t.values, t.params, t.intermediate_values, t.user_attrs["strategy"])
             for t in study.trials
         ],
-        "weights": sorted(path.parent.parent.name for path in folder.glob("trials/*/*/handclip_best.pth")),
-        "logs": sorted(path.parent.parent.name for path in folder.glob("trials/*/*/training_log.csv")),
+        "weights": sorted(path[1] for path in files if path[-1] == "handclip_best.pth"),
+        "logs": sorted(path[1] for path in files if path[-1] == "training_log.csv"),
         "leaderboard": board,
         "ends": [(e.trial, e.status) for e in events if isinstance(e, Ended)],
     }

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import pickle
 import shutil
 import signal
@@ -17,9 +16,8 @@ import pytest
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.conftest import ObjectStore
-from tune_jobs.chaos.watching import is_amid_training
 from tune_jobs.driver import Outcome, resume, sweep
-from tune_jobs.events import EVENT, Ended
+from tune_jobs.events import EVENT, Event, Saved, Validated
 from tune_jobs.places import Bucket, files_below, folder_of
 from tune_jobs.reopening import reopen
 from tune_jobs.segments import read_segments
@@ -79,13 +77,11 @@ def test_all_that_a_sweep_leaves_is_in_the_bucket(outcome: Outcome, storage: Buc
     assert {"sweep.yaml", "study.db", "journal/000000.jsonl", "best/handclip_best.pth", "best/metrics.json"} <= {*files}
     assert [row["status"] for row in rows(storage / "tiny").values()] == ["complete"] * 3
     assert len([path for path in files if path.startswith("tensorboard/")]) == 3
-    weights = {
-        path.split("/")[1] for path in files if path.endswith("handclip_final.pth") and path.startswith("trials")
-    }
-    assert weights == {outcome.records.ranked()[0].name}, "one checkpoint is kept"
-    assert {
-        path.split("/")[1] for path in files if path.endswith("training_log.csv") and path.startswith("trials")
-    } == {record.name for record in outcome.records.all()}
+    of_trials = [path.split("/")[1:] for path in files if path.startswith("trials/")]
+    with_weights = {parts[0] for parts in of_trials if parts[-1] == "handclip_final.pth"}
+    assert with_weights == {outcome.records.ranked()[0].name}, "one checkpoint is kept"
+    with_log = {parts[0] for parts in of_trials if parts[-1] == "training_log.csv"}
+    assert with_log == {record.name for record in outcome.records.all()}
     assert not [path for path in files if path.startswith("driver.")], "the lock is released"
     assert not list(outcome.folder.glob("trials/*/checkpoint_*")), "states go straight to the bucket"
 
@@ -116,15 +112,14 @@ def test_a_killed_command_is_taken_up_on_another_machine(
 ) -> None:
     storage = object_store.bucket("killed")
     place = storage / "tiny"
-    settings = tiny(tiny_backbones, storage, strategies=("linear_probe",), budget=12, trials=2)
+    settings = tiny(tiny_backbones, storage, strategies=("full",), trials=1, budget=30)
     (tmp_path / "sweep.yaml").write_text(dump_settings(settings))
     command = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py")]
+    begin = [*command, str(tmp_path / "sweep.yaml"), "--name", "tiny"]
     with (tmp_path / "log").open("w") as log:
-        with subprocess.Popen(
-            [*command, str(tmp_path / "sweep.yaml"), "--name", "tiny"], stdout=log, stderr=log
-        ) as first:
+        with subprocess.Popen(begin, stdout=log, stderr=log) as first:
             try:
-                _wait_until_amid_training(place)
+                _wait_for_a_saved_state(place)
                 first.send_signal(signal.SIGKILL)
             finally:
                 first.kill()
@@ -135,18 +130,19 @@ def test_a_killed_command_is_taken_up_on_another_machine(
     assert done.returncode == 0, text
     assert "Traceback" not in text
     assert read_segments(place).startswith(before), "nothing that had happened is lost"
-    assert {row["status"] for row in rows(place).values()} <= {"complete", "stopped"}
+    (row,) = rows(place).values()
+    assert (row["status"], row["unit"], row["attempts"]) == ("complete", "30", "2")
+    validated = [event.unit for event in events_in(place) if isinstance(event, Validated)]
+    assert len(validated) < 2 * 30, "it went on from a saved state"
     assert (place / "best/metrics.json").read() is not None
 
 
-def _wait_until_amid_training(place: Bucket) -> None:
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        events = [EVENT.validate_json(line) for line in read_segments(place).splitlines()]
-        if any(isinstance(event, Ended) for event in events) and is_amid_training(events):
-            return
+def events_in(place: Bucket) -> list[Event]:
+    return [EVENT.validate_json(line) for line in read_segments(place).splitlines()]
+
+
+def _wait_for_a_saved_state(place: Bucket) -> None:
+    end = time.monotonic() + 180
+    while not any(isinstance(event, Saved) and event.unit > 1 for event in events_in(place)):
+        assert time.monotonic() < end
         time.sleep(0.05)
-    raise TimeoutError
-
-
-assert os
