@@ -17,13 +17,11 @@ Name = Annotated[str, typer.Argument(help="Name of a sweep that is over, finishe
 Top = Annotated[int, typer.Option(min=1, help="So many of the best configurations run again.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Each on so many fresh seeds, the same for all.")]
 FinalTest = Annotated[bool, typer.Option("--final-test", help="Fit the winner on all training people, look at test.")]
-Storage = Annotated[Path, typer.Option(help="Folder of the sweeps.")]
+Storage = Annotated[str, typer.Option(help="Folder of the sweeps, or the URI of a bucket.")]
 
 
 @app.command()
-def main(
-    name: Name, top: Top = 5, seeds: Seeds = 3, final_test: FinalTest = False, storage: Storage = Path("runs")
-) -> None:
+def main(name: Name, top: Top = 5, seeds: Seeds = 3, final_test: FinalTest = False, storage: Storage = "runs") -> None:
     """Choose a sweep's winner: its best configurations and every strategy's best and default, on fresh paired seeds.
 
     Runs on the Ray cluster at RAY_ADDRESS, else on this machine. Results go to STORAGE/NAME/finals; runs that are
@@ -42,13 +40,18 @@ def main(
     raise typer.Exit(code)
 
 
-def _finals(name: str, storage: Path, top: int, seeds: int, final_test: bool) -> int:
+def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> int:
     from tune_jobs.finals.past_sweep import read_sweep
+    from tune_jobs.places import Bucket, named_place
 
-    past = read_sweep(name, storage)
+    place = named_place(storage)
+    past = None if isinstance(place, Bucket) else read_sweep(name, place)
+    from tune_jobs.finals.in_bucket import brought_here
     from tune_jobs.finals.outcome import hold_finals
 
-    return hold_finals(past, top=top, seeds=seeds, with_test=final_test)
+    with brought_here(place / name) as folder:
+        past = past or read_sweep(name, folder.parent)
+        return hold_finals(past, top=top, seeds=seeds, with_test=final_test)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -22,8 +22,8 @@ from tune_jobs.segments import FOLDER, read_segments
 
 EVERY_S = 30.0
 """Seconds between two copies while a sweep runs."""
-DATABASE = ".db"
-ELSEWHERE = (journal.FILE, f"{FOLDER}/*", OWNER, "*.lock", "*.partial", "*.db-journal", "best/*", ".*")
+DATABASE, FINALS = ".db", "finals"
+ELSEWHERE = (journal.FILE, f"{FOLDER}/*", OWNER, "*.lock", "*.partial", "*.db-journal", "best/*", "finals/*", ".*")
 """Files that have ways of their own, or none."""
 OF_A_TRIAL = ("trials/*/config.json", "trials/*/error.txt")
 """All that is copied of trials; their states, and what Tune writes for itself, are not."""
@@ -39,16 +39,16 @@ def is_copied(path: str) -> bool:
 class Mirror:
     """Copies what has changed in a working copy to its bucket."""
 
-    def __init__(self, folder: Path, bucket: Bucket) -> None:
-        """All files in ``folder`` count as changed at first."""
-        self._folder, self._bucket = folder, bucket
+    def __init__(self, folder: Path, bucket: Bucket, *, wanted: Callable[[str], bool] = is_copied) -> None:
+        """Of files that are ``wanted``, by their paths in ``folder``, all count as changed at first."""
+        self._folder, self._bucket, self._wanted = folder, bucket, wanted
         self._sent: dict[str, tuple[int, int]] = {}
         self._turn = threading.Lock()
 
     def send(self) -> None:
         """Copy what has changed; raises OSError where the bucket does not answer, and may be called again."""
         with self._turn:
-            for path in sorted(_files(self._folder)):
+            for path in sorted(filter(self._wanted, _files(self._folder))):
                 self._send_one(path)
 
     def _send_one(self, path: str) -> None:
@@ -95,7 +95,7 @@ def in_step(folder: Path, where: Place) -> Iterator[None]:
 def take_down(bucket: Bucket) -> Path:
     """Make the working copy of a sweep anew from its bucket; raises InputError where that stays away."""
     folder = folder_of(bucket)
-    clear(folder)
+    clear(folder, but=(LOCK, FINALS))
     for path in patiently(lambda: files_below(bucket), path=bucket):
         if is_copied(path):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -117,20 +117,18 @@ def to_read(where: Place) -> Path:
         return take_down(where) if is_idle else folder
 
 
-def clear(folder: Path) -> None:
-    """Remove a working copy but for its lock; make the folder where there is none."""
+def clear(folder: Path, *, but: Sequence[str] = (LOCK,)) -> None:
+    """Remove what a working copy holds ``but`` some; make the folder where there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
-        if path.name == LOCK:
-            continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.name not in but:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Paths in ``folder`` of the files that are copied."""
+    """Paths of all files in ``folder``, relative to it."""
     for root, _, names in os.walk(folder):
-        paths = ((Path(root) / name).relative_to(folder).as_posix() for name in names)
-        yield from filter(is_copied, paths)
+        yield from ((Path(root) / name).relative_to(folder).as_posix() for name in names)
 
 
 def _send_database(file: Path, target: Bucket) -> None:

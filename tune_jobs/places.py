@@ -152,15 +152,11 @@ def opened(where: Place) -> Store:
     """The file system of a place and its path there; raises OSError or ValueError where the URI names none."""
     if isinstance(where, Path):
         return Store(fs.LocalFileSystem(), str(where))
-    return Store(*_file_system(where.uri))
-
-
-@lru_cache(maxsize=4096)
-def _file_system(uri: str) -> tuple[fs.FileSystem, str]:
-    root, slash, path = uri.partition("?")[0].partition("://")[2].partition("/")
-    scheme, mark = uri.partition("://")[0], "?" if "?" in uri else ""
-    filesystem, base = _root(f"{scheme}://{root}{slash}{mark}{uri.partition('?')[2]}")
-    return filesystem, f"{base.rstrip('/')}/{path.rstrip('/')}" if path else base
+    address, mark, options = where.uri.partition("?")
+    scheme, _, rest = address.partition("://")
+    root, _, path = rest.partition("/")
+    filesystem, base = _root(f"{scheme}://{root}/{mark}{options}")
+    return Store(filesystem, f"{base.rstrip('/')}/{path.rstrip('/')}" if path else base)
 
 
 @lru_cache(maxsize=16)

@@ -24,7 +24,7 @@ def test_the_command_line_is_frozen() -> None:
         "top": 5,
         "seeds": 3,
         "final_test": False,
-        "storage": Path("runs"),
+        "storage": "runs",
     }
     shown = invoke("--help")[1]
     options = sorted({word for word in shown.replace(".", " ").split() if word.startswith("--")})
