@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Go on with the sweep NAME under STORAGE, or start it where there is none: the entrypoint of jobs that may be run again.
-# Where HANDCLIP_UPLOAD names a place like s3://BUCKET/runs, the finished sweep is copied there.
+# STORAGE is a folder that all nodes share, or a place in a bucket like s3://BUCKET/runs.
 set -euo pipefail
 
 if [ "$#" -lt 3 ]; then
@@ -22,9 +22,5 @@ if [ "$status" -eq 2 ]; then
   echo "starting sweep '$2' under $3"
   status=0
   sweep || status=$?
-fi
-if [ "$status" -eq 0 ] && [ -n "${HANDCLIP_UPLOAD:-}" ]; then
-  echo "copying sweep '$2' to ${HANDCLIP_UPLOAD%%\?*}"
-  cluster/upload.sh "$3/$2" "$HANDCLIP_UPLOAD"
 fi
 exit "$status"

@@ -185,12 +185,17 @@ def test_a_job_that_is_tried_again_finds_its_sweep_on_the_storage() -> None:
     assert load_settings(KUBERAY / "sweep" / "settings.yaml", name=name).trials > 0
 
 
-def test_with_a_bucket_the_head_alone_has_its_keys() -> None:
-    head, *workers = [pod["containers"][0] for pod in templates(CLUSTERS["RayJob with a bucket"])]
-    assert head["env"] == [{"name": "HANDCLIP_UPLOAD", "value": "s3://BUCKET/runs"}]
-    assert head["envFrom"] == [{"secretRef": {"name": "handclip-bucket"}}]
-    assert all("envFrom" not in worker for worker in workers)
-    assert "HANDCLIP_UPLOAD" in (ROOT / "cluster" / "sweep.sh").read_text()
+def test_with_a_bucket_all_pods_have_its_keys_and_none_the_volume() -> None:
+    job = RESOURCES["RayJob with a bucket"]["spec"]
+    plain = RESOURCES["RayJob"]["spec"]["entrypoint"].split()
+    assert job["entrypoint"].split() == [*plain[:-1], "s3://BUCKET/runs"]
+    found = templates(job["rayClusterSpec"])
+    assert len(found) == 3
+    for pod in found:
+        (container,) = pod["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "handclip-bucket"}}]
+        mounts = [mount["name"] for mount in container["volumeMounts"]]
+        assert mounts == [volume["name"] for volume in pod["volumes"]] == ["cache", "settings"]
 
 
 def templates(cluster: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
+from tests.tune_jobs.conftest import ObjectStore
 from tune_jobs.lock import SweepLock
+from tune_jobs.places import Bucket, files_below
 from tune_jobs.settings import SweepSettings, dump_settings
 from tune_jobs.sweep import app
 
@@ -47,6 +49,38 @@ def test_bad_input_is_one_line_and_exit_code_two(tmp_path: Path, arguments: list
     assert output.startswith("error: ")
     assert message in output
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "storage={missing}"], "storage: {missing}: there is no bucket 'missing-bucket'; make it first"),
+        (["--set", "storage={here}", "--name", "taken"], "{taken}: exists already; choose another --name"),
+        (["--set", "storage={here}", "--name", "gone", "--resume"], "{here_gone}: no sweep to take up again"),
+        (["{here_gone}", "--resume"], "{here_gone}: no sweep to take up again"),
+        (["{taken}", "--resume", "--set", "budget=99"], "{taken}: began with other settings (budget 8 is now 99)"),
+        (["--set", "storage={here}", "--warm-start", "{here_gone}"], "warm_start: {here_gone} is no sweep's folder"),
+        (["--set", "storage={here}", "--warm-start", "gone"], "warm_start: {here_gone} is no sweep's folder"),
+        (["--fork", "{taken}"], "--fork: works on sweeps in folders only"),
+        (["{keys}", "--resume"], "a URI with keys would be written down"),
+    ],
+)
+def test_of_a_bucket_too_and_it_is_shown_as_it_was_typed(
+    object_store: ObjectStore, bucket: Bucket, arguments: list[str], message: str
+) -> None:
+    words = {
+        "missing": object_store.place("missing-bucket") / "runs",
+        "here": bucket,
+        "here_gone": bucket / "gone",
+        "taken": bucket / "taken",
+        "keys": "s3://key:secret@hands/runs",
+    }
+    (bucket / "taken/sweep.yaml").write(dump_settings(SweepSettings(name="taken", storage=bucket)).encode())
+    code, output = invoke(*(argument.format(**words) for argument in arguments))
+    assert code == 2
+    assert len(output.splitlines()) == 1
+    assert output.startswith(f"error: {message.format(**words)}")
+    assert files_below(bucket) == ["taken/sweep.yaml"]
 
 
 @pytest.mark.ray

@@ -4,26 +4,25 @@ import csv
 import io
 import pickle
 import shutil
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.tune.experiment import Trial
 
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.conftest import ObjectStore
+from tests.tune_jobs.dying import Killed
 from tune_jobs.driver import Outcome, resume, sweep
 from tune_jobs.events import EVENT, Event, Saved, Validated
+from tune_jobs.interruption import end_workers
 from tune_jobs.places import Bucket, files_below, folder_of
+from tune_jobs.recorder import Recorder
 from tune_jobs.reopening import reopen
 from tune_jobs.segments import read_segments
-from tune_jobs.settings import EarlyStopping, SweepSettings, dump_settings
-
-ROOT = Path(__file__).parents[2]
+from tune_jobs.settings import EarlyStopping, SweepSettings
 
 
 def tiny(backbones: dict[str, BackboneSettings], storage: Bucket, **changed: Any) -> SweepSettings:
@@ -106,43 +105,37 @@ def test_it_goes_on_from_the_bucket_alone_and_unpickles_nothing_from_it(
 
 
 @pytest.mark.ray
-@pytest.mark.slow
-def test_a_killed_command_is_taken_up_on_another_machine(
-    object_store: ObjectStore, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+def test_a_driver_that_dies_is_followed_by_one_on_another_machine(
+    storage: Bucket,
+    ray_cluster: None,
+    tiny_backbones: dict[str, BackboneSettings],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    storage = object_store.bucket("killed")
-    place = storage / "tiny"
-    settings = tiny(tiny_backbones, storage, strategies=("full",), trials=1, budget=30)
-    (tmp_path / "sweep.yaml").write_text(dump_settings(settings))
-    command = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py")]
-    begin = [*command, str(tmp_path / "sweep.yaml"), "--name", "tiny"]
-    with (tmp_path / "log").open("w") as log:
-        with subprocess.Popen(begin, stdout=log, stderr=log) as first:
-            try:
-                _wait_for_a_saved_state(place)
-                first.send_signal(signal.SIGKILL)
-            finally:
-                first.kill()
-        before = read_segments(place)
-        shutil.rmtree(folder_of(place))
-        done = subprocess.run([*command, str(place), "--resume"], stdout=log, stderr=log, timeout=200, check=False)
-    text = (tmp_path / "log").read_text()
-    assert done.returncode == 0, text
-    assert "Traceback" not in text
-    assert read_segments(place).startswith(before), "nothing that had happened is lost"
+    del ray_cluster
+    place, step_end = storage / "dying", Recorder.on_step_end
+
+    def dying(self: Recorder, *, trials: Sequence[Trial] = (), **given: Any) -> None:
+        if any(isinstance(event, Saved) and event.unit == 2 for event in events_in(place)):
+            end_workers(trials)
+            raise Killed
+        step_end(self, trials=trials, **given)
+
+    settings = tiny(tiny_backbones, storage, name="dying", strategies=("full",), trials=1, budget=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "on_step_end", dying)
+        with pytest.raises(Killed):
+            sweep(settings)
+    before = events_in(place)
+    shutil.rmtree(folder_of(place))
+    found = reopen(place, name=None, overrides=[])
+    resumed = resume(found.settings, found.folder)
+    assert events_in(place)[: len(before)] == before, "nothing that had happened is lost"
     (row,) = rows(place).values()
-    assert (row["status"], row["unit"], row["attempts"]) == ("complete", "30", "2")
-    validated = [event.unit for event in events_in(place) if isinstance(event, Validated)]
-    assert len(validated) < 2 * 30, "it went on from a saved state"
-    assert (place / "best/metrics.json").read() is not None
+    assert (row["status"], row["unit"], row["attempts"]) == ("complete", "4", "2")
+    units = [event.unit for event in events_in(place)[len(before) :] if isinstance(event, Validated)]
+    assert units[0] > 1, "it went on from a saved state"
+    assert resumed.exit_code == 0
 
 
 def events_in(place: Bucket) -> list[Event]:
     return [EVENT.validate_json(line) for line in read_segments(place).splitlines()]
-
-
-def _wait_for_a_saved_state(place: Bucket) -> None:
-    end = time.monotonic() + 180
-    while not any(isinstance(event, Saved) and event.unit > 1 for event in events_in(place)):
-        assert time.monotonic() < end
-        time.sleep(0.05)
