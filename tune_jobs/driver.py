@@ -24,7 +24,7 @@ from tune_jobs.mirror import take_down
 from tune_jobs.mixtures import mixtures
 from tune_jobs.objectives import FRONT, front_csv, pareto_front
 from tune_jobs.patience import patiently
-from tune_jobs.places import Bucket, opened, place_of
+from tune_jobs.places import Bucket, Place, opened, place_of
 from tune_jobs.recorder import TRIALS
 from tune_jobs.records import Records
 from tune_jobs.session import BEST, Session, session
@@ -88,8 +88,13 @@ def resume(settings: SweepSettings, folder: Path) -> Outcome:
         return _run(settings, room, folder, lock)
 
 
-def warm_up(data: DrawnData | PreparedData, backbone: BackboneSettings, device: str) -> None:
-    """Draw or check the data and build the machine's caches, so that trials need not wait for each other."""
+def warm_up(data: DrawnData | PreparedData, backbone: BackboneSettings, device: str, storage: Place) -> None:
+    """Draw or check the data and build the machine's caches, so that trials need not wait for each other.
+
+    Raises InputError where the data or a bucket cannot be used from this machine.
+    """
+    if isinstance(storage, Bucket):
+        storage.check()
     _ = open_bench(data, backbone, select_device(device)).feature_inputs
 
 
@@ -99,7 +104,7 @@ def prepare(settings: SweepSettings) -> Room:
     cluster.connect()
     room = cluster.make_room(settings.resources, cluster.nodes())
     review.say(f"{room.concurrent} trials at a time on {room.device}, {room.cpus} threads each; preparing the data")
-    cluster.run_on_every_node(room, warm_up, settings.data, settings.backbone, room.device)
+    cluster.run_on_every_node(room, warm_up, settings.data, settings.backbone, room.device, settings.storage)
     return room
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
+from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.conftest import ObjectStore
 from tests.tune_jobs.dying import Killed
-from tune_jobs.driver import Outcome, resume, sweep
+from tune_jobs.driver import Outcome, resume, sweep, warm_up
 from tune_jobs.events import EVENT, Event, Saved, Validated
 from tune_jobs.interruption import end_workers
 from tune_jobs.places import Bucket, files_below, folder_of
@@ -67,6 +68,13 @@ def storage(object_store: ObjectStore) -> Bucket:
 def outcome(storage: Bucket, ray_cluster: None, tiny_backbones: dict[str, BackboneSettings]) -> Outcome:
     del ray_cluster
     return sweep(tiny(tiny_backbones, storage))
+
+
+def test_a_machine_that_cannot_use_the_bucket_says_so_before_trials_begin(
+    object_store: ObjectStore, tiny_backbones: dict[str, BackboneSettings]
+) -> None:
+    with pytest.raises(InputError, match="there is no bucket 'not-there'"):
+        warm_up(TINY_DATA, tiny_backbones["vit"], "cpu", object_store.place("not-there"))
 
 
 @pytest.mark.ray
