@@ -15,6 +15,8 @@ from handclip_core.models.backbone import Backbone
 
 UPDATE = "default"
 """What peft calls the update in names of parameters."""
+FACTOR_A = ".lora_A."
+"""Stands in the names of the factors A of all updates."""
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from handclip_core.errors import InputError
+from handclip_core.models.lora import FACTOR_A
 
 State = Mapping[str, Tensor]
 
@@ -26,15 +27,16 @@ class GreedySoup:
 def interpolate(zero_shot_state: State, state: State, alpha: float) -> dict[str, Tensor]:
     """(1 - alpha) zero_shot + alpha state (arXiv 2109.01903, section 4), for every entry that both have.
 
-    Entries of ``state`` alone stay as they are. For models of this package ``zero_shot_state`` is the model before
-    training: the backbone as pretrained, adapters and necks at their start, where they are the identity or nearly so.
-    So the neck moves along with the backbone that it was trained on, and alpha 0 embeds like the untrained model; the
-    head moves, too, and nothing of retrieval reads it. Raises InputError where an entry has two shapes, or ``alpha``
-    lies outside 0 to 1.
+    Entries of ``state`` alone stay as they are, and so do the factors A of low-rank updates: their B begins at zero, so
+    that B A, which is what is added to the weights, moves in proportion to alpha. For models of this package
+    ``zero_shot_state`` is the model before training: the backbone as pretrained, adapters and necks at their start,
+    where they are the identity or nearly so. So the neck moves along with the backbone that it was trained on, and
+    alpha 0 embeds like the untrained model; the head moves, too, and nothing of retrieval reads it. Raises InputError
+    where an entry has two shapes, or ``alpha`` lies outside 0 to 1.
     """
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha = {alpha:g}: choose from 0 (zero-shot) to 1 (fine-tuned)")
-    shared = zero_shot_state.keys() & state.keys()
+    shared = {name for name in zero_shot_state.keys() & state.keys() if FACTOR_A not in name}
     for name in sorted(shared):
         _refuse_other_shape(name, zero_shot_state[name], state[name])
     mixed = {name: _mean([zero_shot_state[name], state[name]], [1 - alpha, alpha]) for name in shared}
