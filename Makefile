@@ -11,8 +11,10 @@ sweep: setup
 
 setup: .venv/.ready
 
+# What starts Ray clusters runs by itself, since several disturb one another; all else on two processors.
 test: setup
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -m "not ray" --numprocesses 2 --dist loadfile
+	$(PYTHON) -m pytest -m ray
 
 # What needs Ray clusters: several nodes, faults, submission. All of it is part of `make test` too.
 test-cluster: setup

@@ -3,7 +3,7 @@
 ``ray``: empty trials through the whole runner (journal, study, event logs, leaderboard, folders), one at a time in a
 process that stays warm, beside empty trials with a Ray Train run inside each, on one cluster. A trial's share is the
 slope over numbers of trials, so that what a sweep costs once does not count.
-``simulated``: thousands of simulated trials; the driver's time and memory by the trials that it has behind it.
+``simulated``: thousands of simulated trials; the driver's processor time and memory by the trials behind it.
 Run: python benchmarks/overhead.py {ray,simulated} [--trials N]
 """
 
@@ -135,19 +135,20 @@ def compare(trials: int) -> None:
 
 
 def simulated(trials: int) -> None:
-    """Print the driver's time and memory along a sweep of ``trials`` simulated trials of up to nine units."""
+    """Print the driver's processor time and memory along a sweep of ``trials`` simulated trials of up to nine units."""
     rows: list[float] = []
-    started = time.perf_counter()
+    started = time.process_time()
 
     def curve(experiment: Experiment, unit: int) -> Step:
         nonlocal started
         number = len(ready.records.all())
         if number >= EVERY * (len(rows) + 1):
-            now = time.perf_counter()
+            now = time.process_time()
             rows.append((now - started) / EVERY)
             started = now
             peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"{number:6d} trials: {1000 * rows[-1]:6.1f} ms a trial, peak of {peak_mib:.0f} MiB", flush=True)
+            took = f"{1000 * rows[-1]:6.1f} ms of the processor a trial"
+            print(f"{number:6d} trials: {took}, peak of {peak_mib:.0f} MiB", flush=True)
         rng = np.random.default_rng((zlib.crc32(experiment.strategy.model_dump_json().encode()), unit))
         return Step(0.5 + 0.4 * (1 - 0.7**unit) * float(rng.random()))
 
