@@ -115,7 +115,7 @@ def saved(folder: Place, *, several_objectives: bool) -> list[str]:
         **({FRONT: "the trials that no other one beats in every objective"} if several_objectives else {}),
         "best/": "the winner: config.json, weights, embeddings, log, metrics",
         "study.db": "the Optuna study",
-        "journal.jsonl": "all that happened; what --resume goes by",
+        "journal.jsonl" if isinstance(folder, Path) else "journal/": "all that happened; what --resume goes by",
         "tensorboard/": "an event log a trial",
         "trials/": "settings and log of every trial, weights of the best",
         "sweep.yaml": "the complete settings",
