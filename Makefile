@@ -18,7 +18,7 @@ test: setup
 
 # What needs Ray clusters: several nodes, faults, submission. All of it is part of `make test` too.
 test-cluster: setup
-	$(PYTHON) -m pytest -m ray tests/cluster tests/tune_jobs/test_job.py tests/tune_jobs/test_interruption.py
+	$(PYTHON) -m pytest -m ray tests/cluster $(addprefix tests/tune_jobs/test_,job.py interruption.py workers.py sweep_in_bucket.py)
 
 check: setup
 	$(PYTHON) -m ruff check .
