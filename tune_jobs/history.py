@@ -13,7 +13,7 @@ from search_spaces.suggest import Primitive
 STRATEGY_ATTRIBUTE = "strategy"
 """The user attribute of every trial that names its strategy; a baseline without parameters has no other sign of it."""
 
-MOST_SEEN = 600
+MOST_SEEN = 300
 """Trials that a sampler sees, so that the time of a suggestion stays bounded: the best ones and the latest."""
 BEST_SEEN = 100
 """The best among them, by validation mAP."""

@@ -5,7 +5,7 @@ value, so that low-budget scores are never taken for final ones. Only the driver
 function of the seed and of the trials so far: a study that is reopened asks what it would have asked.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -89,10 +89,6 @@ class SweepStudy:
         """Every trial so far, in the order of asking; not to be changed."""
         return self._patiently(lambda: self.study.get_trials(deepcopy=False))
 
-    def running(self) -> list[int]:
-        """Numbers of the trials that were asked for and whose end is not known, ascending."""
-        return [trial.number for trial in self.trials() if trial.state is TrialState.RUNNING]
-
     def adopt(self, number: int) -> Asked:
         """Take a running trial of a reopened study back, to be reported and told.
 
@@ -150,14 +146,6 @@ class SweepStudy:
         """Trial ``number`` raised or vanished."""
         self.note(number, reason=reason)
         self._tell(number, state=TrialState.FAIL)
-
-    def fail_zombies(self, known: Container[int], *, reason: str) -> list[int]:
-        """Fail the running trials that are not ``known``, such as those of a driver that died; their numbers."""
-        lost = [trial for trial in self.trials() if trial.state is TrialState.RUNNING and trial.number not in known]
-        for trial in lost:
-            self._open[trial.number] = _Open(Trial(self.study, trial._trial_id))
-            self.fail(trial.number, reason=reason)
-        return [trial.number for trial in lost]
 
     def learn_from(self, storage: str, *, name: str) -> Transfer:
         """Let the sampler learn from the study ``name`` in the database at URL ``storage``, before the first trial.

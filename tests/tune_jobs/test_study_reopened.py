@@ -81,6 +81,10 @@ def test_another_seed_asks_for_something_else() -> None:
     assert draws(1) == draws(1) != draws(2)
 
 
+def running(study: SweepStudy) -> list[int]:
+    return [trial.number for trial in study.trials() if trial.state is TrialState.RUNNING]
+
+
 def test_running_trials_are_taken_back_with_the_same_settings_and_told(tmp_path: Path) -> None:
     first = opened(sqlite(tmp_path), Search())
     asked = [ask(first) for _ in range(5)]
@@ -88,7 +92,7 @@ def test_running_trials_are_taken_back_with_the_same_settings_and_told(tmp_path:
     play(first, asked[0])
 
     second = opened(sqlite(tmp_path), Search(), reopen=True)
-    assert second.running() == [1, 2, 3, 4]
+    assert running(second) == [1, 2, 3, 4]
     assert [second.adopt(number) for number in (1, 2, 3, 4)] == asked[1:]
     second.report(3, unit=1, value=0.9)
     second.report(3, unit=2, value=0.5)
@@ -116,20 +120,6 @@ def test_a_trial_of_another_space_is_refused_with_the_place(tmp_path: Path) -> N
         opened(sqlite(tmp_path), narrower, reopen=True).adopt(1)
 
 
-def test_zombies_fail_with_the_reason_and_the_others_stay(tmp_path: Path) -> None:
-    study = opened(sqlite(tmp_path), Search())
-    for _ in range(4):
-        ask(study)
-    study.complete(0, value=0.4)
-    again = opened(sqlite(tmp_path), Search(), reopen=True)
-    again.adopt(2)
-    assert again.fail_zombies({2}, reason="the driver died") == [1, 3]
-    assert again.running() == [2]
-    failed = again.trials()[3]
-    assert (failed.state, failed.user_attrs["reason"]) == (TrialState.FAIL, "the driver died")
-    assert ask(again).number == 4
-
-
 def test_a_driver_that_dies_while_it_asks_leaves_the_whole_trial_or_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +139,7 @@ def test_a_driver_that_dies_while_it_asks_leaves_the_whole_trial_or_nothing(
             study.ask()
     monkeypatch.undo()
     again = opened(sqlite(tmp_path), Search(), reopen=True)
-    assert [again.adopt(number).origin for number in again.running()] == ["default"] * 3 + ["sampled"] * 2
+    assert [again.adopt(number).origin for number in running(again)] == ["default"] * 3 + ["sampled"] * 2
     assert [trial.params for trial in again.trials()] == [trial.params for trial in added]
 
 
