@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import ray
+from ray._private.state import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from handclip_core.devices import Device
@@ -32,6 +33,11 @@ TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",
 }
 
+TIMED_OUT = "timed out during startup"
+"""How Ray says it of its own processes."""
+FIRST_MACHINE_S = 1200.0
+"""Seconds within which an autoscaler has to bring the first machine."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -53,6 +59,10 @@ class Room:
     concurrent: int
     num_nodes: int
     workers: int = 1
+    most: int | None = None
+    """Most trials at a time, however large the cluster gets."""
+    waiting: int = 0
+    """Trials that are to wait for machines, beside those that have one."""
 
     @property
     def bundles(self) -> list[dict[str, float]]:
@@ -80,12 +90,20 @@ def connect() -> None:
             reason = " ".join(str(error).split())
             raise InputError(f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no cluster answers ({reason})") from None
         return
-    ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    try:
+        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    except Exception as error:  # Ray raises no narrower one
+        if TIMED_OUT not in str(error):
+            raise
+        ray.shutdown()
+        raise InputError("Ray did not start on this machine in time; begin again when it is less busy") from None
 
 
 def nodes() -> list[Node]:
-    """The machines of the cluster that are alive."""
+    """The machines of the cluster that are alive, but those that are about to go."""
+    leaving = state.get_draining_nodes()
     alive = [(node["Resources"], node["NodeID"]) for node in ray.nodes() if node["Alive"]]
+    alive = [(item, name) for item, name in alive if name not in leaving]
     return [Node(cpus=item.get("CPU", 0.0), gpus=item.get("GPU", 0.0), id=name) for item, name in alive]
 
 
@@ -107,14 +125,44 @@ def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
             f"{max((node.cpus for node in cluster), default=0):g} CPUs and "
             f"{max((node.gpus for node in cluster), default=0):g} GPUs; set resources.cpus or resources.gpus lower"
         )
+    concurrent = fit // resources.workers
     return Room(
         device=Device.CUDA if gpus else Device.CPU,
         cpus=resources.cpus,
         gpus=gpus,
-        concurrent=min(fit // resources.workers, resources.concurrent or fit),
+        concurrent=min(concurrent, resources.concurrent or concurrent),
         num_nodes=len(cluster),
         workers=resources.workers,
+        most=resources.concurrent,
+        waiting=resources.waiting,
     )
+
+
+def at_a_time(room: Room, cluster: Sequence[Node]) -> int:
+    """Trials that may be under way on ``cluster``, those that wait for machines included; at least 1."""
+    fit = sum(_fit(node, room.cpus, room.gpus) for node in cluster) // room.workers + room.waiting
+    return max(1, fit if room.most is None else min(fit, room.most))
+
+
+def wait_for_room(resources: Resources) -> None:
+    """On a cluster that adds machines where trials wait, let one trial wait, for the first machine.
+
+    Raises InputError where none has come after ``FIRST_MACHINE_S``.
+    """
+    gpus = resources.gpus if resources.device is Device.CUDA else 0.0
+    if resources.waiting == 0 or sum(_fit(node, resources.cpus, gpus) for node in nodes()) >= resources.workers:
+        return
+    print(f"no machine has room for a trial yet; waiting {FIRST_MACHINE_S / 60:.0f} minutes for one", flush=True)
+    bundle = {"CPU": float(resources.cpus)} | ({"GPU": gpus} if gpus else {})
+    group = ray.util.placement_group([bundle] * resources.workers)
+    try:
+        if not group.wait(FIRST_MACHINE_S):
+            raise InputError(
+                f"resources: no machine with room for a trial ({resources.cpus} CPUs and {gpus:g} GPUs) has joined "
+                f"within {FIRST_MACHINE_S / 60:.0f} minutes; see why the autoscaler adds none, or set resources lower"
+            )
+    finally:
+        ray.util.remove_placement_group(group)
 
 
 def run_where_trials_run(room: Room, function: Callable[..., Value], *args: Any) -> Value:

@@ -20,6 +20,7 @@ from tune_jobs.fork import fork
 from tune_jobs.interruption import Interrupted, caught_signals, terminable
 from tune_jobs.leaderboard import FILE, write_leaderboard
 from tune_jobs.lock import SweepLock
+from tune_jobs.machines import RayMachines
 from tune_jobs.mirror import take_down
 from tune_jobs.mixtures import mixtures
 from tune_jobs.objectives import FRONT, front_csv, pareto_front
@@ -27,11 +28,13 @@ from tune_jobs.patience import patiently
 from tune_jobs.places import Bucket, Place, opened, place_of
 from tune_jobs.recorder import TRIALS
 from tune_jobs.records import Records
-from tune_jobs.session import BEST, Session, session
+from tune_jobs.session import BEST, Session, refuse_damaged, session
 from tune_jobs.settings import SETTINGS, SweepSettings, dump_settings, load_settings
 from tune_jobs.trial import HandTrial, folder_of
 
 INTERRUPTED = "interrupted"
+MOST = 10_000
+"""Trials at a time that Tune itself allows; how many there really are is the searcher's to say."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def resume(settings: SweepSettings, folder: Path) -> Outcome:
     with SweepLock(where) as lock:
         if isinstance(where, Bucket):
             take_down(where)
+        refuse_damaged(settings, folder)
         room = prepare(settings)
         write_text(folder / SETTINGS, dump_settings(settings))
         review.say(f"taking up {review.shown(where)}")
@@ -102,6 +106,7 @@ def prepare(settings: SweepSettings) -> Room:
     """Join the cluster or start one, see what it holds, and let its machines prepare the data; raises InputError."""
     review.say("starting Ray")
     cluster.connect()
+    cluster.wait_for_room(settings.resources)
     room = cluster.make_room(settings.resources, cluster.nodes())
     review.say(f"{room.concurrent} trials at a time on {room.device}, {room.cpus} threads each; preparing the data")
     cluster.run_on_every_node(room, warm_up, settings.data, settings.backbone, room.device, settings.storage)
@@ -138,7 +143,13 @@ def _run(settings: SweepSettings, room: Room, folder: Path, lock: SweepLock) -> 
 def _run_trials(settings: SweepSettings, room: Room, folder: Path, lock: SweepLock) -> Outcome:
     with (
         caught_signals() as caught,
-        session(settings, folder, room, stop_wanted=lambda: caught.is_set() or lock.lost.is_set()) as ready,
+        session(
+            settings,
+            folder,
+            room,
+            stop_wanted=lambda: caught.is_set() or lock.lost.is_set(),
+            machines=RayMachines(room),
+        ) as ready,
     ):
         try:
             with ready.display.shown():
@@ -158,7 +169,7 @@ def _tune(ready: Session, room: Room) -> None:
     """Hand all to Tune and come back when the last trial is over.
 
     ``tune.run`` rather than a ``Tuner``, which pickles the searcher. The number of samples is open: the searcher says
-    when the sweep is at its end, and hands out failed trials again.
+    when the sweep is at its end, hands out failed trials again, and holds back what the cluster has no place for.
     """
     store = opened(place_of(ready.settings.storage, ready.folder))
     tune.run(
@@ -170,7 +181,7 @@ def _tune(ready: Session, room: Room) -> None:
         search_alg=ready.searcher,
         scheduler=ready.scheduler,
         callbacks=[ready.recorder],
-        max_concurrent_trials=room.concurrent,
+        max_concurrent_trials=room.most or MOST,
         resources_per_trial=tune.PlacementGroupFactory(room.bundles),
         reuse_actors=True,
         trial_dirname_creator=folder_of,

@@ -140,6 +140,17 @@ class Retried(_Event):
     """Whether it starts over, because its saved state cannot be used."""
 
 
+class Moved(_Event):
+    """A trial leaves a machine that is about to go, and goes on elsewhere; nobody has failed."""
+
+    event: Literal["moved"] = "moved"
+    """Marks this kind."""
+    trial: int
+    """Its number."""
+    reason: str
+    """Why it leaves."""
+
+
 class Cut(_Event):
     """A trial was stopped by a limit of the sweep; it goes on when the limit is raised."""
 
@@ -179,7 +190,7 @@ class Closed(_Event):
 
 
 Event = Annotated[
-    Opened | Begun | Started | Validated | SeedEnded | Saved | Dropped | Retried | Cut | Ended | Alive | Closed,
+    Opened | Begun | Started | Validated | SeedEnded | Saved | Dropped | Retried | Moved | Cut | Ended | Alive | Closed,
     Field(discriminator="event"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)

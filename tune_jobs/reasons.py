@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from ray import cloudpickle
-from ray.exceptions import OutOfMemoryError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 
 from handclip_core.engine.objective import DivergedError
@@ -30,6 +30,8 @@ class Kind(Enum):
     """The trial must start over."""
     CHANCE = auto()
     """It may go better next time."""
+    MOVED = auto()
+    """None: its machine was taken away, after notice."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Failure:
 
     reason: str
     kind: Kind
+    actor: str = ""
+    """Ray's name of the worker, where that has ended."""
 
 
 def failure_of(trial: Trial) -> Failure:
@@ -45,12 +49,15 @@ def failure_of(trial: Trial) -> Failure:
     if trial.pickled_error_file is None:
         return Failure(_shortened(_lines(traceback_of(trial))[-1]), Kind.CHANCE)
     error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-    return Failure(describe_error(error), kind_of(error))
+    actor = error.actor_id or "" if isinstance(error, RayActorError) else ""
+    return Failure(describe_error(error), kind_of(error), actor)
 
 
 def kind_of(error: BaseException) -> Kind:
     """The kind of an error that Ray hands over."""
     cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, RayActorError) and cause.preempted:
+        return Kind.MOVED
     if isinstance(cause, DivergedError | InputError):
         return Kind.CERTAIN
     if isinstance(cause, LostStateError):

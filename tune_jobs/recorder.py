@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import METRICS
@@ -25,19 +26,21 @@ from tune_jobs.events import (
     Dropped,
     Ended,
     Event,
+    Moved,
     Retried,
     Saved,
     SeedEnded,
     Started,
     Validated,
 )
+from tune_jobs.guard import Guard
 from tune_jobs.interruption import Interrupted, end_workers
 from tune_jobs.leaderboard import write_leaderboard
 from tune_jobs.patience import patiently
 from tune_jobs.places import opened, place_of
 from tune_jobs.reasons import failure_of, traceback_of
 from tune_jobs.records import TrialRecord
-from tune_jobs.retention import drop_state, drop_weights, size_of, surplus
+from tune_jobs.retention import drop_state, drop_weights, remove_debris, size_of, surplus
 from tune_jobs.retries import after_failure
 from tune_jobs.scheduler import SweepScheduler
 from tune_jobs.searcher import SweepSearcher
@@ -78,6 +81,7 @@ class Recorder(Callback):  # type: ignore[misc]
         chronicle: Chronicle,
         searcher: SweepSearcher,
         scheduler: SweepScheduler,
+        guard: Guard,
         logs: EventLogs,
         display: Display,
         stop_wanted: Callable[[], bool],
@@ -89,6 +93,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self._records = chronicle.records
         self._searcher = searcher
         self._scheduler = scheduler
+        self._guard = guard
         self._logs = logs
         self._display = display
         self._stop_wanted = stop_wanted
@@ -101,11 +106,15 @@ class Recorder(Callback):  # type: ignore[misc]
         record = self._record(trial)
         patiently(lambda: self._write_config(record), path=self._folder)
         self._logs.start(record)
+        self._guard.heard_of(trial)
         self._happened(Started(at=self._now(), trial=record.number))
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
-        """A trial has validated a unit."""
+        """A trial has validated a unit; one that must leave its machine saves its state after it."""
         record = self._record(trial)
+        self._guard.heard_of(trial)
+        if self._guard.must_leave(trial):
+            result[SHOULD_CHECKPOINT] = True
         if record.replica == 0 and result[UNIT] not in record.curve:
             self._logs.scalars(record, shown_scalars(result), images=result["images"])
         self._happened(validated(record, result, at=self._now()))
@@ -125,6 +134,8 @@ class Recorder(Callback):  # type: ignore[misc]
         if before is not None and before != saved.checkpoint:
             drop_state(self._place / before)
         self.drop_surplus()
+        self._guard.heard_of(trial)
+        self._guard.leave(trial)
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
         """A trial has ended by itself, was stopped early, or was cut short by a limit."""
@@ -133,13 +144,17 @@ class Recorder(Callback):  # type: ignore[misc]
             self._happened(Cut(at=self._now(), trial=record.number))
         else:
             self.conclude(record)
+        self._guard.leave(trial)
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
-        """An attempt at a trial has failed; it gets another, or the trial has failed for good."""
-        record = self._record(trial)
-        patiently(lambda: self._add_error(record, traceback_of(trial)), path=self._folder)
-        follows = after_failure(record, failure_of(trial), retries=self._settings.retries, at=self._now())
-        if isinstance(follows, Retried):
+        """An attempt at a trial has failed, or its machine goes; it gets another, or the trial has failed for good."""
+        record, failure = self._record(trial), self._guard.why(failure_of(trial))
+        follows = after_failure(record, failure, retries=self._settings.retries, at=self._now())
+        if isinstance(follows, Moved):
+            print(f"trial {record.number} goes on elsewhere: {follows.reason}", flush=True)
+        else:
+            patiently(lambda: self._add_error(record, traceback_of(trial)), path=self._folder)
+        if isinstance(follows, Retried | Moved):
             self._happened(follows)
             self._searcher.again(record.number)
         else:
@@ -150,6 +165,7 @@ class Recorder(Callback):  # type: ignore[misc]
         if self._stop_wanted() or self._broken is not None:
             end_workers(trials)
             raise self._broken or Interrupted
+        self._guard.look(trials)
         self._display.tick()
         if self._now() - self._chronicle.written_at >= ALIVE_EVERY_S:
             self._happened(Alive(at=self._now()))
@@ -221,6 +237,8 @@ class Recorder(Callback):  # type: ignore[misc]
             return
         self._logs.end(record)
         self._display.ended(record)
+        if record.attempts > 1:
+            remove_debris(record, self._place / TRIALS / record.name)
         self.drop_surplus()
 
     def drop_surplus(self) -> None:

@@ -14,6 +14,7 @@ from tune_jobs.events import (
     Dropped,
     Ended,
     Event,
+    Moved,
     Opened,
     Retried,
     Saved,
@@ -23,7 +24,7 @@ from tune_jobs.events import (
 )
 from tune_jobs.usage import Usage
 
-TrialEvent = Started | Validated | SeedEnded | Saved | Dropped | Retried | Cut | Ended
+TrialEvent = Started | Validated | SeedEnded | Saved | Dropped | Retried | Moved | Cut | Ended
 
 
 class Status(StrEnum):
@@ -84,6 +85,8 @@ class TrialRecord:
     """Share of zero-shot mAP that its best weights leave in place."""
     seconds: float = 0.0
     """Time of training and validation in the worker, that of units trained twice included."""
+    slowest_s: float = 0.0
+    """That of its slowest unit."""
     params_trained: int | None = None
     reason: str = ""
     """Why it failed."""
@@ -154,7 +157,7 @@ class Records:
                 self._each_unfinished(Status.INTERRUPTED)
             case Begun():
                 self.trials[event.trial] = self._open[event.trial] = _begun(event)
-            case Started() | Validated() | SeedEnded() | Saved() | Dropped() | Retried() | Cut() | Ended():
+            case Started() | Validated() | SeedEnded() | Saved() | Dropped() | Retried() | Moved() | Cut() | Ended():
                 self._apply_to(self.trials[event.trial], event)
 
     def all(self) -> list[TrialRecord]:
@@ -224,6 +227,8 @@ def _apply(record: TrialRecord, event: TrialEvent) -> None:
             record.checkpoint, record.checkpoint_bytes = None, 0
         case Retried():
             _retried(record, event)
+        case Moved():
+            record.status = Status.WAITING
         case Cut():
             record.status = Status.INTERRUPTED
         case Ended():
@@ -238,6 +243,7 @@ def _validated(record: TrialRecord, event: Validated) -> None:
     record.unit, record.done = event.unit, event.done
     record.present = event.best_map, event.best_cmc1
     record.seconds += event.seconds
+    record.slowest_s = max(record.slowest_s, event.seconds)
     record.params_trained = max(record.params_trained or 0, event.params_trained)
     if event.replica == 0:
         record.map, record.cmc1, record.best_unit = event.best_map, event.best_cmc1, event.best_unit

@@ -10,7 +10,7 @@ from tune_jobs.folders import is_sweep, refuse_unknown_sweep, resolved, stored_s
 from tune_jobs.places import Bucket, Place, folder_of, named_place
 from tune_jobs.settings import QUICKSTART, SETTINGS, SweepSettings, load_settings, with_overrides
 
-MAY_CHANGE = ("limits", "resources", "retries", "keep_checkpoints", "checkpoint_every_s")
+MAY_CHANGE = ("limits", "resources", "retries", "stall_minutes", "keep_checkpoints", "checkpoint_every_s")
 """Settings that a sweep may be resumed with other values of: no trial's result depends on them."""
 PLACE = ("name", "storage")
 """Settings that say where the sweep is, not what."""

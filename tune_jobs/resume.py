@@ -11,7 +11,7 @@ from tune_jobs.patience import patiently
 from tune_jobs.places import Place, exists
 from tune_jobs.recorder import TRIALS, Recorder
 from tune_jobs.records import Records, TrialRecord
-from tune_jobs.retention import drop_state, states_in
+from tune_jobs.retention import remove_debris
 from tune_jobs.seeds import calibrates, seeds_of
 from tune_jobs.settings import SweepSettings
 from tune_jobs.stopping import Judge
@@ -35,6 +35,7 @@ def catch_up(chronicle: Chronicle, stored: Sequence[FrozenTrial], *, source: str
     Returns what the study suggested last, where the driver died before it could write that down. Raises InputError
     where the two do not belong together; ``source`` names the study.
     """
+    refuse_another_study(chronicle.records, stored, source=source, may_lag=may_lag)
     known = chronicle.records.trials
     by_number = {trial.number: trial for trial in stored}
     for record in chronicle.records.all():
@@ -42,15 +43,27 @@ def catch_up(chronicle: Chronicle, stored: Sequence[FrozenTrial], *, source: str
         if trial is None and (record.source or may_lag):
             _add_taken_over(chronicle, record)
             continue
+        if trial is not None and not trial.state.is_finished():
+            _catch_up_one(chronicle, record)
+    left_over = [n for n, trial in by_number.items() if trial.state is TrialState.RUNNING and n not in known]
+    return [chronicle.study.adopt(number) for number in sorted(left_over)]
+
+
+def refuse_another_study(records: Records, stored: Sequence[FrozenTrial], *, source: str, may_lag: bool) -> None:
+    """Raise InputError where the trials ``stored`` in a study cannot be those of a journal; ``source`` names it.
+
+    With ``may_lag`` it may lack the last ones.
+    """
+    by_number = {trial.number: trial for trial in stored}
+    for record in records.all():
+        trial = by_number.get(record.number)
+        if trial is None and (record.source or may_lag):
+            continue
         if trial is None or (trial.state.is_finished() and not record.status.over):
             raise InputError(
                 f"{source}: not the study of this sweep's journal (trial {record.number} does not agree); "
                 "put back the study, or begin another sweep with --fork"
             )
-        if not trial.state.is_finished():
-            _catch_up_one(chronicle, record)
-    left_over = [n for n, trial in by_number.items() if trial.state is TrialState.RUNNING and n not in known]
-    return [chronicle.study.adopt(number) for number in sorted(left_over)]
 
 
 def settle(chronicle: Chronicle, recorder: Recorder, judge: Judge, where: Place, settings: SweepSettings) -> list[int]:
@@ -59,7 +72,7 @@ def settle(chronicle: Chronicle, recorder: Recorder, judge: Judge, where: Place,
     ``where`` is the sweep's folder, or its place in a bucket.
     """
     for record in chronicle.records.unfinished():
-        _remove_debris(record, where)
+        remove_debris(record, where / TRIALS / record.name)
         if record.checkpoint is not None and not _is_there(where / record.checkpoint):
             reason = f"{record.checkpoint} is gone"
             chronicle.happened(Retried(at=chronicle.clock(), trial=record.number, reason=reason, anew=True))
@@ -90,12 +103,3 @@ def _tell_all(chronicle: Chronicle, record: TrialRecord) -> None:
 
 def _is_there(state: Place) -> bool:
     return patiently(lambda: exists(state), path=state)
-
-
-def _remove_debris(record: TrialRecord, where: Place) -> None:
-    """Delete saved states that the journal does not know, or no longer needs."""
-    needed = {record.checkpoint, None if record.first is None else record.first.folder}
-    folder = f"{TRIALS}/{record.name}"
-    for name in patiently(lambda: states_in(where / folder), path=where):
-        if f"{folder}/{name}" not in needed:
-            drop_state(where / folder / name)

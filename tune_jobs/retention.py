@@ -1,11 +1,13 @@
 """Which saved states are kept: those of running trials, and those of the best that are over."""
 
 from contextlib import suppress
+from pathlib import Path
 
 from pyarrow import fs  # type: ignore[import-untyped]
 
 from handclip_core.runs import LOG
 from tune_jobs.limits import GIB, disk_wanted
+from tune_jobs.patience import patiently
 from tune_jobs.places import Place, opened
 from tune_jobs.records import Records, TrialRecord
 
@@ -36,6 +38,14 @@ def drop_state(state: Place) -> None:
     """Delete a saved state that a newer one has replaced; what cannot be deleted now stays until the next resume."""
     with suppress(OSError):
         opened(state).filesystem.delete_dir(opened(state).path)
+
+
+def remove_debris(record: TrialRecord, trial: Place) -> None:
+    """Delete saved states in a trial's folder that its record does not know: a worker died before it could say so."""
+    needed = {Path(state).name for state in (record.checkpoint, record.first and record.first.folder) if state}
+    for name in patiently(lambda: states_in(trial), path=trial):
+        if name not in needed:
+            drop_state(trial / name)
 
 
 def size_of(state: Place) -> int:

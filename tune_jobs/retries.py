@@ -3,19 +3,21 @@
 from typing import Any
 
 from handclip_core.strategies import Strategy
-from tune_jobs.events import Ended, Retried
+from tune_jobs.events import Ended, Moved, Retried
 from tune_jobs.reasons import Failure, Kind
 from tune_jobs.records import TrialRecord
 
 
-def after_failure(record: TrialRecord, failure: Failure, *, retries: int, at: float) -> Retried | Ended:
+def after_failure(record: TrialRecord, failure: Failure, *, retries: int, at: float) -> Retried | Moved | Ended:
     """What follows a failed attempt at ``record``'s trial.
 
     A failure that would happen again ends it. One for want of memory halves the images per forward and backward pass,
     which leaves the gradients as they are, as often as that is possible. Any other is tried again up to ``retries``
-    times without the trial getting further than before.
+    times without the trial getting further than before. What was not the trial's own doing does not count.
     """
     number, reason = record.number, failure.reason
+    if failure.kind is Kind.MOVED:
+        return Moved(at=at, trial=number, reason=reason)
     if failure.kind is Kind.MEMORY:
         half = halved(record.experiment.micro_batch, record.experiment.strategy)
         if half is not None:

@@ -23,8 +23,12 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         gate: Gate,
         begin: Callable[[Asked], TrialRecord],
         config: Callable[[TrialRecord], dict[str, Any]],
+        at_a_time: Callable[[], int],
     ) -> None:
-        """``trials`` in all; ``begin`` records what the study has suggested, ``config`` is what a worker reads."""
+        """``trials`` in all, of which ``at_a_time`` says how many may be under way now.
+
+        ``begin`` records what the study has suggested, ``config`` is what a worker reads.
+        """
         super().__init__(metric="map", mode="max")
         self._study = study
         self._records = records
@@ -32,6 +36,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         self._gate = gate
         self._begin = begin
         self._config = config
+        self._at_a_time = at_a_time
         self._again: deque[int] = deque()
         self._left_over: deque[Asked] = deque()
         self._under_way: set[str] = set()
@@ -48,7 +53,12 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
             self._again.append(number)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The config of the next attempt; None where what runs may still fail, FINISHED where nothing is left."""
+        """The config of the next attempt; FINISHED where nothing is left.
+
+        None where all places are taken, and where nothing is left but what runs, which may still fail.
+        """
+        if len(self._under_way) >= self._at_a_time():
+            return None
         record = self._next()
         if record is not None:
             self._under_way.add(trial_id)

@@ -16,14 +16,16 @@ from tune_jobs.chronicle import Chronicle
 from tune_jobs.cluster import Room
 from tune_jobs.event_logs import EventLogs
 from tune_jobs.events import Begun, Event, Opened
+from tune_jobs.guard import MINUTE_S, Guard
 from tune_jobs.journal import Journal, read_journal
 from tune_jobs.limits import Gate
 from tune_jobs.live import display_for
+from tune_jobs.machines import Machines, Still
 from tune_jobs.mirror import in_step, to_read
 from tune_jobs.places import Bucket, Place, place_of
 from tune_jobs.recorder import Display, Recorder
 from tune_jobs.records import Records, TrialRecord
-from tune_jobs.resume import catch_up, replay, settle
+from tune_jobs.resume import catch_up, refuse_another_study, replay, settle
 from tune_jobs.scheduler import SweepScheduler
 from tune_jobs.searcher import SweepSearcher
 from tune_jobs.segments import Segments
@@ -60,9 +62,13 @@ def session(
     room: Room,
     *,
     stop_wanted: Callable[[], bool],
+    machines: Machines | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Session]:
-    """Take the sweep in ``folder`` up where its journal ends; raises InputError where its state cannot be read."""
+    """Take the sweep in ``folder`` up where its journal ends; raises InputError where its state cannot be read.
+
+    ``machines`` are those of the cluster that ``room`` was made on, where it may change.
+    """
     where = place_of(settings.storage, folder)
     events = read_journal(folder / journal.FILE)
     records, judge = Records(), judge_for(settings.early_stopping, budget=settings.budget)
@@ -75,12 +81,24 @@ def session(
         chronicle = Chronicle(file, records, study, clock=clock)
         may_lag = isinstance(where, Bucket)
         left_over = catch_up(chronicle, study.trials(), source=str(folder / STUDY), may_lag=may_lag)
-        ready = _assemble(settings, folder, room, chronicle, judge, logs, stop_wanted)
+        guard = Guard(records, machines or Still(room), settings.stall_minutes * MINUTE_S, clock)
+        ready = _assemble(settings, folder, room, chronicle, judge, logs, guard, stop_wanted)
         with in_step(folder, where):
             chronicle.happened(Opened(at=clock(), gpus=room.gpus * room.workers))
             ready.searcher.take_up(settle(chronicle, ready.recorder, judge, where, settings), left_over)
             ready.recorder.drop_surplus()
             yield ready
+
+
+def refuse_damaged(settings: SweepSettings, folder: Path) -> None:
+    """Raise InputError where the sweep in ``folder`` cannot be taken up; changes nothing, and needs no cluster."""
+    events = read_journal(folder / journal.FILE)
+    records = Records()
+    replay(events, records, judge_for(settings.early_stopping, budget=settings.budget), settings)
+    if _has_own_trials(events):
+        stored = open_study(settings, folder, events).trials()
+        may_lag = isinstance(place_of(settings.storage, folder), Bucket)
+        refuse_another_study(records, stored, source=str(folder / STUDY), may_lag=may_lag)
 
 
 def open_study(settings: SweepSettings, folder: Path, events: Sequence[Event]) -> SweepStudy:
@@ -93,7 +111,7 @@ def open_study(settings: SweepSettings, folder: Path, events: Sequence[Event]) -
         seed=settings.seed,
         search=settings.search,
     )
-    if any(isinstance(event, Begun) and not event.source for event in events):
+    if _has_own_trials(events):
         return make(reopen=True)
     if settings.search.storage is None:
         # A driver that died while it made the database has left something that only looks like one.
@@ -108,6 +126,10 @@ def open_study(settings: SweepSettings, folder: Path, events: Sequence[Event]) -
         other = load_settings(past / SETTINGS)
         learn(study, settings.warm_start, other, url=study_url(other, past))
     return study
+
+
+def _has_own_trials(events: Sequence[Event]) -> bool:
+    return any(isinstance(event, Begun) and not event.source for event in events)
 
 
 def study_url(settings: SweepSettings, folder: Path) -> str:
@@ -134,6 +156,7 @@ def _assemble(
     chronicle: Chronicle,
     judge: Judge,
     logs: EventLogs,
+    guard: Guard,
     stop_wanted: Callable[[], bool],
 ) -> Session:
     records, gate = chronicle.records, Gate(settings.limits, chronicle.records, chronicle.clock)
@@ -147,13 +170,22 @@ def _assemble(
 
     every_s = settings.checkpoint_every_s
     config = partial(trial_config, sweep=place_of(settings.storage, folder), room=room, checkpoint_every_s=every_s)
-    searcher = SweepSearcher(chronicle.study, records, trials=settings.trials, gate=gate, begin=begin, config=config)
+    searcher = SweepSearcher(
+        chronicle.study,
+        records,
+        trials=settings.trials,
+        gate=gate,
+        begin=begin,
+        config=config,
+        at_a_time=guard.at_a_time,
+    )
     recorder = Recorder(
         folder,
         settings,
         chronicle=chronicle,
         searcher=searcher,
         scheduler=scheduler,
+        guard=guard,
         logs=logs,
         display=display,
         stop_wanted=stop_wanted,

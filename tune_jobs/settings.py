@@ -73,7 +73,10 @@ class Resources(Config):
     workers: int = Field(1, ge=1, le=64)
     """Processes a trial, each with so many CPUs and GPUs; they share its batches, and its results stay the same."""
     concurrent: int | None = Field(None, ge=1)
-    """Most trials at a time; none for as many as the cluster holds."""
+    """Most trials at a time; none for as many as the cluster holds, which may change while the sweep runs."""
+    waiting: int = Field(0, ge=0, le=1000)
+    """Trials that wait for a machine beside those that have one. For clusters that add machines where something waits:
+    so many are asked for at a time, and a cluster that holds none yet is waited for."""
 
 
 class SweepSettings(Config):
@@ -103,6 +106,9 @@ class SweepSettings(Config):
     """When the sweep ends before its last trial."""
     retries: int = Field(2, ge=0)
     """Times that a trial which failed is begun again from its last saved state without having got any further."""
+    stall_minutes: float = Field(60.0, gt=0)
+    """Minutes without a finished unit after which a trial's worker counts as lost. Never less than five times the
+    slowest unit that a trial of its strategy has had, and twice as long after each failure in a row."""
     keep_checkpoints: int = Field(3, ge=1)
     """Weights of so many best trials are kept; logs and settings of all of them are."""
     checkpoint_every_s: float = Field(60.0, ge=0)

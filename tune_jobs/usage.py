@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tune_jobs.events import Closed, Cut, Ended, Event, Opened, Retried, SeedEnded, Started, Validated
+from tune_jobs.events import Closed, Cut, Ended, Event, Moved, Opened, Retried, SeedEnded, Started, Validated
 
 HOUR_S = 3600.0
 
@@ -33,7 +33,7 @@ class Usage:
         match event:
             case Started():
                 self.running.add(event.trial)
-            case Retried() | Cut() | SeedEnded() | Ended():
+            case Retried() | Moved() | Cut() | SeedEnded() | Ended():
                 self.running.discard(event.trial)
             case Validated():
                 self.units += 1

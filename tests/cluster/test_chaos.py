@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,16 +14,17 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from handclip_core.models.backbone import BackboneSettings
+from tests.cluster.conftest import Peace
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.simulated import run, settings
 from tune_jobs.chaos import __main__ as command
 from tune_jobs.chaos.checks import differences, lost, unsound
 from tune_jobs.chaos.faults import Fault, Told, refuse_without_nodes, trained_again
-from tune_jobs.chaos.nodes import LocalCluster, local_cluster
+from tune_jobs.chaos.nodes import LocalCluster
 from tune_jobs.chaos.processes import kill_session, processes_of, read_process, wait_until
 from tune_jobs.chaos.trying import in_words, try_faults
 from tune_jobs.chaos.watching import had_news, is_amid_training, replayed
-from tune_jobs.events import Ended, Started, Validated
+from tune_jobs.events import Ended, Moved, Retried, Started, Validated
 from tune_jobs.journal import FILE, read_journal
 from tune_jobs.settings import EarlyStopping, Resources, SweepSettings
 
@@ -228,32 +229,38 @@ def test_faults_of_the_sweeps_own_driver_and_folder_may_be_tried_anywhere() -> N
         refuse_without_nodes(fault, own_nodes=False)
 
 
-@pytest.fixture(scope="module")
-def cluster(cache_folder: Path) -> Iterator[LocalCluster]:
-    del cache_folder
-    with local_cluster(nodes=2) as found:
-        yield found
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 def test_nothing_is_lost_or_counted_twice_and_scores_stay_whatever_is_killed(
-    cluster: LocalCluster, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+    peace: Peace, nodes: LocalCluster, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
+    assert len(nodes.nodes) == len(peace.nodes), "no fault before"
     swept = SweepSettings(
         data=TINY_DATA,
         backbone=tiny_backbones["vit"],
         strategies=("full",),
         trials=3,
-        budget=40,
+        budget=80,
         early_stopping=EarlyStopping(kind="none"),
         resources=Resources(concurrent=1),
+        # A machine that is slow now and then must not use them up.
+        retries=9,
+        stall_minutes=0.4,
         checkpoint_every_s=0.0,
         storage=tmp_path,
     )
-    # A node joins while trials go on, perhaps to the end, so it comes last.
-    faults = [Fault.KILL_WORKER, Fault.KILL_NODE, Fault.FREEZE_WORKER, Fault.KILL_DRIVER, Fault.ADD_NODE]
-    verdict = try_faults(swept, faults, folder=tmp_path, cluster=cluster, environment=cluster.environment)
+    faults = [
+        Fault.KILL_WORKER,
+        Fault.DRAIN_NODE,
+        Fault.FREEZE_WORKER,
+        Fault.KILL_NODE,
+        Fault.FREEZE_FOREVER,
+        Fault.KILL_DRIVER,
+    ]
+    verdict = try_faults(swept, faults, folder=tmp_path, cluster=nodes, environment=nodes.environment)
     assert [told.fault for told in verdict.told] == faults
     assert verdict.wrong == ()
-    assert [node.name for node in cluster.nodes if node.training()] == []
+    events = read_journal(tmp_path / "disturbed" / FILE)
+    assert [event.trial for event in events if isinstance(event, Moved)] == list(verdict.told[1].hit)
+    assert any(isinstance(event, Retried) and "counts as lost" in event.reason for event in events)
+    assert [node.name for node in nodes.nodes if node.training()] == []

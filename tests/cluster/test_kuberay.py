@@ -222,6 +222,15 @@ def test_no_container_runs_as_root() -> None:
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
+def test_a_pod_that_has_to_go_lets_its_trials_leave_within_the_time_it_gets() -> None:
+    for cluster in CLUSTERS.values():
+        for group in cluster["workerGroupSpecs"]:
+            pod = group["template"]["spec"]
+            script, seconds = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+            assert (ROOT / Path(script).relative_to("/opt/handclip-search")).exists()
+            assert int(seconds) < pod["terminationGracePeriodSeconds"]
+
+
 def test_secrets_are_named_but_never_there_and_the_readme_makes_each() -> None:
     text = "\n".join(file.read_text() for file in KUBERAY.rglob("*.yaml"))
     assert "kind: Secret" not in text

@@ -13,7 +13,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).parents[2]
 FILES = {name: ROOT / "cluster" / "ray-up" / f"{name}.yaml" for name in ("aws", "gcp", "on-premise")}
-SHARED = ("file_mounts", "rsync_exclude", "worker_setup_commands", "worker_start_ray_commands")
+SHARED = ("file_mounts", "rsync_exclude", "worker_setup_commands")
 PROVIDER_KEYS = {
     # What Ray's providers read; the schema lets anything pass here.
     "aws": {"type", "region", "availability_zone", "cache_stopped_nodes", "security_group"},
@@ -65,7 +65,7 @@ def test_the_provider_knows_every_key(name: str) -> None:
 def test_ray_starts_with_a_token_and_a_dashboard_that_only_the_machine_itself_reaches(name: str) -> None:
     config = load(name)
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
-    starts = [config[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
+    starts = [config[f"{kind}_start_ray_commands"][1] for kind in ("head", "worker")]
     assert all(start.startswith("source ~/handclip-search/cluster/env.sh;") for start in starts)
     assert "--dashboard-host=127.0.0.1" in shlex.split(starts[0])
     shell = "source cluster/env.sh; printf %s $RAY_AUTH_MODE"
@@ -88,6 +88,16 @@ def test_nodes_get_all_that_the_installation_from_the_lock_file_needs(name: str)
 
 def test_the_three_files_agree_in_what_is_no_matter_of_the_cloud() -> None:
     assert all(load(name)[key] == load("aws")[key] for name in FILES for key in SHARED)
+    starts = [load(name)["worker_start_ray_commands"][:2] for name in FILES]
+    assert all(start == starts[0] for start in starts)
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp"])
+def test_spot_machines_listen_to_their_own_clouds_notices(cloud: str) -> None:
+    (command,) = load(cloud)["worker_start_ray_commands"][2:]
+    script = shlex.split(command)[1].removeprefix("~/handclip-search/")
+    assert (ROOT / script).exists()
+    assert shlex.split(command)[2] == cloud
 
 
 def test_the_head_on_aws_gets_the_boto3_of_the_lock_file() -> None:

@@ -1,8 +1,10 @@
 import pytest
+import ray
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
-from tune_jobs.cluster import Node, make_room, run_where_trials_run
+from tune_jobs import cluster as module
+from tune_jobs.cluster import Node, at_a_time, connect, make_room, run_where_trials_run, wait_for_room
 from tune_jobs.settings import Resources
 
 CPU_ONLY = [Node(cpus=2, gpus=0)]
@@ -53,3 +55,46 @@ def test_on_one_machine_work_beside_the_trials_runs_in_this_process() -> None:
     here: list[int] = []
     run_where_trials_run(make_room(Resources(), CPU_ONLY), here.append, 1)
     assert here == [1]
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "wanted"),
+    [
+        (Resources(), 3, 6),
+        (Resources(concurrent=5), 3, 5),
+        (Resources(cpus=2), 3, 3),
+        (Resources(workers=2), 3, 3),
+        (Resources(waiting=2), 3, 8),
+        (Resources(waiting=2, concurrent=7), 3, 7),
+        (Resources(), 0, 1),
+    ],
+)
+def test_trials_at_a_time_follow_the_machines_that_are_there(resources: Resources, nodes: int, wanted: int) -> None:
+    room = make_room(resources, CPU_ONLY)
+    assert at_a_time(room, [Node(cpus=2, gpus=0)] * nodes) == wanted
+
+
+def test_ray_that_does_not_start_in_time_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because some of the raylet ...")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", start)
+    with pytest.raises(InputError, match=r"^Ray did not start on this machine in time; "):
+        connect()
+
+
+@pytest.mark.ray
+def test_a_first_machine_is_waited_for_where_trials_may_wait_and_not_for_ever(
+    ray_cluster: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del ray_cluster
+    monkeypatch.setattr(module, "FIRST_MACHINE_S", 1.0)
+    wait_for_room(Resources(cpus=64))
+    wait_for_room(Resources(cpus=2, waiting=1))
+    assert capsys.readouterr().out == ""
+    with pytest.raises(InputError, match=r"no machine with room for a trial \(64 CPUs and 0 GPUs\) has joined"):
+        wait_for_room(Resources(cpus=64, waiting=1))
+    assert capsys.readouterr().out.startswith("no machine has room for a trial yet; waiting")

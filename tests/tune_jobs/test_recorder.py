@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,7 +89,8 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
     folder, clock = tmp_path / "simulated", Clock()
     folder.mkdir()
     swept = settings(tmp_path, keep_checkpoints=1, retries=1)
-    with session(swept, folder, ROOM, stop_wanted=lambda: found.stop_wanted, clock=clock) as ready:
+    room = replace(ROOM, concurrent=9)
+    with session(swept, folder, room, stop_wanted=lambda: found.stop_wanted, clock=clock) as ready:
         found = Sweep(folder, ready, clock)
         yield found
 

@@ -10,7 +10,7 @@ from handclip_core.engine.phase import Optim
 from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment
 from handclip_core.strategies import Full, ZeroShot
-from tune_jobs.events import Ended, Retried
+from tune_jobs.events import Ended, Moved, Retried
 from tune_jobs.reasons import Failure, Kind, kind_of
 from tune_jobs.records import Records, TrialRecord
 from tune_jobs.retries import after_failure, halved, largest_batch
@@ -51,7 +51,7 @@ def record(*, failures: int = 0, micro_batch: int | None = None, strategy: Any =
     return TrialRecord(3, "full", {}, experiment, failures=failures)
 
 
-def follows(kind: Kind, *, retries: int = 2, **known: Any) -> Retried | Ended:
+def follows(kind: Kind, *, retries: int = 2, **known: Any) -> Retried | Moved | Ended:
     return after_failure(record(**known), Failure("why", kind), retries=retries, at=1.0)
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from typer.testing import CliRunner
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.conftest import ObjectStore
+from tests.tune_jobs.simulated import run
+from tests.tune_jobs.simulated import settings as simulated
+from tune_jobs import cluster
 from tune_jobs.lock import SweepLock
 from tune_jobs.places import Bucket, files_below
 from tune_jobs.settings import SweepSettings, dump_settings
@@ -134,6 +138,29 @@ def test_two_commands_for_one_sweep_the_second_is_refused(
     code, output = invoke(str(tmp_path / "mine"), "--resume")
     assert code == 0, output
     assert (tmp_path / "mine" / "best" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("journal.jsonl", lambda path: path.write_text("half a line\n"), "journal.jsonl: line 1 is not readable"),
+        ("study.db", lambda path: path.unlink(), "study.db: no such file"),
+    ],
+)
+def test_a_damaged_sweep_is_refused_before_ray_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, damage: Callable[[Path], None], message: str
+) -> None:
+    run(simulated(tmp_path))
+    damage(tmp_path / "simulated" / file)
+
+    def connect() -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(cluster, "connect", connect)
+    code, output = invoke(str(tmp_path / "simulated"), "--resume")
+    assert code == 2
+    assert output.startswith("error: ")
+    assert message in output
 
 
 def test_help_needs_no_heavy_import() -> None:

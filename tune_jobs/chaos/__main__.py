@@ -35,7 +35,8 @@ def main(
 ) -> None:
     """Disturb a small sweep and compare its results with those of the same sweep in peace.
 
-    Faults: kill-worker, kill-node, add-node, kill-driver, kill-head, freeze-worker, storage-away.
+    Faults: kill-worker, kill-node, add-node, kill-driver, kill-head, drain-node, freeze-worker, freeze-worker-forever,
+    storage-away.
     """
     from handclip_core.errors import InputError
 

@@ -9,12 +9,17 @@ from enum import StrEnum
 from handclip_core.errors import InputError
 from tune_jobs.chaos.checks import lost
 from tune_jobs.chaos.nodes import LocalCluster, LocalNode
-from tune_jobs.chaos.processes import Process, wait_until
+from tune_jobs.chaos.processes import Process, read_process, wait_until
 from tune_jobs.chaos.watching import Watched, replayed, running
 from tune_jobs.events import Event, Validated
+from tune_jobs.guard import LOOK_EVERY_S
 
 FROZEN_S = 10.0
 AWAY_S = 30.0
+NOTICE_S = 120
+"""Seconds between a notice and the end of a machine, as on AWS."""
+NOTICED_S = 3 * LOOK_EVERY_S
+"""Seconds within which a driver has seen that."""
 DEATH_LIMIT_S = 120.0
 """Seconds within which a driver has to notice that the head of its cluster is gone."""
 
@@ -27,13 +32,22 @@ class Fault(StrEnum):
     ADD_NODE = "add-node"
     KILL_DRIVER = "kill-driver"
     KILL_HEAD = "kill-head"
+    DRAIN_NODE = "drain-node"
     FREEZE_WORKER = "freeze-worker"
+    FREEZE_FOREVER = "freeze-worker-forever"
     STORAGE_AWAY = "storage-away"
 
 
 ANYWHERE = (Fault.KILL_DRIVER, Fault.STORAGE_AWAY)
 """Faults that touch the sweep's own driver and folder alone, so they may be tried on any cluster."""
-ENDS_AN_ATTEMPT = (Fault.KILL_WORKER, Fault.KILL_NODE, Fault.KILL_DRIVER, Fault.KILL_HEAD)
+ENDS_AN_ATTEMPT = (
+    Fault.KILL_WORKER,
+    Fault.KILL_NODE,
+    Fault.DRAIN_NODE,
+    Fault.FREEZE_FOREVER,
+    Fault.KILL_DRIVER,
+    Fault.KILL_HEAD,
+)
 """Faults after which a trial is begun again from its saved state."""
 
 
@@ -108,6 +122,25 @@ def _freeze_worker(scene: Scene) -> str:
     return f"stopped worker {worker.pid} on node {node.name} for {FROZEN_S:.0f} s"
 
 
+def _freeze_for_good(scene: Scene) -> str:
+    node, worker = _training(_nodes(scene))
+    worker.send(signal.SIGSTOP)
+    return f"stopped worker {worker.pid} on node {node.name} for good"
+
+
+def _drain_node(scene: Scene) -> str:
+    cluster = _nodes(scene)
+    node, worker = _training(cluster)
+    # The notice comes amid a unit, however short units are and however long it takes to send.
+    worker.send(signal.SIGSTOP)
+    cluster.drain_node(node, seconds=NOTICE_S)
+    time.sleep(NOTICED_S)
+    worker.send(signal.SIGCONT)
+    scene.sweep.wait_until(lambda: read_process(worker.pid) is None, what=f"the trial to leave node {node.name}")
+    cluster.kill_node(node)
+    return f"told node {node.name} that it will be gone in {NOTICE_S} s, and killed it once its trial had left"
+
+
 def _kill_node(scene: Scene) -> str:
     cluster = _nodes(scene)
     node, _ = _training(cluster)
@@ -165,7 +198,9 @@ ACTIONS: dict[Fault, Callable[[Scene], str]] = {
     Fault.ADD_NODE: _add_node,
     Fault.KILL_DRIVER: _kill_driver,
     Fault.KILL_HEAD: _kill_head,
+    Fault.DRAIN_NODE: _drain_node,
     Fault.FREEZE_WORKER: _freeze_worker,
+    Fault.FREEZE_FOREVER: _freeze_for_good,
     Fault.STORAGE_AWAY: _take_storage_away,
 }
 

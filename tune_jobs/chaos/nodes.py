@@ -21,7 +21,10 @@ from tune_jobs.chaos.processes import Process, kill_session, processes_of, wait_
 
 HEAD_HOST = "127.0.0.2"
 OBJECT_STORE_BYTES = 80 * 2**20
-START_LIMIT_S = 180.0
+START_LIMIT_S = 300.0
+COMMAND_LIMIT_S = 120.0
+NODE_ID = "--node_id="
+"""How a node's main process is told its name."""
 
 
 @dataclass
@@ -40,6 +43,13 @@ class LocalNode:
     def training(self) -> list[Process]:
         """The processes in which a trial trains just now; others wait for one."""
         return [process for process in self.processes() if process.title.startswith("ray::HandTrial.train")]
+
+    @property
+    def id(self) -> str:
+        """Ray's name of it."""
+        lines = [process.title for process in self.processes()]
+        names = [word.removeprefix(NODE_ID) for line in lines for word in line.split() if word.startswith(NODE_ID)]
+        return names[0]
 
     def kill(self) -> None:
         """End it as a power cut would; its folder stays."""
@@ -99,6 +109,13 @@ class LocalCluster:
         node.kill()
         self.nodes.remove(node)
 
+    def drain_node(self, node: LocalNode, *, seconds: int) -> None:
+        """Tell the cluster that a node will be gone in so many seconds, as a cloud's notice does."""
+        command = ["ray", "drain-node", "--address", f"{HEAD_HOST}:{self.port}", "--node-id", node.id]
+        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a fault on purpose"]
+        command += ["--deadline-remaining-seconds", str(seconds)]
+        subprocess.run(command, env=self.environment, capture_output=True, timeout=COMMAND_LIMIT_S, check=True)
+
     def cache_of(self, node: LocalNode) -> Path:
         """The node's folder for caches, where each has one of its own."""
         return self.folder / f"{node.name}-cache"
@@ -106,7 +123,9 @@ class LocalCluster:
     def health(self) -> int:
         """The exit code of ``ray health-check``: 0 where the head answers."""
         command = ["ray", "health-check", "--address", f"{HEAD_HOST}:{self.port}"]
-        return subprocess.run(command, env=self.environment, capture_output=True, timeout=60, check=False).returncode
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, timeout=COMMAND_LIMIT_S, check=False
+        ).returncode
 
     def stop(self) -> None:
         """Kill every node and remove all that they wrote."""

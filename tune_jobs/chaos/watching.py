@@ -63,7 +63,7 @@ class Watched:
 
         Raises TimeoutError, and RuntimeError where the sweep ends before.
         """
-        return self._wait_for(lambda: is_amid_training(self.events()), what="a trial amid its training")
+        return self.wait_until(lambda: is_amid_training(self.events()), what="a trial amid its training")
 
     def wait_for_news(self, trials: Sequence[int], *, after: int, begun_again: bool) -> float:
         """Wait until each of these trials has had a result, or an end, later than the first ``after`` events.
@@ -74,13 +74,20 @@ class Watched:
         def all_have_news() -> bool:
             return had_news(self.events()[after:], trials, begun_again=begun_again)
 
-        return self._wait_for(all_have_news, what=f"news of the trials {trials}")
+        return self.wait_until(all_have_news, what=f"news of the trials {trials}")
 
-    def _wait_for(self, condition: Callable[[], bool], *, what: str) -> float:
+    def wait_until(self, condition: Callable[[], bool], *, what: str) -> float:
+        """Wait for a condition; returns the seconds.
+
+        Raises TimeoutError, and RuntimeError where the sweep ends before.
+        """
+
         def met_or_over() -> bool:
             return condition() or self.over()
 
-        took_s = wait_until(met_or_over, what=f"{what}; the sweep's log is {self.log}", limit_s=NEWS_LIMIT_S)
+        took_s = wait_until(
+            met_or_over, what=f"{what}; the sweep's log is {self.log}", limit_s=NEWS_LIMIT_S, every_s=0.1
+        )
         if self.over() and not condition():
             raise RuntimeError(f"the sweep ended before there was {what}; its log is {self.log}")
         return took_s

@@ -1,0 +1,275 @@
+"""Workers that trials have to leave, on made-up machines and a clock of our own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+from ray.exceptions import RayActorError
+from ray.tune import Checkpoint
+from ray.tune.experiment import Trial
+from ray.tune.result import SHOULD_CHECKPOINT
+from ray.tune.search import Searcher
+
+from handclip_core.evaluation.protocol import METRICS
+from tests.tune_jobs.simulated import ROOM, settings
+from tune_jobs.events import Event, Moved, Retried
+from tune_jobs.guard import LONGEST_LOOK_S, LOOK_EVERY_S
+from tune_jobs.journal import FILE, read_journal
+from tune_jobs.records import Status
+from tune_jobs.session import Session, session
+from tune_jobs.simulation import Clock
+
+STALL_S = 60.0
+
+
+@dataclass
+class MadeUp:
+    """Machines as a test wants them."""
+
+    places: int = 1
+    going: dict[str, float] = field(default_factory=dict)
+    ended: list[str] = field(default_factory=list)
+
+    def at_a_time(self) -> int:
+        return self.places
+
+    def leaving(self) -> dict[str, float]:
+        return self.going
+
+    def machine_of(self, actor: Any) -> str:
+        return str(actor.machine)
+
+    def end(self, actor: Any) -> None:
+        self.ended.append(actor._actor_id.hex())
+
+
+class Sweep:
+    """A session, driven as Tune would."""
+
+    def __init__(self, ready: Session, machines: MadeUp, clock: Clock) -> None:
+        self.ready, self.machines, self.clock = ready, machines, clock
+        self.recorder = ready.recorder
+        self.trials: list[Any] = []
+        self.saves = 0
+
+    def suggest(self) -> dict[str, Any] | str | None:
+        return self.ready.searcher.suggest(f"attempt-{len(self.trials)}")
+
+    def start(self, *, machine: str = "m1") -> Any:
+        config = self.suggest()
+        assert isinstance(config, dict)
+        name = f"actor-{len(self.trials)}"
+        actor = SimpleNamespace(_actor_id=SimpleNamespace(hex=lambda: name), machine=machine)
+        trial = SimpleNamespace(
+            trial_id=f"attempt-{len(self.trials)}",
+            config=config,
+            status=Trial.RUNNING,
+            temporary_state=SimpleNamespace(ray_actor=actor),
+            pickled_error_file=None,
+            error_file=None,
+        )
+        self.trials.append(trial)
+        self.recorder.on_trial_start(trial=trial)
+        return trial
+
+    def report(self, trial: Any, unit: int, *, seconds: float = 2.0) -> dict[str, Any]:
+        result: dict[str, Any] = dict.fromkeys(METRICS, 0.5) | {"unit": unit, "images": unit}
+        result |= {
+            "best_map": 0.5,
+            "best_cmc1": 0.5,
+            "best_retention": 0.5,
+            "best_unit": 1,
+            "params_trained": 1,
+            "step_s": seconds,
+        }
+        self.recorder.on_trial_result(trial=trial, result=result)
+        return result
+
+    def save(self, trial: Any) -> None:
+        folder = (
+            self.ready.folder
+            / "trials"
+            / trial.config["folder"]
+            / f"checkpoint_{len(self.trials) - 1:03d}{self.saves:03d}"
+        )
+        folder.mkdir(parents=True)
+        self.saves += 1
+        self.recorder.on_checkpoint(trial=trial, checkpoint=Checkpoint.from_directory(folder))
+
+    def fail(self, trial: Any) -> None:
+        """The error that Tune hands over when a trial's worker is gone."""
+        name = trial.temporary_state.ray_actor._actor_id.hex()
+        path = self.ready.folder / "error.pkl"
+        path.write_bytes(cloudpickle.dumps(RayActorError(actor_id=name, error_msg="The actor died.")))
+        trial.pickled_error_file, trial.status = str(path), Trial.ERROR
+        self.ready.searcher.on_trial_complete(trial.trial_id, error=True)
+        self.recorder.on_trial_error(trial=trial)
+
+    def wait(self, seconds: float, *, step_s: float = LOOK_EVERY_S) -> None:
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now = min(end, self.clock.now + step_s)
+            self.recorder.on_step_end(trials=self.trials)
+
+    def last(self) -> Event:
+        return read_journal(self.ready.folder / FILE)[-1]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[Sweep]:
+    folder, clock, machines = tmp_path / "simulated", Clock(), MadeUp()
+    folder.mkdir()
+    swept = settings(tmp_path, stall_minutes=STALL_S / 60, strategies=("linear_probe", "full"), retries=2)
+    with session(swept, folder, ROOM, stop_wanted=lambda: False, machines=machines, clock=clock) as ready:
+        found = Sweep(ready, machines, clock)
+        found.wait(2 * LOOK_EVERY_S)
+        yield found
+
+
+def test_as_many_trials_are_under_way_as_there_are_places_now(sweep: Sweep) -> None:
+    first = sweep.start()
+    assert sweep.suggest() is None
+    sweep.machines.places = 3
+    sweep.wait(2 * LOOK_EVERY_S)
+    sweep.start()
+    third = sweep.start()
+    assert sweep.suggest() is None
+    sweep.machines.places = 1
+    sweep.wait(2 * LOOK_EVERY_S)
+    for trial in (first, third):
+        assert sweep.suggest() is None
+        sweep.report(trial, 1)
+        sweep.fail(trial)
+    assert sweep.suggest() is None, "the second trial still runs"
+
+
+def test_a_sweep_without_trials_left_ends_however_many_places_there_are(sweep: Sweep) -> None:
+    sweep.machines.places = 50
+    sweep.wait(2 * LOOK_EVERY_S)
+    trials = [sweep.start() for _ in range(9)]
+    assert sweep.suggest() is None
+    for trial in trials:
+        sweep.report(trial, 5)
+        sweep.ready.searcher.on_trial_complete(trial.trial_id)
+        sweep.recorder.on_trial_complete(trial=trial)
+    assert sweep.suggest() == Searcher.FINISHED
+
+
+def test_a_worker_that_is_silent_for_too_long_is_ended_and_that_is_a_failure_with_a_reason(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.report(trial, 1)
+    sweep.save(trial)
+    sweep.wait(STALL_S - 2 * LOOK_EVERY_S)
+    assert sweep.machines.ended == []
+    sweep.wait(3 * LOOK_EVERY_S)
+    assert sweep.machines.ended == ["actor-0"]
+    sweep.fail(trial)
+    event = sweep.last()
+    assert isinstance(event, Retried)
+    assert event.reason == "no result for 1 minutes, so its worker counts as lost"
+    again = sweep.start()
+    assert (again.config["number"], again.config["attempt"]) == (0, 1)
+    assert again.config["checkpoint"] is not None
+
+
+def test_every_result_and_every_saved_state_starts_the_silence_anew(sweep: Sweep) -> None:
+    trial = sweep.start()
+    for unit in range(1, 4):
+        sweep.wait(STALL_S - 2 * LOOK_EVERY_S)
+        sweep.report(trial, unit)
+        sweep.wait(STALL_S - 2 * LOOK_EVERY_S)
+        sweep.save(trial)
+    assert sweep.machines.ended == []
+
+
+def test_units_that_are_slow_are_waited_for_by_what_their_strategy_has_needed(sweep: Sweep) -> None:
+    sweep.machines.places = 2
+    sweep.wait(2 * LOOK_EVERY_S)
+    slow, other = sweep.start(), sweep.start()
+    sweep.report(slow, 1, seconds=STALL_S)
+    sweep.wait(4 * STALL_S)
+    assert sweep.machines.ended == ["actor-1"], "the other strategy has had no such unit"
+    sweep.fail(other)
+    sweep.wait(2 * STALL_S)
+    assert sweep.machines.ended == ["actor-1", "actor-0"]
+
+
+def test_after_each_failure_in_a_row_a_trial_gets_twice_the_time(sweep: Sweep) -> None:
+    sweep.fail(sweep.start())
+    sweep.start()
+    sweep.wait(2 * STALL_S - 3 * LOOK_EVERY_S)
+    assert sweep.machines.ended == []
+    sweep.wait(4 * LOOK_EVERY_S)
+    assert sweep.machines.ended == ["actor-1"]
+
+
+def test_a_driver_that_was_held_up_itself_blames_no_worker(sweep: Sweep) -> None:
+    sweep.start()
+    sweep.wait(10 * STALL_S, step_s=10 * STALL_S)
+    assert sweep.machines.ended == []
+    assert 10 * STALL_S > LONGEST_LOOK_S
+
+
+def test_on_a_machine_that_goes_a_trial_saves_after_its_unit_and_goes_on_elsewhere_without_having_failed(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = sweep.start()
+    assert SHOULD_CHECKPOINT not in sweep.report(trial, 1)
+    sweep.machines.going = {"m1": float("inf")}
+    sweep.wait(2 * LOOK_EVERY_S)
+    assert sweep.machines.ended == []
+    assert sweep.report(trial, 2)[SHOULD_CHECKPOINT]
+    assert sweep.machines.ended == []
+    sweep.save(trial)
+    assert sweep.machines.ended == ["actor-0"]
+    sweep.fail(trial)
+    assert isinstance(sweep.last(), Moved)
+    assert capsys.readouterr().out == "trial 0 goes on elsewhere: machine m1 is about to go\n"
+    record = sweep.ready.records.trials[0]
+    assert (record.status, record.failures, record.saved_unit) == (Status.WAITING, 0, 2)
+    assert not (sweep.ready.folder / "trials" / record.name / "error.txt").exists()
+    again = sweep.start(machine="m2")
+    assert again.config["number"] == 0
+    assert SHOULD_CHECKPOINT not in sweep.report(again, 3)
+
+
+@pytest.mark.parametrize(("left_s", "ends"), [(20.0, True), (60.0, False)])
+def test_a_unit_that_cannot_be_finished_before_the_machine_goes_is_not_waited_for(
+    sweep: Sweep, left_s: float, ends: bool
+) -> None:
+    trial = sweep.start()
+    sweep.report(trial, 1, seconds=40.0)
+    sweep.save(trial)
+    sweep.machines.going = {"m1": sweep.clock.now + left_s}
+    sweep.wait(LOOK_EVERY_S)
+    assert sweep.machines.ended == (["actor-0"] if ends else [])
+
+
+def test_trials_elsewhere_are_left_alone(sweep: Sweep) -> None:
+    trial = sweep.start(machine="m2")
+    sweep.machines.going = {"m1": sweep.clock.now}
+    sweep.wait(2 * LOOK_EVERY_S)
+    assert SHOULD_CHECKPOINT not in sweep.report(trial, 1)
+    sweep.save(trial)
+    assert sweep.machines.ended == []
+
+
+def test_the_worker_of_a_trial_that_is_over_gets_no_other_one_where_the_machine_goes(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.machines.going = {"m1": float("inf")}
+    sweep.wait(2 * LOOK_EVERY_S)
+    sweep.report(trial, 5)
+    sweep.ready.searcher.on_trial_complete(trial.trial_id)
+    trial.status = Trial.TERMINATED
+    sweep.recorder.on_trial_complete(trial=trial)
+    assert sweep.machines.ended == ["actor-0"]
+    # Tune, which has not heard of that yet, gives the worker to the next trial.
+    following = sweep.start()
+    following.temporary_state.ray_actor = trial.temporary_state.ray_actor
+    sweep.fail(following)
+    assert isinstance(sweep.last(), Moved)
+    assert sweep.ready.records.trials[following.config["number"]].failures == 0

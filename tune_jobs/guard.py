@@ -1,0 +1,111 @@
+"""Trials that have to leave their worker: it is frozen, or its machine is about to go."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ray.tune.experiment import Trial
+
+from tune_jobs.machines import Machines
+from tune_jobs.reasons import Failure, Kind
+from tune_jobs.records import Records, TrialRecord
+from tune_jobs.trial import number_of
+
+LOOK_EVERY_S = 3.0
+LONGEST_LOOK_S = 3 * LOOK_EVERY_S
+"""Silence that one look can add, so that a driver which was itself held up blames no trial."""
+SLOWER = 5.0
+"""A unit may take so many times as long as the slowest one of its strategy before its worker counts as lost."""
+MINUTE_S = 60.0
+SHOWN = 8
+"""Characters of a machine's name that are shown."""
+
+
+@dataclass
+class Guard:
+    """Watches the workers of running trials, and ends those that trials have to leave.
+
+    Tune then reports the attempt as failed; ``why`` tells the recorder what it really was.
+    """
+
+    records: Records
+    machines: Machines
+    stall_s: float
+    """Seconds without a finished unit after which a worker counts as lost, if units have not been slow."""
+    clock: Callable[[], float]
+    _leaving: Mapping[str, float] = field(default_factory=dict)
+    _at_a_time: int | None = None
+    _looked_at: float | None = None
+    _silent_s: dict[int, float] = field(default_factory=dict)
+    _why: dict[str, Failure] = field(default_factory=dict)
+
+    def at_a_time(self) -> int:
+        """Trials that may be under way, as of the last look."""
+        if self._at_a_time is None:
+            self._at_a_time = self.machines.at_a_time()
+        return self._at_a_time
+
+    def heard_of(self, trial: Trial) -> None:
+        """A trial has begun, has had a result, or has saved its state."""
+        self._silent_s[number_of(trial)] = 0.0
+
+    def look(self, trials: Sequence[Trial]) -> None:
+        """See what machines there are, and end the workers that trials have to leave; every few seconds only."""
+        now = self.clock()
+        if self._looked_at is not None and now - self._looked_at < LOOK_EVERY_S:
+            return
+        since_s = 0.0 if self._looked_at is None else min(now - self._looked_at, LONGEST_LOOK_S)
+        self._looked_at = now
+        self._leaving, self._at_a_time = self.machines.leaving(), self.machines.at_a_time()
+        for trial in trials:
+            if trial.status == Trial.RUNNING:
+                self._look_at(trial, since_s, now)
+
+    def must_leave(self, trial: Trial) -> bool:
+        """Whether the machine of a trial's worker is about to go."""
+        return self._machine(trial) in self._leaving
+
+    def leave(self, trial: Trial) -> None:
+        """End the worker of a trial that has nothing unsaved, if its machine is about to go.
+
+        That goes for a trial that is over, too: the next one must not get this worker.
+        """
+        if self.must_leave(trial):
+            self._end(trial, _moved(self._machine(trial)))
+
+    def why(self, failure: Failure) -> Failure:
+        """What a failure really was, where this guard has brought it about."""
+        return self._why.get(failure.actor, failure)
+
+    def _look_at(self, trial: Trial, since_s: float, now: float) -> None:
+        number = number_of(trial)
+        record = self.records.trials[number]
+        silent_s = self._silent_s[number] = self._silent_s.get(number, 0.0) + since_s
+        unit_s = slowest_unit_s(record, self.records)
+        allowed_s = max(self.stall_s, SLOWER * unit_s) * 2**record.failures
+        if silent_s >= allowed_s:
+            reason = f"no result for {silent_s / MINUTE_S:.3g} minutes, so its worker counts as lost"
+            self._end(trial, Failure(reason, Kind.CHANCE))
+        elif self.must_leave(trial):
+            machine = self._machine(trial)
+            if now + unit_s - silent_s > self._leaving[machine]:
+                self._end(trial, _moved(machine))
+
+    def _machine(self, trial: Trial) -> str:
+        """Where a trial's worker runs; nowhere while no machine is about to go."""
+        actor = trial.temporary_state.ray_actor if self._leaving else None
+        return "" if actor is None else self.machines.machine_of(actor)
+
+    def _end(self, trial: Trial, failure: Failure) -> None:
+        actor = trial.temporary_state.ray_actor
+        if actor is not None and actor._actor_id.hex() not in self._why:
+            self._why[actor._actor_id.hex()] = failure
+            self.machines.end(actor)
+
+
+def slowest_unit_s(record: TrialRecord, records: Records) -> float:
+    """Seconds of the slowest unit that a trial of the same strategy has had, 0 where none has had any."""
+    return max(other.slowest_s for other in records.all() if other.strategy == record.strategy)
+
+
+def _moved(machine: str) -> Failure:
+    return Failure(f"machine {machine[:SHOWN]} is about to go", Kind.MOVED)
