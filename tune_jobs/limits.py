@@ -11,13 +11,15 @@ from tune_jobs.usage import HOUR_S
 GIB = 2**30
 
 
-@dataclass(frozen=True)
+@dataclass
 class Gate:
     """Says when the sweep has to end before its last trial."""
 
     limits: Limits
     records: Records
     clock: Callable[[], float] = time.time
+    shut: str | None = None
+    """The limit at which a running trial was cut short: from then on none is begun, however short its units."""
 
     def closed(self, *, ahead_s: float, more: int = 0) -> str | None:
         """The limit that another ``ahead_s`` seconds of all that runs, and ``more`` trials, would pass; else None."""
@@ -31,9 +33,15 @@ class Gate:
             return f"limits.gpu_hours: {limits.gpu_hours:g}"
         return self._disk()
 
+    def cuts(self, *, ahead_s: float) -> bool:
+        """Whether a running trial whose next unit takes ``ahead_s`` seconds has to end now; then the gate stays shut."""
+        reason = self.closed(ahead_s=ahead_s)
+        self.shut = self.shut or reason
+        return reason is not None
+
     def closed_to_new_trials(self) -> str | None:
         """The limit that a unit of another trial would pass, by the time that units have taken on average."""
-        return self.closed(ahead_s=self.records.usage.unit_s, more=1)
+        return self.shut or self.closed(ahead_s=self.records.usage.unit_s, more=1)
 
     def _disk(self) -> str | None:
         """The quota, where what may not be deleted leaves no room for the next states of running trials."""

@@ -45,7 +45,7 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         goes_on = trial.config["replica"] > 0 or self.judge.goes_on(
             trial=number, strategy=strategy, unit=result[UNIT], score=result[BEST_MAP]
         )
-        if goes_on and self._gate.closed(ahead_s=result[STEP_S]) is not None:
+        if goes_on and self._gate.cuts(ahead_s=result[STEP_S]):
             self.cut.add(number)
         goes_on = goes_on and number not in self.cut
         decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP

@@ -7,7 +7,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from tune_jobs.limits import Gate
-from tune_jobs.records import Records, TrialRecord
+from tune_jobs.records import Records, Status, TrialRecord
 from tune_jobs.study import Asked, SweepStudy
 
 
@@ -80,8 +80,8 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
 
     def _next(self) -> TrialRecord | None:
         reason = self._gate.closed_to_new_trials()
+        self.ended_by = reason if self._is_unfinished() else None
         if reason is not None:
-            self.ended_by = reason
             return None
         if self._again:
             return self._records.trials[self._again.popleft()]
@@ -91,3 +91,8 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
             return None
         asked = self._study.ask()
         return None if asked is None else self._begin(asked)
+
+    def _is_unfinished(self) -> bool:
+        """Whether a limit keeps anything from being done: trials that it cut short, and those not yet begun."""
+        cut = any(record.status is Status.INTERRUPTED for record in self._records.unfinished())
+        return cut or bool(self._again or self._left_over) or len(self._records.trials) < self._trials

@@ -13,7 +13,7 @@ from tune_jobs.limits import GIB
 from tune_jobs.records import Records, Status, TrialRecord
 from tune_jobs.retention import surplus
 from tune_jobs.settings import EarlyStopping, Limits, StoppingKind, SweepSettings
-from tune_jobs.simulation import Clock
+from tune_jobs.simulation import Clock, Step
 
 NO_STOPPING = EarlyStopping(kind=StoppingKind.NONE)
 
@@ -143,3 +143,22 @@ def test_a_quota_without_room_for_one_more_state_ends_the_sweep(
 def test_a_limit_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="greater than 0"):
         Limits(hours=0)
+
+
+def test_a_sweep_whose_last_trial_fits_in_is_not_said_to_have_been_ended(tmp_path: Path) -> None:
+    hours = run(limited(tmp_path / "free")).records.usage.hours
+    ready = run(limited(tmp_path / "just", hours=hours + 1 / 3600))
+    assert {record.status for record in ready.records.all()} == {Status.COMPLETE}
+    assert len(ready.records.all()) == 27
+    assert ready.searcher.ended_by is None
+
+
+def test_no_trial_is_begun_once_a_slow_one_was_cut_short(tmp_path: Path) -> None:
+    def slow_full(experiment: Experiment, unit: int) -> Step:
+        step = rising(experiment, unit)
+        return replace(step, seconds=900.0 if experiment.strategy.name == "full" else 1.0)
+
+    ready = run(limited(tmp_path, hours=0.6), slow_full)
+    statuses = {record.number: record.status for record in ready.records.all()}
+    assert statuses == {0: Status.COMPLETE, 1: Status.INTERRUPTED}
+    assert ready.searcher.ended_by == "limits.hours: 0.6"
