@@ -72,7 +72,7 @@ def front_csv(front: Sequence[FrontRow]) -> str:
     for place, row in enumerate(front):
         if place == 0:
             writer.writerow(["trial", "strategy", *row.values])
-        writer.writerow([row.number, row.strategy, *(f"{value:.6g}" for value in row.values.values())])
+        writer.writerow([row.number, row.strategy, *map(_written, row.values.values())])
     return text.getvalue()
 
 
@@ -82,10 +82,16 @@ def front_lines(front: Sequence[FrontRow]) -> list[str]:
         return []
     named = " and ".join(front[0].values)
     lines = [
-        f"  trial {row.number} {row.strategy}: {', '.join(f'{name} {value:.6g}' for name, value in row.values.items())}"
+        f"  trial {row.number} {row.strategy}: {', '.join(f'{name} {_written(v)}' for name, v in row.values.items())}"
         for row in front
     ]
-    return [f"Pareto front: {len(front)} finished trials that no other one beats in {named}", *lines]
+    trials = "1 finished trial" if len(front) == 1 else f"{len(front)} finished trials"
+    return [f"Pareto front: {trials} that no other one beats in {named}", *lines]
+
+
+def _written(value: float) -> str:
+    """Six digits, but all of a whole number's: a count of parameters."""
+    return f"{value:.0f}" if value.is_integer() else f"{value:.6g}"
 
 
 def _row(record: TrialRecord, objectives: Sequence[Objective]) -> FrontRow:

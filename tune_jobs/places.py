@@ -125,8 +125,10 @@ class Store:
 
 def as_place(given: object) -> object:
     """A folder or a bucket from what stands in settings or on a command line; raises ValueError for keys in a URI."""
-    if not isinstance(given, str):
+    if isinstance(given, Path | Bucket):
         return given
+    if not isinstance(given, str) or not given:
+        raise ValueError(f"{given!r} is neither a folder nor a URI")
     if "://" not in given:
         return Path(given)
     if urlsplit(given).password is not None:

@@ -11,7 +11,7 @@ from search_spaces.joint import Draft
 from tune_jobs.allocation import drawn, fewest, most_promising
 from tune_jobs.history import History, strategy_of
 from tune_jobs.objectives import directions
-from tune_jobs.samplers import Sampling, check_sampler
+from tune_jobs.samplers import Sampling
 from tune_jobs.search_settings import Allocation, SamplerKind, Search
 
 ORIGIN = "origin"
@@ -43,11 +43,7 @@ class Planner:
     def __init__(
         self, search: Search, *, strategies: Sequence[str], seed: int, learned: Sequence[FrozenTrial] = ()
     ) -> None:
-        """``learned`` are finished trials from elsewhere, which the sampler may learn from.
-
-        Raises InputError where the sampler cannot be had.
-        """
-        check_sampler(search.sampler, num_objectives=len(search.objectives))
+        """``learned`` are finished trials from elsewhere, which the sampler may learn from."""
         self.space = search.space(strategies)
         self.searchable = self.space.searchable()
         defaults = [Plan(self.space.default(name), DEFAULT) for name in strategies]

@@ -3,6 +3,7 @@
 No generator lives from one trial to the next, so a search that is reopened goes on as if it had never stopped.
 """
 
+import logging
 import warnings
 import zlib
 from collections.abc import Container, Sequence
@@ -18,16 +19,13 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from handclip_core.errors import InputError
 from search_spaces.narrowing import first_of, stored
 from search_spaces.suggest import Primitive
 from tune_jobs.search_settings import SamplerKind
 
 
-def check_sampler(kind: SamplerKind, *, num_objectives: int) -> None:
-    """Raise InputError where a sampler cannot serve several objectives."""
-    if kind is SamplerKind.CMAES and num_objectives > 1:
-        raise InputError("search.sampler: cmaes knows one objective only; choose tpe, gp or random")
+# The Gaussian process is fitted without greenlet, too; a line about that would stand amid a sweep's.
+logging.getLogger("optuna._gp.batched_lbfgsb").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)

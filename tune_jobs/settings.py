@@ -176,7 +176,8 @@ def _override(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"--set '{override}': the value is not readable as YAML") from None
-    if path == ["data", "source"] and value != values.get("data", {}).get("source"):
+    data = values.get("data", {})
+    if path == ["data", "source"] and isinstance(data, dict) and value != data.get("source"):
         # Another source has other keys; those of the old one would only be in the way.
         values["data"] = {}
     for depth, part in enumerate(path[:-1], start=1):

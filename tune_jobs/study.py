@@ -63,8 +63,7 @@ class SweepStudy:
     ) -> None:
         """A new study in the database at URL ``storage``, or in memory; with ``reopen``, the one that is there.
 
-        Raises InputError where the database cannot be opened, where the name is taken, or, reopening, unknown, and
-        where the sampler cannot be had.
+        Raises InputError where the database cannot be opened, or where the name is taken, or, reopening, unknown.
         """
         self._storage, self._strategies, self._seed, self._search = storage, tuple(strategies), seed, search
         self._planner = Planner(search, strategies=strategies, seed=seed)

@@ -100,6 +100,15 @@ def test_the_front_is_told_with_every_objective() -> None:
     assert front_lines([]) == []
 
 
+def test_counts_of_parameters_are_written_whole() -> None:
+    front = pareto_front(swept((1 / 3, 3_812_276)), BOTH)
+    assert front_csv(front).splitlines()[1] == "0,zero_shot,0.333333,3812276"
+    assert front_lines(front) == [
+        "Pareto front: 1 finished trial that no other one beats in map and params_trained",
+        "  trial 0 zero_shot: map 0.333333, params_trained 3812276",
+    ]
+
+
 def test_the_truth_of_several_objectives_is_kept_in_attributes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     study = new_study(url)

@@ -9,10 +9,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from handclip_core.errors import InputError
 from search_spaces.suggest import Primitive
 from tune_jobs.history import BEST_SEEN, MOST_SEEN, History, bounded
-from tune_jobs.samplers import Sampling, check_sampler, seed_of
+from tune_jobs.samplers import Sampling, seed_of
 from tune_jobs.search_settings import SamplerKind
 
 SPACE: dict[str, BaseDistribution] = {
@@ -132,11 +131,6 @@ def test_cmaes_draws_numbers_jointly_and_choices_by_tpe() -> None:
     past = history(sampling(SamplerKind.CMAES), 60)
     assert any("cma" in key for trial in past for key in trial.system_attrs)
     assert sum(score(trial.params) for trial in past[40:]) > sum(score(trial.params) for trial in past[:20])
-
-
-def test_cmaes_refuses_several_objectives() -> None:
-    with pytest.raises(InputError, match="cmaes knows one objective only; choose tpe, gp or random"):
-        check_sampler(SamplerKind.CMAES, num_objectives=2)
 
 
 def finished(number: int, value: float, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:

@@ -68,6 +68,13 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         (["data.=3"], "--set 'data.=3': write key=value"),
         (["trials.deep=3"], "--set 'trials.deep=3': 'trials' holds a value, not keys"),
         (["data={"], "--set 'data={': the value is not readable as YAML"),
+        (["data=3", "data.source=drawn"], "--set 'data.source=drawn': 'data' holds a value, not keys"),
+        (["storage=3"], "storage: 3 is neither a folder nor a URI"),
+        (["storage=null"], "storage: None is neither a folder nor a URI"),
+        (
+            ["search.sampler=cmaes", "search.objectives=[map, seconds]"],
+            "search.sampler: cmaes knows one objective only; choose tpe, gp or random",
+        ),
     ],
 )
 def test_wrong_settings_are_one_line_that_names_the_key(overrides: list[str], message: str) -> None:
