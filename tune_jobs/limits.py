@@ -31,7 +31,7 @@ class Gate:
         ahead_gpu_s = ahead_s * usage.gpus_each * (len(usage.running) + more)
         if limits.gpu_hours is not None and gpu_seconds + ahead_gpu_s > limits.gpu_hours * HOUR_S:
             return f"limits.gpu_hours: {limits.gpu_hours:g}"
-        return self._disk()
+        return self._disk(more=more)
 
     def cuts(self, *, ahead_s: float) -> bool:
         """Whether a running trial whose next unit takes ``ahead_s`` seconds has to end now; then the gate stays shut."""
@@ -43,15 +43,26 @@ class Gate:
         """The limit that a unit of another trial would pass, by the time that units have taken on average."""
         return self.shut or self.closed(ahead_s=self.records.usage.unit_s, more=1)
 
-    def _disk(self) -> str | None:
+    def _disk(self, *, more: int) -> str | None:
         """The quota, where what may not be deleted leaves no room for the next states of running trials."""
         quota = self.limits.disk_gib
-        if quota is None or disk_wanted(self.records.holding(), self.records) <= quota * GIB:
+        if quota is None:
             return None
-        return f"limits.disk_gib: {quota:g}"
+        going_on = [record for record in self.records.holding() if not record.status.over]
+        wanted = disk_wanted([*going_on, *best_over(self.records)[:1]], self.records, more=more)
+        return None if wanted <= quota * GIB else f"limits.disk_gib: {quota:g}"
 
 
-def disk_wanted(holding: Iterable[TrialRecord], records: Records) -> int:
-    """Bytes of the states of ``holding`` and, for a moment each, of the next ones of the trials that run."""
+def best_over(records: Records) -> list[TrialRecord]:
+    """Trials with a saved state that are over and have a score, the best first, the earlier of equals first."""
+    good = (record for record in records.holding() if record.status.over and record.judged)
+    return sorted(good, key=lambda record: (-record.map, record.number))
+
+
+def disk_wanted(holding: Iterable[TrialRecord], records: Records, *, more: int = 0) -> int:
+    """Bytes of the states of ``holding`` and, for a moment each, of the next ones of the trials that run.
+
+    ``more`` counts trials that are about to run, too.
+    """
     sizes = [record.held_bytes for record in holding]
-    return sum(sizes) + max(sizes, default=0) * max(1, len(records.usage.running))
+    return sum(sizes) + max(sizes, default=0) * max(1, len(records.usage.running) + more)

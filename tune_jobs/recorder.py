@@ -108,6 +108,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self._logs.start(record)
         self._guard.heard_of(trial)
         self._happened(Started(at=self._now(), trial=record.number))
+        self.drop_surplus()
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """A trial has validated a unit; one that must leave its machine saves its state after it."""

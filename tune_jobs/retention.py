@@ -6,7 +6,7 @@ from pathlib import Path
 from pyarrow import fs  # type: ignore[import-untyped]
 
 from handclip_core.runs import LOG
-from tune_jobs.limits import GIB, disk_wanted
+from tune_jobs.limits import GIB, best_over, disk_wanted
 from tune_jobs.patience import patiently
 from tune_jobs.places import Place, opened
 from tune_jobs.records import Records, TrialRecord
@@ -18,8 +18,7 @@ def surplus(records: Records, *, keep: int, disk_gib: float | None) -> list[Tria
     The best trial's stay even where they alone fill ``disk_gib``, as do those of trials that will go on.
     """
     over = [record for record in records.holding() if record.status.over]
-    good = sorted((record for record in over if record.judged), key=lambda record: (-record.map, record.number))
-    kept = good[:keep]
+    kept = best_over(records)[:keep]
     others = [record for record in records.holding() if not record.status.over]
     while disk_gib is not None and len(kept) > 1 and disk_wanted([*others, *kept], records) > disk_gib * GIB:
         kept.pop()

@@ -129,6 +129,17 @@ def test_a_quota_holds_at_every_moment(tmp_path: Path, monkeypatch: pytest.Monke
     assert ready.records.winner is not None
 
 
+def test_weights_of_good_trials_go_before_a_quota_cuts_a_trial_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune_jobs.recorder.size_of", lambda _: 1000)
+    swept = settings(tmp_path, trials=12, limits={"disk_gib": 5500 / GIB}, early_stopping=NO_STOPPING)
+    run(swept.model_copy(update={"trials": 6, "keep_checkpoints": 3}))
+    ready = run(swept, room=replace(ROOM, concurrent=2))
+    assert ready.searcher.ended_by is None
+    assert {record.status for record in ready.records.all()} == {Status.COMPLETE}
+
+
 def test_a_quota_without_room_for_one_more_state_ends_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
