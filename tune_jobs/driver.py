@@ -30,6 +30,7 @@ from tune_jobs.recorder import TRIALS
 from tune_jobs.records import Records
 from tune_jobs.session import BEST, Session, refuse_damaged, session
 from tune_jobs.settings import SETTINGS, SweepSettings, dump_settings, load_settings
+from tune_jobs.storage import open_storage
 from tune_jobs.trial import HandTrial, folder_of
 
 INTERRUPTED = "interrupted"
@@ -64,6 +65,8 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: 
     refuse_taken_name(settings, number_taken_names=number_taken_names)
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
+    # A database that does not answer is a reason not to make a folder for the sweep.
+    open_storage(settings.search.storage)
     taken = None if forked is None else fork(forked, load_settings(forked / SETTINGS), settings)
     room = prepare(settings)
     fill = None if taken is None else taken.fill

@@ -12,9 +12,10 @@ from rich.table import Table
 from handclip_core.experiment import Experiment
 from search_spaces.spaces import searchable
 from tune_jobs import cluster, review
+from tune_jobs.calibration import SEEDS
 from tune_jobs.cluster import Room
 from tune_jobs.driver import prepare
-from tune_jobs.folders import resolved
+from tune_jobs.folders import refuse_unknown_sweep, resolved
 from tune_jobs.limits import GIB
 from tune_jobs.probe import Probe, probe, untried
 from tune_jobs.seeds import UNTRAINED
@@ -36,6 +37,8 @@ class Estimate:
     gpu_hours: float
     most_gpu_hours: float
     disk_bytes: int
+    least_disk_bytes: int
+    """With the weights of the best trial alone."""
     trials: dict[str, int]
     """By strategy."""
 
@@ -46,6 +49,8 @@ def estimate(settings: SweepSettings) -> int:
     Returns an exit code: 0, or 1 where not one strategy could be tried. Raises InputError as the sweep would.
     """
     settings = resolved(settings, in_ray_job=cluster.in_ray_job())
+    if settings.warm_start is not None:
+        refuse_unknown_sweep(settings.warm_start, option="warm_start")
     room = prepare(settings)
     space = settings.search.space(settings.strategies)
     probes = []
@@ -83,16 +88,29 @@ def expected(probes: Sequence[Probe], settings: SweepSettings, room: Room) -> Es
         finished, whole = share.finished * (seeds - 1) * found.seconds, found.seconds - found.setup_s
         spent += trials[found.strategy] * (found.setup_s + share.units * whole + finished)
         most += trials[found.strategy] * seeds * found.seconds
-    gpus = room.gpus * room.workers
-    states = min(settings.keep_checkpoints, settings.trials) + 2 * room.concurrent
+    calibration = calibration_s(probes, settings)
+    spent, most = spent + calibration, most + calibration
+    gpus, at_a_time = room.gpus * room.workers, min(room.concurrent, sum(trials.values()))
+    state_bytes = max(found.state_bytes for found in probes)
+    # A trial of several seeds keeps the state of the first while it trains on the others.
+    running = (2 if max(settings.search.replicas, SEEDS * settings.search.calibrate) <= 1 else 3) * at_a_time
     return Estimate(
-        hours=spent / room.concurrent / HOUR_S,
-        most_hours=most / room.concurrent / HOUR_S,
+        hours=spent / at_a_time / HOUR_S,
+        most_hours=most / at_a_time / HOUR_S,
         gpu_hours=spent * gpus / HOUR_S,
         most_gpu_hours=most * gpus / HOUR_S,
-        disk_bytes=states * max(found.state_bytes for found in probes),
+        disk_bytes=(min(settings.keep_checkpoints, settings.trials) + running) * state_bytes,
+        least_disk_bytes=(1 + running) * state_bytes,
         trials=trials,
     )
+
+
+def calibration_s(probes: Sequence[Probe], settings: SweepSettings) -> float:
+    """Seconds of the seeds that the baseline gets beyond those of every trial, where the sweep calibrates."""
+    trained = [found for found in probes if found.strategy != UNTRAINED]
+    if not settings.search.calibrate or not trained:
+        return 0.0
+    return max(0, SEEDS - settings.search.replicas) * trained[0].seconds
 
 
 def shares(settings: SweepSettings) -> dict[str, int]:
@@ -157,7 +175,7 @@ def lines(found: Estimate, settings: SweepSettings, room: Room) -> list[str]:
         price = limits.price_per_gpu_hour
         told.append(f"cost       {found.gpu_hours * price:.2f}; {found.most_gpu_hours * price:.2f} at most")
     told.append(f"disk       {found.disk_bytes / GIB:.2f} GiB of saved states")
-    pairs = (("hours", found.hours), ("gpu_hours", found.gpu_hours), ("disk_gib", found.disk_bytes / GIB))
+    pairs = (("hours", found.hours), ("gpu_hours", found.gpu_hours), ("disk_gib", found.least_disk_bytes / GIB))
     for key, value in pairs:
         limit = getattr(limits, key)
         if limit is not None and value > limit:

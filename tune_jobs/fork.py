@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tune_jobs.events import Begun, Ended, Event, Saved, SeedEnded, Validated
 from tune_jobs.journal import FILE, Journal, read_journal
+from tune_jobs.planner import DEFAULT, SAMPLED, point_origin
 from tune_jobs.recorder import TRIALS
 from tune_jobs.records import Records, Status, TrialRecord
 from tune_jobs.seeds import seeds_of
@@ -75,7 +76,7 @@ def fork(folder: Path, before: SweepSettings, after: SweepSettings) -> Fork:
             numbers[record.number] = len(numbers)
         else:
             dropped[reason] += 1
-    events = tuple(_taken_over(journal, records, numbers, folder.name, at=time.time()))
+    events = tuple(_taken_over(journal, records, numbers, folder.name, origins=_origins(before, after), at=time.time()))
     return Fork(folder, records, numbers, dropped, events)
 
 
@@ -100,9 +101,18 @@ def _obstacle(record: TrialRecord, records: Records, before: SweepSettings, afte
 
 
 def _taken_over(
-    journal: Sequence[Event], records: Records, numbers: Mapping[int, int], source: str, *, at: float
+    journal: Sequence[Event],
+    records: Records,
+    numbers: Mapping[int, int],
+    source: str,
+    *,
+    origins: Mapping[str, str],
+    at: float,
 ) -> Iterable[Event]:
-    """The events of the trials ``numbers`` under their new numbers, in their old order, all of them now."""
+    """The events of the trials ``numbers`` under their new numbers, in their old order, all of them now.
+
+    ``origins`` are the new names of the points to try by their old ones; a point that is none any more was sampled.
+    """
     for event in journal:
         if not isinstance(event, ABOUT_A_TRIAL) or event.trial not in numbers:
             continue
@@ -110,12 +120,19 @@ def _taken_over(
         changed: dict[str, object] = {"at": at, "trial": number}
         if isinstance(event, Begun):
             changed |= {"source": f"{source} trial {event.trial}", "experiment": record.experiment}
-            changed["origin"] = event.origin if not event.origin.startswith("point") else "sampled"
+            changed["origin"] = origins.get(event.origin, SAMPLED)
         if isinstance(event, Saved):
             if event.checkpoint != record.checkpoint:
                 continue
             changed["checkpoint"] = f"{TRIALS}/{_renamed(record, number)}/{Path(event.checkpoint).name}"
         yield event.model_copy(update=changed)
+
+
+def _origins(before: SweepSettings, after: SweepSettings) -> dict[str, str]:
+    """What trials of points that both sweeps try are called in the new one, and that defaults stay defaults."""
+    points = after.search.points
+    kept = {n: points.index(point) for n, point in enumerate(before.search.points) if point in points}
+    return {DEFAULT: DEFAULT} | {point_origin(old): point_origin(new) for old, new in kept.items()}
 
 
 def _renamed(record: TrialRecord, number: int) -> str:

@@ -34,7 +34,7 @@ class Gate:
         return self._disk(more=more)
 
     def cuts(self, *, ahead_s: float) -> bool:
-        """Whether a running trial whose next unit takes ``ahead_s`` seconds has to end now; then the gate stays shut."""
+        """Whether a running trial has to end before its next unit of ``ahead_s`` seconds; then the gate stays shut."""
         reason = self.closed(ahead_s=ahead_s)
         self.shut = self.shut or reason
         return reason is not None

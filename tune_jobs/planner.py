@@ -47,7 +47,7 @@ class Planner:
         self.space = search.space(strategies)
         self.searchable = self.space.searchable()
         defaults = [Plan(self.space.default(name), DEFAULT) for name in strategies]
-        points = [Plan(draft, f"point {place}") for place, draft in enumerate(search.drafts(strategies))]
+        points = [Plan(draft, point_origin(place)) for place, draft in enumerate(search.drafts(strategies))]
         self._fixed = (*defaults, *points)
         self._allocation = search.allocation
         everything = Sampling(search.sampler, seed, search.startup_trials, directions(search.objectives))
@@ -79,3 +79,8 @@ class Planner:
         if len(self._across.directions) == 1:
             return most_promising(self.searchable, self._history.everything(trials))
         return drawn(self.searchable, self._across.suggestion(self._history.across(trials), number))
+
+
+def point_origin(place: int) -> str:
+    """The origin of trials of the point to try at ``place`` in the settings, counted from 0."""
+    return f"point {place}"

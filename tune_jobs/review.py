@@ -13,11 +13,14 @@ from tune_jobs.live import trial_table
 from tune_jobs.objectives import FRONT, front_lines, pareto_front
 from tune_jobs.places import Place, folder_of
 from tune_jobs.records import Records, Status, TrialRecord
+from tune_jobs.seeds import calibration_of
 from tune_jobs.settings import Limits, StoppingKind, SweepSettings
 from tune_jobs.usage import Usage
 
 BASELINE = "zero_shot"
 ROWS = 30
+LIMIT = "limits."
+"""With this begins the reason of a sweep that has come to a limit."""
 
 
 def say(text: str) -> None:
@@ -34,16 +37,22 @@ def show_outcome(
     ``mixture`` is the best soup or WiSE-FT of the trials.
     """
     if reason:
-        print(f"\nended by {reason}: what follows is the state so far")
+        how = f"ended by {reason}" if reason.startswith(LIMIT) else reason
+        print(f"\n{how}: what follows is the state so far")
     print()
     Console(soft_wrap=not sys.stdout.isatty()).print(trial_table(records, budget=settings.budget, rows=ROWS))
     print()
     front = pareto_front(records, settings.search.objectives) if len(settings.search.objectives) > 1 else []
-    looks = (*failures(records), *look_back(records, settings), *front_lines(front))
+    looks = (
+        *failures(records),
+        *calibration_of(records, settings),
+        *look_back(records, settings),
+        *front_lines(front),
+    )
     for line in (*looks, used(records.usage, settings.limits)):
         print(line)
     if records.winner is not None:
-        print("\n".join(comparison(records, records.winner)))
+        print("\n".join(comparison(records, records.winner, called="best mAP" if front else "winner")))
         if mixture is not None:
             print(f"mixture    validation mAP {mixture.map:.4f}  rank-1 {mixture.cmc1:.4f}  {mixture.status}")
     else:
@@ -51,7 +60,9 @@ def show_outcome(
     if reason:
         print("\n".join(["", *how_to_resume(records, folder, reason)]))
     elif records.winner is not None:
-        print("\n".join(["", *saved(folder, several_objectives=bool(front)), "", *next_commands(folder)]))
+        own_database = settings.search.storage is None
+        where = saved(folder, several_objectives=bool(front), own_database=own_database)
+        print("\n".join(["", *where, "", *next_commands(folder)]))
 
 
 def look_back(records: Records, settings: SweepSettings) -> list[str]:
@@ -79,19 +90,20 @@ def how_to_resume(records: Records, folder: Place, reason: str) -> list[str]:
     lines = [
         f"trial {r.number} {r.strategy} was at unit {r.unit} and goes on from unit {max(r.saved_unit, 0)}" for r in lost
     ]
-    raised = f" --set {reason.split(':')[0]}=..." if reason.startswith("limits.") else ""
+    raised = f" --set {reason.split(':')[0]}=..." if reason.startswith(LIMIT) else ""
     return [*lines, "resume with", f"  {python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --resume{raised}"]
 
 
-def comparison(records: Records, winner: TrialRecord) -> list[str]:
-    """The baseline beside the winner, on validation."""
+def comparison(records: Records, winner: TrialRecord, *, called: str = "winner") -> list[str]:
+    """The baseline beside the winner, which is ``called`` so, on validation."""
     lines = []
     baseline = next((r for r in records.all() if r.strategy == BASELINE and r.judged), None)
     if baseline is not None:
         lines.append(f"zero-shot  {_scores(baseline)}")
     gain = "" if baseline is None or baseline is winner else f"  {winner.map - baseline.map:+.4f}"
-    lines.append(f"winner     {_scores(winner)}{gain}")
-    lines.append("The winner's score is the best of many on the same people, so it flatters.")
+    lines.append(f"{called:<10} {_scores(winner)}{gain}")
+    whose = "The winner's score" if called == "winner" else "It"
+    lines.append(f"{whose} is the best of many on the same people, so it flatters.")
     return lines
 
 
@@ -108,13 +120,13 @@ def failures(records: Records) -> list[str]:
     return lines + [f"every trial of {name} failed" for name in tried if tried[name] == lost[name]]
 
 
-def saved(folder: Place, *, several_objectives: bool) -> list[str]:
+def saved(folder: Place, *, several_objectives: bool, own_database: bool = True) -> list[str]:
     """What lies where."""
     rows = {
         "leaderboard.csv": "every trial with its hyperparameters",
         **({FRONT: "the trials that no other one beats in every objective"} if several_objectives else {}),
         "best/": "the winner: config.json, weights, embeddings, log, metrics",
-        "study.db": "the Optuna study",
+        **({"study.db": "the Optuna study"} if own_database else {}),
         "journal.jsonl" if isinstance(folder, Path) else "journal/": "all that happened; what --resume goes by",
         "tensorboard/": "an event log a trial",
         "trials/": "settings and log of every trial, weights of the best",
@@ -131,6 +143,7 @@ def next_commands(folder: Place) -> list[str]:
         f"  {python()} -m handclip_core evaluate {here}/best --split val",
         f"  {python()} -m tensorboard.main --logdir {here}/tensorboard",
         f"  {python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --extend 20",
+        f"  {python()} tune_jobs/finalists.py {shlex.quote(folder.name)} --storage {shlex.quote(shown(folder.parent))}",
     ]
 
 

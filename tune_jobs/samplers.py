@@ -23,7 +23,6 @@ from search_spaces.narrowing import first_of, stored
 from search_spaces.suggest import Primitive
 from tune_jobs.search_settings import SamplerKind
 
-
 # The Gaussian process is fitted without greenlet, too; a line about that would stand amid a sweep's.
 logging.getLogger("optuna._gp.batched_lbfgsb").setLevel(logging.ERROR)
 

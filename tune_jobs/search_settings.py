@@ -90,7 +90,7 @@ class Search(Config):
         return tuple(_draft(space, number, point) for number, point in enumerate(self.points))
 
     def check(self, strategies: Sequence[str]) -> None:
-        """Raise ValueError where ranges or points do not fit the spaces of ``strategies``, or the sampler the objectives."""
+        """Raise ValueError where ranges or points do not fit the spaces of ``strategies``, or sampler and objective."""
         if self.sampler is SamplerKind.CMAES and len(self.objectives) > 1:
             raise ValueError("search.sampler: cmaes knows one objective only; choose tpe, gp or random")
         try:

@@ -88,9 +88,12 @@ def _refuse_contradictions(file: str | None, *, resume: bool, new: str | None, f
 
 
 def _sweep(file: str | None, name: str | None, overrides: list[str], warm_start: str | None, *, dry_run: bool) -> int:
+    from handclip_core.errors import InputError
     from tune_jobs.places import named_place
-    from tune_jobs.settings import QUICKSTART, load_settings
+    from tune_jobs.settings import QUICKSTART, SETTINGS, load_settings
 
+    if file and (Path(file) / SETTINGS).is_file():
+        raise InputError(f"{file}: is a sweep already; add --resume or --extend, or begin another from it with --fork")
     settings = load_settings(Path(file) if file else QUICKSTART, overrides=overrides, name=name)
     if warm_start is not None:
         settings = settings.model_copy(update={"warm_start": named_place(warm_start)})

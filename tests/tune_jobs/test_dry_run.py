@@ -51,6 +51,28 @@ def test_seeds_multiply_what_is_not_stopped() -> None:
     assert found.hours == pytest.approx((2.0 + 3 * (5 * 10.0 + 5 * 100.0)) / 3600)
 
 
+def test_the_baseline_of_a_calibration_gets_five_seeds() -> None:
+    plain = settings(early_stopping=EarlyStopping(kind=StoppingKind.NONE), search={"replicas": 2})
+    swept = settings(early_stopping=plain.early_stopping, search={"replicas": 2, "calibrate": True})
+    found, without = expected(PROBES, swept, ROOM), expected(PROBES, plain, ROOM)
+    assert found.hours - without.hours == pytest.approx(3 * 10.0 / 3600)
+    assert found.most_hours == found.hours
+
+
+def test_no_more_trials_run_at_a_time_than_there_are() -> None:
+    swept = settings(trials=3, early_stopping=EarlyStopping(kind=StoppingKind.NONE))
+    found = expected(PROBES, swept, replace(ROOM, concurrent=50))
+    assert found.hours == pytest.approx((2.0 + 10.0 + 100.0) / 3 / 3600)
+    assert found.disk_bytes == (3 + 2 * 3) * 10
+
+
+def test_a_quota_that_leaves_room_for_the_best_alone_ends_no_sweep() -> None:
+    swept = settings(limits={"disk_gib": 35 / GIB})
+    found = expected(PROBES, swept, ROOM)
+    assert (found.disk_bytes, found.least_disk_bytes) == (50, 30)
+    assert not any(line.startswith("limits.") for line in lines(found, swept, ROOM))
+
+
 def test_early_stopping_is_rehearsed() -> None:
     stopped = settings(early_stopping=EarlyStopping(grace=1, reduction=3))
     share = share_of_budget(stopped, 200)

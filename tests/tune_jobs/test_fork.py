@@ -124,6 +124,19 @@ def test_a_forks_settings_are_the_others_with_what_was_set(other: Path) -> None:
         forked_settings(Path("nothing"), name=None, overrides=[])
 
 
+def test_a_point_that_both_sweeps_try_is_not_tried_again(tmp_path: Path) -> None:
+    first, second = ({"strategy": "linear_probe", "optim/lr": lr} for lr in (2e-4, 3e-4))
+    run(settings(tmp_path, name="first", trials=5, search={"points": [first, second]}, **SHARED))
+    before = load_settings(tmp_path / "first" / SETTINGS)
+    search = before.search.model_copy(update={"points": (second,)})
+    after, _ = forked(tmp_path / "first", tmp_path, search=search, trials=6)
+    ready = run(after)
+    assert [record.origin for record in ready.records.all()] == [
+        "default", "default", "sampled", "point 0", "sampled", "sampled",
+    ]  # fmt: skip
+    assert [record.source != "" for record in ready.records.all()] == [True] * 5 + [False]
+
+
 def test_a_warm_start_makes_the_search_know_the_others_trials_and_says_what_it_uses(
     other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,25 @@ def test_the_end_compares_winner_and_baseline_and_says_what_to_type(capsys: pyte
     assert "trial 2 adapters failed: DivergedError: at step 3\nevery trial of adapters failed\n" in text
     assert "saved in runs/my sweep" in text
     assert f"{shown(Path(sys.executable))} -m handclip_core evaluate 'runs/my sweep'/best --split val" in text
+    assert f"{shown(Path(sys.executable))} tune_jobs/finalists.py 'my sweep' --storage runs" in text
+    assert "study.db" in text
+
+
+def test_several_objectives_have_no_winner_and_a_study_elsewhere_is_not_said_to_be_here(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    search = {"objectives": ["map", "params_trained"], "storage": "postgresql://me@host/base"}
+    text = said(sweep(dict(BASELINE)), capsys, search=search)
+    assert "\nbest mAP   validation mAP 0.5000  rank-1 0.4000  trial 0 zero_shot\n" in text
+    assert "winner     " not in text
+    assert "study.db" not in text
+
+
+def test_what_the_calibration_has_shown_is_said_again_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    seeds = [(0.5, 0.4), (0.52, 0.4), (0.48, 0.4), (0.51, 0.4), (0.49, 0.4)]
+    records = sweep(dict(BASELINE), dict(BASELINE) | {"strategy": "linear_probe", "seeds": seeds, "unit": 8})
+    text = said(records, capsys, search={"calibrate": True})
+    assert "linear_probe on 5 seeds: validation mAP 0.5000, sd 0.0158" in text
 
 
 def test_a_sweep_that_the_baseline_wins_says_so_without_a_gain(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +103,7 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_what_will_be_done_again(caps
         {"strategy": "full", "status": Status.INTERRUPTED, "unit": 4, **saved},
     )
     text = said(records, capsys, reason="interrupted")
-    assert text.startswith("\nended by interrupted: ")
+    assert text.startswith("\ninterrupted: what follows is the state so far\n")
     assert "winner     validation mAP 0.5000" in text
     assert "trial 1 full was at unit 6 and goes on from unit 4\nresume with\n" in text
     assert text.endswith("tune_jobs/sweep.py 'runs/my sweep' --resume\n")

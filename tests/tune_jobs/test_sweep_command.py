@@ -43,6 +43,8 @@ def invoke(*arguments: str) -> tuple[int, str]:
         (["--extend", "3", "--fork", "gone"], "--resume or --extend and --fork: choose one"),
         (["some.yaml", "--fork", "gone"], "--fork: takes its settings from gone, not from some.yaml"),
         (["--resume", "--dry-run"], "--dry-run: looks at new sweeps only"),
+        (["--dry-run", "--warm-start", "gone"], "gone is no sweep's folder"),
+        (["--set", "search.storage=postgresql://me@127.0.0.1:1/base"], "cannot open the study's database"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -53,6 +55,13 @@ def test_bad_input_is_one_line_and_exit_code_two(tmp_path: Path, arguments: list
     assert output.startswith("error: ")
     assert message in output
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_sweep_that_is_there_is_not_taken_for_settings(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(dump_settings(SweepSettings()))
+    code, output = invoke(str(tmp_path))
+    assert code == 2
+    assert output.startswith(f"error: {tmp_path}: is a sweep already; add --resume or --extend")
 
 
 @pytest.mark.parametrize(
