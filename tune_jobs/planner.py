@@ -48,7 +48,7 @@ class Planner:
         self.searchable = self.space.searchable()
         defaults = [Plan(self.space.default(name), DEFAULT) for name in strategies]
         points = [Plan(draft, point_origin(place)) for place, draft in enumerate(search.drafts(strategies))]
-        self._fixed = (*defaults, *points)
+        self._untried = [*defaults, *points]
         self._allocation = search.allocation
         everything = Sampling(search.sampler, seed, search.startup_trials, directions(search.objectives))
         share = max(LEAST_STARTUP, ceil(search.startup_trials / max(1, len(self.searchable))))
@@ -59,10 +59,11 @@ class Planner:
 
     def next(self, trials: Sequence[FrozenTrial]) -> Plan | None:
         """What to try after ``trials``; None where there is nothing left."""
-        tried = {(trial.user_attrs[ORIGIN], strategy_of(trial)) for trial in trials}
-        for plan in self._fixed:
-            if (plan.origin, plan.strategy) not in tried:
-                return plan
+        if self._untried:
+            tried = {(trial.user_attrs[ORIGIN], strategy_of(trial)) for trial in trials}
+            self._untried = [plan for plan in self._untried if (plan.origin, plan.strategy) not in tried]
+        if self._untried:
+            return self._untried[0]
         return self._sampled(trials) if self.searchable else None
 
     def _sampled(self, trials: Sequence[FrozenTrial]) -> Plan:
