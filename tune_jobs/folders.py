@@ -83,14 +83,17 @@ def create_folder(
     """Make the sweep's folder with its settings, and what ``fill`` puts there; for a bucket, the working copy.
 
     It appears whole, and no other process has made it. Two drivers that begin a sweep in a bucket at the same moment
-    are told apart by its lock.
+    are told apart by its lock. Raises InputError where the name is taken, and where the storage cannot be written to.
     """
     names = [settings.name]
     if number_taken_names:
         names += [f"{settings.name}-{number}" for number in range(2, 10_000)]
     storage = folder_of(settings.storage / settings.name).parent
-    storage.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".sweep-", dir=storage))
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=".sweep-", dir=storage))
+    except OSError as error:
+        raise InputError(f"storage: {storage}: cannot be written to ({error.strerror}); give another folder") from None
     made.chmod(0o777 & ~_umask())
     try:
         if fill is not None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from handclip_core.config import describe
 from handclip_core.errors import InputError
-from tune_jobs.events import EVENT, Event
+from tune_jobs.events import EVENT, Alive, Begun, Closed, Event, Opened
 from tune_jobs.patience import patiently
 from tune_jobs.segments import Segments
 
@@ -71,19 +71,31 @@ def read_journal(path: Path) -> list[Event]:
     """The events of a journal; none where there is no file.
 
     Half a line at the end, which a killed driver leaves, has never happened. Raises InputError where any other line is
-    unreadable.
+    unreadable, or is about a trial whose beginning is missing.
     """
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
-    return [_event(line, path, number) for number, line in enumerate(lines, start=1)]
+    events, begun = [], set[int]()
+    for number, line in enumerate(lines, start=1):
+        event = _event(line, path, number)
+        if isinstance(event, Begun):
+            begun.add(event.trial)
+        elif not isinstance(event, Opened | Alive | Closed) and event.trial not in begun:
+            raise _damaged(path, f"line {number} is about trial {event.trial}, whose beginning is missing")
+        events.append(event)
+    return events
 
 
 def _event(line: bytes, path: Path, number: int) -> Event:
     try:
         return EVENT.validate_json(line)
     except ValidationError as error:
-        raise InputError(
-            f"{path}: line {number} is not readable ({describe(error)}), so this sweep cannot be resumed; "
-            "put back a copy of the file, or begin another sweep with --fork"
-        ) from None
+        raise _damaged(path, f"line {number} is not readable ({describe(error)})") from None
+
+
+def _damaged(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{path}: {what}, so this sweep cannot be resumed; "
+        "put back a copy of the file, or begin another sweep with --warm-start, which reads the study alone"
+    )

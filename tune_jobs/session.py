@@ -23,7 +23,7 @@ from tune_jobs.live import display_for
 from tune_jobs.machines import Machines, Still
 from tune_jobs.mirror import in_step, to_read
 from tune_jobs.places import Bucket, Place, place_of
-from tune_jobs.recorder import Display, Recorder
+from tune_jobs.recorder import TRIALS, Display, Recorder
 from tune_jobs.records import Records, TrialRecord
 from tune_jobs.resume import catch_up, refuse_another_study, replay, settle
 from tune_jobs.scheduler import SweepScheduler
@@ -113,6 +113,8 @@ def open_study(settings: SweepSettings, folder: Path, events: Sequence[Event]) -
     )
     if _has_own_trials(events):
         return make(reopen=True)
+    if not events and any(path.is_dir() for path in (folder / TRIALS).glob("[0-9]*")):
+        raise InputError(f"{folder / journal.FILE}: is missing or empty, but the sweep has trials; put back a copy")
     if settings.search.storage is None:
         # A driver that died while it made the database has left something that only looks like one.
         for path in folder.glob(f"{STUDY}*"):

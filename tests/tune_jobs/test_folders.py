@@ -27,6 +27,12 @@ def test_a_name_from_a_file_gets_the_next_free_number(tmp_path: Path) -> None:
     assert made == ["mine", "mine-2", "mine-3"]
 
 
+def test_a_storage_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"storage: .*/file/runs: cannot be written to \(Not a directory\)"):
+        create_folder(settings(tmp_path / "file" / "runs"), number_taken_names=False)
+
+
 def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = PreparedData(source="prepared", folder=Path("data/11k"))

@@ -41,8 +41,8 @@ def test_a_score_that_is_not_a_number_comes_back_as_one(tmp_path: Path) -> None:
         at=0.0, trial=0, unit=1, done=False, metrics={"map": nan, "loss": inf}, best_map=nan, best_cmc1=0.1,
         best_unit=1, seconds=1.0, params_trained=1,
     )  # fmt: skip
-    write(tmp_path / FILE, [event])
-    (found,) = read_journal(tmp_path / FILE)
+    write(tmp_path / FILE, [EVENTS[1], event])
+    _, found = read_journal(tmp_path / FILE)
     assert isinstance(found, Validated)
     assert isnan(found.best_map)
     assert isnan(found.metrics["map"])
@@ -72,3 +72,9 @@ def test_any_other_line_that_cannot_be_read_is_named(tmp_path: Path, line: bytes
     with pytest.raises(InputError, match=r"journal\.jsonl: line 3 is not readable") as refused:
         read_journal(tmp_path / FILE)
     assert "\n" not in str(refused.value)
+
+
+def test_a_lost_line_that_began_a_trial_is_noticed(tmp_path: Path) -> None:
+    write(tmp_path / FILE, [event for event in EVENTS if not isinstance(event, Begun)])
+    with pytest.raises(InputError, match=r"journal\.jsonl: line \d+ is about trial \d+, whose beginning is missing"):
+        read_journal(tmp_path / FILE)

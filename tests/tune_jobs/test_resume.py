@@ -130,9 +130,21 @@ def test_a_line_of_the_journal_that_cannot_be_read_is_refused_and_nothing_is_cha
     lines[3] = lines[3][:40]
     (folder / FILE).write_bytes(b"\n".join(lines))
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=r"journal\.jsonl: line 4 is not readable .* --fork") as refused:
+    with pytest.raises(InputError, match=r"journal\.jsonl: line 4 is not readable .* --warm-start") as refused:
         run(small(tmp_path))
     assert "\n" not in str(refused.value)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("what", ["missing", "empty"])
+def test_a_journal_that_is_gone_is_refused_and_nothing_is_changed(what: str, fuse: Fuse, tmp_path: Path) -> None:
+    folder = killed_after(fuse, small(tmp_path), 150)
+    (folder / FILE).unlink()
+    if what == "empty":
+        (folder / FILE).touch()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"journal\.jsonl: is missing or empty, but the sweep has trials"):
+        run(small(tmp_path))
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
