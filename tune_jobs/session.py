@@ -146,7 +146,9 @@ def _made_or_found(make: Callable[..., SweepStudy], where: Place) -> SweepStudy:
     except InputError:
         study = make(reopen=True)
         owner = study.study.user_attrs.get(FOLDER)
-        if owner != str(where) and (owner is not None or study.trials()):
+        # Of a sweep whose journal has no trial yet, the study can hold suggestions, but no end of a trial.
+        ended = any(trial.state.is_finished() for trial in study.trials())
+        if ended or (owner != str(where) and (owner is not None or study.trials())):
             raise
         return study
 

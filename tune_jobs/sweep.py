@@ -60,6 +60,7 @@ def main(
     try:
         _refuse_contradictions(settings, resume=resume or extend is not None, new=warm_start, fork=fork, dry=dry_run)
         if resume or extend is not None:
+            _refuse_second_name(settings, name)
             code = _take_up(settings, name, overrides, extend)
         elif fork is not None:
             code = _fork(fork, name, overrides)
@@ -85,6 +86,13 @@ def _refuse_contradictions(file: str | None, *, resume: bool, new: str | None, f
         raise InputError(f"--fork: takes its settings from {fork}, not from {file}; change them with --set")
     if dry and (resume or fork is not None):
         raise InputError("--dry-run: looks at new sweeps only; give their settings")
+
+
+def _refuse_second_name(place: str | None, name: str | None) -> None:
+    from handclip_core.errors import InputError
+
+    if name is not None and place is not None and not place.endswith((".yaml", ".yml")):
+        raise InputError(f"--name {name}: the sweep is named already, {place}; leave out one of them")
 
 
 def _sweep(file: str | None, name: str | None, overrides: list[str], warm_start: str | None, *, dry_run: bool) -> int:

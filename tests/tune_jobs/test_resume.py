@@ -17,6 +17,7 @@ from tests.tune_jobs.simulated import ROOM, begun, run, settings, state_of
 from tune_jobs.events import Retried, Saved
 from tune_jobs.journal import FILE, read_journal
 from tune_jobs.places import folder_of
+from tune_jobs.search_settings import Search
 from tune_jobs.session import STUDY
 from tune_jobs.settings import SweepSettings
 
@@ -188,3 +189,12 @@ def test_a_sweep_that_is_extended_equals_one_that_was_longer_from_the_start(tmp_
     for state in (grown, long):
         state.pop("weights")  # those of trial 3 went when it was not yet among the best
     assert grown == long
+
+
+def test_a_shared_database_that_holds_the_trials_of_a_sweep_whose_folder_is_gone_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    swept = small(tmp_path / "runs").model_copy(update={"search": Search(storage=url)})
+    run(swept)
+    shutil.rmtree(tmp_path / "runs")
+    with pytest.raises(InputError, match="has a study 'simulated' already"):
+        run(swept)

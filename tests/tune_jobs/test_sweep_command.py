@@ -42,6 +42,7 @@ def invoke(*arguments: str) -> tuple[int, str]:
         (["--resume", "--warm-start", "gone"], "--resume or --extend and --warm-start: choose one"),
         (["--extend", "3", "--fork", "gone"], "--resume or --extend and --fork: choose one"),
         (["some.yaml", "--fork", "gone"], "--fork: takes its settings from gone, not from some.yaml"),
+        (["runs/one", "--resume", "--name", "two"], "--name two: the sweep is named already, runs/one"),
         (["--resume", "--dry-run"], "--dry-run: looks at new sweeps only"),
         (["--dry-run", "--warm-start", "gone"], "gone is no sweep's folder"),
         (["--set", "search.storage=postgresql://me@127.0.0.1:1/base"], "cannot open the study's database"),
