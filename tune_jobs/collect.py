@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 from handclip_core.devices import select_device
 from handclip_core.experiment import Experiment
 from handclip_core.runs import RunFolder
+from tune_jobs.kept_states import drop_state
 from tune_jobs.places import Place, fetched
-from tune_jobs.retention import drop_state
 
 
 def collect(where: Place, experiment: Experiment, checkpoint: Place, device: str) -> None:

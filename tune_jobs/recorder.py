@@ -35,12 +35,12 @@ from tune_jobs.events import (
 )
 from tune_jobs.guard import Guard
 from tune_jobs.interruption import Interrupted, end_workers
+from tune_jobs.kept_states import drop_state, drop_weights, remove_debris, size_of, surplus
 from tune_jobs.leaderboard import write_leaderboard
 from tune_jobs.patience import patiently
 from tune_jobs.places import opened, place_of
 from tune_jobs.reasons import failure_of, traceback_of
 from tune_jobs.records import TrialRecord
-from tune_jobs.retention import drop_state, drop_weights, remove_debris, size_of, surplus
 from tune_jobs.retries import after_failure
 from tune_jobs.scheduler import SweepScheduler
 from tune_jobs.searcher import SweepSearcher

@@ -7,11 +7,11 @@ from optuna.trial import FrozenTrial, TrialState
 from handclip_core.errors import InputError
 from tune_jobs.chronicle import Chronicle
 from tune_jobs.events import Begun, Event, Retried
+from tune_jobs.kept_states import remove_debris
 from tune_jobs.patience import patiently
 from tune_jobs.places import Place, exists
 from tune_jobs.recorder import TRIALS, Recorder
 from tune_jobs.records import Records, TrialRecord
-from tune_jobs.retention import remove_debris
 from tune_jobs.seeds import calibrates, seeds_of
 from tune_jobs.settings import SweepSettings
 from tune_jobs.stopping import Judge

@@ -9,9 +9,9 @@ import pytest
 from handclip_core.experiment import Experiment
 from handclip_core.strategies import ZeroShot
 from tests.tune_jobs.simulated import ROOM, begun, rising, run, settings, state_of
+from tune_jobs.kept_states import surplus
 from tune_jobs.limits import GIB
 from tune_jobs.records import Records, Status, TrialRecord
-from tune_jobs.retention import surplus
 from tune_jobs.settings import EarlyStopping, Limits, StoppingKind, SweepSettings
 from tune_jobs.simulation import Clock, Step
 
