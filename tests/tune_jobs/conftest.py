@@ -18,9 +18,9 @@ from tune_jobs.places import Bucket
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(cache_folder: Path) -> Iterator[None]:
-    """Two processors on this machine; workers find the caches of the test session."""
-    del cache_folder
+def ray_cluster(cache_folder: Path, object_store: "ObjectStore") -> Iterator[None]:
+    """Two processors on this machine; workers find the caches of the test session, and the keys of its buckets."""
+    del cache_folder, object_store
     folder = tempfile.mkdtemp(prefix="hc-ray-")  # pytest's own folders make socket names too long
     ray.init(
         address="local",
@@ -61,7 +61,7 @@ class ObjectStore:
 
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[ObjectStore]:
-    """Its keys are in the environment; ask for it before a Ray cluster, whose workers need them too."""
+    """Its keys are in the environment of this process, and of the Ray cluster that it starts."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

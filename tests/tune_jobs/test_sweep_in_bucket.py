@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import PlacementGroupID
 from ray.tune.experiment import Trial
+from ray.util import placement_group_table, remove_placement_group
+from ray.util.placement_group import PlacementGroup
 
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
@@ -133,6 +136,7 @@ def test_a_driver_that_dies_is_followed_by_one_on_another_machine(
         patch.setattr(Recorder, "on_step_end", dying)
         with pytest.raises(Killed):
             sweep(settings)
+    release_all()
     before = events_in(place)
     shutil.rmtree(folder_of(place))
     found = reopen(place, name=None, overrides=[])
@@ -143,6 +147,13 @@ def test_a_driver_that_dies_is_followed_by_one_on_another_machine(
     units = [event.unit for event in events_in(place)[len(before) :] if isinstance(event, Validated)]
     assert units[0] > 1, "it went on from a saved state"
     assert resumed.exit_code == 0
+
+
+def release_all() -> None:
+    """What Ray does when a driver's process ends, which this one does not: take back what its trials held."""
+    for name, group in placement_group_table().items():
+        if group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(name)))
 
 
 def events_in(place: Bucket) -> list[Event]:
