@@ -1,17 +1,15 @@
 """Which strategy the next trial gets."""
 
-from collections import Counter
 from collections.abc import Sequence
 from math import sqrt
 from statistics import median
 
 from optuna.distributions import CategoricalDistribution
-from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.recorder import Source
 from search_spaces.spaces import STRATEGY
 from tune_jobs.extremes import expected_improvement, expected_maximum
-from tune_jobs.history import strategy_of
+from tune_jobs.history import Tally
 
 TRIED_AT_LEAST = 2
 """Trials of every strategy, its default among them, before any is preferred."""
@@ -21,13 +19,12 @@ MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution by its median absolute deviation."""
 
 
-def fewest(strategies: Sequence[str], trials: Sequence[FrozenTrial]) -> str:
+def fewest(strategies: Sequence[str], tally: Tally) -> str:
     """The strategy that has been tried least, the first of equals."""
-    tried = Counter(strategy_of(trial) for trial in trials)
-    return min(strategies, key=lambda name: tried[name])
+    return min(strategies, key=lambda name: tally.tried[name])
 
 
-def most_promising(strategies: Sequence[str], trials: Sequence[FrozenTrial]) -> str:
+def most_promising(strategies: Sequence[str], tally: Tally) -> str:
     """The strategy whose next trial is expected to improve most on the best validation mAP so far.
 
     A strategy's scores are taken for normal, with a spread that all strategies share. Its mean follows from its best
@@ -35,10 +32,9 @@ def most_promising(strategies: Sequence[str], trials: Sequence[FrozenTrial]) -> 
     strategy's best trial is never stopped by another strategy's. Trials that run or failed count as tried, so that
     workers do not all choose the same one. Every strategy gets ``TRIED_AT_LEAST`` trials before.
     """
-    tried = Counter(strategy_of(trial) for trial in trials)
-    scores = _scores(trials)
+    tried, scores = tally.tried, tally.scores
     known = [name for name in strategies if name in scores]
-    least = fewest(strategies, trials)
+    least = fewest(strategies, tally)
     if tried[least] < TRIED_AT_LEAST or not known:
         return least
     sd = _spread([scores[name] for name in known])
@@ -55,17 +51,6 @@ def most_promising(strategies: Sequence[str], trials: Sequence[FrozenTrial]) -> 
 def drawn(strategies: Sequence[str], suggestion: Source) -> str:
     """The sampler's own choice: it draws strategies the more often, the more of the best trials are theirs."""
     return str(suggestion(STRATEGY, CategoricalDistribution(tuple(strategies))))
-
-
-def _scores(trials: Sequence[FrozenTrial]) -> dict[str, list[float]]:
-    """The best validation mAP of every trial that finished or was stopped, by strategy."""
-    found: dict[str, list[float]] = {}
-    for trial in trials:
-        if trial.state is TrialState.COMPLETE:
-            found.setdefault(strategy_of(trial), []).append(trial.values[0])
-        elif trial.state is TrialState.PRUNED and trial.intermediate_values:
-            found.setdefault(strategy_of(trial), []).append(max(trial.intermediate_values.values()))
-    return found
 
 
 def _spread(groups: Sequence[Sequence[float]]) -> float:

@@ -1,7 +1,9 @@
 """The trials of a study as samplers see them: strategy by strategy, and never more than a bounded number."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from heapq import nlargest
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -25,6 +27,30 @@ def strategy_of(trial: FrozenTrial) -> str:
     return name
 
 
+@dataclass
+class Tally:
+    """How often each strategy was tried, and the best validation mAP of every trial that finished or was stopped."""
+
+    tried: Counter[str] = field(default_factory=Counter)
+    scores: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Take one more trial into account."""
+        strategy = strategy_of(trial)
+        self.tried[strategy] += 1
+        if trial.state is TrialState.COMPLETE:
+            self.scores.setdefault(strategy, []).append(trial.values[0])
+        elif trial.state is TrialState.PRUNED and trial.intermediate_values:
+            self.scores.setdefault(strategy, []).append(max(trial.intermediate_values.values()))
+
+    def with_more(self, trials: Iterable[FrozenTrial]) -> "Tally":
+        """This tally and ``trials``, as another one."""
+        more = Tally(Counter(self.tried), {name: list(found) for name, found in self.scores.items()})
+        for trial in trials:
+            more.add(trial)
+        return more
+
+
 class History:
     """What a sampler may learn from: the trials of a study, and finished ones from elsewhere."""
 
@@ -39,19 +65,27 @@ class History:
         self._inside: dict[int, FrozenTrial] = {}
         self._across: dict[int, FrozenTrial] = {}
         self._learned = [_numbered(trial, place - len(learned)) for place, trial in enumerate(learned)]
+        self._over = Tally().with_more(self._learned)
+        self._num_over = 0
 
-    def everything(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-        """What was learned elsewhere, then ``trials``, the study's so far."""
-        return [*self._learned, *trials]
+    def tally(self, trials: Sequence[FrozenTrial]) -> Tally:
+        """Of what was learned elsewhere and of ``trials``, the study's so far: those of the last call and later ones.
 
-    def inside(self, strategy: str, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+        Trials that are over are counted once, so that a long study costs no more than a short one.
+        """
+        while self._num_over < len(trials) and trials[self._num_over].state.is_finished():
+            self._over.add(trials[self._num_over])
+            self._num_over += 1
+        return self._over.with_more(trials[self._num_over :])
+
+    def inside(self, strategy: str, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Trials of ``strategy`` with its own parameters, oldest first."""
-        own = [trial for trial in self.everything(trials) if strategy_of(trial) == strategy]
-        return bounded([self._kept(self._inside, trial) for trial in own])
+        own = [trial for trial in [*self._learned, *trials] if strategy_of(trial) == strategy]
+        return [self._kept(self._inside, trial) for trial in bounded(own)]
 
     def across(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
         """Trials of all strategies with no parameter but their choice, oldest first."""
-        known = [trial for trial in self.everything(trials) if strategy_of(trial) in self._strategies]
+        known = [trial for trial in [*self._learned, *trials] if strategy_of(trial) in self._strategies]
         return bounded([self._kept(self._across, trial) for trial in known])
 
     def _kept(self, views: dict[int, FrozenTrial], trial: FrozenTrial) -> FrozenTrial:

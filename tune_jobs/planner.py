@@ -76,9 +76,9 @@ class Planner:
         if len(self.searchable) == 1:
             return self.searchable[0]
         if self._allocation is Allocation.EQUAL:
-            return fewest(self.searchable, trials)
+            return fewest(self.searchable, self._history.tally(trials))
         if len(self._across.directions) == 1:
-            return most_promising(self.searchable, self._history.everything(trials))
+            return most_promising(self.searchable, self._history.tally(trials))
         return drawn(self.searchable, self._across.suggestion(self._history.across(trials), number))
 
 

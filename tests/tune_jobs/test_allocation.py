@@ -1,9 +1,18 @@
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tune_jobs.allocation import fewest, most_promising
+from tune_jobs import allocation
+from tune_jobs.history import History, Tally
 
 NAMES = ("probe", "full", "adapters")
+
+
+def fewest(names: tuple[str, ...], trials: list[FrozenTrial]) -> str:
+    return allocation.fewest(names, Tally().with_more(trials))
+
+
+def most_promising(names: tuple[str, ...], trials: list[FrozenTrial]) -> str:
+    return allocation.most_promising(names, Tally().with_more(trials))
 
 
 def trial(strategy: str, *curve: float, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
@@ -83,3 +92,21 @@ def test_most_trials_go_to_the_better_of_two_strategies_and_regret_is_lower_than
     equal = [best_after(30, seed, adaptive=False) for seed in range(20)]
     assert np.mean([score for score, _ in adaptive]) > np.mean([score for score, _ in equal])
     assert np.mean([count for _, count in adaptive]) > 20
+
+
+def test_a_tally_that_grows_with_the_study_is_that_of_all_its_trials() -> None:
+    rng = np.random.default_rng(0)
+    learned = finished(probe=(0.4, 0.5))
+    history, trials = History(NAMES, learned=learned, stopped_count=False), list[FrozenTrial]()
+    for _ in range(60):
+        place = int(rng.integers(len(trials) + 1))
+        if place < len(trials) and trials[place].state is TrialState.RUNNING:
+            trials[place] = trial(trials[place].user_attrs["strategy"], float(rng.random()))
+        else:
+            state = TrialState.RUNNING if rng.random() < 0.5 else TrialState.PRUNED
+            trials.append(trial(str(rng.choice(NAMES)), float(rng.random()), state=state))
+        found, whole = history.tally(trials), Tally().with_more([*learned, *trials])
+        assert found.tried == whole.tried
+        assert {name: sorted(scores) for name, scores in found.scores.items()} == {
+            name: sorted(scores) for name, scores in whole.scores.items()
+        }
