@@ -1,4 +1,4 @@
-"""One small Ray cluster for all tests that sweep in their own process, and a server that speaks S3."""
+"""One small Ray cluster for all tests of a module, with a folder of its own, and a server that speaks S3."""
 
 import logging
 import secrets
@@ -17,7 +17,7 @@ from tests.tune_jobs.dying import Fuse, fused
 from tune_jobs.places import Bucket
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster(cache_folder: Path, object_store: "ObjectStore") -> Iterator[None]:
     """Two processors on this machine; workers find the caches of the test session, and the keys of its buckets."""
     del cache_folder, object_store
