@@ -65,6 +65,7 @@ def head(cache_folder: Path) -> Iterator[Head]:
     environment.pop("RAY_ADDRESS", None)
     command = ["ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2"]
     command += ["--dashboard-host=127.0.0.1", f"--temp-dir={folder}", f"--object-store-memory={80 * 2**20}"]
+    command += ["--dashboard-agent-listen-port=0"]  # there may be another cluster on this machine
     with (
         (folder / "head.log").open("w") as log,
         subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
