@@ -104,7 +104,7 @@ def with_ray_train(folder: Path, trials: int) -> None:
         TorchTrainer(train, scaling_config=scaling, run_config=config).fit()
 
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"CPU": 0}),
+        tune.with_resources(trial, {"CPU": 0.01}),
         tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=1),
         run_config=tune.RunConfig(storage_path=str(folder), name="tune", verbose=0),
     )
