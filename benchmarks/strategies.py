@@ -34,12 +34,11 @@ TOWER: dict[str, Any] = {
     "neck": {"kind": "bn"},
     "head_lr_scale": 30,
 }
-LIGHT: dict[str, Any] = {"optim": {"lr": 3e-3, "schedule": "cosine", "warmup": 0.1}, "neck": {"kind": "bn"}}
 RECIPES: dict[str, dict[str, Any]] = {
     "zero_shot": {},
     "linear_probe": {"optim": {"lr": 3e-3, "schedule": "cosine"}},
-    "adapters": {**LIGHT, "head_lr_scale": 10},
-    "lora": {**LIGHT, "head_lr_scale": 10},
+    "adapters": {},
+    "lora": {},
     "clip_reid": {
         "optim": {"lr": 3e-4, "schedule": "cosine", "warmup": 0.1, "batch_size": 64},
         "prompts": {"share": 0.3, "optim": {"lr": 0.03, "batch_size": 16}},

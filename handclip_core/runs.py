@@ -64,10 +64,10 @@ class RunFolder:
     def record(self, progress: Progress) -> None:
         """Log a unit, and keep its weights where its validation mAP is the highest so far."""
         row = _row(progress)
-        improved = not self.log or row["map"] > self.best["map"]
-        self.log.append(row)
-        if improved:
+        # The log comes last: where the weights cannot be written, all of this can be done again.
+        if not self.log or row["map"] > self.best["map"]:
             save_tensors(progress.state.model.state_dict(), self.folder / BEST)
+        self.log.append(row)
 
     def save_checkpoint(self, into: Path, progress: Progress) -> None:
         """Write into the folder ``into`` all that ``restore`` needs."""

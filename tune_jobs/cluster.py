@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,6 +33,8 @@ TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",
 }
 
+NODE_LABEL = "ray.io/node-id"
+"""The label by which Ray knows each machine."""
 TIMED_OUT = "timed out during startup"
 """How Ray says it of its own processes."""
 FIRST_MACHINE_S = 1200.0
@@ -63,11 +65,6 @@ class Room:
     """Most trials at a time, however large the cluster gets."""
     waiting: int = 0
     """Trials that are to wait for machines, beside those that have one."""
-
-    @property
-    def bundles(self) -> list[dict[str, float]]:
-        """A trial's resources in Ray's words, one entry a process."""
-        return [{"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})] * self.workers
 
 
 def in_ray_job() -> bool:
@@ -140,8 +137,23 @@ def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
 
 def at_a_time(room: Room, cluster: Sequence[Node]) -> int:
     """Trials that may be under way on ``cluster``, those that wait for machines included; at least 1."""
-    fit = sum(_fit(node, room.cpus, room.gpus) for node in cluster) // room.workers + room.waiting
+    fit = fits(room, cluster) + room.waiting
     return max(1, fit if room.most is None else min(fit, room.most))
+
+
+def fits(room: Room, cluster: Sequence[Node]) -> int:
+    """Trials that ``cluster`` has a place for, taken or free."""
+    return sum(_fit(node, room.cpus, room.gpus) for node in cluster) // room.workers
+
+
+def bundles(*, cpus: int, gpus: float, workers: int) -> list[dict[str, float]]:
+    """A trial's resources in Ray's words, one entry a process."""
+    return [{"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})] * workers
+
+
+def elsewhere(avoided: Collection[str]) -> dict[str, str]:
+    """What Ray is to look for in a machine so that it is none of those ``avoided``."""
+    return {NODE_LABEL: f"!in({','.join(sorted(avoided))})"} if avoided else {}
 
 
 def wait_for_room(resources: Resources) -> None:
@@ -153,8 +165,7 @@ def wait_for_room(resources: Resources) -> None:
     if resources.waiting == 0 or sum(_fit(node, resources.cpus, gpus) for node in nodes()) >= resources.workers:
         return
     print(f"no machine has room for a trial yet; waiting {FIRST_MACHINE_S / 60:.0f} minutes for one", flush=True)
-    bundle = {"CPU": float(resources.cpus)} | ({"GPU": gpus} if gpus else {})
-    group = ray.util.placement_group([bundle] * resources.workers)
+    group = ray.util.placement_group(bundles(cpus=resources.cpus, gpus=gpus, workers=resources.workers))
     try:
         if not group.wait(FIRST_MACHINE_S):
             raise InputError(
@@ -200,6 +211,8 @@ def _get(what: Any) -> Any:
         if isinstance(error.cause, InputError):
             raise InputError(str(error.cause)) from None
         raise
+    except ray.exceptions.RayError as error:
+        raise InputError(f"the machine of a task beside the trials failed ({str(error).splitlines()[0]})") from None
 
 
 def _fit(node: Node, cpus: int, gpus: float) -> int:

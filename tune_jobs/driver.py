@@ -185,7 +185,6 @@ def _tune(ready: Session, room: Room) -> None:
         scheduler=ready.scheduler,
         callbacks=[ready.recorder],
         max_concurrent_trials=room.most or MOST,
-        resources_per_trial=tune.PlacementGroupFactory(room.bundles),
         reuse_actors=True,
         trial_dirname_creator=folder_of,
         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),

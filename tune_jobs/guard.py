@@ -1,4 +1,4 @@
-"""Trials that have to leave their worker: it is frozen, or its machine is about to go."""
+"""Trials that have to leave their worker: frozen, or on a machine about to go; and machines to keep clear of."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +16,8 @@ LONGEST_LOOK_S = 3 * LOOK_EVERY_S
 SLOWER = 5.0
 """A unit may take so many times as long as the slowest one of its strategy before its worker counts as lost."""
 MINUTE_S = 60.0
+AVOIDED_S = 10 * MINUTE_S
+"""Seconds for which no trial is sent to a machine that could not write, or on which a worker froze."""
 SHOWN = 8
 """Characters of a machine's name that are shown."""
 
@@ -37,16 +39,36 @@ class Guard:
     _looked_at: float | None = None
     _silent_s: dict[int, float] = field(default_factory=dict)
     _why: dict[str, Failure] = field(default_factory=dict)
+    _where: dict[int, str] = field(default_factory=dict)
+    _avoided_until: dict[str, float] = field(default_factory=dict)
 
     def at_a_time(self) -> int:
         """Trials that may be under way, as of the last look."""
         if self._at_a_time is None:
-            self._at_a_time = self.machines.at_a_time()
+            self._at_a_time = self.machines.at_a_time(without=self.avoided())
         return self._at_a_time
 
+    def avoided(self) -> list[str]:
+        """Machines that no trial is to be sent to now, unless there are no others."""
+        now = self.clock()
+        names = sorted(name for name, until in self._avoided_until.items() if now < until)
+        return names if names and self.machines.has_room(without=names) else []
+
+    def begun(self, trial: Trial) -> None:
+        """A trial has begun on some machine."""
+        self.heard_of(trial)
+        self._where[number_of(trial)] = self._machine_of(trial)
+
     def heard_of(self, trial: Trial) -> None:
-        """A trial has begun, has had a result, or has saved its state."""
+        """A trial has had a result, or has saved its state."""
         self._silent_s[number_of(trial)] = 0.0
+
+    def failed(self, trial: Trial, failure: Failure) -> None:
+        """An attempt at a trial has failed; the machine is avoided for a while where that may have been its fault."""
+        machine = self._where.pop(number_of(trial), "")
+        if failure.kind is Kind.MACHINE and machine:
+            self._avoided_until[machine] = self.clock() + AVOIDED_S
+            self._at_a_time = None
 
     def look(self, trials: Sequence[Trial]) -> None:
         """See what machines there are, and end the workers that trials have to leave; every few seconds only."""
@@ -55,7 +77,7 @@ class Guard:
             return
         since_s = 0.0 if self._looked_at is None else min(now - self._looked_at, LONGEST_LOOK_S)
         self._looked_at = now
-        self._leaving, self._at_a_time = self.machines.leaving(), self.machines.at_a_time()
+        self._leaving, self._at_a_time = self.machines.leaving(), self.machines.at_a_time(without=self.avoided())
         for trial in trials:
             if trial.status == Trial.RUNNING:
                 self._look_at(trial, since_s, now)
@@ -84,7 +106,7 @@ class Guard:
         allowed_s = max(self.stall_s, SLOWER * unit_s) * 2**record.failures
         if silent_s >= allowed_s:
             reason = f"no result for {silent_s / MINUTE_S:.3g} minutes, so its worker counts as lost"
-            self._end(trial, Failure(reason, Kind.CHANCE))
+            self._end(trial, Failure(reason, Kind.MACHINE))
         elif self.must_leave(trial):
             machine = self._machine(trial)
             if now + unit_s - silent_s > self._leaving[machine]:
@@ -92,7 +114,10 @@ class Guard:
 
     def _machine(self, trial: Trial) -> str:
         """Where a trial's worker runs; nowhere while no machine is about to go."""
-        actor = trial.temporary_state.ray_actor if self._leaving else None
+        return self._machine_of(trial) if self._leaving else ""
+
+    def _machine_of(self, trial: Trial) -> str:
+        actor = trial.temporary_state.ray_actor
         return "" if actor is None else self.machines.machine_of(actor)
 
     def _end(self, trial: Trial, failure: Failure) -> None:

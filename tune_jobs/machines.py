@@ -1,6 +1,6 @@
 """Where trials run, seen by the driver while they do: machines that come, go or are about to, and processes on them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -8,7 +8,7 @@ import ray
 from ray._private.state import state
 
 from tune_jobs import cluster
-from tune_jobs.cluster import Room
+from tune_jobs.cluster import Node, Room
 
 NO_DEADLINE = float("inf")
 
@@ -16,8 +16,12 @@ NO_DEADLINE = float("inf")
 class Machines(Protocol):
     """The cluster as one driver's trials see it."""
 
-    def at_a_time(self) -> int:
-        """Trials that may be under way now, those that wait for a place included; at least 1."""
+    def at_a_time(self, *, without: Collection[str] = ()) -> int:
+        """Trials that may be under way now on other machines, those that wait for a place included; at least 1."""
+        ...
+
+    def has_room(self, *, without: Collection[str]) -> bool:
+        """Whether other machines have a place for a trial, taken or free."""
         ...
 
     def leaving(self) -> Mapping[str, float]:
@@ -39,9 +43,14 @@ class Still:
 
     room: Room
 
-    def at_a_time(self) -> int:
+    def at_a_time(self, *, without: Collection[str] = ()) -> int:
         """As many as at the start."""
+        del without
         return self.room.concurrent
+
+    def has_room(self, *, without: Collection[str]) -> bool:
+        """It has none but its own machines, which go by no name."""
+        return not without
 
     def leaving(self) -> Mapping[str, float]:
         """None."""
@@ -63,9 +72,13 @@ class RayMachines:
     room: Room
     _known: dict[str, str] = field(default_factory=dict)
 
-    def at_a_time(self) -> int:
+    def at_a_time(self, *, without: Collection[str] = ()) -> int:
         """What the machines hold that are there and stay, and the trials that are to wait for more."""
-        return cluster.at_a_time(self.room, cluster.nodes())
+        return cluster.at_a_time(self.room, _others(without))
+
+    def has_room(self, *, without: Collection[str]) -> bool:
+        """Whether a trial fits onto those that are there and stay."""
+        return cluster.fits(self.room, _others(without)) > 0
 
     def leaving(self) -> Mapping[str, float]:
         """Machines that Ray was told to drain."""
@@ -84,3 +97,7 @@ class RayMachines:
     def end(self, actor: Any) -> None:
         """A process that is frozen does not hear Ray, which kills it by a signal a few seconds later."""
         ray.kill(actor)
+
+
+def _others(without: Collection[str]) -> list[Node]:
+    return [node for node in cluster.nodes() if node.id not in without]

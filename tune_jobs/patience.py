@@ -13,8 +13,15 @@ PATIENCE_S = 120.0
 LONGEST_WAIT_S = 5.0
 
 
+class UnwritableError(InputError):
+    """A place could not be written to, or read, for as long as such a thing is waited for."""
+
+
 def patiently(action: Callable[[], Value], *, path: Place) -> Value:
-    """What ``action`` returns, tried again while the system refuses it; raises InputError where that does not pass."""
+    """What ``action`` returns, tried again while the system refuses it.
+
+    Raises UnwritableError where that does not pass.
+    """
     end, wait_s = time.monotonic() + PATIENCE_S, 0.1
     while True:
         try:
@@ -22,6 +29,6 @@ def patiently(action: Callable[[], Value], *, path: Place) -> Value:
         except OSError as error:
             if time.monotonic() >= end:
                 reason = error.strerror or " ".join(str(error).split())
-                raise InputError(f"{path}: cannot be written ({reason}); mend that") from None
+                raise UnwritableError(f"{path}: cannot be written ({reason}); mend that") from None
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)

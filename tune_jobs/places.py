@@ -184,6 +184,12 @@ def exists(where: Place) -> bool:
     return store.filesystem.get_file_info(store.path).type is not fs.FileType.NotFound
 
 
+def is_folder(where: Place) -> bool:
+    """Whether a place can have anything below it; raises OSError where it does not answer."""
+    store = opened(where)
+    return store.filesystem.get_file_info(store.path).type is fs.FileType.Directory
+
+
 def files_below(where: Place) -> list[str]:
     """Paths of all files below a place, relative to it; raises OSError where it does not answer."""
     store = opened(where)

@@ -11,6 +11,7 @@ from ray.tune.experiment import Trial
 
 from handclip_core.engine.objective import DivergedError
 from handclip_core.errors import InputError
+from tune_jobs.patience import UnwritableError
 from tune_jobs.trial import LostStateError
 
 LONGEST = 300
@@ -28,6 +29,8 @@ class Kind(Enum):
     """Smaller parts of a batch may do."""
     LOST_STATE = auto()
     """The trial must start over."""
+    MACHINE = auto()
+    """It may go better on another machine."""
     CHANCE = auto()
     """It may go better next time."""
     MOVED = auto()
@@ -58,6 +61,8 @@ def kind_of(error: BaseException) -> Kind:
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, RayActorError) and cause.preempted:
         return Kind.MOVED
+    if isinstance(cause, UnwritableError):
+        return Kind.MACHINE
     if isinstance(cause, DivergedError | InputError):
         return Kind.CERTAIN
     if isinstance(cause, LostStateError):

@@ -106,7 +106,7 @@ class Recorder(Callback):  # type: ignore[misc]
         record = self._record(trial)
         patiently(lambda: self._write_config(record), path=self._folder)
         self._logs.start(record)
-        self._guard.heard_of(trial)
+        self._guard.begun(trial)
         self._happened(Started(at=self._now(), trial=record.number))
         self.drop_surplus()
 
@@ -150,6 +150,7 @@ class Recorder(Callback):  # type: ignore[misc]
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
         """An attempt at a trial has failed, or its machine goes; it gets another, or the trial has failed for good."""
         record, failure = self._record(trial), self._guard.why(failure_of(trial))
+        self._guard.failed(trial, failure)
         follows = after_failure(record, failure, retries=self._settings.retries, at=self._now())
         if isinstance(follows, Moved):
             print(f"trial {record.number} goes on elsewhere: {follows.reason}", flush=True)

@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment
@@ -173,7 +174,11 @@ def _assemble(
         return recorder.begin(Begun(at=at, trial=number, params=asked.params, experiment=experiment, origin=origin))
 
     every_s = settings.checkpoint_every_s
-    config = partial(trial_config, sweep=place_of(settings.storage, folder), room=room, checkpoint_every_s=every_s)
+    where = place_of(settings.storage, folder)
+
+    def config(record: TrialRecord) -> dict[str, Any]:
+        return trial_config(record, where, room=room, checkpoint_every_s=every_s, avoided=guard.avoided())
+
     searcher = SweepSearcher(
         chronicle.study,
         records,

@@ -69,6 +69,7 @@ class _Trial:
     folder: Path
     place: Place
     storage: SimpleNamespace = field(default_factory=SimpleNamespace)
+    temporary_state: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(ray_actor=None))
     relative_logdir: str = ""
     pickled_error_file: str | None = None
     error_file: str | None = None

@@ -1,18 +1,19 @@
 """A trial in a worker process that stays warm: Ray Tune drives the core's generator one budget unit at a time."""
 
+import errno
 import gc
 import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ray.tune import Trainable
+from ray.tune import PlacementGroupFactory, Trainable
 from ray.tune.experiment import Trial
 from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
 
@@ -22,9 +23,9 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.retention import RETENTION
 from handclip_core.experiment import Experiment, Progress, run
 from handclip_core.runs import RunFolder
-from tune_jobs.cluster import Room
+from tune_jobs.cluster import Room, bundles, elsewhere
 from tune_jobs.patience import patiently
-from tune_jobs.places import Place, fetched, named_place
+from tune_jobs.places import Place, fetched, is_folder, named_place
 from tune_jobs.records import TrialRecord
 from tune_jobs.workers import Companions
 
@@ -33,12 +34,18 @@ BEST_RETENTION = "best_retention"
 PARAMS_TRAINED, STEP_S = "params_trained", "step_s"
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""How a system says that there is no room left."""
+
+
 class LostStateError(Exception):
     """The saved state of a trial is missing or damaged, so it must start over."""
 
 
-def trial_config(record: TrialRecord, sweep: Place, *, room: Room, checkpoint_every_s: float) -> dict[str, Any]:
-    """What a worker is told about a trial of the sweep at ``sweep``: plain data."""
+def trial_config(
+    record: TrialRecord, sweep: Place, *, room: Room, checkpoint_every_s: float, avoided: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What a worker is told about a trial of the sweep at ``sweep``, and where it must not run: plain data."""
     experiment = record.experiment.model_copy(update={"seed": record.experiment.seed + record.replica})
     return {
         "number": record.number,
@@ -50,6 +57,7 @@ def trial_config(record: TrialRecord, sweep: Place, *, room: Room, checkpoint_ev
         "threads": room.cpus,
         "gpus": room.gpus,
         "workers": room.workers,
+        "avoided": list(avoided),
         "checkpoint_every_s": checkpoint_every_s,
         "checkpoint": None if record.checkpoint is None else str(sweep / record.checkpoint),
     }
@@ -76,26 +84,25 @@ def strategy_of(config: dict[str, Any]) -> str:
 class HandTrial(Trainable):  # type: ignore[misc]
     """One experiment. Its results are the rows of its training log, and what the driver needs to judge them."""
 
-    _progress: Iterator[Progress]
-    _last: Progress | None
+    _given: dict[str, Any]
+    _progress: Iterator[Progress] | None = None
+    _folder: Path | None = None
+    _last: Progress | None = None
     _companions: Companions | None = None
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Start the experiment of ``config``, which ``trial_config`` made, or go on from its checkpoint.
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
+        """The places of the processes of a trial of ``config``."""
+        places = bundles(cpus=config["threads"], gpus=config["gpus"], workers=config["workers"])
+        wanted = elsewhere(config["avoided"])
+        return PlacementGroupFactory(places, **({"bundle_label_selector": [wanted] * len(places)} if wanted else {}))
 
-        Raises LostStateError where that cannot be read.
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take ``config``, which ``trial_config`` made. All that may fail is left to the first step.
+
+        Of what fails here Ray would hand over the text alone.
         """
-        torch.set_num_threads(config["threads"])
-        self._experiment = Experiment.model_validate(config["experiment"])
-        seed_everything(self._experiment.seed)
-        self._device = select_device(config["device"])
-        self._checkpoint_every_s = config["checkpoint_every_s"]
-        # Tune may start a second process for a trial that a reused one has taken meanwhile; each has its own folder.
-        self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=self.logdir))
-        self._last = None
-        if config["workers"] > 1:
-            self._meet(config)
-        self._begin_from(None if config["checkpoint"] is None else named_place(config["checkpoint"]))
+        self._given = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Make this process ready for the next trial; nothing of the last one stays but imports and caches."""
@@ -104,13 +111,18 @@ class HandTrial(Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train and validate one budget unit."""
+        """Train and validate one budget unit; the first one begins the trial, or goes on from its checkpoint.
+
+        Raises LostStateError where that is gone or damaged, UnwritableError where this machine cannot write.
+        """
+        if self._progress is None:
+            self._progress = self._begin()
         started = time.perf_counter()
-        progress = self._next()
+        progress = self._next(self._progress)
         if progress is None:
             return {DONE: True, RESULT_DUPLICATE: True}
         self._last = progress
-        self._run.record(progress)
+        patiently(partial(self._run.record, progress), path=self._run.folder)
         best, took_s = self._run.best, time.perf_counter() - started
         return {
             **self._run.log[-1],
@@ -135,18 +147,45 @@ class HandTrial(Trainable):  # type: ignore[misc]
                 shutil.copytree(state, checkpoint_dir, dirs_exist_ok=True)
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Put the state into the sweep's storage, and again while that is away."""
+        """Put the state into the sweep's storage, and again while that is away, or this machine's disk is full."""
         del checkpoint_dir
-        with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
-            return patiently(partial(super().save, folder), path=Path(self._storage.trial_fs_path))
+        return patiently(self._save, path=Path(self._storage.trial_fs_path))
 
     def cleanup(self) -> None:
         """End the experiment and free what it held."""
-        self._progress, self._last = iter(()), None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._progress, self._last = None, None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _save(self) -> Any:
+        with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
+            return super().save(folder)
+
+    def _begin(self) -> Iterator[Progress]:
+        config = self._given
+        torch.set_num_threads(config["threads"])
+        self._experiment = Experiment.model_validate(config["experiment"])
+        seed_everything(self._experiment.seed)
+        self._device = select_device(config["device"])
+        self._checkpoint_every_s = config["checkpoint_every_s"]
+        # Tune may start a second process for a trial that a reused one has taken meanwhile; each has its own folder.
+        above = Path(self.logdir)
+        self._folder = Path(patiently(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
+        self._origin = None if config["checkpoint"] is None else named_place(config["checkpoint"])
+        self._unsaved_s = 0.0
+        self._run, resume = patiently(partial(self._opened, self._folder), path=self._origin or self._folder)
+        if config["workers"] > 1:
+            self._meet(config)
+        return run(self._experiment, device=self._device, resume=resume)
+
+    def _opened(self, folder: Path) -> tuple[RunFolder, Resume | None]:
+        if self._origin is None:
+            return RunFolder.create(folder, self._experiment), None
+        return _restored(self._origin, folder, self._experiment)
 
     def _meet(self, config: dict[str, Any]) -> None:
         """Join with the companions, which are started by the first trial of this process."""
@@ -156,26 +195,12 @@ class HandTrial(Trainable):  # type: ignore[misc]
             )
         self._companions.begin(config, self._device)
 
-    def _next(self) -> Progress | None:
+    def _next(self, points: Iterator[Progress]) -> Progress | None:
         """The next budget unit, of this process and of its companions."""
         if self._companions is None:
-            return next(self._progress, None)
+            return next(points, None)
         with self._companions.step():
-            return next(self._progress, None)
-
-    def _begin_from(self, checkpoint: Place | None) -> None:
-        self._origin = checkpoint
-        self._unsaved_s = 0.0
-        resume: Resume | None = None
-        if checkpoint is None:
-            self._run = RunFolder.create(self._folder, self._experiment)
-        else:
-            try:
-                with fetched(checkpoint) as state:
-                    self._run, resume = RunFolder.restore(self._folder, self._experiment, state)
-            except (InputError, OSError) as error:
-                raise LostStateError(str(error)) from None
-        self._progress = run(self._experiment, device=self._device, resume=resume)
+            return next(points, None)
 
     def _saving_is_due(self, took_s: float) -> bool:
         self._unsaved_s += took_s
@@ -183,6 +208,21 @@ class HandTrial(Trainable):  # type: ignore[misc]
             return False
         self._unsaved_s = 0.0
         return True
+
+
+def _restored(checkpoint: Place, folder: Path, experiment: Experiment) -> tuple[RunFolder, Resume]:
+    """The run of a saved state, in ``folder``; raises LostStateError where the sweep is there and the state is not.
+
+    Raises OSError where the sweep's storage is away, or this machine's disk is full.
+    """
+    try:
+        with fetched(checkpoint) as state:
+            return RunFolder.restore(folder, experiment, state)
+    except (InputError, OSError) as error:
+        full = isinstance(error, OSError) and error.errno in FULL
+        if full or not is_folder(checkpoint.parent.parent):
+            raise OSError(*error.args) from None
+        raise LostStateError(str(error)) from None
 
 
 def seed_everything(seed: int) -> None:

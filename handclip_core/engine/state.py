@@ -96,7 +96,17 @@ def memories_of(phases: Iterable[Phase], device: torch.device) -> tuple[Memory, 
 
 
 def save_tensors(values: Saved, path: Path) -> None:
-    """Write with a temporary name and rename, so that a killed process leaves the old file or the new one."""
+    """Write with a temporary name and rename, so that a killed process leaves the old file or the new one.
+
+    Raises OSError where the system refuses, as on a full disk.
+    """
     temporary = path.with_name(f"{path.name}.partial")
-    torch.save(values, temporary)
+    with temporary.open("wb") as file:
+        try:
+            torch.save(values, file)
+        except RuntimeError as error:
+            # All that torch itself says is at which byte it was.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
     temporary.replace(path)

@@ -1,11 +1,12 @@
-"""Faults on purpose: what is found wrong when something is, and that nothing is after real ones."""
+"""Faults on purpose: what is found wrong when something is. Real ones are in ``test_multi_node.py``."""
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,20 +14,17 @@ import typer
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from handclip_core.models.backbone import BackboneSettings
-from tests.cluster.conftest import Peace
-from tests.conftest import TINY_DATA
+from handclip_core.errors import InputError
 from tests.tune_jobs.simulated import run, settings
 from tune_jobs.chaos import __main__ as command
 from tune_jobs.chaos.checks import differences, lost, unsound
-from tune_jobs.chaos.faults import Fault, Told, refuse_without_nodes, trained_again
-from tune_jobs.chaos.nodes import LocalCluster
+from tune_jobs.chaos.faults import Fault, Told, refuse_without_nodes, refuse_without_root, trained_again
+from tune_jobs.chaos.isolation import Network, can_isolate, fill_disk, mount_disk, unmount_disk
 from tune_jobs.chaos.processes import kill_session, processes_of, read_process, wait_until
-from tune_jobs.chaos.trying import in_words, try_faults
+from tune_jobs.chaos.trying import in_words
 from tune_jobs.chaos.watching import had_news, is_amid_training, replayed
-from tune_jobs.events import Ended, Moved, Retried, Started, Validated
+from tune_jobs.events import Ended, Started, Validated
 from tune_jobs.journal import FILE, read_journal
-from tune_jobs.settings import EarlyStopping, Resources, SweepSettings
 
 Tamper = Callable[[Path], None]
 
@@ -229,38 +227,58 @@ def test_faults_of_the_sweeps_own_driver_and_folder_may_be_tried_anywhere() -> N
         refuse_without_nodes(fault, own_nodes=False)
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_nothing_is_lost_or_counted_twice_and_scores_stay_whatever_is_killed(
-    peace: Peace, nodes: LocalCluster, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
-) -> None:
-    assert len(nodes.nodes) == len(peace.nodes), "no fault before"
-    swept = SweepSettings(
-        data=TINY_DATA,
-        backbone=tiny_backbones["vit"],
-        strategies=("full",),
-        trials=3,
-        budget=80,
-        early_stopping=EarlyStopping(kind="none"),
-        resources=Resources(concurrent=1),
-        # A machine that is slow now and then must not use them up.
-        retries=9,
-        stall_minutes=0.4,
-        checkpoint_every_s=0.0,
-        storage=tmp_path,
-    )
-    faults = [
-        Fault.KILL_WORKER,
-        Fault.DRAIN_NODE,
-        Fault.FREEZE_WORKER,
-        Fault.KILL_NODE,
-        Fault.FREEZE_FOREVER,
-        Fault.KILL_DRIVER,
-    ]
-    verdict = try_faults(swept, faults, folder=tmp_path, cluster=nodes, environment=nodes.environment)
-    assert [told.fault for told in verdict.told] == faults
-    assert verdict.wrong == ()
-    events = read_journal(tmp_path / "disturbed" / FILE)
-    assert [event.trial for event in events if isinstance(event, Moved)] == list(verdict.told[1].hit)
-    assert any(isinstance(event, Retried) and "counts as lost" in event.reason for event in events)
-    assert [node.name for node in nodes.nodes if node.training()] == []
+def test_networks_and_disks_of_nodes_are_roots_to_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune_jobs.chaos.isolation.os.geteuid", lambda: 1000)
+    for fault in (Fault.FILL_DISK, Fault.CUT_NETWORK):
+        with pytest.raises(InputError, match=f"--faults {fault}: .* needs root and `ip`"):
+            refuse_without_root(fault)
+    refuse_without_root(Fault.KILL_NODE)
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    if not can_isolate():
+        pytest.skip("needs root and ip")
+    try:
+        made = Network.make()
+    except RuntimeError as error:
+        pytest.skip(f"this system allows no network of one's own: {error}")
+    yield made
+    made.remove()
+
+
+def test_a_node_whose_network_is_cut_is_not_reached_until_that_is_mended(network: Network) -> None:
+    network.join(1)
+    address = network.join(2)
+    assert address == f"{network.prefix}.3"
+    with socket.create_server((network.host, 0)) as server:
+        port = server.getsockname()[1]
+        call = f"import socket; socket.create_connection(({network.host!r}, {port}), timeout=2)"
+
+        def reached(place: int) -> bool:
+            command = [*network.within(place), sys.executable, "-c", call]
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+        assert reached(1)
+        network.cut(1)
+        assert not reached(1)
+        assert reached(2)
+        network.mend(1)
+        wait_until(lambda: reached(1), what="the mended network", limit_s=30)
+
+
+def test_a_full_disk_takes_nothing_more(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    if not can_isolate():
+        pytest.skip("needs root")
+    try:
+        mount_disk(disk)
+    except RuntimeError as error:
+        pytest.skip(f"this system allows no disk of one's own: {error}")
+    try:
+        fill_disk(disk)
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "more").write_text("a")
+    finally:
+        unmount_disk(disk)
+    assert list(disk.iterdir()) == []

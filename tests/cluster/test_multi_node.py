@@ -1,16 +1,98 @@
-"""A sweep on several nodes of one machine, each with processes, an address and caches of its own."""
+"""Sweeps on several nodes of one machine, each with processes, an address and caches of its own."""
 
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import Peace
+from handclip_core.models.backbone import BackboneSettings
+from tests.conftest import TINY_DATA
 from tune_jobs.chaos.checks import unsound
-from tune_jobs.chaos.nodes import LocalCluster, LocalNode
-from tune_jobs.chaos.watching import replayed, running
-from tune_jobs.events import Started
+from tune_jobs.chaos.faults import Fault
+from tune_jobs.chaos.nodes import LocalCluster, LocalNode, local_cluster
+from tune_jobs.chaos.processes import Process
+from tune_jobs.chaos.remains import remains
+from tune_jobs.chaos.trying import disturb
+from tune_jobs.chaos.watching import Watched, replayed, running
+from tune_jobs.events import Moved, Retried, Started
+from tune_jobs.journal import FILE, read_journal
+from tune_jobs.search_settings import SamplerKind, Search
+from tune_jobs.settings import EarlyStopping, Resources, SweepSettings, dump_settings
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+LIMIT_S = 900.0
+
+
+@dataclass(frozen=True)
+class Peace:
+    """A sweep that has ended, on two nodes that were there from its beginning and one that has joined."""
+
+    settings: SweepSettings
+    sweep: Watched
+    nodes: tuple[LocalNode, ...]
+    left: tuple[str, ...]
+    """What it still held of the cluster."""
+
+
+@pytest.fixture(scope="module")
+def nodes(cache_folder: Path) -> Iterator[LocalCluster]:
+    """A head, and nodes of one processor with a cache each."""
+    del cache_folder
+    with local_cluster(nodes=2, own_caches=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def peace(
+    nodes: LocalCluster, tiny_backbones: dict[str, BackboneSettings], tmp_path_factory: pytest.TempPathFactory
+) -> Peace:
+    """The sweep in peace; a node joins while it runs, which waits for that."""
+    storage = tmp_path_factory.mktemp("runs")
+    settings = SweepSettings(
+        data=TINY_DATA,
+        backbone=tiny_backbones["vit"],
+        strategies=("full",),
+        trials=4,
+        budget=60,
+        # What is drawn must not depend on the order in which trials end.
+        search=Search(sampler=SamplerKind.RANDOM),
+        early_stopping=EarlyStopping(kind="none"),
+        # A machine that is slow now and then must not use them up.
+        retries=9,
+        stall_minutes=0.2,
+        checkpoint_every_s=0.0,
+        storage=storage,
+    )
+    (storage / "settings.yaml").write_text(dump_settings(settings.model_copy(update={"stall_minutes": 60})))
+    sweep = Watched.begin(storage / "settings.yaml", storage / "peace", nodes.environment)
+    try:
+        # Trials end sooner than workers start, so those that train wait for the others, and all for the new node.
+        held = [hold_next(nodes, sweep, [])]
+        held.append(hold_next(nodes, sweep, held))
+        nodes.add_node()
+        held.append(hold_next(nodes, sweep, held))
+        for worker in held:
+            worker.send(signal.SIGCONT)
+        assert sweep.wait(limit_s=LIMIT_S) == 0, sweep.log.read_text()
+    finally:
+        sweep.kill_driver()
+    at_work = [f"process {process.pid}" for node in nodes.nodes for process in node.training()]
+    return Peace(settings, sweep, tuple(nodes.nodes), (*remains(nodes.environment), *at_work))
+
+
+def hold_next(nodes: LocalCluster, sweep: Watched, held: Sequence[Process]) -> Process:
+    """Freeze the next process that trains."""
+    known, found = {worker.pid for worker in held}, list[Process]()
+
+    def any_trains() -> bool:
+        found.extend(each for node in nodes.nodes for each in node.training() if each.pid not in known)
+        return bool(found)
+
+    sweep.wait_until(any_trains, what="one more worker that trains")
+    found[0].send(signal.SIGSTOP)
+    return found[0]
 
 
 def test_trials_run_on_all_nodes_and_on_one_that_joins_and_the_sweep_is_whole(peace: Peace) -> None:
@@ -44,3 +126,32 @@ def latest(folder: Path) -> float:
 def test_nothing_is_left_in_the_cluster_when_a_sweep_has_ended(peace: Peace) -> None:
     assert peace.sweep.over()
     assert peace.left == ()
+
+
+def test_nothing_is_lost_or_counted_twice_and_scores_stay_whatever_is_killed(
+    peace: Peace, nodes: LocalCluster, tmp_path: Path
+) -> None:
+    faults = [
+        Fault.KILL_WORKER,
+        Fault.DRAIN_NODE,
+        Fault.FREEZE_WORKER,
+        Fault.KILL_NODE,
+        Fault.FREEZE_FOREVER,
+        Fault.KILL_DRIVER,
+    ]
+    one_at_a_time = peace.settings.model_copy(update={"resources": Resources(concurrent=1), "storage": tmp_path})
+    verdict = disturb(
+        one_at_a_time,
+        faults,
+        calm=peace.sweep,
+        same_scores=True,
+        folder=tmp_path,
+        cluster=nodes,
+        environment=nodes.environment,
+    )
+    assert [told.fault for told in verdict.told] == faults
+    assert verdict.wrong == ()
+    events = read_journal(tmp_path / "disturbed" / FILE)
+    assert [event.trial for event in events if isinstance(event, Moved)] == list(verdict.told[1].hit)
+    assert any(isinstance(event, Retried) and "counts as lost" in event.reason for event in events)
+    assert [node.name for node in nodes.nodes if node.training()] == []

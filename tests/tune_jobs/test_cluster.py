@@ -34,7 +34,6 @@ def test_trials_at_a_time_are_those_that_fit(
 ) -> None:
     room = make_room(resources, cluster)
     assert (room.device, room.gpus, room.concurrent) == (device, gpus, concurrent)
-    assert room.bundles == [{"CPU": resources.cpus} | ({"GPU": gpus} if gpus else {})]
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:

@@ -1,6 +1,6 @@
 """Workers that trials have to leave, on made-up machines and a clock of our own."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +17,9 @@ from ray.tune.search import Searcher
 from handclip_core.evaluation.protocol import METRICS
 from tests.tune_jobs.simulated import ROOM, settings
 from tune_jobs.events import Event, Moved, Retried
-from tune_jobs.guard import LONGEST_LOOK_S, LOOK_EVERY_S
+from tune_jobs.guard import AVOIDED_S, LONGEST_LOOK_S, LOOK_EVERY_S
 from tune_jobs.journal import FILE, read_journal
+from tune_jobs.patience import UnwritableError
 from tune_jobs.records import Status
 from tune_jobs.session import Session, session
 from tune_jobs.simulation import Clock
@@ -31,11 +32,15 @@ class MadeUp:
     """Machines as a test wants them."""
 
     places: int = 1
+    names: tuple[str, ...] = ("m1", "m2")
     going: dict[str, float] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
 
-    def at_a_time(self) -> int:
-        return self.places
+    def at_a_time(self, *, without: Collection[str] = ()) -> int:
+        return self.places - len(without)
+
+    def has_room(self, *, without: Collection[str]) -> bool:
+        return set(self.names) > set(without)
 
     def leaving(self) -> dict[str, float]:
         return self.going
@@ -100,11 +105,11 @@ class Sweep:
         self.saves += 1
         self.recorder.on_checkpoint(trial=trial, checkpoint=Checkpoint.from_directory(folder))
 
-    def fail(self, trial: Any) -> None:
-        """The error that Tune hands over when a trial's worker is gone."""
+    def fail(self, trial: Any, error: Exception | None = None) -> None:
+        """What Tune hands over when a trial's worker is gone, or has raised ``error``."""
         name = trial.temporary_state.ray_actor._actor_id.hex()
         path = self.ready.folder / "error.pkl"
-        path.write_bytes(cloudpickle.dumps(RayActorError(actor_id=name, error_msg="The actor died.")))
+        path.write_bytes(cloudpickle.dumps(error or RayActorError(actor_id=name, error_msg="The actor died.")))
         trial.pickled_error_file, trial.status = str(path), Trial.ERROR
         self.ready.searcher.on_trial_complete(trial.trial_id, error=True)
         self.recorder.on_trial_error(trial=trial)
@@ -273,3 +278,27 @@ def test_the_worker_of_a_trial_that_is_over_gets_no_other_one_where_the_machine_
     sweep.fail(following)
     assert isinstance(sweep.last(), Moved)
     assert sweep.ready.records.trials[following.config["number"]].failures == 0
+
+
+def test_a_machine_that_cannot_write_gets_no_trial_for_a_while(sweep: Sweep) -> None:
+    sweep.machines.places = 3
+    sweep.wait(2 * LOOK_EVERY_S)
+    trial = sweep.start(machine="m1")
+    assert trial.config["avoided"] == []
+    sweep.report(trial, 1)
+    sweep.save(trial)
+    sweep.fail(trial, UnwritableError("/tmp: cannot be written (No space left on device); mend that"))
+    assert isinstance(sweep.last(), Retried)
+    again, other = sweep.start(machine="m2"), sweep.start(machine="m2")
+    assert (again.config["number"], again.config["avoided"], other.config["avoided"]) == (0, ["m1"], ["m1"])
+    assert again.config["checkpoint"] is not None
+    assert sweep.suggest() is None, "one place of three is on the other machine"
+    sweep.fail(other)
+    sweep.clock.now += AVOIDED_S
+    assert sweep.start(machine="m1").config["avoided"] == []
+
+
+def test_the_only_machine_is_not_avoided(sweep: Sweep) -> None:
+    sweep.machines.names = ("m1",)
+    sweep.fail(sweep.start(machine="m1"), UnwritableError("/tmp: cannot be written"))
+    assert sweep.start(machine="m1").config["avoided"] == []

@@ -18,7 +18,7 @@ from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tune_jobs import driver, session
 from tune_jobs.chaos.watching import is_amid_training
-from tune_jobs.events import Ended
+from tune_jobs.events import Validated
 from tune_jobs.interruption import caught_signals, terminable
 from tune_jobs.journal import FILE, read_journal
 from tune_jobs.settings import EarlyStopping, Resources, SweepSettings, dump_settings, load_settings
@@ -145,35 +145,41 @@ def _scores(outcome: driver.Outcome) -> list[Any]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_command_that_is_told_to_end_or_killed_is_taken_up_by_the_one_that_it_prints(
-    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, number: signal.Signals
+def test_a_command_that_is_killed_or_told_to_end_is_taken_up_by_the_one_that_it_prints(
+    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
-    settings = three_trials(tiny_backbones, tmp_path, budget=30)
+    settings = three_trials(tiny_backbones, tmp_path, budget=40)
     (tmp_path / "sweep.yaml").write_text(dump_settings(settings))
     sweep = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py")]
-    folder = tmp_path / "three"
-    with (tmp_path / "log").open("w") as log:
-        with subprocess.Popen([*sweep, str(tmp_path / "sweep.yaml")], stdout=log, stderr=log) as first:
-            try:
-                _wait_for(lambda: _is_amid_training(folder))
-                first.send_signal(number)
-                assert first.wait(timeout=60) == (-9 if number is signal.SIGKILL else 130)
-            finally:
-                first.kill()
-        text = (tmp_path / "log").read_text()
-        assert "Traceback" not in text
-        assert number is signal.SIGKILL or f"{folder} --resume" in text
-        done = subprocess.run([*sweep, str(folder), "--resume"], stdout=log, stderr=log, timeout=200, check=False)
-    assert done.returncode == 0, (tmp_path / "log").read_text()
+    folder, log = tmp_path / "three", tmp_path / "log"
+    resume = [*sweep, str(folder), "--resume"]
+    assert _sent([*sweep, str(tmp_path / "sweep.yaml")], signal.SIGKILL, folder, log) == -signal.SIGKILL
+    assert "Traceback" not in log.read_text()
+    assert _sent(resume, signal.SIGTERM, folder, log) == 130
+    assert "Traceback" not in log.read_text()
+    assert f"{folder} --resume" in log.read_text()
+    with log.open("a") as file:
+        done = subprocess.run(resume, stdout=file, stderr=file, timeout=200, check=False)
+    assert done.returncode == 0, log.read_text()
     assert _statuses(folder) <= {"complete", "stopped"}
     assert (folder / "best" / "metrics.json").exists()
 
 
-def _is_amid_training(folder: Path) -> bool:
-    """Whether a trial has ended and another is between its first and its last unit."""
-    events = read_journal(folder / FILE)
-    return any(isinstance(event, Ended) for event in events) and is_amid_training(events)
+def _sent(command: list[str], number: signal.Signals, folder: Path, log: Path) -> int:
+    """The exit code of a sweep's command that gets a signal while a trial of its own is amid training."""
+    before = len(read_journal(folder / FILE)) if folder.exists() else 0
+
+    def trains() -> bool:
+        events = read_journal(folder / FILE)
+        return is_amid_training(events) and any(isinstance(event, Validated) for event in events[before:])
+
+    with log.open("a") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
+        try:
+            _wait_for(trains)
+            process.send_signal(number)
+            return process.wait(timeout=60)
+        finally:
+            process.kill()
 
 
 def _statuses(folder: Path) -> set[str]:

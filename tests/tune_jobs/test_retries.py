@@ -11,6 +11,7 @@ from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment
 from handclip_core.strategies import Full, ZeroShot
 from tune_jobs.events import Ended, Moved, Retried
+from tune_jobs.patience import UnwritableError
 from tune_jobs.reasons import Failure, Kind, kind_of
 from tune_jobs.records import Records, TrialRecord
 from tune_jobs.retries import after_failure, halved, largest_batch
@@ -37,6 +38,7 @@ def raised(error: Exception) -> BaseException:
         (OutOfMemoryError("Task was killed due to the node running low on memory."), Kind.MEMORY),
         (RayActorError(error_msg="The actor was killed: the node was running low on memory."), Kind.MEMORY),
         (raised(LostStateError("handclip_final.pth: damaged")), Kind.LOST_STATE),
+        (raised(UnwritableError("/tmp: cannot be written")), Kind.MACHINE),
         (raised(RuntimeError("CUDA error: unspecified launch failure")), Kind.CHANCE),
         (raised(OSError("Stale file handle")), Kind.CHANCE),
         (RayActorError(error_msg="The actor died unexpectedly before finishing this task."), Kind.CHANCE),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray.tune import PlacementGroupFactory
 
 from handclip_core.engine.phase import Optim
 from handclip_core.experiment import Experiment
@@ -13,6 +14,7 @@ from handclip_core.models.backbone import BackboneSettings
 from handclip_core.strategies import Adapters, Full, LinearProbe, Strategy, ZeroShot
 from tests.conftest import TINY_DATA
 from tune_jobs.cluster import Room
+from tune_jobs.patience import UnwritableError
 from tune_jobs.records import TrialRecord
 from tune_jobs.trial import HandTrial, LostStateError, folder_of, number_of, strategy_of, trial_config
 
@@ -101,8 +103,8 @@ def test_a_result_does_not_depend_on_what_ran_before_in_the_process(
     torch.set_num_threads(2)
     torch.rand(3), np.random.rand(3), random.random()  # noqa: NPY002
     assert used.reset(config(full(), seed=5))
-    assert torch.get_num_threads() == 1
     after = used.train()
+    assert torch.get_num_threads() == 1
     assert {name: after[name] for name in ("map", "loss/identity")} == {
         name: alone[name] for name in ("map", "loss/identity")
     }
@@ -150,8 +152,71 @@ def test_a_state_that_cannot_be_read_is_told_from_other_failures(
     trial.save_checkpoint(str(tmp_path / "saved"))
     victim = tmp_path / "saved" / "handclip_optimizer.pth"
     victim.unlink() if damage == "missing" else victim.write_bytes(victim.read_bytes()[:100])
+    again = start({**settings, "checkpoint": str(tmp_path / "saved")})
     with pytest.raises(LostStateError, match=r"handclip_optimizer\.pth"):
-        start({**settings, "checkpoint": str(tmp_path / "saved")})
+        again.train()
+
+
+def test_a_state_in_a_storage_that_is_away_is_waited_for(
+    config: Callable[..., Any], start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, storage = config(full()), tmp_path / "storage"
+    trial = start(settings)
+    trial.train()
+    trial.save_checkpoint(str(storage / "trials" / "0003-full" / "checkpoint_000000"))
+    again = start({**settings, "checkpoint": str(storage / "trials" / "0003-full" / "checkpoint_000000")})
+    storage.rename(tmp_path / "away")
+    storage.touch()
+
+    def come_back(_: float) -> None:
+        storage.unlink()
+        (tmp_path / "away").rename(storage)
+
+    monkeypatch.setattr("tune_jobs.patience.time.sleep", come_back)
+    assert again.train()["unit"] == 2
+
+
+def test_a_full_disk_is_waited_for_and_the_unit_is_logged_once(
+    config: Callable[..., Any], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = start(config(full()))
+    trial.train()
+    trial._run.log[-1]["map"] = -1.0
+    partial = trial._run.folder / "handclip_best.pth.partial"
+    partial.symlink_to("/dev/full")
+    waits: list[float] = []
+
+    def make_room(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            partial.unlink()
+
+    monkeypatch.setattr("tune_jobs.patience.time.sleep", make_room)
+    assert trial.train()["unit"] == 2
+    assert len(waits) == 2
+    assert [row["unit"] for row in trial._run.log] == [1, 2]
+
+
+def test_a_disk_that_stays_full_is_the_machines_failure(
+    config: Callable[..., Any], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = start(config(full()))
+    trial.train()
+    trial._run.log[-1]["map"] = -1.0
+    (trial._run.folder / "handclip_best.pth.partial").symlink_to("/dev/full")
+    monkeypatch.setattr("tune_jobs.patience.PATIENCE_S", 0.0)
+    with pytest.raises(UnwritableError, match="No space left on device"):
+        trial.train()
+
+
+def test_a_trial_asks_for_machines_other_than_those_to_be_avoided(config: Callable[..., Any]) -> None:
+    anywhere = config(full())
+    elsewhere = {**anywhere, "avoided": ["b1", "a0"], "workers": 2}
+    assert HandTrial.default_resource_request(anywhere) == PlacementGroupFactory([{"CPU": 1.0}])
+    wanted = {"ray.io/node-id": "!in(a0,b1)"}
+    assert HandTrial.default_resource_request(elsewhere) == PlacementGroupFactory(
+        [{"CPU": 1.0}] * 2, bundle_label_selector=[wanted] * 2
+    )
 
 
 def test_states_are_saved_once_so_many_seconds_have_been_trained(config: Callable[..., Any], start: Start) -> None:
@@ -173,6 +238,7 @@ def test_a_trial_that_is_over_leaves_no_files(config: Callable[..., Any], start:
     trial = start(config(LinearProbe()))
     trial.train()
     left = trial._folder
+    assert left is not None
     assert any(left.iterdir())
     trial.reset_config(config(LinearProbe()))
     assert not left.exists()

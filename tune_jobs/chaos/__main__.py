@@ -36,7 +36,7 @@ def main(
     """Disturb a small sweep and compare its results with those of the same sweep in peace.
 
     Faults: kill-worker, kill-node, add-node, kill-driver, kill-head, drain-node, freeze-worker, freeze-worker-forever,
-    storage-away.
+    storage-away; as root also fill-disk, cut-network.
     """
     from handclip_core.errors import InputError
 
@@ -58,7 +58,7 @@ def _try(file: Path, faults: str, out: Path | None, nodes: int, *, on_this_clust
     import tempfile
 
     from handclip_core.errors import InputError
-    from tune_jobs.chaos.faults import refuse_without_nodes
+    from tune_jobs.chaos.faults import ISOLATING, refuse_without_nodes, refuse_without_root
     from tune_jobs.chaos.trying import try_faults
     from tune_jobs.folders import resolved
     from tune_jobs.review import say
@@ -69,11 +69,13 @@ def _try(file: Path, faults: str, out: Path | None, nodes: int, *, on_this_clust
     _refuse_foreign_cluster(on_this_cluster=on_this_cluster)
     for fault in chosen:
         refuse_without_nodes(fault, own_nodes=not on_this_cluster)
+        refuse_without_root(fault)
     if out is not None and out.exists():
         raise InputError(f"--out {out}: exists already; name a new folder")
     folder = Path(tempfile.mkdtemp(prefix="chaos-")) if out is None else out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with _cluster(nodes, on_this_cluster=on_this_cluster) as cluster:
+    isolated = any(fault in ISOLATING for fault in chosen)
+    with _cluster(nodes, isolated=isolated, on_this_cluster=on_this_cluster) as cluster:
         environment = dict(os.environ) if cluster is None else cluster.environment
         verdict = try_faults(settings, chosen, folder=folder, cluster=cluster, environment=environment)
     for line in verdict.wrong:
@@ -109,7 +111,7 @@ def _refuse_foreign_cluster(*, on_this_cluster: bool) -> None:
 
 
 @contextmanager
-def _cluster(nodes: int, *, on_this_cluster: bool) -> "Iterator[LocalCluster | None]":
+def _cluster(nodes: int, *, isolated: bool, on_this_cluster: bool) -> "Iterator[LocalCluster | None]":
     if on_this_cluster:
         yield None
         return
@@ -117,7 +119,7 @@ def _cluster(nodes: int, *, on_this_cluster: bool) -> "Iterator[LocalCluster | N
     from tune_jobs.review import say
 
     say(f"starting a head and {nodes} nodes on this machine")
-    with local_cluster(nodes=nodes) as cluster:
+    with local_cluster(nodes=nodes, isolated=isolated) as cluster:
         yield cluster
 
 

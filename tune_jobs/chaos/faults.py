@@ -8,10 +8,11 @@ from enum import StrEnum
 
 from handclip_core.errors import InputError
 from tune_jobs.chaos.checks import lost
+from tune_jobs.chaos.isolation import can_isolate, fill_disk
 from tune_jobs.chaos.nodes import LocalCluster, LocalNode
 from tune_jobs.chaos.processes import Process, read_process, wait_until
 from tune_jobs.chaos.watching import Watched, replayed, running
-from tune_jobs.events import Event, Validated
+from tune_jobs.events import Event, Started, Validated
 from tune_jobs.guard import LOOK_EVERY_S
 
 FROZEN_S = 10.0
@@ -20,6 +21,8 @@ NOTICE_S = 120
 """Seconds between a notice and the end of a machine, as on AWS."""
 NOTICED_S = 3 * LOOK_EVERY_S
 """Seconds within which a driver has seen that."""
+COMES_BACK_S = 60.0
+"""Seconds within which a node that was cut off has to learn that the cluster has given it up."""
 DEATH_LIMIT_S = 120.0
 """Seconds within which a driver has to notice that the head of its cluster is gone."""
 
@@ -36,6 +39,8 @@ class Fault(StrEnum):
     FREEZE_WORKER = "freeze-worker"
     FREEZE_FOREVER = "freeze-worker-forever"
     STORAGE_AWAY = "storage-away"
+    FILL_DISK = "fill-disk"
+    CUT_NETWORK = "cut-network"
 
 
 ANYWHERE = (Fault.KILL_DRIVER, Fault.STORAGE_AWAY)
@@ -47,8 +52,12 @@ ENDS_AN_ATTEMPT = (
     Fault.FREEZE_FOREVER,
     Fault.KILL_DRIVER,
     Fault.KILL_HEAD,
+    Fault.FILL_DISK,
+    Fault.CUT_NETWORK,
 )
 """Faults after which a trial is begun again from its saved state."""
+ISOLATING = (Fault.FILL_DISK, Fault.CUT_NETWORK)
+"""Faults for which each node needs a disk and a network of its own, which only root can make."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,12 @@ def refuse_without_nodes(fault: Fault, *, own_nodes: bool) -> None:
         )
 
 
+def refuse_without_root(fault: Fault) -> None:
+    """Raise InputError for a fault whose nodes this user cannot make."""
+    if fault in ISOLATING and not can_isolate():
+        raise InputError(f"--faults {fault}: gives each node a disk and a network, for which it needs root and `ip`")
+
+
 def trained_again(before: Sequence[Event], after: Sequence[Event]) -> int:
     """Results of ``after`` that ``before`` held already."""
     known = {(event.trial, event.unit) for event in before if isinstance(event, Validated)}
@@ -146,6 +161,32 @@ def _kill_node(scene: Scene) -> str:
     node, _ = _training(cluster)
     cluster.kill_node(node)
     return f"killed node {node.name} with all its processes; {len(cluster.nodes)} left"
+
+
+def _fill_disk(scene: Scene) -> str:
+    node, _ = _training(_nodes(scene))
+    fill_disk(node.folder)
+    return f"filled the disk of node {node.name}"
+
+
+def _cut_network(scene: Scene) -> str:
+    cluster = _nodes(scene)
+    node, _ = _training(cluster)
+    begun = len(scene.sweep.events())
+    cluster.cut_off(node)
+
+    def begun_again() -> bool:
+        return any(isinstance(event, Started) for event in scene.sweep.events()[begun:])
+
+    took_s = scene.sweep.wait_until(begun_again, what=f"the trial of node {node.name} to begin elsewhere")
+    cluster.connect(node)
+    try:
+        wait_until(lambda: not node.processes(), what="the end of a node", limit_s=COMES_BACK_S)
+        end = "which ended by itself once it was back"
+    except TimeoutError:
+        end = "which was killed once it was back"
+    cluster.kill_node(node)
+    return f"cut the network of node {node.name} for {took_s:.0f} s, {end}"
 
 
 def _add_node(scene: Scene) -> str:
@@ -202,6 +243,8 @@ ACTIONS: dict[Fault, Callable[[Scene], str]] = {
     Fault.FREEZE_WORKER: _freeze_worker,
     Fault.FREEZE_FOREVER: _freeze_for_good,
     Fault.STORAGE_AWAY: _take_storage_away,
+    Fault.FILL_DISK: _fill_disk,
+    Fault.CUT_NETWORK: _cut_network,
 }
 
 

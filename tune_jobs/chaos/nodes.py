@@ -1,7 +1,8 @@
 """A Ray cluster of several nodes on this machine, each with processes, an address and a folder of its own.
 
 The head has no processors, so no trial runs there, and a node that is killed takes neither the driver nor the
-cluster's state with it. Addresses are those of the loopback device, 127.0.0.2 and up, which Linux has without set-up.
+cluster's state with it. Addresses are those of the loopback device, 127.0.0.2 and up, which Linux has without set-up;
+where networks are to be cut and disks filled, each node has one of its own.
 """
 
 import os
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from handclip_core.paths import CACHE_VARIABLE
+from tune_jobs.chaos.isolation import Network, mount_disk, unmount_disk
 from tune_jobs.chaos.processes import Process, kill_session, processes_of, wait_until
 
 HEAD_HOST = "127.0.0.2"
@@ -35,6 +37,8 @@ class LocalNode:
     host: str
     folder: Path
     process: subprocess.Popen[bytes]
+    place: int
+    """Its number, in the order in which nodes were started."""
 
     def processes(self) -> list[Process]:
         """All that runs on it."""
@@ -67,9 +71,18 @@ class LocalCluster:
     """Processors that each node offers."""
     variables: Mapping[str, str]
     own_caches: bool
+    isolated: bool
+    """Whether each node has a network and a disk of its own."""
+    network: Network | None = field(init=False, default=None)
     head: LocalNode = field(init=False)
     nodes: list[LocalNode] = field(default_factory=list)
+    disks: list[Path] = field(default_factory=list)
     num_started: int = 0
+
+    @property
+    def host(self) -> str:
+        """The address of the head, and of drivers."""
+        return HEAD_HOST if self.network is None else self.network.host
 
     @property
     def environment(self) -> dict[str, str]:
@@ -78,7 +91,7 @@ class LocalCluster:
         values = {key: value for key, value in os.environ.items() if key not in ("RAY_AUTH_TOKEN", "RAY_ADDRESS")}
         return values | {
             "PATH": f"{python}{os.pathsep}{values.get('PATH', '')}",
-            "RAY_ADDRESS": f"{HEAD_HOST}:{self.port}",
+            "RAY_ADDRESS": f"{self.host}:{self.port}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
             "RAY_TMPDIR": str(self.folder),
@@ -89,16 +102,22 @@ class LocalCluster:
 
     def start_head(self) -> None:
         """Start the head, or start it again after it was killed; raises RuntimeError where it does not come up."""
+        if self.isolated and self.network is None:
+            self.network = Network.make()
         options = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"]
-        self.head = self._start("head", HEAD_HOST, [*options, f"--ray-client-server-port={free_port()}"])
+        self.head = self._start(0, "head", self.host, [*options, f"--ray-client-server-port={free_port()}"])
         self._wait_for("head", self.head, lambda: self.health() == 0)
 
     def add_node(self) -> LocalNode:
         """Add a node; returns once it has joined."""
         self.num_started += 1
-        name = f"n{self.num_started}"
-        options = [f"--address={HEAD_HOST}:{self.port}", f"--num-cpus={self.cpus}"]
-        node = self._start(name, f"127.0.0.{self.num_started + 2}", options)
+        place, name = self.num_started, f"n{self.num_started}"
+        options = [f"--address={self.host}:{self.port}", f"--num-cpus={self.cpus}"]
+        address = f"127.0.0.{place + 2}" if self.network is None else self.network.join(place)
+        if self.isolated:
+            mount_disk(self.folder / name)
+            self.disks.append(self.folder / name)
+        node = self._start(place, name, address, options)
         self.nodes.append(node)
         log = self.folder / f"{name}.log"
         self._wait_for(name, node, lambda: "Ray runtime started" in log.read_text(errors="replace"))
@@ -109,9 +128,19 @@ class LocalCluster:
         node.kill()
         self.nodes.remove(node)
 
+    def cut_off(self, node: LocalNode) -> None:
+        """Cut the network of a node that has one of its own."""
+        assert self.network is not None, "asked for when it was started"
+        self.network.cut(node.place)
+
+    def connect(self, node: LocalNode) -> None:
+        """Mend a network that was cut."""
+        assert self.network is not None, "asked for when it was started"
+        self.network.mend(node.place)
+
     def drain_node(self, node: LocalNode, *, seconds: int) -> None:
         """Tell the cluster that a node will be gone in so many seconds, as a cloud's notice does."""
-        command = ["ray", "drain-node", "--address", f"{HEAD_HOST}:{self.port}", "--node-id", node.id]
+        command = ["ray", "drain-node", "--address", f"{self.host}:{self.port}", "--node-id", node.id]
         command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a fault on purpose"]
         command += ["--deadline-remaining-seconds", str(seconds)]
         subprocess.run(command, env=self.environment, capture_output=True, timeout=COMMAND_LIMIT_S, check=True)
@@ -122,7 +151,7 @@ class LocalCluster:
 
     def health(self) -> int:
         """The exit code of ``ray health-check``: 0 where the head answers."""
-        command = ["ray", "health-check", "--address", f"{HEAD_HOST}:{self.port}"]
+        command = ["ray", "health-check", "--address", f"{self.host}:{self.port}"]
         return subprocess.run(
             command, env=self.environment, capture_output=True, timeout=COMMAND_LIMIT_S, check=False
         ).returncode
@@ -131,20 +160,29 @@ class LocalCluster:
         """Kill every node and remove all that they wrote."""
         for node in (*self.nodes, *([self.head] if hasattr(self, "head") else [])):
             node.kill()
+        for disk in self.disks:
+            unmount_disk(disk)
+        if self.network is not None:
+            self.network.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _start(self, name: str, host: str, options: list[str]) -> LocalNode:
-        environment = {key: value for key, value in self.environment.items() if key != "RAY_ADDRESS"}
+    def _start(self, place: int, name: str, host: str, options: list[str]) -> LocalNode:
         node = self.folder / name
+        temporary = node / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        environment = {key: value for key, value in self.environment.items() if key != "RAY_ADDRESS"}
+        environment["TMPDIR"] = str(temporary)
         if self.own_caches:
             environment[CACHE_VARIABLE] = str(self.folder / f"{name}-cache")
         command = ["ray", "start", "--block", f"--node-ip-address={host}", f"--temp-dir={node}", *options]
         command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--dashboard-agent-listen-port=0"]
+        if self.network is not None and place:
+            command = [*self.network.within(place), *command]
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        return LocalNode(name, host, node, process)
+        return LocalNode(name, host, node, process, place)
 
     def _wait_for(self, name: str, node: LocalNode, up: Callable[[], bool]) -> None:
         def up_or_over() -> bool:
@@ -158,15 +196,21 @@ class LocalCluster:
 
 @contextmanager
 def local_cluster(
-    *, nodes: int = 2, cpus: int = 1, variables: Mapping[str, str] | None = None, own_caches: bool = False
+    *,
+    nodes: int = 2,
+    cpus: int = 1,
+    variables: Mapping[str, str] | None = None,
+    own_caches: bool = False,
+    isolated: bool = False,
 ) -> Iterator[LocalCluster]:
     """A cluster of so many nodes beside its head; nothing of it is left after the block.
 
-    ``variables`` join the environment of nodes and drivers; with ``own_caches`` each node has a cache of its own.
+    ``variables`` join the environment of nodes and drivers; with ``own_caches`` each node has a cache of its own, and
+    ``isolated``, which takes root, a network and a disk. Raises RuntimeError where the system refuses one.
     """
     # The names of sockets are limited, so not in a test's or a sweep's folder.
     folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
-    cluster = LocalCluster(folder, free_port(), cpus, dict(variables or {}), own_caches)
+    cluster = LocalCluster(folder, free_port(), cpus, dict(variables or {}), own_caches, isolated)
     try:
         token = folder / "token"
         token.touch(mode=0o600)

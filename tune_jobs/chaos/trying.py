@@ -38,14 +38,32 @@ def try_faults(
 
     Raises RuntimeError and TimeoutError where a sweep does not get to its end.
     """
-    file = folder / "settings.yaml"
-    write_text(file, dump_settings(settings))
     say("the sweep in peace")
-    with _sweep(file, folder / CALM, environment) as calm:
+    with _sweep(settings, folder / CALM, environment) as calm:
         _finish(calm)
     say("the same sweep, disturbed")
+    same_scores = settings.resources.concurrent == 1
+    return disturb(
+        settings, faults, calm=calm, same_scores=same_scores, folder=folder, cluster=cluster, environment=environment
+    )
+
+
+def disturb(
+    settings: SweepSettings,
+    faults: Sequence[Fault],
+    *,
+    calm: Watched,
+    same_scores: bool,
+    folder: Path,
+    cluster: LocalCluster | None,
+    environment: dict[str, str],
+) -> Verdict:
+    """Run the sweep of ``settings`` in ``folder`` with ``faults``, and compare with ``calm``, which has ended.
+
+    With ``same_scores`` trial by trial. Raises RuntimeError and TimeoutError where the sweep does not get to its end.
+    """
     told, wrong = [], []
-    with _sweep(file, folder / DISTURBED, environment) as disturbed:
+    with _sweep(settings, folder / DISTURBED, environment) as disturbed:
         for fault in faults:
             told.append(cause(fault, Scene(disturbed, cluster)))
             say(in_words(told[-1]))
@@ -54,7 +72,6 @@ def try_faults(
     wrong += [line for each in told for line in each.lost] + lost(before, disturbed.events())
     wrong += [f"{sweep.folder.name}: {line}" for sweep in (calm, disturbed) for line in unsound(sweep.folder)]
     wrong += [f"left in the cluster: {line}" for line in remains(environment)]
-    same_scores = settings.resources.concurrent == 1
     wrong += differences(calm.records(), disturbed.records(), same_scores=same_scores)
     return Verdict(tuple(told), tuple(wrong))
 
@@ -74,9 +91,11 @@ def _finish(sweep: Watched) -> None:
 
 
 @contextmanager
-def _sweep(settings: Path, folder: Path, environment: dict[str, str]) -> Iterator[Watched]:
+def _sweep(settings: SweepSettings, folder: Path, environment: dict[str, str]) -> Iterator[Watched]:
     """A sweep whose driver, whichever it is by then, does not outlive the block."""
-    sweep = Watched.begin(settings, folder, environment)
+    file = folder.with_name("settings.yaml")
+    write_text(file, dump_settings(settings))
+    sweep = Watched.begin(file, folder, environment)
     try:
         yield sweep
     finally:
