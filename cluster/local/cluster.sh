@@ -22,7 +22,7 @@ fail() {
 }
 
 # Whether the process still is the one that was started here: numbers are used again.
-ours() { [[ "$(ps -o command= -p "$1" 2> /dev/null)" == *"--temp-dir=$folder/"* ]]; }
+ours() { [[ "$(ps -ww -o command= -p "$1" 2> /dev/null)" == *"--temp-dir=$folder/"* ]]; }
 
 # run_node NAME OPTION...: a node in the background, its process id kept.
 run_node() {

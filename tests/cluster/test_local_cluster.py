@@ -18,10 +18,10 @@ COUNT = "import ray; ray.init(logging_level='ERROR'); print(sum(node['Alive'] fo
 
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
-    """A folder of its own for the cluster, short since the names of sockets are limited."""
+    """A folder of its own for the cluster, short since the names of sockets are limited, and a narrow terminal."""
     parent = Path(tempfile.mkdtemp(prefix="hc-"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    yield os.environ | {"PATH": path, "HANDCLIP_LOCAL": str(parent / "c")}
+    yield os.environ | {"PATH": path, "HANDCLIP_LOCAL": str(parent / "c"), "COLUMNS": "60"}
     shutil.rmtree(parent)
 
 
