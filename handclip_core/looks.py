@@ -11,17 +11,16 @@ from typing import Any
 
 from handclip_core.bench import Bench, Split
 from handclip_core.evaluation.ledger import LOOKED, OPENED, Ledger, hash_of_test
+from handclip_core.paths import SWEEP_SETTINGS
 from handclip_core.runs import CONFIG
 
 LEDGER = "test_looks.jsonl"
-SWEEP = "sweep.yaml"
-"""Marks the folder of a sweep, in which runs lie."""
 
 
 def ledger_of(run: Path) -> Ledger:
     """The ledger of the storage in which a run lies, in a sweep's folder or by itself."""
     run = run.resolve()
-    sweep = next((parent for parent in run.parents if (parent / SWEEP).is_file()), run)
+    sweep = next((parent for parent in run.parents if (parent / SWEEP_SETTINGS).is_file()), run)
     return Ledger(sweep.parent / LEDGER)
 
 

@@ -1,8 +1,10 @@
-"""Where this package keeps what can be made again."""
+"""Where this package keeps what can be made again, and what marks the folder of a sweep."""
 
 import os
 from pathlib import Path
 
+SWEEP_SETTINGS = "sweep.yaml"
+"""The complete settings in a sweep's folder, which mark it as one."""
 CACHE_VARIABLE = "HANDCLIP_CACHE"
 
 

@@ -29,7 +29,7 @@ from tune_jobs.places import Bucket, Place, opened, place_of
 from tune_jobs.recorder import TRIALS
 from tune_jobs.records import Records
 from tune_jobs.session import BEST, Session, refuse_damaged, session
-from tune_jobs.settings import SETTINGS, SweepSettings, dump_settings, load_settings
+from tune_jobs.settings import SETTINGS, StoppingKind, SweepSettings, dump_settings, load_settings
 from tune_jobs.storage import open_storage
 from tune_jobs.trial import HandTrial, folder_of
 
@@ -73,6 +73,9 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: 
     folder = create_folder(settings, number_taken_names=number_taken_names, fill=fill)
     where = place_of(settings.storage, folder)
     review.say(f"sweeping into {review.shown(where)}")
+    stopping = settings.early_stopping
+    if stopping.kind is not StoppingKind.NONE and stopping.grace >= settings.budget:
+        print(f"no trial is stopped early: early_stopping.grace is {stopping.grace}, the budget {settings.budget}")
     for line in () if taken is None else taken.lines():
         print(line, flush=True)
     with SweepLock(where) as lock:

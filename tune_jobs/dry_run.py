@@ -81,13 +81,14 @@ def _tried(experiment: Experiment, room: Room) -> Probe:
 def expected(probes: Sequence[Probe], settings: SweepSettings, room: Room) -> Estimate:
     """What the sweep takes by what its strategies' defaults take."""
     trials = shares(settings)
-    spent = most = 0.0
+    spent = most = longest = 0.0
     for found in probes:
         seeds = 1 if found.strategy == UNTRAINED else settings.search.replicas
         share = share_of_budget(settings, trials[found.strategy])
         finished, whole = share.finished * (seeds - 1) * found.seconds, found.seconds - found.setup_s
         spent += trials[found.strategy] * (found.setup_s + share.units * whole + finished)
         most += trials[found.strategy] * seeds * found.seconds
+        longest = max(longest, seeds * found.seconds)
     calibration = calibration_s(probes, settings)
     spent, most = spent + calibration, most + calibration
     gpus, at_a_time = room.gpus * room.workers, min(room.concurrent, sum(trials.values()))
@@ -95,8 +96,8 @@ def expected(probes: Sequence[Probe], settings: SweepSettings, room: Room) -> Es
     # A trial of several seeds keeps the state of the first while it trains on the others.
     running = (2 if max(settings.search.replicas, SEEDS * settings.search.calibrate) <= 1 else 3) * at_a_time
     return Estimate(
-        hours=spent / at_a_time / HOUR_S,
-        most_hours=most / at_a_time / HOUR_S,
+        hours=max(spent / at_a_time, longest) / HOUR_S,
+        most_hours=max(most / at_a_time, longest) / HOUR_S,
         gpu_hours=spent * gpus / HOUR_S,
         most_gpu_hours=most * gpus / HOUR_S,
         disk_bytes=(min(settings.keep_checkpoints, settings.trials) + running) * state_bytes,

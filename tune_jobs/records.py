@@ -272,8 +272,9 @@ def _keep(record: TrialRecord, state: State | None) -> None:
 
 def _retried(record: TrialRecord, event: Retried) -> None:
     record.status = Status.WAITING
-    record.failures += 1
     if event.anew:
         _keep(record, None)
-    if event.micro_batch is not None:
+    if event.micro_batch is None:
+        record.failures += 1
+    else:  # another try, of which there are only so many, since a batch can be halved only so often
         record.experiment = record.experiment.model_copy(update={"micro_batch": event.micro_batch})

@@ -13,12 +13,12 @@ from handclip_core.data.sources import DataSettings, DrawnData
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.paths import SWEEP_SETTINGS
 from search_spaces.spaces import SPACES
 from tune_jobs.places import PlaceSetting
 from tune_jobs.search_settings import Search
 
-SETTINGS = "sweep.yaml"
-"""The complete settings in a sweep's folder."""
+SETTINGS = SWEEP_SETTINGS
 QUICKSTART = Path(__file__).parent / "configs" / "quickstart.yaml"
 
 

@@ -89,12 +89,12 @@ def test_the_largest_batch_is_found_at_any_depth() -> None:
     assert largest_batch({"a": {"batch_size": 8}, "b": [{"optim": {"batch_size": 64}}, 3], "batch_size": None}) == 64
 
 
-def test_retries_change_the_record_as_they_say() -> None:
+def test_retries_change_the_record_as_they_say_and_smaller_passes_use_none_up() -> None:
     tried = record()
     tried.checkpoint, tried.saved_unit, tried.checkpoint_bytes = "trials/x", 4, 9
     records = Records({3: tried})
     records.apply(Retried(at=0, trial=3, reason="why", micro_batch=16))
-    assert (tried.experiment.micro_batch, tried.failures, records.holding()) == (16, 1, [tried])
+    assert (tried.experiment.micro_batch, tried.failures, records.holding()) == (16, 0, [tried])
     records.apply(Retried(at=0, trial=3, reason="why", anew=True))
-    assert (tried.experiment.micro_batch, tried.saved_unit, tried.failures) == (16, -1, 2)
+    assert (tried.experiment.micro_batch, tried.saved_unit, tried.failures) == (16, -1, 1)
     assert records.holding() == []
