@@ -65,6 +65,8 @@ class Room:
     """Most trials at a time, however large the cluster gets."""
     waiting: int = 0
     """Trials that are to wait for machines, beside those that have one."""
+    avoided: tuple[str, ...] = ()
+    """Machines that work beside the trials keeps clear of."""
 
 
 def in_ray_job() -> bool:
@@ -183,7 +185,9 @@ def run_where_trials_run(room: Room, function: Callable[..., Value], *args: Any)
     """
     if room.num_nodes == 1:
         return function(*args)
-    task = ray.remote(function).options(num_cpus=room.cpus, num_gpus=room.gpus)
+    task = ray.remote(function).options(
+        num_cpus=room.cpus, num_gpus=room.gpus, label_selector=elsewhere(room.avoided)
+    )
     value: Value = _get(task.remote(*args))
     return value
 

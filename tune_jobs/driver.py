@@ -1,6 +1,6 @@
 """From settings to a finished sweep: the one process that asks, records and decides."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class Outcome:
     records: Records
     reason: str
     """Why it ended before its last trial: ``interrupted``, or the limit; empty where it did not."""
+    avoided: tuple[str, ...] = ()
+    """Machines that trials kept clear of at its end."""
 
     @property
     def exit_code(self) -> int:
@@ -124,6 +126,7 @@ def _run(settings: SweepSettings, room: Room, folder: Path, lock: SweepLock) -> 
     winner, best, where = outcome.records.winner, None, place_of(settings.storage, folder)
     if winner is not None and outcome.reason != INTERRUPTED:
         assert winner.checkpoint is not None, "a winner's weights are saved"
+        room = replace(room, avoided=outcome.avoided)
         review.say("collecting the winner's results")
         try:
             with terminable():
@@ -168,7 +171,8 @@ def _run_trials(settings: SweepSettings, room: Room, folder: Path, lock: SweepLo
                 f"{place_of(settings.storage, folder)}: another driver has taken this sweep over; this one has ended"
             )
         ready.recorder.close(reason)
-    return Outcome(folder, ready.records, reason)
+        avoided = tuple(ready.guard.avoided())
+    return Outcome(folder, ready.records, reason, avoided)
 
 
 def _tune(ready: Session, room: Room) -> None:

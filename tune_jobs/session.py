@@ -53,6 +53,7 @@ class Session:
     searcher: SweepSearcher
     scheduler: SweepScheduler
     recorder: Recorder
+    guard: Guard
     display: Display
 
 
@@ -199,7 +200,7 @@ def _assemble(
         display=display,
         stop_wanted=stop_wanted,
     )
-    return Session(folder, settings, records, chronicle.study, judge, searcher, scheduler, recorder, display)
+    return Session(folder, settings, records, chronicle.study, judge, searcher, scheduler, recorder, guard, display)
 
 
 def experiment_of(settings: SweepSettings, strategy: Strategy) -> Experiment:
