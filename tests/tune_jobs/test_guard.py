@@ -37,7 +37,7 @@ class MadeUp:
     ended: list[str] = field(default_factory=list)
 
     def at_a_time(self, *, without: Collection[str] = ()) -> int:
-        return self.places - len(without)
+        return max(1, self.places - len(without))
 
     def has_room(self, *, without: Collection[str]) -> bool:
         return set(self.names) > set(without)
