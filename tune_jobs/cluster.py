@@ -2,12 +2,13 @@
 
 import logging
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import ray
 from ray._private.state import state
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from handclip_core.devices import Device
@@ -66,7 +67,7 @@ class Room:
     waiting: int = 0
     """Trials that are to wait for machines, beside those that have one."""
     avoided: tuple[str, ...] = ()
-    """Machines that work beside the trials keeps clear of."""
+    """Machines that work beside the trials keeps clear of, if there are others."""
 
 
 def in_ray_job() -> bool:
@@ -137,9 +138,9 @@ def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
     )
 
 
-def at_a_time(room: Room, cluster: Sequence[Node]) -> int:
-    """Trials that may be under way on ``cluster``, those that wait for machines included; at least 1."""
-    fit = fits(room, cluster) + room.waiting
+def at_a_time(room: Room, cluster: Sequence[Node], *, elsewhere: int = 0) -> int:
+    """Trials that may be under way on ``cluster`` and ``elsewhere``, and those that wait for machines; at least 1."""
+    fit = fits(room, cluster) + room.waiting + elsewhere
     return max(1, fit if room.most is None else min(fit, room.most))
 
 
@@ -153,9 +154,13 @@ def bundles(*, cpus: int, gpus: float, workers: int) -> list[dict[str, float]]:
     return [{"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})] * workers
 
 
-def elsewhere(avoided: Collection[str]) -> dict[str, str]:
-    """What Ray is to look for in a machine so that it is none of those ``avoided``."""
-    return {NODE_LABEL: f"!in({','.join(sorted(avoided))})"} if avoided else {}
+def hold(room: Room, node: Node) -> list[PlacementGroup]:
+    """Ask for every place that a machine has for a process of a trial, so that Ray gives it to nothing else."""
+    place = bundles(cpus=room.cpus, gpus=room.gpus, workers=1)
+    selector = [{NODE_LABEL: node.id}]
+    return [
+        ray.util.placement_group(place, bundle_label_selector=selector) for _ in range(_fit(node, room.cpus, room.gpus))
+    ]
 
 
 def wait_for_room(resources: Resources) -> None:
@@ -181,13 +186,14 @@ def wait_for_room(resources: Resources) -> None:
 def run_where_trials_run(room: Room, function: Callable[..., Value], *args: Any) -> Value:
     """Call ``function`` in this process where the cluster is this machine alone, else as a task on a trial's resources.
 
-    Raises InputError where the function does.
+    Raises InputError where the function does, or its machine fails.
     """
     if room.num_nodes == 1:
         return function(*args)
-    task = ray.remote(function).options(
-        num_cpus=room.cpus, num_gpus=room.gpus, label_selector=elsewhere(room.avoided)
-    )
+    task = ray.remote(function).options(num_cpus=room.cpus, num_gpus=room.gpus)
+    if room.avoided:
+        others = {NODE_LABEL: f"!in({','.join(room.avoided)})"}
+        task = task.options(label_selector=others, fallback_strategy=[{"label_selector": {}}])
     value: Value = _get(task.remote(*args))
     return value
 
@@ -208,7 +214,7 @@ def run_on_every_node(room: Room, function: Callable[..., object], *args: Any) -
 
 
 def _get(what: Any) -> Any:
-    """The values of Ray's references; an InputError that a task has raised is raised here."""
+    """The values of Ray's references; raises InputError where a task has, or its machine failed."""
     try:
         return ray.get(what)
     except ray.exceptions.RayTaskError as error:

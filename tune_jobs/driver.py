@@ -171,8 +171,7 @@ def _run_trials(settings: SweepSettings, room: Room, folder: Path, lock: SweepLo
                 f"{place_of(settings.storage, folder)}: another driver has taken this sweep over; this one has ended"
             )
         ready.recorder.close(reason)
-        avoided = tuple(ready.guard.avoided())
-    return Outcome(folder, ready.records, reason, avoided)
+    return Outcome(folder, ready.records, reason, ready.guard.clear())
 
 
 def _tune(ready: Session, room: Room) -> None:
@@ -192,6 +191,9 @@ def _tune(ready: Session, room: Room) -> None:
         scheduler=ready.scheduler,
         callbacks=[ready.recorder],
         max_concurrent_trials=room.most or MOST,
+        resources_per_trial=tune.PlacementGroupFactory(
+            cluster.bundles(cpus=room.cpus, gpus=room.gpus, workers=room.workers)
+        ),
         reuse_actors=True,
         trial_dirname_creator=folder_of,
         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),

@@ -90,6 +90,9 @@ def expected(probes: Sequence[Probe], settings: SweepSettings, room: Room) -> Es
         most += trials[found.strategy] * seeds * found.seconds
         longest = max(longest, seeds * found.seconds)
     calibration = calibration_s(probes, settings)
+    if calibration > 0:
+        baseline = next(found for found in probes if found.strategy != UNTRAINED)
+        longest = max(longest, SEEDS * baseline.seconds)
     spent, most = spent + calibration, most + calibration
     gpus, at_a_time = room.gpus * room.workers, min(room.concurrent, sum(trials.values()))
     state_bytes = max(found.state_bytes for found in probes)

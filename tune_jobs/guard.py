@@ -1,5 +1,6 @@
 """Trials that have to leave their worker: frozen, or on a machine about to go; and machines to keep clear of."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ LONGEST_LOOK_S = 3 * LOOK_EVERY_S
 SLOWER = 5.0
 """A unit may take so many times as long as the slowest one of its strategy before its worker counts as lost."""
 MINUTE_S = 60.0
-AVOIDED_S = 10 * MINUTE_S
+CLEAR_S = 10 * MINUTE_S
 """Seconds for which no trial is sent to a machine that could not write, or on which a worker froze."""
 SHOWN = 8
 """Characters of a machine's name that are shown."""
@@ -40,35 +41,63 @@ class Guard:
     _silent_s: dict[int, float] = field(default_factory=dict)
     _why: dict[str, Failure] = field(default_factory=dict)
     _where: dict[int, str] = field(default_factory=dict)
-    _avoided_until: dict[str, float] = field(default_factory=dict)
+    _clear_until: dict[str, float] = field(default_factory=dict)
 
     def at_a_time(self) -> int:
         """Trials that may be under way, as of the last look."""
         if self._at_a_time is None:
-            self._at_a_time = self.machines.at_a_time(without=self.avoided())
+            running = Counter(self._where.values())
+            self._at_a_time = self.machines.at_a_time({name: running[name] for name in self._clear_until})
         return self._at_a_time
-
-    def avoided(self) -> list[str]:
-        """Machines that no trial is to be sent to now, unless there are no others."""
-        now = self.clock()
-        names = sorted(name for name, until in self._avoided_until.items() if now < until)
-        return names if names and self.machines.has_room(without=names) else []
 
     def begun(self, trial: Trial) -> None:
         """A trial has begun on some machine."""
         self.heard_of(trial)
-        self._where[number_of(trial)] = self._machine_of(trial)
+        self.locate(trial)
+
+    def locate(self, trial: Trial) -> None:
+        """Note where a trial's worker is, while Tune knows its worker."""
+        if trial.temporary_state.ray_actor is not None:
+            self._where[number_of(trial)] = self.machines.machine_of(_process(trial))
 
     def heard_of(self, trial: Trial) -> None:
         """A trial has had a result, or has saved its state."""
         self._silent_s[number_of(trial)] = 0.0
 
+    def ended(self, trial: Trial) -> None:
+        """A trial has left its worker."""
+        self._left(trial)
+
     def failed(self, trial: Trial, failure: Failure) -> None:
-        """An attempt at a trial has failed; the machine is avoided for a while where that may have been its fault."""
-        machine = self._where.pop(number_of(trial), "")
-        if failure.kind is Kind.MACHINE and machine:
-            self._avoided_until[machine] = self.clock() + AVOIDED_S
+        """An attempt at a trial has failed; its machine is kept clear for a while where that may have been its fault.
+
+        It is not if no other has a place for a trial.
+        """
+        machine = self._left(trial)
+        if failure.kind is not Kind.MACHINE:
+            return
+        machine = machine or self.machines.machine_of(failure.actor)
+        if machine and self.machines.has_room(without={*self._clear_until, machine}):
+            if machine not in self._clear_until:
+                self.machines.hold(machine)
+            self._clear_until[machine] = self.clock() + CLEAR_S
             self._at_a_time = None
+
+    def _left(self, trial: Trial) -> str:
+        """Where it was; of a machine that is kept clear only what still runs there counts."""
+        if self._clear_until:
+            self._at_a_time = None
+        return self._where.pop(number_of(trial), "")
+
+    def clear(self) -> tuple[str, ...]:
+        """The machines that are kept clear."""
+        return tuple(self._clear_until)
+
+    def release(self) -> None:
+        """Keep no machine clear any more."""
+        for machine in self._clear_until:
+            self.machines.release(machine)
+        self._clear_until.clear()
 
     def look(self, trials: Sequence[Trial]) -> None:
         """See what machines there are, and end the workers that trials have to leave; every few seconds only."""
@@ -77,7 +106,8 @@ class Guard:
             return
         since_s = 0.0 if self._looked_at is None else min(now - self._looked_at, LONGEST_LOOK_S)
         self._looked_at = now
-        self._leaving, self._at_a_time = self.machines.leaving(), self.machines.at_a_time(without=self.avoided())
+        self._leaving, self._at_a_time = self.machines.leaving(), None
+        self._release_some(now)
         for trial in trials:
             if trial.status == Trial.RUNNING:
                 self._look_at(trial, since_s, now)
@@ -114,22 +144,33 @@ class Guard:
 
     def _machine(self, trial: Trial) -> str:
         """Where a trial's worker runs; nowhere while no machine is about to go."""
-        return self._machine_of(trial) if self._leaving else ""
+        known = self._leaving and trial.temporary_state.ray_actor is not None
+        return self.machines.machine_of(_process(trial)) if known else ""
 
-    def _machine_of(self, trial: Trial) -> str:
-        actor = trial.temporary_state.ray_actor
-        return "" if actor is None else self.machines.machine_of(actor)
+    def _release_some(self, now: float) -> None:
+        """Let trials go to machines that were kept clear for long enough, and to all where there are no others left."""
+        if self._clear_until and not self.machines.has_room(without=self._clear_until):
+            self.release()
+        for machine in [name for name, until in self._clear_until.items() if until <= now]:
+            del self._clear_until[machine]
+            self.machines.release(machine)
 
     def _end(self, trial: Trial, failure: Failure) -> None:
         actor = trial.temporary_state.ray_actor
-        if actor is not None and actor._actor_id.hex() not in self._why:
-            self._why[actor._actor_id.hex()] = failure
+        if actor is not None and _process(trial) not in self._why:
+            self._why[_process(trial)] = failure
             self.machines.end(actor)
 
 
 def slowest_unit_s(record: TrialRecord, records: Records) -> float:
     """Seconds of the slowest unit that a trial of the same strategy has had, 0 where none has had any."""
     return max(other.slowest_s for other in records.all() if other.strategy == record.strategy)
+
+
+def _process(trial: Trial) -> str:
+    """Ray's name of a trial's worker."""
+    name: str = trial.temporary_state.ray_actor._actor_id.hex()
+    return name
 
 
 def _moved(machine: str) -> Failure:

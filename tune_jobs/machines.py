@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import ray
 from ray._private.state import state
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from tune_jobs import cluster
 from tune_jobs.cluster import Node, Room
@@ -16,8 +17,11 @@ NO_DEADLINE = float("inf")
 class Machines(Protocol):
     """The cluster as one driver's trials see it."""
 
-    def at_a_time(self, *, without: Collection[str] = ()) -> int:
-        """Trials that may be under way now on other machines, those that wait for a place included; at least 1."""
+    def at_a_time(self, clear: Mapping[str, int]) -> int:
+        """Trials that may be under way now, those that wait for a place included; at least 1.
+
+        Of machines to be kept ``clear`` only what still runs there counts.
+        """
         ...
 
     def has_room(self, *, without: Collection[str]) -> bool:
@@ -28,8 +32,16 @@ class Machines(Protocol):
         """Machines that are about to go, and when, in seconds since 1970; infinity where nobody said."""
         ...
 
-    def machine_of(self, actor: Any) -> str:
-        """The machine on which the process behind a trial's handle runs; empty where there is none any more."""
+    def hold(self, machine: str) -> None:
+        """Take every place of a machine as it gets free, so that no trial is put there."""
+        ...
+
+    def release(self, machine: str) -> None:
+        """Let go of them."""
+        ...
+
+    def machine_of(self, process: str) -> str:
+        """The machine on which a trial's process, by Ray's name of it, runs or ran; empty where that is not known."""
         ...
 
     def end(self, actor: Any) -> None:
@@ -43,9 +55,9 @@ class Still:
 
     room: Room
 
-    def at_a_time(self, *, without: Collection[str] = ()) -> int:
+    def at_a_time(self, clear: Mapping[str, int]) -> int:
         """As many as at the start."""
-        del without
+        del clear
         return self.room.concurrent
 
     def has_room(self, *, without: Collection[str]) -> bool:
@@ -56,9 +68,15 @@ class Still:
         """None."""
         return {}
 
-    def machine_of(self, actor: Any) -> str:
+    def hold(self, machine: str) -> None:
+        """Nothing to hold."""
+
+    def release(self, machine: str) -> None:
+        """Nothing to let go of."""
+
+    def machine_of(self, process: str) -> str:
         """Nothing is known of it."""
-        del actor
+        del process
         return ""
 
     def end(self, actor: Any) -> None:
@@ -71,10 +89,11 @@ class RayMachines:
 
     room: Room
     _known: dict[str, str] = field(default_factory=dict)
+    _held: dict[str, list[PlacementGroup]] = field(default_factory=dict)
 
-    def at_a_time(self, *, without: Collection[str] = ()) -> int:
+    def at_a_time(self, clear: Mapping[str, int]) -> int:
         """What the machines hold that are there and stay, and the trials that are to wait for more."""
-        return cluster.at_a_time(self.room, _others(without))
+        return cluster.at_a_time(self.room, _others(clear), elsewhere=sum(clear.values()))
 
     def has_room(self, *, without: Collection[str]) -> bool:
         """Whether a trial fits onto those that are there and stay."""
@@ -84,15 +103,24 @@ class RayMachines:
         """Machines that Ray was told to drain."""
         return {node: at_ms / 1000 or NO_DEADLINE for node, at_ms in state.get_draining_nodes().items()}
 
-    def machine_of(self, actor: Any) -> str:
+    def hold(self, machine: str) -> None:
+        """Nothing where it has gone meanwhile."""
+        found = [node for node in cluster.nodes() if node.id == machine]
+        self._held.setdefault(machine, []).extend(group for node in found for group in cluster.hold(self.room, node))
+
+    def release(self, machine: str) -> None:
+        """Trials may be put there again."""
+        for group in self._held.pop(machine, []):
+            remove_placement_group(group)
+
+    def machine_of(self, process: str) -> str:
         """Where Ray has started it, asked once a process."""
-        name = actor._actor_id.hex()
-        if name not in self._known:
-            found = state.actor_table(name)
-            if not found or found["State"] != "ALIVE":
+        if process not in self._known:
+            found = state.actor_table(process)
+            if not found:
                 return ""
-            self._known[name] = found["Address"]["NodeID"]
-        return self._known[name]
+            self._known[process] = found["Address"]["NodeID"]
+        return self._known[process]
 
     def end(self, actor: Any) -> None:
         """A process that is frozen does not hear Ray, which kills it by a signal a few seconds later."""

@@ -17,10 +17,10 @@ class UnwritableError(InputError):
     """A place could not be written to, or read, for as long as such a thing is waited for."""
 
 
-def patiently(action: Callable[[], Value], *, path: Place) -> Value:
+def patiently(action: Callable[[], Value], *, path: Place, verb: str = "written") -> Value:
     """What ``action`` returns, tried again while the system refuses it.
 
-    Raises UnwritableError where that does not pass.
+    Raises UnwritableError, which says that ``path`` cannot be ``verb``, where that does not pass.
     """
     end, wait_s = time.monotonic() + PATIENCE_S, 0.1
     while True:
@@ -29,6 +29,6 @@ def patiently(action: Callable[[], Value], *, path: Place) -> Value:
         except OSError as error:
             if time.monotonic() >= end:
                 reason = error.strerror or " ".join(str(error).split())
-                raise UnwritableError(f"{path}: cannot be written ({reason}); mend that") from None
+                raise UnwritableError(f"{path}: cannot be {verb} ({reason}); mend that") from None
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)

@@ -19,6 +19,9 @@ LONGEST = 300
 OUT_OF_MEMORY = ("out of memory", "low on memory", "not enough memory", "can't allocate memory")
 """How CUDA, Ray and the C library say it."""
 
+OUT_OF_SPACE = ("no space left on device", "disk quota exceeded")
+"""How systems say it, and Ray of folders that it makes itself."""
+
 
 class Kind(Enum):
     """What can be done about a failure."""
@@ -70,6 +73,8 @@ def kind_of(error: BaseException) -> Kind:
     if isinstance(cause, torch.OutOfMemoryError | OutOfMemoryError | MemoryError):
         return Kind.MEMORY
     text = str(cause).lower()
+    if any(words in text for words in OUT_OF_SPACE):
+        return Kind.MACHINE
     return Kind.MEMORY if any(words in text for words in OUT_OF_MEMORY) else Kind.CHANCE
 
 

@@ -141,6 +141,7 @@ class Recorder(Callback):  # type: ignore[misc]
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
         """A trial has ended by itself, was stopped early, or was cut short by a limit."""
         record = self._record(trial)
+        self._guard.ended(trial)
         if record.number in self._scheduler.cut:
             self._happened(Cut(at=self._now(), trial=record.number))
         else:

@@ -1,5 +1,6 @@
 """Early stopping and limits as a scheduler of Ray Tune."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -22,8 +23,10 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
     ``cut`` holds the numbers of the trials that were stopped by a limit alone.
     """
 
-    def __init__(self, judge: Judge, gate: Gate) -> None:
+    def __init__(self, judge: Judge, gate: Gate, *, failing: Callable[["Trial"], None]) -> None:
+        """``failing`` is told of a trial whose attempt fails, before Tune forgets its worker."""
         super().__init__()
+        self._failing = failing
         self.judge = judge
         self.cut: set[int] = set()
         self._gate = gate
@@ -34,6 +37,11 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         self.cut.discard(number_of(trial))
         trial.relative_logdir = trial.storage.trial_dir_name = folder_of(trial)
         trial.storage.current_checkpoint_index = trial.config["attempt"] * STATES_OF_AN_ATTEMPT - 1
+
+    def on_trial_error(self, tune_controller: "TuneController", trial: "Trial") -> None:
+        """Pass it on."""
+        del tune_controller
+        self._failing(trial)
 
     def on_trial_result(self, tune_controller: "TuneController", trial: "Trial", result: dict[str, Any]) -> str:
         """Stop or continue, by the trial's best validation mAP so far: what its best weights give.

@@ -6,7 +6,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment
@@ -89,7 +88,10 @@ def session(
             chronicle.happened(Opened(at=clock(), gpus=room.gpus * room.workers))
             ready.searcher.take_up(settle(chronicle, ready.recorder, judge, where, settings), left_over)
             ready.recorder.drop_surplus()
-            yield ready
+            try:
+                yield ready
+            finally:
+                guard.release()
 
 
 def refuse_damaged(settings: SweepSettings, folder: Path) -> None:
@@ -167,7 +169,7 @@ def _assemble(
 ) -> Session:
     records, gate = chronicle.records, Gate(settings.limits, chronicle.records, chronicle.clock)
     display = display_for(records, num_trials=settings.trials, budget=settings.budget)
-    scheduler = SweepScheduler(judge, gate)
+    scheduler = SweepScheduler(judge, gate, failing=guard.locate)
 
     def begin(asked: Asked) -> TrialRecord:
         experiment = experiment_of(settings, asked.strategy)
@@ -175,11 +177,7 @@ def _assemble(
         return recorder.begin(Begun(at=at, trial=number, params=asked.params, experiment=experiment, origin=origin))
 
     every_s = settings.checkpoint_every_s
-    where = place_of(settings.storage, folder)
-
-    def config(record: TrialRecord) -> dict[str, Any]:
-        return trial_config(record, where, room=room, checkpoint_every_s=every_s, avoided=guard.avoided())
-
+    config = partial(trial_config, sweep=place_of(settings.storage, folder), room=room, checkpoint_every_s=every_s)
     searcher = SweepSearcher(
         chronicle.study,
         records,

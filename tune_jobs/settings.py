@@ -69,7 +69,7 @@ class Resources(Config):
     cpus: int = Field(1, ge=1)
     """CPU cores a trial, and its number of threads."""
     gpus: float = Field(1.0, gt=0, le=8)
-    """GPUs a trial where GPUs are used; a fraction lets several trials share one."""
+    """GPUs a process of a trial where GPUs are used; a fraction below 1 lets several trials share one."""
     workers: int = Field(1, ge=1, le=64)
     """Processes a trial, each with so many CPUs and GPUs; they share its batches, and its results stay the same."""
     concurrent: int | None = Field(None, ge=1)
@@ -77,6 +77,13 @@ class Resources(Config):
     waiting: int = Field(0, ge=0, le=1000)
     """Trials that wait for a machine beside those that have one. For clusters that add machines where something waits:
     so many are asked for at a time, and a cluster that holds none yet is waited for."""
+
+    @field_validator("gpus")
+    @classmethod
+    def _above_one_whole(cls, gpus: float) -> float:
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError(f"{gpus:g} GPUs: above 1 Ray gives out whole ones alone")
+        return gpus
 
 
 class SweepSettings(Config):

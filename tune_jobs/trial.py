@@ -1,19 +1,20 @@
 """A trial in a worker process that stays warm: Ray Tune drives the core's generator one budget unit at a time."""
 
-import errno
 import gc
 import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ray.tune import PlacementGroupFactory, Trainable
+from pyarrow.fs import FileType  # type: ignore[import-untyped]
+from ray.tune import Trainable
 from ray.tune.experiment import Trial
 from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
 
@@ -23,7 +24,7 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.retention import RETENTION
 from handclip_core.experiment import Experiment, Progress, run
 from handclip_core.runs import RunFolder
-from tune_jobs.cluster import Room, bundles, elsewhere
+from tune_jobs.cluster import Room
 from tune_jobs.patience import patiently
 from tune_jobs.places import Place, fetched, is_folder, named_place
 from tune_jobs.records import TrialRecord
@@ -34,18 +35,12 @@ BEST_RETENTION = "best_retention"
 PARAMS_TRAINED, STEP_S = "params_trained", "step_s"
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""How a system says that there is no room left."""
-
-
 class LostStateError(Exception):
     """The saved state of a trial is missing or damaged, so it must start over."""
 
 
-def trial_config(
-    record: TrialRecord, sweep: Place, *, room: Room, checkpoint_every_s: float, avoided: Sequence[str] = ()
-) -> dict[str, Any]:
-    """What a worker is told about a trial of the sweep at ``sweep``, and where it must not run: plain data."""
+def trial_config(record: TrialRecord, sweep: Place, *, room: Room, checkpoint_every_s: float) -> dict[str, Any]:
+    """What a worker is told about a trial of the sweep at ``sweep``: plain data."""
     experiment = record.experiment.model_copy(update={"seed": record.experiment.seed + record.replica})
     return {
         "number": record.number,
@@ -57,7 +52,6 @@ def trial_config(
         "threads": room.cpus,
         "gpus": room.gpus,
         "workers": room.workers,
-        "avoided": list(avoided),
         "checkpoint_every_s": checkpoint_every_s,
         "checkpoint": None if record.checkpoint is None else str(sweep / record.checkpoint),
     }
@@ -90,15 +84,8 @@ class HandTrial(Trainable):  # type: ignore[misc]
     _last: Progress | None = None
     _companions: Companions | None = None
 
-    @classmethod
-    def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
-        """The places of the processes of a trial of ``config``."""
-        places = bundles(cpus=config["threads"], gpus=config["gpus"], workers=config["workers"])
-        wanted = elsewhere(config["avoided"])
-        return PlacementGroupFactory(places, **({"bundle_label_selector": [wanted] * len(places)} if wanted else {}))
-
     def setup(self, config: dict[str, Any]) -> None:
-        """Take ``config``, which ``trial_config`` made. All that may fail is left to the first step.
+        """Take ``config``, which ``trial_config`` made. What may fail of ours is left to the first step.
 
         Of what fails here Ray would hand over the text alone.
         """
@@ -113,7 +100,8 @@ class HandTrial(Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Train and validate one budget unit; the first one begins the trial, or goes on from its checkpoint.
 
-        Raises LostStateError where that is gone or damaged, UnwritableError where this machine cannot write.
+        Raises LostStateError where that is gone or damaged, UnwritableError where this machine cannot write, or the
+        storage stays away.
         """
         if self._progress is None:
             self._progress = self._begin()
@@ -162,8 +150,18 @@ class HandTrial(Trainable):  # type: ignore[misc]
             torch.cuda.empty_cache()
 
     def _save(self) -> Any:
-        with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
-            return super().save(folder)
+        try:
+            with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
+                return super().save(folder)
+        except (OSError, RuntimeError) as error:
+            store = self._storage.storage_filesystem
+            kind = store.get_file_info(self._storage.experiment_fs_path).type
+            if kind is not FileType.Directory:
+                raise OSError(f"{self._storage.experiment_fs_path}: is away") from error
+            # Half a copy is no state, and each try has a number of its own.
+            with suppress(OSError):
+                store.delete_dir(self._storage.checkpoint_fs_path)
+            raise
 
     def _begin(self) -> Iterator[Progress]:
         config = self._given
@@ -177,7 +175,8 @@ class HandTrial(Trainable):  # type: ignore[misc]
         self._folder = Path(patiently(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
         self._origin = None if config["checkpoint"] is None else named_place(config["checkpoint"])
         self._unsaved_s = 0.0
-        self._run, resume = patiently(partial(self._opened, self._folder), path=self._origin or self._folder)
+        opened = partial(self._opened, self._folder)
+        self._run, resume = patiently(opened, path=self._origin or self._folder, verb="read or written")
         if config["workers"] > 1:
             self._meet(config)
         return run(self._experiment, device=self._device, resume=resume)
@@ -213,15 +212,16 @@ class HandTrial(Trainable):  # type: ignore[misc]
 def _restored(checkpoint: Place, folder: Path, experiment: Experiment) -> tuple[RunFolder, Resume]:
     """The run of a saved state, in ``folder``; raises LostStateError where the sweep is there and the state is not.
 
-    Raises OSError where the sweep's storage is away, or this machine's disk is full.
+    Raises OSError where that may pass: the storage is away or does not answer, this machine's disk is full.
     """
     try:
         with fetched(checkpoint) as state:
             return RunFolder.restore(folder, experiment, state)
     except (InputError, OSError) as error:
-        full = isinstance(error, OSError) and error.errno in FULL
-        if full or not is_folder(checkpoint.parent.parent):
-            raise OSError(*error.args) from None
+        cause = error if isinstance(error, OSError) else error.__context__
+        passing = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+        if passing or not is_folder(checkpoint.parent.parent):
+            raise OSError(str(error)) from error
         raise LostStateError(str(error)) from None
 
 

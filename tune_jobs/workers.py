@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import ray
@@ -21,6 +22,7 @@ from handclip_core.engine.objective import DivergedError
 from handclip_core.engine.state import Resume
 from handclip_core.experiment import Experiment, Progress, run
 from handclip_core.runs import read_state
+from tune_jobs.patience import patiently
 from tune_jobs.places import Place, fetched, named_place
 
 TIMEOUT = timedelta(minutes=10)
@@ -65,14 +67,20 @@ class Companion:
     def __init__(self) -> None:
         self._progress: Iterator[Progress] = iter(())
 
-    def begin(self, config: dict[str, Any], meeting: Meeting, rank: int) -> None:
-        """Start the experiment of a trial's ``config``, or go on from its checkpoint, as process ``rank``."""
+    def open(self, config: dict[str, Any]) -> None:
+        """Take the experiment of a trial's ``config``, to be gone on with from its checkpoint, if it has one."""
         leave()
         torch.set_num_threads(config["threads"])
         experiment, checkpoint = Experiment.model_validate(config["experiment"]), config["checkpoint"]
-        resume = None if checkpoint is None else _read(named_place(checkpoint))
-        meeting.join(rank)
+        resume = None
+        if checkpoint is not None:
+            saved = named_place(checkpoint)
+            resume = patiently(partial(_read, saved), path=saved, verb="read")
         self._progress = run(experiment, device=select_device(config["device"]), resume=resume)
+
+    def join(self, meeting: Meeting, rank: int) -> None:
+        """Be process ``rank`` of those that train it."""
+        meeting.join(rank)
 
     def step(self) -> None:
         """Train and validate one budget unit; an error leaves the meeting, so that the others do not wait."""
@@ -96,12 +104,13 @@ class Companions:
         self._actors = [actor.remote() for _ in range(num_companions)]
 
     def begin(self, config: dict[str, Any], device: torch.device) -> None:
-        """Meet for a trial; this process is the first."""
+        """Meet for a trial; this process is the first. Raises the error of a companion that is gone or cannot begin."""
         leave()
+        ray.get([actor.open.remote(config) for actor in self._actors])
         meeting = Meeting.here(len(self._actors) + 1, device)
-        begun = [actor.begin.remote(config, meeting, rank) for rank, actor in enumerate(self._actors, start=1)]
+        joined = [actor.join.remote(meeting, rank) for rank, actor in enumerate(self._actors, start=1)]
         meeting.join(0)
-        ray.get(begun)
+        ray.get(joined)
 
     @contextmanager
     def step(self) -> Iterator[None]:

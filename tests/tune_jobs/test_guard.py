@@ -1,6 +1,7 @@
 """Workers that trials have to leave, on made-up machines and a clock of our own."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from ray.tune.search import Searcher
 from handclip_core.evaluation.protocol import METRICS
 from tests.tune_jobs.simulated import ROOM, settings
 from tune_jobs.events import Event, Moved, Retried
-from tune_jobs.guard import AVOIDED_S, LONGEST_LOOK_S, LOOK_EVERY_S
+from tune_jobs.guard import CLEAR_S, LONGEST_LOOK_S, LOOK_EVERY_S
 from tune_jobs.journal import FILE, read_journal
 from tune_jobs.patience import UnwritableError
 from tune_jobs.records import Status
@@ -35,9 +36,18 @@ class MadeUp:
     names: tuple[str, ...] = ("m1", "m2")
     going: dict[str, float] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
+    held: set[str] = field(default_factory=set)
 
-    def at_a_time(self, *, without: Collection[str] = ()) -> int:
-        return max(1, self.places - len(without))
+    def at_a_time(self, clear: Mapping[str, int]) -> int:
+        """Places are spread evenly."""
+        each = self.places // len(self.names)
+        return max(1, self.places - each * len(clear) + sum(clear.values()))
+
+    def hold(self, machine: str) -> None:
+        self.held.add(machine)
+
+    def release(self, machine: str) -> None:
+        self.held.remove(machine)
 
     def has_room(self, *, without: Collection[str]) -> bool:
         return set(self.names) > set(without)
@@ -45,8 +55,8 @@ class MadeUp:
     def leaving(self) -> dict[str, float]:
         return self.going
 
-    def machine_of(self, actor: Any) -> str:
-        return str(actor.machine)
+    def machine_of(self, process: str) -> str:
+        return process.partition("@")[2]
 
     def end(self, actor: Any) -> None:
         self.ended.append(actor._actor_id.hex())
@@ -67,8 +77,8 @@ class Sweep:
     def start(self, *, machine: str = "m1") -> Any:
         config = self.suggest()
         assert isinstance(config, dict)
-        name = f"actor-{len(self.trials)}"
-        actor = SimpleNamespace(_actor_id=SimpleNamespace(hex=lambda: name), machine=machine)
+        name = f"actor-{len(self.trials)}@{machine}"
+        actor = SimpleNamespace(_actor_id=SimpleNamespace(hex=lambda: name))
         trial = SimpleNamespace(
             trial_id=f"attempt-{len(self.trials)}",
             config=config,
@@ -111,7 +121,9 @@ class Sweep:
         path = self.ready.folder / "error.pkl"
         path.write_bytes(cloudpickle.dumps(error or RayActorError(actor_id=name, error_msg="The actor died.")))
         trial.pickled_error_file, trial.status = str(path), Trial.ERROR
+        self.ready.scheduler.on_trial_error(None, trial)
         self.ready.searcher.on_trial_complete(trial.trial_id, error=True)
+        trial.temporary_state.ray_actor = None
         self.recorder.on_trial_error(trial=trial)
 
     def wait(self, seconds: float, *, step_s: float = LOOK_EVERY_S) -> None:
@@ -124,14 +136,20 @@ class Sweep:
         return read_journal(self.ready.folder / FILE)[-1]
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> Iterator[Sweep]:
-    folder, clock, machines = tmp_path / "simulated", Clock(), MadeUp()
+@contextmanager
+def begun(storage: Path, machines: MadeUp) -> Iterator[Sweep]:
+    folder, clock = storage / "simulated", Clock()
     folder.mkdir()
-    swept = settings(tmp_path, stall_minutes=STALL_S / 60, strategies=("linear_probe", "full"), retries=2)
+    swept = settings(storage, stall_minutes=STALL_S / 60, strategies=("linear_probe", "full"), retries=2)
     with session(swept, folder, ROOM, stop_wanted=lambda: False, machines=machines, clock=clock) as ready:
         found = Sweep(ready, machines, clock)
         found.wait(2 * LOOK_EVERY_S)
+        yield found
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[Sweep]:
+    with begun(tmp_path, MadeUp()) as found:
         yield found
 
 
@@ -171,7 +189,7 @@ def test_a_worker_that_is_silent_for_too_long_is_ended_and_that_is_a_failure_wit
     sweep.wait(STALL_S - 2 * LOOK_EVERY_S)
     assert sweep.machines.ended == []
     sweep.wait(3 * LOOK_EVERY_S)
-    assert sweep.machines.ended == ["actor-0"]
+    assert sweep.machines.ended == ["actor-0@m1"]
     sweep.fail(trial)
     event = sweep.last()
     assert isinstance(event, Retried)
@@ -197,10 +215,10 @@ def test_units_that_are_slow_are_waited_for_by_what_their_strategy_has_needed(sw
     slow, other = sweep.start(), sweep.start()
     sweep.report(slow, 1, seconds=STALL_S)
     sweep.wait(4 * STALL_S)
-    assert sweep.machines.ended == ["actor-1"], "the other strategy has had no such unit"
+    assert sweep.machines.ended == ["actor-1@m1"], "the other strategy has had no such unit"
     sweep.fail(other)
     sweep.wait(2 * STALL_S)
-    assert sweep.machines.ended == ["actor-1", "actor-0"]
+    assert sweep.machines.ended == ["actor-1@m1", "actor-0@m1"]
 
 
 def test_after_each_failure_in_a_row_a_trial_gets_twice_the_time(sweep: Sweep) -> None:
@@ -209,7 +227,7 @@ def test_after_each_failure_in_a_row_a_trial_gets_twice_the_time(sweep: Sweep) -
     sweep.wait(2 * STALL_S - 3 * LOOK_EVERY_S)
     assert sweep.machines.ended == []
     sweep.wait(4 * LOOK_EVERY_S)
-    assert sweep.machines.ended == ["actor-1"]
+    assert sweep.machines.ended == ["actor-1@m1"]
 
 
 def test_a_driver_that_was_held_up_itself_blames_no_worker(sweep: Sweep) -> None:
@@ -230,7 +248,7 @@ def test_on_a_machine_that_goes_a_trial_saves_after_its_unit_and_goes_on_elsewhe
     assert sweep.report(trial, 2)[SHOULD_CHECKPOINT]
     assert sweep.machines.ended == []
     sweep.save(trial)
-    assert sweep.machines.ended == ["actor-0"]
+    assert sweep.machines.ended == ["actor-0@m1"]
     sweep.fail(trial)
     assert isinstance(sweep.last(), Moved)
     assert capsys.readouterr().out == "trial 0 goes on elsewhere: machine m1 is about to go\n"
@@ -251,7 +269,7 @@ def test_a_unit_that_cannot_be_finished_before_the_machine_goes_is_not_waited_fo
     sweep.save(trial)
     sweep.machines.going = {"m1": sweep.clock.now + left_s}
     sweep.wait(LOOK_EVERY_S)
-    assert sweep.machines.ended == (["actor-0"] if ends else [])
+    assert sweep.machines.ended == (["actor-0@m1"] if ends else [])
 
 
 def test_trials_elsewhere_are_left_alone(sweep: Sweep) -> None:
@@ -271,7 +289,7 @@ def test_the_worker_of_a_trial_that_is_over_gets_no_other_one_where_the_machine_
     sweep.ready.searcher.on_trial_complete(trial.trial_id)
     trial.status = Trial.TERMINATED
     sweep.recorder.on_trial_complete(trial=trial)
-    assert sweep.machines.ended == ["actor-0"]
+    assert sweep.machines.ended == ["actor-0@m1"]
     # Tune, which has not heard of that yet, gives the worker to the next trial.
     following = sweep.start()
     following.temporary_state.ray_actor = trial.temporary_state.ray_actor
@@ -280,25 +298,55 @@ def test_the_worker_of_a_trial_that_is_over_gets_no_other_one_where_the_machine_
     assert sweep.ready.records.trials[following.config["number"]].failures == 0
 
 
-def test_a_machine_that_cannot_write_gets_no_trial_for_a_while(sweep: Sweep) -> None:
-    sweep.machines.places = 3
+FULL = UnwritableError("/tmp: cannot be written (No space left on device); mend that")
+
+
+def test_a_machine_that_cannot_write_is_kept_clear_for_a_while_and_what_runs_there_goes_on(sweep: Sweep) -> None:
+    sweep.machines.places = 4
     sweep.wait(2 * LOOK_EVERY_S)
-    trial = sweep.start(machine="m1")
-    assert trial.config["avoided"] == []
-    sweep.report(trial, 1)
-    sweep.save(trial)
-    sweep.fail(trial, UnwritableError("/tmp: cannot be written (No space left on device); mend that"))
+    trials = [sweep.start(machine=name) for name in ("m1", "m1", "m2", "m2")]
+    sweep.fail(trials[0], FULL)
     assert isinstance(sweep.last(), Retried)
-    again, other = sweep.start(machine="m2"), sweep.start(machine="m2")
-    assert (again.config["number"], again.config["avoided"], other.config["avoided"]) == (0, ["m1"], ["m1"])
-    assert again.config["checkpoint"] is not None
-    assert sweep.suggest() is None, "one place of three is on the other machine"
-    sweep.fail(other)
-    sweep.clock.now += AVOIDED_S
-    assert sweep.start(machine="m1").config["avoided"] == []
+    assert sweep.machines.held == {"m1"}
+    assert sweep.suggest() is None, "one still runs there, and the other machine has no place"
+    sweep.fail(trials[2])
+    again = sweep.start(machine="m2")
+    assert again.config["number"] == 0
+    sweep.fail(trials[1])
+    assert sweep.suggest() is None
+    sweep.wait(CLEAR_S)
+    assert sweep.machines.held == set()
+    assert sweep.start(machine="m1").config["number"] == 2
 
 
-def test_the_only_machine_is_not_avoided(sweep: Sweep) -> None:
+def test_a_machine_on_which_a_worker_cannot_even_begin_is_kept_clear(sweep: Sweep) -> None:
+    trial = sweep.start(machine="m1")
+    trial.temporary_state.ray_actor = None
+    sweep.ready.scheduler.on_trial_error(None, trial)
+    text = (
+        "The actor died because of an error raised in its creation task ... OSError: [Errno 28] No space left on device"
+    )
+    sweep.recorder._guard.ended(trial)
+    path = sweep.ready.folder / "error.pkl"
+    path.write_bytes(cloudpickle.dumps(RayActorError(actor_id="actor-9@m1", error_msg=text)))
+    trial.pickled_error_file = str(path)
+    sweep.recorder.on_trial_error(trial=trial)
+    assert sweep.machines.held == {"m1"}
+
+
+def test_the_only_machine_is_not_kept_clear_nor_the_last_one_left(sweep: Sweep) -> None:
+    sweep.fail(sweep.start(machine="m1"), FULL)
+    assert sweep.machines.held == {"m1"}
+    sweep.fail(sweep.start(machine="m2"), FULL)
+    assert sweep.machines.held == {"m1"}
     sweep.machines.names = ("m1",)
-    sweep.fail(sweep.start(machine="m1"), UnwritableError("/tmp: cannot be written"))
-    assert sweep.start(machine="m1").config["avoided"] == []
+    sweep.wait(LOOK_EVERY_S)
+    assert sweep.machines.held == set()
+
+
+def test_nothing_is_held_when_a_sweep_has_ended(tmp_path: Path) -> None:
+    machines = MadeUp()
+    with begun(tmp_path, machines) as sweep:
+        sweep.fail(sweep.start(machine="m1"), FULL)
+        assert machines.held == {"m1"}
+    assert machines.held == set()

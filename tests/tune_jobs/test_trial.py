@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ray.tune import PlacementGroupFactory
 
 from handclip_core.engine.phase import Optim
 from handclip_core.experiment import Experiment
@@ -207,16 +206,6 @@ def test_a_disk_that_stays_full_is_the_machines_failure(
     monkeypatch.setattr("tune_jobs.patience.PATIENCE_S", 0.0)
     with pytest.raises(UnwritableError, match="No space left on device"):
         trial.train()
-
-
-def test_a_trial_asks_for_machines_other_than_those_to_be_avoided(config: Callable[..., Any]) -> None:
-    anywhere = config(full())
-    elsewhere = {**anywhere, "avoided": ["b1", "a0"], "workers": 2}
-    assert HandTrial.default_resource_request(anywhere) == PlacementGroupFactory([{"CPU": 1.0}])
-    wanted = {"ray.io/node-id": "!in(a0,b1)"}
-    assert HandTrial.default_resource_request(elsewhere) == PlacementGroupFactory(
-        [{"CPU": 1.0}] * 2, bundle_label_selector=[wanted] * 2
-    )
 
 
 def test_states_are_saved_once_so_many_seconds_have_been_trained(config: Callable[..., Any], start: Start) -> None:

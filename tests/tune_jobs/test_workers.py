@@ -12,6 +12,8 @@ import pytest
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tune_jobs.driver import Outcome, sweep
+from tune_jobs.events import Started, Validated
+from tune_jobs.journal import FILE, read_journal
 from tune_jobs.records import Status
 from tune_jobs.settings import EarlyStopping, SweepSettings
 
@@ -68,8 +70,11 @@ def test_a_trial_that_loses_a_companion_goes_on_from_its_checkpoint(
     (record,) = outcome.records.all()
     assert killed, "the trial was over before anything could be killed"
     assert record.status is Status.COMPLETE
-    assert record.attempts > 0
+    assert record.attempts > 1
     assert list(record.curve) == list(range(1, 13))
+    events = read_journal(tmp_path / "workers" / FILE)
+    last = max(place for place, event in enumerate(events) if isinstance(event, Started))
+    assert next(event.unit for event in events[last:] if isinstance(event, Validated)) > 1
 
 
 def kill_a_companion(folder: Path, killed: list[int]) -> None:
@@ -77,7 +82,7 @@ def kill_a_companion(folder: Path, killed: list[int]) -> None:
     journal = folder / "journal.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        if journal.exists() and journal.read_text().count('"unit"') >= 2:
+        if journal.exists() and journal.read_text().count('"saved"') >= 2:
             break
         time.sleep(0.05)
     for pid in companions():

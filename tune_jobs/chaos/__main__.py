@@ -58,7 +58,7 @@ def _try(file: Path, faults: str, out: Path | None, nodes: int, *, on_this_clust
     import tempfile
 
     from handclip_core.errors import InputError
-    from tune_jobs.chaos.faults import ISOLATING, refuse_without_nodes, refuse_without_root
+    from tune_jobs.chaos.faults import refuse_without_nodes, refuse_without_root
     from tune_jobs.chaos.trying import try_faults
     from tune_jobs.folders import resolved
     from tune_jobs.review import say
@@ -74,8 +74,7 @@ def _try(file: Path, faults: str, out: Path | None, nodes: int, *, on_this_clust
         raise InputError(f"--out {out}: exists already; name a new folder")
     folder = Path(tempfile.mkdtemp(prefix="chaos-")) if out is None else out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    isolated = any(fault in ISOLATING for fault in chosen)
-    with _cluster(nodes, isolated=isolated, on_this_cluster=on_this_cluster) as cluster:
+    with _cluster(nodes, chosen, on_this_cluster=on_this_cluster) as cluster:
         environment = dict(os.environ) if cluster is None else cluster.environment
         verdict = try_faults(settings, chosen, folder=folder, cluster=cluster, environment=environment)
     for line in verdict.wrong:
@@ -111,15 +110,17 @@ def _refuse_foreign_cluster(*, on_this_cluster: bool) -> None:
 
 
 @contextmanager
-def _cluster(nodes: int, *, isolated: bool, on_this_cluster: bool) -> "Iterator[LocalCluster | None]":
+def _cluster(nodes: int, faults: "list[Fault]", *, on_this_cluster: bool) -> "Iterator[LocalCluster | None]":
     if on_this_cluster:
         yield None
         return
+    from tune_jobs.chaos.faults import Fault
     from tune_jobs.chaos.nodes import local_cluster
     from tune_jobs.review import say
 
     say(f"starting a head and {nodes} nodes on this machine")
-    with local_cluster(nodes=nodes, isolated=isolated) as cluster:
+    networks, disks = Fault.CUT_NETWORK in faults, Fault.FILL_DISK in faults
+    with local_cluster(nodes=nodes, own_networks=networks, own_disks=disks) as cluster:
         yield cluster
 
 

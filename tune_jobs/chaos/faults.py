@@ -12,7 +12,7 @@ from tune_jobs.chaos.isolation import can_isolate, fill_disk
 from tune_jobs.chaos.nodes import LocalCluster, LocalNode
 from tune_jobs.chaos.processes import Process, read_process, wait_until
 from tune_jobs.chaos.watching import Watched, replayed, running
-from tune_jobs.events import Event, Started, Validated
+from tune_jobs.events import Event, Moved, Retried, Started, Validated
 from tune_jobs.guard import LOOK_EVERY_S
 
 FROZEN_S = 10.0
@@ -176,7 +176,9 @@ def _cut_network(scene: Scene) -> str:
     cluster.cut_off(node)
 
     def begun_again() -> bool:
-        return any(isinstance(event, Started) for event in scene.sweep.events()[begun:])
+        later = scene.sweep.events()[begun:]
+        given_up = {event.trial for event in later if isinstance(event, Retried | Moved)}
+        return any(isinstance(event, Started) and event.trial in given_up for event in later)
 
     took_s = scene.sweep.wait_until(begun_again, what=f"the trial of node {node.name} to begin elsewhere")
     cluster.connect(node)

@@ -8,8 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-DISK_BYTES = 256 * 2**20
-"""A node's disk: what Ray and trials write there is far less."""
+DISK_BYTES = 1024 * 2**20
+"""A node's disk, for Ray's logs and the states of a small CLIP; it takes no more memory than is written."""
 PART_BYTES = (2**20, 2**12, 1)
 """Sizes of the pieces that a disk is filled with, one after the other."""
 FILLER = "filler"
@@ -36,8 +36,12 @@ class Network:
             pass
         network = cls(f"hc{secrets.token_hex(3)}", prefix)
         _run("ip", "link", "add", network.name, "type", "bridge")
-        _run("ip", "addr", "add", f"{network.host}/24", "dev", network.name)
-        _run("ip", "link", "set", network.name, "up")
+        try:
+            _run("ip", "addr", "add", f"{network.host}/24", "dev", network.name)
+            _run("ip", "link", "set", network.name, "up")
+        except RuntimeError:
+            network.remove()
+            raise
         return network
 
     @property

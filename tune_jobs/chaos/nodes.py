@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,9 +71,9 @@ class LocalCluster:
     """Processors that each node offers."""
     variables: Mapping[str, str]
     own_caches: bool
-    isolated: bool
-    """Whether each node has a network and a disk of its own."""
-    network: Network | None = field(init=False, default=None)
+    own_disks: bool
+    network: Network | None
+    """Where each node has a network of its own; that of the machine otherwise."""
     head: LocalNode = field(init=False)
     nodes: list[LocalNode] = field(default_factory=list)
     disks: list[Path] = field(default_factory=list)
@@ -102,8 +102,6 @@ class LocalCluster:
 
     def start_head(self) -> None:
         """Start the head, or start it again after it was killed; raises RuntimeError where it does not come up."""
-        if self.isolated and self.network is None:
-            self.network = Network.make()
         options = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"]
         self.head = self._start(0, "head", self.host, [*options, f"--ray-client-server-port={free_port()}"])
         self._wait_for("head", self.head, lambda: self.health() == 0)
@@ -114,7 +112,7 @@ class LocalCluster:
         place, name = self.num_started, f"n{self.num_started}"
         options = [f"--address={self.host}:{self.port}", f"--num-cpus={self.cpus}"]
         address = f"127.0.0.{place + 2}" if self.network is None else self.network.join(place)
-        if self.isolated:
+        if self.own_disks:
             mount_disk(self.folder / name)
             self.disks.append(self.folder / name)
         node = self._start(place, name, address, options)
@@ -157,14 +155,15 @@ class LocalCluster:
         ).returncode
 
     def stop(self) -> None:
-        """Kill every node and remove all that they wrote."""
-        for node in (*self.nodes, *([self.head] if hasattr(self, "head") else [])):
-            node.kill()
-        for disk in self.disks:
-            unmount_disk(disk)
-        if self.network is not None:
-            self.network.remove()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Kill every node and remove all that they wrote, whatever of that fails."""
+        with ExitStack() as last:
+            last.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            if self.network is not None:
+                last.callback(self.network.remove)
+            for disk in self.disks:
+                last.callback(unmount_disk, disk)
+            for node in (*self.nodes, *([self.head] if hasattr(self, "head") else [])):
+                last.callback(node.kill)
 
     def _start(self, place: int, name: str, host: str, options: list[str]) -> LocalNode:
         node = self.folder / name
@@ -201,20 +200,23 @@ def local_cluster(
     cpus: int = 1,
     variables: Mapping[str, str] | None = None,
     own_caches: bool = False,
-    isolated: bool = False,
+    own_networks: bool = False,
+    own_disks: bool = False,
 ) -> Iterator[LocalCluster]:
     """A cluster of so many nodes beside its head; nothing of it is left after the block.
 
     ``variables`` join the environment of nodes and drivers; with ``own_caches`` each node has a cache of its own, and
-    ``isolated``, which takes root, a network and a disk. Raises RuntimeError where the system refuses one.
+    so with networks and disks, which only root can make. Raises RuntimeError where the system refuses one.
     """
     # The names of sockets are limited, so not in a test's or a sweep's folder.
     folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
-    cluster = LocalCluster(folder, free_port(), cpus, dict(variables or {}), own_caches, isolated)
+    cluster = LocalCluster(folder, free_port(), cpus, dict(variables or {}), own_caches, own_disks, None)
     try:
         token = folder / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
+        if own_networks:
+            cluster.network = Network.make()
         cluster.start_head()
         for _ in range(nodes):
             cluster.add_node()
