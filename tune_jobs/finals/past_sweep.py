@@ -8,8 +8,12 @@ from handclip_core.config import read_yaml
 from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment
 from handclip_core.runs import CONFIG
+from tune_jobs.journal import FILE as JOURNAL
+from tune_jobs.journal import read_journal
 from tune_jobs.leaderboard import FILE
-from tune_jobs.settings import SETTINGS, Resources
+from tune_jobs.records import Records
+from tune_jobs.review import look_back
+from tune_jobs.settings import SETTINGS, Resources, load_settings
 
 TRIALS = "trials"
 
@@ -29,7 +33,8 @@ class PastSweep:
     """What a sweep has left; ``tried`` from the best to the worst.
 
     ``seconds`` is the time that workers spent on each strategy, trials without a score included, in the order in which
-    the strategies were begun; ``resources`` are what a trial ran on, ``seed`` is the sweep's.
+    the strategies were begun; ``resources`` are what a trial ran on, ``seed`` is the sweep's; ``stopping`` says in
+    sentences what early stopping has saved and may have cost.
     """
 
     folder: Path
@@ -37,6 +42,7 @@ class PastSweep:
     seed: int
     tried: tuple[Tried, ...]
     seconds: dict[str, float]
+    stopping: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -66,7 +72,7 @@ def read_sweep(name: str, storage: Path) -> PastSweep:
     seconds: dict[str, float] = {}
     for row in sorted(rows, key=lambda row: int(row["trial"])):
         seconds[row["strategy"]] = seconds.get(row["strategy"], 0.0) + resources.workers * float(row["seconds"] or 0)
-    return PastSweep(folder, resources, int(settings.get("seed", 0)), tuple(tried), seconds)
+    return PastSweep(folder, resources, int(settings.get("seed", 0)), tuple(tried), seconds, _stopping(folder))
 
 
 def _leaderboard(path: Path) -> list[dict[str, str]]:
@@ -80,6 +86,17 @@ def _leaderboard(path: Path) -> list[dict[str, str]]:
     if rows and not wanted <= rows[0].keys():
         raise InputError(f"{path}: not a leaderboard; it lacks {', '.join(sorted(wanted - rows[0].keys()))}")
     return [row for row in rows if row["trial"]]
+
+
+def _stopping(folder: Path) -> tuple[str, ...]:
+    """The audit of early stopping; nothing where there is no journal, or one of another version."""
+    records = Records()
+    try:
+        for event in read_journal(folder / JOURNAL):
+            records.apply(event)
+        return tuple(look_back(records, load_settings(folder / SETTINGS))) if records.trials else ()
+    except InputError:
+        return ()
 
 
 def _tried(row: dict[str, str], folder: Path) -> Tried | None:

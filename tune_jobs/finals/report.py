@@ -94,6 +94,7 @@ class FinalsReport:
         lists: dict[str, Sequence[str]] = {
             "The sealed test people": [] if self.test is None else test_lines(self.test),
             "Past their best": drops(self.standings),
+            "Early stopping in the sweep": self.past.stopping,
             "Failed": [f"{name}: {reason}" for name, reason in self.failures.items()],
         }
         return {title: lines for title, lines in lists.items() if lines}

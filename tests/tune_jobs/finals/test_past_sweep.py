@@ -5,7 +5,9 @@ import pytest
 from handclip_core.errors import InputError
 from handclip_core.strategies import Full, LinearProbe, ZeroShot
 from tests.tune_jobs.finals.conftest import SweepFolder, full
+from tests.tune_jobs.simulated import run, settings
 from tune_jobs.finals.past_sweep import read_sweep
+from tune_jobs.review import look_back
 
 
 def test_trials_come_best_first_with_their_settings(sweep_folder: SweepFolder) -> None:
@@ -55,3 +57,13 @@ def test_a_file_that_is_no_leaderboard_is_named(sweep_folder: SweepFolder) -> No
     (folder / "leaderboard.csv").write_text("trial,score\n1,0.5\n")
     with pytest.raises(InputError, match=r"leaderboard.csv: not a leaderboard; it lacks map, seconds, status"):
         read_sweep("tiny", folder.parent)
+
+
+def test_what_early_stopping_did_in_the_sweep_is_told_and_a_damaged_journal_is_no_hindrance(tmp_path: Path) -> None:
+    swept = settings(tmp_path, trials=30)
+    ready = run(swept)
+    past = read_sweep("simulated", tmp_path)
+    assert past.stopping == tuple(look_back(ready.records, swept))
+    assert "early stopping ended" in past.stopping[0]
+    (ready.folder / "journal.jsonl").write_text("{}\n{}\n")
+    assert read_sweep("simulated", tmp_path).stopping == ()

@@ -1,6 +1,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_words(report: FinalsRepo
 
 def test_a_configuration_past_its_best_is_named(report: FinalsReport) -> None:
     assert "after unit 3 of 10: a smaller budget may suit it" in report.text()
+
+
+def test_the_audit_of_early_stopping_stands_in_the_report_and_on_the_page(report: FinalsReport) -> None:
+    told = replace(report, past=replace(report.past, stopping=("early stopping ended 3 of 9 trials",)))
+    for text in (told.text(), told.markdown(), told.html()):
+        assert "Early stopping in the sweep" in text
+        assert "early stopping ended 3 of 9 trials" in text
+    assert "Early stopping in the sweep" not in report.markdown()
 
 
 def test_a_look_says_which_one_it_is_and_names_the_others(report: FinalsReport) -> None:
