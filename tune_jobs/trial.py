@@ -150,6 +150,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
             torch.cuda.empty_cache()
 
     def _save(self) -> Any:
+        last = self._storage.current_checkpoint_index
         try:
             with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
                 return super().save(folder)
@@ -158,9 +159,10 @@ class HandTrial(Trainable):  # type: ignore[misc]
             kind = store.get_file_info(self._storage.experiment_fs_path).type
             if kind is not FileType.Directory:
                 raise OSError(f"{self._storage.experiment_fs_path}: is away") from error
-            # Half a copy is no state, and each try has a number of its own.
-            with suppress(OSError):
-                store.delete_dir(self._storage.checkpoint_fs_path)
+            # Half a copy is no state. Each one has a number of its own; the last one is that of a whole state.
+            if self._storage.current_checkpoint_index != last:
+                with suppress(OSError):
+                    store.delete_dir(self._storage.checkpoint_fs_path)
             raise
 
     def _begin(self) -> Iterator[Progress]:

@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,11 @@ import pytest
 
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
-from tune_jobs.settings import SweepSettings, dump_settings
+from tune_jobs.chaos.processes import wait_until
+from tune_jobs.chaos.watching import is_amid_training
+from tune_jobs.events import Begun, Closed
+from tune_jobs.journal import FILE, read_journal
+from tune_jobs.settings import EarlyStopping, Resources, SweepSettings, dump_settings
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("handclip_core", "search_spaces", "tune_jobs")
@@ -35,12 +39,18 @@ class Head:
     address: str
     environment: dict[str, str]
 
-    def submit(self, working_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Submit a sweep and wait for it."""
-        command = ["ray", "job", "submit", "--address", self.address, "--working-dir", ".", "--", "python"]
+    def submit(
+        self, working_dir: Path, *arguments: str, options: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Submit a sweep, and wait for it unless the options say otherwise."""
+        command = ["submit", *options, "--working-dir", ".", "--", "python", "tune_jobs/sweep.py", *arguments]
+        return self.job(*command, cwd=working_dir)
+
+    def job(self, verb: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """``ray job VERB``."""
         return subprocess.run(
-            [*command, "tune_jobs/sweep.py", *arguments],
-            cwd=working_dir,
+            ["ray", "job", verb, "--address", self.address, *arguments],
+            cwd=cwd,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -112,6 +122,42 @@ def test_a_submitted_sweep_joins_the_cluster_and_writes_to_the_storage_it_is_giv
         *PACKAGES, ".gitignore", "settings.yaml",
     }  # fmt: skip
     assert not list(head.elsewhere.glob("session_*")), "a second cluster was started"
+
+
+def test_a_job_that_is_stopped_leaves_a_sweep_that_goes_on(
+    head: Head, working_dir: Path, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    settings = SweepSettings(
+        data=TINY_DATA,
+        backbone=tiny_backbones["vit"],
+        strategies=("full",),
+        trials=3,
+        budget=60,
+        early_stopping=EarlyStopping(kind="none"),
+        resources=Resources(concurrent=1),
+        checkpoint_every_s=0.0,
+        storage=tmp_path,
+    )
+    (working_dir / "settings.yaml").write_text(dump_settings(settings))
+    begun = head.submit(
+        working_dir, "settings.yaml", "--name", "stopped", options=["--no-wait", "--submission-id", "to-be-stopped"]
+    )
+    assert begun.returncode == 0, begun.stderr
+    journal = tmp_path / "stopped" / FILE
+    wait_until(
+        lambda: is_amid_training(read_journal(journal)), what="a trial amid its training", limit_s=120, every_s=0.05
+    )
+    assert head.job("stop", "to-be-stopped").returncode == 0
+    assert "was stopped" in head.job("status", "to-be-stopped").stdout
+    events = read_journal(journal)
+    assert isinstance(events[-1], Closed), "the driver had no time to end by itself"
+    assert f"{tmp_path / 'stopped'} --resume" in head.job("logs", "to-be-stopped").stdout
+    done = head.submit(working_dir, str(tmp_path / "stopped"), "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    later = [event.trial for event in read_journal(journal)[len(events) :] if isinstance(event, Begun)]
+    assert {event.trial for event in events if isinstance(event, Begun)}.isdisjoint(later)
+    with (tmp_path / "stopped" / "leaderboard.csv").open() as file:
+        assert [row["status"] for row in csv.DictReader(file) if row["trial"]] == ["complete"] * 3
 
 
 def test_a_job_without_storage_that_outlives_it_is_refused(head: Head, working_dir: Path) -> None:

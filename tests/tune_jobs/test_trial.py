@@ -1,3 +1,5 @@
+import errno
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray.train._internal.storage import StorageContext
 
 from handclip_core.engine.phase import Optim
 from handclip_core.experiment import Experiment
@@ -241,3 +244,83 @@ def test_the_config_names_number_folder_and_strategy(config: Callable[..., Any])
     trial.config = config(full())
     assert (number_of(trial), folder_of(trial)) == (3, "0003-full")
     assert strategy_of(trial.config) == "full"
+
+
+@pytest.fixture
+def stored(config: Callable[..., Any], start: Start, tmp_path: Path) -> HandTrial:
+    """A trial that has saved its first unit in a sweep's folder, as Tune lets it, and has trained another."""
+    (tmp_path / "sweep" / "trials").mkdir(parents=True)
+    trial = start(config(full(), budget=3))
+    trial._storage = StorageContext(str(tmp_path / "sweep"), "trials", trial_dir_name="0003-full")
+    trial._storage._create_validation_file()
+    trial.train()
+    trial.save()
+    trial.train()
+    return trial
+
+
+def saved_in(sweep: Path) -> dict[str, list[str]]:
+    folders = sorted((sweep / "trials" / "0003-full").glob("checkpoint_*"))
+    return {folder.name: sorted(path.name for path in folder.iterdir()) for folder in folders}
+
+
+def test_a_storage_that_is_away_while_a_state_is_saved_is_waited_for(
+    stored: HandTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, away = tmp_path / "sweep", tmp_path / "away"
+    whole = saved_in(sweep)["checkpoint_000000"]
+    sweep.rename(away)
+    sweep.touch()
+
+    def come_back(_: float) -> None:
+        sweep.unlink()
+        away.rename(sweep)
+
+    monkeypatch.setattr("tune_jobs.patience.time.sleep", come_back)
+    stored.save()
+    states = saved_in(sweep)
+    assert len(states) == 2
+    assert all(names == whole for names in states.values())
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_save_that_fails_leaves_the_last_state_alone_and_no_half_of_another(
+    stored: HandTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    before = saved_in(tmp_path / "sweep")
+
+    def fail(*_: Any, **given: Any) -> None:
+        if copied:
+            (Path(given["destination"]) / "handclip_final.pth").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if copied:
+        monkeypatch.setattr("ray.train._internal.storage._pyarrow_fs_copy_files", fail)
+    else:
+        monkeypatch.setattr(stored._run, "save_checkpoint", fail)
+    monkeypatch.setattr("tune_jobs.patience.PATIENCE_S", 0.0)
+    with pytest.raises(UnwritableError, match="No space left"):
+        stored.save()
+    assert saved_in(tmp_path / "sweep") == before
+
+
+@pytest.mark.parametrize("cause", ["read", "load"])
+def test_a_state_that_cannot_be_read_just_now_is_not_lost(
+    config: Callable[..., Any], start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    settings, saved = config(full()), tmp_path / "trials" / "0003-full" / "checkpoint_000000"
+    trial = start(settings)
+    trial.train()
+    trial.save_checkpoint(str(saved))
+    again = start({**settings, "checkpoint": str(saved)})
+    name = "handclip_core.runs.read_log" if cause == "read" else "torch.load"
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(name, fail)
+        patch.setattr("tune_jobs.patience.PATIENCE_S", 0.0)
+        with pytest.raises(UnwritableError, match="cannot be read or written"):
+            again.train()
+    assert again.train()["unit"] == 2
