@@ -190,10 +190,11 @@ def run_where_trials_run(room: Room, function: Callable[..., Value], *args: Any)
     """
     if room.num_nodes == 1:
         return function(*args)
-    task = ray.remote(function).options(num_cpus=room.cpus, num_gpus=room.gpus)
+    options: dict[str, Any] = {"num_cpus": room.cpus, "num_gpus": room.gpus}
     if room.avoided:
-        others = {NODE_LABEL: f"!in({','.join(room.avoided)})"}
-        task = task.options(label_selector=others, fallback_strategy=[{"label_selector": {}}])
+        options["label_selector"] = {NODE_LABEL: f"!in({','.join(room.avoided)})"}
+        options["fallback_strategy"] = [{"label_selector": {}}]
+    task = ray.remote(function).options(**options)
     value: Value = _get(task.remote(*args))
     return value
 
@@ -222,7 +223,8 @@ def _get(what: Any) -> Any:
             raise InputError(str(error.cause)) from None
         raise
     except ray.exceptions.RayError as error:
-        raise InputError(f"the machine of a task beside the trials failed ({str(error).splitlines()[0]})") from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the machine of a task beside the trials failed ({reason}); begin again") from None
 
 
 def _fit(node: Node, cpus: int, gpus: float) -> int:

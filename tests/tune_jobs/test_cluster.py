@@ -1,10 +1,14 @@
+import os
+from dataclasses import replace
+
 import pytest
 import ray
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from tune_jobs import cluster as module
-from tune_jobs.cluster import Node, at_a_time, connect, make_room, run_where_trials_run, wait_for_room
+from tune_jobs.cluster import Node, at_a_time, bundles, connect, make_room, run_where_trials_run, wait_for_room
+from tune_jobs.machines import RayMachines
 from tune_jobs.settings import Resources
 
 CPU_ONLY = [Node(cpus=2, gpus=0)]
@@ -97,3 +101,33 @@ def test_a_first_machine_is_waited_for_where_trials_may_wait_and_not_for_ever(
     with pytest.raises(InputError, match=r"no machine with room for a trial \(64 CPUs and 0 GPUs\) has joined"):
         wait_for_room(Resources(cpus=64, waiting=1))
     assert capsys.readouterr().out.startswith("no machine has room for a trial yet; waiting")
+
+
+def test_a_task_whose_machine_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_: object) -> None:
+        raise ray.exceptions.WorkerCrashedError
+
+    monkeypatch.setattr(ray, "get", lost)
+    with pytest.raises(InputError, match=r"the machine of a task beside the trials failed \(The worker died"):
+        module._get(None)
+
+
+@pytest.mark.ray
+def test_a_machine_that_is_held_gets_nothing_until_it_is_released_and_work_beside_the_trials_has_no_choice(
+    ray_cluster: None,
+) -> None:
+    del ray_cluster
+    (node,) = module.nodes()
+    room = replace(make_room(Resources(), [node]), num_nodes=2, avoided=(node.id,))
+    assert run_where_trials_run(room, os.path.basename, "a/b") == "b"
+    machines = RayMachines(room)
+    machines.hold(node.id)
+    place = ray.util.placement_group(bundles(cpus=1, gpus=0.0, workers=1))
+    try:
+        assert not place.wait(3)
+        assert not machines.has_room(without=[node.id])
+        machines.release(node.id)
+        assert place.wait(30)
+    finally:
+        machines.release(node.id)
+        ray.util.remove_placement_group(place)
