@@ -171,7 +171,7 @@ def _run_trials(settings: SweepSettings, room: Room, folder: Path, lock: SweepLo
                 f"{place_of(settings.storage, folder)}: another driver has taken this sweep over; this one has ended"
             )
         ready.recorder.close(reason)
-    return Outcome(folder, ready.records, reason, ready.guard.clear())
+        return Outcome(folder, ready.records, reason, ready.guard.clear())
 
 
 def _tune(ready: Session, room: Room) -> None:
