@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from optuna.storages import RDBStorage
 
+from handclip_core.runs import BEST
 from tests.tune_jobs.simulated import run
 from tune_jobs import recorder
 from tune_jobs.journal import Journal
-from tune_jobs.places import Bucket
+from tune_jobs.places import Bucket, opened
 from tune_jobs.settings import SweepSettings
 from tune_jobs.simulation import _Trial
 
@@ -53,6 +54,23 @@ class Fuse:
 
         return torn
 
+    def amid(self, save: Callable[[_Trial], Any]) -> Callable[[_Trial], Any]:
+        """``save``, which a kill leaves with one of its files."""
+
+        def torn(trial: _Trial) -> Any:
+            self.burn()
+            try:
+                self.burn()
+            except Killed:
+                number = trial.storage.current_checkpoint_index + 1
+                store = opened(trial.place / f"checkpoint_{number:06d}")
+                store.filesystem.create_dir(store.path)
+                store.filesystem.open_output_stream(f"{store.path}/{BEST}").close()
+                raise
+            return save(trial)
+
+        return torn
+
 
 WRITES_OF_THE_STUDY = (
     "create_new_study",
@@ -75,7 +93,7 @@ def fused(patch: pytest.MonkeyPatch) -> Fuse:
     for name in ("write", "send"):
         patch.setattr(Bucket, name, found.around(getattr(Bucket, name)))
     patch.setattr(Journal, "_write", found.within(Journal._write))
-    patch.setattr(_Trial, "save", found.around(_Trial.save))
+    patch.setattr(_Trial, "save", found.amid(_Trial.save))
     return found
 
 
