@@ -200,9 +200,9 @@ def test_waiting_in_vain_names_what_was_waited_for() -> None:
         ({"faults": "kill-worker,flood"}, None, "--faults 'flood': choose from kill-worker, kill-node"),
         ({"faults": ""}, None, "--faults '': choose from"),
         (
-            {"on_this_cluster": True, "faults": "kill-driver,kill-node"},
+            {"on_this_cluster": True, "faults": "kill-driver,drain-node"},
             "10.0.0.1:6379",
-            "with --on-this-cluster there are kill-driver, storage-away",
+            "with --on-this-cluster there are kill-driver, storage-away, kill-worker",
         ),
     ],
 )
@@ -222,8 +222,8 @@ def test_what_it_will_not_do_is_refused_in_one_line_before_anything_is_started(
     assert message in capsys.readouterr().err
 
 
-def test_faults_of_the_sweeps_own_driver_and_folder_may_be_tried_anywhere() -> None:
-    for fault in (Fault.KILL_DRIVER, Fault.STORAGE_AWAY):
+def test_faults_of_the_sweeps_own_processes_and_folder_may_be_tried_anywhere() -> None:
+    for fault in (Fault.KILL_DRIVER, Fault.STORAGE_AWAY, Fault.KILL_WORKER, Fault.FREEZE_WORKER):
         refuse_without_nodes(fault, own_nodes=False)
 
 

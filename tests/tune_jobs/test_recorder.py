@@ -41,7 +41,13 @@ class Sweep:
     def start(self) -> Any:
         config = self.ready.searcher.suggest("tune-id")
         assert isinstance(config, dict)
-        trial = SimpleNamespace(trial_id="tune-id", config=config, pickled_error_file=None, error_file=None)
+        trial = SimpleNamespace(
+            trial_id="tune-id",
+            config=config,
+            temporary_state=SimpleNamespace(ray_actor=None),
+            pickled_error_file=None,
+            error_file=None,
+        )
         self.recorder.on_trial_start(trial=trial)
         return trial
 

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from tune_jobs.chaos.faults import Fault
+    from tune_jobs.chaos.joined import JoinedCluster
     from tune_jobs.chaos.nodes import LocalCluster
 
 DEFAULT = Path(__file__).resolve().parents[1] / "configs" / "chaos.yaml"
@@ -36,7 +37,8 @@ def main(
     """Disturb a small sweep and compare its results with those of the same sweep in peace.
 
     Faults: kill-worker, kill-node, add-node, kill-driver, kill-head, drain-node, freeze-worker, freeze-worker-forever,
-    storage-away; as root also fill-disk, cut-network.
+    storage-away; as root also fill-disk, cut-network. On your own cluster kill-node ends a machine's Ray, whoever else
+    uses it.
     """
     from handclip_core.errors import InputError
 
@@ -59,6 +61,7 @@ def _try(file: Path, faults: str, out: Path | None, nodes: int, *, on_this_clust
 
     from handclip_core.errors import InputError
     from tune_jobs.chaos.faults import refuse_without_nodes, refuse_without_root
+    from tune_jobs.chaos.nodes import LocalCluster
     from tune_jobs.chaos.trying import try_faults
     from tune_jobs.folders import resolved
     from tune_jobs.review import say
@@ -75,7 +78,7 @@ def _try(file: Path, faults: str, out: Path | None, nodes: int, *, on_this_clust
     folder = Path(tempfile.mkdtemp(prefix="chaos-")) if out is None else out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with _cluster(nodes, chosen, on_this_cluster=on_this_cluster) as cluster:
-        environment = dict(os.environ) if cluster is None else cluster.environment
+        environment = cluster.environment if isinstance(cluster, LocalCluster) else dict(os.environ)
         verdict = try_faults(settings, chosen, folder=folder, cluster=cluster, environment=environment)
     for line in verdict.wrong:
         say(f"WRONG: {line}")
@@ -110,14 +113,16 @@ def _refuse_foreign_cluster(*, on_this_cluster: bool) -> None:
 
 
 @contextmanager
-def _cluster(nodes: int, faults: "list[Fault]", *, on_this_cluster: bool) -> "Iterator[LocalCluster | None]":
-    if on_this_cluster:
-        yield None
-        return
+def _cluster(nodes: int, faults: "list[Fault]", *, on_this_cluster: bool) -> "Iterator[LocalCluster | JoinedCluster]":
     from tune_jobs.chaos.faults import Fault
+    from tune_jobs.chaos.joined import joined_cluster
     from tune_jobs.chaos.nodes import local_cluster
     from tune_jobs.review import say
 
+    if on_this_cluster:
+        with joined_cluster() as joined:
+            yield joined
+        return
     say(f"starting a head and {nodes} nodes on this machine")
     networks, disks = Fault.CUT_NETWORK in faults, Fault.FILL_DISK in faults
     with local_cluster(nodes=nodes, own_networks=networks, own_disks=disks) as cluster:

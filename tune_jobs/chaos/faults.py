@@ -9,11 +9,12 @@ from enum import StrEnum
 from handclip_core.errors import InputError
 from tune_jobs.chaos.checks import lost
 from tune_jobs.chaos.isolation import can_isolate, fill_disk
-from tune_jobs.chaos.nodes import LocalCluster, LocalNode
+from tune_jobs.chaos.joined import JoinedCluster, JoinedWorker
+from tune_jobs.chaos.nodes import LocalCluster, LocalNode, LocalWorker
 from tune_jobs.chaos.processes import Process, read_process, wait_until
 from tune_jobs.chaos.watching import Watched, replayed, running
 from tune_jobs.events import Event, Moved, Retried, Started, Validated
-from tune_jobs.guard import LOOK_EVERY_S
+from tune_jobs.guard import LOOK_EVERY_S, SHOWN
 
 FROZEN_S = 10.0
 AWAY_S = 30.0
@@ -43,8 +44,15 @@ class Fault(StrEnum):
     CUT_NETWORK = "cut-network"
 
 
-ANYWHERE = (Fault.KILL_DRIVER, Fault.STORAGE_AWAY)
-"""Faults that touch the sweep's own driver and folder alone, so they may be tried on any cluster."""
+ANYWHERE = (
+    Fault.KILL_DRIVER,
+    Fault.STORAGE_AWAY,
+    Fault.KILL_WORKER,
+    Fault.FREEZE_WORKER,
+    Fault.FREEZE_FOREVER,
+    Fault.KILL_NODE,
+)
+"""Faults that can be tried on any cluster. All but the last touch the sweep's own processes and folder alone."""
 ENDS_AN_ATTEMPT = (
     Fault.KILL_WORKER,
     Fault.KILL_NODE,
@@ -62,10 +70,21 @@ ISOLATING = (Fault.FILL_DISK, Fault.CUT_NETWORK)
 
 @dataclass(frozen=True)
 class Scene:
-    """A sweep under way, and the cluster that it runs on where that was started for it."""
+    """A sweep under way, and the cluster that it runs on."""
 
     sweep: Watched
-    cluster: LocalCluster | None
+    cluster: LocalCluster | JoinedCluster
+
+    def worker(self) -> LocalWorker | JoinedWorker:
+        """A worker in which a trial of the sweep trains just now; raises TimeoutError where there is none."""
+        found: list[LocalWorker | JoinedWorker] = []
+
+        def any_trains() -> bool:
+            found.extend(self.cluster.training(self.sweep.process.pid))
+            return bool(found)
+
+        wait_until(any_trains, what="a worker that trains", limit_s=60.0, every_s=0.02)
+        return found[0]
 
 
 @dataclass(frozen=True)
@@ -102,11 +121,11 @@ def cause(fault: Fault, scene: Scene) -> Told:
 
 
 def refuse_without_nodes(fault: Fault, *, own_nodes: bool) -> None:
-    """Raise InputError for a fault that ends or adds nodes and workers where they are not ours."""
+    """Raise InputError for a fault that needs nodes which were started for it."""
     if not own_nodes and fault not in ANYWHERE:
         raise InputError(
-            f"--faults {fault}: ends or starts processes of a cluster, so it is tried on one started for it alone; "
-            f"with --on-this-cluster there are {', '.join(ANYWHERE)}"
+            f"--faults {fault}: is tried on a cluster that is started for it alone; with --on-this-cluster there are "
+            f"{', '.join(ANYWHERE)}"
         )
 
 
@@ -124,28 +143,27 @@ def trained_again(before: Sequence[Event], after: Sequence[Event]) -> int:
 
 
 def _kill_worker(scene: Scene) -> str:
-    node, worker = _training(_nodes(scene))
+    worker = scene.worker()
     worker.send(signal.SIGKILL)
-    return f"killed worker {worker.pid} on node {node.name}"
+    return f"killed worker {worker.pid} on node {worker.node[:SHOWN]}"
 
 
 def _freeze_worker(scene: Scene) -> str:
-    node, worker = _training(_nodes(scene))
+    worker = scene.worker()
     worker.send(signal.SIGSTOP)
     time.sleep(FROZEN_S)
     worker.send(signal.SIGCONT)
-    return f"stopped worker {worker.pid} on node {node.name} for {FROZEN_S:.0f} s"
+    return f"stopped worker {worker.pid} on node {worker.node[:SHOWN]} for {FROZEN_S:.0f} s"
 
 
 def _freeze_for_good(scene: Scene) -> str:
-    node, worker = _training(_nodes(scene))
+    worker = scene.worker()
     worker.send(signal.SIGSTOP)
-    return f"stopped worker {worker.pid} on node {node.name} for good"
+    return f"stopped worker {worker.pid} on node {worker.node[:SHOWN]} for good"
 
 
 def _drain_node(scene: Scene) -> str:
-    cluster = _nodes(scene)
-    node, worker = _training(cluster)
+    cluster, (node, worker) = _nodes(scene), _home_and_process(scene)
     # The notice comes amid a unit, however short units are and however long it takes to send.
     worker.send(signal.SIGSTOP)
     cluster.drain_node(node, seconds=NOTICE_S)
@@ -157,21 +175,19 @@ def _drain_node(scene: Scene) -> str:
 
 
 def _kill_node(scene: Scene) -> str:
-    cluster = _nodes(scene)
-    node, _ = _training(cluster)
-    cluster.kill_node(node)
-    return f"killed node {node.name} with all its processes; {len(cluster.nodes)} left"
+    worker = scene.worker()
+    how = worker.end_node()
+    return f"killed node {worker.node[:SHOWN]} {how}"
 
 
 def _fill_disk(scene: Scene) -> str:
-    node, _ = _training(_nodes(scene))
+    node, _ = _home_and_process(scene)
     fill_disk(node.folder)
     return f"filled the disk of node {node.name}"
 
 
 def _cut_network(scene: Scene) -> str:
-    cluster = _nodes(scene)
-    node, _ = _training(cluster)
+    cluster, (node, _) = _nodes(scene), _home_and_process(scene)
     begun = len(scene.sweep.events())
     cluster.cut_off(node)
 
@@ -251,17 +267,11 @@ ACTIONS: dict[Fault, Callable[[Scene], str]] = {
 
 
 def _nodes(scene: Scene) -> LocalCluster:
-    assert scene.cluster is not None, "refused before"
+    assert isinstance(scene.cluster, LocalCluster), "refused before"
     return scene.cluster
 
 
-def _training(cluster: LocalCluster) -> tuple[LocalNode, Process]:
-    """A process that trains just now, and its node."""
-    found: list[tuple[LocalNode, Process]] = []
-
-    def any_trains() -> bool:
-        found.extend((node, process) for node in cluster.nodes for process in node.training())
-        return bool(found)
-
-    wait_until(any_trains, what="a worker that trains", limit_s=60.0, every_s=0.02)
-    return found[0]
+def _home_and_process(scene: Scene) -> tuple[LocalNode, Process]:
+    worker = scene.worker()
+    assert isinstance(worker, LocalWorker), "refused before"
+    return worker.home, worker.process

@@ -8,6 +8,7 @@ where networks are to be cut and disks filled, each node has one of its own.
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from handclip_core.paths import CACHE_VARIABLE
 from tune_jobs.chaos.isolation import Network, mount_disk, unmount_disk
-from tune_jobs.chaos.processes import Process, kill_session, processes_of, wait_until
+from tune_jobs.chaos.processes import Process, is_training, kill_session, processes_of, wait_until
 
 HEAD_HOST = "127.0.0.2"
 OBJECT_STORE_BYTES = 80 * 2**20
@@ -45,8 +46,8 @@ class LocalNode:
         return processes_of(self.process.pid)
 
     def training(self) -> list[Process]:
-        """The processes in which a trial trains just now; others wait for one."""
-        return [process for process in self.processes() if process.title.startswith("ray::HandTrial.train")]
+        """The workers in which a trial trains just now."""
+        return [process for process in self.processes() if is_training(process)]
 
     @property
     def id(self) -> str:
@@ -59,6 +60,34 @@ class LocalNode:
         """End it as a power cut would; its folder stays."""
         kill_session(self.process.pid)
         self.process.wait()
+
+
+@dataclass(frozen=True)
+class LocalWorker:
+    """A worker on one of the nodes."""
+
+    cluster: "LocalCluster"
+    home: LocalNode
+    process: Process
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self.process.pid
+
+    @property
+    def node(self) -> str:
+        """The name of its node."""
+        return self.home.name
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; nothing where the process has ended meanwhile."""
+        self.process.send(number)
+
+    def end_node(self) -> str:
+        """Kill its node; says how."""
+        self.cluster.kill_node(self.home)
+        return f"with all its processes; {len(self.cluster.nodes)} left"
 
 
 @dataclass
@@ -120,6 +149,11 @@ class LocalCluster:
         log = self.folder / f"{name}.log"
         self._wait_for(name, node, lambda: "Ray runtime started" in log.read_text(errors="replace"))
         return node
+
+    def training(self, driver: int) -> list[LocalWorker]:
+        """The workers in which a trial trains just now; there is no other driver than ``driver``."""
+        del driver
+        return [LocalWorker(self, node, process) for node in self.nodes for process in node.training()]
 
     def kill_node(self, node: LocalNode) -> None:
         """Kill a node and forget it."""

@@ -41,6 +41,11 @@ def read_process(pid: int) -> Process | None:
     return None if state in "ZX" else Process(pid, session, started, title)
 
 
+def is_training(process: Process) -> bool:
+    """Whether it is a worker in which a trial trains just now; others wait for one."""
+    return process.title.startswith("ray::HandTrial.train")
+
+
 def processes_of(session: int) -> list[Process]:
     """The running processes of a session, which is named by the number of its first process."""
     found = (read_process(int(path.name)) for path in PROC.iterdir() if path.name.isdigit())

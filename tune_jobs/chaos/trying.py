@@ -8,6 +8,7 @@ from pathlib import Path
 from handclip_core.runs import write_text
 from tune_jobs.chaos.checks import differences, lost, unsound
 from tune_jobs.chaos.faults import Fault, Scene, Told, cause
+from tune_jobs.chaos.joined import JoinedCluster
 from tune_jobs.chaos.nodes import LocalCluster
 from tune_jobs.chaos.remains import remains
 from tune_jobs.chaos.watching import Watched
@@ -31,7 +32,7 @@ def try_faults(
     faults: Sequence[Fault],
     *,
     folder: Path,
-    cluster: LocalCluster | None,
+    cluster: LocalCluster | JoinedCluster,
     environment: dict[str, str],
 ) -> Verdict:
     """Run the sweep of ``settings`` in ``folder`` in peace, then with ``faults`` one after the other, and compare.
@@ -55,7 +56,7 @@ def disturb(
     calm: Watched,
     same_scores: bool,
     folder: Path,
-    cluster: LocalCluster | None,
+    cluster: LocalCluster | JoinedCluster,
     environment: dict[str, str],
 ) -> Verdict:
     """Run the sweep of ``settings`` in ``folder`` with ``faults``, and compare with ``calm``, which has ended.
