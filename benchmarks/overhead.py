@@ -43,12 +43,9 @@ EVERY = 500
 class EmptyTrial(HandTrial):
     """A trial that reports one score and saves two small files."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Read the settings, as any trial does."""
-        self._experiment = Experiment.model_validate(config["experiment"])
-
     def step(self) -> dict[str, Any]:
-        """A score, and the end."""
+        """Read the settings, as any trial does; a score, and the end."""
+        Experiment.model_validate(self.config["experiment"])
         best = {BEST_MAP: 0.5, BEST_CMC1: 0.5, BEST_UNIT: 1, BEST_RETENTION: 1.0}
         return {
             **dict.fromkeys(METRICS, 0.5),

@@ -21,7 +21,7 @@ from tune_jobs import driver
 from tune_jobs.driver import Outcome, resume, sweep
 from tune_jobs.records import Status
 from tune_jobs.settings import EarlyStopping, SweepSettings, load_settings
-from tune_jobs.trial import HandTrial
+from tune_jobs.trial import HandTrial, strategy_of
 
 ROOT = Path(__file__).parents[2]
 STRATEGIES = ("zero_shot", "linear_probe", "full", "sequential_ewc", "adapters")
@@ -147,7 +147,7 @@ class Unlucky(HandTrial):
     """Raises for one strategy and loses the process of another."""
 
     def step(self) -> dict[str, Any]:
-        name = self._experiment.strategy.name
+        name = strategy_of(self.config)
         if name == "full":
             raise RuntimeError("out of luck\nat length")
         if name == "adapters":
