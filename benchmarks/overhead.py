@@ -1,8 +1,8 @@
 """What the runner itself costs: seconds a trial for trials that do nothing, and whether thousands of them stay cheap.
 
 ``ray``: empty trials through the whole runner (journal, study, event logs, leaderboard, folders), one at a time in a
-process that stays warm, beside empty trials with a Ray Train run inside each, on one cluster. A trial's share is the
-slope over numbers of trials, so that what a sweep costs once does not count.
+process that stays warm, beside empty trials with a Ray Train run inside each, on one cluster. What a sweep costs once
+does not count: ours is timed from the end of each strategy's first trial, theirs is the slope over numbers of trials.
 ``simulated``: thousands of simulated trials; the driver's processor time and memory by the trials behind it.
 Run: python benchmarks/overhead.py {ray,simulated} [--trials N]
 """
@@ -16,6 +16,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest.mock import patch
 
@@ -28,6 +29,9 @@ from handclip_core.experiment import Experiment
 from handclip_core.runs import BEST, LOG
 from tune_jobs import driver
 from tune_jobs.cluster import TUNE_ENVIRONMENT, Room
+from tune_jobs.events import Ended
+from tune_jobs.journal import FILE as JOURNAL
+from tune_jobs.journal import read_journal
 from tune_jobs.lock import SweepLock
 from tune_jobs.session import session
 from tune_jobs.settings import EarlyStopping, StoppingKind, SweepSettings
@@ -36,6 +40,7 @@ from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_RETENTION, BEST_UNIT, PARA
 
 STRATEGIES = ("linear_probe", "full", "adapters", "lora")
 ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)
+SWEEPS = 3
 EVERY = 500
 """Trials between two lines of the simulated sweep."""
 
@@ -78,11 +83,15 @@ def settings(folder: Path, *, trials: int, budget: int) -> SweepSettings:
     )
 
 
-def ours(folder: Path, trials: int) -> None:
-    """A sweep of empty trials, all but the collection of the winner's results."""
-    folder.mkdir()
-    with SweepLock(folder) as lock:
-        driver._run_trials(settings(folder, trials=trials, budget=1), ROOM, folder, lock)
+def ours(trials: int) -> float:
+    """Seconds that one more trial takes in a sweep of empty ones, all but the collection of the winner's results."""
+    with tempfile.TemporaryDirectory(prefix="hc-overhead-") as storage:
+        folder = Path(storage) / "s"
+        folder.mkdir()
+        with SweepLock(folder) as lock:
+            driver._run_trials(settings(folder, trials=len(STRATEGIES) + trials, budget=1), ROOM, folder, lock)
+        ends = [event.at for event in read_journal(folder / JOURNAL) if isinstance(event, Ended)]
+    return (ends[-1] - ends[-1 - trials]) / trials
 
 
 def with_ray_train(folder: Path, trials: int) -> None:
@@ -124,7 +133,7 @@ def compare(trials: int) -> None:
     os.environ.update(TUNE_ENVIRONMENT | {"RAY_TRAIN_V2_ENABLED": "1", "RAY_USAGE_STATS_ENABLED": "0"})
     with tempfile.TemporaryDirectory(prefix="hc-ray-") as folder, patch.object(driver, "HandTrial", EmptyTrial):
         ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder)
-        own = slope(ours, len(STRATEGIES), len(STRATEGIES) + trials)
+        own = median(ours(trials) for _ in range(SWEEPS))
         theirs = slope(with_ray_train, 1, 4)
         ray.shutdown()
     print(f"one more empty trial: {own:.3f} s in our runner")
