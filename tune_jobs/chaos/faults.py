@@ -132,7 +132,7 @@ def refuse_without_nodes(fault: Fault, *, own_nodes: bool) -> None:
 def refuse_without_root(fault: Fault) -> None:
     """Raise InputError for a fault whose nodes this user cannot make."""
     if fault in ISOLATING and not can_isolate():
-        raise InputError(f"--faults {fault}: gives nodes a disk or a network of their own, and needs root and `ip` for it")
+        raise InputError(f"--faults {fault}: gives each node a disk or a network, for which it needs root and `ip`")
 
 
 def trained_again(before: Sequence[Event], after: Sequence[Event]) -> int:
