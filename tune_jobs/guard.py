@@ -64,16 +64,19 @@ class Guard:
         """A trial has had a result, or has saved its state."""
         self._silent_s[number_of(trial)] = 0.0
 
-    def ended(self, trial: Trial) -> None:
-        """A trial has left its worker."""
-        self._left(trial)
+    def ended(self, trial: Trial) -> str:
+        """A trial has left its worker; returns the machine that it was on, empty where that is not known."""
+        # Of a machine that is kept clear only what still runs there counts.
+        if self._clear_until:
+            self._at_a_time = None
+        return self._where.pop(number_of(trial), "")
 
     def failed(self, trial: Trial, failure: Failure) -> None:
         """An attempt at a trial has failed; its machine is kept clear for a while where that may have been its fault.
 
         It is not if no other has a place for a trial.
         """
-        machine = self._left(trial)
+        machine = self.ended(trial)
         if failure.kind is not Kind.MACHINE:
             return
         machine = machine or self.machines.machine_of(failure.actor)
@@ -82,12 +85,6 @@ class Guard:
                 self.machines.hold(machine)
             self._clear_until[machine] = self.clock() + CLEAR_S
             self._at_a_time = None
-
-    def _left(self, trial: Trial) -> str:
-        """Where it was; of a machine that is kept clear only what still runs there counts."""
-        if self._clear_until:
-            self._at_a_time = None
-        return self._where.pop(number_of(trial), "")
 
     def clear(self) -> tuple[str, ...]:
         """The machines that are kept clear."""

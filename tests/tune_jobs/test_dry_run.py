@@ -67,6 +67,15 @@ def test_no_more_trials_run_at_a_time_than_there_are_and_the_longest_is_waited_f
     assert found.disk_bytes == (3 + 2 * 3) * 10
 
 
+def test_the_seeds_of_a_calibration_are_waited_for_one_after_the_other() -> None:
+    found = expected(
+        PROBES[:2],
+        settings(strategies=STRATEGIES[:2], trials=2, search={"calibrate": True}),
+        replace(ROOM, concurrent=50),
+    )
+    assert found.hours == pytest.approx(5 * 10.0 / 3600)
+
+
 def test_a_quota_that_leaves_room_for_the_best_alone_ends_no_sweep() -> None:
     swept = settings(limits={"disk_gib": 35 / GIB})
     found = expected(PROBES, swept, ROOM)

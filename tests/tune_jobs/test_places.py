@@ -7,7 +7,7 @@ import requests
 from handclip_core.errors import InputError
 from tests.tune_jobs.conftest import ObjectStore
 from tune_jobs import places
-from tune_jobs.places import Bucket, exists, fetched, files_below, folder_of, named_place, opened
+from tune_jobs.places import Bucket, exists, fetched, files_below, folder_of, is_folder, named_place, opened
 from tune_jobs.settings import SweepSettings, dump_settings, load_settings
 
 OPTIONS = "?endpoint_override=http://127.0.0.1:9&region=eu-west-1"
@@ -64,12 +64,15 @@ def test_working_copies_are_told_apart_by_the_whole_uri_of_their_storage() -> No
 def test_objects_are_written_whole_read_listed_and_deleted(bucket: Bucket, tmp_path: Path) -> None:
     assert (bucket / "a").read() is None
     assert not exists(bucket / "a")
+    assert not is_folder(bucket / "below")
     (bucket / "a").write(b"one")
     (bucket / "a").write(b"two")
     (tmp_path / "file").write_bytes(b"x" * 20_000_000)
     (bucket / "below/b").send(tmp_path / "file")
     assert (bucket / "a").read() == b"two"
     assert sorted(files_below(bucket)) == ["a", "below/b"]
+    assert is_folder(bucket / "below")
+    assert not is_folder(bucket / "a")
     with fetched(bucket / "below") as folder:
         assert (folder / "b").read_bytes() == (tmp_path / "file").read_bytes()
     assert not folder.exists()

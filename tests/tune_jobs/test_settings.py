@@ -6,7 +6,7 @@ import yaml
 from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.errors import InputError
 from search_spaces.spaces import SPACES
-from tune_jobs.settings import QUICKSTART, SweepSettings, dump_settings, load_settings
+from tune_jobs.settings import QUICKSTART, Resources, SweepSettings, dump_settings, load_settings
 
 
 def test_the_quickstart_searches_every_strategy_on_drawn_hands() -> None:
@@ -99,3 +99,9 @@ def test_the_settings_that_come_with_the_package_are_whole(file: Path) -> None:
     assert settings.trials >= 2 * len(settings.strategies)
     assert settings.early_stopping.grace < settings.budget
     assert SweepSettings.parse(yaml.safe_load(dump_settings(settings)), source="dumped") == settings
+
+
+def test_gpus_above_one_are_whole() -> None:
+    assert [Resources(gpus=gpus).gpus for gpus in (0.3, 1, 2)] == [0.3, 1, 2]
+    with pytest.raises(ValueError, match=r"1\.5 GPUs: above 1 Ray gives out whole ones alone"):
+        Resources(gpus=1.5)

@@ -187,10 +187,13 @@ def test_a_sweep_in_which_all_trials_fail_says_why_and_ends_with_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     del ray_cluster, unlucky
-    found = sweep(tiny(tiny_backbones, tmp_path, strategies=("full",), trials=1, retries=0))
+    stopping = EarlyStopping(grace=2)
+    found = sweep(tiny(tiny_backbones, tmp_path, strategies=("full",), trials=1, retries=0, early_stopping=stopping))
     assert found.exit_code == 1
     assert not (found.folder / "best").exists()
-    assert "trial 0 full failed: RuntimeError: out of luck" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "trial 0 full failed: RuntimeError: out of luck" in out
+    assert "no trial is stopped early: early_stopping.grace is 2, the budget 2" in out
 
 
 @pytest.mark.ray
