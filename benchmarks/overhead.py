@@ -36,7 +36,17 @@ from tune_jobs.lock import SweepLock
 from tune_jobs.session import session
 from tune_jobs.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.simulation import Clock, Machine, Step, simulate
-from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_RETENTION, BEST_UNIT, PARAMS_TRAINED, STEP_S, UNIT, HandTrial
+from tune_jobs.trial import (
+    BEST_CMC1,
+    BEST_MAP,
+    BEST_RETENTION,
+    BEST_UNIT,
+    JUDGED,
+    PARAMS_TRAINED,
+    STEP_S,
+    UNIT,
+    HandTrial,
+)
 
 STRATEGIES = ("linear_probe", "full", "adapters", "lora")
 ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)
@@ -58,6 +68,7 @@ class EmptyTrial(HandTrial):
             UNIT: 1,
             "images": 1,
             PARAMS_TRAINED: 1,
+            JUDGED: True,
             STEP_S: 0.0,
             "done": True,
         }

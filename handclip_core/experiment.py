@@ -78,11 +78,12 @@ class Assembled:
 
 @dataclass(frozen=True)
 class Progress:
-    """A validated run at a whole budget unit. ``state`` is live: use it before taking the next item.
+    """A run at a whole budget unit. ``state`` is live: use it before taking the next item.
 
     ``metrics`` holds the names in METRICS, means over aspects and draws of the validation split, RETENTION, and
-    ASPECT_ACCURACY for models that tell aspects; ``train_s`` seconds of training since the last item, validation not
-    counted; ``params_trained`` how many weights the phase trains.
+    ASPECT_ACCURACY for models that tell aspects; nothing where the phase cannot have moved retrieval. ``train_s`` is
+    seconds of training since the last item, validation not counted; ``params_trained`` how many weights the phase
+    trains.
     """
 
     unit: int
@@ -94,6 +95,11 @@ class Progress:
     learning_rates: dict[str, float]
     params_trained: int
     state: TrainingState
+
+    @property
+    def judged(self) -> bool:
+        """Whether the run was validated at this unit."""
+        return bool(self.metrics)
 
 
 def assemble(experiment: Experiment, bench: Bench) -> Assembled:
@@ -108,7 +114,7 @@ def assemble(experiment: Experiment, bench: Bench) -> Assembled:
 def run(
     experiment: Experiment, *, device: torch.device, resume: Resume | None = None
 ) -> Generator[Progress, None, None]:
-    """Train and yield a validated Progress at every whole budget unit; without phases, yield once, at unit 0.
+    """Train and yield a Progress at every whole budget unit; without phases, yield once, at unit 0.
 
     Closing the generator stops the run. With ``resume`` it goes on from a saved state, bit for bit on the CPU. Raises
     InputError for unusable settings and DivergedError for a loss that is not finite.
@@ -162,21 +168,24 @@ def _by_aspect(scores: ProtocolScores, aspects: Sequence[str]) -> list[float]:
 
 
 def _progress(ready: Assembled, point: Point) -> Progress:
-    inputs = ready.inputs(point.phase_index)
-    choose_shares(ready.model, inputs, ready.bench)
-    scores = score(ready.bench, ready.model, inputs, "val")
     trained = choose(ready.model, ready.phases[point.phase_index].train)
     return Progress(
         unit=point.unit,
         images=point.images,
         phase=point.phase,
-        metrics=metrics_of(scores, ready.bench) | _routing(ready, inputs),
+        metrics=_validated(ready, point.phase_index) if point.judged else {},
         train_s=point.train_s,
         losses=point.losses,
         learning_rates=point.learning_rates,
         params_trained=sum(item.parameter.numel() for item in trained),
         state=point.state,
     )
+
+
+def _validated(ready: Assembled, phase: int) -> dict[str, float]:
+    inputs = ready.inputs(phase)
+    choose_shares(ready.model, inputs, ready.bench)
+    return metrics_of(score(ready.bench, ready.model, inputs, "val"), ready.bench) | _routing(ready, inputs)
 
 
 def _routing(ready: Assembled, inputs: Inputs) -> dict[str, float]:

@@ -50,5 +50,5 @@ def _reopen(folder: Path, experiment: Experiment) -> tuple[RunFolder, Resume | N
 
 def _line(experiment: Experiment, progress: Progress) -> str:
     losses = "".join(f"  {name} {value:.4f}" for name, value in progress.losses.items())
-    scores = f"val mAP {progress.metrics['map']:.4f}  R1 {progress.metrics['cmc1']:.4f}"
-    return f"unit {progress.unit}/{experiment.budget}  {progress.images} images  {scores}{losses}"
+    scores = f"  val mAP {progress.metrics['map']:.4f}  R1 {progress.metrics['cmc1']:.4f}" if progress.judged else ""
+    return f"unit {progress.unit}/{experiment.budget}  {progress.images} images{scores}{losses}"

@@ -58,14 +58,15 @@ class RunFolder:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The log's row with the highest validation mAP, the earliest of equals."""
-        return max(self.log, key=lambda row: row["map"])
+        """The log's row with the highest validation mAP, the earliest of equals; one unit at least has been judged."""
+        return max((row for row in self.log if "map" in row), key=lambda row: row["map"])
 
     def record(self, progress: Progress) -> None:
         """Log a unit, and keep its weights where its validation mAP is the highest so far."""
         row = _row(progress)
         # The log comes last: where the weights cannot be written, all of this can be done again.
-        if not self.log or row["map"] > self.best["map"]:
+        first = not any("map" in row for row in self.log)
+        if progress.judged and (first or row["map"] > self.best["map"]):
             save_tensors(progress.state.model.state_dict(), self.folder / BEST)
         self.log.append(row)
 
@@ -75,7 +76,8 @@ class RunFolder:
         save_tensors(progress.state.model.state_dict(), into / FINAL)
         save_tensors(progress.state.training(), into / OPTIMIZER)
         write_log(self.log, into / LOG)
-        _link(self.folder / BEST, into / BEST)
+        if (self.folder / BEST).exists():
+            _link(self.folder / BEST, into / BEST)
 
     def keep_checkpoint(self, progress: Progress) -> None:
         """Replace the folder's own checkpoint; a kill at any moment leaves one that ``kept_checkpoint`` finds."""

@@ -46,7 +46,17 @@ from tune_jobs.scheduler import SweepScheduler
 from tune_jobs.searcher import SweepSearcher
 from tune_jobs.seeds import calibrates, calibration_of, seeds_of
 from tune_jobs.settings import SweepSettings
-from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_RETENTION, BEST_UNIT, PARAMS_TRAINED, STEP_S, UNIT, number_of
+from tune_jobs.trial import (
+    BEST_CMC1,
+    BEST_MAP,
+    BEST_RETENTION,
+    BEST_UNIT,
+    JUDGED,
+    PARAMS_TRAINED,
+    STEP_S,
+    UNIT,
+    number_of,
+)
 
 TRIALS, ERROR = "trials", "error.txt"
 WRITE_EVERY_S = 1.0
@@ -111,14 +121,15 @@ class Recorder(Callback):  # type: ignore[misc]
         self.drop_surplus()
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
-        """A trial has validated a unit; one that must leave its machine saves its state after it."""
+        """A trial has trained a unit; one that must leave its machine saves its state after it."""
         record = self._record(trial)
         self._guard.heard_of(trial)
         if self._guard.must_leave(trial):
             result[SHOULD_CHECKPOINT] = True
         if record.replica == 0 and result[UNIT] not in record.curve:
             self._logs.scalars(record, shown_scalars(result), images=result["images"])
-        self._happened(validated(record, result, at=self._now()))
+        if result[JUDGED]:
+            self._happened(validated(record, result, at=self._now()))
 
     def on_checkpoint(self, *, trial: Trial, checkpoint: Checkpoint, **_: Any) -> None:
         """A trial's state is in the storage; the one before it goes."""
@@ -290,7 +301,7 @@ def validated(record: TrialRecord, result: dict[str, Any], *, at: float) -> Vali
 
 
 def shown_scalars(result: dict[str, Any]) -> dict[str, float]:
-    """What of a trial's result goes into its event log: validation scores, losses, learning rates."""
-    scores = {f"val/{name}": float(result[name]) for name in METRICS}
+    """What of a trial's result goes into its event log: validation scores where it has any, losses, learning rates."""
+    scores = {f"val/{name}": float(result[name]) for name in METRICS if result[JUDGED]}
     training = {name: float(value) for name, value in result.items() if name.startswith(("loss/", "lr/"))}
     return {**scores, **training}

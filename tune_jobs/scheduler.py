@@ -7,7 +7,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_jobs.limits import Gate
 from tune_jobs.stopping import Judge
-from tune_jobs.trial import BEST_MAP, STEP_S, UNIT, folder_of, number_of, strategy_of
+from tune_jobs.trial import BEST_MAP, JUDGED, STEP_S, UNIT, folder_of, number_of, strategy_of
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -49,6 +49,9 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         Only the first seed of a trial is judged, so that means over seeds are means over whole budgets.
         """
         del tune_controller
+        if not result[JUDGED]:
+            unjudged: str = TrialScheduler.CONTINUE
+            return unjudged
         number, strategy = number_of(trial), strategy_of(trial.config)
         goes_on = trial.config["replica"] > 0 or self.judge.goes_on(
             trial=number, strategy=strategy, unit=result[UNIT], score=result[BEST_MAP]

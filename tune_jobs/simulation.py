@@ -22,7 +22,7 @@ from handclip_core.runs import BEST, LOG
 from tune_jobs.places import Place, fetched, named_place, opened, place_of
 from tune_jobs.recorder import TRIALS
 from tune_jobs.session import Session
-from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_RETENTION, BEST_UNIT, PARAMS_TRAINED, STEP_S, UNIT
+from tune_jobs.trial import BEST_CMC1, BEST_MAP, BEST_RETENTION, BEST_UNIT, JUDGED, PARAMS_TRAINED, STEP_S, UNIT
 
 STATE = "state.json"
 
@@ -91,7 +91,8 @@ class _Trial:
         done = unit == self.experiment.budget
         best = {BEST_MAP: self.state["best"], BEST_CMC1: self.state["best"], BEST_UNIT: self.state["at"]}
         best[BEST_RETENTION] = 1.0
-        return {**scores, **best, UNIT: unit, "images": unit, PARAMS_TRAINED: 1, STEP_S: step.seconds, "done": done}
+        told = {JUDGED: True, UNIT: unit, "images": unit, PARAMS_TRAINED: 1, STEP_S: step.seconds}
+        return {**scores, **best, **told, "done": done}
 
     def save(self) -> Checkpoint:
         """The trial's state in the sweep's folder."""

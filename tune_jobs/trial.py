@@ -30,7 +30,7 @@ from tune_jobs.places import Place, fetched, is_folder, named_place
 from tune_jobs.records import TrialRecord
 from tune_jobs.workers import Companions
 
-UNIT, BEST_MAP, BEST_CMC1, BEST_UNIT = "unit", "best_map", "best_cmc1", "best_unit"
+JUDGED, UNIT, BEST_MAP, BEST_CMC1, BEST_UNIT = "judged", "unit", "best_map", "best_cmc1", "best_unit"
 BEST_RETENTION = "best_retention"
 PARAMS_TRAINED, STEP_S = "params_trained", "step_s"
 
@@ -79,6 +79,8 @@ class HandTrial(Trainable):  # type: ignore[misc]
     """One experiment. Its results are the rows of its training log, and what the driver needs to judge them."""
 
     _given: dict[str, Any]
+    _run: RunFolder
+    _unjudged_s: float
     _progress: Iterator[Progress] | None = None
     _folder: Path | None = None
     _last: Progress | None = None
@@ -100,7 +102,8 @@ class HandTrial(Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Train and validate one budget unit; the first one begins the trial, or goes on from its checkpoint.
 
-        Raises LostStateError where that is gone or damaged, UnwritableError where this machine cannot write, or the
+        A unit in which nothing can move retrieval is not JUDGED: its time is that of the next one that is. Raises
+        LostStateError where the checkpoint is gone or damaged, UnwritableError where this machine cannot write, or the
         storage stays away.
         """
         if self._progress is None:
@@ -111,16 +114,21 @@ class HandTrial(Trainable):  # type: ignore[misc]
             return {DONE: True, RESULT_DUPLICATE: True}
         self._last = progress
         patiently(partial(self._run.record, progress), path=self._run.folder)
-        best, took_s = self._run.best, time.perf_counter() - started
+        took_s = time.perf_counter() - started
+        self._unjudged_s += took_s
+        row = {**self._run.log[-1], JUDGED: progress.judged, SHOULD_CHECKPOINT: self._saving_is_due(took_s)}
+        if not progress.judged:
+            return row
+        best, step_s = self._run.best, self._unjudged_s
+        self._unjudged_s = 0.0
         return {
-            **self._run.log[-1],
+            **row,
             BEST_MAP: best["map"],
             BEST_CMC1: best["cmc1"],
             BEST_UNIT: best["unit"],
             BEST_RETENTION: best[RETENTION],
             PARAMS_TRAINED: progress.params_trained,
-            STEP_S: took_s,
-            SHOULD_CHECKPOINT: self._saving_is_due(took_s),
+            STEP_S: step_s,
             DONE: progress.unit in (0, self._experiment.budget),
         }
 
@@ -176,7 +184,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
         above = Path(self.logdir)
         self._folder = Path(patiently(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
         self._origin = None if config["checkpoint"] is None else named_place(config["checkpoint"])
-        self._unsaved_s = 0.0
+        self._unsaved_s = self._unjudged_s = 0.0
         opened = partial(self._opened, self._folder)
         self._run, resume = patiently(opened, path=self._origin or self._folder, verb="read or written")
         if config["workers"] > 1:

@@ -43,8 +43,8 @@ class Budget:
 class Point:
     """The run at a whole budget unit, or at a milestone. ``state`` is live: use it before taking the next item.
 
-    Losses are means over the steps since the last whole unit. At a milestone, the score of every aspect is to be added
-    to ``state.milestones``.
+    Losses are means over the steps since the last whole unit. Where not ``judged``, nothing can have moved retrieval:
+    the state is there to be saved. At a milestone, the score of every aspect is to be added to ``state.milestones``.
     """
 
     unit: int
@@ -55,6 +55,7 @@ class Point:
     losses: dict[str, float]
     learning_rates: dict[str, float]
     state: TrainingState
+    judged: bool
     milestone: bool = False
 
 
@@ -68,7 +69,7 @@ def train(
     micro_batch: int | None = None,
     resume: Resume | None = None,
 ) -> Iterator[Point]:
-    """Run ``phases`` on ``model`` and yield a Point at every whole budget unit of phases that evaluate.
+    """Run ``phases`` on ``model`` and yield a Point at every whole budget unit, and at milestones.
 
     ``feed(i)`` gives the batches of phase i; the image tower trains on ``micro_batch`` pictures of a batch at a time.
     Every random number of a step is a function of (seed, phase, step), so a run that is resumed at any point continues
@@ -126,6 +127,7 @@ class _PhaseRun:
     def steps(self) -> Iterator[Point]:
         """Train the rest of the phase, yielding at whole units and at milestones."""
         yield from self.milestones_until(self.index)
+        yield from self.report()  # a step may reach several units, and a run be resumed at the first of them
         while self.position.step < self.span.num_steps:
             self.step()
             yield from self.arrive()
@@ -176,10 +178,9 @@ class _PhaseRun:
         )
         while self.position.unit < reached:
             self.position.unit += 1
-            if self.phase.evaluate:
-                with self.average.applied() if self.average else nullcontext():
-                    yield self.point()
-                self.sums, self.num_summed, self.train_s = {}, 0, 0.0
+            with self.average.applied() if self.average else nullcontext():
+                yield self.point()
+            self.sums, self.num_summed, self.train_s = {}, 0, 0.0
 
     def point(self, *, milestone: bool = False) -> Point:
         """The run as it stands."""
@@ -194,6 +195,7 @@ class _PhaseRun:
             state=TrainingState(
                 self.model, self.optimizer, self.common.memories, self.position, self.average, self.common.milestones
             ),
+            judged=self.phase.evaluate,
             milestone=milestone,
         )
 

@@ -89,9 +89,9 @@ class DataSpec:
 class Phase:
     """One stretch of training. ``share`` is its part of the budget relative to the other phases' shares.
 
-    ``evaluate=False`` marks a phase in which nothing can move retrieval: it reports nothing. ``milestone=True`` asks
-    for the score of every aspect after the phase and before the first such phase: rows of a forgetting matrix. Such a
-    phase bears the name of its aspect.
+    ``evaluate=False`` marks a phase in which nothing can move retrieval: its units are saved, not judged.
+    ``milestone=True`` asks for the score of every aspect after the phase and before the first such phase: rows of a
+    forgetting matrix. Such a phase bears the name of its aspect.
     """
 
     name: str

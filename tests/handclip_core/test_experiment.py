@@ -1,5 +1,6 @@
 """The one function that runs an experiment, on tiny data before a tiny backbone."""
 
+import copy
 from collections import Counter
 from dataclasses import replace
 
@@ -14,9 +15,10 @@ from handclip_core.data.sources import DrawnData
 from handclip_core.engine.feed import PhaseFeed
 from handclip_core.engine.loop import Point, train
 from handclip_core.engine.phase import Optim
+from handclip_core.engine.state import Resume
 from handclip_core.experiment import Assembled, Experiment, Progress, assemble, run
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.strategies import Adapters, Full, LinearProbe, SequentialEWC, Strategy
+from handclip_core.strategies import Adapters, Full, LinearProbe, SequentialEWC, Strategy, ZeroShot
 from search_spaces.spaces import SPACES
 
 CPU = torch.device("cpu")
@@ -126,6 +128,18 @@ def test_a_result_does_not_depend_on_what_ran_before_in_the_process(backbone: Ba
     second = outcome(experiment)
     assert first[0] == second[0]
     assert all(torch.equal(value, second[1][name]) for name, value in first[1].items())
+
+
+def test_a_run_resumed_amid_units_that_one_step_reached_reports_the_rest(backbone: BackboneSettings) -> None:
+    pictures = assemble(experiment_of(ZeroShot(), backbone), open_bench(DATA, backbone, CPU)).budget.epoch_images
+    strategy = Full(optim=Optim(batch_size=2 * pictures, ema=0.5))
+    experiment = experiment_of(strategy, backbone).model_copy(update={"budget": 4})
+    whole = [(item.unit, item.images, item.metrics) for item in run(experiment, device=CPU)]
+    assert [(unit, images // pictures) for unit, images, _ in whole] == [(1, 2), (2, 2), (3, 4), (4, 4)]
+    for cut, item in enumerate(run(experiment, device=CPU), start=1):
+        state = copy.deepcopy(Resume(item.state.model.state_dict(), item.state.training()))
+        rest = [(again.unit, again.images, again.metrics) for again in run(experiment, device=CPU, resume=state)]
+        assert rest == whole[cut:]
 
 
 def test_the_seed_matters(backbone: BackboneSettings) -> None:

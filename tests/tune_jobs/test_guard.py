@@ -100,6 +100,7 @@ class Sweep:
             "best_unit": 1,
             "params_trained": 1,
             "step_s": seconds,
+            "judged": True,
         }
         self.recorder.on_trial_result(trial=trial, result=result)
         return result

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from ray import cloudpickle
 from ray.exceptions import RayTaskError
 from ray.tune import Checkpoint
+from ray.tune.schedulers import TrialScheduler
 
 from handclip_core.engine.objective import DivergedError
 from handclip_core.errors import InputError
@@ -55,7 +56,7 @@ class Sweep:
         result = dict.fromkeys(METRICS, value) | {"unit": unit, "images": unit * 100, "loss/identity": 1.0 / unit}
         best = value if best is None else best
         extra = {"best_map": best, "best_cmc1": best / 2, "best_unit": 1, "best_retention": 0.9}
-        extra |= {"params_trained": 10, "step_s": 2.0}
+        extra |= {"params_trained": 10, "step_s": 2.0, "judged": True}
         self.recorder.on_trial_result(trial=trial, result=result | extra)
 
     def save(self, trial: Any, number: int = 0) -> Path:
@@ -105,6 +106,19 @@ def diverged() -> BaseException:
     error = RayTaskError("train", "traceback", DivergedError("the loss diverged at step 3\nmore"))
     whole: BaseException = error.as_instanceof_cause()
     return whole
+
+
+def test_a_unit_that_is_not_judged_is_shown_and_saved_but_scores_nothing(sweep: Sweep) -> None:
+    trial = sweep.start()
+    result = {"unit": 1, "images": 100, "loss/image_text": 2.5, "judged": False}
+    assert sweep.ready.scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
+    sweep.recorder.on_trial_result(trial=trial, result=result)
+    saved = sweep.save(trial)
+    record = sweep.of(trial)
+    assert (record.unit, record.curve, record.judged) == (0, {}, False)
+    assert record.checkpoint == saved.relative_to(sweep.folder).as_posix()
+    (logged,) = (sweep.folder / "tensorboard" / record.name).glob("events*")
+    assert b"loss/image_text" in logged.read_bytes()
 
 
 def test_a_finished_trial_is_complete_with_the_score_of_its_best_weights(sweep: Sweep) -> None:

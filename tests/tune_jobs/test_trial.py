@@ -13,7 +13,7 @@ from ray.train._internal.storage import StorageContext
 from handclip_core.engine.phase import Optim
 from handclip_core.experiment import Experiment
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.strategies import Adapters, Full, LinearProbe, Strategy, ZeroShot
+from handclip_core.strategies import Adapters, ClipReid, Full, LinearProbe, Strategy, ZeroShot
 from tests.conftest import TINY_DATA
 from tune_jobs.cluster import Room
 from tune_jobs.patience import UnwritableError
@@ -74,6 +74,24 @@ def test_a_step_is_a_budget_unit_and_the_last_one_says_so(config: Callable[..., 
     assert second["best_map"] == max(first["map"], second["map"])
     assert second["params_trained"] > 1000
     assert {"cmc1", "images", "loss/identity", "lr/backbone", "lr/head"} <= second.keys()
+
+
+def test_units_that_cannot_move_retrieval_are_saved_and_their_time_is_counted_with_the_next(
+    config: Callable[..., Any], start: Start, tmp_path: Path
+) -> None:
+    values = config(ClipReid(optim=Optim(batch_size=BATCH)), budget=3, every_s=0.0)
+    trial = start(values)
+    first = trial.train()
+    assert (first["unit"], first["judged"], first["done"]) == (1, False, False)
+    assert first["should_checkpoint"]
+    assert first["loss/image_text"] > 0
+    assert not {"map", "best_map", "step_s"} & first.keys()
+    trial.save_checkpoint(str(tmp_path / "state"))
+    again = start({**values, "checkpoint": str(tmp_path / "state")})
+    results = [again.train(), again.train()]
+    assert [(result["unit"], result["judged"]) for result in results] == [(2, False), (3, True)]
+    assert results[1]["step_s"] > sum(result["train_s"] for result in results)
+    assert results[1]["done"]
 
 
 def test_the_baseline_is_done_after_one_step(config: Callable[..., Any], start: Start) -> None:

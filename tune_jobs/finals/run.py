@@ -89,8 +89,7 @@ def train_to_the_end(folder: Path, experiment: Experiment, device: torch.device)
             record.keep_checkpoint(progress)
             saved_at = time.monotonic()
     record.drop_checkpoint()
-    if last is None:  # all that was left to do reports nothing, so nobody handed out the model
-        return train_to_the_end(folder, experiment, device)
+    assert last is not None, "a checkpoint is kept before the last unit alone"
     save_tensors(last.state.model.state_dict(), folder / FINAL)
     write_log(record.log, folder / LOG)
     (folder / BEST).unlink(missing_ok=True)

@@ -12,11 +12,13 @@ from handclip_core.data.sources import DrawnData
 from handclip_core.engine.phase import Optim
 from handclip_core.errors import InputError
 from handclip_core.experiment import Assembled, Experiment, assemble, run
+from handclip_core.local import train_into
 from handclip_core.losses.settings import CenterSettings, ContrastiveSettings, IdentitySettings, Losses
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.neck import NeckInput, NeckKind, NeckSettings
 from handclip_core.models.prompted import PartedOutput, PromptedModel
 from handclip_core.plans import plan_table
+from handclip_core.runs import RunFolder, read_log, read_state
 from handclip_core.strategies.clip_reid import ClipReid, ImageTextSettings, PromptSettings
 from tests.conftest import TINY_DATA
 from tests.handclip_core.strategies.test_strategies_contract import resumes_bit_for_bit
@@ -99,8 +101,32 @@ def test_weights_of_zero_leave_a_loss_out_and_one_vector_has_one_head(tiny_bench
 def test_a_budget_of_one_unit_trains_the_image_tower_and_is_judged(share: float, tiny_bench: Bench) -> None:
     strategy = ClipReid(prompts=PromptSettings(share=share), optim=QUICK)
     (only,) = run(experiment_of(strategy, tiny_bench, budget=1), device=CPU)
-    assert (only.unit, only.phase) == (1, "image")
+    assert (only.unit, only.phase, only.judged) == (1, "image", True)
     assert set(only.losses) >= {"image_text", "identity_trunk"}
+
+
+def test_every_unit_of_the_first_stage_can_be_saved_and_is_logged(tiny_bench: Bench, tmp_path: Path) -> None:
+    experiment = experiment_of(ClipReid(optim=QUICK), tiny_bench, budget=4)
+    record = train_into(tmp_path / "run", experiment, device=CPU)
+    assert [row["phase"] for row in record.log] == ["prompts", "prompts", "image", "image"]
+    assert [row["unit"] for row in record.log if "map" in row] == [3, 4]
+    prompts = [row["loss/image_text"] for row in record.log[:2]]
+    assert 0 < prompts[1] < prompts[0]
+    assert read_log(tmp_path / "run" / "training_log.csv") == record.log
+
+
+def test_a_killed_first_stage_is_resumed_where_it_stood(tiny_bench: Bench, tmp_path: Path) -> None:
+    experiment = experiment_of(ClipReid(optim=QUICK), tiny_bench, budget=4)
+    record = RunFolder.create(tmp_path / "run", experiment)
+    first = next(run(experiment, device=CPU))
+    record.record(first)
+    record.keep_checkpoint(first)
+    tokens = first.state.model.get_parameter("prompts.tokens").detach().clone()
+    state = read_state(tmp_path / "run" / "checkpoint")
+    assert (state.position.phase, state.position.unit) == (0, 1)
+    assert torch.equal(state.model["prompts.tokens"], tokens)
+    resumed = train_into(tmp_path / "run", experiment, device=CPU, resume=True)
+    assert [row["unit"] for row in resumed.log] == [1, 2, 3, 4]
 
 
 def test_a_resumed_run_keeps_memories_centres_and_averages_of_both_stages(tiny_bench: Bench, tmp_path: Path) -> None:
