@@ -1,6 +1,7 @@
 """The workbench of an experiment: data, decoded pictures and backbone, opened once a process and kept warm."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from handclip_core.data.leaks import check_leaks
 from handclip_core.data.manifest import Draw, Prepared
 from handclip_core.data.pixels import PixelCache, pixel_cache
 from handclip_core.data.sources import DrawnData, PreparedData, open_data
-from handclip_core.data.training import Part, TrainingData
+from handclip_core.data.training import Part, ReadTexts, TrainingData
 from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import GalleryKind, QueryScores, score_draws
 from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
@@ -30,6 +31,7 @@ from handclip_core.paths import cache_root
 from handclip_core.types import ASPECT_INDEX, Aspect
 
 Split = Literal["val", "test"]
+TEXTS_A_PASS = 64
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Bench:
 
     def training_data(self, part: Part = "train") -> TrainingData:
         """The training pictures of the experiment's aspects."""
-        return TrainingData(self.prepared, self.aspects, part, zero_shot=self._zero_shot)
+        return TrainingData(self.prepared, self.aspects, part, zero_shot=self._zero_shot, read=self._read)
 
     def draws(self, split: Split) -> tuple[Draw, ...]:
         """The split's draws; queries of the experiment's aspects alone, galleries whole."""
@@ -122,6 +124,13 @@ class Bench:
 
     def _zero_shot(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.feature_inputs.of(rows, device=torch.device("cpu")).projected.numpy()
+
+    @torch.no_grad()
+    def _read(self, texts: Sequence[str]) -> ReadTexts:
+        backbone = self._with_text
+        parts = (texts[start : start + TEXTS_A_PASS] for start in range(0, len(texts), TEXTS_A_PASS))
+        embedded = [backbone.encode_text(backbone.tokenize(part).to(self.device)) for part in parts]
+        return ReadTexts(torch.cat(embedded), backbone.temperature)
 
     @cached_property
     def _by_depth(self) -> dict[int, ActivationInputs]:

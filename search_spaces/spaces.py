@@ -18,6 +18,7 @@ from handclip_core.losses.settings import (
     ContrastiveSettings,
     IdentityKind,
     IdentitySettings,
+    ImageTextSettings,
     Losses,
     TripletSettings,
 )
@@ -42,7 +43,7 @@ from handclip_core.strategies import (
     Strategy,
     ZeroShot,
 )
-from handclip_core.strategies.clip_reid import ImageTextSettings, PromptSettings
+from handclip_core.strategies.clip_reid import PromptSettings
 from handclip_core.strategies.curriculum import Difficulty, Direction, Pace
 from handclip_core.types import HAND_ASPECTS
 from search_spaces.suggest import Choice, Draws, Float, LogFloat, LogInt, Nested, Primitive, Range, Reader, suggest
@@ -229,9 +230,9 @@ def clip_reid(trial: Draws) -> Strategy:
             share=Float(0.1, 0.7),
             optim=Nested(Optim, lr=LogFloat(1e-4, 1e-1), batch_size=Choice((16, 64))),
         ),
-        image_text=Nested(ImageTextSettings, weight=LogFloat(0.03, 10.0), temperature=LogFloat(0.3, 3.0)),
         losses=Nested(
             Losses,
+            image_text=Nested(ImageTextSettings, weight=LogFloat(0.03, 10.0), temperature=LogFloat(0.3, 3.0)),
             identity=Nested(IdentitySettings, weight=LogFloat(0.1, 3.0), smoothing=Float(0.0, 0.3)),
             triplet=Nested(
                 TripletSettings, weight=LogFloat(0.1, 3.0), margin=Float(0.1, 1.0), mining=Choice(tuple(Mining))

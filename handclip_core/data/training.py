@@ -7,7 +7,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from handclip_core.data.captions import Captions, captions
 from handclip_core.data.manifest import Prepared
 from handclip_core.data.samplers import Pool
 from handclip_core.data.splits import training_rows
@@ -42,6 +44,17 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class ReadTexts:
+    """What the pretrained text tower makes of texts: embeddings [T, D], not normalised; and its ``temperature``.
+
+    That is what it was trained to divide the cosines of pictures and texts by.
+    """
+
+    embedding: Tensor
+    temperature: float
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """The training part of a prepared data set, restricted to ``aspects``."""
 
@@ -50,6 +63,8 @@ class TrainingData:
     part: Part = "train"
     zero_shot: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
     """From manifest rows [n] to the pretrained backbone's projected embeddings [n, D]."""
+    read: Callable[[Sequence[str]], ReadTexts] | None = None
+    """The pretrained text tower."""
 
     @property
     def num_images(self) -> int:
@@ -65,6 +80,13 @@ class TrainingData:
         keep = np.ones(len(rows), bool) if aspects is None else manifest["aspect"].isin(list(aspects)).to_numpy()
         indices = manifest["aspect"].map(ASPECT_INDEX).to_numpy(dtype=np.int64)
         return Labelled(rows[keep], Pool(labels[keep].astype(np.int64), indices[keep]), num_classes=len(classes))
+
+    def captions(self) -> Captions:
+        """What the manifest says of the training pictures; all other rows have the text -1."""
+        found = captions(self.prepared.manifest.iloc[self.rows])
+        text_of_row = np.full(len(self.prepared.manifest), -1, np.int64)
+        text_of_row[self.rows] = found.text_of_row
+        return Captions(found.texts, text_of_row)
 
     @property
     def rows(self) -> NDArray[np.int64]:

@@ -61,12 +61,14 @@ def set_rate(optimizer: torch.optim.Optimizer, optim: Optim, *, step: int, num_s
 
 
 def rate_factor(optim: Optim, *, step: int, num_steps: int) -> float:
-    """The rate relative to its peak: linear warm-up, then constant or a half cosine to zero."""
+    """The rate relative to its peak: linear warm-up, then constant, a half cosine to zero, or falling in steps."""
     warmup = round(optim.warmup * num_steps)
     if step < warmup:
         return (step + 1) / warmup
     if optim.schedule is Schedule.CONSTANT:
         return 1.0
+    if optim.schedule is Schedule.STEPS:
+        return optim.drop_factor ** sum(step >= round(drop * num_steps) for drop in optim.drops)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
 
 

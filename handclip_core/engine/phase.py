@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ class Schedule(StrEnum):
 
     CONSTANT = "constant"
     COSINE = "cosine"
+    STEPS = "steps"
 
 
 class Optim(Config):
@@ -34,7 +35,11 @@ class Optim(Config):
     batch_size: int = Field(32, ge=2, le=4096)
     """Images a step."""
     schedule: Schedule = Schedule.CONSTANT
-    """Shape of the rate after the warm-up; cosine ends at zero."""
+    """Shape of the rate after the warm-up; cosine ends at zero, steps fall at each of ``drops``."""
+    drops: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (30 / 60, 50 / 60)
+    """Shares of the phase's steps, warm-up and all, at which ``steps`` multiplies the rate by ``drop_factor``."""
+    drop_factor: float = Field(0.1, gt=0, le=1)
+    """What the rate is multiplied by at each of ``drops``."""
     warmup: float = Field(0.0, ge=0, lt=1)
     """Share of the phase's steps over which the rate rises linearly."""
     clip_norm: float | None = Field(None, gt=0)

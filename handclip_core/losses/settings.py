@@ -9,6 +9,7 @@ from handclip_core.config import Config
 from handclip_core.losses.center import CenterLoss
 from handclip_core.losses.contrastive import infonce
 from handclip_core.losses.identity import cross_entropy
+from handclip_core.losses.image_text import image_text_cross_entropy, image_text_supcon
 from handclip_core.losses.margin import arcface, cosface
 from handclip_core.losses.memory import CrossBatchMemory
 from handclip_core.losses.metric import circle, supcon, triplet
@@ -31,6 +32,13 @@ class Contrast(StrEnum):
 
     SUPCON = "supcon"
     INFONCE = "infonce"
+
+
+class ImageTextKind(StrEnum):
+    """Which loss between pictures and texts: to find each picture's text, or the contrastive one in both directions."""
+
+    CROSS_ENTROPY = "cross_entropy"
+    SUPCON = "supcon"
 
 
 class IdentitySettings(Config):
@@ -110,6 +118,31 @@ class CenterSettings(Config):
     """How far a batch moves its classes' centres, the paper's alpha."""
 
 
+class ImageTextSettings(Config):
+    """A loss between CLIP's embeddings of pictures and of texts: captions that the data give, or learned prompts.
+
+    A caption names aspect, gender, skin tone and what is worn, so it is shared by many people (FLYP: Goyal 2023, arXiv
+    2212.00638, with a frozen text tower). ``clip_reid`` learns a text for every identity instead.
+    """
+
+    weight: float = Field(0.0, ge=0, le=1000)
+    """Weight of the loss; 0 turns it off."""
+    kind: ImageTextKind = ImageTextKind.CROSS_ENTROPY
+    """``cross_entropy`` of each picture's cosines with all texts, or ``supcon``, from pictures to texts and back (Li
+    2023, arXiv 2211.13977, second and first stage)."""
+    smoothing: float = Field(0.0, ge=0, lt=1)
+    """Label smoothing of ``cross_entropy``."""
+    temperature: float = Field(1.0, gt=0, le=100)
+    """What the cosines are divided by, relative to what the backbone was trained with (CLIP: 0.01)."""
+
+    def build(self, *, trained_at: float) -> Loss:
+        """The loss on outputs that have texts, for a backbone trained at temperature ``trained_at``."""
+        temperature = self.temperature * trained_at
+        if self.kind is ImageTextKind.SUPCON:
+            return image_text_supcon(temperature=temperature)
+        return image_text_cross_entropy(temperature=temperature, smoothing=self.smoothing)
+
+
 class Losses(Config):
     """The losses of a phase and their weights; plain cross-entropy by default."""
 
@@ -123,6 +156,8 @@ class Losses(Config):
     """Supervised contrastive loss or InfoNCE."""
     center: CenterSettings = CenterSettings()
     """Center loss."""
+    image_text: ImageTextSettings = ImageTextSettings()
+    """Loss between pictures and texts."""
     memory: int = Field(0, ge=0, le=1_000_000)
     """Pictures of earlier batches that triplet, circle and contrastive loss compare with too (XBM: Wang 2020, arXiv
     1912.06798); 0 for none."""
@@ -134,7 +169,7 @@ class Losses(Config):
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> Self:
-        if not (self.identity.weight or self.center.weight or self._compares_pairs):
+        if not (self.identity.weight or self.image_text.weight or self.reads_vectors):
             raise ValueError("every weight is 0: give one loss a weight")
         return self
 
@@ -144,12 +179,17 @@ class Losses(Config):
         return self.identity.kind is not IdentityKind.SOFTMAX
 
     @property
+    def reads_vectors(self) -> bool:
+        """Whether a loss other than the identity loss reads the vector at ``on``."""
+        return self._compares_pairs or self.center.weight > 0
+
+    @property
     def needs_pairs(self) -> bool:
         """Whether a loss learns nothing from batches in which no two pictures share a class; none with a memory."""
         return not self.memory and self._compares_pairs
 
     def terms(self, *, num_classes: int, embedding: int, trunk: int, projected: int) -> tuple[Term, ...]:
-        """The losses that are on, for ``num_classes`` = P and vectors of widths W, F and D.
+        """The losses on pictures that are on, for ``num_classes`` = P and vectors of widths W, F and D.
 
         Center loss and losses with a memory are modules with buffers.
         """

@@ -130,10 +130,15 @@ class Backbone(nn.Module):
 
     def release_text(self) -> TextTower:
         """The text tower, frozen; from now on it is no part of this module."""
-        assert self.logit_scale is not None, "load_backbone(..., text=True) keeps the text tower"
-        text, temperature = self.text, 1 / self.logit_scale.exp().item()
+        text, temperature = self.text, self.temperature
         self.text = self.logit_scale = None
         return TextTower(text, name=self.name, tokenize=self._tokenizer, temperature=temperature)
+
+    @property
+    def temperature(self) -> float:
+        """What the towers were trained to divide the cosines of pictures and texts by."""
+        assert self.logit_scale is not None, "load_backbone(..., text=True) keeps the text tower"
+        return 1 / self.logit_scale.exp().item()
 
     def words(self) -> tuple[str, ...]:
         """Words of five letters or more that are one token each, in the order of the vocabulary."""

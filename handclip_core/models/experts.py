@@ -98,6 +98,11 @@ class ExpertsModel(HandModel):
         return self.branches.width * (len(self.aspects) if several else 1)
 
     @property
+    def output_width(self) -> int:
+        """The width of an Output's embedding: that of one expert."""
+        return self.branches.width
+
+    @property
     def similarity(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         """Votes of the experts on the order of the gallery; None where embeddings are compared by cosine."""
         return self._votes if self.fusion is ExpertFusion.VOTES else None

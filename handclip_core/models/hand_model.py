@@ -68,6 +68,11 @@ class HandModel(nn.Module):
         """The width W of the embedding."""
         return self.neck.width
 
+    @property
+    def output_width(self) -> int:
+        """The width of an Output's embedding, which losses read."""
+        return self.width
+
     def untouched_blocks(self, pretrained: Backbone, trained: Set[str]) -> int:
         """How many leading blocks of the backbone are as ``pretrained``, while the parameters ``trained`` move."""
         return untouched_blocks(self.backbone, pretrained, trained, prefix="backbone.")

@@ -6,7 +6,6 @@ from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.training import LabelBy, TrainingData
 from handclip_core.engine.phase import Phase, Train
 from handclip_core.errors import InputError
-from handclip_core.losses.term import Term
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.branches import BranchSettings
 from handclip_core.models.experts import ExpertFusion, ExpertsModel
@@ -60,16 +59,6 @@ class AspectSpecific(TowerStrategy):
         necks = ("branches.necks",) if self.neck.kind is not NeckKind.NONE else ()
         heads = ("branches.heads",) if self.losses.identity.weight else ()
         return tuple(Train(part, self.head_lr_scale) for part in (*necks, *heads))
-
-    def terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
-        """The losses that are on, for what each expert makes of its pictures."""
-        assert isinstance(model, ExpertsModel)
-        return self.losses.terms(
-            num_classes=data.labelled(self.labels).num_classes,
-            embedding=model.branches.width,
-            trunk=model.template.width,
-            projected=model.template.dim,
-        )
 
     def _expert(self, model: HandModel, name: str) -> tuple[Train, ...]:
         blocks = trained_blocks(

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
+import torch
 from pydantic import Field, model_validator
 
 from handclip_core.config import Config
@@ -11,6 +12,8 @@ from handclip_core.data.augment import AugmentSettings
 from handclip_core.data.sampling import SamplerSettings
 from handclip_core.data.training import LabelBy, TrainingData
 from handclip_core.engine.phase import DataSpec, Optim, Phase, Train
+from handclip_core.errors import InputError
+from handclip_core.losses.captioned import CaptionedLoss
 from handclip_core.losses.settings import Losses
 from handclip_core.losses.term import Term
 from handclip_core.models.backbone import Backbone
@@ -78,12 +81,30 @@ class IdentityStrategy(Strategy):
 
     def terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
         """The losses that are on; those with a memory start empty."""
-        return self.losses.terms(
+        on_pictures = self.losses.terms(
             num_classes=data.labelled(self.labels).num_classes,
-            embedding=model.width,
+            embedding=model.output_width,
             trunk=model.template.width,
             projected=model.template.dim,
         )
+        return (*on_pictures, *self.caption_terms(data))
+
+    def caption_terms(self, data: TrainingData) -> tuple[Term, ...]:
+        """The loss between pictures and their captions, where it is on."""
+        settings = self.losses.image_text
+        if not settings.weight:
+            return ()
+        captions = data.captions()
+        if len(captions.texts) < 2:
+            raise InputError(
+                f"strategy.losses.image_text: every training picture has the caption '{captions.texts[0]}', so that "
+                "nothing is to be told apart; set weight: 0"
+            )
+        assert data.read is not None, "a workbench's training data come with the text tower"
+        read = data.read(captions.texts)
+        loss = settings.build(trained_at=read.temperature)
+        captioned = CaptionedLoss(loss, read.embedding, torch.from_numpy(captions.text_of_row))
+        return (Term("image_text", captioned, settings.weight),)
 
     def head(self, model: HandModel) -> tuple[Train, ...]:
         """Neck, where it has weights, and identity head, where a loss reads it."""

@@ -11,9 +11,9 @@ from handclip_core.data.samplers import Shuffled
 from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import DataSpec, Optim, Phase, Schedule, Train
-from handclip_core.losses.image_text import image_text_cross_entropy, image_text_supcon
+from handclip_core.losses.image_text import image_text_supcon
 from handclip_core.losses.reading import ReadFrom
-from handclip_core.losses.settings import IdentitySettings, Losses, TripletSettings
+from handclip_core.losses.settings import IdentitySettings, ImageTextSettings, Losses, TripletSettings
 from handclip_core.losses.term import Loss, Term
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
@@ -44,17 +44,6 @@ class PromptSettings(Config):
         return template
 
 
-class ImageTextSettings(Config):
-    """How pictures and texts are compared."""
-
-    weight: float = Field(1.0, ge=0, le=1000)
-    """Weight, in the second stage, of the cross-entropy of each picture's cosines with the texts of all identities."""
-    smoothing: float = Field(0.1, ge=0, lt=1)
-    """Its label smoothing."""
-    temperature: float = Field(1.0, gt=0, le=100)
-    """What the cosines are divided by in both stages, relative to what the backbone was trained with (CLIP: 0.01)."""
-
-
 class ClipReid(TowerStrategy):
     """CLIP-ReID (Li 2023, arXiv 2211.13977) for hands: learned prompts on the frozen CLIP, then its image tower.
 
@@ -68,8 +57,7 @@ class ClipReid(TowerStrategy):
 
     What differs from the paper: "hand" for "person"; vectors are compared by cosine at CLIP's own temperature, not by
     plain products; the triplet loss has two vectors, not also the one before the last block; decay is decoupled
-    (AdamW); rates follow a cosine, not steps at 30 and 50 of 60 epochs; no mirroring, which would make right hands
-    left; no side information about cameras.
+    (AdamW); no mirroring, which would make right hands left; no side information about cameras.
     """
 
     name: Literal["clip_reid"] = "clip_reid"
@@ -77,18 +65,19 @@ class ClipReid(TowerStrategy):
     reads_text: ClassVar[bool] = True
     prompts: PromptSettings = PromptSettings()
     """The first stage."""
-    image_text: ImageTextSettings = ImageTextSettings()
-    """How pictures and texts are compared."""
-    optim: Optim = Optim(lr=5e-6, weight_decay=1e-4, batch_size=64, schedule=Schedule.COSINE, warmup=10 / 60)
+    optim: Optim = Optim(lr=5e-6, weight_decay=1e-4, batch_size=64, schedule=Schedule.STEPS, warmup=10 / 60)
     """Optimiser and schedule of the second stage (the paper's for transformers; 3.5e-4 for RN50)."""
     neck: NeckSettings = NeckSettings(kind=NeckKind.BN, source=NeckInput.BOTH, embedding=EmbeddingAt.BEFORE)
     """What stands between image tower and identity heads. Where it reads both vectors and does not mix them (``bn``,
     ``none``), each has a head and losses of its own."""
     losses: Losses = Losses(
-        identity=IdentitySettings(weight=0.25, smoothing=0.1), triplet=TripletSettings(weight=1.0, margin=0.3)
+        identity=IdentitySettings(weight=0.25, smoothing=0.1),
+        triplet=TripletSettings(weight=1.0, margin=0.3),
+        image_text=ImageTextSettings(weight=1.0, smoothing=0.1),
     )
-    """What is minimised in the second stage, on each vector that has a head (for RN50 the paper's identity weight is
-    1)."""
+    """What is minimised in the second stage: ``image_text`` between pictures and the texts of all identities, the
+    others on each vector that has a head (for RN50 the paper's identity weight is 1). The temperature of
+    ``image_text`` is that of the first stage too."""
     sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.PK, images_each=4)
     """How pictures come together in a batch of the second stage."""
     augment: AugmentSettings = AugmentSettings(shift=0.05, erase=0.5)
@@ -116,7 +105,7 @@ class ClipReid(TowerStrategy):
         """The prompts, on cached features, and the image tower."""
         assert isinstance(model, PromptedModel)
         share, optim = self.prompts.share, self.prompts.optim
-        temperature = self.image_text.temperature * model.prompts.temperature
+        temperature = self.losses.image_text.temperature * model.prompts.temperature
         prompts = Phase(
             "prompts",
             self._plain_pictures(data),
@@ -127,21 +116,25 @@ class ClipReid(TowerStrategy):
             # Moving batch statistics, where they are wanted, move in this stage too.
             evaluate=not model.backbone.frozen_blocks_stay,
         )
-        terms = (*self.terms(model, data), *self._image_text_terms(temperature))
+        terms = self.terms(model, data)
         image = Phase("image", self.data_spec(data), self.trained(model), terms, self.optim, share=1 - share)
         return prompts, image
 
     def terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
-        """The losses that are on, for each part of the embedding."""
+        """The losses that are on, for each part of the embedding, and between pictures and the learned texts."""
         assert isinstance(model, PromptedModel)
         num_classes = data.labelled(self.labels).num_classes
-        return tuple(
+        on_parts = tuple(
             Term(f"{term.name}_{part.name}", _OnPart(term.loss, index), term.weight)
             for index, part in enumerate(model.parts)
             for term in self.losses.terms(
                 num_classes=num_classes, embedding=part.width, trunk=model.template.width, projected=model.template.dim
             )
         )
+        settings = self.losses.image_text
+        if not settings.weight:
+            return on_parts
+        return (*on_parts, Term("image_text", settings.build(trained_at=model.prompts.temperature), settings.weight))
 
     def _plain_pictures(self, data: TrainingData) -> DataSpec:
         """All training pictures as they are, in batches after which a budget of one unit still has pictures."""
@@ -149,12 +142,6 @@ class ClipReid(TowerStrategy):
         left = int((1 - self.prompts.share) * data.num_images) - 1
         sampler = Shuffled(min(self.prompts.optim.batch_size, max(2, left)))
         return DataSpec(labelled.rows, labelled.pool, sampler=sampler, augment=AugmentSettings())
-
-    def _image_text_terms(self, temperature: float) -> tuple[Term, ...]:
-        if not self.image_text.weight:
-            return ()
-        loss = image_text_cross_entropy(temperature=temperature, smoothing=self.image_text.smoothing)
-        return (Term("image_text", loss, self.image_text.weight),)
 
 
 class _OnPart(nn.Module):

@@ -1,13 +1,14 @@
 """Train a linear map on frozen CLIP, and the tower after it if wanted."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Optim, Phase
+from handclip_core.losses.reading import ReadFrom
 from handclip_core.models.hand_model import HandModel
-from handclip_core.models.neck import NeckKind, NeckSettings
+from handclip_core.models.neck import EmbeddingAt, NeckKind, NeckSettings
 from handclip_core.strategies.base import IdentityStrategy, trained_blocks
 
 
@@ -28,6 +29,17 @@ class LinearProbe(IdentityStrategy):
     """Share of the budget that fine-tunes the whole tower after the probe; 0 for none."""
     finetune_lr: float = Field(1e-5, gt=0, le=1)
     """Peak learning rate of tower, neck and head while fine-tuning."""
+
+    @model_validator(mode="after")
+    def _losses_reach_what_is_trained(self) -> Self:
+        behind_the_neck = self.neck.kind is not NeckKind.NONE and self.neck.embedding is EmbeddingAt.AFTER
+        reaches = self.losses.on is ReadFrom.EMBEDDING and behind_the_neck
+        if not self.finetune_share and (self.losses.image_text.weight or (self.losses.reads_vectors and not reaches)):
+            raise ValueError(
+                "losses: on a frozen tower only the identity loss, and losses on the output of a neck, train anything; "
+                "set finetune_share, or read the embedding after the neck"
+            )
+        return self
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase that trains neck and head, and one that trains everything."""

@@ -5,6 +5,7 @@ from torch import nn
 
 from handclip_core.engine.optim import build_optimizer, choose, freeze_all_but, rate_factor, set_rate
 from handclip_core.engine.phase import Optim, Schedule, Train
+from handclip_core.strategies import ClipReid
 
 
 def small_model() -> nn.Module:
@@ -61,6 +62,13 @@ def test_the_rate_warms_up_and_follows_a_half_cosine() -> None:
     factors = [rate_factor(optim, step=step, num_steps=10) for step in range(10)]
     assert factors[:2] == [0.5, 1.0]
     assert factors[2:] == pytest.approx([0.5 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
+
+
+def test_the_rate_falls_in_steps_as_in_clip_reid() -> None:
+    """Warm-up over 10 of 60 epochs, a tenth of the rate from epoch 30 on, a hundredth from epoch 50 on."""
+    optim = ClipReid().optim
+    factors = [rate_factor(optim, step=step, num_steps=60) for step in range(60)]
+    assert factors == pytest.approx([(step + 1) / 10 for step in range(10)] + [1.0] * 20 + [0.1] * 20 + [0.01] * 10)
 
 
 def test_the_rate_reaches_the_optimizer() -> None:

@@ -19,7 +19,7 @@ from handclip_core.models.neck import NeckInput, NeckKind, NeckSettings
 from handclip_core.models.prompted import PartedOutput, PromptedModel
 from handclip_core.plans import plan_table
 from handclip_core.runs import RunFolder, read_log, read_state
-from handclip_core.strategies.clip_reid import ClipReid, ImageTextSettings, PromptSettings
+from handclip_core.strategies.clip_reid import ClipReid, PromptSettings
 from tests.conftest import TINY_DATA
 from tests.handclip_core.strategies.test_strategies_contract import resumes_bit_for_bit
 
@@ -92,7 +92,6 @@ def test_weights_of_zero_leave_a_loss_out_and_one_vector_has_one_head(tiny_bench
     strategy = ClipReid(
         neck=NeckSettings(kind=NeckKind.BN, source=NeckInput.PROJECTED),
         losses=Losses(identity=IdentitySettings(weight=1.0)),
-        image_text=ImageTextSettings(weight=0.0),
     )
     assert [term.name for term in ready_of(strategy, tiny_bench).phases[1].terms] == ["identity_projected"]
 

@@ -25,7 +25,7 @@ from handclip_core.models.backbone import BackboneSettings
 from handclip_core.peers import peers
 from handclip_core.report import evaluate_run
 from handclip_core.runs import RunFolder, load_run
-from handclip_core.strategies import ALL, AnyStrategy, Full, Strategy
+from handclip_core.strategies import ALL, AnyStrategy, Full, LinearProbe, Strategy
 from search_spaces.spaces import SPACES, params_of
 
 CPU = torch.device("cpu")
@@ -33,6 +33,12 @@ DATA = DrawnData(people=12, images_per_aspect=3, height_px=96)
 BUDGET = 4
 BACKBONES = ("vit", "resnet")
 TRAINED = tuple(kind for kind in ALL if kind.model_fields["name"].default != "zero_shot")
+
+EVERY_LOSS: dict[str, Any] = {
+    "identity": {"kind": "arcface", "smoothing": 0.1},
+    **{name: {"weight": 0.1} for name in ("triplet", "circle", "contrastive", "center", "image_text")},
+    "memory": 16,
+}
 
 Weights = dict[str, Tensor]
 every_strategy = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
@@ -205,6 +211,22 @@ def test_fifty_draws_build_and_train_a_step_of_every_phase_with_finite_gradients
             gradients = [item.parameter.grad for item in chosen if item.parameter.grad is not None]
             assert gradients
             assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@trained_strategies
+def test_every_loss_trains_every_strategy(kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings]) -> None:
+    changes = quick(kind).model_dump() | {"losses": EVERY_LOSS, "sampler": {"kind": "cross_aspect", "images_each": 2}}
+    strategy = kind.model_validate(changes | {"finetune_share": 0.5} if kind is LinearProbe else changes)
+    ready = assemble(experiment_of(strategy, tiny_backbones["vit"]), open_bench(DATA, tiny_backbones["vit"], CPU))
+    trained: set[str] = set()
+    for index, phase in enumerate(ready.phases):
+        freeze_all_but(ready.model, choose(ready.model, phase.train))
+        batch = ready.feed(index).batch(0)
+        output = ready.model.train()(batch)
+        values = {term.name: term.loss(output, batch) for term in phase.terms}
+        assert all(value.isfinite() for value in values.values())
+        trained |= {name.split("_projected")[0].split("_trunk")[0] for name, v in values.items() if v.requires_grad}
+    assert trained >= {"identity", "triplet", "circle", "contrastive", "center", "image_text"}
 
 
 @pytest.mark.spawn

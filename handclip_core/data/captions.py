@@ -1,0 +1,43 @@
+"""Captions: what the manifest says of a picture, as a sentence that CLIP can read."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+FACES = {"dorsal": "back", "palmar": "palm"}
+WHOSE = {"male": "man's ", "female": "woman's "}
+WORN = {"nail_polish": "nail polish", "accessories": "jewellery", "irregularities": "irregularities"}
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Different ``texts``, and which of them [n] belongs to each of n rows of a manifest."""
+
+    texts: tuple[str, ...]
+    text_of_row: NDArray[np.int64]
+
+
+def captions(manifest: pd.DataFrame) -> Captions:
+    """A caption for every row of ``manifest``, for instance "a photo of the back of a man's right hand with fair skin".
+
+    It names the aspect, gender, skin tone, nail polish, jewellery and irregularities, where they are known. Nothing
+    in it is particular to one person.
+    """
+    known = manifest.assign(**{column: manifest[column].fillna(0) for column in WORN})
+    sentences = [_sentence(row) for row in known.to_dict("records")]
+    texts, text_of_row = np.unique(np.array(sentences, dtype=str), return_inverse=True)
+    return Captions(tuple(str(text) for text in texts), text_of_row.astype(np.int64))
+
+
+def _sentence(row: Mapping[Hashable, Any]) -> str:
+    face, _, side = str(row["aspect"]).partition(" ")
+    whose = WHOSE.get(str(row["gender"]), "")
+    hand = f"the {FACES[face]} of a {whose}{side} hand" if face in FACES else f"a {whose}hand"
+    skin = [f"{row['skin_tone']} skin"] if row["skin_tone"] else []
+    seen = [*skin, *(words for column, words in WORN.items() if row[column] == 1)]
+    listed = " and ".join([", ".join(seen[:-1]), seen[-1]] if len(seen) > 1 else seen)
+    return f"a photo of {hand}" + (f" with {listed}" if listed else "")
