@@ -18,13 +18,24 @@ HideAspects = Annotated[
 Floors = Annotated[list[str] | None, typer.Option(help="A row that learns nothing: pixels or hog; may be repeated.")]
 
 
-def show(experiment: ExperimentFile) -> None:
-    """Print the plan of an experiment without training: phases, rows, trained parameters, losses, images."""
+def show(
+    experiment: Annotated[
+        Path | None, typer.Argument(help="YAML or JSON file of an experiment, or a run's config.json; none for all.")
+    ] = None,
+) -> None:
+    """Print the plan of an experiment, or of every strategy with its defaults, without training anything."""
+    from handclip_core.bench import open_bench
+    from handclip_core.data.sources import DrawnData
     from handclip_core.devices import select_device
     from handclip_core.experiment import Experiment
-    from handclip_core.plans import plan_table
+    from handclip_core.models.backbone import BackboneSettings
+    from handclip_core.plans import default_plans, plan_table
 
-    print(plan_table(Experiment.from_file(experiment), device=select_device("cpu")))
+    device = select_device("cpu")
+    if experiment:
+        print(plan_table(Experiment.from_file(experiment), device=device))
+    else:
+        print(default_plans(open_bench(DrawnData(), BackboneSettings(), device)))
 
 
 def train(

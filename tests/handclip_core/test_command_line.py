@@ -13,7 +13,9 @@ import yaml
 from typer.main import get_command
 
 from handclip_core.__main__ import app, main
+from handclip_core.data.sources import DrawnData
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.strategies import ALL
 
 OPTIONS = {
     "show": ["experiment"],
@@ -130,6 +132,13 @@ def test_show_prints_the_plan_and_trains_nothing(typed: Typed, settings: Path) -
     assert code == 0
     assert "1 identity" in out
     assert "budget 2 x" in out
+
+
+def test_show_alone_prints_the_plans_of_all_strategies(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handclip_core.data.sources.DrawnData", lambda: DrawnData.model_validate(DATA))
+    code, out, _ = typed("show")
+    assert code == 0
+    assert all(f"| {kind.model_fields['name'].default} " in out for kind in ALL)
 
 
 def test_prepare_drawn_then_check_then_use(
