@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from handclip_core.errors import InputError
 
+TAGGED = ("strategy", "data")
+"""Fields whose class is told by a tag, which pydantic puts into the path behind the field."""
+
 
 class Config(BaseModel):
     """Base of all settings classes."""
@@ -47,7 +50,8 @@ def describe(error: ValidationError) -> str:
 
 
 def _describe_one(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    key = ".".join(str(part) for part in location)
+    parts = [str(part) for part in location]
+    key = ".".join(part for part, before in zip(parts, ["", *parts], strict=False) if before not in TAGGED)
     if kind == "extra_forbidden":
         return f"unknown key '{key}'"
     message = "not a mapping of settings" if kind == "model_type" else message.removeprefix("Value error, ")

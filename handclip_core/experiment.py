@@ -3,9 +3,10 @@
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from math import nan
+from typing import Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from handclip_core.bench import Bench, Split, open_bench
 from handclip_core.config import Config
@@ -45,6 +46,15 @@ class Experiment(Config):
     """Most pictures that the image tower trains on at a time; none for whole batches. Saves memory, changes no sum."""
     part: Part = "train"
     """``train_all`` adds the validation people, for a final fit; its validation scores are those of people seen."""
+
+    @model_validator(mode="after")
+    def _parts_are_the_whole(self) -> Self:
+        if self.micro_batch is not None and self.backbone.batch_norm == "moving":
+            raise ValueError(
+                "micro_batch: statistics that move with the batches are not those of a batch in parts; set "
+                "backbone.batch_norm: fixed"
+            )
+        return self
 
 
 @dataclass(frozen=True)

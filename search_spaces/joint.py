@@ -67,6 +67,8 @@ class JointSpace:
 
         draft = self._valid(strategy, source)
         for path in values:
+            if path not in used and f"{strategy}/{path}" in inventory(strategy):
+                raise ValueError(f"{path}: has no effect beside this point's other values; leave it out")
             if path not in used:
                 raise ValueError(unknown_path(path, (strategy,)))
         return draft

@@ -46,7 +46,19 @@ from handclip_core.strategies import (
 from handclip_core.strategies.clip_reid import PromptSettings
 from handclip_core.strategies.curriculum import Difficulty, Direction, Pace
 from handclip_core.types import HAND_ASPECTS
-from search_spaces.suggest import Choice, Draws, Float, LogFloat, LogInt, Nested, Primitive, Range, Reader, suggest
+from search_spaces.suggest import (
+    Choice,
+    Draws,
+    Float,
+    LogFloat,
+    LogInt,
+    Nested,
+    Primitive,
+    Range,
+    Reader,
+    When,
+    suggest,
+)
 
 Space = Callable[[Draws], Strategy]
 
@@ -54,14 +66,15 @@ STRATEGY = "strategy"
 """The name under which Optuna sees the choice of a strategy."""
 
 SMOOTHED = Nested(IdentitySettings, smoothing=Float(0.0, 0.3))
+MARGINS = (IdentityKind.ARCFACE, IdentityKind.COSFACE)
 LOSSES = Nested(
     Losses,
     identity=Nested(
         IdentitySettings,
         kind=Choice(tuple(IdentityKind)),
         smoothing=Float(0.0, 0.3),
-        margin=Float(0.1, 0.5),
-        scale=LogFloat(8.0, 64.0),
+        margin=When("kind", MARGINS, Float(0.1, 0.5)),
+        scale=When("kind", MARGINS, LogFloat(8.0, 64.0)),
     ),
 )
 NECKS = (NeckKind.NONE, NeckKind.BN, NeckKind.LINEAR)
@@ -97,7 +110,7 @@ def linear_probe(trial: Draws) -> Strategy:
         neck=_neck(NeckKind.BN, NeckKind.LINEAR, embedding=False),
         losses=LOSSES,
         finetune_share=Choice((0.0, 0.5)),
-        finetune_lr=LogFloat(1e-6, 3e-3),
+        finetune_lr=When("finetune_share", (0.5,), LogFloat(1e-6, 3e-3)),
     )
 
 
@@ -127,7 +140,7 @@ def sequential_ewc(trial: Draws) -> Strategy:
         order=ORDER,
         strength=LogFloat(1e-3, 1e4),
         remember=Choice(tuple(Remember)),
-        fisher_decay=Float(0.5, 1.0),
+        fisher_decay=When("remember", (Remember.ONLINE,), Float(0.5, 1.0)),
     )
 
 
@@ -150,7 +163,7 @@ def cross_view(trial: Draws) -> Strategy:
                 temperature=LogFloat(0.03, 0.5),
             ),
             triplet=Nested(TripletSettings, weight=Choice((0.0, 1.0))),
-            unit_length=Choice((False, True)),
+            unit_length=When("triplet.weight", (1.0,), Choice((False, True))),
         ),
     )
 
@@ -163,8 +176,8 @@ def curriculum(trial: Draws) -> Strategy:
         prefix="curriculum",
         **_tower(),
         losses=LOSSES,
-        difficulty=Choice(tuple(Difficulty)),
         direction=Choice(tuple(Direction)),
+        difficulty=When("direction", (Direction.EASY_FIRST, Direction.HARD_FIRST), Choice(tuple(Difficulty))),
         pace=Choice(tuple(Pace)),
         start=Float(0.2, 0.8),
     )
@@ -211,7 +224,8 @@ def lora(trial: Draws) -> Strategy:
         targets=Choice(tuple(LoraTargets)),
         last_blocks=Choice((None, 2, 4)),
         head_lr_scale=HEAD_LR_SCALE,
-        neck=_neck(*NECKS),
+        # The attention of a ResNet lies behind the trunk's features.
+        neck=_neck(*NECKS, sources=(NeckInput.PROJECTED, NeckInput.BOTH)),
         losses=LOSSES,
         augment=AUGMENT,
     )
@@ -241,7 +255,7 @@ def clip_reid(trial: Draws) -> Strategy:
     )
 
 
-def _tower() -> dict[str, Range | Nested]:
+def _tower() -> dict[str, Range | Nested | When]:
     """What is searched wherever the image tower itself is trained."""
     return {
         "optim": _optim(1e-6, 3e-3),
@@ -265,9 +279,10 @@ def _optim(low: float, high: float) -> Nested:
     )
 
 
-def _neck(*kinds: NeckKind, embedding: bool = True) -> Nested:
-    at: dict[str, Range] = {"embedding": Choice(tuple(EmbeddingAt))} if embedding else {}
-    return Nested(NeckSettings, kind=Choice(kinds), source=Choice(tuple(NeckInput)), **at)
+def _neck(*kinds: NeckKind, embedding: bool = True, sources: tuple[NeckInput, ...] = tuple(NeckInput)) -> Nested:
+    layers = tuple(kind for kind in NeckKind if kind is not NeckKind.NONE)
+    at = {"embedding": When("kind", layers, Choice(tuple(EmbeddingAt)))} if embedding else {}
+    return Nested(NeckSettings, kind=Choice(kinds), source=Choice(sources), **at)
 
 
 SPACES: dict[str, Space] = {

@@ -90,18 +90,38 @@ class Choice:
         return by_label[trial.suggest_categorical(name, list(by_label))]
 
 
+@dataclass(frozen=True)
+class When:
+    """``range``, where an earlier field of the same settings has one of ``values``; elsewhere the field has no effect.
+
+    ``field`` is a dotted path.
+    """
+
+    field: str
+    values: tuple[object, ...]
+    range: Range
+
+    def met(self, drawn: dict[str, Any]) -> bool:
+        """Whether the fields ``drawn`` so far give the range a meaning."""
+        first, *others = self.field.split(".")
+        value = drawn[first]
+        for part in others:
+            value = getattr(value, part)
+        return value in self.values
+
+
 class Nested:
     """Ranges for some fields of a nested settings class; the other fields keep the outer class's defaults."""
 
-    def __init__(self, kind: type[Config], /, **ranges: "Range | Nested") -> None:
+    def __init__(self, kind: type[Config], /, **ranges: "Range | Nested | When") -> None:
         """``kind`` is the class of the nested settings; an unknown field is a TypeError."""
         refuse_unknown(kind, ranges)
         self.kind = kind
         self.ranges = ranges
 
 
-def suggest(trial: Draws, kind: type[Settings], /, *, prefix: str, **ranges: Range | Nested) -> Settings:
-    """Settings of class ``kind``: fields with a range are drawn, all others keep their defaults.
+def suggest(trial: Draws, kind: type[Settings], /, *, prefix: str, **ranges: Range | Nested | When) -> Settings:
+    """Settings of class ``kind``: fields with a range are drawn in its order, all others keep their defaults.
 
     Raises TypeError for a keyword that is no field of ``kind``, and pydantic's ValidationError where a range allows
     what the field forbids.
@@ -127,15 +147,17 @@ def label(value: object) -> Primitive:
     return value
 
 
-def _drawn(trial: Draws, base: Settings, path: str, ranges: dict[str, Range | Nested]) -> Settings:
+def _drawn(trial: Draws, base: Settings, path: str, ranges: dict[str, Range | Nested | When]) -> Settings:
     values: dict[str, Any] = dict(base)
     for name, given in ranges.items():
         where = f"{path}/{name}"
         if isinstance(given, Nested):
             assert isinstance(values[name], given.kind), f"{where} is no {given.kind.__name__}"
             values[name] = _drawn(trial, values[name], where, given.ranges)
-        else:
+        elif not isinstance(given, When):
             values[name] = given.draw(trial, where)
+        elif given.met(values):
+            values[name] = given.range.draw(trial, where)
     return type(base)(**values)
 
 

@@ -12,13 +12,14 @@ def after_failure(record: TrialRecord, failure: Failure, *, retries: int, at: fl
     """What follows a failed attempt at ``record``'s trial.
 
     A failure that would happen again ends it. One for want of memory halves the images per forward and backward pass,
-    which leaves the gradients as they are, as often as that is possible. Any other is tried again up to ``retries``
-    times without the trial getting further than before. What was not the trial's own doing does not count.
+    as often as that is possible; the gradients stay as they are, unless batch statistics move. Any other is tried again
+    up to ``retries`` times without the trial getting further than before. What was not the trial's own doing does not
+    count.
     """
     number, reason = record.number, failure.reason
     if failure.kind is Kind.MOVED:
         return Moved(at=at, trial=number, reason=reason)
-    if failure.kind is Kind.MEMORY:
+    if failure.kind is Kind.MEMORY and record.experiment.backbone.batch_norm == "fixed":
         half = halved(record.experiment.micro_batch, record.experiment.strategy)
         if half is not None:
             return Retried(at=at, trial=number, reason=reason, micro_batch=half)

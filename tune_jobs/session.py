@@ -10,7 +10,7 @@ from pathlib import Path
 from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment
 from handclip_core.strategies import Strategy
-from search_spaces.spaces import default_of, params_of
+from search_spaces.inventory import inventory
 from tune_jobs import journal
 from tune_jobs.chronicle import Chronicle
 from tune_jobs.cluster import Room
@@ -216,5 +216,5 @@ def experiment_of(settings: SweepSettings, strategy: Strategy) -> Experiment:
 
 def searched_names(settings: SweepSettings) -> tuple[str, ...]:
     """The hyperparameters of all strategies together, by the field's path in an experiment."""
-    params = [name for strategy in settings.strategies for name in params_of(default_of(strategy))]
-    return tuple(dict.fromkeys(f"strategy/{name.partition('/')[2]}" for name in params))
+    found = [name for strategy in settings.strategies for name in inventory(strategy)]
+    return tuple(dict.fromkeys(f"strategy/{name.partition('/')[2]}" for name in found))

@@ -5,6 +5,7 @@ A sampler is an endless stream of permutations cut into batches of one size; bat
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,10 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class PK:
-    """P classes with K pictures each (Hermans 2017, arXiv 1703.07737); classes with fewer than K repeat pictures."""
+    """P classes with K pictures each (Hermans 2017, arXiv 1703.07737); classes with fewer than K repeat pictures.
+
+    The classes of a batch differ, where there are P.
+    """
 
     p: int
     k: int
@@ -47,12 +51,15 @@ class PK:
         """Positions [P * K] in the pool for step ``step``."""
         groups = _groups(pool.labels)
         rng = np.random.default_rng([seed, 1, step])
-        return np.concatenate([_draw(groups[i], self.k, rng) for i in _stream(len(groups), self.p, step, seed)])
+        return np.concatenate([_draw(groups[i], self.k, rng) for i in _classes(len(groups), self.p, step, seed)])
 
 
 @dataclass(frozen=True)
 class CrossAspect:
-    """P classes with K pictures each that show as many different aspects of the class as there are."""
+    """P classes with K pictures each that show as many different aspects of the class as there are.
+
+    The classes of a batch differ, where there are P.
+    """
 
     p: int
     k: int
@@ -66,7 +73,7 @@ class CrossAspect:
         """Positions [P * K] in the pool for step ``step``."""
         groups = _groups(pool.labels)
         rng = np.random.default_rng([seed, 1, step])
-        chosen = _stream(len(groups), self.p, step, seed)
+        chosen = _classes(len(groups), self.p, step, seed)
         return np.concatenate([_draw_across(groups[i], pool.aspects, self.k, rng) for i in chosen])
 
 
@@ -121,6 +128,29 @@ def _stream(n: int, batch_size: int, step: int, seed: int) -> Positions:
     stream = np.concatenate([_permutation(n, seed, epoch) for epoch in epochs])
     offset = epochs[0] * n
     return stream[first - offset : last - offset]
+
+
+def _classes(n: int, p: int, step: int, seed: int) -> Positions:
+    """The classes [p] of step ``step``: as ``_stream``, but none more often in a batch than p of n classes ask for."""
+    if n < p:
+        return np.concatenate([np.arange(n), _classes(n, p - n, step, seed)])
+    stretch, at = divmod(step, n // gcd(n, p))
+    return _stretch(n, p, seed, stretch)[at * p : (at + 1) * p]
+
+
+@lru_cache(maxsize=8)
+def _stretch(n: int, p: int, seed: int, stretch: int) -> Positions:
+    """As many permutations of range(n) as fill whole batches of p, each of which differs from what it completes."""
+    num = p // gcd(n, p)
+    drawn = np.empty(0, np.int64)
+    for epoch in range(stretch * num, (stretch + 1) * num):
+        items = _permutation(n, seed, epoch)
+        held = drawn[len(drawn) // p * p :]
+        if len(held):
+            first = np.flatnonzero(~np.isin(items, held))[: p - len(held)]
+            items = np.concatenate([items[first], np.delete(items, first)])
+        drawn = np.concatenate([drawn, items])
+    return drawn
 
 
 @lru_cache(maxsize=256)

@@ -81,6 +81,12 @@ class TrainingData:
         indices = manifest["aspect"].map(ASPECT_INDEX).to_numpy(dtype=np.int64)
         return Labelled(rows[keep], Pool(labels[keep].astype(np.int64), indices[keep]), num_classes=len(classes))
 
+    @property
+    def shown_aspects(self) -> tuple[Aspect, ...]:
+        """Those of ``aspects`` that training pictures show."""
+        shown = set(self.prepared.manifest["aspect"].iloc[self.rows])
+        return tuple(aspect for aspect in self.aspects if aspect in shown)
+
     def captions(self) -> Captions:
         """What the manifest says of the training pictures; all other rows have the text -1."""
         found = captions(self.prepared.manifest.iloc[self.rows])

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from handclip_core.engine.average import WeightAverage
+from handclip_core.engine.average import WeightAverage, averaged
 from handclip_core.engine.gradients import backward
 from handclip_core.engine.objective import refuse_divergence
 from handclip_core.engine.optim import build_optimizer, choose, freeze_all_but, set_rate
 from handclip_core.engine.phase import Phase
 from handclip_core.engine.plan import Span, plan, units_reached
 from handclip_core.engine.state import Memory, Position, Resume, Saved, TrainingState, memories_of, restore
+from handclip_core.errors import InputError
 from handclip_core.models.hand_model import HandModel
 from handclip_core.peers import peers
 from handclip_core.types import Batch
@@ -73,7 +74,8 @@ def train(
 
     ``feed(i)`` gives the batches of phase i; the image tower trains on ``micro_batch`` pictures of a batch at a time.
     Every random number of a step is a function of (seed, phase, step), so a run that is resumed at any point continues
-    bit for bit. Raises DivergedError where the loss is not finite.
+    bit for bit. Raises DivergedError where the loss is not finite, and InputError where a phase trains nothing, or one
+    of its losses reads nothing that it trains.
     """
     memories = memories_of(phases, next(model.parameters()).device)
     spans = plan(phases, budget=budget.units, epoch_images=budget.epoch_images)
@@ -112,10 +114,13 @@ class _PhaseRun:
         self.common, self.index, self.span, self.feed = common, index, span, feed
         self.model, self.position, self.phase = common.model, common.position, common.phases[index]
         chosen = choose(self.model, self.phase.train)
+        if not chosen:
+            raise InputError(f"strategy: phase '{self.phase.name}' has nothing to train; choose another neck or loss")
         freeze_all_but(self.model, chosen)
         self.parameters = [item.parameter for item in chosen]
         self.optimizer = build_optimizer(chosen, self.phase.optim)
-        self.average = WeightAverage(chosen, self.phase.optim.ema) if self.phase.optim.ema else None
+        ema = self.phase.optim.ema
+        self.average = WeightAverage(averaged(self.model, chosen), ema) if ema else None
         if saved:
             self.optimizer.load_state_dict(saved["optimizer"])
         if saved and self.average:
@@ -173,9 +178,11 @@ class _PhaseRun:
 
     def report(self) -> Iterator[Point]:
         """Yield for every whole unit that the last step has reached, with the average weights in the model."""
-        reached = units_reached(
-            self.position.images, budget=self.common.budget.units, epoch_images=self.common.budget.epoch_images
-        )
+        units, epoch_images = self.common.budget.units, self.common.budget.epoch_images
+        reached = units_reached(self.position.images, budget=units, epoch_images=epoch_images)
+        at_the_end = self.index + 1 == len(self.common.phases) and self.position.step == self.span.num_steps
+        if not at_the_end:
+            reached = min(reached, units - 1)  # the last unit belongs to the last step, however few the pictures are
         while self.position.unit < reached:
             self.position.unit += 1
             with self.average.applied() if self.average else nullcontext():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from handclip_core.engine.phase import Penalty
+from handclip_core.errors import InputError
 from handclip_core.losses.term import Term
 from handclip_core.types import Batch, Output
 
@@ -26,8 +27,14 @@ class Objective:
 def objective(
     output: Output, batch: Batch, *, terms: tuple[Term, ...], penalties: tuple[Penalty, ...], model: nn.Module
 ) -> Objective:
-    """The weighted sum of the phase's terms and penalties, scalars."""
+    """The weighted sum of the phase's terms and penalties, scalars; InputError for a term that can change nothing."""
     parts = {term.name: term.loss(output, batch) for term in terms}
+    idle = [name for name, value in parts.items() if not value.requires_grad]
+    if idle:
+        raise InputError(
+            f"strategy.losses: '{idle[0]}' reads nothing that is trained; choose another losses.on or neck, or freeze "
+            "less"
+        )
     total = sum((term.weight * parts[term.name] for term in terms), output.embedding.new_zeros(()))
     for penalty in penalties:
         value = penalty(model)

@@ -73,14 +73,13 @@ def rate_factor(optim: Optim, *, step: int, num_steps: int) -> float:
 
 
 def _group(train: Train, optim: Optim, *, decays: bool) -> dict[str, Any]:
-    weight_decay = optim.weight_decay if train.weight_decay is None else train.weight_decay
     lr = optim.lr * train.lr_scale
     return {
         "params": [],
         "name": train.prefix,
         "lr": lr,
         "peak_lr": lr,
-        "weight_decay": weight_decay if decays else 0.0,
+        "weight_decay": optim.weight_decay if decays else 0.0,
     }
 
 

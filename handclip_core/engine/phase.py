@@ -54,7 +54,6 @@ class Train:
 
     prefix: str
     lr_scale: float = 1.0
-    weight_decay: float | None = None
 
 
 class Penalty(Protocol):

@@ -16,7 +16,8 @@ class Span:
 def plan(phases: tuple[Phase, ...], *, budget: int, epoch_images: int) -> tuple[Span, ...]:
     """The span of every phase of a budget of ``budget`` x ``epoch_images`` images.
 
-    A phase takes whole batches until its part is reached, so the sum is the budget or up to one batch a phase more.
+    A phase takes whole batches until its part is reached, and one at least, so that the sum is the budget or up to one
+    batch a phase more.
     """
     total_share = sum(phase.share for phase in phases)
     spans: list[Span] = []
@@ -25,7 +26,7 @@ def plan(phases: tuple[Phase, ...], *, budget: int, epoch_images: int) -> tuple[
         share += phase.share
         end = round(share / total_share * budget * epoch_images)
         batch_size = phase.data.sampler.batch_size
-        num_steps = max(0, -(-(end - images) // batch_size))
+        num_steps = max(1, -(-(end - images) // batch_size))
         spans.append(Span(start_images=images, num_steps=num_steps))
         images += num_steps * batch_size
     return tuple(spans)

@@ -8,7 +8,7 @@ from handclip_core.losses.term import Loss
 from handclip_core.types import ASPECT_INDEX, Aspect, Batch, Output
 
 
-def aspect_cross_entropy(*, smoothing: float = 0.0) -> Loss:
+def aspect_cross_entropy() -> Loss:
     """Mean cross-entropy of ``aspect_logits`` [B, 5], whose columns are those of ASPECT_INDEX.
 
     Pictures of unknown aspect take no part.
@@ -21,6 +21,6 @@ def aspect_cross_entropy(*, smoothing: float = 0.0) -> Loss:
         known = batch.aspects != unknown
         if not known.any():
             return (logits * 0).sum()
-        return F.cross_entropy(logits[known], batch.aspects[known], label_smoothing=smoothing)
+        return F.cross_entropy(logits[known], batch.aspects[known])
 
     return loss

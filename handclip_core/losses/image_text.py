@@ -59,5 +59,6 @@ def _pictures_before_texts(output: Output, batch: Batch) -> Pairs:
     """Pictures as anchors, texts as references."""
     assert output.texts is not None, "the model has no texts"
     same = batch.labels[:, None] == output.texts.labels[None, :]
-    pictures, texts = at_least_float32(output.encoded.projected), at_least_float32(output.texts.embedding)
+    pictures = at_least_float32(output.encoded.projected)
+    texts = output.texts.embedding.to(pictures.dtype)
     return Pairs(pictures, texts, positive=same, negative=torch.logical_not(same))

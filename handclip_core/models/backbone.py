@@ -62,7 +62,7 @@ class BackboneSettings(Config):
     ``-quickgelu``, unless it is their original archive."""
     batch_norm: Literal["fixed", "moving"] = "fixed"
     """Running statistics of batch normalisation (RN50 and its like) in training mode: kept as they were loaded, so that
-    a step does not depend on how a batch is shared among devices, or moving with the batches."""
+    a step does not depend on how a batch is shared among devices, or moving with the batches where its block trains."""
 
 
 class Backbone(nn.Module):
@@ -146,19 +146,19 @@ class Backbone(nn.Module):
         return tuple(word.removesuffix("</w>") for word in self._tokenizer.encoder if _WORD.fullmatch(word))
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode; batch normalisation stays in evaluation mode where its statistics are fixed."""
-        super().train(mode)
-        if self.batch_norm == "fixed":
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
+        """Set training mode, but for what makes blocks without trained weights give another result each time.
 
-    @property
-    def frozen_blocks_stay(self) -> bool:
-        """Whether blocks without trained weights always give the same, also in training mode."""
-        norms = (module for module in self.visual.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
-        return self.batch_norm == "fixed" or not any(norms)
+        That is batch normalisation, which stays in evaluation mode wherever its statistics are fixed, and leaving out
+        patches.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(mode and self.batch_norm == "moving" and module.weight.requires_grad)
+        dropping = getattr(self.visual, "patch_dropout", None)
+        if isinstance(dropping, nn.Module):
+            dropping.train(mode and any(p.requires_grad for p in self.visual.get_submodule("conv1").parameters()))
+        return self
 
     def key(self) -> str:
         """A hash of name, normalisation and present weights (32 hex digits), for naming caches."""

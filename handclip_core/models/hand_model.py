@@ -101,8 +101,6 @@ def encode_with(backbone: Backbone, inputs: ModelInputs) -> Encoded:
 
 def untouched_blocks(backbone: Backbone, pretrained: Backbone, trained: Set[str], *, prefix: str) -> int:
     """Leading blocks of ``backbone`` without new modules, in which none of ``trained`` (under ``prefix``) lies."""
-    if not backbone.frozen_blocks_stay:
-        return 0
     towers = (backbone.visual, pretrained.visual)
     ours, theirs = ({f"visual.{name}" for name, _ in tower.named_parameters()} for tower in towers)
     moved = ours.symmetric_difference(theirs) | {name for name in theirs if prefix + name in trained}

@@ -15,8 +15,11 @@ class TransformerTower:
         """Parameter prefixes of each block, input first; each parameter lies under one of them."""
         stem = ("conv1", "class_embedding", "positional_embedding", "ln_pre")
         residual = [(f"transformer.resblocks.{i}",) for i in range(len(visual.transformer.resblocks))]
-        pool = ("ln_post",) if visual.attn_pool is None else ("attn_pool", "attn_pool_contrastive", "ln_post")
-        return [stem, *residual, pool, ("proj",)]
+        pool = ("attn_pool", "attn_pool_contrastive", "ln_post")
+        # Some towers lack the first norm, or learn no positions.
+        owners = {name.split(".")[0] for name, _ in visual.named_parameters()}
+        there = [tuple(name for name in block if name in owners) for block in (stem, pool)]
+        return [there[0], *residual, there[1], ("proj",)]
 
     def steps(self, visual: Any) -> list[Callable[[Tensor], Tensor]]:
         """All blocks but the last, each from activations to activations, pixels [B, 3, H, W] first."""

@@ -1,9 +1,8 @@
 """What the strategies share that learn one aspect after another."""
 
 from collections.abc import Sequence
-from typing import Self
 
-from pydantic import model_validator
+from pydantic import field_validator
 
 from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.training import LabelBy, TrainingData
@@ -25,21 +24,22 @@ class AspectOrder(TowerStrategy):
     sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.BALANCED)
     """How pictures come together in a batch; balanced, every person equally often."""
     order: tuple[Aspect, ...] = HAND_ASPECTS
-    """Aspects in the order of training; those that the experiment does not use are passed over."""
+    """Aspects in the order of training; those that no training picture shows are passed over."""
 
-    @model_validator(mode="after")
-    def _no_aspect_twice(self) -> Self:
-        if len(set(self.order)) != len(self.order) or not self.order:
+    @field_validator("order")
+    @classmethod
+    def _no_aspect_twice(cls, order: tuple[Aspect, ...]) -> tuple[Aspect, ...]:
+        if len(set(order)) != len(order) or not order:
             raise ValueError("name each aspect once, and at least one")
-        return self
+        return order
 
     def aspect_phases(
         self, model: HandModel, data: TrainingData, *, penalties: Sequence[Penalty] = ()
     ) -> tuple[Phase, ...]:
         """A phase an aspect, all under the same penalties."""
-        order = [aspect for aspect in self.order if aspect in data.aspects]
+        order = [aspect for aspect in self.order if aspect in data.shown_aspects]
         if not order:
-            raise InputError(f"strategy.order: none of {', '.join(self.order)} is an aspect of the data")
+            raise InputError(f"strategy.order: no training picture shows any of {', '.join(self.order)}")
         return tuple(
             Phase(
                 aspect,

@@ -65,6 +65,12 @@ class IdentityStrategy(Strategy):
                 "triplet, circle and contrastive loss need several pictures of a class in a batch: set "
                 "sampler.kind to pk or cross_aspect"
             )
+        each, batch = self.sampler.images_each, self.optim.batch_size
+        if self.sampler.has_pairs and batch < each * (2 if self.losses.needs_pairs else 1):
+            raise ValueError(
+                f"optim.batch_size: {batch} pictures hold {batch // each} classes with sampler.images_each = {each}; "
+                "losses on pairs need two, other losses one"
+            )
         return self
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
@@ -81,13 +87,16 @@ class IdentityStrategy(Strategy):
 
     def terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
         """The losses that are on; those with a memory start empty."""
-        on_pictures = self.losses.terms(
+        return (*self.picture_terms(model, data), *self.caption_terms(data))
+
+    def picture_terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
+        """The losses on pictures alone."""
+        return self.losses.terms(
             num_classes=data.labelled(self.labels).num_classes,
             embedding=model.output_width,
             trunk=model.template.width,
             projected=model.template.dim,
         )
-        return (*on_pictures, *self.caption_terms(data))
 
     def caption_terms(self, data: TrainingData) -> tuple[Term, ...]:
         """The loss between pictures and their captions, where it is on."""
@@ -118,13 +127,18 @@ def trained_blocks(
 ) -> tuple[Train, ...]:
     """Blocks of the backbone after the first ``frozen``: the last at scale 1, each earlier ``layer_decay`` lower.
 
-    The last block is CLIP's projection; at least one block trains.
+    The last block is CLIP's projection; at least one block trains, else InputError.
     """
     blocks = backbone.blocks()
     last = len(blocks) - 1
     candidates = range(last if frozen_projection else last + 1)
+    if frozen >= len(candidates):
+        raise InputError(
+            f"strategy.frozen_blocks: {frozen} leaves nothing to train; of the {len(candidates)} blocks of "
+            f"{backbone.name}, {len(candidates) - 1} may be frozen"
+        )
     return tuple(
         Train(f"backbone.{prefix}", layer_decay ** (last - depth))
-        for depth in candidates[min(frozen, len(candidates) - 1) :]
+        for depth in candidates[frozen:]
         for prefix in blocks[depth]
     )

@@ -34,7 +34,7 @@ class PromptSettings(Config):
     share: float = Field(2 / 3, gt=0, lt=1)
     """Share of the budget. Its pictures count as any others, though cached features make them nearly free."""
     optim: Optim = Optim(lr=3.5e-4, weight_decay=1e-4, batch_size=64, schedule=Schedule.COSINE, warmup=5 / 120)
-    """Optimiser and schedule; batches are smaller where they would leave the second stage no pictures."""
+    """Optimiser and schedule."""
 
     @field_validator("template")
     @classmethod
@@ -113,8 +113,7 @@ class ClipReid(TowerStrategy):
             (Term("image_text", image_text_supcon(temperature=temperature)),),
             optim,
             share=share,
-            # Moving batch statistics, where they are wanted, move in this stage too.
-            evaluate=not model.backbone.frozen_blocks_stay,
+            evaluate=False,
         )
         terms = self.terms(model, data)
         image = Phase("image", self.data_spec(data), self.trained(model), terms, self.optim, share=1 - share)
@@ -137,10 +136,9 @@ class ClipReid(TowerStrategy):
         return (*on_parts, Term("image_text", settings.build(trained_at=model.prompts.temperature), settings.weight))
 
     def _plain_pictures(self, data: TrainingData) -> DataSpec:
-        """All training pictures as they are, in batches after which a budget of one unit still has pictures."""
+        """All training pictures as they are."""
         labelled = data.labelled(self.labels)
-        left = int((1 - self.prompts.share) * data.num_images) - 1
-        sampler = Shuffled(min(self.prompts.optim.batch_size, max(2, left)))
+        sampler = Shuffled(self.prompts.optim.batch_size)
         return DataSpec(labelled.rows, labelled.pool, sampler=sampler, augment=AugmentSettings())
 
 

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import field_validator
+
 from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.training import LabelBy, TrainingData
 from handclip_core.engine.phase import Phase
@@ -26,6 +28,13 @@ class CrossView(TowerStrategy):
     """What is minimised."""
     sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.CROSS_ASPECT)
     """How pictures come together in a batch."""
+
+    @field_validator("labels")
+    @classmethod
+    def _several_aspects_a_class(cls, labels: LabelBy) -> LabelBy:
+        if labels is LabelBy.PERSON_ASPECT:
+            raise ValueError("a person's aspect by itself has no other view to be pulled to; choose hand or person")
+        return labels
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase over all training pictures."""

@@ -42,14 +42,16 @@ class Direction(StrEnum):
 class Curriculum(TowerStrategy):
     """Full fine-tuning on a growing share of the pictures (Bengio 2009; Hacohen & Weinshall 2019, arXiv 1904.03626).
 
-    Every class takes part from the first phase on, with its easiest pictures; the last phase shows all.
+    Every class takes part from the first phase on, with its easiest pictures; the last phase shows all. Each phase has
+    an optimiser and a schedule of its own, so the control is ``direction: random``, not ``full``.
     """
 
     name: Literal["curriculum"] = "curriculum"
     """Which strategy this is."""
     difficulty: Difficulty = Difficulty.DISTANCE
-    """``metadata`` (accessories, nail polish, irregularities, aspect); ``distance`` of zero-shot CLIP's embedding to
-    the rest of its class; ``loss`` of a classifier by class means on those embeddings."""
+    """``metadata`` (accessories, nail polish, irregularities, aspect), by which all pictures are compared, for within a
+    class they hardly differ; ``distance`` of zero-shot CLIP's embedding to the rest of its class; ``loss`` of a
+    classifier by class means on those embeddings."""
     direction: Direction = Direction.EASY_FIRST
     """Which pictures come first."""
     pace: Pace = Pace.LINEAR
@@ -62,7 +64,9 @@ class Curriculum(TowerStrategy):
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """A phase a step of the pace."""
         whole = self.data_spec(data)
-        ranks = class_ranks(self._difficulties(data, whole), whole.pool.labels)
+        overall = self.difficulty is Difficulty.METADATA and self.direction is not Direction.RANDOM
+        rank = overall_ranks if overall else class_ranks
+        ranks = rank(self._difficulties(data, whole), whole.pool.labels)
         train, terms = self.trained(model), self.terms(model, data)
         return tuple(
             Phase(f"{share:.0%} of the pictures", _easiest(whole, ranks, share), train, terms, self.optim)
@@ -95,6 +99,14 @@ def class_ranks(difficulty: NDArray[np.float64], labels: NDArray[np.int64]) -> N
         members = np.flatnonzero(labels == label)
         ranks[members[np.argsort(difficulty[members], kind="stable")]] = np.arange(len(members)) / len(members)
     return ranks
+
+
+def overall_ranks(difficulty: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Rank [n] of every picture among all, in [0, 1); equal ones alternate over classes, of which each has one at 0."""
+    within = class_ranks(difficulty, labels)
+    ranks = np.empty(len(labels))
+    ranks[np.lexsort((within, difficulty))] = np.arange(len(labels)) / len(labels)
+    return np.where(within == 0, 0.0, ranks)
 
 
 def _measured(difficulty: Difficulty, data: TrainingData, whole: DataSpec) -> NDArray[np.float64]:

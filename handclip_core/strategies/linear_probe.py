@@ -32,21 +32,32 @@ class LinearProbe(IdentityStrategy):
 
     @model_validator(mode="after")
     def _losses_reach_what_is_trained(self) -> Self:
-        behind_the_neck = self.neck.kind is not NeckKind.NONE and self.neck.embedding is EmbeddingAt.AFTER
-        reaches = self.losses.on is ReadFrom.EMBEDDING and behind_the_neck
-        if not self.finetune_share and (self.losses.image_text.weight or (self.losses.reads_vectors and not reaches)):
+        if self.finetune_share:
+            return self
+        if self.neck.kind is NeckKind.NONE or self.neck.embedding is EmbeddingAt.BEFORE:
             raise ValueError(
-                "losses: on a frozen tower only the identity loss, and losses on the output of a neck, train anything; "
-                "set finetune_share, or read the embedding after the neck"
+                "neck: before a frozen tower, only what is read after a neck can change; choose a neck with embedding: "
+                "after, or set finetune_share"
+            )
+        if self.losses.image_text.weight or (self.losses.reads_vectors and self.losses.on is not ReadFrom.EMBEDDING):
+            raise ValueError(
+                "losses: image_text, and losses on trunk or projected, read the frozen tower; set finetune_share, or "
+                "on: embedding"
             )
         return self
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase that trains neck and head, and one that trains everything."""
         spec, terms, head = self.data_spec(data), self.terms(model, data), self.head(model)
-        probe = Phase("probe", spec, head, terms, self.optim, share=1 - self.finetune_share)
+        probing = tuple(term for term in terms if self._reaches_the_neck(term.name))
+        probe = Phase("probe", spec, head, probing, self.optim, share=1 - self.finetune_share)
         if not self.finetune_share:
             return (probe,)
         optim = self.optim.model_copy(update={"lr": self.finetune_lr})
         everything = (*trained_blocks(model.backbone), *head)
         return (probe, Phase("fine-tuning", spec, everything, terms, optim, share=self.finetune_share))
+
+    def _reaches_the_neck(self, loss: str) -> bool:
+        """Whether a loss reads anything but the frozen tower."""
+        behind = self.neck.kind is not NeckKind.NONE and self.neck.embedding is EmbeddingAt.AFTER
+        return loss == "identity" or (loss != "image_text" and behind and self.losses.on is ReadFrom.EMBEDDING)

@@ -4,21 +4,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from handclip_core.data.sampling import SamplerKind, SamplerSettings
-from handclip_core.data.training import LabelBy, TrainingData
+from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Phase, Train
-from handclip_core.errors import InputError
 from handclip_core.losses.aspect import aspect_cross_entropy
 from handclip_core.losses.term import Term
 from handclip_core.models.backbone import Backbone
-from handclip_core.models.branches import BranchedModel, BranchSettings
+from handclip_core.models.branches import BranchedModel
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.neck import NeckKind, NeckSettings
-from handclip_core.models.router import branch_aspects
-from handclip_core.strategies.tower import TowerStrategy
+from handclip_core.strategies.branched import BranchedStrategy
 
 
-class MultiBranch(TowerStrategy):
+class MultiBranch(BranchedStrategy):
     """The image tower is shared; every aspect has a neck and an identity head of its own.
 
     A picture goes by the branch of its aspect. Where that is unknown, a linear classifier on the tower's features
@@ -28,34 +25,22 @@ class MultiBranch(TowerStrategy):
 
     name: Literal["multi_branch"] = "multi_branch"
     """Which strategy this is."""
-    labels: LabelBy = LabelBy.PERSON
-    """What counts as one class; a person by default: each aspect's head tells people apart by that aspect alone."""
     neck: NeckSettings = NeckSettings(kind=NeckKind.BN)
     """What each aspect has between image tower and identity head."""
-    sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.BALANCED)
-    """How pictures come together in a batch."""
     router_weight: float = Field(1.0, gt=0, le=1000)
     """Weight of the aspect classifier's cross-entropy, which shapes the tower too."""
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """Backbone, branches and router."""
-        aspects = branch_aspects(data.aspects)
-        if not aspects:
-            raise InputError(f"strategy.name: {self.name} needs pictures whose aspect is known")
-        classes = data.labelled(self.labels).num_classes
-        settings = BranchSettings(aspects, self.neck, classes, margin_head=self.losses.margin_head)
-        return BranchedModel(backbone, settings)
+        return BranchedModel(backbone, self.branches(data))
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase over all training pictures of known aspect."""
-        spec = self.data_spec(data, aspects=branch_aspects(data.aspects))
+        spec = self.data_spec(data, aspects=self.branches(data).aspects)
         router = Term("aspect", aspect_cross_entropy(), self.router_weight)
         terms = (*self.terms(model, data), router)
         return (Phase("branches", spec, self.trained(model), terms, self.optim),)
 
     def head(self, model: HandModel) -> tuple[Train, ...]:
-        """Necks, where they have weights, identity heads, where a loss reads them, and the router."""
-        del model
-        necks = ("branches.necks",) if self.neck.kind is not NeckKind.NONE else ()
-        heads = ("branches.heads",) if self.losses.identity.weight else ()
-        return tuple(Train(part, self.head_lr_scale) for part in (*necks, *heads, "router"))
+        """Necks, identity heads, and the router."""
+        return (*super().head(model), Train("router", self.head_lr_scale))

@@ -13,7 +13,7 @@ class TowerStrategy(IdentityStrategy):
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Factor on the learning rate from each block to the one before it (FT-CLIP, arXiv 2212.06138, uses 0.6)."""
     frozen_blocks: int = Field(0, ge=0, le=64)
-    """Blocks that stay frozen, counted from the input; the stem is the first. At least the last one trains."""
+    """Blocks that stay frozen, counted from the input; the stem is the first. One at least has to train."""
     frozen_projection: bool = False
     """Whether CLIP's projection (a ResNet's attention pool) stays frozen while blocks before it train."""
 

@@ -175,7 +175,7 @@ def test_a_finished_run_is_not_overwritten_or_resumed(typed: Typed, settings: Pa
     ("changes", "expected"),
     [
         ({"budgett": 3}, "unknown key 'budgett'"),
-        ({"strategy": {"name": "full", "optim": {"lrr": 1}}}, "unknown key 'strategy.full.optim.lrr'"),
+        ({"strategy": {"name": "full", "optim": {"lrr": 1}}}, "unknown key 'strategy.optim.lrr'"),
         ({"strategy": {"name": "magic"}}, "magic"),
         ({"budget": 0}, "budget: "),
         ({"data": {"source": "prepared", "folder": "nowhere"}}, "nowhere"),

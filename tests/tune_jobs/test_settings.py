@@ -55,7 +55,7 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     ("overrides", "message"),
     [
         (["trails=5"], "unknown key 'trails'"),
-        (["data.poeple=5"], "unknown key 'data.drawn.poeple'"),
+        (["data.poeple=5"], "unknown key 'data.poeple'"),
         (["strategies=[full, bogus]"], "unknown strategy 'bogus'; choose from zero_shot, linear_probe"),
         (["strategies=[full, full]"], "name each strategy once"),
         (["strategies=[]"], "at least one"),

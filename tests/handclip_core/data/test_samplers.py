@@ -41,6 +41,22 @@ def test_pk_draws_p_people_with_k_pictures_each() -> None:
     assert len(set(drawn.tolist())) == 12, "no picture twice where there are enough"
 
 
+@given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 3))
+def test_pk_draws_no_class_more_often_than_it_must_and_visits_all_evenly(n: int, p: int, seed: int) -> None:
+    batches = [PK(p, 1).step(step, pool(np.arange(n)), seed=seed) for step in range(3 * n)]
+    assert all(max(Counter(batch.tolist()).values()) == -(-p // n) for batch in batches)
+    assert all(len(set(batch.tolist())) == min(n, p) for batch in batches)
+    assert set(Counter(np.concatenate(batches).tolist()).values()) == {3 * p}
+
+
+def test_batches_that_cross_epochs_repeat_no_picture() -> None:
+    for sampler in (PK(4, 4), CrossAspect(4, 4)):
+        for step in range(100):
+            drawn = sampler.step(step, pool(PEOPLE, ASPECTS), seed=0)
+            assert len(set(drawn.tolist())) == 16
+            assert len(set(PEOPLE[drawn].tolist())) == 4
+
+
 def test_pk_repeats_the_pictures_of_people_with_few() -> None:
     labels = np.array([0, 1, 1, 1, 1])
     drawn = PK(2, 4).step(0, pool(labels), seed=0)

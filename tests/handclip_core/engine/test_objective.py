@@ -3,6 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from handclip_core.engine.objective import DivergedError, objective, refuse_divergence
+from handclip_core.errors import InputError
 from handclip_core.losses.term import Term
 from handclip_core.types import Batch, Encoded, Output
 
@@ -13,13 +14,18 @@ class Quadratic:
 
 
 def output_and_batch() -> tuple[Output, Batch]:
-    zeros = torch.zeros(2, 3)
+    zeros = torch.zeros(2, 3, requires_grad=True)
     return Output(Encoded(zeros, zeros), zeros, zeros), Batch(zeros, *(torch.arange(2),) * 3)
+
+
+def constant(name: str, value: float, weight: float = 1.0) -> Term:
+    """A loss of a constant value that depends on the embedding."""
+    return Term(name, lambda output, _: value + output.embedding.sum(), weight)
 
 
 def test_terms_are_weighted_and_penalties_added() -> None:
     output, batch = output_and_batch()
-    terms = (Term("a", lambda *_: torch.tensor(2.0), 0.5), Term("b", lambda *_: torch.tensor(3.0)))
+    terms = (constant("a", 2.0, 0.5), constant("b", 3.0))
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 2.0)
     found = objective(output, batch, terms=terms, penalties=(Quadratic(),), model=model)  # type: ignore[arg-type]
@@ -27,10 +33,17 @@ def test_terms_are_weighted_and_penalties_added() -> None:
     assert {name: value.item() for name, value in found.parts.items()} == {"a": 2, "b": 3, "quadratic": 4}
 
 
+def test_a_loss_that_reads_nothing_trained_is_the_users_to_mend() -> None:
+    output, batch = output_and_batch()
+    terms = (constant("good", 1.0), Term("triplet", lambda output, _: output.logits.detach().sum()))
+    with pytest.raises(InputError, match="'triplet' reads nothing that is trained"):
+        objective(output, batch, terms=terms, penalties=(), model=nn.Linear(1, 1))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_the_run_with_its_terms(value: float) -> None:
     output, batch = output_and_batch()
-    terms = (Term("good", lambda *_: torch.tensor(1.0)), Term("bad", lambda *_: torch.tensor(value)))
+    terms = (constant("good", 1.0), constant("bad", value))
     found = objective(output, batch, terms=terms, penalties=(), model=nn.Linear(1, 1))
     with pytest.raises(DivergedError, match=rf"phase 'p' at step 7: good 1, bad {value:g}"):
         refuse_divergence(found, phase="p", step=7)

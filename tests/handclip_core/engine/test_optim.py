@@ -47,12 +47,12 @@ def test_what_is_not_chosen_is_frozen() -> None:
 def test_groups_carry_rates_and_decay_only_matrices() -> None:
     model = small_model()
     optim = Optim(lr=0.01, weight_decay=0.1)
-    optimizer = build_optimizer(choose(model, (Train("block.0", 0.5), Train("blocks_end", weight_decay=0.3))), optim)
+    optimizer = build_optimizer(choose(model, (Train("block.0", 0.5), Train("blocks_end"))), optim)
     rows = {(g["name"], g["lr"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups}
     assert rows == {
         ("block.0", 0.005, 0.1, 1),
         ("block.0", 0.005, 0.0, 3),
-        ("blocks_end", 0.01, 0.3, 1),
+        ("blocks_end", 0.01, 0.1, 1),
         ("blocks_end", 0.01, 0.0, 1),
     }
 

@@ -17,8 +17,9 @@ VISION = {
 KINDS = tuple(VISION)
 
 
-def write_model(folder: Path, kind: str) -> str:
-    config = {"model_cfg": {"embed_dim": 12, "vision_cfg": VISION[kind], "text_cfg": TEXT}, "preprocess_cfg": {}}
+def write_model(folder: Path, kind: str, **vision: object) -> str:
+    vision_cfg = {**VISION[kind], **vision}  # type: ignore[dict-item]
+    config = {"model_cfg": {"embed_dim": 12, "vision_cfg": vision_cfg, "text_cfg": TEXT}, "preprocess_cfg": {}}
     folder.mkdir(exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
     return f"local-dir:{folder}"
@@ -45,6 +46,15 @@ def pictures(backbone: Backbone, count: int = 3) -> Tensor:
 def save_weights(backbone: Backbone, path: Path) -> Path:
     torch.save(backbone.state_dict(), path)
     return path
+
+
+def test_blocks_name_what_a_tower_has(tmp_path: Path) -> None:
+    name = write_model(tmp_path / "vit", "vit", no_ln_pre=True)
+    backbone = load_backbone(BackboneSettings(name=name, pretrained="random"))
+    assert backbone.blocks()[0] == ("visual.conv1", "visual.class_embedding", "visual.positional_embedding")
+    prefixes = [prefix for block in backbone.blocks() for prefix in block]
+    for parameter, _ in backbone.visual.named_parameters():
+        assert sum(f"visual.{parameter}.".startswith(f"{prefix}.") for prefix in prefixes) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,6 +137,23 @@ def test_words_are_single_tokens(tmp_path: Path) -> None:
     words = backbone.words()
     assert len(set(words)) == len(words) > 10_000
     assert set((backbone.tokenize(words[:500]) != 0).sum(dim=1).tolist()) == {3}
+
+
+def test_frozen_blocks_give_the_same_in_training_mode(tmp_path: Path) -> None:
+    """Batch statistics that move, and patches left out, belong to blocks that train."""
+    for kind, dropping in (("resnet", {}), ("vit", {"patch_dropout": 0.5})):
+        name = write_model(tmp_path / kind, kind, **dropping)
+        settings = BackboneSettings.parse({"name": name, "pretrained": "random", "batch_norm": "moving"}, source="test")
+        backbone = load_backbone(settings)
+        trained = tuple(f"visual.{part}" for part in ("layer4", "attnpool", "transformer.resblocks.1", "proj"))
+        for key, parameter in backbone.named_parameters():
+            parameter.requires_grad_(key.startswith(trained))
+        before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
+        shown = pictures(backbone)
+        torch.testing.assert_close(backbone.train().head_blocks(shown, 2), backbone.eval().head_blocks(shown, 2))
+        backbone.train()(shown)
+        moved = {key for key, value in backbone.state_dict().items() if not torch.equal(before[key], value)}
+        assert {key.split(".")[1] for key in moved} == ({"layer4"} if kind == "resnet" else set())
 
 
 @pytest.mark.parametrize(("mode", "moves"), [("fixed", False), ("moving", True)])

@@ -189,7 +189,8 @@ def test_training_moves_only_the_expert_that_saw_the_picture(tiny_bench: Bench) 
 
 
 def test_pictures_without_any_known_aspect_are_refused(tiny_bench: Bench) -> None:
-    nameless = replace(tiny_bench, aspects=(Aspect.UNKNOWN,))
+    manifest = tiny_bench.prepared.manifest.assign(aspect=Aspect.UNKNOWN.value)
+    nameless = replace(tiny_bench, prepared=replace(tiny_bench.prepared, manifest=manifest), aspects=(Aspect.UNKNOWN,))
     with pytest.raises(InputError, match="aspect is known"):
         model_of(nameless, "multi_branch")
 

@@ -1,5 +1,6 @@
 """Strategies with a branch or an expert an aspect: any batch, any data with aspects, any fusion."""
 
+import dataclasses
 import socket
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from handclip_core.bench import Bench, open_bench
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.gradients import backward
 from handclip_core.engine.loop import Budget, train
+from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment, assemble, run
 from handclip_core.measure import View
 from handclip_core.models.backbone import BackboneSettings
@@ -18,6 +20,7 @@ from handclip_core.models.experts import ExpertFusion
 from handclip_core.peers import peers
 from handclip_core.report import evaluate_run
 from handclip_core.runs import RunFolder, load_run
+from handclip_core.strategies import MultiBranch
 from tests.conftest import TINY_DATA
 from tests.handclip_core.strategies.test_strategies_contract import BUDGET, resumes_bit_for_bit
 
@@ -68,6 +71,49 @@ def test_what_a_batch_does_not_show_is_not_trained_by_it(tiny_bench: Bench, name
     shown = set(ready.feed(0).batch(0).aspects.tolist())
     heads = [key for key in gradients(tiny_bench, strategy, micro_batch=None) if key.startswith("branches.heads.")]
     assert len(heads) == len(shown) < 4
+
+
+@pytest.mark.parametrize("loss", ["identity", "triplet", "circle", "contrastive", "center"])
+@pytest.mark.parametrize("memory", [0, 8])
+def test_no_loss_lets_pictures_of_one_aspect_train_the_expert_of_another(
+    tiny_bench: Bench, loss: str, memory: int
+) -> None:
+    losses = {"identity": {"weight": 0}, loss: {"weight": 1.0}, "memory": memory}
+    strategy = {"name": "aspect_specific", "losses": losses, "sampler": {"kind": "pk", "images_each": 8}}
+    ready = assemble(experiment_of(tiny_bench, {**strategy, "optim": {"batch_size": 24}}), tiny_bench)
+    batch = ready.feed(0).batch(0)
+    assert isinstance(batch.inputs, Tensor)
+    others = (batch.aspects != 0).view(-1, 1, 1, 1)
+    found = []
+    for pictures in (batch.inputs, torch.where(others, 1 - batch.inputs, batch.inputs)):
+        ready = assemble(experiment_of(tiny_bench, {**strategy, "optim": {"batch_size": 24}}), tiny_bench)
+        for _ in range(2):  # the second time, there is something in the memory
+            ready.model.zero_grad()
+            changed = dataclasses.replace(batch, inputs=pictures)
+            backward(ready.model.train(), changed, ready.phases[0], micro_batch=None, peers=peers(), seed=5)
+        tower = ready.model.get_submodule("experts.dorsal_right")
+        found.append([p.grad for p in tower.parameters() if p.grad is not None])
+    assert found[0]
+    assert any(gradient.abs().max() > 0 for gradient in found[0])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_batches_of_many_aspects_a_class_are_refused_where_branches_compare_pairs() -> None:
+    values = {"name": "multi_branch", "losses": {"triplet": {"weight": 1}}, "sampler": {"kind": "cross_aspect"}}
+    with pytest.raises(InputError, match="choose pk, best with labels: person_aspect"):
+        MultiBranch.parse(values, source="strategy")
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_an_aspect_that_no_training_picture_shows_has_no_branch(tiny_bench: Bench, name: str) -> None:
+    manifest = tiny_bench.prepared.manifest
+    lost = (manifest["aspect"] == "palmar left") & (manifest["subset"] == "train")
+    manifest = manifest.assign(aspect=manifest["aspect"].where(~lost, "palmar right"))
+    bench = dataclasses.replace(tiny_bench, prepared=dataclasses.replace(tiny_bench.prepared, manifest=manifest))
+    model = assemble(experiment_of(bench, {"name": name}), bench).model
+    heads = {key for key, _ in model.get_submodule("branches.heads").named_children()}
+    assert heads == {"dorsal_right", "dorsal_left", "palmar_right"}
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 
 from handclip_core.bench import Bench
+from handclip_core.data.difficulty import metadata_difficulty
 from handclip_core.engine.phase import Optim, Phase
 from handclip_core.experiment import Experiment, assemble
-from handclip_core.strategies.curriculum import Curriculum, Difficulty, Direction, Pace, class_ranks, shares
+from handclip_core.strategies.curriculum import (
+    Curriculum,
+    Difficulty,
+    Direction,
+    Pace,
+    class_ranks,
+    overall_ranks,
+    shares,
+)
 from tests.conftest import TINY_DATA
 
 
@@ -28,6 +37,22 @@ def test_the_pace_grows_from_start_to_all(pace: Pace) -> None:
 def test_ranks_are_counted_within_classes() -> None:
     ranks = class_ranks(np.array([3.0, 1.0, 2.0, 9.0]), np.array([0, 0, 0, 1]))
     assert ranks.tolist() == pytest.approx([2 / 3, 0, 1 / 3, 0])
+
+
+def test_ranks_over_all_pictures_leave_no_class_out_and_alternate_among_equals() -> None:
+    ranks = overall_ranks(np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]), np.array([0, 0, 0, 1, 2, 2]))
+    assert ranks.tolist() == pytest.approx([0, 4 / 6, 5 / 6, 0, 0, 2 / 6])
+
+
+def test_metadata_tell_easy_pictures_though_a_class_is_of_one_aspect(tiny_bench: Bench) -> None:
+    easy, hard = (
+        phases_of(tiny_bench, difficulty="metadata", direction=direction, start=0.3)[0].data.rows
+        for direction in ("easy_first", "hard_first")
+    )
+    manifest = tiny_bench.prepared.manifest
+    everything = metadata_difficulty(manifest.iloc[tiny_bench.training_data().rows]).mean()
+    means = [metadata_difficulty(manifest.iloc[rows]).mean() for rows in (easy, hard)]
+    assert means[0] < everything < means[1]
 
 
 @pytest.mark.parametrize("difficulty", list(Difficulty))

@@ -1,6 +1,7 @@
 """What every strategy must keep, on a transformer and on a ResNet; a new one is covered by being in ALL."""
 
 import socket
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from torch import Tensor
 from handclip_core.bench import open_bench
 from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.sources import DrawnData
+from handclip_core.engine.feed import PhaseFeed
 from handclip_core.engine.gradients import backward
+from handclip_core.engine.loop import Budget, train
 from handclip_core.engine.optim import choose, freeze_all_but
 from handclip_core.engine.phase import Optim
 from handclip_core.engine.plan import plan
@@ -26,6 +29,7 @@ from handclip_core.peers import peers
 from handclip_core.report import evaluate_run
 from handclip_core.runs import RunFolder, load_run
 from handclip_core.strategies import ALL, AnyStrategy, Full, LinearProbe, Strategy
+from handclip_core.types import Batch, Encoded
 from search_spaces.spaces import SPACES, params_of
 
 CPU = torch.device("cpu")
@@ -102,7 +106,8 @@ def judged_units(ready: Assembled) -> list[int]:
     for phase, span in zip(ready.phases, plan(ready.phases, budget=BUDGET, epoch_images=epoch), strict=True):
         end = span.start_images + span.num_steps * phase.data.sampler.batch_size
         if phase.evaluate:
-            units += [unit for unit in range(1, BUDGET + 1) if span.start_images < unit * epoch <= end]
+            last = BUDGET if phase is ready.phases[-1] else BUDGET - 1
+            units += [unit for unit in range(1, last + 1) if span.start_images < unit * epoch <= end]
     return units
 
 
@@ -113,11 +118,14 @@ def test_trains_what_it_says_and_nothing_else(
 ) -> None:
     experiment = experiment_of(quick(kind), tiny_backbones[tower])
     ready = assemble(experiment, open_bench(DATA, experiment.backbone, CPU))
-    before = {name: value.clone() for name, value in ready.model.named_parameters()}
+    before = {name: value.clone() for name, value in ready.model.state_dict().items()}
     said = {item.name for phase in ready.phases for item in choose(ready.model, phase.train)}
     _, after = weights_after(experiment)
-    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    parameters = {name for name, _ in ready.model.named_parameters()}
+    changed = moved & parameters
     assert changed <= said
+    assert not {name for name in moved - parameters if name.startswith(("backbone.", "experts."))}, "frozen statistics"
     unused = {name for name in said - changed if before[name].ndim > 1}
     assert not unused, "trained, but never moved"
 
@@ -179,27 +187,29 @@ def test_a_finished_folder_gives_the_same_figures_again(
 
 
 @every_strategy
+@both_towers
 def test_its_default_lies_in_its_search_space_and_draws_run_an_epoch(
-    kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings]
+    kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings]
 ) -> None:
     name = kind.model_fields["name"].default
     assert params_of(kind()) is not None  # type: ignore[call-arg]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for _ in range(2):
-        experiment = experiment_of(SPACES[name](study.ask()), tiny_backbones["vit"])
+        experiment = experiment_of(SPACES[name](study.ask()), tiny_backbones[tower])
         first = next(progress for progress in run(experiment, device=CPU) if progress.judged)
         assert first.metrics["map"] > 0
 
 
 @trained_strategies
+@both_towers
 def test_fifty_draws_build_and_train_a_step_of_every_phase_with_finite_gradients(
-    kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings]
+    kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings]
 ) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=2))
-    bench = open_bench(DATA, tiny_backbones["vit"], CPU)
+    bench = open_bench(DATA, tiny_backbones[tower], CPU)
     for _ in range(50):
         strategy = SPACES[kind.model_fields["name"].default](study.ask())
-        ready = assemble(experiment_of(strategy, tiny_backbones["vit"]), bench)
+        ready = assemble(experiment_of(strategy, tiny_backbones[tower]), bench)
         for index, phase in enumerate(ready.phases):
             chosen = choose(ready.model, phase.train)
             freeze_all_but(ready.model, chosen)
@@ -215,7 +225,7 @@ def test_fifty_draws_build_and_train_a_step_of_every_phase_with_finite_gradients
 
 @trained_strategies
 def test_every_loss_trains_every_strategy(kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings]) -> None:
-    changes = quick(kind).model_dump() | {"losses": EVERY_LOSS, "sampler": {"kind": "cross_aspect", "images_each": 2}}
+    changes = quick(kind).model_dump() | {"losses": EVERY_LOSS, "sampler": {"kind": "pk", "images_each": 4}}
     strategy = kind.model_validate(changes | {"finetune_share": 0.5} if kind is LinearProbe else changes)
     ready = assemble(experiment_of(strategy, tiny_backbones["vit"]), open_bench(DATA, tiny_backbones["vit"], CPU))
     trained: set[str] = set()
@@ -231,7 +241,7 @@ def test_every_loss_trains_every_strategy(kind: type[Strategy], tiny_backbones: 
 
 @pytest.mark.spawn
 def test_two_processes_train_every_strategy_as_one(tiny_backbones: dict[str, BackboneSettings], tmp_path: Path) -> None:
-    """Over gloo: the losses of one process to float tolerance, and the same bits in both processes."""
+    """Over gloo, in double precision: the weights of one process, and the same bits in both processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -240,30 +250,49 @@ def test_two_processes_train_every_strategy_as_one(tiny_backbones: dict[str, Bac
     processes = [context.Process(target=one_of_two, args=(rank, *arguments)) for rank in range(2)]
     for process in processes:
         process.start()
-    alone = losses_of_all(tiny_backbones["vit"])
+    alone = weights_of_all(tiny_backbones["vit"])
     for process in processes:
         process.join(timeout=500)
         assert process.exitcode == 0
     ours, theirs = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    for name, losses in alone.items():
-        assert ours[name]["losses"] == pytest.approx(losses["losses"], rel=2e-3, abs=1e-5), name
-        weights = ours[name]["weights"]
-        assert all(torch.equal(weights[key], value) for key, value in theirs[name]["weights"].items()), name
+    for name, weights in alone.items():
+        assert all(torch.equal(ours[name][key], value) for key, value in theirs[name].items()), name
+        for key, value in weights.items():
+            torch.testing.assert_close(ours[name][key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
 
 
-def losses_of_all(backbone: BackboneSettings) -> dict[str, dict[str, Any]]:
-    """The mean losses of the first unit of every strategy, and its weights after it."""
+def weights_of_all(backbone: BackboneSettings) -> dict[str, Weights]:
+    """Of every strategy, after all of its phases."""
+    bench = open_bench(DATA, backbone, CPU)
     found = {}
     for kind in TRAINED:
-        progress = next(run(experiment_of(quick(kind), backbone), device=CPU))
-        weights = {name: value.clone() for name, value in progress.state.model.state_dict().items()}
-        found[kind.__name__] = {"losses": progress.losses, "weights": weights}
+        ready = assemble(experiment_of(quick(kind), backbone), bench)
+        ready.model.double()
+        budget = Budget(units=1, epoch_images=64)
+        feeds = [DoubleFeed(ready.feed(index)) for index in range(len(ready.phases))]
+        phases = tuple(replace(phase, milestone=False) for phase in ready.phases)
+        for _ in train(ready.model, phases, feed=feeds.__getitem__, budget=budget, seed=3):
+            pass
+        found[kind.__name__] = {name: value.clone() for name, value in ready.model.state_dict().items()}
     return found
+
+
+@dataclass(frozen=True)
+class DoubleFeed:
+    """The batches of ``feed`` with cached activations in double precision; pictures follow the model by themselves."""
+
+    feed: PhaseFeed
+
+    def batch(self, step: int) -> Batch:
+        given = self.feed.batch(step)
+        if isinstance(given.inputs, Encoded):
+            return replace(given, inputs=Encoded(given.inputs.features.double(), given.inputs.projected.double()))
+        return given
 
 
 def one_of_two(rank: int, backbone: BackboneSettings, port: int, folder: Path) -> None:
     """Train in a process group of two and save what comes out."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.save(losses_of_all(backbone), folder / f"{rank}.pt")
+    torch.save(weights_of_all(backbone), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
