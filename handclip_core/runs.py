@@ -21,6 +21,7 @@ from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.forgetting import AspectSequence
 from handclip_core.experiment import Experiment, Progress, assemble
 from handclip_core.models.hand_model import HandModel
+from handclip_core.models.lora import restored
 
 CONFIG, METRICS, LOG = "config.json", "metrics.json", "training_log.csv"
 BEST, FINAL, OPTIMIZER = "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth"
@@ -151,15 +152,17 @@ def read_experiment(folder: Path) -> Experiment:
 
 
 def load_run(folder: Path, *, device: torch.device, weights: str = BEST) -> HandModel:
-    """The trained model of a run's folder, in evaluation mode; raises InputError for missing or damaged weights."""
+    """The trained model of a run's folder, in evaluation mode; its updates are merged where those of the weights are.
+
+    Raises InputError for missing or damaged weights.
+    """
     experiment = read_experiment(folder)
     model = assemble(experiment, open_bench(experiment.data, experiment.backbone, device)).model
     try:
-        model.load_state_dict(load_tensors(folder / weights))
+        return restored(model, load_tensors(folder / weights)).eval()
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder / weights}: not the weights of this folder's {CONFIG} ({reason})") from None
-    return model.eval()
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

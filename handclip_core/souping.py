@@ -1,5 +1,7 @@
 """Soups and WiSE-FT of trained runs, scored on validation people: no training, one pass over the pictures each.
 
+What is mixed is the weights that a model computes with: low-rank updates are merged into theirs first.
+
 The shares of WiSE-FT and the members of a greedy soup are chosen on the people who judge them, so their scores flatter
 a little, as a sweep's best trial does.
 """
@@ -18,6 +20,7 @@ from handclip_core.bench import Bench, open_bench
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.experiment import Experiment, assemble, score
 from handclip_core.models.hand_model import HandModel
+from handclip_core.models.lora import has_updates, merged, restored
 from handclip_core.models.soup import greedy_members, interpolate, uniform_soup
 from handclip_core.runs import load_tensors
 
@@ -87,12 +90,22 @@ def souped_rows(ingredients: Sequence[Ingredient], *, device: torch.device) -> l
 def wise_scores(ingredient: Ingredient, *, device: torch.device) -> dict[float, ProtocolScores]:
     """Validation scores of WiSE-FT by share of the fine-tuned weights; none for a strategy that trains nothing."""
     bench = _bench(ingredient, device)
-    ready = assemble(ingredient.experiment, bench)
-    if not ready.phases:
+    if not assemble(ingredient.experiment, bench).phases:
         return {}
-    untrained = {name: value.clone() for name, value in ready.model.state_dict().items()}
-    tuned = load_tensors(ingredient.weights)
-    return {alpha: _scores(ready.model, interpolate(untrained, tuned, alpha), bench) for alpha in ALPHAS}
+    return {alpha: _scores(mixture([ingredient], alpha=alpha, device=device), bench) for alpha in ALPHAS}
+
+
+def mixture(runs: Sequence[Ingredient], *, alpha: float | None = None, device: torch.device) -> HandModel:
+    """The model of the first of ``runs`` with the mean of all their weights, updates merged.
+
+    With ``alpha``, that share of the mean and the rest from the model before training. Raises InputError where weights
+    are missing or damaged, or the merged weights of two runs differ in names or shapes.
+    """
+    bench = _bench(runs[0], device)
+    state = uniform_soup([_merged_weights(run, bench) for run in runs])
+    model = merged(assemble(runs[0].experiment, bench).model)
+    model.load_state_dict(state if alpha is None else interpolate(model.state_dict(), state, alpha))
+    return model
 
 
 class Pot:
@@ -141,9 +154,7 @@ class Pot:
         return self._known[members]
 
     def _average(self, runs: Sequence[Ingredient]) -> ProtocolScores:
-        bench = _bench(runs[0], self._device)
-        model = assemble(runs[0].experiment, bench).model
-        return _scores(model, uniform_soup([load_tensors(run.weights) for run in runs]), bench)
+        return _scores(mixture(runs, device=self._device), _bench(runs[0], self._device))
 
     def _map_within(self, group: Sequence[int], chosen: tuple[int, ...]) -> float:
         return self._map(_at(group, chosen))
@@ -155,11 +166,12 @@ class Pot:
         """Whether the model of ``one`` with the weights of ``other`` is the model of ``other``."""
         host, guest = self._ingredients[one][0], self._ingredients[other][0]
         bench = _bench(host, self._device)
-        model = assemble(host.experiment, bench).model
+        weights = _merged_weights(guest, bench)
         try:
-            found = _scores(model, load_tensors(guest.weights), bench)
+            model = restored(assemble(host.experiment, bench).model, weights)
         except RuntimeError:
             return False  # other names or shapes
+        found = _scores(model, bench)
         ranks = (found.queries.first_rank, self.scores((other,))[0].queries.first_rank)
         return bool(np.mean(ranks[0] != ranks[1]) <= ALIKE)
 
@@ -172,8 +184,16 @@ def _bench(ingredient: Ingredient, device: torch.device) -> Bench:
     return open_bench(ingredient.experiment.data, ingredient.experiment.backbone, device)
 
 
-def _scores(model: HandModel, state: dict[str, Tensor], bench: Bench) -> ProtocolScores:
-    model.load_state_dict(state)
+def _merged_weights(run: Ingredient, bench: Bench) -> dict[str, Tensor]:
+    """The weights of ``run``, updates merged, on the CPU."""
+    state = load_tensors(run.weights)
+    if not has_updates(state):
+        return state
+    model = merged(restored(assemble(run.experiment, bench).model, state))
+    return {name: value.cpu() for name, value in model.state_dict().items()}
+
+
+def _scores(model: HandModel, bench: Bench) -> ProtocolScores:
     return score(bench, model, bench.pixel_inputs, "val")
 
 

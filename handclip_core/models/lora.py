@@ -2,12 +2,13 @@
 
 import re
 import warnings
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from handclip_core.errors import InputError
 from handclip_core.models.attention import OpenAttention, OpenPool
@@ -15,8 +16,8 @@ from handclip_core.models.backbone import Backbone
 
 UPDATE = "default"
 """What peft calls the update in names of parameters."""
-FACTOR_A = ".lora_A."
-"""Stands in the names of the factors A of all updates."""
+FACTORS = ".lora_"
+"""Stands in the names of the factors A and B of all updates, and in no others."""
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -80,15 +81,22 @@ def insert_lora(
 
 def lora_prefixes(backbone: Backbone) -> tuple[str, ...]:
     """Prefixes, within ``backbone``, of the matrices A and B of all updates; ``*`` stands for a block's number."""
-    added = (name.removesuffix(f".{UPDATE}.weight") for name, _ in backbone.named_parameters() if ".lora_" in name)
+    added = (name.removesuffix(f".{UPDATE}.weight") for name, _ in backbone.named_parameters() if FACTORS in name)
     return tuple(dict.fromkeys(re.sub(r"\.\d+(?=\.)", ".*", prefix) for prefix in added))
+
+
+def has_updates(names: Iterable[str]) -> bool:
+    """Whether weights of these ``names`` are those of a model with updates that are not merged."""
+    return any(FACTORS in name for name in names)
 
 
 def merged(model: Model) -> Model:
     """A copy of ``model`` with all updates added to the weights, which have their names of before ``insert_lora``."""
+    plain = deepcopy(model)
+    if not has_updates(plain.state_dict()):
+        return plain
     from peft.tuners.lora import LoraLayer
 
-    plain = deepcopy(model)
     for name, module in list(plain.named_modules()):
         if isinstance(module, LoraLayer):
             module.merge()
@@ -97,6 +105,16 @@ def merged(model: Model) -> Model:
         if isinstance(module, OpenAttention):
             plain.set_submodule(name, module.closed())
     return plain
+
+
+def restored(model: Model, state: Mapping[str, Tensor]) -> Model:
+    """``model`` with the weights ``state``, or its merged copy with them where they are of a merged model.
+
+    Raises RuntimeError where names or shapes differ.
+    """
+    host = merged(model) if has_updates(model.state_dict()) and not has_updates(state) else model
+    host.load_state_dict(state)
+    return host
 
 
 def _blocks(backbone: Backbone, targets: LoraTargets) -> list[list[str]]:

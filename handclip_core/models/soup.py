@@ -1,42 +1,33 @@
 """Averages of weights: WiSE-FT (Wortsman 2022, arXiv 2109.01903) and model soups (Wortsman 2022, arXiv 2203.05482).
 
-All functions take and give state dicts. Numbers with a fraction are averaged, running statistics of batch normalisation
-among them; all other entries (counters) are those of the first.
+Averages take and give state dicts, of merged models where these have low-rank updates: the mean of products B A is not
+the product of the mean factors. Numbers with a fraction are averaged, running statistics of batch normalisation among
+them; all other entries (counters) are those of the first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import reduce
 
+import torch
 from torch import Tensor
 
 from handclip_core.errors import InputError
-from handclip_core.models.lora import FACTOR_A
 
 State = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class GreedySoup:
-    """The averaged ``state``, the positions of its ``members`` in the order of joining, and its ``score``."""
-
-    state: dict[str, Tensor]
-    members: tuple[int, ...]
-    score: float
 
 
 def interpolate(zero_shot_state: State, state: State, alpha: float) -> dict[str, Tensor]:
     """(1 - alpha) zero_shot + alpha state (arXiv 2109.01903, section 4), for every entry that both have.
 
-    Entries of ``state`` alone stay as they are, and so do the factors A of low-rank updates: their B begins at zero, so
-    that B A, which is what is added to the weights, moves in proportion to alpha. For models of this package
-    ``zero_shot_state`` is the model before training: the backbone as pretrained, adapters and necks at their start,
-    where they are the identity or nearly so. So the neck moves along with the backbone that it was trained on, and
-    alpha 0 embeds like the untrained model; the head moves, too, and nothing of retrieval reads it. Raises InputError
-    where an entry has two shapes, or ``alpha`` lies outside 0 to 1.
+    Entries of ``state`` alone stay as they are. For models of this package ``zero_shot_state`` is the model before
+    training: the backbone as pretrained, adapters and necks at their start, where they are the identity or nearly so.
+    So the neck moves along with the backbone that it was trained on, and alpha 0 embeds like the untrained model; the
+    head moves, too, and nothing of retrieval reads it. Raises InputError where an entry has two shapes, or ``alpha``
+    lies outside 0 to 1.
     """
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha = {alpha:g}: choose from 0 (zero-shot) to 1 (fine-tuned)")
-    shared = {name for name in zero_shot_state.keys() & state.keys() if FACTOR_A not in name}
+    shared = zero_shot_state.keys() & state.keys()
     for name in sorted(shared):
         _refuse_other_shape(name, zero_shot_state[name], state[name])
     mixed = {name: _mean([zero_shot_state[name], state[name]], [1 - alpha, alpha]) for name in shared}
@@ -52,19 +43,12 @@ def uniform_soup(states: Sequence[State]) -> dict[str, Tensor]:
     return {name: _mean([state[name] for state in states], [share] * len(states)) for name in states[0]}
 
 
-def greedy_soup(states: Sequence[State], score: Callable[[dict[str, Tensor]], float]) -> GreedySoup:
-    """Average in the order of their own ``score``, best first, whatever does not lower the score of the average.
-
-    Recipe 1 of arXiv 2203.05482. ``score`` is asked once a state and once a state but the first; higher is better.
-    """
-    members, best = greedy_members(len(states), lambda chosen: score(uniform_soup([states[i] for i in chosen])))
-    return GreedySoup(uniform_soup([states[i] for i in members]), members, best)
-
-
 def greedy_members(num: int, score: Callable[[tuple[int, ...]], float]) -> tuple[tuple[int, ...], float]:
-    """Recipe 1 over the positions 0 to ``num`` - 1: the chosen ones in the order of joining, and their score.
+    """The members of the greedy soup (recipe 1 of arXiv 2203.05482) of the positions 0 to ``num`` - 1, and its score.
 
-    ``score`` judges the soup of some positions; one that scores as high as without the newcomer keeps it.
+    Positions join in the order of their own ``score``, best first, where that does not lower the score of the soup.
+    ``score`` judges the soup of some positions, the higher the better; it is asked once a position, and once a
+    position but the first.
     """
     if num < 1:
         raise InputError("a soup needs at least one set of weights")
@@ -98,10 +82,12 @@ def _refuse_other_shape(name: str, one: Tensor, other: Tensor) -> None:
 
 
 def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    """The weighted sum in float32 or better, in the first's type and on its device."""
+    """The weighted sum, summed up in float32 or whatever is finer, in the first's type and on its device."""
     first = tensors[0]
     if not first.is_floating_point():
         return first.clone()
-    total = sum(tensor.to(first.device).float() * share for tensor, share in zip(tensors, shares, strict=True))
-    assert isinstance(total, Tensor)
+    fine = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
+    total = torch.zeros_like(first, dtype=fine)
+    for tensor, share in zip(tensors, shares, strict=True):
+        total += tensor.to(first.device, fine) * share
     return total.to(first.dtype)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from handclip_core.bench import open_bench
 from handclip_core.config import read_yaml
@@ -19,8 +18,8 @@ from handclip_core.evaluation.ledger import LOOKED, OPENED, Entry, Ledger
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.experiment import Experiment, assemble, score
 from handclip_core.looks import LEDGER, code_version
-from handclip_core.models.soup import interpolate, uniform_soup
-from handclip_core.runs import BEST, CONFIG, FINAL, load_tensors, write_json, write_text
+from handclip_core.runs import BEST, CONFIG, FINAL, read_experiment, write_json, write_text
+from handclip_core.souping import Ingredient, mixture
 from handclip_core.strategies import ZeroShot
 from tune_jobs.finals.driver import Finals
 from tune_jobs.finals.entrants import Entrant, Recipe
@@ -113,15 +112,14 @@ def look(folder: str, fits: Sequence[str], alpha: float | None, device: str, thr
     """Put the fitted model together in ``folder``, and score it and CLIP as it is on the test people."""
     torch.set_num_threads(threads)
     where, out = select_device(device), Path(folder)
-    experiment = Experiment.from_file(Path(fits[0]) / CONFIG)
+    runs = [Ingredient(one.name, read_experiment(one), one / FINAL) for one in map(Path, fits)]
+    experiment = runs[0].experiment
     bench = open_bench(experiment.data, experiment.backbone, where)
-    ready = assemble(experiment, bench)
-    state = _combined([load_tensors(Path(one) / FINAL) for one in fits], ready.model.state_dict(), alpha)
-    ready.model.load_state_dict(state)
+    winner = mixture(runs, alpha=alpha, device=where)
     write_text(out / CONFIG, experiment.model_dump_json(indent=2))
-    save_tensors(state, out / BEST)
+    save_tensors(winner.state_dict(), out / BEST)
     clip = assemble(experiment.model_copy(update={"strategy": ZeroShot(), "part": "train"}), bench).model
-    for name, model in ((WINNER_SCORES, ready.model), (CLIP_SCORES, clip)):
+    for name, model in ((WINNER_SCORES, winner), (CLIP_SCORES, clip)):
         save_scores(out / name, score(bench, model, bench.pixel_inputs, "test"))
 
 
@@ -137,12 +135,6 @@ def _fit(finals: Finals, recipe: Recipe, folder: Path) -> list[str] | None:
             jobs.append(experiment_job(name, fit, where, experiment, finals.room))
     finals.run_jobs(jobs, what="final fits")
     return None if any(job.name in finals.failures for job in jobs) else folders
-
-
-def _combined(states: list[dict[str, Tensor]], untrained: dict[str, Tensor], alpha: float | None) -> dict[str, Tensor]:
-    if alpha is not None:
-        return interpolate({name: value.cpu() for name, value in untrained.items()}, states[0], alpha)
-    return uniform_soup(states)
 
 
 def _measured(folder: Path) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, Comparison]]:

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
-from handclip_core.models.lora import LoraTargets, insert_lora, lora_prefixes, merged
-from handclip_core.models.soup import interpolate
+from handclip_core.models.lora import LoraTargets, insert_lora, lora_prefixes, merged, restored
 
 RANK, ALPHA = 2, 6.0
 ATTENTION, MLP, BOTH = LoraTargets.ATTENTION, LoraTargets.MLP, LoraTargets.BOTH
@@ -211,17 +210,18 @@ def test_attention_of_another_kind_is_refused_and_its_mlp_is_not(tmp_path: Path)
 
 
 @everywhere
-def test_wise_ft_adds_a_share_of_the_whole_update_to_the_weights(
+def test_merged_weights_are_restored_into_a_merged_copy_and_others_as_they_are(
     tiny_backbones: Backbones, tower: str, targets: LoraTargets
 ) -> None:
-    untrained = adapted(tiny_backbones[tower], targets)
-    tuned = trained(tiny_backbones[tower], targets)
-    for name, tensor in updates_of(tuned).items():
-        if ".lora_A." in name:
-            nn.init.normal_(tensor, std=0.3)  # training moves A, too
-    mixed = adapted(tiny_backbones[tower], targets)
-    mixed.load_state_dict(interpolate(untrained.state_dict(), tuned.state_dict(), 0.3))
-    start, end, between = (merged(model).state_dict() for model in (untrained, tuned, mixed))
-    for name, value in between.items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, start[name] + 0.3 * (end[name] - start[name]), rtol=1e-4, atol=1e-5)
+    tuned, host = trained(tiny_backbones[tower], targets), adapted(tiny_backbones[tower], targets)
+    plain = merged(tuned).state_dict()
+    found = restored(host, plain)
+    assert not updates_of(found)
+    assert updates_of(host), "the model itself was changed"
+    assert all(torch.equal(value, found.state_dict()[name]) for name, value in plain.items())
+    assert restored(host, tuned.state_dict()) is host
+    assert all(torch.equal(value, host.state_dict()[name]) for name, value in tuned.state_dict().items())
+    pretrained = load_backbone(tiny_backbones[tower])
+    assert restored(pretrained, plain) is pretrained
+    with pytest.raises(RuntimeError, match="lora_A"):
+        restored(pretrained, tuned.state_dict())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from handclip_core.errors import InputError
-from handclip_core.models.soup import greedy_members, greedy_soup, interpolate, uniform_soup
+from handclip_core.models.soup import greedy_members, interpolate, uniform_soup
 
 State = dict[str, Tensor]
 
@@ -24,6 +24,27 @@ def test_interpolation_runs_from_zero_shot_to_fine_tuned() -> None:
     for alpha, expected in ((0.0, 1.0), (0.25, 1.5), (1.0, 3.0)):
         torch.testing.assert_close(interpolate(zero_shot, tuned, alpha)["weight"], torch.full((2, 3), expected))
     assert torch.equal(zero_shot["weight"], torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_a_share_of_0_or_1_gives_one_side_to_the_last_bit(dtype: torch.dtype) -> None:
+    random = torch.Generator().manual_seed(0)
+    one, other = ({"w": torch.randn(1000, generator=random, dtype=torch.float64).to(dtype)} for _ in range(2))
+    for alpha, expected in ((0.0, one), (1.0, other)):
+        found = interpolate(one, other, alpha)["w"]
+        assert found.dtype == dtype
+        assert torch.equal(found, expected["w"])
+    assert torch.equal(uniform_soup([one])["w"], one["w"])
+
+
+def test_double_precision_stays_double() -> None:
+    one, other = (torch.tensor([1.0 + step * 2**-40], dtype=torch.float64) for step in (1, 3))
+    found = (interpolate({"w": one}, {"w": other}, 0.5)["w"], uniform_soup([{"w": one}, {"w": other}])["w"])
+    for mean in found:
+        assert mean.dtype == torch.float64
+        assert mean.item() == 1 + 2 * 2**-40
+    rounded = interpolate({"w": one.float()}, {"w": other}, 0.5)["w"]
+    assert rounded.dtype == torch.float32
 
 
 def test_a_linear_model_interpolates_its_output_too() -> None:
@@ -84,10 +105,14 @@ def test_nothing_makes_no_soup() -> None:
 
 def test_the_greedy_soup_takes_what_does_not_harm_best_first() -> None:
     """The score is how near the mean is to 2; alone, 3.0 is nearest, then 0.5, then 9."""
-    soup = greedy_soup([state(9.0), state(0.5), state(3.0)], lambda mixed: -abs(mixed["weight"][0, 0].item() - 2.0))
-    assert soup.members == (2, 1)
-    torch.testing.assert_close(soup.state["weight"], torch.full((2, 3), 1.75))
-    assert soup.score == pytest.approx(-0.25)
+    states = [state(9.0), state(0.5), state(3.0)]
+
+    def nearness(chosen: tuple[int, ...]) -> float:
+        return -abs(uniform_soup([states[i] for i in chosen])["weight"][0, 0].item() - 2.0)
+
+    members, score = greedy_members(len(states), nearness)
+    assert members == (2, 1)
+    assert score == pytest.approx(-0.25)
 
 
 def test_greedy_members_are_those_of_a_plain_walk_over_all_cases() -> None:

@@ -1,0 +1,61 @@
+"""What a look puts together and scores, in this process."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from handclip_core.bench import open_bench
+from handclip_core.evaluation.storage import load_scores
+from handclip_core.experiment import score
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs import FINAL, load_run, load_tensors
+from handclip_core.strategies import Lora
+from tests.conftest import TINY_DATA
+from tests.lora_runs import (
+    CPU,
+    OTHERS,
+    embedded,
+    lora_run,
+    mean_by_hand,
+    merged_by_hand,
+    plain_model,
+    untrained,
+)
+from tune_jobs.finals.final_test import WINNER_SCORES, look
+
+
+@pytest.mark.parametrize(
+    ("strategies", "alpha"),
+    [(OTHERS, None), (OTHERS[:1], 0.3), (OTHERS[1:2], None)],
+    ids=["soup", "WiSE-FT", "one run"],
+)
+@pytest.mark.parametrize("tower", ["vit", "resnet"])
+def test_the_model_of_a_look_has_the_mixed_merged_weights_and_is_kept_to_load(
+    tiny_backbones: dict[str, BackboneSettings],
+    tmp_path: Path,
+    tower: str,
+    strategies: tuple[Lora, ...],
+    alpha: float | None,
+) -> None:
+    folders = [tmp_path / f"fit-{seed}" for seed in range(len(strategies))]
+    given = zip(strategies, folders, strict=True)
+    first, *_ = [
+        lora_run(strategy, tiny_backbones[tower], folder, seed=seed) for seed, (strategy, folder) in enumerate(given)
+    ]
+    look(str(tmp_path), [str(folder) for folder in folders], alpha, "cpu", 1)
+    states = [
+        merged_by_hand(load_tensors(folder / FINAL), strategy)
+        for strategy, folder in zip(strategies, folders, strict=True)
+    ]
+    start = merged_by_hand(untrained(first).state_dict(), strategies[0])
+    share = 1.0 if alpha is None else alpha
+    shares = [1 - share, *[share / len(states)] * len(states)]
+    expected = plain_model(first, mean_by_hand([start, *states], shares))
+    kept = load_run(tmp_path, device=CPU)
+    bench = open_bench(TINY_DATA, tiny_backbones[tower], CPU)
+    found = load_scores(tmp_path / WINNER_SCORES).overall.map.mean
+    assert found == score(bench, kept, bench.pixel_inputs, "test").overall.map.mean
+    torch.testing.assert_close(embedded(kept), embedded(expected), rtol=0, atol=1e-6)
+    by_hand = score(bench, expected.float(), bench.pixel_inputs, "test").overall.map.mean
+    assert found == pytest.approx(by_hand, abs=1e-3), "more than near-equal pictures that change places"
