@@ -12,7 +12,7 @@ from handclip_core.evaluation.fusion import vote
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.branches import Branches, BranchSettings
 from handclip_core.models.hand_model import HandModel, encode_with, untouched_blocks
-from handclip_core.models.router import Router, branch_name
+from handclip_core.models.router import Router, branch_name, directions
 from handclip_core.types import ASPECT_INDEX, Activations, Aspect, Batch, Encoded, ModelInputs, Output
 
 
@@ -82,7 +82,7 @@ class ExpertsModel(HandModel):
 
     def predict_aspects(self, inputs: ModelInputs) -> Tensor:
         """The aspect [B] that the router sees in each picture, by ASPECT_INDEX."""
-        vectors = F.normalize(encode_with(self.start, inputs).projected.detach().float(), dim=1)
+        vectors = directions(encode_with(self.start, inputs).projected.detach().float())
         predicted: Tensor = self.router(vectors).argmax(dim=1)
         return predicted
 

@@ -2,18 +2,23 @@
 
 import dataclasses
 import socket
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from handclip_core.bench import Bench, open_bench
-from handclip_core.data.sources import DrawnData
+from handclip_core.data.folder import prepare_folder
+from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.engine.gradients import backward
 from handclip_core.engine.loop import Budget, train
 from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment, assemble, run
+from handclip_core.local import train_into
 from handclip_core.measure import View
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.experts import ExpertFusion
@@ -21,12 +26,14 @@ from handclip_core.peers import peers
 from handclip_core.report import evaluate_run
 from handclip_core.runs import RunFolder, load_run
 from handclip_core.strategies import MultiBranch
+from handclip_core.types import HAND_ASPECTS
 from tests.conftest import TINY_DATA
 from tests.handclip_core.strategies.test_strategies_contract import BUDGET, resumes_bit_for_bit
 
 CPU = torch.device("cpu")
 BOTH = ("multi_branch", "aspect_specific")
 OPTIM = {"batch_size": 8, "lr": 1e-3}
+TINTS = ((155, 0, 0), (0, 155, 0), (0, 0, 155), (155, 155, 155))
 
 
 def experiment_of(
@@ -126,6 +133,36 @@ def test_data_of_some_aspects_have_strangers_of_others_in_the_gallery(
     assert next(run(experiment, device=CPU)).metrics["map"] > 0
     heads = assemble(experiment, open_bench(data, tiny_bench.settings, CPU)).model.get_submodule("branches.heads")
     assert {key for key, _ in heads.named_children()} == {aspect.replace(" ", "_") for aspect in aspects}
+
+
+@pytest.fixture(scope="module")
+def tinted(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    """Twelve people whose pictures are noise of a colour for each aspect."""
+    folder, rng = tmp_path_factory.mktemp("tinted"), np.random.default_rng(0)
+    rows = ["path,who,aspect"]
+    for person, (number, aspect), shot in product(range(12), enumerate(HAND_ASPECTS), range(3)):
+        pixels = rng.integers(0, 100, (32, 32, 3), dtype=np.uint8)
+        pixels += np.array(TINTS[number], dtype=np.uint8)
+        name = f"{person}-{number}-{shot}.png"
+        Image.fromarray(pixels).save(folder / name)
+        rows.append(f"{name},{person},{aspect}")
+    (folder / "table.csv").write_text("\n".join(rows), encoding="utf-8")
+    prepare_folder(folder, folder / "out", table=folder / "table.csv", identity_column="who", aspect_column="aspect")
+    return PreparedData(source="prepared", folder=folder / "out")
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_aspects_that_can_be_seen_are_told_and_routed_by(
+    tiny_bench: Bench, tinted: PreparedData, tmp_path: Path, name: str
+) -> None:
+    values = {"strategy": {"name": name, "optim": OPTIM}, "data": tinted, "backbone": tiny_bench.settings, "budget": 8}
+    train_into(tmp_path / "run", Experiment.model_validate(values), device=CPU)
+    told, hidden = (
+        evaluate_run(tmp_path / "run", device=CPU, view=View("test", hide_aspects=hide)).values
+        for hide in (False, True)
+    )
+    assert told["aspect_accuracy"] == 1.0
+    assert hidden["scores"] == told["scores"]
 
 
 def test_weights_of_experts_resume_too(tiny_bench: Bench, tmp_path: Path) -> None:
