@@ -44,8 +44,9 @@ class Budget:
 class Point:
     """The run at a whole budget unit, or at a milestone. ``state`` is live: use it before taking the next item.
 
-    Losses are means over the steps since the last whole unit. Where not ``judged``, nothing can have moved retrieval:
-    the state is there to be saved. At a milestone, the score of every aspect is to be added to ``state.milestones``.
+    Losses are means over the phase's steps since the last whole unit, ``train_s`` the seconds of all steps since. Where
+    not ``judged``, nothing can have moved retrieval: the state is there to be saved. At a milestone, the score of every
+    aspect is to be added to ``state.milestones``.
     """
 
     unit: int
@@ -95,7 +96,10 @@ def train(
 
 @dataclass
 class _Common:
-    """What all phases of a run share; ``position`` and ``milestones`` move along."""
+    """What all phases of a run share; all below ``micro_batch`` moves along.
+
+    ``train_s`` counts the seconds of training since the last whole unit.
+    """
 
     model: HandModel
     phases: tuple[Phase, ...]
@@ -105,6 +109,7 @@ class _Common:
     micro_batch: int | None
     position: Position = field(default_factory=Position)
     milestones: list[list[float]] = field(default_factory=list)
+    train_s: float = 0.0
 
 
 class _PhaseRun:
@@ -127,7 +132,6 @@ class _PhaseRun:
             self.average.load_raw(saved["raw"])
         self.sums: dict[str, Tensor] = {}
         self.num_summed = 0
-        self.train_s = 0.0
 
     def steps(self) -> Iterator[Point]:
         """Train the rest of the phase, yielding at whole units and at milestones."""
@@ -159,7 +163,7 @@ class _PhaseRun:
         if self.average:
             self.average.update(self.position.step)
         self._sum(found.parts)
-        self.train_s += time.perf_counter() - started
+        self.common.train_s += time.perf_counter() - started
 
     def arrive(self) -> Iterator[Point]:
         """At the end of the phase, make the average weights the model's, and yield the milestone if there is one."""
@@ -187,7 +191,7 @@ class _PhaseRun:
             self.position.unit += 1
             with self.average.applied() if self.average else nullcontext():
                 yield self.point()
-            self.sums, self.num_summed, self.train_s = {}, 0, 0.0
+            self.sums, self.num_summed, self.common.train_s = {}, 0, 0.0
 
     def point(self, *, milestone: bool = False) -> Point:
         """The run as it stands."""
@@ -196,7 +200,7 @@ class _PhaseRun:
             images=self.position.images,
             phase=self.phase.name,
             phase_index=self.index,
-            train_s=self.train_s,
+            train_s=self.common.train_s,
             losses={name: value.item() / self.num_summed for name, value in self.sums.items()},
             learning_rates={f"{group['name']}": group["lr"] for group in self.optimizer.param_groups},
             state=TrainingState(

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from dataclasses import replace
+from itertools import count
 
 import optuna
 import pytest
@@ -16,9 +17,10 @@ from handclip_core.engine.feed import PhaseFeed
 from handclip_core.engine.loop import Point, train
 from handclip_core.engine.phase import Optim
 from handclip_core.engine.state import Resume
+from handclip_core.errors import InputError
 from handclip_core.experiment import Assembled, Experiment, Progress, assemble, run
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.strategies import Adapters, Full, LinearProbe, SequentialEWC, Strategy, ZeroShot
+from handclip_core.strategies import Adapters, Full, LinearProbe, Sequential, SequentialEWC, Strategy, ZeroShot
 from search_spaces.spaces import SPACES
 
 CPU = torch.device("cpu")
@@ -77,7 +79,7 @@ def test_training_on_cached_activations_is_training_on_pictures(strategy: Strate
         (LinearProbe.model_validate({"augment": {"brightness": 0.2}}), 0),
         (Full(), 0),
         (Full(frozen_blocks=2), 2),
-        (Full(frozen_blocks=9), ALL_BLOCKS - 1),
+        (Full(frozen_blocks=ALL_BLOCKS - 1), ALL_BLOCKS - 1),
         (Adapters(), 1),
     ],
 )
@@ -86,6 +88,13 @@ def test_activations_are_cached_only_where_nothing_could_change_them(
 ) -> None:
     ready = assemble(experiment_of(strategy, BackboneSettings()), tiny_bench)
     assert ready.cached_blocks(0) == expected
+
+
+@pytest.mark.parametrize(("frozen", "projection", "most"), [(ALL_BLOCKS, False, 4), (ALL_BLOCKS - 1, True, 3)])
+def test_freezing_everything_is_refused(frozen: int, projection: bool, most: int, tiny_bench: Bench) -> None:
+    strategy = Full(frozen_blocks=frozen, frozen_projection=projection)
+    with pytest.raises(InputError, match=f"frozen_blocks: {frozen} leaves nothing to train; .* {most} may be frozen"):
+        assemble(experiment_of(strategy, BackboneSettings()), tiny_bench)
 
 
 def test_after_the_backbone_has_been_trained_its_cache_is_never_used_again(tiny_bench: Bench) -> None:
@@ -140,6 +149,16 @@ def test_a_run_resumed_amid_units_that_one_step_reached_reports_the_rest(backbon
         state = copy.deepcopy(Resume(item.state.model.state_dict(), item.state.training()))
         rest = [(again.unit, again.images, again.metrics) for again in run(experiment, device=CPU, resume=state)]
         assert rest == whole[cut:]
+
+
+def test_seconds_of_all_phases_that_a_unit_spans_are_counted(backbone: BackboneSettings) -> None:
+    """Four phases in one unit: with a clock that moves a second at each look, as many seconds as steps."""
+    experiment = experiment_of(Sequential(optim=OPTIM), backbone, budget=1)
+    clock = count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("handclip_core.engine.loop.time.perf_counter", lambda: next(clock))
+        (only,) = run(experiment, device=CPU)
+    assert only.train_s == only.images // 8
 
 
 def test_the_seed_matters(backbone: BackboneSettings) -> None:
