@@ -66,10 +66,10 @@ class IdentityStrategy(Strategy):
                 "sampler.kind to pk or cross_aspect"
             )
         each, batch = self.sampler.images_each, self.optim.batch_size
-        if self.sampler.has_pairs and batch < each * (2 if self.losses.needs_pairs else 1):
+        least, words = (2, "two classes") if self.losses.needs_pairs else (1, "one class")
+        if self.sampler.has_pairs and batch < least * each:
             raise ValueError(
-                f"optim.batch_size: {batch} pictures hold {batch // each} classes with sampler.images_each = {each}; "
-                "losses on pairs need two, other losses one"
+                f"optim.batch_size: {batch} pictures are fewer than {words} of sampler.images_each = {each}"
             )
         return self
 
