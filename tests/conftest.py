@@ -13,7 +13,7 @@ from handclip_core.data.sources import DrawnData
 from handclip_core.models.backbone import BackboneSettings, load_backbone
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
-VIT: dict[str, object] = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
+VIT: dict[str, object] = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16}
 RESNET: dict[str, object] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
 TINY_DATA = DrawnData(people=12, images_per_aspect=3, height_px=96)
 

@@ -1,5 +1,6 @@
 """The objective of a step: weighted terms plus penalties."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from handclip_core.losses.term import Term
 from handclip_core.types import Batch, Output
 
 EXPLODED = 1e6
+"""Larger than the weighted terms of any step that learns; penalties, sums over all weights, may be larger."""
 
 
 class DivergedError(RuntimeError):
@@ -18,9 +20,13 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Objective:
-    """``total`` to differentiate and the value of every term and penalty before weighting."""
+    """``total`` to differentiate, its share ``from_terms``, and the value of every term and penalty before weighting.
+
+    All are scalars; ``total`` alone has a graph.
+    """
 
     total: Tensor
+    from_terms: Tensor
     parts: dict[str, Tensor]
 
 
@@ -35,16 +41,18 @@ def objective(
             f"strategy.losses: '{idle[0]}' reads nothing that is trained; choose another losses.on or neck, or freeze "
             "less"
         )
-    total = sum((term.weight * parts[term.name] for term in terms), output.embedding.new_zeros(()))
+    from_terms = sum((term.weight * parts[term.name] for term in terms), output.embedding.new_zeros(()))
+    total = from_terms
     for penalty in penalties:
         value = penalty(model)
         parts[type(penalty).__name__.lower()] = value
         total = total + value
-    return Objective(total=total, parts={name: value.detach() for name, value in parts.items()})
+    detached = {name: value.detach() for name, value in parts.items()}
+    return Objective(total=total, from_terms=from_terms.detach(), parts=detached)
 
 
 def refuse_divergence(found: Objective, *, phase: str, step: int) -> None:
-    """Raise DivergedError where the total is NaN, infinite or larger than any loss that learns."""
-    if not abs(found.total.item()) < EXPLODED:
+    """Raise DivergedError where the total is NaN or infinite, or its terms are larger than any that learn."""
+    if not (math.isfinite(found.total.item()) and abs(found.from_terms.item()) < EXPLODED):
         values = ", ".join(f"{name} {value.item():g}" for name, value in found.parts.items())
         raise DivergedError(f"the loss diverged in phase '{phase}' at step {step}: {values}")

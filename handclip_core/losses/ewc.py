@@ -6,6 +6,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
+from handclip_core.losses.numerics import at_least_float32
 from handclip_core.types import Batch
 
 CLASSES_A_PASS = 4
@@ -60,8 +61,6 @@ class EWC:
 
     def consolidate(self, model: nn.Module, batches: Iterable[Batch]) -> None:
         """Add the Fisher information of the first pictures of ``batches``, anchored where the model is."""
-        if not self._strength:
-            return
         named = {name: p for name, p in model.named_parameters() if name.startswith(self._prefixes) and p.requires_grad}
         was_training = model.training
         model.eval()
@@ -103,7 +102,7 @@ def exact_fisher(
     count = 0
     for sample in samples:
         count += 1
-        log_posterior = (logit_scale * model(sample).logits.float()).log_softmax(dim=1)[0]
+        log_posterior = (logit_scale * at_least_float32(model(sample).logits)).log_softmax(dim=1)[0]
         roots = log_posterior.detach().mul(0.5).exp()
         for rows in torch.split(torch.diag(roots), CLASSES_A_PASS):
             gradients = torch.autograd.grad(

@@ -1,9 +1,9 @@
 """One aspect after another, with elastic weight consolidation against forgetting."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Penalty, Phase
@@ -38,9 +38,21 @@ class SequentialEWC(AspectOrder):
     fisher_samples: int = Field(40, ge=1, le=100_000)
     """Pictures a phase that the Fisher information is computed on; each costs a backward pass for every class."""
 
+    @model_validator(mode="after")
+    def _the_head_is_trained(self) -> Self:
+        if self.strength and self.penalty is Against.EWC and not self.losses.identity.weight:
+            raise ValueError(
+                "losses.identity.weight is 0, so that the identity head, whose posterior EWC's Fisher information is "
+                "of, stays random: give it a weight, or set penalty: l2_sp or strength: 0"
+            )
+        return self
+
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
-        """One phase an aspect, all under one penalty."""
-        return self.aspect_phases(model, data, penalties=(self._penalty(model),))
+        """One phase an aspect, all under one penalty; under none where ``strength`` is 0.
+
+        Even a penalty of zero would give weights that no loss reaches a gradient, and with it AdamW's decay.
+        """
+        return self.aspect_phases(model, data, penalties=(self._penalty(model),) if self.strength else ())
 
     def _penalty(self, model: HandModel) -> Penalty:
         if self.penalty is Against.L2_SP:

@@ -38,8 +38,8 @@ def experiment_of(strategy: Strategy, backbone: BackboneSettings, *, budget: int
     return Experiment.model_validate(values)
 
 
-ALL_BLOCKS = 5
-"""Stem, two residual blocks, pooling and projection of the tiny transformer."""
+ALL_BLOCKS = 6
+"""Stem, three residual blocks, pooling and projection of the tiny transformer."""
 
 
 class UncachedFeed(Assembled):
@@ -90,7 +90,7 @@ def test_activations_are_cached_only_where_nothing_could_change_them(
     assert ready.cached_blocks(0) == expected
 
 
-@pytest.mark.parametrize(("frozen", "projection", "most"), [(ALL_BLOCKS, False, 4), (ALL_BLOCKS - 1, True, 3)])
+@pytest.mark.parametrize(("frozen", "projection", "most"), [(ALL_BLOCKS, False, 5), (ALL_BLOCKS - 1, True, 4)])
 def test_freezing_everything_is_refused(frozen: int, projection: bool, most: int, tiny_bench: Bench) -> None:
     strategy = Full(frozen_blocks=frozen, frozen_projection=projection)
     with pytest.raises(InputError, match=f"frozen_blocks: {frozen} leaves nothing to train; .* {most} may be frozen"):

@@ -1,8 +1,10 @@
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from handclip_core.engine.objective import DivergedError, objective, refuse_divergence
+from handclip_core.engine.objective import EXPLODED, DivergedError, Objective, objective, refuse_divergence
 from handclip_core.errors import InputError
 from handclip_core.losses.term import Term
 from handclip_core.types import Batch, Encoded, Output
@@ -47,3 +49,45 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_terms(value: float) -> N
     found = objective(output, batch, terms=terms, penalties=(), model=nn.Linear(1, 1))
     with pytest.raises(DivergedError, match=rf"phase 'p' at step 7: good 1, bad {value:g}"):
         refuse_divergence(found, phase="p", step=7)
+
+
+class Weighty:
+    """A penalty of one value, whatever the weights."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __call__(self, model: nn.Module) -> Tensor:
+        del model
+        return torch.tensor(self.value)
+
+
+def found_of(*, term: float, weight: float = 1.0, penalty: float) -> Objective:
+    output, batch = output_and_batch()
+    terms = (Term("good", lambda *_: torch.tensor(term), weight),)
+    return objective(output, batch, terms=terms, penalties=(Weighty(penalty),), model=nn.Linear(1, 1))  # type: ignore[arg-type]
+
+
+def test_a_penalty_may_be_of_any_finite_size() -> None:
+    """It is a sum over all weights, times a strength of up to a million."""
+    found = found_of(term=1.0, penalty=1e30)
+    assert found.total.item() == pytest.approx(1e30)
+    refuse_divergence(found, phase="p", step=7)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_penalty_that_is_no_number_ends_the_run_with_every_value(value: float) -> None:
+    found = found_of(term=1.0, penalty=value)
+    with pytest.raises(DivergedError, match=rf"phase 'p' at step 7: good 1, weighty {value:g}$"):
+        refuse_divergence(found, phase="p", step=7)
+
+
+@pytest.mark.parametrize(("term", "weight"), [(2 * EXPLODED, 1.0), (1e4, 1e3), (-2 * EXPLODED, 1.0)])
+def test_a_weighted_term_that_has_exploded_ends_the_run_whatever_a_penalty_adds(term: float, weight: float) -> None:
+    found = found_of(term=term, weight=weight, penalty=-term * weight)
+    with pytest.raises(DivergedError, match=re.escape(f"good {term:g}, weighty {-term * weight:g}")):
+        refuse_divergence(found, phase="p", step=7)
+
+
+def test_what_counts_is_a_term_after_weighting() -> None:
+    refuse_divergence(found_of(term=1e7, weight=1e-3, penalty=0.0), phase="p", step=7)

@@ -1,11 +1,14 @@
 """The Fisher information has a closed form for softmax regression: E_x sum_y p_y ((1[k = y] - p_k) x_j)^2."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from handclip_core.losses.ewc import EWC, Remember, exact_fisher, normalised
 from handclip_core.losses.l2_sp import L2SP
+from handclip_core.models.heads import CosineHead
 from handclip_core.types import Batch, Encoded, Output
 
 
@@ -51,6 +54,63 @@ def test_the_fisher_information_is_exact() -> None:
     found = exact_fisher(model, samples, dict(model.named_parameters()))["backbone.weight"]
     assert isinstance(batch.inputs, Tensor)
     torch.testing.assert_close(found.double(), fisher_by_hand(model, batch.inputs), rtol=1e-5, atol=1e-7)
+
+
+def test_the_fisher_information_of_a_double_model_is_double() -> None:
+    model, batch = model_and_batch()
+    assert isinstance(batch.inputs, Tensor)
+    inputs = batch.inputs.double()
+    samples = [Batch(inputs[i : i + 1], *(torch.zeros(1, dtype=torch.int64),) * 3) for i in range(7)]
+    found = exact_fisher(model.double(), samples, dict(model.named_parameters()))["backbone.weight"]
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, fisher_by_hand(model, inputs), rtol=1e-10, atol=1e-12)
+
+
+class Cosines(nn.Module):
+    """A linear map before the head of a margin loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.backbone = nn.Linear(3, 5, bias=False, dtype=torch.float64)
+        self.head = CosineHead(5, 4).double()
+        self.backbone.weight.data = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+        self.head.weight.data = torch.randn(4, 5, generator=generator, dtype=torch.float64)
+
+    def forward(self, batch: Batch) -> Output:
+        assert isinstance(batch.inputs, Tensor)
+        vectors = self.backbone(batch.inputs)
+        return Output(Encoded(batch.inputs, batch.inputs), vectors, self.head(vectors))
+
+
+def fisher_of_cosines_by_hand(model: Cosines, inputs: Tensor, scale: float) -> Tensor:
+    """d cos_k / d v = (c_k / |c_k| - cos_k v / |v|) / |v| for v = W x; c_k are the head's weights."""
+    total = torch.zeros(5, 3, dtype=torch.float64)
+    centres = [[c / math.hypot(*row) for c in row] for row in model.head.weight.tolist()]
+    for x in inputs.tolist():
+        v = [sum(w * xi for w, xi in zip(row, x, strict=True)) for row in model.backbone.weight.tolist()]
+        length = math.hypot(*v)
+        cosines = [sum(ci * vi for ci, vi in zip(c, v, strict=True)) / length for c in centres]
+        exponentials = [math.exp(scale * (cosine - max(cosines))) for cosine in cosines]
+        p = [e / math.fsum(exponentials) for e in exponentials]
+        for y in range(4):
+            for i in range(5):
+                slopes = [(centres[k][i] - cosines[k] * v[i] / length) / length for k in range(4)]
+                slope = scale * math.fsum((float(k == y) - p[k]) * slopes[k] for k in range(4))
+                for j in range(3):
+                    total[i, j] += p[y] * (slope * x[j]) ** 2
+    return total / len(inputs)
+
+
+@pytest.mark.parametrize("scale", [1.0, 16.0])
+def test_the_fisher_information_before_a_margin_loss_is_that_of_the_scaled_cosines(scale: float) -> None:
+    model = Cosines()
+    inputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    batch = Batch(inputs, *(torch.zeros(6, dtype=torch.int64),) * 3)
+    named = {name: parameter for name, parameter in model.named_parameters() if name.startswith("backbone.")}
+    found = exact_fisher(model, (batch.item(i) for i in range(6)), named, logit_scale=scale)["backbone.weight"]
+    expected = fisher_of_cosines_by_hand(model, inputs, scale)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_the_penalty_is_zero_at_the_anchor_and_before_any_phase() -> None:

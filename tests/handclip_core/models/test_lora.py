@@ -154,8 +154,8 @@ def test_a_merged_weight_is_the_papers_sum(
 @pytest.mark.parametrize(
     ("tower", "targets", "blocks", "owners"),
     [
-        ("vit", BOTH, 1, ["visual.transformer.resblocks.1."]),
-        ("vit", MLP, 9, ["visual.transformer.resblocks.0.", "visual.transformer.resblocks.1."]),
+        ("vit", BOTH, 1, ["visual.transformer.resblocks.2."]),
+        ("vit", MLP, 9, [f"visual.transformer.resblocks.{block}." for block in range(3)]),
         ("resnet", MLP, 2, ["visual.layer3.0.", "visual.layer4.0."]),
         ("resnet", BOTH, 2, ["visual.layer4.0.", "visual.attnpool."]),
         ("resnet", ATTENTION, 3, ["visual.attnpool."]),

@@ -63,7 +63,7 @@ def test_blocks_before_the_first_update_are_read_from_a_cache(tiny_backbones: di
     bench = open_bench(DATA, tiny_backbones["vit"], CPU)
     ready = assemble(experiment_of(Lora(last_blocks=1), tiny_backbones["vit"]), bench)
     blocks = bench.template.blocks()
-    assert blocks[ready.cached_blocks(0)] == ("visual.transformer.resblocks.1",)
+    assert blocks[ready.cached_blocks(0)] == ("visual.transformer.resblocks.2",)
 
 
 def test_trains_updates_neck_and_head_alone(tiny_backbones: dict[str, BackboneSettings]) -> None:
@@ -74,6 +74,6 @@ def test_trains_updates_neck_and_head_alone(tiny_backbones: dict[str, BackboneSe
         for item in choose(ready.model, ready.phases[0].train)
     }
     parts = [
-        f"{block}.attn.{part}.lora_{side}" for block in (0, 1) for part in ("in_proj", "out_proj") for side in "AB"
+        f"{block}.attn.{part}.lora_{side}" for block in range(3) for part in ("in_proj", "out_proj") for side in "AB"
     ]
     assert names == {*(f"{part}.default.weight" for part in parts), "neck.layer.weight", "head.weight"}

@@ -33,10 +33,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 IDLE: list[tuple[dict[str, Any], str]] = [
     (
-        {"name": "full", **PAIRS, "neck": {"source": "trunk"}, "frozen_blocks": 4},
+        {"name": "full", **PAIRS, "neck": {"source": "trunk"}, "frozen_blocks": 5},
         "strategy.losses: 'triplet' reads nothing that is trained",
     ),
-    ({"name": "full", "frozen_blocks": 5}, "strategy.frozen_blocks: 5 leaves nothing to train"),
+    ({"name": "full", "frozen_blocks": 6}, "strategy.frozen_blocks: 6 leaves nothing to train"),
 ]
 
 

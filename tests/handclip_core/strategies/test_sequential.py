@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment, run
 from handclip_core.local import train_into
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.strategies import SequentialEWC
 from tests.conftest import TINY_DATA
 
 CPU = torch.device("cpu")
@@ -43,10 +45,33 @@ def test_the_forgetting_matrix_is_part_of_the_result(backbone: BackboneSettings,
     assert {"forgetting", "backward_transfer", "forward_transfer"} <= found.keys()
 
 
-def test_without_strength_ewc_is_plain_sequential_training(backbone: BackboneSettings) -> None:
-    plain = weights_after_each_unit(experiment_of({"name": "sequential"}, backbone))
-    control = weights_after_each_unit(experiment_of({"name": "sequential_ewc", "strength": 0}, backbone))
+@pytest.mark.parametrize("source", ["projected", "trunk"])
+@pytest.mark.parametrize("penalty", ["ewc", "l2_sp"])
+def test_without_strength_it_is_plain_sequential_training(
+    backbone: BackboneSettings, penalty: str, source: str
+) -> None:
+    """Also where CLIP's projection has no gradient, behind a neck that reads the trunk."""
+    shared: dict[str, object] = {"neck": {"kind": "bn", "source": source}}
+    controlled = {"name": "sequential_ewc", "penalty": penalty, "strength": 0, **shared}
+    plain = weights_after_each_unit(experiment_of({"name": "sequential", **shared}, backbone))
+    control = weights_after_each_unit(experiment_of(controlled, backbone))
+    assert plain[-1].keys() == control[-1].keys()
     assert all(torch.equal(value, control[-1][name]) for name, value in plain[-1].items())
+    moved = {name for name, value in plain[-1].items() if not torch.equal(value, plain[0][name])}
+    assert ("backbone.visual.proj" in moved) is (source == "projected")
+
+
+def test_information_of_a_head_that_is_never_trained_is_refused() -> None:
+    losses = {"identity": {"weight": 0}, "triplet": {"weight": 1}}
+    values = {"losses": losses, "sampler": {"kind": "pk"}}
+    with pytest.raises(InputError) as refused:
+        SequentialEWC.parse(values, source="strategy")
+    assert str(refused.value) == (
+        "strategy: losses.identity.weight is 0, so that the identity head, whose posterior EWC's Fisher information "
+        "is of, stays random: give it a weight, or set penalty: l2_sp or strength: 0"
+    )
+    for mend in ({"penalty": "l2_sp"}, {"strength": 0}):
+        SequentialEWC.parse({**values, **mend}, source="strategy")
 
 
 @pytest.mark.parametrize("penalty", [{"remember": "online"}, {"remember": "separate"}, {"penalty": "l2_sp"}])
