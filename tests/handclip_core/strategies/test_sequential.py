@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from handclip_core.errors import InputError
+from handclip_core.evaluation.forgetting import sequential_scores
 from handclip_core.experiment import Experiment, run
 from handclip_core.local import train_into
 from handclip_core.models.backbone import BackboneSettings
@@ -85,3 +88,37 @@ def test_more_strength_moves_the_tower_less(backbone: BackboneSettings, penalty:
 
     distances = [moved(strength) for strength in (0.0, 10.0, 1e4)]
     assert distances == sorted(distances, reverse=True)
+
+
+def matrices(backbone: BackboneSettings, strength: float) -> NDArray[np.float64]:
+    """Forgetting matrices [S, T + 1, T] of two seeds: palmar hands after dorsal ones, people who were trained on.
+
+    Every aspect of a person is a class of its own, so that nothing in the second phase repeats the first.
+    """
+    strategy = {
+        "name": "sequential_ewc",
+        "strength": strength,
+        "fisher_samples": 8,
+        "labels": "person_aspect",
+        "order": ["dorsal right", "palmar left"],
+        "optim": {"batch_size": 16, "lr": 1e-3, "schedule": "cosine", "warmup": 0.1},
+        "neck": {"kind": "bn"},
+        "head_lr_scale": 3,
+    }
+    values = {"strategy": strategy, "data": TINY_DATA, "backbone": backbone, "budget": 20, "part": "train_all"}
+    ends = [list(run(Experiment.model_validate({**values, "seed": seed}), device=CPU))[-1] for seed in (1, 2)]
+    return np.array([progress.state.milestones for progress in ends])
+
+
+def forgotten(found: NDArray[np.float64]) -> float:
+    return float(np.mean([sequential_scores(matrix).forgetting for matrix in found]))
+
+
+def test_more_strength_forgets_less_and_learns_less(backbone: BackboneSettings) -> None:
+    plain, some, much = (matrices(backbone, strength) for strength in (0.0, 1.0, 1e3))
+    zero_shot, first, last = plain.mean(axis=0)
+    assert first[0] > zero_shot[0] + 0.3
+    assert last[1] > zero_shot[1] + 0.3
+    assert forgotten(plain) > forgotten(some) + 0.03 > forgotten(much) + 0.06
+    assert forgotten(much) < 0.05
+    assert plain[:, 2, 1].mean() > much[:, 2, 1].mean() + 0.1
