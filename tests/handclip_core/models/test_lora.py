@@ -67,7 +67,7 @@ def test_adds_two_matrices_to_every_map_and_changes_no_weight(
     pretrained = load_backbone(tiny_backbones[tower])
     backbone = adapted(tiny_backbones[tower], targets)
     added = updates_of(backbone)
-    num_blocks = {("vit", part): 2 for part in ("in_proj", "out_proj", "c_fc", "c_proj")}
+    num_blocks = {("vit", part): 3 for part in ("in_proj", "out_proj", "c_fc", "c_proj")}
     num_blocks |= {("resnet", part): 4 for part in ("conv1", "conv2", "conv3")}
     maps = [name.split(".")[-4] for name in added]
     assert {part: maps.count(part) for part in maps} == {
