@@ -14,13 +14,16 @@ from handclip_core.data.inputs import Inputs
 from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.feed import PhaseFeed
+from handclip_core.engine.gradients import backward
 from handclip_core.engine.loop import Point, train
+from handclip_core.engine.optim import choose, freeze_all_but
 from handclip_core.engine.phase import Optim
 from handclip_core.engine.state import Resume
 from handclip_core.errors import InputError
 from handclip_core.experiment import Assembled, Experiment, Progress, assemble, run
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.strategies import Adapters, Full, LinearProbe, Sequential, SequentialEWC, Strategy, ZeroShot
+from handclip_core.peers import peers
+from handclip_core.strategies import Adapters, Full, LinearProbe, Lora, Sequential, SequentialEWC, Strategy, ZeroShot
 from search_spaces.spaces import SPACES
 
 CPU = torch.device("cpu")
@@ -70,6 +73,26 @@ def test_training_on_cached_activations_is_training_on_pictures(strategy: Strate
     pictures, aspects = plain.feed(0).batch(0).inputs, torch.zeros(8, dtype=torch.int64)
     found, expected = (ready.model.eval().embed(pictures, aspects) for ready in (cached, plain))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tower", ["vit", "resnet"])
+@pytest.mark.parametrize("strategy", [LinearProbe(), Full(frozen_blocks=2), Lora(last_blocks=1)])
+def test_gradients_on_cached_activations_are_those_on_pictures(
+    strategy: Strategy, tower: str, tiny_backbones: dict[str, BackboneSettings]
+) -> None:
+    bench = open_bench(DATA, tiny_backbones[tower], CPU)
+    found = []
+    for kind in (Assembled, UncachedFeed):
+        ready = assemble(experiment_of(strategy, tiny_backbones[tower]), bench)
+        ready = kind(ready.bench, ready.model, ready.phases, ready.budget, ready.seed)
+        batch = ready.feed(0).batch(0)
+        assert isinstance(batch.inputs, torch.Tensor) == (kind is UncachedFeed)
+        freeze_all_but(ready.model, choose(ready.model, ready.phases[0].train))
+        backward(ready.model.train(), batch, ready.phases[0], micro_batch=None, peers=peers(), seed=0)
+        found.append({name: p.grad for name, p in ready.model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[1].items():
+        torch.testing.assert_close(found[0][name], gradient, rtol=1e-3, atol=2e-4 * float(gradient.abs().max()))
 
 
 @pytest.mark.parametrize(

@@ -170,10 +170,11 @@ def resumes_bit_for_bit(experiment: Experiment, tmp_path: Path) -> None:
 
 
 @every_strategy
+@both_towers
 def test_a_finished_folder_gives_the_same_figures_again(
-    kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+    kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
-    experiment = experiment_of(quick(kind), tiny_backbones["vit"])
+    experiment = experiment_of(quick(kind), tiny_backbones[tower])
     folder = RunFolder.create(tmp_path / "run", experiment)
     for progress in run(experiment, device=CPU):
         folder.record(progress)
