@@ -147,6 +147,15 @@ class SweepSettings(Config):
         self.search.check(self.strategies)
         return self
 
+    @model_validator(mode="after")
+    def _workers_share_batches(self) -> Self:
+        if self.resources.workers > 1 and self.backbone.batch_norm == "moving":
+            raise ValueError(
+                "resources.workers: statistics that move with the batches are not those of shared batches; set "
+                "backbone.batch_norm: fixed"
+            )
+        return self
+
 
 def load_settings(file: Path, *, overrides: Sequence[str] = (), name: str | None = None) -> SweepSettings:
     """The settings in ``file`` with ``key.sub=value`` overrides; raises InputError where any of it is wrong."""

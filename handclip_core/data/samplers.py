@@ -133,7 +133,8 @@ def _stream(n: int, batch_size: int, step: int, seed: int) -> Positions:
 def _classes(n: int, p: int, step: int, seed: int) -> Positions:
     """The classes [p] of step ``step``: as ``_stream``, but none more often in a batch than p of n classes ask for."""
     if n < p:
-        return np.concatenate([np.arange(n), _classes(n, p - n, step, seed)])
+        whole = (p - 1) // n
+        return np.concatenate([np.tile(np.arange(n), whole), _classes(n, p - whole * n, step, seed)])
     stretch, at = divmod(step, n // gcd(n, p))
     return _stretch(n, p, seed, stretch)[at * p : (at + 1) * p]
 

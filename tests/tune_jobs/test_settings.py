@@ -69,6 +69,7 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         (["trials.deep=3"], "--set 'trials.deep=3': 'trials' holds a value, not keys"),
         (["data={"], "--set 'data={': the value is not readable as YAML"),
         (["data=3", "data.source=drawn"], "--set 'data.source=drawn': 'data' holds a value, not keys"),
+        (["resources.workers=2", "backbone.batch_norm=moving"], "resources.workers: statistics that move"),
         (["storage=3"], "storage: 3 is neither a folder nor a URI"),
         (["storage=null"], "storage: None is neither a folder nor a URI"),
         (
