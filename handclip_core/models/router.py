@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from handclip_core.types import ASPECT_INDEX, HAND_ASPECTS, Aspect
 
 RIDGE = 1e-2
-"""Weight of the squared coefficients, a picture; vectors have variance one."""
+"""Penalty on the squared coefficients, relative to the number of pictures; what they multiply has variance one."""
 
 
 class Router(nn.Module):

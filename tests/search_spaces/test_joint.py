@@ -2,6 +2,7 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution
 
+from handclip_core.strategies import Full
 from search_spaces.inventory import inventory
 from search_spaces.joint import JointSpace
 from search_spaces.narrowing import Narrowing
@@ -61,3 +62,13 @@ def test_stored_draws_that_the_space_does_not_ask_for_are_refused() -> None:
         space.redraw("adapters", {name: value for name, value in params.items() if name != "adapters/width"})
     with pytest.raises(ValueError, match="adapters/width: 1 lies outside"):
         space.redraw("adapters", params | {"adapters/width": 1})
+
+
+def test_a_point_may_name_only_what_has_an_effect_beside_its_other_values() -> None:
+    space = JointSpace(("full",))
+    margin = {"losses/identity/margin": 0.3}
+    with pytest.raises(ValueError, match="losses/identity/margin: has no effect beside this point's other values"):
+        space.point("full", margin)
+    drawn = space.point("full", margin | {"losses/identity/kind": "arcface"}).strategy
+    assert isinstance(drawn, Full)
+    assert drawn.losses.identity.margin == 0.3
