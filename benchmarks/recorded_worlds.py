@@ -56,7 +56,7 @@ def _read(folder: Path) -> list[Record]:
     if not logs or not (folder / CONFIG).exists():
         return []
     with logs[-1].open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["unit"]) > 0]
+        rows = [row for row in csv.DictReader(file) if int(row["unit"]) > 0 and row["map"]]
     strategy = read_experiment(folder).strategy
     try:
         at = features(strategy.name, _paths(params_of(strategy)))
