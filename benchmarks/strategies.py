@@ -46,7 +46,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "clip_reid": {
         "optim": {"lr": 3e-4, "schedule": "cosine", "warmup": 0.1, "batch_size": 64},
         "prompts": {"share": 0.3, "optim": {"lr": 0.03, "batch_size": 16}},
-        "losses": {"identity": {"weight": 0.25, "smoothing": 0.1}, "triplet": {"weight": 1.0, "mining": "semihard"}},
+        "losses": {
+            "identity": {"weight": 0.25, "smoothing": 0.1},
+            "triplet": {"weight": 1.0, "mining": "semihard"},
+            "image_text": {"weight": 1.0, "smoothing": 0.1},
+        },
     },
 }
 """What differs from a strategy's defaults; strategies that are not named train the tower: TOWER."""
