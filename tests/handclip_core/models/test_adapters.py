@@ -41,7 +41,7 @@ def test_adapters_stand_where_place_says_and_add_nothing_else(
     insert_adapters(backbone, bottleneck=4, place=place)
     prefixes = adapter_prefixes(backbone)
     wanted = PLACES[tower, place]
-    owners = [f"{BLOCKS}.{i}.{part}." for i in range(2) for part in wanted] if tower == "vit" else wanted
+    owners = [f"{BLOCKS}.{i}.{part}." for i in range(3) for part in wanted] if tower == "vit" else wanted
     assert len(prefixes) == len(owners)
     assert all(any(owner in prefix for prefix in prefixes) for owner in owners)
     added = {name for name, _ in backbone.named_parameters()} - before
