@@ -70,7 +70,7 @@ def storage(object_store: ObjectStore) -> Bucket:
 @pytest.fixture(scope="module")
 def outcome(storage: Bucket, ray_cluster: None, tiny_backbones: dict[str, BackboneSettings]) -> Outcome:
     del ray_cluster
-    return sweep(tiny(tiny_backbones, storage))
+    return sweep(tiny(tiny_backbones, storage, early_stopping=EarlyStopping(grace=2)))
 
 
 def test_a_machine_that_cannot_use_the_bucket_says_so_before_trials_begin(
