@@ -2,7 +2,7 @@
 UV_VERSION := 0.13.8
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
-PYTEST := $(PYTHON) -m pytest --numprocesses 2 --dist loadfile
+PYTEST := $(PYTHON) -m pytest --numprocesses 2
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: sweep setup check test test-cluster clean
@@ -14,12 +14,12 @@ setup: .venv/.ready
 
 # What starts Ray clusters comes last, since it waits for processes and disturbs what computes.
 test: setup
-	$(PYTEST) -m "not ray"
-	$(PYTEST) -m ray
+	$(PYTEST) --dist worksteal -m "not ray"
+	$(PYTEST) --dist loadfile -m ray
 
 # What needs Ray clusters: several nodes, faults, submission. All of it is part of `make test` too.
 test-cluster: setup
-	$(PYTEST) -m ray tests/cluster $(addprefix tests/tune_jobs/test_,job.py interruption.py workers.py sweep_in_bucket.py)
+	$(PYTEST) --dist loadfile -m ray tests/cluster $(addprefix tests/tune_jobs/test_,job.py interruption.py workers.py sweep_in_bucket.py)
 
 check: setup
 	$(PYTHON) -m ruff check .
