@@ -93,15 +93,8 @@ class Sweep:
 
     def report(self, trial: Any, unit: int, *, seconds: float = 2.0) -> dict[str, Any]:
         result: dict[str, Any] = dict.fromkeys(METRICS, 0.5) | {"unit": unit, "images": unit}
-        result |= {
-            "best_map": 0.5,
-            "best_cmc1": 0.5,
-            "best_retention": 0.5,
-            "best_unit": 1,
-            "params_trained": 1,
-            "step_s": seconds,
-            "judged": True,
-        }
+        result |= dict.fromkeys(("best_map", "best_cmc1", "best_retention"), 0.5)
+        result |= {"best_unit": 1, "params_trained": 1, "step_s": seconds, "judged": True}
         self.recorder.on_trial_result(trial=trial, result=result)
         return result
 
