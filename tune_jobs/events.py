@@ -59,17 +59,26 @@ class Started(_Event):
     """Its number."""
 
 
-class Validated(_Event):
-    """A trial has validated a budget unit. The scores that begin with ``best`` are those of its best weights."""
+class _Unit(_Event):
+    """A trial has trained a budget unit."""
 
-    event: Literal["validated"] = "validated"
-    """Marks this kind."""
     trial: int
     """Its number."""
     replica: int = 0
     """Which of the trial's seeds, counted from 0."""
     unit: int
     """Budget units trained."""
+    seconds: float
+    """Time that the unit took, validation included."""
+    params_trained: int
+    """Weights that are being trained."""
+
+
+class Validated(_Unit):
+    """A trial has validated a budget unit. The scores that begin with ``best`` are those of its best weights."""
+
+    event: Literal["validated"] = "validated"
+    """Marks this kind."""
     done: bool
     """Whether that was its last one."""
     metrics: dict[str, float]
@@ -82,10 +91,13 @@ class Validated(_Event):
     """The unit that reached it first."""
     best_retention: float = nan
     """The share of zero-shot mAP that it has left in place."""
-    seconds: float
-    """Time that the unit took, validation included."""
-    params_trained: int
-    """Weights that are being trained."""
+
+
+class Trained(_Unit):
+    """A trial has trained a budget unit in which nothing could move retrieval, so that it was not validated."""
+
+    event: Literal["trained"] = "trained"
+    """Marks this kind."""
 
 
 class SeedEnded(_Event):
@@ -190,7 +202,20 @@ class Closed(_Event):
 
 
 Event = Annotated[
-    Opened | Begun | Started | Validated | SeedEnded | Saved | Dropped | Retried | Moved | Cut | Ended | Alive | Closed,
+    Opened
+    | Begun
+    | Started
+    | Validated
+    | Trained
+    | SeedEnded
+    | Saved
+    | Dropped
+    | Retried
+    | Moved
+    | Cut
+    | Ended
+    | Alive
+    | Closed,
     Field(discriminator="event"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)

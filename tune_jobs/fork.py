@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tune_jobs.events import Begun, Ended, Event, Saved, SeedEnded, Validated
+from tune_jobs.events import Begun, Ended, Event, Saved, SeedEnded, Trained, Validated
 from tune_jobs.journal import FILE, Journal, read_journal
 from tune_jobs.planner import DEFAULT, SAMPLED, point_origin
 from tune_jobs.recorder import TRIALS
@@ -21,7 +21,7 @@ from tune_jobs.seeds import seeds_of
 from tune_jobs.session import EVENTS, experiment_of
 from tune_jobs.settings import SweepSettings
 
-ABOUT_A_TRIAL = (Begun, Validated, SeedEnded, Saved, Ended)
+ABOUT_A_TRIAL = (Begun, Trained, Validated, SeedEnded, Saved, Ended)
 """What is taken over of a trial; who ran it when, and its failed attempts, are not."""
 
 

@@ -31,6 +31,7 @@ from tune_jobs.events import (
     Saved,
     SeedEnded,
     Started,
+    Trained,
     Validated,
 )
 from tune_jobs.guard import Guard
@@ -126,10 +127,9 @@ class Recorder(Callback):  # type: ignore[misc]
         self._guard.heard_of(trial)
         if self._guard.must_leave(trial):
             result[SHOULD_CHECKPOINT] = True
-        if record.replica == 0 and result[UNIT] not in record.curve:
+        if record.replica == 0 and (0, result[UNIT]) > record.furthest:
             self._logs.scalars(record, shown_scalars(result), images=result["images"])
-        if result[JUDGED]:
-            self._happened(validated(record, result, at=self._now()))
+        self._happened((validated if result[JUDGED] else trained)(record, result, at=self._now()))
 
     def on_checkpoint(self, *, trial: Trial, checkpoint: Checkpoint, **_: Any) -> None:
         """A trial's state is in the storage; the one before it goes."""
@@ -295,6 +295,18 @@ def validated(record: TrialRecord, result: dict[str, Any], *, at: float) -> Vali
         best_cmc1=result[BEST_CMC1],
         best_unit=result[BEST_UNIT],
         best_retention=result[BEST_RETENTION],
+        seconds=result[STEP_S],
+        params_trained=result[PARAMS_TRAINED],
+    )
+
+
+def trained(record: TrialRecord, result: dict[str, Any], *, at: float) -> Trained:
+    """The event of a trial's result that has no scores."""
+    return Trained(
+        at=at,
+        trial=record.number,
+        replica=record.replica,
+        unit=result[UNIT],
         seconds=result[STEP_S],
         params_trained=result[PARAMS_TRAINED],
     )

@@ -20,11 +20,12 @@ from tune_jobs.events import (
     Saved,
     SeedEnded,
     Started,
+    Trained,
     Validated,
 )
 from tune_jobs.usage import Usage
 
-TrialEvent = Started | Validated | SeedEnded | Saved | Dropped | Retried | Moved | Cut | Ended
+TrialEvent = Started | Validated | Trained | SeedEnded | Saved | Dropped | Retried | Moved | Cut | Ended
 
 
 class Status(StrEnum):
@@ -157,8 +158,10 @@ class Records:
                 self._each_unfinished(Status.INTERRUPTED)
             case Begun():
                 self.trials[event.trial] = self._open[event.trial] = _begun(event)
-            case Started() | Validated() | SeedEnded() | Saved() | Dropped() | Retried() | Moved() | Cut() | Ended():
+            case _ if isinstance(event, TrialEvent):
                 self._apply_to(self.trials[event.trial], event)
+            case _:
+                pass
 
     def all(self) -> list[TrialRecord]:
         """Every trial in the order of suggestion."""
@@ -216,7 +219,10 @@ def _apply(record: TrialRecord, event: TrialEvent) -> None:
         case Started():
             record.status = Status.RUNNING
             record.attempts += 1
+        case Trained():
+            _trained(record, event)
         case Validated():
+            _trained(record, event)
             _validated(record, event)
         case SeedEnded():
             _seed_ended(record, event)
@@ -238,19 +244,23 @@ def _apply(record: TrialRecord, event: TrialEvent) -> None:
                 record.first, record.unit, record.done = None, record.saved_unit, True
 
 
-def _validated(record: TrialRecord, event: Validated) -> None:
-    """A unit that is trained again after a restart changes what the weights are, not what has been seen."""
-    record.unit, record.done = event.unit, event.done
-    record.present = event.best_map, event.best_cmc1
+def _trained(record: TrialRecord, event: Trained | Validated) -> None:
+    record.unit = event.unit
     record.seconds += event.seconds
     record.slowest_s = max(record.slowest_s, event.seconds)
     record.params_trained = max(record.params_trained or 0, event.params_trained)
+    if (event.replica, event.unit) > record.furthest:
+        record.furthest, record.failures = (event.replica, event.unit), 0
+
+
+def _validated(record: TrialRecord, event: Validated) -> None:
+    """A unit that is trained again after a restart changes what the weights are, not what has been seen."""
+    record.done = event.done
+    record.present = event.best_map, event.best_cmc1
     if event.replica == 0:
         record.map, record.cmc1, record.best_unit = event.best_map, event.best_cmc1, event.best_unit
         record.retention = event.best_retention
         record.curve.setdefault(event.unit, event.metrics["map"])
-    if (event.replica, event.unit) > record.furthest:
-        record.furthest, record.failures = (event.replica, event.unit), 0
 
 
 def _seed_ended(record: TrialRecord, event: SeedEnded) -> None:

@@ -46,14 +46,13 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: "TuneController", trial: "Trial", result: dict[str, Any]) -> str:
         """Stop or continue, by the trial's best validation mAP so far: what its best weights give.
 
-        Only the first seed of a trial is judged, so that means over seeds are means over whole budgets.
+        Only the first seed of a trial is judged, so that means over seeds are means over whole budgets. A unit without
+        scores is not judged; a limit can end the trial after any.
         """
         del tune_controller
-        if not result[JUDGED]:
-            unjudged: str = TrialScheduler.CONTINUE
-            return unjudged
         number, strategy = number_of(trial), strategy_of(trial.config)
-        goes_on = trial.config["replica"] > 0 or self.judge.goes_on(
+        unjudged = trial.config["replica"] > 0 or not result[JUDGED]
+        goes_on = unjudged or self.judge.goes_on(
             trial=number, strategy=strategy, unit=result[UNIT], score=result[BEST_MAP]
         )
         if goes_on and self._gate.cuts(ahead_s=result[STEP_S]):

@@ -29,7 +29,8 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
 
         ``begin`` records what the study has suggested, ``config`` is what a worker reads.
         """
-        super().__init__(metric="map", mode="max")
+        # No metric of Tune's: it would refuse every unit that was not judged, and what is judged comes by the recorder.
+        super().__init__()
         self._study = study
         self._records = records
         self._trials = trials

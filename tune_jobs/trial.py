@@ -80,7 +80,6 @@ class HandTrial(Trainable):  # type: ignore[misc]
 
     _given: dict[str, Any]
     _run: RunFolder
-    _unjudged_s: float
     _progress: Iterator[Progress] | None = None
     _folder: Path | None = None
     _last: Progress | None = None
@@ -102,9 +101,8 @@ class HandTrial(Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Train and validate one budget unit; the first one begins the trial, or goes on from its checkpoint.
 
-        A unit in which nothing can move retrieval is not JUDGED: its time is that of the next one that is. Raises
-        LostStateError where the checkpoint is gone or damaged, UnwritableError where this machine cannot write, or the
-        storage stays away.
+        A unit in which nothing can move retrieval is not JUDGED and has no scores. Raises LostStateError where the
+        checkpoint is gone or damaged, UnwritableError where this machine cannot write, or the storage stays away.
         """
         if self._progress is None:
             self._progress = self._begin()
@@ -115,20 +113,22 @@ class HandTrial(Trainable):  # type: ignore[misc]
         self._last = progress
         patiently(partial(self._run.record, progress), path=self._run.folder)
         took_s = time.perf_counter() - started
-        self._unjudged_s += took_s
-        row = {**self._run.log[-1], JUDGED: progress.judged, SHOULD_CHECKPOINT: self._saving_is_due(took_s)}
+        row = {
+            **self._run.log[-1],
+            JUDGED: progress.judged,
+            PARAMS_TRAINED: progress.params_trained,
+            STEP_S: took_s,
+            SHOULD_CHECKPOINT: self._saving_is_due(took_s),
+        }
         if not progress.judged:
             return row
-        best, step_s = self._run.best, self._unjudged_s
-        self._unjudged_s = 0.0
+        best = self._run.best
         return {
             **row,
             BEST_MAP: best["map"],
             BEST_CMC1: best["cmc1"],
             BEST_UNIT: best["unit"],
             BEST_RETENTION: best[RETENTION],
-            PARAMS_TRAINED: progress.params_trained,
-            STEP_S: step_s,
             DONE: progress.unit in (0, self._experiment.budget),
         }
 
@@ -184,7 +184,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
         above = Path(self.logdir)
         self._folder = Path(patiently(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
         self._origin = None if config["checkpoint"] is None else named_place(config["checkpoint"])
-        self._unsaved_s = self._unjudged_s = 0.0
+        self._unsaved_s = 0.0
         opened = partial(self._opened, self._folder)
         self._run, resume = patiently(opened, path=self._origin or self._folder, verb="read or written")
         if config["workers"] > 1:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tune_jobs.events import Closed, Cut, Ended, Event, Moved, Opened, Retried, SeedEnded, Started, Validated
+from tune_jobs.events import Closed, Cut, Ended, Event, Moved, Opened, Retried, SeedEnded, Started, Trained, Validated
 
 HOUR_S = 3600.0
 
@@ -18,7 +18,7 @@ class Usage:
     """GPUs of a running trial."""
     running: set[int] = field(default_factory=set)
     units: int = 0
-    """Units validated, those trained twice included."""
+    """Units trained, those trained twice included."""
     unit_seconds: float = 0.0
     """What they took."""
     _last: float | None = None
@@ -35,7 +35,7 @@ class Usage:
                 self.running.add(event.trial)
             case Retried() | Moved() | Cut() | SeedEnded() | Ended():
                 self.running.discard(event.trial)
-            case Validated():
+            case Validated() | Trained():
                 self.units += 1
                 self.unit_seconds += event.seconds
             case Closed():

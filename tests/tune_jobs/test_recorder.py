@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from ray import cloudpickle
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.tune import Checkpoint
 from ray.tune.schedulers import TrialScheduler
 
@@ -26,6 +26,7 @@ from tune_jobs.interruption import Interrupted
 from tune_jobs.journal import FILE, Journal, read_journal
 from tune_jobs.records import Status, TrialRecord
 from tune_jobs.session import session
+from tune_jobs.settings import Limits
 from tune_jobs.simulation import Clock
 
 
@@ -108,17 +109,51 @@ def diverged() -> BaseException:
     return whole
 
 
-def test_a_unit_that_is_not_judged_is_shown_and_saved_but_scores_nothing(sweep: Sweep) -> None:
+def unjudged(unit: int) -> dict[str, Any]:
+    result = {"unit": unit, "images": unit * 100, "loss/image_text": 2.5, "judged": False}
+    return result | {"step_s": 3.0, "params_trained": 7}
+
+
+def test_a_unit_that_is_not_judged_is_recorded_shown_and_saved_but_scores_nothing(sweep: Sweep) -> None:
     trial = sweep.start()
-    result = {"unit": 1, "images": 100, "loss/image_text": 2.5, "judged": False}
+    result = unjudged(1)
     assert sweep.ready.scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
     sweep.recorder.on_trial_result(trial=trial, result=result)
     saved = sweep.save(trial)
     record = sweep.of(trial)
-    assert (record.unit, record.curve, record.judged) == (0, {}, False)
+    assert (record.unit, record.seconds, record.params_trained) == (1, 3.0, 7)
+    assert (record.curve, record.judged, record.done, sweep.stored()[0].intermediate_values) == ({}, False, False, {})
+    assert record.saved_unit == 1
     assert record.checkpoint == saved.relative_to(sweep.folder).as_posix()
     (logged,) = (sweep.folder / "tensorboard" / record.name).glob("events*")
     assert b"loss/image_text" in logged.read_bytes()
+    assert read_journal(sweep.folder / FILE)[-2].event == "trained"
+
+
+def test_units_that_are_not_judged_count_as_getting_further_and_are_shown_once(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.recorder.on_trial_result(trial=trial, result=unjudged(1))
+    sweep.save(trial)
+    for unit in (2, 3):
+        sweep.fail(trial, RayActorError(error_msg="The actor died."))
+        assert sweep.of(trial).failures == 1
+        trial = sweep.start()
+        sweep.recorder.on_trial_result(trial=trial, result=unjudged(unit))
+        assert (sweep.of(trial).failures, sweep.of(trial).unit) == (0, unit)
+    before = sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*"))
+    sweep.recorder.on_trial_result(trial=trial, result=unjudged(3))
+    assert sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*")) == before
+
+
+def test_a_limit_ends_a_trial_after_a_unit_that_is_not_judged(sweep: Sweep) -> None:
+    trial = sweep.start()
+    gate = sweep.ready.scheduler._gate
+    gate.limits = Limits(hours=1e-9)
+    assert sweep.ready.scheduler.on_trial_result(None, trial, unjudged(1)) == TrialScheduler.STOP
+    sweep.recorder.on_trial_result(trial=trial, result=unjudged(1))
+    sweep.save(trial)
+    sweep.complete(trial)
+    assert (sweep.of(trial).status, sweep.of(trial).saved_unit) == (Status.INTERRUPTED, 1)
 
 
 def test_a_finished_trial_is_complete_with_the_score_of_its_best_weights(sweep: Sweep) -> None:

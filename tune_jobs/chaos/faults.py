@@ -13,7 +13,7 @@ from tune_jobs.chaos.joined import JoinedCluster, JoinedWorker
 from tune_jobs.chaos.nodes import LocalCluster, LocalNode, LocalWorker
 from tune_jobs.chaos.processes import Process, read_process, wait_until
 from tune_jobs.chaos.watching import Watched, replayed, running
-from tune_jobs.events import Event, Moved, Retried, Started, Validated
+from tune_jobs.events import Event, Moved, Retried, Started, Trained, Validated
 from tune_jobs.guard import LOOK_EVERY_S, SHOWN
 
 FROZEN_S = 10.0
@@ -137,8 +137,8 @@ def refuse_without_root(fault: Fault) -> None:
 
 def trained_again(before: Sequence[Event], after: Sequence[Event]) -> int:
     """Results of ``after`` that ``before`` held already."""
-    known = {(event.trial, event.unit) for event in before if isinstance(event, Validated)}
-    later = [event for event in after[len(before) :] if isinstance(event, Validated)]
+    known = {(event.trial, event.unit) for event in before if isinstance(event, Trained | Validated)}
+    later = [event for event in after[len(before) :] if isinstance(event, Trained | Validated)]
     return sum((event.trial, event.unit) in known for event in later)
 
 

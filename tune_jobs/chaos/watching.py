@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tune_jobs.chaos.processes import kill_session, wait_until
-from tune_jobs.events import Ended, Event, Started, Validated
+from tune_jobs.events import Ended, Event, Started, Trained, Validated
 from tune_jobs.journal import FILE, read_journal
 from tune_jobs.records import Records, Status
 
@@ -115,14 +115,15 @@ def had_news(events: Sequence[Event], trials: Sequence[int], *, begun_again: boo
     if begun_again and not begins:
         return False
     later = events[begins[0] :] if begun_again else events
-    told = {event.trial for event in later if isinstance(event, Validated)}
+    told = {event.trial for event in later if isinstance(event, Trained | Validated)}
     return set(trials) <= told | {event.trial for event in events if isinstance(event, Ended)}
 
 
 def is_amid_training(events: Sequence[Event]) -> bool:
     """Whether the last trial that had a result goes on."""
-    results = [event for event in events if isinstance(event, Validated)]
-    return bool(results) and not results[-1].done and results[-1].trial in running(replayed(events))
+    last = next((event.trial for event in reversed(events) if isinstance(event, Trained | Validated)), None)
+    records = replayed(events)
+    return last is not None and not records.trials[last].done and last in running(records)
 
 
 def _start(options: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
