@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -138,15 +138,24 @@ def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
     )
 
 
-def at_a_time(room: Room, cluster: Sequence[Node], *, elsewhere: int = 0) -> int:
-    """Trials that may be under way on ``cluster`` and ``elsewhere``, and those that wait for machines; at least 1."""
-    fit = fits(room, cluster) + room.waiting + elsewhere
-    return max(1, fit if room.most is None else min(fit, room.most))
+def at_a_time(room: Room, cluster: Sequence[Node], *, allowed: Mapping[str, int] | None = None) -> int:
+    """Trials that may be under way on ``cluster``, and those that wait for machines; at least 1 unless one may have 0.
+
+    A machine has as many as are ``allowed`` there, if that is said.
+    """
+    limits = {node.id: (allowed or {})[node.id] for node in cluster if node.id in (allowed or {})}
+    fit = fits(room, [node for node in cluster if node.id not in limits]) + sum(limits.values()) + room.waiting
+    return max(int(0 not in limits.values()), fit if room.most is None else min(fit, room.most))
 
 
 def fits(room: Room, cluster: Sequence[Node]) -> int:
     """Trials that ``cluster`` has a place for, taken or free."""
-    return sum(_fit(node, room.cpus, room.gpus) for node in cluster) // room.workers
+    return sum(places(room, node) for node in cluster) // room.workers
+
+
+def places(room: Room, node: Node) -> int:
+    """Processes of trials that ``node`` has a place for, taken or free."""
+    return _fit(node, room.cpus, room.gpus)
 
 
 def bundles(*, cpus: int, gpus: float, workers: int) -> list[dict[str, float]]:
@@ -154,13 +163,10 @@ def bundles(*, cpus: int, gpus: float, workers: int) -> list[dict[str, float]]:
     return [{"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})] * workers
 
 
-def hold(room: Room, node: Node) -> list[PlacementGroup]:
-    """Ask for every place that a machine has for a process of a trial, so that Ray gives it to nothing else."""
+def hold(room: Room, machine: str) -> PlacementGroup:
+    """Ask for a place that a machine has for a process of a trial, so that Ray gives it to nothing else."""
     place = bundles(cpus=room.cpus, gpus=room.gpus, workers=1)
-    selector = [{NODE_LABEL: node.id}]
-    return [
-        ray.util.placement_group(place, bundle_label_selector=selector) for _ in range(_fit(node, room.cpus, room.gpus))
-    ]
+    return ray.util.placement_group(place, bundle_label_selector=[{NODE_LABEL: machine}])
 
 
 def wait_for_room(resources: Resources) -> None:
@@ -208,8 +214,7 @@ def run_on_every_node(room: Room, function: Callable[..., object], *args: Any) -
         function(*args)
         return
     task = ray.remote(function)
-    places = [node.id for node in nodes() if _fit(node, room.cpus, room.gpus)]
-    at = [NodeAffinitySchedulingStrategy(place, soft=True) for place in places]
+    at = [NodeAffinitySchedulingStrategy(node.id, soft=True) for node in nodes() if places(room, node)]
     each = [task.options(num_cpus=room.cpus, num_gpus=room.gpus, scheduling_strategy=where) for where in at]
     _get([one.remote(*args) for one in each])
 

@@ -153,14 +153,16 @@ class Retried(_Event):
 
 
 class Moved(_Event):
-    """A trial leaves a machine that is about to go, and goes on elsewhere; nobody has failed."""
+    """A trial had to leave a machine that is about to go, or is low on memory, and goes on; nobody has failed."""
 
     event: Literal["moved"] = "moved"
     """Marks this kind."""
     trial: int
     """Its number."""
     reason: str
-    """Why it leaves."""
+    """Why it left."""
+    alone: bool = False
+    """Whether the machine was low on memory though it ran nothing else, so that it may be too small."""
 
 
 class Cut(_Event):

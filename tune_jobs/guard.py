@@ -1,11 +1,12 @@
-"""Trials that have to leave their worker: frozen, or on a machine about to go; and machines to keep clear of."""
+"""Trials that have to leave their worker: frozen, or on a machine about to go; and machines that get fewer trials."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ray.tune.experiment import Trial
 
+from tune_jobs.crowding import Crowding
 from tune_jobs.machines import Machines
 from tune_jobs.reasons import Failure, Kind
 from tune_jobs.records import Records, TrialRecord
@@ -41,14 +42,26 @@ class Guard:
     _silent_s: dict[int, float] = field(default_factory=dict)
     _why: dict[str, Failure] = field(default_factory=dict)
     _where: dict[int, str] = field(default_factory=dict)
+    _asked_for: dict[int, float] = field(default_factory=dict)
     _clear_until: dict[str, float] = field(default_factory=dict)
+    _crowding: Crowding = field(init=False)
+    _held: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._crowding = Crowding(self.clock)
 
     def at_a_time(self) -> int:
         """Trials that may be under way, as of the last look."""
         if self._at_a_time is None:
+            # Of a machine that is kept clear only what still runs there counts.
             running = Counter(self._where.values())
-            self._at_a_time = self.machines.at_a_time({name: running[name] for name in self._clear_until})
+            clear = {name: running[name] for name in self._clear_until}
+            self._at_a_time = self.machines.at_a_time(self._crowding.allowed() | clear)
         return self._at_a_time
+
+    def asked_for(self, number: int) -> None:
+        """A worker for a trial has been asked for."""
+        self._asked_for[number] = self.clock()
 
     def begun(self, trial: Trial) -> None:
         """A trial has begun on some machine."""
@@ -62,39 +75,54 @@ class Guard:
 
     def heard_of(self, trial: Trial) -> None:
         """A trial has had a result, or has saved its state."""
-        self._silent_s[number_of(trial)] = 0.0
+        number = number_of(trial)
+        self._silent_s[number] = 0.0
+        self._crowding.eased(self._where.get(number, ""))
 
     def ended(self, trial: Trial) -> str:
         """A trial has left its worker; returns the machine that it was on, empty where that is not known."""
-        # Of a machine that is kept clear only what still runs there counts.
         if self._clear_until:
             self._at_a_time = None
         return self._where.pop(number_of(trial), "")
 
-    def failed(self, trial: Trial, failure: Failure) -> None:
-        """An attempt at a trial has failed; its machine is kept clear for a while where that may have been its fault.
+    def failed(self, trial: Trial, failure: Failure, *, under_way: int = 0) -> Failure:
+        """An attempt at a trial has failed, while ``under_way`` others go on; returns what is known of that now.
 
-        It is not if no other has a place for a trial.
+        Its machine is kept clear for a while if that may have been the machine's fault, and if another has a place for
+        a trial. If the machine was low on memory it gets one trial fewer.
         """
-        machine = self.ended(trial)
-        if failure.kind is not Kind.MACHINE:
-            return
-        machine = machine or self.machines.machine_of(failure.actor)
-        if machine and self.machines.has_room(without={*self._clear_until, machine}):
-            if machine not in self._clear_until:
-                self.machines.hold(machine)
+        machine = self.ended(trial) or (self.machines.machine_of(failure.actor) if failure.actor else "")
+        if failure.kind is Kind.MACHINE and machine and self.machines.has_room(without={*self._clear_until, machine}):
             self._clear_until[machine] = self.clock() + CLEAR_S
-            self._at_a_time = None
+            self._hold()
+        if failure.low_memory is not None:
+            node = failure.low_memory.node or machine
+            running = Counter(self._where.values())
+            # A worker that starts may be anywhere.
+            others = running[node] + under_way - running.total()
+            since = self._asked_for[number_of(trial)]
+            elsewhere = self.machines.has_room(without={node, *self._without_room()})
+            found = replace(failure.low_memory, node=node)
+            alone = self._crowding.killed(found, node=node, others=others, since=since, elsewhere=elsewhere)
+            failure = replace(failure, alone=alone, low_memory=found)
+            self._hold()
+        return failure
+
+    def told(self, failure: Failure) -> str:
+        """A failure in words, and what becomes of its machine if that was low on memory."""
+        node = "" if failure.low_memory is None else failure.low_memory.node
+        becomes = self._crowding.told(node)
+        return f"{failure.reason}; node {node[:SHOWN]} {becomes}" if becomes else failure.reason
 
     def clear(self) -> tuple[str, ...]:
         """The machines that are kept clear."""
         return tuple(self._clear_until)
 
     def release(self) -> None:
-        """Keep no machine clear any more."""
-        for machine in self._clear_until:
-            self.machines.release(machine)
+        """Let every machine have as many trials as it has places for."""
         self._clear_until.clear()
+        self._crowding.forget()
+        self._hold()
 
     def look(self, trials: Sequence[Trial]) -> None:
         """See what machines there are, and end the workers that trials have to leave; every few seconds only."""
@@ -147,10 +175,25 @@ class Guard:
     def _release_some(self, now: float) -> None:
         """Let trials go to machines that were kept clear for long enough, and to all where there are no others left."""
         if self._clear_until and not self.machines.has_room(without=self._clear_until):
-            self.release()
+            self._clear_until.clear()
         for machine in [name for name, until in self._clear_until.items() if until <= now]:
             del self._clear_until[machine]
+        self._hold()
+
+    def _without_room(self) -> set[str]:
+        """Machines on which no trial is to be put now."""
+        allowed = self._crowding.allowed() | dict.fromkeys(self._clear_until, 0)
+        return {machine for machine, trials in allowed.items() if trials == 0}
+
+    def _hold(self) -> None:
+        """Keep trials from machines as far as they are to have fewer than they have places for."""
+        wanted = self._crowding.allowed() | dict.fromkeys(self._clear_until, 0)
+        for machine in self._held.keys() - wanted.keys():
             self.machines.release(machine)
+        for machine, leave in wanted.items():
+            if self._held.get(machine) != leave:
+                self.machines.hold(machine, leave=leave)
+        self._held, self._at_a_time = wanted, None
 
     def _end(self, trial: Trial, failure: Failure) -> None:
         actor = trial.temporary_state.ray_actor

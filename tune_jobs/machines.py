@@ -17,10 +17,10 @@ NO_DEADLINE = float("inf")
 class Machines(Protocol):
     """The cluster as one driver's trials see it."""
 
-    def at_a_time(self, clear: Mapping[str, int]) -> int:
-        """Trials that may be under way now, those that wait for a place included; at least 1.
+    def at_a_time(self, allowed: Mapping[str, int]) -> int:
+        """Trials that may be under way now, those that wait for a place included; at least 1 unless one is to have 0.
 
-        Of machines to be kept ``clear`` only what still runs there counts.
+        A machine counts for as many as are ``allowed`` there, if that is said.
         """
         ...
 
@@ -32,8 +32,8 @@ class Machines(Protocol):
         """Machines that are about to go, and when, in seconds since 1970; infinity where nobody said."""
         ...
 
-    def hold(self, machine: str) -> None:
-        """Take every place of a machine as it gets free, so that no trial is put there."""
+    def hold(self, machine: str, *, leave: int) -> None:
+        """Take places of a machine as they get free, so that it has room for ``leave`` trials; may be called again."""
         ...
 
     def release(self, machine: str) -> None:
@@ -55,9 +55,9 @@ class Still:
 
     room: Room
 
-    def at_a_time(self, clear: Mapping[str, int]) -> int:
+    def at_a_time(self, allowed: Mapping[str, int]) -> int:
         """As many as at the start."""
-        del clear
+        del allowed
         return self.room.concurrent
 
     def has_room(self, *, without: Collection[str]) -> bool:
@@ -68,7 +68,7 @@ class Still:
         """None."""
         return {}
 
-    def hold(self, machine: str) -> None:
+    def hold(self, machine: str, *, leave: int) -> None:
         """Nothing to hold."""
 
     def release(self, machine: str) -> None:
@@ -91,9 +91,9 @@ class RayMachines:
     _known: dict[str, str] = field(default_factory=dict)
     _held: dict[str, list[PlacementGroup]] = field(default_factory=dict)
 
-    def at_a_time(self, clear: Mapping[str, int]) -> int:
+    def at_a_time(self, allowed: Mapping[str, int]) -> int:
         """What the machines hold that are there and stay, and the trials that are to wait for more."""
-        return cluster.at_a_time(self.room, _others(clear), elsewhere=sum(clear.values()))
+        return cluster.at_a_time(self.room, cluster.nodes(), allowed=allowed)
 
     def has_room(self, *, without: Collection[str]) -> bool:
         """Whether a trial fits onto those that are there and stay."""
@@ -103,10 +103,14 @@ class RayMachines:
         """Machines that Ray was told to drain."""
         return {node: at_ms / 1000 or NO_DEADLINE for node, at_ms in state.get_draining_nodes().items()}
 
-    def hold(self, machine: str) -> None:
+    def hold(self, machine: str, *, leave: int) -> None:
         """Nothing where it has gone meanwhile."""
+        held = self._held.setdefault(machine, [])
         found = [node for node in cluster.nodes() if node.id == machine]
-        self._held.setdefault(machine, []).extend(group for node in found for group in cluster.hold(self.room, node))
+        wanted = sum(cluster.places(self.room, node) for node in found) - leave * self.room.workers
+        while len(held) > max(0, wanted):
+            remove_placement_group(held.pop())
+        held += [cluster.hold(self.room, machine) for _ in range(wanted - len(held))]
 
     def release(self, machine: str) -> None:
         """Trials may be put there again."""

@@ -11,13 +11,14 @@ from ray.tune.experiment import Trial
 
 from handclip_core.engine.objective import DivergedError
 from handclip_core.errors import InputError
+from tune_jobs.low_memory import LowMemory, is_low_memory, read_low_memory
 from tune_jobs.patience import UnwritableError
 from tune_jobs.trial import LostStateError
 
 LONGEST = 300
 """Characters of a reason that are kept."""
-OUT_OF_MEMORY = ("out of memory", "low on memory", "not enough memory", "can't allocate memory")
-"""How CUDA, Ray and the C library say it."""
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+"""How CUDA and the C library say it."""
 
 OUT_OF_SPACE = ("no space left on device", "disk quota exceeded")
 """How systems say it, and Ray of folders that it makes itself."""
@@ -30,6 +31,8 @@ class Kind(Enum):
     """It would happen again."""
     MEMORY = auto()
     """Smaller parts of a batch may do."""
+    LOW_MEMORY = auto()
+    """Its machine was low on memory, whoever took that; it may go better with fewer trials at a time."""
     LOST_STATE = auto()
     """The trial must start over."""
     MACHINE = auto()
@@ -48,20 +51,29 @@ class Failure:
     kind: Kind
     actor: str = ""
     """Ray's name of the worker, where that has ended."""
+    low_memory: LowMemory | None = None
+    """How its machine stood, if that was low on memory."""
+    alone: bool = False
+    """Whether that machine ran nothing else then."""
 
 
 def failure_of(trial: Trial) -> Failure:
     """The last error of ``trial``: kind and first line of what its code raised, or what Ray says of a lost process."""
     if trial.pickled_error_file is None:
-        return Failure(_shortened(_lines(traceback_of(trial))[-1]), Kind.CHANCE)
+        # Each attempt at a trial adds to the same file.
+        last = traceback_of(trial).rpartition("Failure # ")[2]
+        return _low_memory(last) if is_low_memory(last) else Failure(_shortened(_lines(last)[-1]), Kind.CHANCE)
     error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     actor = error.actor_id or "" if isinstance(error, RayActorError) else ""
-    return Failure(describe_error(error), kind_of(error), actor)
+    kind = kind_of(error)
+    if kind is Kind.LOW_MEMORY:
+        return _low_memory(str(_cause(error)), actor)
+    return Failure(describe_error(error), kind, actor)
 
 
 def kind_of(error: BaseException) -> Kind:
     """The kind of an error that Ray hands over."""
-    cause = error.cause if isinstance(error, RayTaskError) else error
+    cause = _cause(error)
     if isinstance(cause, RayActorError) and cause.preempted:
         return Kind.MOVED
     if isinstance(cause, UnwritableError):
@@ -70,9 +82,11 @@ def kind_of(error: BaseException) -> Kind:
         return Kind.CERTAIN
     if isinstance(cause, LostStateError):
         return Kind.LOST_STATE
-    if isinstance(cause, torch.OutOfMemoryError | OutOfMemoryError | MemoryError):
+    if isinstance(cause, torch.OutOfMemoryError | MemoryError):
         return Kind.MEMORY
     text = str(cause).lower()
+    if isinstance(cause, OutOfMemoryError) or (isinstance(cause, RayActorError) and is_low_memory(text)):
+        return Kind.LOW_MEMORY
     if any(words in text for words in OUT_OF_SPACE):
         return Kind.MACHINE
     return Kind.MEMORY if any(words in text for words in OUT_OF_MEMORY) else Kind.CHANCE
@@ -85,6 +99,8 @@ def traceback_of(trial: Trial) -> str:
 
 def describe_error(error: BaseException) -> str:
     """One line for an error that Ray hands over."""
+    if kind_of(error) is Kind.LOW_MEMORY:
+        return str(read_low_memory(str(_cause(error))))
     if isinstance(error, RayTaskError):
         cause = error.cause
         lines = _lines(str(cause))
@@ -92,6 +108,15 @@ def describe_error(error: BaseException) -> str:
     lines = _lines(str(error)) or [type(error).__name__]
     # An error in an actor's constructor comes as the text of a traceback, which ends with the cause.
     return _shortened(lines[-1] if "creation task" in lines[0] else lines[0])
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.cause if isinstance(error, RayTaskError) else error
+
+
+def _low_memory(text: str, actor: str = "") -> Failure:
+    found = read_low_memory(text, actor=actor)
+    return Failure(str(found), Kind.LOW_MEMORY, actor, found)
 
 
 def _lines(text: str) -> list[str]:

@@ -40,7 +40,7 @@ from tune_jobs.kept_states import drop_state, drop_weights, remove_debris, size_
 from tune_jobs.leaderboard import write_leaderboard
 from tune_jobs.patience import patiently
 from tune_jobs.places import opened, place_of
-from tune_jobs.reasons import failure_of, traceback_of
+from tune_jobs.reasons import Kind, failure_of, traceback_of
 from tune_jobs.records import TrialRecord
 from tune_jobs.retries import after_failure
 from tune_jobs.scheduler import SweepScheduler
@@ -162,11 +162,13 @@ class Recorder(Callback):  # type: ignore[misc]
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
         """An attempt at a trial has failed, or its machine goes; it gets another, or the trial has failed for good."""
         record, failure = self._record(trial), self._guard.why(failure_of(trial))
-        self._guard.failed(trial, failure)
+        failure = self._guard.failed(trial, failure, under_way=self._searcher.num_under_way)
         follows = after_failure(record, failure, retries=self._settings.retries, at=self._now())
-        if isinstance(follows, Moved):
-            print(f"trial {record.number} goes on elsewhere: {follows.reason}", flush=True)
-        else:
+        if failure.kind is Kind.LOW_MEMORY and not isinstance(follows, Ended):
+            print(f"trial {record.number} goes on later: {self._guard.told(failure)}", flush=True)
+        elif failure.kind is Kind.MOVED:
+            print(f"trial {record.number} goes on elsewhere: {failure.reason}", flush=True)
+        if failure.kind is not Kind.MOVED:
             patiently(lambda: self._add_error(record, traceback_of(trial)), path=self._folder)
         if isinstance(follows, Retried | Moved):
             self._happened(follows)

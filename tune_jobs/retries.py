@@ -5,18 +5,24 @@ from typing import Any
 from handclip_core.strategies import Strategy
 from tune_jobs.events import Ended, Moved, Retried
 from tune_jobs.reasons import Failure, Kind
-from tune_jobs.records import TrialRecord
+from tune_jobs.records import Status, TrialRecord
+
+SQUEEZED_TRIES = 2
+"""Attempts that a trial gets on machines that run nothing else, before it counts as too large for them."""
 
 
 def after_failure(record: TrialRecord, failure: Failure, *, retries: int, at: float) -> Retried | Moved | Ended:
     """What follows a failed attempt at ``record``'s trial.
 
-    A failure that would happen again ends it. One for want of memory halves the images per forward and backward pass,
-    as often as that is possible; the gradients stay as they are, unless batch statistics move. Any other is tried again
-    up to ``retries`` times without the trial getting further than before. What was not the trial's own doing does not
-    count.
+    A failure that would happen again ends it. One for want of memory of its own halves the images per forward and
+    backward pass, as often as that is possible; the gradients stay as they are, unless batch statistics move. Any other
+    is tried again up to ``retries`` times without the trial getting further than before. What was not the trial's own
+    doing does not count, such as a machine that is low on memory, unless the trial does not fit onto one that runs
+    nothing else.
     """
     number, reason = record.number, failure.reason
+    if failure.kind is Kind.LOW_MEMORY:
+        return _after_low_memory(record, failure, at=at)
     if failure.kind is Kind.MOVED:
         return Moved(at=at, trial=number, reason=reason)
     if failure.kind is Kind.MEMORY and record.experiment.backbone.batch_norm == "fixed":
@@ -26,6 +32,21 @@ def after_failure(record: TrialRecord, failure: Failure, *, retries: int, at: fl
     if failure.kind is not Kind.CERTAIN and record.failures < retries:
         return Retried(at=at, trial=number, reason=reason, anew=failure.kind is Kind.LOST_STATE)
     return Ended(at=at, trial=number, status="failed", reason=reason)
+
+
+def _after_low_memory(record: TrialRecord, failure: Failure, *, at: float) -> Retried | Moved | Ended:
+    """Try again; if the trial had its machine to itself, once as it is, then with less and less at a time."""
+    number, reason = record.number, failure.reason
+    if not failure.alone or record.squeezed == 0:
+        return Moved(at=at, trial=number, reason=reason, alone=failure.alone)
+    # A worker that was killed before its trial had begun would need as much with smaller parts of a batch.
+    if record.status is Status.RUNNING and record.experiment.backbone.batch_norm == "fixed":
+        half = halved(record.experiment.micro_batch, record.experiment.strategy)
+        if half is not None:
+            return Retried(at=at, trial=number, reason=reason, micro_batch=max(1, half // 2))
+    if record.squeezed < SQUEEZED_TRIES and record.experiment.micro_batch is None:
+        return Moved(at=at, trial=number, reason=reason, alone=True)
+    return Ended(at=at, trial=number, status="failed", reason=f"does not fit, though nothing else ran there: {reason}")
 
 
 def halved(micro_batch: int | None, strategy: Strategy) -> int | None:

@@ -8,6 +8,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from tune_jobs.limits import Gate
 from tune_jobs.stopping import Judge
 from tune_jobs.trial import BEST_MAP, JUDGED, STEP_S, UNIT, folder_of, number_of, strategy_of
+from tune_jobs.tune_internals import survive_lost_workers
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -33,7 +34,8 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_add(self, tune_controller: "TuneController", trial: "Trial") -> None:
         """Give every attempt at a trial the trial's one folder, and numbers of saved states of its own in it."""
-        del tune_controller
+        if tune_controller is not None:  # a simulated sweep has none
+            survive_lost_workers(tune_controller)
         self.cut.discard(number_of(trial))
         trial.relative_logdir = trial.storage.trial_dir_name = folder_of(trial)
         trial.storage.current_checkpoint_index = trial.config["attempt"] * STATES_OF_AN_ATTEMPT - 1

@@ -24,10 +24,12 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         begin: Callable[[Asked], TrialRecord],
         config: Callable[[TrialRecord], dict[str, Any]],
         at_a_time: Callable[[], int],
+        waits: Callable[[], None],
     ) -> None:
         """``trials`` in all, of which ``at_a_time`` says how many may be under way now.
 
-        ``begin`` records what the study has suggested, ``config`` is what a worker reads.
+        ``begin`` records what the study has suggested, ``config`` is what a worker reads. ``waits`` is called again and
+        again while nothing may be under way.
         """
         # No metric of Tune's: it would refuse every unit that was not judged, and what is judged comes by the recorder.
         super().__init__()
@@ -38,6 +40,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         self._begin = begin
         self._config = config
         self._at_a_time = at_a_time
+        self._waits = waits
         self._again: deque[int] = deque()
         self._left_over: deque[Asked] = deque()
         self._under_way: set[str] = set()
@@ -53,12 +56,20 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         if number not in self._again:
             self._again.append(number)
 
+    @property
+    def num_under_way(self) -> int:
+        """Attempts that have been handed out and are not over."""
+        return len(self._under_way)
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next attempt; FINISHED where nothing is left.
 
         None where all places are taken, and where nothing is left but what runs, which may still fail.
         """
         if len(self._under_way) >= self._at_a_time():
+            if not self._under_way:
+                # Then Tune takes no step, and asks until it is given a trial.
+                self._waits()
             return None
         record = self._next()
         if record is not None:

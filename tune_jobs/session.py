@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from handclip_core.errors import InputError
 from handclip_core.experiment import Experiment
@@ -176,8 +177,11 @@ def _assemble(
         at, number, origin = chronicle.clock(), asked.number, asked.origin
         return recorder.begin(Begun(at=at, trial=number, params=asked.params, experiment=experiment, origin=origin))
 
-    every_s = settings.checkpoint_every_s
-    config = partial(trial_config, sweep=place_of(settings.storage, folder), room=room, checkpoint_every_s=every_s)
+    def config(record: TrialRecord) -> dict[str, Any]:
+        guard.asked_for(record.number)
+        every_s = settings.checkpoint_every_s
+        return trial_config(record, place_of(settings.storage, folder), room=room, checkpoint_every_s=every_s)
+
     searcher = SweepSearcher(
         chronicle.study,
         records,
@@ -186,6 +190,7 @@ def _assemble(
         begin=begin,
         config=config,
         at_a_time=guard.at_a_time,
+        waits=lambda: recorder.on_step_end(),
     )
     recorder = Recorder(
         folder,

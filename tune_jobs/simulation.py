@@ -33,6 +33,7 @@ class Step:
 
     score: float
     seconds: float = 60.0
+    judged: bool = True
 
 
 Curve = Callable[[Experiment, int], Step]
@@ -85,13 +86,15 @@ class _Trial:
         """The result of the next unit."""
         self.state["unit"] += 1
         unit = self.state["unit"]
+        told = {JUDGED: step.judged, UNIT: unit, "images": unit, PARAMS_TRAINED: 1, STEP_S: step.seconds}
+        if not step.judged:
+            return {**told, "done": False}
         if not step.score <= self.state["best"]:
             self.state |= {"best": step.score, "at": unit}
         scores = dict.fromkeys(METRICS, step.score)
         done = unit == self.experiment.budget
         best = {BEST_MAP: self.state["best"], BEST_CMC1: self.state["best"], BEST_UNIT: self.state["at"]}
         best[BEST_RETENTION] = 1.0
-        told = {JUDGED: True, UNIT: unit, "images": unit, PARAMS_TRAINED: 1, STEP_S: step.seconds}
         return {**scores, **best, **told, "done": done}
 
     def save(self) -> Checkpoint:

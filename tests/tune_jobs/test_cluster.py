@@ -121,7 +121,7 @@ def test_a_machine_that_is_held_gets_nothing_until_it_is_released_and_work_besid
     room = replace(make_room(Resources(), [node]), num_nodes=2, avoided=(node.id,))
     assert run_where_trials_run(room, os.path.basename, "a/b") == "b"
     machines = RayMachines(room)
-    machines.hold(node.id)
+    machines.hold(node.id, leave=0)
     place = ray.util.placement_group(bundles(cpus=1, gpus=0.0, workers=1))
     try:
         assert not place.wait(3)

@@ -1,0 +1,138 @@
+"""A sweep on made-up machines and a clock of our own, driven as Tune would."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ray import cloudpickle
+from ray.exceptions import RayActorError
+from ray.tune import Checkpoint
+from ray.tune.experiment import Trial
+
+from handclip_core.evaluation.protocol import METRICS
+from tests.tune_jobs.simulated import ROOM, settings
+from tune_jobs.events import Event
+from tune_jobs.guard import LOOK_EVERY_S
+from tune_jobs.journal import FILE, read_journal
+from tune_jobs.session import Session, session
+from tune_jobs.simulation import Clock
+
+STALL_S = 60.0
+
+
+@dataclass
+class MadeUp:
+    """Machines as a test wants them."""
+
+    places: int = 1
+    names: tuple[str, ...] = ("m1", "m2")
+    going: dict[str, float] = field(default_factory=dict)
+    ended: list[str] = field(default_factory=list)
+    left: dict[str, int] = field(default_factory=dict)
+    """Trials for which machines have been left room."""
+
+    def at_a_time(self, allowed: Mapping[str, int]) -> int:
+        """Places are spread evenly."""
+        each = self.places // len(self.names)
+        least = int(0 not in allowed.values())
+        return max(least, self.places - each * len(allowed) + sum(allowed.values()))
+
+    def hold(self, machine: str, *, leave: int) -> None:
+        self.left[machine] = leave
+
+    def release(self, machine: str) -> None:
+        del self.left[machine]
+
+    def has_room(self, *, without: Collection[str]) -> bool:
+        return set(self.names) > set(without)
+
+    def leaving(self) -> dict[str, float]:
+        return self.going
+
+    def machine_of(self, process: str) -> str:
+        return process.partition("@")[2]
+
+    def end(self, actor: Any) -> None:
+        self.ended.append(actor._actor_id.hex())
+
+
+class Sweep:
+    """A session, driven as Tune would."""
+
+    def __init__(self, ready: Session, machines: MadeUp, clock: Clock) -> None:
+        self.ready, self.machines, self.clock = ready, machines, clock
+        self.recorder = ready.recorder
+        self.trials: list[Any] = []
+        self.saves = 0
+
+    def suggest(self) -> dict[str, Any] | str | None:
+        return self.ready.searcher.suggest(f"attempt-{len(self.trials)}")
+
+    def start(self, *, machine: str = "m1") -> Any:
+        config = self.suggest()
+        assert isinstance(config, dict)
+        name = f"actor-{len(self.trials)}@{machine}"
+        actor = SimpleNamespace(_actor_id=SimpleNamespace(hex=lambda: name))
+        trial = SimpleNamespace(
+            trial_id=f"attempt-{len(self.trials)}",
+            config=config,
+            status=Trial.RUNNING,
+            temporary_state=SimpleNamespace(ray_actor=actor),
+            pickled_error_file=None,
+            error_file=None,
+        )
+        self.trials.append(trial)
+        self.recorder.on_trial_start(trial=trial)
+        return trial
+
+    def report(self, trial: Any, unit: int, *, seconds: float = 2.0) -> dict[str, Any]:
+        result: dict[str, Any] = dict.fromkeys(METRICS, 0.5) | {"unit": unit, "images": unit}
+        result |= dict.fromkeys(("best_map", "best_cmc1", "best_retention"), 0.5)
+        result |= {"best_unit": 1, "params_trained": 1, "step_s": seconds, "judged": True}
+        self.recorder.on_trial_result(trial=trial, result=result)
+        return result
+
+    def save(self, trial: Any) -> None:
+        folder = (
+            self.ready.folder
+            / "trials"
+            / trial.config["folder"]
+            / f"checkpoint_{len(self.trials) - 1:03d}{self.saves:03d}"
+        )
+        folder.mkdir(parents=True)
+        self.saves += 1
+        self.recorder.on_checkpoint(trial=trial, checkpoint=Checkpoint.from_directory(folder))
+
+    def fail(self, trial: Any, error: Exception | None = None) -> None:
+        """What Tune hands over when a trial's worker is gone, or has raised ``error``."""
+        name = trial.temporary_state.ray_actor._actor_id.hex()
+        path = self.ready.folder / "error.pkl"
+        path.write_bytes(cloudpickle.dumps(error or RayActorError(actor_id=name, error_msg="The actor died.")))
+        trial.pickled_error_file, trial.status = str(path), Trial.ERROR
+        self.ready.scheduler.on_trial_error(None, trial)
+        self.ready.searcher.on_trial_complete(trial.trial_id, error=True)
+        trial.temporary_state.ray_actor = None
+        self.recorder.on_trial_error(trial=trial)
+
+    def wait(self, seconds: float, *, step_s: float = LOOK_EVERY_S) -> None:
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now = min(end, self.clock.now + step_s)
+            self.recorder.on_step_end(trials=self.trials)
+
+    def last(self) -> Event:
+        return read_journal(self.ready.folder / FILE)[-1]
+
+
+@contextmanager
+def begun(storage: Path, machines: MadeUp) -> Iterator[Sweep]:
+    folder, clock = storage / "simulated", Clock()
+    folder.mkdir()
+    swept = settings(storage, stall_minutes=STALL_S / 60, strategies=("linear_probe", "full"), retries=2)
+    with session(swept, folder, ROOM, stop_wanted=lambda: False, machines=machines, clock=clock) as ready:
+        found = Sweep(ready, machines, clock)
+        found.wait(2 * LOOK_EVERY_S)
+        yield found
