@@ -70,11 +70,6 @@ class Room:
     """Machines that work beside the trials keeps clear of, if there are others."""
 
 
-def in_ray_job() -> bool:
-    """Whether this process was started by ``ray job submit``."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-
-
 def connect() -> None:
     """Join the cluster at ``RAY_ADDRESS``, which a Ray job sets; else start one on this machine. Quiet either way."""
     os.environ.update(TUNE_ENVIRONMENT)

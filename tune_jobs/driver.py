@@ -17,9 +17,11 @@ from tune_jobs.cluster import Room
 from tune_jobs.collect import collect
 from tune_jobs.folders import create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
 from tune_jobs.fork import fork
+from tune_jobs.guard import Guard
 from tune_jobs.interruption import Interrupted, caught_signals, terminable
 from tune_jobs.leaderboard import FILE, write_leaderboard
 from tune_jobs.lock import SweepLock
+from tune_jobs.low_memory import is_low_memory, read_low_memory
 from tune_jobs.machines import RayMachines
 from tune_jobs.mirror import take_down
 from tune_jobs.mixtures import mixtures
@@ -31,6 +33,7 @@ from tune_jobs.records import Records
 from tune_jobs.session import BEST, Session, refuse_damaged, session
 from tune_jobs.settings import SETTINGS, StoppingKind, SweepSettings, dump_settings, load_settings
 from tune_jobs.storage import open_storage
+from tune_jobs.submission import in_ray_job, submission_id, why_ended
 from tune_jobs.trial import HandTrial, folder_of
 
 INTERRUPTED = "interrupted"
@@ -63,7 +66,7 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: 
     A folder that exists already is refused, or with ``number_taken_names`` the name gets the next free number. Trials
     of the sweep in the folder ``forked`` are taken over where these settings leave them as they are.
     """
-    settings = resolved(settings, in_ray_job=cluster.in_ray_job())
+    settings = resolved(settings, in_ray_job=in_ray_job())
     refuse_taken_name(settings, number_taken_names=number_taken_names)
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
@@ -80,7 +83,7 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: 
         print(f"no trial is stopped early: early_stopping.grace is {stopping.grace}, the budget {settings.budget}")
     for line in () if taken is None else taken.lines():
         print(line, flush=True)
-    with SweepLock(where) as lock:
+    with SweepLock(where, job=submission_id()) as lock:
         return _run(settings.model_copy(update={"name": folder.name}), room, folder, lock)
 
 
@@ -90,7 +93,7 @@ def resume(settings: SweepSettings, folder: Path) -> Outcome:
     Of a sweep in a bucket ``folder`` is the working copy, which is made anew.
     """
     where = place_of(settings.storage, folder)
-    with SweepLock(where) as lock:
+    with SweepLock(where, job=submission_id()) as lock:
         if isinstance(where, Bucket):
             take_down(where)
         refuse_damaged(settings, folder)
@@ -160,6 +163,8 @@ def _run_trials(settings: SweepSettings, room: Room, folder: Path, lock: SweepLo
             machines=RayMachines(room),
         ) as ready,
     ):
+        if lock.former is not None and lock.former.job:
+            _tell_what_ended(lock.former.job, ready.guard, room)
         try:
             with ready.display.shown():
                 _tune(ready, room)
@@ -172,6 +177,18 @@ def _run_trials(settings: SweepSettings, room: Room, folder: Path, lock: SweepLo
             )
         ready.recorder.close(reason)
         return Outcome(folder, ready.records, reason, ready.guard.clear())
+
+
+def _tell_what_ended(job: str, guard: Guard, room: Room) -> None:
+    """Say what ended the driver before with its job; a node that was low on memory gets fewer trials at first."""
+    text = why_ended(job)
+    if is_low_memory(text):
+        # What other workers wanted that were killed at the same time is no matter of the supervisor's.
+        found = replace(read_low_memory(text), wanted_gib=None)
+        guard.warned(found, trials=room.concurrent // room.num_nodes)
+        text = str(found)
+    if text:
+        print(f"the driver before this one was ended with its job {job}: {text.splitlines()[0]}", flush=True)
 
 
 def _tune(ready: Session, room: Room) -> None:

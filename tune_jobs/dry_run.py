@@ -11,7 +11,7 @@ from rich.table import Table
 
 from handclip_core.experiment import Experiment
 from search_spaces.spaces import searchable
-from tune_jobs import cluster, review
+from tune_jobs import review
 from tune_jobs.calibration import SEEDS
 from tune_jobs.cluster import Room
 from tune_jobs.driver import prepare
@@ -22,6 +22,7 @@ from tune_jobs.seeds import UNTRAINED
 from tune_jobs.session import experiment_of
 from tune_jobs.settings import SweepSettings
 from tune_jobs.stopping import judge_for
+from tune_jobs.submission import in_ray_job
 from tune_jobs.usage import HOUR_S
 
 MIB = 2**20
@@ -48,7 +49,7 @@ def estimate(settings: SweepSettings) -> int:
 
     Returns an exit code: 0, or 1 where not one strategy could be tried. Raises InputError as the sweep would.
     """
-    settings = resolved(settings, in_ray_job=cluster.in_ray_job())
+    settings = resolved(settings, in_ray_job=in_ray_job())
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
     room = prepare(settings)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from ray.tune.experiment import Trial
 
 from tune_jobs.crowding import Crowding
+from tune_jobs.low_memory import LowMemory
 from tune_jobs.machines import Machines
 from tune_jobs.reasons import Failure, Kind
 from tune_jobs.records import Records, TrialRecord
@@ -107,6 +108,11 @@ class Guard:
             failure = replace(failure, alone=alone, low_memory=found)
             self._hold()
         return failure
+
+    def warned(self, found: LowMemory, *, trials: int) -> None:
+        """A node that ran ``trials`` was low on memory before this driver began."""
+        self._crowding.killed(found, node=found.node, others=max(1, trials - 1), since=self.clock(), elsewhere=False)
+        self._hold()
 
     def told(self, failure: Failure) -> str:
         """A failure in words, and what becomes of its machine if that was low on memory."""

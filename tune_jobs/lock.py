@@ -39,20 +39,27 @@ class Owner:
     pid: int
     token: str
     beats: int = 0
+    job: str = ""
+    """The Ray job that it was submitted as, if it was."""
 
 
 class SweepLock:
     """Held by the driver of a sweep. ``lost`` is set where another driver has taken the sweep over."""
 
-    def __init__(self, where: Place, *, beat_s: float = BEAT_S) -> None:
-        """The lock of the sweep at ``where``; its owner's heart beats every ``beat_s`` seconds."""
+    def __init__(self, where: Place, *, beat_s: float = BEAT_S, job: str = "") -> None:
+        """The lock of the sweep at ``where``; its owner's heart beats every ``beat_s`` seconds.
+
+        ``job`` is what this driver was submitted as.
+        """
         self._where, self._folder = where, folder_of(where)
         self._beat_s = beat_s
-        self._own = Owner(socket.gethostname(), boot_id(), os.getpid(), secrets.token_hex(8))
+        self._own = Owner(socket.gethostname(), boot_id(), os.getpid(), secrets.token_hex(8), job=job)
         self._file = -1
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
         self.lost = threading.Event()
+        self.former: Owner | None = None
+        """Who held the lock before and never let go of it, known once the lock is taken."""
 
     def __enter__(self) -> Self:
         """Take the lock; raises InputError where another driver lives, or where a bucket stays away."""
@@ -103,7 +110,7 @@ class SweepLock:
 
     def _refuse_living_owner(self, *, system_locks: bool) -> None:
         """Watch an owner for some beats; one that this machine's locks would have told of is dead."""
-        owner = self._owner()
+        owner = self.former = self._owner()
         if owner is None or (system_locks and owner.boot == self._own.boot):
             return
         for _ in range(2 * BEATS_TO_WATCH):

@@ -4,6 +4,7 @@ import csv
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tune_jobs.chaos.processes import wait_until
 from tune_jobs.chaos.watching import is_amid_training
-from tune_jobs.events import Begun, Closed
+from tune_jobs.events import Begun, Closed, Retried, Validated
 from tune_jobs.journal import FILE, read_journal
+from tune_jobs.lock import read_owner
 from tune_jobs.settings import EarlyStopping, Resources, SweepSettings, dump_settings
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +126,7 @@ def test_a_submitted_sweep_joins_the_cluster_and_writes_to_the_storage_it_is_giv
     assert not list(head.elsewhere.glob("session_*")), "a second cluster was started"
 
 
-def test_a_job_that_is_stopped_leaves_a_sweep_that_goes_on(
+def test_a_job_that_is_stopped_or_loses_its_supervisor_leaves_a_sweep_that_goes_on(
     head: Head, working_dir: Path, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
     settings = SweepSettings(
@@ -139,25 +141,27 @@ def test_a_job_that_is_stopped_leaves_a_sweep_that_goes_on(
         storage=tmp_path,
     )
     (working_dir / "settings.yaml").write_text(dump_settings(settings))
-    begun = head.submit(
-        working_dir, "settings.yaml", "--name", "stopped", options=["--no-wait", "--submission-id", "to-be-stopped"]
-    )
-    assert begun.returncode == 0, begun.stderr
-    journal = tmp_path / "stopped" / FILE
-    wait_until(
-        lambda: is_amid_training(read_journal(journal)), what="a trial amid its training", limit_s=120, every_s=0.05
+    folder, journal = tmp_path / "stopped", tmp_path / "stopped" / FILE
+    _submit_and_wait_for_training(
+        head, working_dir, journal, "settings.yaml", "--name", "stopped", name="to-be-stopped"
     )
     assert head.job("stop", "to-be-stopped").returncode == 0
     assert "was stopped" in head.job("status", "to-be-stopped").stdout
     events = read_journal(journal)
     assert isinstance(events[-1], Closed), "the driver had no time to end by itself"
-    assert f"{tmp_path / 'stopped'} --resume" in head.job("logs", "to-be-stopped").stdout
-    done = head.submit(working_dir, str(tmp_path / "stopped"), "--resume")
+    assert f"{folder} --resume" in head.job("logs", "to-be-stopped").stdout
+    _submit_and_wait_for_training(head, working_dir, journal, str(folder), "--resume", name="to-be-orphaned")
+    driver = _driver_of(folder)
+    os.kill(_supervisor_of(driver), signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{driver}/cmdline").exists(), what="the end of the driver", limit_s=60)
+    done = head.submit(working_dir, str(folder), "--resume")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "the driver before this one was ended with its job to-be-orphaned: The actor" in done.stdout
     later = [event.trial for event in read_journal(journal)[len(events) :] if isinstance(event, Begun)]
     assert {event.trial for event in events if isinstance(event, Begun)}.isdisjoint(later)
-    with (tmp_path / "stopped" / "leaderboard.csv").open() as file:
+    with (folder / "leaderboard.csv").open() as file:
         assert [row["status"] for row in csv.DictReader(file) if row["trial"]] == ["complete"] * 3
+    assert not [event for event in read_journal(journal) if isinstance(event, Retried)]
 
 
 def test_a_job_without_storage_that_outlives_it_is_refused(head: Head, working_dir: Path) -> None:
@@ -165,6 +169,31 @@ def test_a_job_without_storage_that_outlives_it_is_refused(head: Head, working_d
     assert refused.returncode != 0
     assert "error: storage: 'runs' would lie in the job's own folder" in refused.stdout
     assert "Traceback" not in refused.stdout
+
+
+def _submit_and_wait_for_training(head: Head, working_dir: Path, journal: Path, *arguments: str, name: str) -> None:
+    before = len(read_journal(journal))
+    begun = head.submit(working_dir, *arguments, options=["--no-wait", "--submission-id", name])
+    assert begun.returncode == 0, begun.stderr
+
+    def trains() -> bool:
+        events = read_journal(journal)
+        return is_amid_training(events) and any(isinstance(event, Validated) for event in events[before:])
+
+    wait_until(trains, what="a trial amid its training", limit_s=120, every_s=0.05)
+
+
+def _driver_of(folder: Path) -> int:
+    owner = read_owner(folder)
+    assert owner is not None
+    return owner.pid
+
+
+def _supervisor_of(pid: int) -> int:
+    """The process of Ray that started a driver, maybe through a shell."""
+    while "JobSupervisor" not in Path(f"/proc/{pid}/cmdline").read_text():
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid
 
 
 def _free_port() -> int:
