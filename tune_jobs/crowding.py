@@ -9,7 +9,7 @@ FEWER_S = 600.0
 """Seconds after which a node may run as many trials as it has places for again."""
 TOGETHER_S = 10.0
 """Seconds for which the memory of a worker that was killed may still be missed by those that ran beside it."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0
 
 
 @dataclass

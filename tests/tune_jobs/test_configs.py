@@ -1,0 +1,68 @@
+"""The settings files that come with the package, each run to its end by the command, only shorter."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from handclip_core.commands import prepare
+from tests.tune_jobs.test_sweep import BEST_FILES, table
+from tests.tune_jobs.test_sweep_command import invoke
+from tune_jobs.settings import QUICKSTART, SweepSettings, load_settings
+
+FILES = sorted(QUICKSTART.parent.glob("*.yaml"))
+SMALL = ("data.people=12", "data.images_per_aspect=3", "data.height_px=96")
+
+
+def prepared(folder: Path) -> list[str]:
+    """Pictures drawn and prepared by the command, in place of the real ones; and the small CLIP."""
+    drawing = ["--people", "8", "--images-per-aspect", "2", "--height-px", "96"]
+    arguments = ["drawn", str(folder / "pictures"), "--out", str(folder / "prepared"), *drawing]
+    result = CliRunner().invoke(prepare.app, arguments)
+    assert result.exit_code == 0, result.output
+    return [f"data.folder={folder / 'prepared'}", "backbone.name=handclip-nano", "backbone.pretrained=null"]
+
+
+SHORTER: dict[str, Callable[[Path], list[str]]] = {
+    "chaos.yaml": lambda _: [*SMALL, "trials=2", "budget=2"],
+    "eleven_k.yaml": lambda folder: [*prepared(folder), "trials=13", "budget=4", "resources.cpus=1"],
+    "quickstart.yaml": lambda _: [*SMALL, "trials=6", "budget=3"],
+}
+"""What lets a file end within a minute on two processors; all else stays as it is there."""
+MAY_BE_SHORTER = {"name", "data", "backbone", "trials", "budget", "resources", "storage"}
+
+
+def changed(file: SweepSettings, written: SweepSettings) -> set[str]:
+    """The names of the settings that differ."""
+    return {name for name in SweepSettings.model_fields if getattr(file, name) != getattr(written, name)}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_file_runs_to_its_end(ray_cluster: None, tmp_path: Path, file: Path) -> None:
+    del ray_cluster
+    assert file.name in SHORTER, f"tune_jobs/configs/{file.name} is not tested: add to SHORTER what lets it end soon"
+    overrides = [f"storage={tmp_path}", *SHORTER[file.name](tmp_path)]
+    code, output = invoke(str(file), *(word for override in overrides for word in ("--set", override)))
+    assert code == 0, output
+    settings = load_settings(file)
+    check_outcome(tmp_path / settings.name, settings)
+    assert "no trial is stopped early" not in output
+    assert ("linear_probe on 5 seeds: validation mAP" in output) == settings.search.calibrate
+
+
+def check_outcome(folder: Path, settings: SweepSettings) -> None:
+    """The whole of a sweep over what ``settings`` say is in ``folder``."""
+    written, rows = load_settings(folder / "sweep.yaml"), table(folder)
+    assert changed(settings, written) <= MAY_BE_SHORTER
+    assert sorted(int(row["trial"]) for row in rows) == list(range(written.trials))
+    assert {row["strategy"] for row in rows} == set(settings.strategies)
+    assert {row["status"] for row in rows} <= {"complete", "stopped"}
+    assert all(row["rank"] for row in rows)
+    assert {path.name for path in (folder / "best").iterdir()} == BEST_FILES
+
+
+def test_no_entry_is_left_of_a_file_that_is_gone() -> None:
+    assert set(SHORTER) <= {file.name for file in FILES}
