@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
+from tune_jobs.low_memory import is_low_memory, read_low_memory
 from tune_jobs.settings import Resources
 
 Value = TypeVar("Value")
@@ -223,7 +224,8 @@ def _get(what: Any) -> Any:
             raise InputError(str(error.cause)) from None
         raise
     except ray.exceptions.RayError as error:
-        reason = str(error).splitlines()[0]
+        text = str(error)
+        reason = str(read_low_memory(text)) if is_low_memory(text) else text.splitlines()[0]
         raise InputError(f"the machine of a task beside the trials failed ({reason}); begin again") from None
 
 

@@ -1,4 +1,5 @@
 import os
+import re
 from dataclasses import replace
 
 import pytest
@@ -6,6 +7,7 @@ import ray
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
+from tests.tune_jobs.test_low_memory import TOLD
 from tune_jobs import cluster as module
 from tune_jobs.cluster import Node, at_a_time, bundles, connect, make_room, run_where_trials_run, wait_for_room
 from tune_jobs.machines import RayMachines
@@ -103,12 +105,21 @@ def test_a_first_machine_is_waited_for_where_trials_may_wait_and_not_for_ever(
     assert capsys.readouterr().out.startswith("no machine has room for a trial yet; waiting")
 
 
-def test_a_task_whose_machine_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ray.exceptions.WorkerCrashedError(), "The worker died unexpectedly"),
+        (ray.exceptions.OutOfMemoryError(TOLD), "node low on memory (3.1 of 23.5 GiB used, 3.0 allowed"),
+    ],
+)
+def test_a_task_whose_machine_fails_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: ray.exceptions.RayError, reason: str
+) -> None:
     def lost(_: object) -> None:
-        raise ray.exceptions.WorkerCrashedError
+        raise error
 
     monkeypatch.setattr(ray, "get", lost)
-    with pytest.raises(InputError, match=r"the machine of a task beside the trials failed \(The worker died"):
+    with pytest.raises(InputError, match=rf"the machine of a task beside the trials failed \({re.escape(reason)}"):
         module._get(None)
 
 
