@@ -44,7 +44,7 @@ def changed(file: SweepSettings, written: SweepSettings) -> set[str]:
 def test_every_file_runs_to_its_end(ray_cluster: None, tmp_path: Path, file: Path) -> None:
     del ray_cluster
     assert file.name in SHORTER, f"tune_jobs/configs/{file.name} is not tested: add to SHORTER what lets it end soon"
-    overrides = [f"storage={tmp_path}", *SHORTER[file.name](tmp_path)]
+    overrides = [f"storage={tmp_path}", "resources.concurrent=1", *SHORTER[file.name](tmp_path)]
     code, output = invoke(str(file), *(word for override in overrides for word in ("--set", override)))
     assert code == 0, output
     settings = load_settings(file)

@@ -110,7 +110,12 @@ def test_a_submitted_sweep_joins_the_cluster_and_writes_to_the_storage_it_is_giv
     head: Head, working_dir: Path, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
     settings = SweepSettings(
-        data=TINY_DATA, backbone=tiny_backbones["vit"], strategies=("zero_shot", "linear_probe"), trials=3, budget=2
+        data=TINY_DATA,
+        backbone=tiny_backbones["vit"],
+        strategies=("zero_shot", "linear_probe"),
+        trials=3,
+        budget=2,
+        resources=Resources(concurrent=1),
     )
     (working_dir / "settings.yaml").write_text(dump_settings(settings))
     done = head.submit(working_dir, "settings.yaml", "--name", "job", "--set", f"storage={tmp_path / 'shared'}")

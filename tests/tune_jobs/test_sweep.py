@@ -20,7 +20,7 @@ from tests.conftest import TINY_DATA
 from tune_jobs import driver
 from tune_jobs.driver import Outcome, resume, sweep
 from tune_jobs.records import Status
-from tune_jobs.settings import EarlyStopping, SweepSettings, load_settings
+from tune_jobs.settings import EarlyStopping, Resources, SweepSettings, load_settings
 from tune_jobs.trial import HandTrial, strategy_of
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +40,8 @@ def tiny(backbones: dict[str, BackboneSettings], storage: Path, **changed: Any) 
         "trials": 7,
         "budget": 2,
         "early_stopping": EarlyStopping(grace=1),
+        # A worker takes longer to start than these trials to run.
+        "resources": Resources(concurrent=1),
         "storage": storage,
     }
     return SweepSettings(**values | changed)

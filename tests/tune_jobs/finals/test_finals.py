@@ -28,7 +28,7 @@ from tests.tune_jobs.finals.conftest import full, write_sweep
 from tune_jobs.driver import sweep
 from tune_jobs.finals.outcome import hold_finals
 from tune_jobs.finals.past_sweep import read_sweep
-from tune_jobs.settings import SweepSettings
+from tune_jobs.settings import Resources, SweepSettings
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -241,6 +241,7 @@ def test_the_finals_of_a_real_sweep(
         strategies=("zero_shot", "linear_probe"),
         trials=3,
         budget=1,
+        resources=Resources(concurrent=1),
         storage=tmp_path,
     )
     assert sweep(settings).exit_code == 0
