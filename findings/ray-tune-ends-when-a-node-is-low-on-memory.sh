@@ -3,7 +3,7 @@
 # One would guess: the trial counts as failed and is tried again, as after any lost worker (max_failures).
 # Seen: the pending call fails with OutOfMemoryError, which is no RayActorError, so Tune's actor manager raises
 #   RuntimeError: Caught unexpected exception: 1 worker(s) were killed due to the node running low on memory. ...
-# out of tune.run, whatever max_failures, fail_fast and raise_on_failed_trial say.
+# out of tune.run, in spite of max_failures=5 and raise_on_failed_trial=False.
 # How: Ray may use 2 GiB more than now, and one worker takes that on its first attempt alone. Needs 6 GiB free.
 set -euo pipefail
 export RAY_AIR_NEW_OUTPUT=0 RAY_USAGE_STATS_ENABLED=0

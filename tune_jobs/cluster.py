@@ -135,12 +135,13 @@ def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
 
 
 def at_a_time(room: Room, cluster: Sequence[Node], *, allowed: Mapping[str, int] | None = None) -> int:
-    """Trials that may be under way on ``cluster``, and those that wait for machines; at least 1 unless one may have 0.
+    """Trials that may be under way on ``cluster``, and those that wait for machines.
 
-    A machine has as many as are ``allowed`` there, if that is said.
+    A machine has no more than are ``allowed`` there, if that is said. At least 1 in all, unless one may have none.
     """
     limits = {node.id: (allowed or {})[node.id] for node in cluster if node.id in (allowed or {})}
-    fit = fits(room, [node for node in cluster if node.id not in limits]) + sum(limits.values()) + room.waiting
+    free = fits(room, [node for node in cluster if node.id not in limits])
+    fit = min(fits(room, cluster), free + sum(limits.values())) + room.waiting
     return max(int(0 not in limits.values()), fit if room.most is None else min(fit, room.most))
 
 

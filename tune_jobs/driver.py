@@ -185,7 +185,7 @@ def _tell_what_ended(job: str, guard: Guard, room: Room) -> None:
     if is_low_memory(text):
         # What other workers wanted that were killed at the same time is no matter of the supervisor's.
         found = replace(read_low_memory(text), wanted_gib=None)
-        guard.warned(found, trials=room.concurrent // room.num_nodes)
+        guard.node_was_low(found, at_a_time=room.concurrent)
         text = str(found)
     if text:
         print(f"the driver before this one was ended with its job {job}: {text.splitlines()[0]}", flush=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from ray.tune.experiment import Trial
 
-from tune_jobs.crowding import Crowding
 from tune_jobs.low_memory import LowMemory
 from tune_jobs.machines import Machines
+from tune_jobs.memory_limits import MemoryLimits
 from tune_jobs.reasons import Failure, Kind
 from tune_jobs.records import Records, TrialRecord
 from tune_jobs.trial import number_of
@@ -37,6 +37,8 @@ class Guard:
     stall_s: float
     """Seconds without a finished unit after which a worker counts as lost, if units have not been slow."""
     clock: Callable[[], float]
+    workers: int = 1
+    """Processes of a trial."""
     _leaving: Mapping[str, float] = field(default_factory=dict)
     _at_a_time: int | None = None
     _looked_at: float | None = None
@@ -45,19 +47,16 @@ class Guard:
     _where: dict[int, str] = field(default_factory=dict)
     _asked_for: dict[int, float] = field(default_factory=dict)
     _clear_until: dict[str, float] = field(default_factory=dict)
-    _crowding: Crowding = field(init=False)
+    _memory: MemoryLimits = field(init=False)
     _held: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._crowding = Crowding(self.clock)
+        self._memory = MemoryLimits(self.clock)
 
     def at_a_time(self) -> int:
         """Trials that may be under way, as of the last look."""
         if self._at_a_time is None:
-            # Of a machine that is kept clear only what still runs there counts.
-            running = Counter(self._where.values())
-            clear = {name: running[name] for name in self._clear_until}
-            self._at_a_time = self.machines.at_a_time(self._crowding.allowed() | clear)
+            self._at_a_time = self.machines.at_a_time(self._limits())
         return self._at_a_time
 
     def asked_for(self, number: int) -> None:
@@ -78,7 +77,7 @@ class Guard:
         """A trial has had a result, or has saved its state."""
         number = number_of(trial)
         self._silent_s[number] = 0.0
-        self._crowding.eased(self._where.get(number, ""))
+        self._memory.had_result(self._where.get(number, ""))
 
     def ended(self, trial: Trial) -> str:
         """A trial has left its worker; returns the machine that it was on, empty where that is not known."""
@@ -93,31 +92,31 @@ class Guard:
         a trial. If the machine was low on memory it gets one trial fewer.
         """
         machine = self.ended(trial) or (self.machines.machine_of(failure.actor) if failure.actor else "")
-        if failure.kind is Kind.MACHINE and machine and self.machines.has_room(without={*self._clear_until, machine}):
+        if failure.kind is Kind.MACHINE and machine and self.machines.has_room(without={*self._closed(), machine}):
             self._clear_until[machine] = self.clock() + CLEAR_S
-            self._hold()
         if failure.low_memory is not None:
-            node = failure.low_memory.node or machine
-            running = Counter(self._where.values())
-            # A worker that starts may be anywhere.
-            others = running[node] + under_way - running.total()
-            since = self._asked_for[number_of(trial)]
-            elsewhere = self.machines.has_room(without={node, *self._without_room()})
-            found = replace(failure.low_memory, node=node)
-            alone = self._crowding.killed(found, node=node, others=others, since=since, elsewhere=elsewhere)
+            found = replace(failure.low_memory, node=failure.low_memory.node or machine)
+            alone = self._memory.worker_killed(
+                found,
+                others=self._others(found.node, under_way),
+                since=self._asked_for[number_of(trial)],
+                workers=self.workers,
+                rival=self.machines.has_room(without={*self._closed(), found.node}),
+            )
             failure = replace(failure, alone=alone, low_memory=found)
-            self._hold()
+        self._hold()
         return failure
 
-    def warned(self, found: LowMemory, *, trials: int) -> None:
-        """A node that ran ``trials`` was low on memory before this driver began."""
-        self._crowding.killed(found, node=found.node, others=max(1, trials - 1), since=self.clock(), elsewhere=False)
+    def node_was_low(self, found: LowMemory, *, at_a_time: int) -> None:
+        """A node that ran up to ``at_a_time`` trials was low on memory before this driver began."""
+        ran = min(at_a_time, self.machines.places(found.node) // self.workers)
+        self._memory.worker_killed(found, others=max(1, ran - 1), since=self.clock(), rival=False)
         self._hold()
 
     def told(self, failure: Failure) -> str:
         """A failure in words, and what becomes of its machine if that was low on memory."""
         node = "" if failure.low_memory is None else failure.low_memory.node
-        becomes = self._crowding.told(node)
+        becomes = self._memory.told(node)
         return f"{failure.reason}; node {node[:SHOWN]} {becomes}" if becomes else failure.reason
 
     def clear(self) -> tuple[str, ...]:
@@ -127,7 +126,7 @@ class Guard:
     def release(self) -> None:
         """Let every machine have as many trials as it has places for."""
         self._clear_until.clear()
-        self._crowding.forget()
+        self._memory.clear()
         self._hold()
 
     def look(self, trials: Sequence[Trial]) -> None:
@@ -186,14 +185,29 @@ class Guard:
             del self._clear_until[machine]
         self._hold()
 
-    def _without_room(self) -> set[str]:
+    def _others(self, node: str, under_way: int) -> int:
+        """Trials, of those ``under_way``, that may run on ``node``, on which the worker of another has just ended."""
+        if self.workers > 1:
+            return under_way  # only the machine of a trial's first process is known
+        running = Counter(self._where.values())
+        # A worker that starts may be anywhere that has a place for it.
+        return running[node] + min(under_way - running.total(), max(0, self.machines.places(node) - running[node] - 1))
+
+    def _limits(self) -> dict[str, int]:
+        """The trials that machines may run which are to run fewer than they have places for.
+
+        One that is kept clear may keep what still runs there.
+        """
+        running = Counter(self._where.values())
+        return self._memory.allowed() | {machine: running[machine] for machine in self._clear_until}
+
+    def _closed(self) -> set[str]:
         """Machines on which no trial is to be put now."""
-        allowed = self._crowding.allowed() | dict.fromkeys(self._clear_until, 0)
-        return {machine for machine, trials in allowed.items() if trials == 0}
+        return {*self._clear_until, *(machine for machine, trials in self._memory.allowed().items() if trials == 0)}
 
     def _hold(self) -> None:
-        """Keep trials from machines as far as they are to have fewer than they have places for."""
-        wanted = self._crowding.allowed() | dict.fromkeys(self._clear_until, 0)
+        """Keep trials from machines as far as they are to run fewer than they have places for."""
+        wanted = self._limits() | dict.fromkeys(self._clear_until, 0)
         for machine in self._held.keys() - wanted.keys():
             self.machines.release(machine)
         for machine, leave in wanted.items():

@@ -18,7 +18,7 @@ _NODE = re.compile(r"Memory on the node(?: \(.*?ID: (\w+)\))? was ([\d.]+)GB(?: 
 _ALLOWED = re.compile(r"exceeded threshold of (\d+)B")
 _WORKER = re.compile(r"(Selected to kill: )?\((?:Actor\((\w+)\)|Task): .*pid=(\d+), actual memory used=([\d.]+)GB")
 _USER = re.compile(r"^(\d+)\t([\d.]+)\t(.*)$", re.MULTILINE)
-_SERVICE = re.compile(r"^ray::(IDLE|DashboardAgent|RuntimeEnvAgent)|/ray/")
+_SERVICE = re.compile(r"^ray::(IDLE|DashboardAgent|RuntimeEnvAgent)|-packages/ray/")
 """The commands of Ray's own processes."""
 
 

@@ -18,10 +18,14 @@ class Machines(Protocol):
     """The cluster as one driver's trials see it."""
 
     def at_a_time(self, allowed: Mapping[str, int]) -> int:
-        """Trials that may be under way now, those that wait for a place included; at least 1 unless one is to have 0.
+        """Trials that may be under way now, those that wait for a place included.
 
-        A machine counts for as many as are ``allowed`` there, if that is said.
+        A machine has no more than are ``allowed`` there, if that is said. At least 1 in all, unless one may have none.
         """
+        ...
+
+    def places(self, machine: str) -> int:
+        """Processes of trials that a machine has a place for, taken or free; 0 if it is not there."""
         ...
 
     def has_room(self, *, without: Collection[str]) -> bool:
@@ -60,6 +64,11 @@ class Still:
         del allowed
         return self.room.concurrent
 
+    def places(self, machine: str) -> int:
+        """As many as at the start."""
+        del machine
+        return self.room.concurrent * self.room.workers
+
     def has_room(self, *, without: Collection[str]) -> bool:
         """It has none but its own machines, which go by no name."""
         return not without
@@ -95,6 +104,10 @@ class RayMachines:
         """What the machines hold that are there and stay, and the trials that are to wait for more."""
         return cluster.at_a_time(self.room, cluster.nodes(), allowed=allowed)
 
+    def places(self, machine: str) -> int:
+        """What Ray has of it."""
+        return sum(cluster.places(self.room, node) for node in cluster.nodes() if node.id == machine)
+
     def has_room(self, *, without: Collection[str]) -> bool:
         """Whether a trial fits onto those that are there and stay."""
         return cluster.fits(self.room, _others(without)) > 0
@@ -106,8 +119,7 @@ class RayMachines:
     def hold(self, machine: str, *, leave: int) -> None:
         """Nothing where it has gone meanwhile."""
         held = self._held.setdefault(machine, [])
-        found = [node for node in cluster.nodes() if node.id == machine]
-        wanted = sum(cluster.places(self.room, node) for node in found) - leave * self.room.workers
+        wanted = self.places(machine) - leave * self.room.workers
         while len(held) > max(0, wanted):
             remove_placement_group(held.pop())
         held += [cluster.hold(self.room, machine) for _ in range(wanted - len(held))]

@@ -60,9 +60,8 @@ class Failure:
 def failure_of(trial: Trial) -> Failure:
     """The last error of ``trial``: kind and first line of what its code raised, or what Ray says of a lost process."""
     if trial.pickled_error_file is None:
-        # Each attempt at a trial adds to the same file.
-        last = traceback_of(trial).rpartition("Failure # ")[2]
-        return _low_memory(last) if is_low_memory(last) else Failure(_shortened(_lines(last)[-1]), Kind.CHANCE)
+        text = traceback_of(trial)
+        return _low_memory(text) if is_low_memory(text) else Failure(_shortened(_lines(text)[-1]), Kind.CHANCE)
     error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     actor = error.actor_id or "" if isinstance(error, RayActorError) else ""
     kind = kind_of(error)
@@ -93,8 +92,11 @@ def kind_of(error: BaseException) -> Kind:
 
 
 def traceback_of(trial: Trial) -> str:
-    """The whole of what Ray knows about the errors of ``trial``."""
-    return Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+    """The whole of what Ray knows about the last error of ``trial``."""
+    text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+    # Each attempt at a trial adds to the same file of Tune's.
+    _, heading, last = text.rpartition("Failure # ")
+    return heading + last
 
 
 def describe_error(error: BaseException) -> str:

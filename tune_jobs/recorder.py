@@ -12,6 +12,7 @@ from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import METRICS
 from handclip_core.runs import CONFIG, write_text
@@ -163,9 +164,12 @@ class Recorder(Callback):  # type: ignore[misc]
         """An attempt at a trial has failed, or its machine goes; it gets another, or the trial has failed for good."""
         record, failure = self._record(trial), self._guard.why(failure_of(trial))
         failure = self._guard.failed(trial, failure, under_way=self._searcher.num_under_way)
-        follows = after_failure(record, failure, retries=self._settings.retries, at=self._now())
+        on_cpu = trial.config["device"] == Device.CPU
+        follows = after_failure(record, failure, retries=self._settings.retries, at=self._now(), on_cpu=on_cpu)
         if failure.kind is Kind.LOW_MEMORY and not isinstance(follows, Ended):
-            print(f"trial {record.number} goes on later: {self._guard.told(failure)}", flush=True)
+            smaller = follows.micro_batch if isinstance(follows, Retried) else None
+            how = "" if smaller is None else f" with {smaller} images per pass"
+            print(f"trial {record.number} goes on later{how}: {self._guard.told(failure)}", flush=True)
         elif failure.kind is Kind.MOVED:
             print(f"trial {record.number} goes on elsewhere: {failure.reason}", flush=True)
         if failure.kind is not Kind.MOVED:

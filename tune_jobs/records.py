@@ -106,7 +106,7 @@ class TrialRecord:
     """How often a worker has taken it up."""
     failures: int = 0
     """Failed attempts since it last came further than ever before."""
-    squeezed: int = 0
+    killed_alone: int = 0
     """Attempts since then that ended for want of memory on a machine that ran nothing else."""
     furthest: tuple[int, int] = (0, -1)
     """The seed and unit that it has ever come to."""
@@ -237,7 +237,7 @@ def _apply(record: TrialRecord, event: TrialEvent) -> None:
             _retried(record, event)
         case Moved():
             record.status = Status.WAITING
-            record.squeezed += event.alone
+            record.killed_alone += event.alone
         case Cut():
             record.status = Status.INTERRUPTED
         case Ended():
@@ -248,12 +248,12 @@ def _apply(record: TrialRecord, event: TrialEvent) -> None:
 
 
 def _trained(record: TrialRecord, event: Trained | Validated) -> None:
-    record.unit = event.unit
+    record.unit, record.done = event.unit, False
     record.seconds += event.seconds
     record.slowest_s = max(record.slowest_s, event.seconds)
     record.params_trained = max(record.params_trained or 0, event.params_trained)
     if (event.replica, event.unit) > record.furthest:
-        record.furthest, record.failures, record.squeezed = (event.replica, event.unit), 0, 0
+        record.furthest, record.failures, record.killed_alone = (event.replica, event.unit), 0, 0
 
 
 def _validated(record: TrialRecord, event: Validated) -> None:

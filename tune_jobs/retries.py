@@ -7,11 +7,13 @@ from tune_jobs.events import Ended, Moved, Retried
 from tune_jobs.reasons import Failure, Kind
 from tune_jobs.records import Status, TrialRecord
 
-SQUEEZED_TRIES = 2
+TRIES_ALONE = 2
 """Attempts that a trial gets on machines that run nothing else, before it counts as too large for them."""
 
 
-def after_failure(record: TrialRecord, failure: Failure, *, retries: int, at: float) -> Retried | Moved | Ended:
+def after_failure(
+    record: TrialRecord, failure: Failure, *, retries: int, at: float, on_cpu: bool = True
+) -> Retried | Moved | Ended:
     """What follows a failed attempt at ``record``'s trial.
 
     A failure that would happen again ends it. One for want of memory of its own halves the images per forward and
@@ -22,7 +24,7 @@ def after_failure(record: TrialRecord, failure: Failure, *, retries: int, at: fl
     """
     number, reason = record.number, failure.reason
     if failure.kind is Kind.LOW_MEMORY:
-        return _after_low_memory(record, failure, at=at)
+        return _after_low_memory(record, failure, on_cpu=on_cpu, at=at)
     if failure.kind is Kind.MOVED:
         return Moved(at=at, trial=number, reason=reason)
     if failure.kind is Kind.MEMORY and record.experiment.backbone.batch_norm == "fixed":
@@ -34,17 +36,17 @@ def after_failure(record: TrialRecord, failure: Failure, *, retries: int, at: fl
     return Ended(at=at, trial=number, status="failed", reason=reason)
 
 
-def _after_low_memory(record: TrialRecord, failure: Failure, *, at: float) -> Retried | Moved | Ended:
+def _after_low_memory(record: TrialRecord, failure: Failure, *, on_cpu: bool, at: float) -> Retried | Moved | Ended:
     """Try again; if the trial had its machine to itself, once as it is, then with less and less at a time."""
-    number, reason = record.number, failure.reason
-    if not failure.alone or record.squeezed == 0:
+    number, reason, began = record.number, failure.reason, record.status is Status.RUNNING
+    if not failure.alone or record.killed_alone == 0:
         return Moved(at=at, trial=number, reason=reason, alone=failure.alone)
-    # A worker that was killed before its trial had begun would need as much with smaller parts of a batch.
-    if record.status is Status.RUNNING and record.experiment.backbone.batch_norm == "fixed":
+    # Smaller parts of a batch help neither a worker that was killed before its trial began, nor beside a GPU.
+    if began and on_cpu and record.experiment.backbone.batch_norm == "fixed":
         half = halved(record.experiment.micro_batch, record.experiment.strategy)
         if half is not None:
             return Retried(at=at, trial=number, reason=reason, micro_batch=max(1, half // 2))
-    if record.squeezed < SQUEEZED_TRIES and record.experiment.micro_batch is None:
+    if record.killed_alone < TRIES_ALONE and not (began and record.experiment.micro_batch is not None):
         return Moved(at=at, trial=number, reason=reason, alone=True)
     return Ended(at=at, trial=number, status="failed", reason=f"does not fit, though nothing else ran there: {reason}")
 

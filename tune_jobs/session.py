@@ -83,7 +83,7 @@ def session(
         chronicle = Chronicle(file, records, study, clock=clock)
         may_lag = isinstance(where, Bucket)
         left_over = catch_up(chronicle, study.trials(), source=str(folder / STUDY), may_lag=may_lag)
-        guard = Guard(records, machines or Still(room), settings.stall_minutes * MINUTE_S, clock)
+        guard = Guard(records, machines or Still(room), settings.stall_minutes * MINUTE_S, clock, room.workers)
         ready = _assemble(settings, folder, room, chronicle, judge, logs, guard, stop_wanted)
         with in_step(folder, where):
             chronicle.happened(Opened(at=clock(), gpus=room.gpus * room.workers))

@@ -9,6 +9,9 @@ JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 SUPERVISOR = "_ray_internal_job_actor_{}"
 """What Ray calls the actor that starts a job's driver, and without which that is killed within a second or two."""
 
+LOST = "SYSTEM_ERROR"
+"""How Ray says of a process that it did not end by itself."""
+
 
 def in_ray_job() -> bool:
     """Whether this process was started by ``ray job submit``."""
@@ -22,10 +25,11 @@ def submission_id() -> str:
 
 
 def why_ended(submission: str) -> str:
-    """What Ray says about the death of a job's supervisor; empty if the cluster of this process knows of none."""
+    """What Ray says of it if a job's supervisor was lost; empty if it ended by itself, or is not known here."""
     for actor in state.actor_table(None, None, "DEAD").values():
         if actor["Name"] == SUPERVISOR.format(submission):
             cause = actor["DeathCause"]
             known = cause.WhichOneof("context")
-            return "" if known is None else str(getattr(getattr(cause, known), "error_message", ""))
+            text = "" if known is None else str(getattr(getattr(cause, known), "error_message", ""))
+            return text if known == "oom_context" or LOST in text else ""
     return ""

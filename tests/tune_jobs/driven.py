@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 
 from handclip_core.evaluation.protocol import METRICS
 from tests.tune_jobs.simulated import ROOM, settings
+from tune_jobs import cluster
 from tune_jobs.events import Event
 from tune_jobs.guard import LOOK_EVERY_S
 from tune_jobs.journal import FILE, read_journal
@@ -27,7 +28,8 @@ STALL_S = 60.0
 class MadeUp:
     """Machines as a test wants them."""
 
-    places: int = 1
+    num_places: int = 1
+    waiting: int = 0
     names: tuple[str, ...] = ("m1", "m2")
     going: dict[str, float] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
@@ -35,10 +37,18 @@ class MadeUp:
     """Trials for which machines have been left room."""
 
     def at_a_time(self, allowed: Mapping[str, int]) -> int:
-        """Places are spread evenly."""
-        each = self.places // len(self.names)
-        least = int(0 not in allowed.values())
-        return max(least, self.places - each * len(allowed) + sum(allowed.values()))
+        return cluster.at_a_time(replace(ROOM, waiting=self.waiting), self.nodes(), allowed=allowed)
+
+    def nodes(self) -> list[cluster.Node]:
+        """Places are spread evenly, the first machine has what is left over."""
+        each, more = divmod(self.num_places, len(self.names))
+        return [
+            cluster.Node(cpus=each + (more if place == 0 else 0), gpus=99, id=name)
+            for place, name in enumerate(self.names)
+        ]
+
+    def places(self, machine: str) -> int:
+        return sum(cluster.places(ROOM, node) for node in self.nodes() if node.id == machine)
 
     def hold(self, machine: str, *, leave: int) -> None:
         self.left[machine] = leave
@@ -47,7 +57,7 @@ class MadeUp:
         del self.left[machine]
 
     def has_room(self, *, without: Collection[str]) -> bool:
-        return set(self.names) > set(without)
+        return cluster.fits(ROOM, [node for node in self.nodes() if node.id not in without]) > 0
 
     def leaving(self) -> dict[str, float]:
         return self.going

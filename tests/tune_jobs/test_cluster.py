@@ -79,6 +79,18 @@ def test_trials_at_a_time_follow_the_machines_that_are_there(resources: Resource
     assert at_a_time(room, [Node(cpus=2, gpus=0)] * nodes) == wanted
 
 
+@pytest.mark.parametrize(
+    ("allowed", "wanted"),
+    [({}, 6), ({"a": 1}, 5), ({"a": 0, "b": 1}, 3), ({"a": 9}, 6), ({"a": 0, "b": 0, "c": 0}, 0), ({"gone": 0}, 6)],
+)
+def test_a_machine_has_no_more_trials_than_it_may_have(allowed: dict[str, int], wanted: int) -> None:
+    nodes = [Node(cpus=2, gpus=0, id=name) for name in "abc"]
+    assert at_a_time(make_room(Resources(), nodes), nodes, allowed=allowed) == wanted
+    many = make_room(Resources(workers=2), nodes)
+    assert at_a_time(many, nodes, allowed={"a": 1, "b": 1}) == 3
+    assert at_a_time(replace(many, waiting=2), nodes, allowed={"a": 0, "b": 0, "c": 0}) == 2
+
+
 def test_ray_that_does_not_start_in_time_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(**_: object) -> None:
         raise Exception("The current node timed out during startup. This could happen because some of the raylet ...")
@@ -137,8 +149,11 @@ def test_a_machine_that_is_held_gets_nothing_until_it_is_released_and_work_besid
     try:
         assert not place.wait(3)
         assert not machines.has_room(without=[node.id])
-        machines.release(node.id)
+        machines.hold(node.id, leave=1)
         assert place.wait(30)
+        machines.hold(node.id, leave=2)
+        assert machines._held[node.id] == []
+        machines.release(node.id)
     finally:
         machines.release(node.id)
         ray.util.remove_placement_group(place)

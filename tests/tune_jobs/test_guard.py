@@ -26,12 +26,12 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
 def test_as_many_trials_are_under_way_as_there_are_places_now(sweep: Sweep) -> None:
     first = sweep.start()
     assert sweep.suggest() is None
-    sweep.machines.places = 3
+    sweep.machines.num_places = 3
     sweep.wait(2 * LOOK_EVERY_S)
     sweep.start()
     third = sweep.start()
     assert sweep.suggest() is None
-    sweep.machines.places = 1
+    sweep.machines.num_places = 1
     sweep.wait(2 * LOOK_EVERY_S)
     for trial in (first, third):
         assert sweep.suggest() is None
@@ -41,7 +41,7 @@ def test_as_many_trials_are_under_way_as_there_are_places_now(sweep: Sweep) -> N
 
 
 def test_a_sweep_without_trials_left_ends_however_many_places_there_are(sweep: Sweep) -> None:
-    sweep.machines.places = 50
+    sweep.machines.num_places = 50
     sweep.wait(2 * LOOK_EVERY_S)
     trials = [sweep.start() for _ in range(9)]
     assert sweep.suggest() is None
@@ -80,7 +80,7 @@ def test_every_result_and_every_saved_state_starts_the_silence_anew(sweep: Sweep
 
 
 def test_units_that_are_slow_are_waited_for_by_what_their_strategy_has_needed(sweep: Sweep) -> None:
-    sweep.machines.places = 2
+    sweep.machines.num_places = 2
     sweep.wait(2 * LOOK_EVERY_S)
     slow, other = sweep.start(), sweep.start()
     sweep.report(slow, 1, seconds=STALL_S)
@@ -172,7 +172,7 @@ FULL = UnwritableError("/tmp: cannot be written (No space left on device); mend 
 
 
 def test_a_machine_that_cannot_write_is_kept_clear_for_a_while_and_what_runs_there_goes_on(sweep: Sweep) -> None:
-    sweep.machines.places = 4
+    sweep.machines.num_places = 4
     sweep.wait(2 * LOOK_EVERY_S)
     trials = [sweep.start(machine=name) for name in ("m1", "m1", "m2", "m2")]
     sweep.fail(trials[0], FULL)
@@ -190,6 +190,7 @@ def test_a_machine_that_cannot_write_is_kept_clear_for_a_while_and_what_runs_the
 
 
 def test_a_machine_on_which_a_worker_cannot_even_begin_is_kept_clear(sweep: Sweep) -> None:
+    sweep.machines.num_places = 2
     trial = sweep.start(machine="m1")
     trial.temporary_state.ray_actor = None
     sweep.ready.scheduler.on_trial_error(None, trial)
@@ -205,6 +206,8 @@ def test_a_machine_on_which_a_worker_cannot_even_begin_is_kept_clear(sweep: Swee
 
 
 def test_the_only_machine_is_not_kept_clear_nor_the_last_one_left(sweep: Sweep) -> None:
+    sweep.machines.num_places = 2
+    sweep.wait(2 * LOOK_EVERY_S)
     sweep.fail(sweep.start(machine="m1"), FULL)
     assert sweep.machines.left == {"m1": 0}
     sweep.fail(sweep.start(machine="m2"), FULL)
@@ -215,7 +218,7 @@ def test_the_only_machine_is_not_kept_clear_nor_the_last_one_left(sweep: Sweep) 
 
 
 def test_nothing_is_held_when_a_sweep_has_ended(tmp_path: Path) -> None:
-    machines = MadeUp()
+    machines = MadeUp(num_places=2)
     with begun(tmp_path, machines) as sweep:
         sweep.fail(sweep.start(machine="m1"), FULL)
         assert machines.left == {"m1": 0}

@@ -145,6 +145,17 @@ def test_units_that_are_not_judged_count_as_getting_further_and_are_shown_once(s
     assert sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*")) == before
 
 
+def test_a_trial_whose_last_unit_was_not_saved_is_not_done_when_it_is_trained_again(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.report(trial, 5, 0.5)
+    assert sweep.of(trial).done
+    sweep.fail(trial, RayActorError(error_msg="The actor died."))
+    again = sweep.start()
+    sweep.recorder.on_trial_result(trial=again, result=unjudged(1))
+    sweep.save(again)
+    assert (sweep.of(again).unit, sweep.of(again).saved_unit, sweep.of(again).done) == (1, 1, False)
+
+
 def test_a_limit_ends_a_trial_after_a_unit_that_is_not_judged(sweep: Sweep) -> None:
     trial = sweep.start()
     gate = sweep.ready.scheduler._gate

@@ -13,7 +13,7 @@ from handclip_core.strategies import Full, ZeroShot
 from tune_jobs.events import Ended, Moved, Retried
 from tune_jobs.patience import UnwritableError
 from tune_jobs.reasons import Failure, Kind, kind_of
-from tune_jobs.records import Records, TrialRecord
+from tune_jobs.records import Records, Status, TrialRecord
 from tune_jobs.retries import after_failure, halved, largest_batch
 from tune_jobs.trial import LostStateError
 
@@ -87,6 +87,32 @@ def test_what_has_no_batch_is_tried_again_as_it_is() -> None:
 
 def test_the_largest_batch_is_found_at_any_depth() -> None:
     assert largest_batch({"a": {"batch_size": 8}, "b": [{"optim": {"batch_size": 64}}, 3], "batch_size": None}) == 64
+
+
+def alone(**known: Any) -> Retried | Moved | Ended:
+    status = known.pop("status", Status.RUNNING)
+    on_cpu = known.pop("on_cpu", True)
+    tried = record(micro_batch=known.pop("micro_batch", None))
+    tried.status, tried.killed_alone = status, known.pop("killed_alone")
+    failure = Failure("low", Kind.LOW_MEMORY, alone=known.pop("alone", True))
+    return after_failure(tried, failure, retries=0, at=1.0, on_cpu=on_cpu)
+
+
+def test_a_node_low_on_memory_uses_no_retries_up_unless_the_trial_does_not_fit_alone() -> None:
+    again = Moved(at=1.0, trial=3, reason="low", alone=True)
+    assert alone(killed_alone=5, alone=False) == Moved(at=1.0, trial=3, reason="low")
+    assert alone(killed_alone=0) == again
+    assert alone(killed_alone=1) == Retried(at=1.0, trial=3, reason="low", micro_batch=8)
+    assert alone(killed_alone=1, micro_batch=8) == Retried(at=1.0, trial=3, reason="low", micro_batch=2)
+    assert isinstance(alone(killed_alone=1, micro_batch=1), Ended)
+
+
+def test_smaller_passes_help_neither_beside_a_gpu_nor_before_a_trial_has_begun() -> None:
+    again = Moved(at=1.0, trial=3, reason="low", alone=True)
+    assert alone(killed_alone=1, on_cpu=False) == again
+    assert alone(killed_alone=1, micro_batch=8, status=Status.WAITING) == again
+    assert isinstance(alone(killed_alone=2, on_cpu=False), Ended)
+    assert isinstance(alone(killed_alone=2, status=Status.WAITING), Ended)
 
 
 def test_retries_change_the_record_as_they_say_and_smaller_passes_use_none_up() -> None:

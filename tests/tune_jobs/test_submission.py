@@ -25,11 +25,12 @@ def test_a_job_knows_the_name_that_it_was_submitted_under(monkeypatch: pytest.Mo
 class Cause:
     """The part of Ray's record of a dead actor that is read."""
 
-    def __init__(self, message: str | None) -> None:
-        self.oom_context = SimpleNamespace(error_message=message)
+    def __init__(self, message: str | None, kind: str = "oom_context") -> None:
+        self.kind = None if message is None else kind
+        setattr(self, kind, SimpleNamespace(error_message=message))
 
     def WhichOneof(self, _: str) -> str | None:  # noqa: N802 - protobuf's name
-        return None if self.oom_context.error_message is None else "oom_context"
+        return self.kind
 
 
 @pytest.fixture
@@ -38,6 +39,8 @@ def dead(monkeypatch: pytest.MonkeyPatch) -> None:
         {"Name": "", "DeathCause": Cause("another actor")},
         {"Name": "_ray_internal_job_actor_silent", "DeathCause": Cause(None)},
         {"Name": "_ray_internal_job_actor_mine", "DeathCause": Cause(TOLD)},
+        {"Name": "_ray_internal_job_actor_killed", "DeathCause": Cause("exit type: SYSTEM_ERROR", "actor_died")},
+        {"Name": "_ray_internal_job_actor_over", "DeathCause": Cause("exit type: INTENDED_USER_EXIT", "actor_died")},
     ]
     monkeypatch.setattr(submission, "state", SimpleNamespace(actor_table=lambda *_: dict(enumerate(actors))))
 
@@ -46,6 +49,8 @@ def dead(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_ray_says_of_the_supervisors_death_is_found_by_the_jobs_name() -> None:
     assert why_ended("mine") == TOLD
     assert why_ended("silent") == ""
+    assert why_ended("killed") == "exit type: SYSTEM_ERROR"
+    assert why_ended("over") == "", "it ended by itself, after its driver"
     assert why_ended("unheard-of") == ""
 
 
@@ -54,7 +59,7 @@ def test_after_a_driver_that_went_with_a_node_low_on_memory_that_node_begins_wit
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     left: dict[str, int] = {}
-    machines: Any = SimpleNamespace(hold=lambda machine, leave: left.update({machine: leave}))
+    machines: Any = SimpleNamespace(hold=lambda machine, leave: left.update({machine: leave}), places=lambda _: 3)
     guard = Guard(Records(), machines, 60.0, lambda: 1e9)
     room = Room(device="cpu", cpus=1, gpus=0.0, concurrent=6, num_nodes=2)
     driver._tell_what_ended("mine", guard, room)

@@ -73,7 +73,7 @@ def run_jobs(
             done, _ = ray.wait(list(running), timeout=WAIT_S)
             for reference in done:
                 job, failed = running.pop(reference), _failure(reference)
-                if failed and failed.kind is Kind.MEMORY and job.smaller:
+                if failed and failed.kind in (Kind.MEMORY, Kind.LOW_MEMORY) and job.smaller:
                     say(f"{job.name}: out of memory; again with half the images at a time")
                     waiting.appendleft(job.smaller)
                 else:

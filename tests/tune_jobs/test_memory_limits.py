@@ -9,10 +9,10 @@ import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from tests.tune_jobs.driven import MadeUp, Sweep, begun
-from tune_jobs.crowding import FEWER_S, FIRST_PAUSE_S
 from tune_jobs.events import Moved
 from tune_jobs.guard import LOOK_EVERY_S
 from tune_jobs.interruption import Interrupted
+from tune_jobs.memory_limits import FEWER_S, FIRST_PAUSE_S, LONGEST_PAUSE_S
 from tune_jobs.records import Status
 
 
@@ -44,7 +44,7 @@ def text_of(error: OutOfMemoryError, trial: Any) -> RayActorError:
 def test_a_node_low_on_memory_gets_one_trial_fewer_for_a_while_and_nobody_has_failed(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep.machines.places = 4
+    sweep.machines.num_places = 4
     sweep.wait(2 * LOOK_EVERY_S)
     trials = [sweep.start(machine=name) for name in ("m1", "m1", "m2", "m2")]
     sweep.report(trials[0], 1)
@@ -68,7 +68,7 @@ def test_a_node_low_on_memory_gets_one_trial_fewer_for_a_while_and_nobody_has_fa
 
 
 def test_trials_that_are_killed_together_have_not_had_the_node_to_themselves(sweep: Sweep) -> None:
-    sweep.machines.places = 4
+    sweep.machines.num_places = 4
     sweep.wait(2 * LOOK_EVERY_S)
     trials = [sweep.start(machine="m1") for _ in range(3)]
     sweep.wait(LOOK_EVERY_S)
@@ -76,8 +76,35 @@ def test_trials_that_are_killed_together_have_not_had_the_node_to_themselves(swe
         sweep.fail(trial, told)
     # A moment later, before the memory of the first two is free.
     sweep.fail(trials[2], text_of(killed(trials[2]), trials[2]))
-    assert [record.squeezed for record in sweep.ready.records.all()] == [0, 0, 0]
+    assert [record.killed_alone for record in sweep.ready.records.all()] == [0, 0, 0]
     assert sweep.machines.left == {"m1": 1}
+
+
+def test_workers_that_start_elsewhere_do_not_count_on_a_node_that_has_no_place_for_them(sweep: Sweep) -> None:
+    sweep.machines.num_places, sweep.machines.names = 4, ("m1", "m2", "m3", "m4")
+    sweep.wait(2 * LOOK_EVERY_S)
+    trial = sweep.start(machine="m1")
+    for _ in range(3):
+        assert isinstance(sweep.suggest(), dict)
+        sweep.trials.append(trial)
+    sweep.fail(trial, text_of(killed(trial), trial))
+    event = sweep.last()
+    assert isinstance(event, Moved)
+    assert event.alone
+    assert sweep.ready.guard.at_a_time() == 3
+    sweep.wait(LONGEST_PAUSE_S + LOOK_EVERY_S)
+    assert sweep.machines.left == {"m1": 1}
+    assert sweep.ready.guard.at_a_time() == 4
+
+
+def test_trials_that_wait_for_more_machines_do_not_keep_a_trial_from_having_had_its_node_alone(sweep: Sweep) -> None:
+    sweep.machines.names, sweep.machines.waiting = ("m1",), 1
+    sweep.wait(2 * LOOK_EVERY_S)
+    trial = sweep.start(machine="m1")
+    assert isinstance(sweep.suggest(), dict), "this one waits"
+    sweep.trials.append(trial)
+    sweep.fail(trial, text_of(killed(trial), trial))
+    assert sweep.ready.records.trials[0].killed_alone == 1
 
 
 def alone(sweep: Sweep, **known: Any) -> Any:
@@ -101,7 +128,7 @@ def test_a_trial_that_does_not_fit_alone_is_begun_again_then_with_less_and_less_
     record = sweep.ready.records.trials[0]
     assert record.status is Status.FAILED
     assert record.reason.startswith("does not fit, though nothing else ran there: node low on memory (22.5 of 23.5 GiB")
-    assert "is left alone for 5 s" in capsys.readouterr().out
+    assert "is paused for 5 s" in capsys.readouterr().out
     assert sweep.ready.records.trials[0].failures == 0
 
 
@@ -109,11 +136,11 @@ def test_getting_further_makes_up_for_having_been_killed_alone(sweep: Sweep) -> 
     sweep.machines.names = ("m1",)
     record = sweep.ready.records.trials[alone(sweep).config["number"]]
     for unit in range(1, 5):
-        assert record.squeezed == 1
+        assert record.killed_alone == 1
         sweep.wait(FIRST_PAUSE_S + 2 * LOOK_EVERY_S)
         trial = sweep.start(machine="m1")
         sweep.report(trial, unit)
-        assert record.squeezed == 0
+        assert record.killed_alone == 0
         sweep.fail(trial, text_of(killed(trial), trial))
     assert (record.status, record.experiment.micro_batch) == (Status.WAITING, None)
 
@@ -129,14 +156,17 @@ def test_a_node_that_others_fill_is_waited_for_longer_and_longer_and_no_trial_fa
             sweep.wait(LOOK_EVERY_S)
         waited.append(sweep.clock.now - began)
     assert waited == pytest.approx([10, 20, 40, 60, 60, 60, 60, 60], abs=2 * LOOK_EVERY_S)
-    assert sweep.ready.records.trials[0].squeezed == 0
+    assert sweep.ready.records.trials[0].killed_alone == 0
 
 
 def test_a_trial_goes_elsewhere_if_its_node_is_too_small_and_another_has_room(sweep: Sweep) -> None:
+    sweep.machines.num_places = 2
     trial = sweep.start(machine="m1")
     sweep.fail(trial, text_of(killed(trial), trial))
-    sweep.wait(FEWER_S / 2)
+    sweep.wait(LONGEST_PAUSE_S - LOOK_EVERY_S)
     assert sweep.machines.left == {"m1": 0}
+    sweep.wait(2 * LOOK_EVERY_S)
+    assert sweep.machines.left == {"m1": 1}
 
 
 def test_a_worker_killed_before_its_trial_began_gets_no_smaller_batch(sweep: Sweep) -> None:
