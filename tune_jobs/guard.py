@@ -85,7 +85,7 @@ class Guard:
             self._at_a_time = None
         return self._where.pop(number_of(trial), "")
 
-    def failed(self, trial: Trial, failure: Failure, *, under_way: int = 0) -> Failure:
+    def failed(self, trial: Trial, failure: Failure, *, under_way: int) -> Failure:
         """An attempt at a trial has failed, while ``under_way`` others go on; returns what is known of that now.
 
         Its machine is kept clear for a while if that may have been the machine's fault, and if another has a place for
@@ -191,7 +191,8 @@ class Guard:
             return under_way  # only the machine of a trial's first process is known
         running = Counter(self._where.values())
         # A worker that starts may be anywhere that has a place for it.
-        return running[node] + min(under_way - running.total(), max(0, self.machines.places(node) - running[node] - 1))
+        starting, left = under_way - running.total(), self.machines.places(node) - running[node] - 1
+        return running[node] + max(0, min(starting, left))
 
     def _limits(self) -> dict[str, int]:
         """The trials that machines may run which are to run fewer than they have places for.
