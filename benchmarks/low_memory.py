@@ -2,7 +2,7 @@
 
 A process of another owner takes memory every PERIOD seconds until Ray kills a worker, and lets go of it. One trial at a
 time, so that both sweeps draw the same settings; wanted: no trial failed, and the leaderboards are equal.
-Run: python benchmarks/low_memory.py [--trials 60] [--period 45] [--spare 6]
+Run: python benchmarks/low_memory.py [--trials 60] [--period 45] [--spare 6] [--strategies linear_probe,clip_reid]
 """
 
 import argparse
@@ -33,7 +33,7 @@ def memory_gib() -> tuple[float, float]:
 
 def sweep(storage: Path, given: argparse.Namespace, environment: dict[str, str]) -> tuple[int, float]:
     """Run the sweep; its exit code and seconds."""
-    settings = ["strategies=[zero_shot,linear_probe,full,clip_reid]", "data.people=16", "budget=6"]
+    settings = [f"strategies=[zero_shot,{given.strategies}]", "data.people=14", f"budget={given.budget}"]
     settings += [f"trials={given.trials}", f"storage={storage}", "resources.concurrent=1", "checkpoint_every_s=0"]
     command = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py"), "--name", "swept"]
     began = time.monotonic()
@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--period", type=float, default=45.0)
     parser.add_argument("--spare", type=float, default=6.0)
+    parser.add_argument("--strategies", default="linear_probe,full,clip_reid")
+    parser.add_argument("--budget", type=int, default=4)
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="low-memory-"))
     for name in ("calm", "disturbed"):
