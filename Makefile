@@ -4,10 +4,6 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest --numprocesses 2
 export UV_COMPILE_BYTECODE := 1
-# What tests write waits for the disk otherwise, several times as long as it takes to compute.
-ifeq ($(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 6000000 { print "room" }'),room)
-export PYTEST_DEBUG_TEMPROOT := /dev/shm
-endif
 
 .PHONY: sweep setup check test test-cluster clean
 
