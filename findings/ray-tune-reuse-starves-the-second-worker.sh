@@ -2,8 +2,8 @@
 # Ray Tune 2.60.0: with reuse_actors=True a second worker may never come up while trials are shorter than its start.
 # One would guess: with two places two workers are started, and from then on each runs every other trial.
 # Seen: whenever the first worker is free, Tune gives it to the trial for which the second is being started, and removes
-# the one that starts. Twelve trials of 1 s on two processors, whose worker takes 6 s to start after the first one (which
-# takes none): one process runs them all, or nearly all; with reuse_actors=False both places are used.
+# the one that starts. Twelve trials of 1 s on two processors, whose workers take 6 s to start but for the first one: one
+# process ran all twelve. The script allows it two fewer.
 set -euo pipefail
 export RAY_AIR_NEW_OUTPUT=0 RAY_USAGE_STATS_ENABLED=0
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
