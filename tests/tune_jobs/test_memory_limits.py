@@ -121,7 +121,7 @@ def test_a_trial_that_does_not_fit_alone_is_begun_again_then_with_less_and_less_
     sweep.machines.names = ("m1",)
     first = alone(sweep).config
     assert (first["experiment"]["micro_batch"], first["experiment"]["strategy"]["optim"]["batch_size"]) == (None, 32)
-    assert sweep.suggest() is None, "the node is left alone for a moment"
+    assert sweep.suggest() is None, "the node is paused"
     assert sweep.machines.left == {"m1": 0}
     sizes = [alone(sweep).config["experiment"]["micro_batch"] for _ in range(4)]
     assert sizes == [None, 8, 2, 1]
