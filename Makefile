@@ -19,7 +19,7 @@ test: setup
 
 # What needs Ray clusters: several nodes, faults, submission. All of it is part of `make test` too.
 test-cluster: setup
-	$(PYTEST) --dist loadfile -m ray tests/cluster $(addprefix tests/tune_jobs/test_,job.py interruption.py workers.py sweep_in_bucket.py)
+	$(PYTEST) --dist loadfile -m ray tests/cluster $(addprefix tests/tune_jobs/,test_job.py execution/test_signals.py execution/test_workers.py test_sweep_in_bucket.py)
 
 check: setup
 	$(PYTHON) -m ruff check .

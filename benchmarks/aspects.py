@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from handclip_core.bench import Bench, open_bench
 from handclip_core.data.sources import DrawnData
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.context import Bench, open_bench
 from handclip_core.types import HAND_ASPECTS
 
 CPU = torch.device("cpu")

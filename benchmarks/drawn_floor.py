@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from skimage.feature import hog
 
-from handclip_core.data.drawn import DrawnArrays, draw_arrays
+from handclip_core.drawn import DrawnArrays, draw_arrays
 
 
 def tiny(drawn: DrawnArrays) -> np.ndarray:

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from handclip_core.bench import open_bench
 from handclip_core.engine.objective import DivergedError
 from handclip_core.evaluation.forgetting import sequential_scores
-from handclip_core.experiment import Experiment, assemble, run, score
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import Experiment, assemble, run, score
 from handclip_core.strategies import ZeroShot
 
 STRENGTHS = (0.0, 0.1, 10.0, 1e5)

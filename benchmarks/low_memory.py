@@ -16,8 +16,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tune_jobs.events import Moved, Retried
-from tune_jobs.journal import FILE, read_journal
+from tune_jobs.state.events import Moved, Retried
+from tune_jobs.state.journal import FILE, read_journal
 
 ROOT = Path(__file__).parents[1]
 NOT_COMPARED = ("seconds", "attempts")

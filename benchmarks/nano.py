@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from handclip_core.data.drawn import draw_arrays
+from handclip_core.drawn import draw_arrays
 from handclip_core.evaluation.floors import hog_descriptors, pixel_descriptors
 from handclip_core.evaluation.retrieval import embedding_scores
 from handclip_core.models.backbone import NANO, Backbone, BackboneSettings, load_backbone
-from handclip_core.pretrain_views import vary
+from handclip_core.pretraining.views import vary
 
 HEIGHT_PX = 240
 FLOOR_PX = 128

@@ -25,18 +25,12 @@ import ray
 from ray import tune
 
 from handclip_core.evaluation.protocol import METRICS
-from handclip_core.experiment import Experiment
-from handclip_core.runs import BEST, LOG
-from tune_jobs import driver
-from tune_jobs.cluster import TUNE_ENVIRONMENT, Room
-from tune_jobs.events import Ended
-from tune_jobs.journal import FILE as JOURNAL
-from tune_jobs.journal import read_journal
-from tune_jobs.lock import SweepLock
-from tune_jobs.session import session
-from tune_jobs.settings import EarlyStopping, StoppingKind, SweepSettings
-from tune_jobs.simulation import Clock, Machine, Step, simulate
-from tune_jobs.trial import (
+from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.run_folder import BEST, LOG
+from tests.tune_jobs.simulation import Clock, Machine, Step, simulate
+from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
+from tune_jobs.execution.cluster import TUNE_ENVIRONMENT, Room
+from tune_jobs.execution.trainable import (
     BEST_CMC1,
     BEST_MAP,
     BEST_RETENTION,
@@ -47,6 +41,12 @@ from tune_jobs.trial import (
     UNIT,
     HandTrial,
 )
+from tune_jobs.lifecycle import run as driver
+from tune_jobs.lifecycle.build import session
+from tune_jobs.state.events import Ended
+from tune_jobs.state.journal import FILE as JOURNAL
+from tune_jobs.state.journal import read_journal
+from tune_jobs.storage.lease import SweepLock
 
 STRATEGIES = ("linear_probe", "full", "adapters", "lora")
 ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)

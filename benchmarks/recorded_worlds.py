@@ -18,13 +18,13 @@ from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks.search_worlds import Curve, Floats, place
 from handclip_core.errors import InputError
-from handclip_core.runs import CONFIG, LOG, read_experiment
+from handclip_core.runs.run_folder import CONFIG, LOG, read_experiment
 from search_spaces.inventory import inventory
 from search_spaces.joint import JointSpace
 from search_spaces.spaces import params_of
 from search_spaces.suggest import Primitive
-from tune_jobs.samplers import Sampling
-from tune_jobs.search_settings import SamplerKind
+from tune_jobs.config.search import SamplerKind
+from tune_jobs.search.samplers import Sampling
 
 LEAST = 6
 """Finished trials of a strategy without which nothing is learned of it."""

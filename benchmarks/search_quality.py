@@ -21,9 +21,9 @@ import numpy as np
 
 from benchmarks.recorded_worlds import read_records, recorded_world
 from benchmarks.search_worlds import SCENARIOS, Curve, Floats, World
-from tune_jobs.brackets import RungTable
-from tune_jobs.search_settings import Allocation, SamplerKind, Search
-from tune_jobs.study import SweepStudy
+from tune_jobs.config.search import Allocation, SamplerKind, Search
+from tune_jobs.scheduling.rungs import RungTable
+from tune_jobs.search.study import SweepStudy
 
 WORKERS = 4
 """Trials at a time in the simulated sweeps."""

@@ -22,14 +22,14 @@ from typing import Any
 
 import torch
 
-from handclip_core.bench import Bench, open_bench
 from handclip_core.data.sources import DrawnData
 from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.floors import FLOORS
-from handclip_core.experiment import Experiment, assemble, run
-from handclip_core.measure import View, scored
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs import RunFolder, load_run
+from handclip_core.reports.measure import View, scored
+from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.experiment import Experiment, assemble, run
+from handclip_core.runs.run_folder import RunFolder, load_run
 from handclip_core.strategies import ALL
 
 CPU = torch.device("cpu")

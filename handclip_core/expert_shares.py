@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from handclip_core.bench import Bench
 from handclip_core.data.inputs import Inputs
 from handclip_core.data.manifest import Draw
 from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.fusion import ValidationSet, fit_score_fusion
 from handclip_core.models.experts import ExpertFusion, ExpertsModel
 from handclip_core.models.hand_model import HandModel
+from handclip_core.runs.context import Bench
 from handclip_core.types import ASPECT_INDEX, Aspect
 
 DRAWS = 3

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from handclip_core.bench import open_bench
 from handclip_core.engine.state import Resume
 from handclip_core.errors import InputError
-from handclip_core.experiment import Experiment, Progress, assemble, run
-from handclip_core.runs import CONFIG, METRICS, RunFolder, read_experiment
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import Experiment, Progress, assemble, run
+from handclip_core.runs.run_folder import CONFIG, METRICS, RunFolder, read_experiment
 
 
 def train_into(folder: Path, experiment: Experiment, *, device: torch.device, resume: bool = False) -> RunFolder:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from handclip_core.bench import Bench, open_bench
 from handclip_core.data.sources import DrawnData
 from handclip_core.models.backbone import BackboneSettings, load_backbone
+from handclip_core.runs.context import Bench, open_bench
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
 VIT: dict[str, object] = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16}

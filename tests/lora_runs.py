@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from handclip_core.bench import open_bench
-from handclip_core.experiment import Experiment, assemble
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import LoraTargets
-from handclip_core.runs import CONFIG, FINAL
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import Experiment, assemble
+from handclip_core.runs.run_folder import CONFIG, FINAL
 from handclip_core.strategies import Full, Lora
 from tests.conftest import TINY_DATA
 

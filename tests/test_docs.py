@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from handclip_core.bench import open_bench
 from handclip_core.data.sources import DrawnData
 from handclip_core.devices import select_device
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.plans import default_plans
+from handclip_core.reports.plans import default_plans
+from handclip_core.runs.context import open_bench
 
 DOCS = Path(__file__).parent.parent / "docs"
 

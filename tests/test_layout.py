@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("handclip_core", "search_spaces", "tune_jobs")
+PACKAGES = ("handclip_core", "search_spaces", "tune_jobs", "chaos")
 SOURCES = tuple(sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")))
 
 MAY_NOT_IMPORT = {
@@ -17,8 +17,12 @@ MAY_NOT_IMPORT = {
     "handclip_core/data": ("handclip_core.engine", "handclip_core.strategies", "handclip_core.models"),
     "handclip_core/losses": ("handclip_core.strategies", "handclip_core.engine.loop"),
     "handclip_core/models": ("handclip_core.engine", "handclip_core.strategies"),
-    "handclip_core/engine": ("handclip_core.strategies", "handclip_core.evaluation", "handclip_core.experiment"),
-    "handclip_core/strategies": ("handclip_core.engine.loop", "handclip_core.experiment", "handclip_core.runs"),
+    "handclip_core/engine": ("handclip_core.strategies", "handclip_core.evaluation", "handclip_core.runs"),
+    "handclip_core/strategies": (
+        "handclip_core.engine.loop",
+        "handclip_core.runs.experiment",
+        "handclip_core.runs.run_folder",
+    ),
     "handclip_core/evaluation": ("handclip_core.engine", "handclip_core.strategies"),
 }
 ONLY_IMPORTED_BY = {

@@ -42,12 +42,12 @@ def main(name: Name, top: Top = 5, seeds: Seeds = 3, final_test: FinalTest = Fal
 
 def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> int:
     from tune_jobs.finals.past_sweep import read_sweep
-    from tune_jobs.places import Bucket, named_place
+    from tune_jobs.storage.location import Bucket, named_place
 
     place = named_place(storage)
     past = None if isinstance(place, Bucket) else read_sweep(name, place)
     from tune_jobs.finals.in_bucket import brought_here
-    from tune_jobs.finals.outcome import hold_finals
+    from tune_jobs.finals.run import hold_finals
 
     with brought_here(place / name) as folder:
         past = past or read_sweep(name, folder.parent)

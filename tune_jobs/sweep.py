@@ -97,8 +97,8 @@ def _refuse_second_name(place: str | None, name: str | None) -> None:
 
 def _sweep(file: str | None, name: str | None, overrides: list[str], warm_start: str | None, *, dry_run: bool) -> int:
     from handclip_core.errors import InputError
-    from tune_jobs.places import named_place
-    from tune_jobs.settings import QUICKSTART, SETTINGS, load_settings
+    from tune_jobs.config.settings import QUICKSTART, SETTINGS, load_settings
+    from tune_jobs.storage.location import named_place
 
     if file and (Path(file) / SETTINGS).is_file():
         raise InputError(f"{file}: is a sweep already; add --resume or --extend, or begin another from it with --fork")
@@ -106,30 +106,30 @@ def _sweep(file: str | None, name: str | None, overrides: list[str], warm_start:
     if warm_start is not None:
         settings = settings.model_copy(update={"warm_start": named_place(warm_start)})
     if dry_run:
-        from tune_jobs.dry_run import estimate
+        from tune_jobs.lifecycle.dry_run import estimate
 
         return estimate(settings)
-    from tune_jobs.driver import sweep
+    from tune_jobs.lifecycle.run import sweep
 
     return sweep(settings, number_taken_names=name is None).exit_code
 
 
 def _fork(other: str, name: str | None, overrides: list[str]) -> int:
-    from tune_jobs.places import named_place
-    from tune_jobs.reopening import forked_settings
+    from tune_jobs.lifecycle.reopening import forked_settings
+    from tune_jobs.storage.location import named_place
 
     found = forked_settings(named_place(other), name=name, overrides=overrides)
-    from tune_jobs.driver import sweep
+    from tune_jobs.lifecycle.run import sweep
 
     return sweep(found.settings, number_taken_names=name is None, forked=found.folder).exit_code
 
 
 def _take_up(file: str | None, name: str | None, overrides: list[str], extend: int | None) -> int:
-    from tune_jobs.places import named_place
-    from tune_jobs.reopening import reopen
+    from tune_jobs.lifecycle.reopening import reopen
+    from tune_jobs.storage.location import named_place
 
     found = reopen(named_place(file) if file else None, name=name, overrides=overrides, extend=extend)
-    from tune_jobs.driver import resume
+    from tune_jobs.lifecycle.run import resume
 
     return resume(found.settings, found.folder).exit_code
 

@@ -36,9 +36,9 @@ def prepare_drawn(
     as_json: AsJson = False,
 ) -> None:
     """Draw a procedural hand data set and prepare it."""
-    from handclip_core.data.drawn import write_data_set
     from handclip_core.data.eleven_k import prepare_eleven_k
     from handclip_core.data.manifest import Cut
+    from handclip_core.drawn import write_data_set
 
     write_data_set(root, people=people, images_per_aspect=images_per_aspect, height_px=height_px, seed=seed)
     _report(prepare_eleven_k(root, out, cut=Cut(cut), seed=seed, source="drawn"), as_json=as_json)

@@ -24,12 +24,12 @@ def show(
     ] = None,
 ) -> None:
     """Print the plan of an experiment, or of every strategy with its defaults, without training anything."""
-    from handclip_core.bench import open_bench
     from handclip_core.data.sources import DrawnData
     from handclip_core.devices import select_device
-    from handclip_core.experiment import Experiment
     from handclip_core.models.backbone import BackboneSettings
-    from handclip_core.plans import default_plans, plan_table
+    from handclip_core.reports.plans import default_plans, plan_table
+    from handclip_core.runs.context import open_bench
+    from handclip_core.runs.experiment import Experiment
 
     device = select_device("cpu")
     if experiment:
@@ -46,8 +46,8 @@ def train(
 ) -> None:
     """Train one experiment and save its run."""
     from handclip_core.devices import select_device
-    from handclip_core.experiment import Experiment
     from handclip_core.local import train_into
+    from handclip_core.runs.experiment import Experiment
 
     run = train_into(out, Experiment.from_file(experiment), device=select_device(device), resume=resume)
     best = run.best
@@ -69,8 +69,8 @@ def evaluate(
 ) -> None:
     """Score a run: means over aspects and draws, intervals over people, verification, breakdown."""
     from handclip_core.devices import select_device
-    from handclip_core.measure import View
-    from handclip_core.report import evaluate_run
+    from handclip_core.reports.measure import View
+    from handclip_core.reports.report import evaluate_run
 
     view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects)
     report = evaluate_run(run, device=select_device(device), view=view, floors=floor or [])
@@ -89,8 +89,8 @@ def compare(
 ) -> None:
     """Put runs side by side with CLIP as it is, with intervals over people and paired differences."""
     from handclip_core.devices import select_device
-    from handclip_core.measure import View
-    from handclip_core.report import compare_runs
+    from handclip_core.reports.measure import View
+    from handclip_core.reports.report import compare_runs
 
     view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects)
     comparison = compare_runs(runs, device=select_device(device), view=view, floors=floor or [])

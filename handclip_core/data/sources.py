@@ -8,9 +8,9 @@ from filelock import FileLock
 from pydantic import Field
 
 from handclip_core.config import Config
-from handclip_core.data.drawn import DRAWING_VERSION, write_data_set
 from handclip_core.data.eleven_k import TABLE_NAME, prepare_eleven_k
 from handclip_core.data.manifest import PROTOCOL_NAME, Cut, Prepared, load_prepared
+from handclip_core.drawn import DRAWING_VERSION, write_data_set
 from handclip_core.evaluation.protocol import GalleryKind
 from handclip_core.types import Aspect
 

@@ -14,7 +14,7 @@ from handclip_core.engine.objective import Objective, objective
 from handclip_core.engine.phase import Phase
 from handclip_core.engine.precision import autocast
 from handclip_core.models.hand_model import HandModel
-from handclip_core.peers import Peers
+from handclip_core.process_group import Peers
 from handclip_core.types import Batch, Encoded
 
 

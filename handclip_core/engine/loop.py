@@ -20,7 +20,7 @@ from handclip_core.engine.plan import Span, plan, units_reached
 from handclip_core.engine.state import Memory, Position, Resume, Saved, TrainingState, memories_of, restore
 from handclip_core.errors import InputError
 from handclip_core.models.hand_model import HandModel
-from handclip_core.peers import peers
+from handclip_core.process_group import peers
 from handclip_core.types import Batch
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from handclip_core.data.inputs import Inputs
 from handclip_core.models.hand_model import HandModel
-from handclip_core.peers import peers
+from handclip_core.process_group import peers
 from handclip_core.types import ASPECT_INDEX, Aspect, ModelInputs
 
 BATCH = 128

@@ -14,17 +14,17 @@ import typer
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from chaos import __main__ as command
+from chaos.checks import differences, lost, unsound
+from chaos.faults import Fault, Told, refuse_without_nodes, refuse_without_root, trained_again
+from chaos.isolation import Network, can_isolate, fill_disk, mount_disk, unmount_disk
+from chaos.processes import kill_session, processes_of, read_process, wait_until
+from chaos.trying import in_words
+from chaos.watching import had_news, is_amid_training, replayed
 from handclip_core.errors import InputError
 from tests.tune_jobs.simulated import run, settings
-from tune_jobs.chaos import __main__ as command
-from tune_jobs.chaos.checks import differences, lost, unsound
-from tune_jobs.chaos.faults import Fault, Told, refuse_without_nodes, refuse_without_root, trained_again
-from tune_jobs.chaos.isolation import Network, can_isolate, fill_disk, mount_disk, unmount_disk
-from tune_jobs.chaos.processes import kill_session, processes_of, read_process, wait_until
-from tune_jobs.chaos.trying import in_words
-from tune_jobs.chaos.watching import had_news, is_amid_training, replayed
-from tune_jobs.events import Ended, Started, Validated
-from tune_jobs.journal import FILE, read_journal
+from tune_jobs.state.events import Ended, Started, Validated
+from tune_jobs.state.journal import FILE, read_journal
 
 Tamper = Callable[[Path], None]
 
@@ -228,7 +228,7 @@ def test_faults_of_the_sweeps_own_processes_and_folder_may_be_tried_anywhere() -
 
 
 def test_networks_and_disks_of_nodes_are_roots_to_make(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune_jobs.chaos.isolation.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("chaos.isolation.os.geteuid", lambda: 1000)
     for fault in (Fault.FILL_DISK, Fault.CUT_NETWORK):
         with pytest.raises(InputError, match=f"--faults {fault}: .* needs root and `ip`"):
             refuse_without_root(fault)

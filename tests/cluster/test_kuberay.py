@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tune_jobs.settings import load_settings
+from tune_jobs.config.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 KUBERAY = ROOT / "cluster" / "kuberay"

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from chaos.checks import unsound
+from chaos.faults import Fault
+from chaos.nodes import LocalCluster, LocalNode, local_cluster
+from chaos.processes import Process
+from chaos.remains import remains
+from chaos.trying import disturb
+from chaos.watching import Watched, replayed, running
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
-from tune_jobs.chaos.checks import unsound
-from tune_jobs.chaos.faults import Fault
-from tune_jobs.chaos.nodes import LocalCluster, LocalNode, local_cluster
-from tune_jobs.chaos.processes import Process
-from tune_jobs.chaos.remains import remains
-from tune_jobs.chaos.trying import disturb
-from tune_jobs.chaos.watching import Watched, replayed, running
-from tune_jobs.events import Moved, Retried, Started
-from tune_jobs.journal import FILE, read_journal
-from tune_jobs.search_settings import SamplerKind, Search
-from tune_jobs.settings import EarlyStopping, Resources, SweepSettings, dump_settings
+from tune_jobs.config.search import SamplerKind, Search
+from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings
+from tune_jobs.state.events import Moved, Retried, Started
+from tune_jobs.state.journal import FILE, read_journal
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 LIMIT_S = 900.0

@@ -11,7 +11,7 @@ PACKAGES = ("handclip_core", "search_spaces", "tune_jobs")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 EXCEPTIONS = {
     # Reads what its own process has just written, in Ray's session folder.
-    "cloudpickle.loads": "tune_jobs/reasons.py",
+    "cloudpickle.loads": "tune_jobs/execution/failures.py",
     # OpenAI's own weight files, where the settings name one.
     "torch.jit.load": "handclip_core/models/backbone.py",
 }

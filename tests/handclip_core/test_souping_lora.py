@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from handclip_core.bench import open_bench
 from handclip_core.evaluation.protocol import ProtocolScores
-from handclip_core.experiment import score
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
-from handclip_core.runs import FINAL, load_tensors
-from handclip_core.souping import ALPHAS, Ingredient, Pot, mixture, wise_scores
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import score
+from handclip_core.runs.run_folder import FINAL, load_tensors
+from handclip_core.runs.soups import ALPHAS, Ingredient, Pot, mixture, wise_scores
 from handclip_core.strategies import Lora
 from tests.lora_runs import (
     CPU,

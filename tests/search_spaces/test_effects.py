@@ -7,10 +7,10 @@ import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import Tensor
 
-from handclip_core.bench import Bench, open_bench
-from handclip_core.experiment import Experiment, run
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
+from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.experiment import Experiment, run
 from search_spaces.joint import JointSpace
 from search_spaces.suggest import Primitive
 from tests.conftest import TINY_DATA

@@ -2,8 +2,8 @@ import optuna
 import pytest
 
 from handclip_core.data.augment import AugmentSettings
-from handclip_core.experiment import Experiment
 from handclip_core.models.neck import NeckKind
+from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ALL, Full, LinearProbe
 from search_spaces.spaces import SPACES, default_of, experiment_space, params_of, searchable
 

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs  # type: ignore[import-untyped]
 
 from tests.tune_jobs.dying import Fuse, fused
-from tune_jobs.places import Bucket
+from tune_jobs.storage.location import Bucket
 
 
 @pytest.fixture(scope="module")

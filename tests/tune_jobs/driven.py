@@ -14,12 +14,12 @@ from ray.tune.experiment import Trial
 
 from handclip_core.evaluation.protocol import METRICS
 from tests.tune_jobs.simulated import ROOM, settings
-from tune_jobs import cluster
-from tune_jobs.events import Event
-from tune_jobs.guard import LOOK_EVERY_S
-from tune_jobs.journal import FILE, read_journal
-from tune_jobs.session import Session, session
-from tune_jobs.simulation import Clock
+from tests.tune_jobs.simulation import Clock
+from tune_jobs.execution import cluster
+from tune_jobs.execution.monitor import LOOK_EVERY_S
+from tune_jobs.lifecycle.build import Session, session
+from tune_jobs.state.events import Event
+from tune_jobs.state.journal import FILE, read_journal
 
 STALL_S = 60.0
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from optuna.storages import RDBStorage
 
-from handclip_core.runs import BEST
+from handclip_core.runs.run_folder import BEST
 from tests.tune_jobs.simulated import run
-from tune_jobs import recorder
-from tune_jobs.journal import Journal
-from tune_jobs.places import Bucket, opened
-from tune_jobs.settings import SweepSettings
-from tune_jobs.simulation import _Trial
+from tests.tune_jobs.simulation import _Trial
+from tune_jobs.config.settings import SweepSettings
+from tune_jobs.execution import callback as recorder
+from tune_jobs.state.journal import Journal
+from tune_jobs.storage.location import Bucket, opened
 
 
 class Killed(BaseException):

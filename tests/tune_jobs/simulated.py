@@ -7,19 +7,19 @@ from typing import Any
 
 import optuna
 
-from handclip_core.experiment import Experiment
-from handclip_core.runs import write_text
-from tune_jobs import journal
-from tune_jobs.cluster import Room
-from tune_jobs.events import Begun, Ended
-from tune_jobs.folders import is_sweep
-from tune_jobs.journal import read_journal
-from tune_jobs.mirror import take_down
-from tune_jobs.places import Bucket, Place, files_below, folder_of
-from tune_jobs.records import Records
-from tune_jobs.session import STUDY, Session, session
-from tune_jobs.settings import SETTINGS, EarlyStopping, SweepSettings, dump_settings
-from tune_jobs.simulation import Clock, Curve, Machine, Step, simulate
+from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.run_folder import write_text
+from tests.tune_jobs.simulation import Clock, Curve, Machine, Step, simulate
+from tune_jobs.config.settings import SETTINGS, EarlyStopping, SweepSettings, dump_settings
+from tune_jobs.execution.cluster import Room
+from tune_jobs.lifecycle.build import STUDY, Session, session
+from tune_jobs.lifecycle.folders import is_sweep
+from tune_jobs.state import journal
+from tune_jobs.state.events import Begun, Ended
+from tune_jobs.state.journal import read_journal
+from tune_jobs.state.trials import Records
+from tune_jobs.storage.location import Bucket, Place, files_below, folder_of
+from tune_jobs.storage.sync import take_down
 
 ROOM = Room(device="cpu", cpus=1, gpus=1.0, concurrent=1, num_nodes=1)
 SPEED = {"linear_probe": 2.0, "full": 0.5, "adapters": 1.0}

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from handclip_core.commands import prepare
 from tests.tune_jobs.test_sweep import BEST_FILES, table
 from tests.tune_jobs.test_sweep_command import invoke
-from tune_jobs.settings import QUICKSTART, SweepSettings, load_settings
+from tune_jobs.config.settings import QUICKSTART, SweepSettings, load_settings
 
 FILES = sorted(QUICKSTART.parent.glob("*.yaml"))
 SMALL = ("data.people=12", "data.images_per_aspect=3", "data.height_px=96")
@@ -43,7 +43,7 @@ def changed(file: SweepSettings, written: SweepSettings) -> set[str]:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_file_runs_to_its_end(ray_cluster: None, tmp_path: Path, file: Path) -> None:
     del ray_cluster
-    assert file.name in SHORTER, f"tune_jobs/configs/{file.name} is not tested: add to SHORTER what lets it end soon"
+    assert file.name in SHORTER, f"tune_jobs/config/{file.name} is not tested: add to SHORTER what lets it end soon"
     overrides = [f"storage={tmp_path}", "resources.concurrent=1", *SHORTER[file.name](tmp_path)]
     code, output = invoke(str(file), *(word for override in overrides for word in ("--set", override)))
     assert code == 0, output

@@ -16,20 +16,21 @@ import pytest
 import torch
 from ray import cloudpickle
 
-from handclip_core.bench import Bench
 from handclip_core.engine.phase import Phase
-from handclip_core.experiment import assemble, run
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs import read_log
+from handclip_core.runs.context import Bench
+from handclip_core.runs.experiment import assemble, run
+from handclip_core.runs.run_folder import read_log
 from tests.tune_jobs.test_sweep import table, tiny
-from tune_jobs import driver, session
-from tune_jobs.driver import Outcome, resume, sweep
-from tune_jobs.events import Closed, Event, Retried, Saved, Trained, Validated
-from tune_jobs.journal import FILE, read_journal
-from tune_jobs.records import Status, TrialRecord
-from tune_jobs.settings import EarlyStopping, SweepSettings, load_settings
-from tune_jobs.stopping import Judge, Rule, judge_for
-from tune_jobs.trial import HandTrial
+from tune_jobs.config.settings import EarlyStopping, SweepSettings, load_settings
+from tune_jobs.execution.trainable import HandTrial
+from tune_jobs.lifecycle import build as session
+from tune_jobs.lifecycle import run as driver
+from tune_jobs.lifecycle.run import Outcome, resume, sweep
+from tune_jobs.scheduling.early_stopping import Judge, Rule, judge_for
+from tune_jobs.state.events import Closed, Event, Retried, Saved, Trained, Validated
+from tune_jobs.state.journal import FILE, read_journal
+from tune_jobs.state.trials import Status, TrialRecord
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import pytest
 
+from chaos.processes import wait_until
+from chaos.watching import is_amid_training
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
-from tune_jobs.chaos.processes import wait_until
-from tune_jobs.chaos.watching import is_amid_training
-from tune_jobs.events import Begun, Closed, Retried, Validated
-from tune_jobs.journal import FILE, read_journal
-from tune_jobs.lock import read_owner
-from tune_jobs.settings import EarlyStopping, Resources, SweepSettings, dump_settings
+from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings
+from tune_jobs.state.events import Begun, Closed, Retried, Validated
+from tune_jobs.state.journal import FILE, read_journal
+from tune_jobs.storage.lease import read_owner
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("handclip_core", "search_spaces", "tune_jobs")

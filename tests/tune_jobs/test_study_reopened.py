@@ -7,8 +7,8 @@ import pytest
 from optuna.trial import TrialState
 
 from handclip_core.errors import InputError
-from tune_jobs.search_settings import Allocation, SamplerKind, Search
-from tune_jobs.study import Asked, SweepStudy
+from tune_jobs.config.search import Allocation, SamplerKind, Search
+from tune_jobs.search.study import Asked, SweepStudy
 
 STRATEGIES = ("zero_shot", "linear_probe", "adapters")
 

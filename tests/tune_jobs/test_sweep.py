@@ -13,15 +13,15 @@ import pytest
 import torch
 from ray import cloudpickle
 
-from handclip_core.experiment import run
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs import read_experiment
+from handclip_core.runs.experiment import run
+from handclip_core.runs.run_folder import read_experiment
 from tests.conftest import TINY_DATA
-from tune_jobs import driver
-from tune_jobs.driver import Outcome, resume, sweep
-from tune_jobs.records import Status
-from tune_jobs.settings import EarlyStopping, Resources, SweepSettings, load_settings
-from tune_jobs.trial import HandTrial, strategy_of
+from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, load_settings
+from tune_jobs.execution.trainable import HandTrial, strategy_of
+from tune_jobs.lifecycle import run as driver
+from tune_jobs.lifecycle.run import Outcome, resume, sweep
+from tune_jobs.state.trials import Status
 
 ROOT = Path(__file__).parents[2]
 STRATEGIES = ("zero_shot", "linear_probe", "full", "sequential_ewc", "adapters")

@@ -15,10 +15,10 @@ from tests.conftest import TINY_DATA
 from tests.tune_jobs.conftest import ObjectStore
 from tests.tune_jobs.simulated import run
 from tests.tune_jobs.simulated import settings as simulated
-from tune_jobs import cluster
-from tune_jobs.lock import SweepLock
-from tune_jobs.places import Bucket, files_below
-from tune_jobs.settings import SweepSettings, dump_settings
+from tune_jobs.config.settings import SweepSettings, dump_settings
+from tune_jobs.execution import cluster
+from tune_jobs.storage.lease import SweepLock
+from tune_jobs.storage.location import Bucket, files_below
 from tune_jobs.sweep import app
 
 

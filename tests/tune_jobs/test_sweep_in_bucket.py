@@ -19,14 +19,14 @@ from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.conftest import ObjectStore
 from tests.tune_jobs.dying import Killed
-from tune_jobs.driver import Outcome, resume, sweep, warm_up
-from tune_jobs.events import EVENT, Event, Saved, Validated
-from tune_jobs.interruption import end_workers
-from tune_jobs.places import Bucket, files_below, folder_of
-from tune_jobs.recorder import Recorder
-from tune_jobs.reopening import reopen
-from tune_jobs.segments import read_segments
-from tune_jobs.settings import EarlyStopping, SweepSettings
+from tune_jobs.config.settings import EarlyStopping, SweepSettings
+from tune_jobs.execution.callback import Recorder
+from tune_jobs.execution.signals import end_workers
+from tune_jobs.lifecycle.reopening import reopen
+from tune_jobs.lifecycle.run import Outcome, resume, sweep, warm_up
+from tune_jobs.state.events import EVENT, Event, Saved, Validated
+from tune_jobs.storage.location import Bucket, files_below, folder_of
+from tune_jobs.storage.segments import read_segments
 
 
 def tiny(backbones: dict[str, BackboneSettings], storage: Bucket, **changed: Any) -> SweepSettings:

@@ -7,15 +7,15 @@ from pathlib import Path
 import optuna
 import pytest
 
-from handclip_core.experiment import Experiment
+from handclip_core.runs.experiment import Experiment
 from tests.tune_jobs.dying import Fuse, run_to_the_end
 from tests.tune_jobs.simulated import ROOM, rising, run, settings, state_of
-from tune_jobs.events import Trained, Validated
-from tune_jobs.journal import FILE, read_journal
-from tune_jobs.search_settings import Objective, SamplerKind
-from tune_jobs.session import STUDY
-from tune_jobs.settings import EarlyStopping, StoppingKind, SweepSettings
-from tune_jobs.simulation import Step
+from tests.tune_jobs.simulation import Step
+from tune_jobs.config.search import Objective, SamplerKind
+from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
+from tune_jobs.lifecycle.build import STUDY
+from tune_jobs.state.events import Trained, Validated
+from tune_jobs.state.journal import FILE, read_journal
 
 PROMPTS = 2
 """Units of the first stage."""

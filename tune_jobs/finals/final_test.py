@@ -9,23 +9,23 @@ from typing import Any
 
 import torch
 
-from handclip_core.bench import open_bench
 from handclip_core.config import read_yaml
 from handclip_core.devices import select_device
 from handclip_core.engine.state import save_tensors
 from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_paired, estimate
 from handclip_core.evaluation.ledger import LOOKED, OPENED, Entry, Ledger
 from handclip_core.evaluation.storage import load_scores, save_scores
-from handclip_core.experiment import Experiment, assemble, score
-from handclip_core.looks import LEDGER, code_version
-from handclip_core.runs import BEST, CONFIG, FINAL, read_experiment, write_json, write_text
-from handclip_core.souping import Ingredient, mixture
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import Experiment, assemble, score
+from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, read_experiment, write_json, write_text
+from handclip_core.runs.soups import Ingredient, mixture
+from handclip_core.runs.test_access import LEDGER, code_version
 from handclip_core.strategies import ZeroShot
-from tune_jobs.finals.driver import Finals
-from tune_jobs.finals.entrants import Entrant, Recipe
+from tune_jobs.finals.build import Finals
+from tune_jobs.finals.fit import train_to_the_end
 from tune_jobs.finals.jobs import Job, experiment_job
-from tune_jobs.finals.run import train_to_the_end
-from tune_jobs.review import say
+from tune_jobs.finals.mixtures import Entrant, Recipe
+from tune_jobs.reporting.summary import say
 
 FILE, MODEL = "final_test.json", "model"
 WINNER_SCORES, CLIP_SCORES = "test_winner.npz", "test_clip.npz"

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from handclip_core.errors import InputError
-from handclip_core.looks import LEDGER
-from tune_jobs import cluster
-from tune_jobs.finals.driver import FOLDER
-from tune_jobs.folders import is_sweep
-from tune_jobs.mirror import Mirror, to_read
-from tune_jobs.patience import patiently
-from tune_jobs.places import Bucket, Place, exists
+from handclip_core.runs.test_access import LEDGER
+from tune_jobs.execution import cluster
+from tune_jobs.finals.build import FOLDER
+from tune_jobs.lifecycle.folders import is_sweep
+from tune_jobs.storage.location import Bucket, Place, exists
+from tune_jobs.storage.retry import patiently
+from tune_jobs.storage.sync import Mirror, to_read
 
 
 @contextmanager

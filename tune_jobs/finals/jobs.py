@@ -11,12 +11,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from handclip_core.experiment import Experiment
-from tune_jobs.cluster import Room
-from tune_jobs.interruption import Interrupted
-from tune_jobs.reasons import Kind, describe_error, kind_of
-from tune_jobs.retries import halved
-from tune_jobs.review import say
+from handclip_core.runs.experiment import Experiment
+from tune_jobs.execution.cluster import Room
+from tune_jobs.execution.failures import Kind, describe_error, kind_of
+from tune_jobs.execution.signals import Interrupted
+from tune_jobs.reporting.summary import say
+from tune_jobs.scheduling.retries import halved
 
 WAIT_S = 0.2
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from handclip_core.config import read_yaml
 from handclip_core.errors import InputError
-from handclip_core.experiment import Experiment
-from handclip_core.runs import CONFIG
-from tune_jobs.journal import FILE as JOURNAL
-from tune_jobs.journal import read_journal
-from tune_jobs.leaderboard import FILE
-from tune_jobs.records import Records
-from tune_jobs.review import look_back
-from tune_jobs.settings import SETTINGS, Resources, load_settings
+from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.run_folder import CONFIG
+from tune_jobs.config.settings import SETTINGS, Resources, load_settings
+from tune_jobs.reporting.leaderboard import FILE
+from tune_jobs.reporting.summary import look_back
+from tune_jobs.state.journal import FILE as JOURNAL
+from tune_jobs.state.journal import read_journal
+from tune_jobs.state.trials import Records
 
 TRIALS = "trials"
 

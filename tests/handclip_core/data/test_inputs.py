@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from handclip_core.bench import Bench
 from handclip_core.data.inputs import FeatureInputs, cached_features
+from handclip_core.runs.context import Bench
 from handclip_core.types import Encoded
 
 CPU = torch.device("cpu")

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from handclip_core.bench import Bench, open_bench
 from handclip_core.engine.gradients import backward
 from handclip_core.engine.loop import train
-from handclip_core.experiment import Assembled, Experiment, assemble, score
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.peers import peers
+from handclip_core.process_group import peers
+from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.experiment import Assembled, Experiment, assemble, score
 from tests.conftest import TINY_DATA
 
 STRATEGY = {

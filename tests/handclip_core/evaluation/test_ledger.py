@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from handclip_core.bench import Bench
 from handclip_core.errors import InputError
 from handclip_core.evaluation.ledger import LOOKED, OPENED, START, Ledger, hash_of_test
+from handclip_core.runs.context import Bench
 
 Damage = Callable[[list[str]], list[str]]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from handclip_core.bench import Bench
 from handclip_core.evaluation.protocol import QueryScores
 from handclip_core.evaluation.retention import RETENTION, retention
-from handclip_core.experiment import Experiment, run
+from handclip_core.runs.context import Bench
+from handclip_core.runs.experiment import Experiment, run
 from tests.conftest import TINY_DATA
 
 

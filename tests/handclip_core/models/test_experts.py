@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from handclip_core.bench import Bench
 from handclip_core.errors import InputError
 from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.fusion import vote
 from handclip_core.evaluation.protocol import GalleryKind, score_draws
-from handclip_core.experiment import Experiment, assemble
 from handclip_core.expert_shares import choose_shares
 from handclip_core.models.branches import BranchedModel
 from handclip_core.models.experts import ExpertFusion, ExpertsModel
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.router import Router
+from handclip_core.runs.context import Bench
+from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.types import ASPECT_INDEX, HAND_ASPECTS, Aspect
 from tests.conftest import TINY_DATA
 

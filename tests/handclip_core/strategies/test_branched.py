@@ -11,20 +11,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from handclip_core.bench import Bench, open_bench
 from handclip_core.data.folder import prepare_folder
 from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.engine.gradients import backward
 from handclip_core.engine.loop import Budget, train
 from handclip_core.errors import InputError
-from handclip_core.experiment import Experiment, assemble, run
 from handclip_core.local import train_into
-from handclip_core.measure import View
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.experts import ExpertFusion
-from handclip_core.peers import peers
-from handclip_core.report import evaluate_run
-from handclip_core.runs import RunFolder, load_run
+from handclip_core.process_group import peers
+from handclip_core.reports.measure import View
+from handclip_core.reports.report import evaluate_run
+from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.experiment import Experiment, assemble, run
+from handclip_core.runs.run_folder import RunFolder, load_run
 from handclip_core.strategies import MultiBranch
 from handclip_core.types import HAND_ASPECTS
 from tests.conftest import TINY_DATA

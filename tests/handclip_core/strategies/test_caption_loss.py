@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from handclip_core.bench import Bench
 from handclip_core.errors import InputError
-from handclip_core.experiment import Experiment, assemble
 from handclip_core.losses.captioned import CaptionedLoss
+from handclip_core.runs.context import Bench
+from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.strategies import Full
 from handclip_core.types import Aspect
 from tests.conftest import TINY_DATA

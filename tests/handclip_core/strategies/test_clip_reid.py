@@ -7,18 +7,18 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from handclip_core.bench import Bench, open_bench
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.phase import Optim
 from handclip_core.errors import InputError
-from handclip_core.experiment import Assembled, Experiment, assemble, run
 from handclip_core.local import train_into
 from handclip_core.losses.settings import CenterSettings, ContrastiveSettings, IdentitySettings, Losses
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.neck import NeckInput, NeckKind, NeckSettings
 from handclip_core.models.prompted import PartedOutput, PromptedModel
-from handclip_core.plans import plan_table
-from handclip_core.runs import RunFolder, read_log, read_state
+from handclip_core.reports.plans import plan_table
+from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.experiment import Assembled, Experiment, assemble, run
+from handclip_core.runs.run_folder import RunFolder, read_log, read_state
 from handclip_core.strategies.clip_reid import ClipReid, PromptSettings
 from tests.conftest import TINY_DATA
 from tests.handclip_core.strategies.test_strategies_contract import resumes_bit_for_bit

@@ -3,10 +3,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from handclip_core.bench import Bench
 from handclip_core.data.difficulty import metadata_difficulty
 from handclip_core.engine.phase import Optim, Phase
-from handclip_core.experiment import Experiment, assemble
+from handclip_core.runs.context import Bench
+from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.strategies.curriculum import (
     Curriculum,
     Difficulty,

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from handclip_core.bench import open_bench
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Optim
-from handclip_core.experiment import Experiment, assemble, run
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.lora import LoraTargets, merged
-from handclip_core.runs import RunFolder, load_run
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import Experiment, assemble, run
+from handclip_core.runs.run_folder import RunFolder, load_run
 from handclip_core.strategies import Lora
 
 CPU = torch.device("cpu")

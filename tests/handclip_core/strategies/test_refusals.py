@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from handclip_core.bench import Bench
 from handclip_core.errors import InputError
-from handclip_core.experiment import Experiment, run
+from handclip_core.runs.context import Bench
+from handclip_core.runs.experiment import Experiment, run
 from tests.conftest import TINY_DATA
 
 PAIRS: dict[str, Any] = {"losses": {"identity": {"weight": 0}, "triplet": {"weight": 1}}, "sampler": {"kind": "pk"}}

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.forgetting import sequential_scores
-from handclip_core.experiment import Experiment, run
 from handclip_core.local import train_into
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.experiment import Experiment, run
 from handclip_core.strategies import SequentialEWC
 from tests.conftest import TINY_DATA
 

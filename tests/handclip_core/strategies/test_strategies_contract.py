@@ -11,7 +11,6 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from handclip_core.bench import open_bench
 from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.feed import PhaseFeed
@@ -20,13 +19,14 @@ from handclip_core.engine.loop import Budget, train
 from handclip_core.engine.optim import choose, freeze_all_but
 from handclip_core.engine.phase import Optim
 from handclip_core.engine.plan import plan
-from handclip_core.experiment import Assembled, Experiment, Progress, assemble, run
 from handclip_core.losses.settings import Losses
-from handclip_core.measure import View
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.peers import peers
-from handclip_core.report import evaluate_run
-from handclip_core.runs import RunFolder, load_run
+from handclip_core.process_group import peers
+from handclip_core.reports.measure import View
+from handclip_core.reports.report import evaluate_run
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import Assembled, Experiment, Progress, assemble, run
+from handclip_core.runs.run_folder import RunFolder, load_run
 from handclip_core.strategies import ALL, AnyStrategy, Full, LinearProbe, Strategy
 from handclip_core.types import Batch, Encoded
 from search_spaces.spaces import SPACES, params_of

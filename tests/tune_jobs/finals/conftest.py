@@ -7,12 +7,12 @@ import pytest
 
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.phase import Optim
-from handclip_core.experiment import Experiment
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs import CONFIG
+from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.run_folder import CONFIG
 from handclip_core.strategies import AnyStrategy, Full, LinearProbe, ZeroShot
 from tests.conftest import TINY_DATA
-from tune_jobs.settings import SweepSettings, dump_settings
+from tune_jobs.config.settings import SweepSettings, dump_settings
 
 HEADER = "rank,trial,strategy,map,cmc1,unit,seconds,params_trained,status\n"
 Trials = Sequence[tuple[AnyStrategy, str]]

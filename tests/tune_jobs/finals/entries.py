@@ -5,11 +5,11 @@ import torch
 
 from handclip_core.data.manifest import Draw
 from handclip_core.evaluation.protocol import ProtocolScores, score_draws
-from handclip_core.experiment import Experiment
+from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Adapters, AnyStrategy, Full, LinearProbe, ZeroShot
-from tune_jobs.finals.chosen import Finalist
-from tune_jobs.finals.entrants import Entrant, Recipe
-from tune_jobs.finals.run import Facts
+from tune_jobs.finals.candidates import Finalist
+from tune_jobs.finals.fit import Facts
+from tune_jobs.finals.mixtures import Entrant, Recipe
 
 PEOPLE, EACH = 20, 4
 IDENTITIES = np.repeat(np.arange(PEOPLE), EACH)

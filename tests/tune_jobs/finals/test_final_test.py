@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from handclip_core.bench import open_bench
 from handclip_core.evaluation.storage import load_scores
-from handclip_core.experiment import score
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs import FINAL, load_run, load_tensors
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import score
+from handclip_core.runs.run_folder import FINAL, load_run, load_tensors
 from handclip_core.strategies import Lora
 from tests.conftest import TINY_DATA
 from tests.lora_runs import (

@@ -15,20 +15,20 @@ import pytest
 import torch
 from filelock import FileLock
 
-from handclip_core.bench import open_bench
 from handclip_core.errors import InputError
 from handclip_core.evaluation.ledger import LOOKED, OPENED, Ledger
-from handclip_core.experiment import Experiment, assemble, run, score
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs import load_run, read_experiment
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import Experiment, assemble, run, score
+from handclip_core.runs.run_folder import load_run, read_experiment
 from handclip_core.strategies import LinearProbe, SequentialEWC, ZeroShot
 from handclip_core.types import Aspect
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.conftest import full, write_sweep
-from tune_jobs.driver import sweep
-from tune_jobs.finals.outcome import hold_finals
+from tune_jobs.config.settings import Resources, SweepSettings
 from tune_jobs.finals.past_sweep import read_sweep
-from tune_jobs.settings import Resources, SweepSettings
+from tune_jobs.finals.run import hold_finals
+from tune_jobs.lifecycle.run import sweep
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")

@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 
 from handclip_core.errors import InputError
-from handclip_core.looks import LEDGER
-from tune_jobs.cluster import Node
+from handclip_core.runs.test_access import LEDGER
+from tune_jobs.execution.cluster import Node
 from tune_jobs.finals.in_bucket import brought_here
-from tune_jobs.places import Bucket, files_below
+from tune_jobs.storage.location import Bucket, files_below
 
 
 @pytest.fixture
 def sweep(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """A sweep that has had finals, and a cluster of one machine."""
     monkeypatch.setenv("HANDCLIP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("tune_jobs.cluster.connect", lambda: None)
-    monkeypatch.setattr("tune_jobs.cluster.nodes", lambda: [Node(2, 0)])
+    monkeypatch.setattr("tune_jobs.execution.cluster.connect", lambda: None)
+    monkeypatch.setattr("tune_jobs.execution.cluster.nodes", lambda: [Node(2, 0)])
     for path in ("sweep.yaml", "leaderboard.csv", "finals/runs/a/run.json", "trials/0000-full/checkpoint_000000/x.pth"):
         (bucket / f"one/{path}").write(b"old")
     (bucket / LEDGER).write(b"look 1\n")
@@ -68,7 +68,7 @@ def test_looks_that_a_killed_command_left_here_are_kept(sweep: Bucket, here: str
 def test_several_machines_and_unknown_sweeps_are_refused(sweep: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"/two.*: no sweep of this name"), brought_here(sweep.parent / "two"):
         pass
-    monkeypatch.setattr("tune_jobs.cluster.nodes", lambda: [Node(2, 0), Node(2, 0)])
+    monkeypatch.setattr("tune_jobs.execution.cluster.nodes", lambda: [Node(2, 0), Node(2, 0)])
     before = files_below(sweep)
     with pytest.raises(InputError, match="finals of a sweep in a bucket run on one machine"), brought_here(sweep):
         pass

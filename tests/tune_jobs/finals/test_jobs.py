@@ -13,11 +13,11 @@ import pytest
 from ray import cloudpickle
 
 from handclip_core.engine.phase import Optim
-from handclip_core.experiment import Experiment
+from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Full, ZeroShot
-from tune_jobs.cluster import Room
+from tune_jobs.execution.cluster import Room
+from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.jobs import Failed, Job, experiment_job, run_jobs
-from tune_jobs.interruption import Interrupted
 
 ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=2, num_nodes=1)
 pytestmark = pytest.mark.ray

@@ -7,7 +7,7 @@ from handclip_core.strategies import Full, LinearProbe, ZeroShot
 from tests.tune_jobs.finals.conftest import SweepFolder, full
 from tests.tune_jobs.simulated import run, settings
 from tune_jobs.finals.past_sweep import read_sweep
-from tune_jobs.review import look_back
+from tune_jobs.reporting.summary import look_back
 
 
 def test_trials_come_best_first_with_their_settings(sweep_folder: SweepFolder) -> None:

@@ -1,0 +1,19 @@
+"""Procedurally drawn hands in the layout of 11k Hands."""
+
+from handclip_core.drawn.anatomy import Person, person
+from handclip_core.drawn.captions import caption
+from handclip_core.drawn.dataset import DRAWING_VERSION, DrawnArrays, draw_arrays, write_data_set
+from handclip_core.drawn.render import Details, Shot, picture
+
+__all__ = [
+    "DRAWING_VERSION",
+    "Details",
+    "DrawnArrays",
+    "Person",
+    "Shot",
+    "caption",
+    "draw_arrays",
+    "person",
+    "picture",
+    "write_data_set",
+]

@@ -1,0 +1,251 @@
+"""Many pictures at once: as files in the layout of 11k Hands, or as arrays in memory. Drawn in parallel processes."""
+
+import csv
+import itertools
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from handclip_core.console import track
+from handclip_core.drawn.anatomy import Person, person
+from handclip_core.drawn.captions import caption
+from handclip_core.drawn.pose import outfit
+from handclip_core.drawn.render import ASPECTS, SMALLEST_PX, Details, picture
+from handclip_core.drawn.seeds import stream
+from handclip_core.errors import InputError
+
+HEADER = (
+    "id",
+    "age",
+    "gender",
+    "skinColor",
+    "accessories",
+    "nailPolish",
+    "aspectOfHand",
+    "imageName",
+    "irregularities",
+)
+"""Columns of ``HandInfo.csv``, in the order of 11k Hands."""
+
+LAST_LOW_ID = 1037
+FIRST_HIGH_ID = 1052
+"""Every published cut (`int(id) <= T` trains; T 1050, 1037, 1051, 1042) lies between these two ids."""
+
+DRAWING_VERSION = 1
+"""Raise it whenever the same arguments give other pictures: part of the name under which drawn data are kept."""
+
+_JPEG_QUALITY = 92
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnArrays:
+    """Pictures in memory: ``pixels`` uint8 [N, H, W, 3], ``person`` and ``aspect`` int64 [N], ``captions`` [N] or ().
+
+    ``aspect`` counts in the order dorsal right, dorsal left, palmar right, palmar left.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    person: npt.NDArray[np.int64]
+    aspect: npt.NDArray[np.int64]
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The pictures of one person and aspect."""
+
+    index: int
+    aspect: str
+    shots: tuple[int, ...]
+    first_file: int = 0
+
+
+@dataclass(frozen=True)
+class _People:
+    population: str
+    seed: int
+
+    def __getitem__(self, index: int) -> Person:
+        return _cached_person(self.population, self.seed, index)
+
+
+@lru_cache(maxsize=8)
+def _cached_person(population: str, seed: int, index: int) -> Person:
+    return person(population, seed, index)
+
+
+def _parallel(
+    work: Callable[[Task], Result], tasks: list[Task], *, workers: int | None, description: str
+) -> Iterator[Result]:
+    """Yield results in the order of ``tasks``; spawned processes, or this one for a single worker."""
+    count = min(workers if workers is not None else len(os.sched_getaffinity(0)), len(tasks))
+    if count <= 1:
+        yield from track(map(work, tasks), description=description, total=len(tasks))
+        return
+    # A worker that is killed breaks this pool with an exception; multiprocessing's own would wait for it for ever.
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from track(pool.map(work, tasks, chunksize=2), description=description, total=len(tasks))
+
+
+def identity_ids(people: int) -> list[str]:
+    """Ids of ``people`` people: half on either side of every published cut; when too many, the rest goes above."""
+    low = min((people + 1) // 2, LAST_LOW_ID)
+    numbers = [*range(1, low + 1), *range(FIRST_HIGH_ID, FIRST_HIGH_ID + people - low)]
+    return [f"{number:07d}" for number in numbers]
+
+
+def _plain_shots(someone: Person, aspect: str, wanted: int) -> tuple[int, ...]:
+    """Numbers of the first shots that hold ``wanted`` pictures without accessories."""
+    shots: list[int] = []
+    plain = 0
+    for shot in itertools.count():
+        if plain == wanted:
+            break
+        shots.append(shot)
+        plain += not outfit(someone, aspect, shot).accessories
+    return tuple(shots)
+
+
+def _file_name(number: int) -> str:
+    return f"Hand_{number:07d}.jpg"
+
+
+def _write_group(people: _People, folder: Path, height_px: int, group: _Group) -> list[Details]:
+    someone, seen = people[group.index], []
+    for place, shot in enumerate(group.shots):
+        drawn = picture(someone, group.aspect, shot=shot, height_px=height_px)
+        Image.fromarray(drawn.pixels).save(folder / _file_name(group.first_file + place), quality=_JPEG_QUALITY)
+        seen.append(drawn.details)
+    return seen
+
+
+def _checked(people: int, images_per_aspect: int, height_px: int) -> None:
+    for name, value, least in (
+        ("people", people, 1),
+        ("images_per_aspect", images_per_aspect, 1),
+        ("height_px", height_px, SMALLEST_PX),
+    ):
+        if value < least:
+            raise InputError(f"{name} is {value}; it must be at least {least}")
+
+
+def _row(identity: str, someone: Person, details: Details, name: str) -> list[str | int]:
+    return [
+        identity, someone.age, someone.gender, someone.skin.tone, int(details.accessories), int(details.nail_polish),
+        details.aspect, name, int(details.irregularities),
+    ]  # fmt: skip
+
+
+def _write_table(
+    path: Path, people: _People, ids: list[str], groups: list[_Group], details: list[list[Details]]
+) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(HEADER)
+        for group, seen in zip(groups, details, strict=True):
+            for place, detail in enumerate(seen):
+                name = _file_name(group.first_file + place)
+                table.writerow(_row(ids[group.index], people[group.index], detail, name))
+
+
+def write_data_set(
+    root: Path,
+    *,
+    people: int,
+    images_per_aspect: int,
+    height_px: int = 240,
+    seed: int = 0,
+    population: str = "default",
+    workers: int | None = None,
+) -> Path:
+    """Write ``root/Hands/Hand_0000001.jpg`` ... and ``root/HandInfo.csv`` as 11k Hands has them; returns ``root``.
+
+    ``images_per_aspect`` counts the pictures without accessories that each person has of each aspect; those with
+    accessories (about one in seven, which the 11k preparation drops) come on top. Pictures are 4:3, ``height_px`` high
+    (1200 is the real size). Half of the people lie on either side of the published cuts. Everything is drawn in a
+    temporary folder beside ``root`` that takes its name at the end. Raises InputError if ``root`` holds
+    something already or a number is too small.
+    """
+    _checked(people, images_per_aspect, height_px)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError(f"{root} exists and is not an empty folder; name another folder or remove it")
+    who = _People(population, seed)
+    groups: list[_Group] = []
+    files = 1
+    for index, aspect in itertools.product(range(people), ASPECTS):
+        shots = _plain_shots(who[index], aspect, images_per_aspect)
+        groups.append(_Group(index, aspect, shots, files))
+        files += len(shots)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        (unfinished / "Hands").mkdir()
+        work = partial(_write_group, who, unfinished / "Hands", height_px)
+        details = list(_parallel(work, groups, workers=workers, description=f"drawing {files - 1} hands"))
+        _write_table(unfinished / "HandInfo.csv", who, identity_ids(people), groups, details)
+        unfinished.chmod(0o755)
+        unfinished.replace(root)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return root
+
+
+def _draw_group(
+    people: _People, height_px: int, captions: bool, group: _Group
+) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    someone = people[group.index]
+    pictures, texts = [], []
+    for shot in group.shots:
+        drawn = picture(someone, group.aspect, shot=shot, height_px=height_px)
+        pictures.append(drawn.pixels)
+        if captions:
+            rng = stream("caption", people.population, people.seed, group.index, group.aspect, shot)
+            texts.append(caption(someone, group.aspect, drawn, rng))
+    return np.stack(pictures), texts
+
+
+def draw_arrays(
+    *,
+    population: str,
+    seed: int,
+    people: int,
+    images_per_aspect: int,
+    height_px: int,
+    workers: int | None,
+    captions: bool,
+) -> DrawnArrays:
+    """Draw N = people x 4 x images_per_aspect pictures in memory, accessories included, by person, aspect and shot.
+
+    Raises InputError when a number is too small.
+    """
+    _checked(people, images_per_aspect, height_px)
+    who = _People(population, seed)
+    groups = [_Group(index, aspect, tuple(range(images_per_aspect))) for index in range(people) for aspect in ASPECTS]
+    total = len(groups) * images_per_aspect
+    pixels = np.empty((total, height_px, round(height_px * 4 / 3), 3), np.uint8)
+    texts: list[str] = []
+    work = partial(_draw_group, who, height_px, captions)
+    drawn = _parallel(work, groups, workers=workers, description=f"drawing {total} hands")
+    for start, (block, words) in zip(range(0, total, images_per_aspect), drawn, strict=True):
+        pixels[start : start + images_per_aspect] = block
+        texts += words
+    return DrawnArrays(
+        pixels,
+        np.repeat(np.arange(people, dtype=np.int64), len(ASPECTS) * images_per_aspect),
+        np.tile(np.repeat(np.arange(len(ASPECTS), dtype=np.int64), images_per_aspect), people),
+        tuple(texts),
+    )

@@ -1,0 +1,1 @@
+"""How the small CLIP that comes with the package was made."""

@@ -1,0 +1,120 @@
+"""Everything that is measured of one model on one split."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from handclip_core.errors import InputError
+from handclip_core.evaluation.breakdown import GroupScores, breakdown
+from handclip_core.evaluation.draws import Similarity
+from handclip_core.evaluation.open_set import OpenSetScores, Probes, open_set_probes, open_set_scores
+from handclip_core.evaluation.protocol import ProtocolScores, cross_aspect_scores, score_draws
+from handclip_core.evaluation.rerank import RANKINGS
+from handclip_core.evaluation.storage import summary
+from handclip_core.evaluation.verification import PairScores, VerificationScores, pair_scores, verification_scores
+from handclip_core.reports.text import breakdown_table, cross_table, open_set_text, scores_table, verification_text
+from handclip_core.runs.context import Bench, Split
+
+
+@dataclass(frozen=True)
+class View:
+    """How a model is looked at: which people, with the mirror image or not, and how a gallery is ranked.
+
+    With ``hide_aspects`` it is not told which side of which hand a picture shows.
+    """
+
+    split: Split
+    flip: bool = False
+    ranking: Literal["cosine", "rerank", "expand"] = "cosine"
+    hide_aspects: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of one model; ``open_set`` is the reason where the data cannot support a figure."""
+
+    scores: ProtocolScores
+    verified: VerificationScores
+    open_set: OpenSetScores | str
+    cross: Mapping[tuple[str, str], ProtocolScores]
+    groups: list[GroupScores]
+
+    def values(self) -> dict[str, Any]:
+        """All figures as plain values for JSON."""
+        return {
+            "scores": summary(self.scores),
+            "verification": asdict(self.verified),
+            "open_set": self.open_set if isinstance(self.open_set, str) else asdict(self.open_set),
+            "cross_aspect": {f"{one} -> {other}": summary(found) for (one, other), found in self.cross.items()},
+            "breakdown": [asdict(group) for group in self.groups],
+        }
+
+    def text(self, rows: Mapping[str, ProtocolScores], split: Split) -> str:
+        """Tables for a terminal; ``rows`` are this model and what stands beside it."""
+        tables = [scores_table(rows, split=split), verification_text(self.verified), open_set_text(self.open_set)]
+        crossed = [cross_table(self.cross)] if self.cross else []
+        return "\n\n".join([*tables, *crossed, breakdown_table(self.groups)])
+
+
+def measure(
+    embeddings: Tensor, on_val: Tensor, bench: Bench, view: View, *, similarity: Similarity | None = None
+) -> Measured:
+    """Measure ``embeddings`` [N, D] of the rows of the view's split; thresholds come from ``on_val``, those of val.
+
+    ``similarity`` is the model's own, where retrieval by cosine asks for one; all else compares by cosine.
+    """
+    split = view.split
+    scores = scored(embeddings, bench, view, similarity=similarity)
+    return Measured(
+        scores=scores,
+        verified=verification_scores(_pairs(embeddings, bench, split), _pairs(on_val, bench, "val")),
+        open_set=_open_set(_probes(embeddings, bench, split), _probes(on_val, bench, "val")),
+        cross=_cross(embeddings, bench, split),
+        groups=breakdown(scores, bench.prepared.manifest),
+    )
+
+
+def scored(
+    embeddings: Tensor | NDArray[np.float32], bench: Bench, view: View, *, similarity: Similarity | None = None
+) -> ProtocolScores:
+    """Retrieval scores of ``embeddings`` [N, D] of the rows of the view's split."""
+    return score_draws(
+        embeddings,
+        bench.rows(view.split),
+        bench.draws(view.split),
+        bench.identities,
+        gallery=bench.gallery,
+        similarity=RANKINGS[view.ranking] or similarity,
+    )
+
+
+def _pairs(embeddings: Tensor, bench: Bench, split: Split) -> PairScores:
+    rows = bench.rows(split)
+    aspects = bench.prepared.manifest["aspect"].to_numpy(dtype=str)[rows]
+    return pair_scores(embeddings, bench.identities[rows], groups=aspects)
+
+
+def _probes(embeddings: Tensor, bench: Bench, split: Split) -> Probes:
+    """Searches of an open set; data with distractors have their own people who are not enrolled, in the test."""
+    rows = bench.rows(split)
+    distractors = rows[bench.prepared.manifest["subset"].to_numpy(dtype=str)[rows] == "distractor"]
+    strangers = distractors.tolist() or None
+    return open_set_probes(embeddings, rows, bench.draws(split), bench.identities, strangers=strangers)
+
+
+def _open_set(test: Probes, validation: Probes) -> OpenSetScores | str:
+    try:
+        return open_set_scores(test, validation)
+    except InputError as error:
+        return str(error)
+
+
+def _cross(embeddings: Tensor, bench: Bench, split: Split) -> dict[tuple[str, str], ProtocolScores]:
+    try:
+        return cross_aspect_scores(embeddings, bench.rows(split), bench.draws(split), bench.identities)
+    except InputError:
+        return {}  # one aspect alone, or aspects without a person in common: there is nothing to search across

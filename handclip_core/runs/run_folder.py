@@ -1,0 +1,253 @@
+"""A run's folder: settings, log, weights and embeddings, all readable without this package."""
+
+import csv
+import json
+import math
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from handclip_core.engine.phase import milestones_of
+from handclip_core.engine.state import Resume, save_tensors
+from handclip_core.errors import InputError
+from handclip_core.evaluation.embed import embed
+from handclip_core.evaluation.forgetting import AspectSequence
+from handclip_core.models.hand_model import HandModel
+from handclip_core.models.lora import restored
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import Experiment, Progress, assemble
+
+CONFIG, METRICS, LOG = "config.json", "metrics.json", "training_log.csv"
+BEST, FINAL, OPTIMIZER = "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth"
+QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
+CHECKPOINT = "checkpoint"
+
+
+@dataclass
+class RunFolder:
+    """The folder of one run; ``log`` has a row a budget unit.
+
+    ``sequence`` is known once a run is finished that learned aspects one after another.
+    """
+
+    folder: Path
+    experiment: Experiment
+    log: list[dict[str, Any]] = field(default_factory=list)
+    sequence: AspectSequence | None = None
+
+    @classmethod
+    def create(cls, folder: Path, experiment: Experiment) -> "RunFolder":
+        """Start a new folder with its ``config.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / CONFIG, experiment.model_dump_json(indent=2))
+        return cls(folder, experiment)
+
+    @classmethod
+    def restore(cls, folder: Path, experiment: Experiment, checkpoint: Path) -> tuple["RunFolder", Resume]:
+        """The folder as it was when ``checkpoint`` was saved, and the state to go on from."""
+        run = cls.create(folder, experiment)
+        run.log = read_log(checkpoint / LOG)
+        if (checkpoint / BEST).exists():
+            _link(checkpoint / BEST, folder / BEST)
+        return run, read_state(checkpoint)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The log's row with the highest validation mAP, the earliest of equals; one unit at least has been judged."""
+        return max((row for row in self.log if "map" in row), key=lambda row: row["map"])
+
+    def record(self, progress: Progress) -> None:
+        """Log a unit, and keep its weights where its validation mAP is the highest so far."""
+        row = _row(progress)
+        # The log comes last: where the weights cannot be written, all of this can be done again.
+        first = not any("map" in row for row in self.log)
+        if progress.judged and (first or row["map"] > self.best["map"]):
+            save_tensors(progress.state.model.state_dict(), self.folder / BEST)
+        self.log.append(row)
+
+    def save_checkpoint(self, into: Path, progress: Progress) -> None:
+        """Write into the folder ``into`` all that ``restore`` needs."""
+        into.mkdir(parents=True, exist_ok=True)
+        save_tensors(progress.state.model.state_dict(), into / FINAL)
+        save_tensors(progress.state.training(), into / OPTIMIZER)
+        write_log(self.log, into / LOG)
+        if (self.folder / BEST).exists():
+            _link(self.folder / BEST, into / BEST)
+
+    def keep_checkpoint(self, progress: Progress) -> None:
+        """Replace the folder's own checkpoint; a kill at any moment leaves one that ``kept_checkpoint`` finds."""
+        partial, old, current = (self.folder / f"{CHECKPOINT}{end}" for end in (".partial", ".old", ""))
+        shutil.rmtree(partial, ignore_errors=True)
+        self.save_checkpoint(partial, progress)
+        shutil.rmtree(old, ignore_errors=True)
+        if current.exists():
+            current.rename(old)
+        partial.rename(current)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def kept_checkpoint(self) -> Path | None:
+        """The folder's own checkpoint, None where it has none."""
+        found = (self.folder / name for name in (CHECKPOINT, f"{CHECKPOINT}.old"))
+        return next((path for path in found if path.is_dir()), None)
+
+    def drop_checkpoint(self) -> None:
+        """Remove the folder's own checkpoint."""
+        for end in (".partial", ".old", ""):
+            shutil.rmtree(self.folder / f"{CHECKPOINT}{end}", ignore_errors=True)
+
+    def finish(self, *, checkpoint: Path, device: torch.device) -> None:
+        """Complete the folder from the run's last ``checkpoint``: weights, optimiser, log, metrics, embeddings.
+
+        ``query_embeddings.npy`` [Q, W] and ``gallery_embeddings.npy`` [G, W] are those of the first validation draw,
+        aspect by aspect in the draw's order; ``metrics.json`` names their manifest rows.
+        """
+        for name in (FINAL, OPTIMIZER):
+            _link(checkpoint / name, self.folder / name)
+        write_log(self.log, self.folder / LOG)
+        rows = self._write_embeddings(device)
+        self.sequence = self._sequence(load_tensors(checkpoint / OPTIMIZER)["milestones"], device)
+        sequence = {"sequence": self.sequence.values()} if self.sequence else {}
+        metrics = {"best": self.best, "final": self.log[-1], **sequence, "embedding_rows": rows}
+        write_json(self.folder / METRICS, metrics)
+
+    def _sequence(self, milestones: list[list[float]], device: torch.device) -> AspectSequence | None:
+        """What learning aspects one after another did to each, where the run did that."""
+        if not milestones:
+            return None
+        bench = open_bench(self.experiment.data, self.experiment.backbone, device)
+        return AspectSequence(milestones_of(assemble(self.experiment, bench).phases), milestones)
+
+    def _write_embeddings(self, device: torch.device) -> dict[str, list[int]]:
+        loaded = load_run(self.folder, device=device)
+        bench = open_bench(self.experiment.data, self.experiment.backbone, device)
+        draw = bench.draws("val")[0]
+        sides = {QUERY: draw.query, GALLERY: draw.gallery}
+        rows = {name: [row for part in side.values() for row in part] for name, side in sides.items()}
+        for name, wanted in rows.items():
+            embeddings = embed(
+                loaded,
+                bench.pixel_inputs,
+                np.asarray(wanted, np.int64),
+                aspects=bench.aspect_indices,
+                device=device,
+            )
+            np.save(self.folder / name, embeddings.numpy())
+        return rows
+
+
+def read_state(checkpoint: Path) -> Resume:
+    """The state in a folder that ``save_checkpoint`` wrote; raises InputError where it is missing or damaged."""
+    return Resume(model=load_tensors(checkpoint / FINAL), training=load_tensors(checkpoint / OPTIMIZER))
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """The experiment of a run's folder; raises InputError where there is none."""
+    return Experiment.from_file(folder / CONFIG)
+
+
+def load_run(folder: Path, *, device: torch.device, weights: str = BEST) -> HandModel:
+    """The trained model of a run's folder, in evaluation mode; its updates are merged where those of the weights are.
+
+    Raises InputError for missing or damaged weights.
+    """
+    experiment = read_experiment(folder)
+    model = assemble(experiment, open_bench(experiment.data, experiment.backbone, device)).model
+    try:
+        return restored(model, load_tensors(folder / weights)).eval()
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder / weights}: not the weights of this folder's {CONFIG} ({reason})") from None
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """A file of plain tensors, loaded without running code; raises InputError where it is missing or damaged."""
+    try:
+        values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; has the run finished?") from None
+    except Exception as error:
+        # torch.load raises whatever its parts raise: zipfile, pickle, struct and its own errors among them.
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{path}: damaged, or not a weight file ({reason})") from None
+    return values
+
+
+def write_log(log: list[dict[str, Any]], path: Path) -> None:
+    """Write the log as CSV, one row a unit."""
+    write_text(path, pd.DataFrame(log).to_csv(index=False))
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log that ``write_log`` wrote, every number as it was."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{key: _number(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write ``values`` as JSON through a temporary name."""
+    write_text(path, as_json(values))
+
+
+def as_json(values: Any) -> str:
+    """``values`` as strict JSON: what is no finite number, which JSON cannot hold, becomes null."""
+    return json.dumps(_finite(values), indent=2, allow_nan=False)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write through a temporary name, so that readers see the old text or the new one."""
+    temporary = path.with_name(f"{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _row(progress: Progress) -> dict[str, Any]:
+    return {
+        "unit": progress.unit,
+        "images": progress.images,
+        "phase": progress.phase or "none",
+        "train_s": round(progress.train_s, 3),
+        **progress.metrics,
+        **{f"loss/{name}": value for name, value in progress.losses.items()},
+        **_highest_rates(progress.learning_rates),
+    }
+
+
+def _highest_rates(rates: dict[str, float]) -> dict[str, float]:
+    """The highest rate of backbone, neck and head; layer-wise decay gives a backbone many."""
+    highest: dict[str, float] = {}
+    for name, rate in rates.items():
+        top = f"lr/{name.split('.')[0]}"
+        highest[top] = max(rate, highest.get(top, 0.0))
+    return highest
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source`` without copying where the file system can."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,202 @@
+"""Soups and WiSE-FT of trained runs, scored on validation people: no training, one pass over the pictures each.
+
+What is mixed is the weights that a model computes with: low-rank updates are merged into theirs first.
+
+The shares of WiSE-FT and the members of a greedy soup are chosen on the people who judge them, so their scores flatter
+a little, as a sweep's best trial does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.models.hand_model import HandModel
+from handclip_core.models.lora import has_updates, merged, restored
+from handclip_core.models.soup import greedy_members, interpolate, uniform_soup
+from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.experiment import Experiment, assemble, score
+from handclip_core.runs.run_folder import load_tensors
+
+ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Shares of the fine-tuned weights that WiSE-FT chooses among."""
+ALIKE = 0.01
+"""Two models are one function where at most this share of queries finds its match at another rank."""
+
+Kind = Literal["uniform soup", "greedy soup", "WiSE-FT"]
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """A trained run: what it is called, its settings, and the file of its weights."""
+
+    name: str
+    experiment: Experiment
+    weights: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Soup:
+    """Positions of the ``members`` in a pot, and the validation ``scores`` of their average, one a seed."""
+
+    kind: Kind
+    members: tuple[int, ...]
+    scores: tuple[ProtocolScores, ...]
+
+
+@dataclass(frozen=True)
+class SoupRow:
+    """A mixture as a row of a leaderboard; ``alpha`` is the share of the fine-tuned weights in WiSE-FT."""
+
+    kind: Kind
+    strategy: str
+    members: tuple[str, ...]
+    alpha: float | None
+    map: float
+    cmc1: float
+
+    @property
+    def status(self) -> str:
+        """What stands in the column of a trial's status."""
+        share = "" if self.alpha is None else f" at {self.alpha:g}"
+        return f"{self.kind}{share} of {', '.join(self.members)}"
+
+
+def souped_rows(ingredients: Sequence[Ingredient], *, device: torch.device) -> list[SoupRow]:
+    """Soups of the ingredients of each strategy, and WiSE-FT of its best one: rows from best to worst.
+
+    All ingredients have the same data and backbone. Raises InputError where weights are missing or damaged.
+    """
+    rows: list[SoupRow] = []
+    for strategy in dict.fromkeys(item.experiment.strategy.name for item in ingredients):
+        ours = [item for item in ingredients if item.experiment.strategy.name == strategy]
+        pot = Pot([[item] for item in ours], device)
+        for soup in pot.soups():
+            rows.append(_row(soup.kind, strategy, [ours[i].name for i in soup.members], None, soup.scores[0]))
+        best = ours[pot.order[0]]
+        mixed = wise_scores(best, device=device)
+        if mixed:
+            alpha = max(mixed, key=lambda share: mixed[share].overall.map.mean)
+            rows.append(_row("WiSE-FT", strategy, [best.name], alpha, mixed[alpha]))
+    return sorted(rows, key=lambda row: -row.map)
+
+
+def wise_scores(ingredient: Ingredient, *, device: torch.device) -> dict[float, ProtocolScores]:
+    """Validation scores of WiSE-FT by share of the fine-tuned weights; none for a strategy that trains nothing."""
+    bench = _bench(ingredient, device)
+    if not assemble(ingredient.experiment, bench).phases:
+        return {}
+    return {alpha: _scores(mixture([ingredient], alpha=alpha, device=device), bench) for alpha in ALPHAS}
+
+
+def mixture(runs: Sequence[Ingredient], *, alpha: float | None = None, device: torch.device) -> HandModel:
+    """The model of the first of ``runs`` with the mean of all their weights, updates merged.
+
+    With ``alpha``, that share of the mean and the rest from the model before training. Raises InputError where weights
+    are missing or damaged, or the merged weights of two runs differ in names or shapes.
+    """
+    bench = _bench(runs[0], device)
+    state = uniform_soup([_merged_weights(run, bench) for run in runs])
+    model = merged(assemble(runs[0].experiment, bench).model)
+    model.load_state_dict(state if alpha is None else interpolate(model.state_dict(), state, alpha))
+    return model
+
+
+class Pot:
+    """Runs of one strategy, by configuration and seed; every configuration was run on the same seeds."""
+
+    def __init__(self, ingredients: Sequence[Sequence[Ingredient]], device: torch.device) -> None:
+        """``ingredients[i][s]`` is configuration i on seed s."""
+        self._ingredients = ingredients
+        self._device = device
+        self._known: dict[tuple[int, ...], tuple[ProtocolScores, ...]] = {}
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Positions of the configurations, best first."""
+        return sorted(range(len(self._ingredients)), key=lambda position: -self._map((position,)))
+
+    def soups(self) -> list[Soup]:
+        """Of every group of models that can be averaged, the uniform soup, and the greedy one where it is another."""
+        found: list[Soup] = []
+        for group in self.groups():
+            if len(group) < 2:
+                continue
+            chosen, _ = greedy_members(len(group), partial(self._map_within, group))
+            everyone, greedy = tuple(group), _at(group, chosen)
+            found.append(Soup("uniform soup", everyone, self.scores(everyone)))
+            if 1 < len(greedy) < len(everyone):
+                found.append(Soup("greedy soup", greedy, self.scores(greedy)))
+        return found
+
+    def groups(self) -> list[list[int]]:
+        """Positions of models that can be averaged: the same weights mean the same in all of a group; best first."""
+        groups: list[list[int]] = []
+        for position in self.order:
+            home = next((group for group in groups if self._alike(group[0], position)), None)
+            if home is None:
+                groups.append([position])
+            else:
+                home.append(position)
+        return groups
+
+    def scores(self, members: tuple[int, ...]) -> tuple[ProtocolScores, ...]:
+        """Validation scores of the average of ``members`` on each seed, in the model of the first of them."""
+        if members not in self._known:
+            by_seed = zip(*(self._ingredients[position] for position in members), strict=True)
+            self._known[members] = tuple(self._average(list(runs)) for runs in by_seed)
+        return self._known[members]
+
+    def _average(self, runs: Sequence[Ingredient]) -> ProtocolScores:
+        return _scores(mixture(runs, device=self._device), _bench(runs[0], self._device))
+
+    def _map_within(self, group: Sequence[int], chosen: tuple[int, ...]) -> float:
+        return self._map(_at(group, chosen))
+
+    def _map(self, members: tuple[int, ...]) -> float:
+        return float(np.mean([scores.overall.map.mean for scores in self.scores(members)]))
+
+    def _alike(self, one: int, other: int) -> bool:
+        """Whether the model of ``one`` with the weights of ``other`` is the model of ``other``."""
+        host, guest = self._ingredients[one][0], self._ingredients[other][0]
+        bench = _bench(host, self._device)
+        weights = _merged_weights(guest, bench)
+        try:
+            model = restored(assemble(host.experiment, bench).model, weights)
+        except RuntimeError:
+            return False  # other names or shapes
+        found = _scores(model, bench)
+        ranks = (found.queries.first_rank, self.scores((other,))[0].queries.first_rank)
+        return bool(np.mean(ranks[0] != ranks[1]) <= ALIKE)
+
+
+def _at(group: Sequence[int], positions: Sequence[int]) -> tuple[int, ...]:
+    return tuple(group[position] for position in positions)
+
+
+def _bench(ingredient: Ingredient, device: torch.device) -> Bench:
+    return open_bench(ingredient.experiment.data, ingredient.experiment.backbone, device)
+
+
+def _merged_weights(run: Ingredient, bench: Bench) -> dict[str, Tensor]:
+    """The weights of ``run``, updates merged, on the CPU."""
+    state = load_tensors(run.weights)
+    if not has_updates(state):
+        return state
+    model = merged(restored(assemble(run.experiment, bench).model, state))
+    return {name: value.cpu() for name, value in model.state_dict().items()}
+
+
+def _scores(model: HandModel, bench: Bench) -> ProtocolScores:
+    return score(bench, model, bench.pixel_inputs, "val")
+
+
+def _row(kind: Kind, strategy: str, members: Sequence[str], alpha: float | None, scores: ProtocolScores) -> SoupRow:
+    overall = scores.overall
+    return SoupRow(kind, strategy, tuple(members), alpha, overall.map.mean, overall.cmc1.mean)

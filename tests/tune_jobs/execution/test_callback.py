@@ -1,0 +1,343 @@
+"""Tune's events, as they become records, study, leaderboard and files."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from math import nan
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray import cloudpickle
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune import Checkpoint
+from ray.tune.schedulers import TrialScheduler
+
+from handclip_core.engine.objective import DivergedError
+from handclip_core.errors import InputError
+from handclip_core.evaluation.protocol import METRICS
+from handclip_core.runs.experiment import Experiment
+from tests.tune_jobs.simulated import ROOM, settings
+from tests.tune_jobs.simulation import Clock
+from tune_jobs.config.settings import Limits
+from tune_jobs.execution.signals import Interrupted
+from tune_jobs.lifecycle.build import session
+from tune_jobs.state.journal import FILE, Journal, read_journal
+from tune_jobs.state.trials import Status, TrialRecord
+from tune_jobs.storage import retry as patience
+
+
+class Sweep:
+    """A session, driven as Tune would."""
+
+    def __init__(self, folder: Path, ready: Any, clock: Clock) -> None:
+        self.folder = folder
+        self.ready = ready
+        self.recorder = ready.recorder
+        self.clock = clock
+        self.stop_wanted = False
+
+    def start(self) -> Any:
+        config = self.ready.searcher.suggest("tune-id")
+        assert isinstance(config, dict)
+        trial = SimpleNamespace(
+            trial_id="tune-id",
+            config=config,
+            temporary_state=SimpleNamespace(ray_actor=None),
+            pickled_error_file=None,
+            error_file=None,
+        )
+        self.recorder.on_trial_start(trial=trial)
+        return trial
+
+    def report(self, trial: Any, unit: int, value: float, *, best: float | None = None) -> None:
+        result = dict.fromkeys(METRICS, value) | {"unit": unit, "images": unit * 100, "loss/identity": 1.0 / unit}
+        best = value if best is None else best
+        extra = {"best_map": best, "best_cmc1": best / 2, "best_unit": 1, "best_retention": 0.9}
+        extra |= {"params_trained": 10, "step_s": 2.0, "judged": True}
+        self.recorder.on_trial_result(trial=trial, result=result | extra)
+
+    def save(self, trial: Any, number: int = 0) -> Path:
+        folder: Path = self.folder / "trials" / trial.config["folder"] / f"checkpoint_{number:06d}"
+        folder.mkdir(parents=True)
+        for name in ("handclip_best.pth", "handclip_final.pth", "training_log.csv"):
+            (folder / name).write_text(name)
+        self.recorder.on_checkpoint(trial=trial, checkpoint=Checkpoint.from_directory(folder))
+        return folder
+
+    def complete(self, trial: Any) -> None:
+        self.ready.searcher.on_trial_complete(trial.trial_id)
+        self.recorder.on_trial_complete(trial=trial)
+
+    def fail(self, trial: Any, error: BaseException) -> None:
+        trial.pickled_error_file, trial.error_file = str(self.folder / "error.pkl"), str(self.folder / "error.log")
+        Path(trial.pickled_error_file).write_bytes(cloudpickle.dumps(error))
+        Path(trial.error_file).write_text("the whole traceback\n")
+        self.ready.searcher.on_trial_complete(trial.trial_id, error=True)
+        self.recorder.on_trial_error(trial=trial)
+
+    def of(self, trial: Any) -> TrialRecord:
+        record: TrialRecord = self.ready.records.trials[trial.config["number"]]
+        return record
+
+    def stored(self) -> list[optuna.trial.FrozenTrial]:
+        trials: list[optuna.trial.FrozenTrial] = self.ready.study.trials()
+        return trials
+
+    def leaderboard(self) -> list[dict[str, str]]:
+        with (self.folder / "leaderboard.csv").open() as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[Sweep]:
+    folder, clock = tmp_path / "simulated", Clock()
+    folder.mkdir()
+    swept = settings(tmp_path, keep_checkpoints=1, retries=1)
+    room = replace(ROOM, concurrent=9)
+    with session(swept, folder, room, stop_wanted=lambda: found.stop_wanted, clock=clock) as ready:
+        found = Sweep(folder, ready, clock)
+        yield found
+
+
+def diverged() -> BaseException:
+    error = RayTaskError("train", "traceback", DivergedError("the loss diverged at step 3\nmore"))
+    whole: BaseException = error.as_instanceof_cause()
+    return whole
+
+
+def unjudged(unit: int) -> dict[str, Any]:
+    result = {"unit": unit, "images": unit * 100, "loss/image_text": 2.5, "judged": False}
+    return result | {"step_s": 3.0, "params_trained": 7}
+
+
+def test_a_unit_that_is_not_judged_is_recorded_shown_and_saved_but_scores_nothing(sweep: Sweep) -> None:
+    trial = sweep.start()
+    result = unjudged(1)
+    assert sweep.ready.scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
+    sweep.recorder.on_trial_result(trial=trial, result=result)
+    saved = sweep.save(trial)
+    record = sweep.of(trial)
+    assert (record.unit, record.seconds, record.params_trained) == (1, 3.0, 7)
+    assert (record.curve, record.judged, record.done, sweep.stored()[0].intermediate_values) == ({}, False, False, {})
+    assert record.saved_unit == 1
+    assert record.checkpoint == saved.relative_to(sweep.folder).as_posix()
+    (logged,) = (sweep.folder / "tensorboard" / record.name).glob("events*")
+    assert b"loss/image_text" in logged.read_bytes()
+    assert read_journal(sweep.folder / FILE)[-2].event == "trained"
+
+
+def test_units_that_are_not_judged_count_as_getting_further_and_are_shown_once(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.recorder.on_trial_result(trial=trial, result=unjudged(1))
+    sweep.save(trial)
+    for unit in (2, 3):
+        sweep.fail(trial, RayActorError(error_msg="The actor died."))
+        assert sweep.of(trial).failures == 1
+        trial = sweep.start()
+        sweep.recorder.on_trial_result(trial=trial, result=unjudged(unit))
+        assert (sweep.of(trial).failures, sweep.of(trial).unit) == (0, unit)
+    before = sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*"))
+    sweep.recorder.on_trial_result(trial=trial, result=unjudged(3))
+    assert sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*")) == before
+
+
+def test_a_trial_whose_last_unit_was_not_saved_is_not_done_when_it_is_trained_again(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.report(trial, 5, 0.5)
+    assert sweep.of(trial).done
+    sweep.fail(trial, RayActorError(error_msg="The actor died."))
+    again = sweep.start()
+    sweep.recorder.on_trial_result(trial=again, result=unjudged(1))
+    sweep.save(again)
+    assert (sweep.of(again).unit, sweep.of(again).saved_unit, sweep.of(again).done) == (1, 1, False)
+
+
+def test_a_limit_ends_a_trial_after_a_unit_that_is_not_judged(sweep: Sweep) -> None:
+    trial = sweep.start()
+    gate = sweep.ready.scheduler._gate
+    gate.limits = Limits(hours=1e-9)
+    assert sweep.ready.scheduler.on_trial_result(None, trial, unjudged(1)) == TrialScheduler.STOP
+    sweep.recorder.on_trial_result(trial=trial, result=unjudged(1))
+    sweep.save(trial)
+    sweep.complete(trial)
+    assert (sweep.of(trial).status, sweep.of(trial).saved_unit) == (Status.INTERRUPTED, 1)
+
+
+def test_a_finished_trial_is_complete_with_the_score_of_its_best_weights(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.report(trial, 1, 0.6)
+    sweep.report(trial, 2, 0.5, best=0.6)
+    sweep.complete(trial)
+    record, stored = sweep.of(trial), sweep.stored()[0]
+    assert (record.status, record.unit, record.map, record.cmc1) == (Status.COMPLETE, 2, 0.6, 0.3)
+    assert (record.seconds, record.params_trained, record.attempts) == (4.0, 10, 1)
+    assert (stored.state, stored.value, stored.intermediate_values) == (TrialState.COMPLETE, 0.6, {1: 0.6, 2: 0.5})
+    assert stored.user_attrs["outcome"]["unit"] == 2
+    config = sweep.folder / "trials" / record.name / "config.json"
+    assert Experiment.from_file(config) == record.experiment
+
+
+def test_a_trial_that_was_stopped_early_is_pruned(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.report(trial, 1, 0.4)
+    sweep.ready.judge.stopped[0] = 1
+    sweep.complete(trial)
+    assert sweep.of(trial).status is Status.STOPPED
+    assert sweep.stored()[0].state is TrialState.PRUNED
+    assert sweep.stored()[0].intermediate_values == {1: 0.4}
+
+
+def test_a_score_that_is_not_a_number_is_a_failure(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.report(trial, 1, nan)
+    sweep.complete(trial)
+    assert sweep.of(trial).reason == "validation mAP is not a number"
+    assert sweep.stored()[0].state is TrialState.FAIL
+
+
+def test_a_trial_that_diverges_fails_at_once_with_its_reason_and_the_traceback_is_kept(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.fail(trial, diverged())
+    record = sweep.of(trial)
+    assert (record.status, record.reason) == (Status.FAILED, "DivergedError: the loss diverged at step 3")
+    assert sweep.stored()[0].state is TrialState.FAIL
+    assert sweep.stored()[0].user_attrs["reason"] == record.reason
+    assert (sweep.folder / "trials" / record.name / "error.txt").read_text() == "the whole traceback\n"
+
+
+def test_a_trial_whose_worker_is_lost_is_handed_out_again_from_its_last_state_and_then_fails(sweep: Sweep) -> None:
+    lost = RuntimeError("The actor died unexpectedly before finishing this task.\n\tclass_name: X")
+    first = sweep.start()
+    sweep.report(first, 1, 0.4)
+    saved = sweep.save(first)
+    sweep.fail(first, lost)
+    assert sweep.of(first).status is Status.WAITING
+    again = sweep.start()
+    assert (again.config["number"], again.config["checkpoint"], again.config["attempt"]) == (0, str(saved), 1)
+    sweep.fail(again, lost)
+    record = sweep.of(first)
+    assert (record.status, record.attempts) == (Status.FAILED, 2)
+    assert record.reason == "The actor died unexpectedly before finishing this task."
+    assert sweep.start().config["number"] == 1
+
+
+def test_a_trial_that_gets_further_each_time_is_tried_as_often_as_it_takes(sweep: Sweep) -> None:
+    for unit in range(1, 5):
+        trial = sweep.start()
+        assert trial.config["number"] == 0
+        sweep.report(trial, unit, 0.4)
+        sweep.fail(trial, RuntimeError("lost"))
+    assert sweep.of(trial).status is Status.WAITING
+
+
+def test_units_that_are_trained_again_are_neither_told_twice_nor_judged_twice(sweep: Sweep) -> None:
+    trial = sweep.start()
+    for unit, value in ((1, 0.4), (2, 0.5)):
+        sweep.report(trial, unit, value)
+    sweep.fail(trial, RuntimeError("lost"))
+    again = sweep.start()
+    sweep.report(again, 1, 0.41)
+    assert sweep.stored()[0].intermediate_values == {1: 0.4, 2: 0.5}
+    assert (sweep.of(again).unit, sweep.of(again).map, sweep.of(again).seconds) == (1, 0.41, 6.0)
+
+
+def test_a_newer_state_replaces_the_older_one(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.report(trial, 1, 0.4)
+    first = sweep.save(trial)
+    sweep.report(trial, 2, 0.5)
+    second = sweep.save(trial, 1)
+    assert not first.exists()
+    assert sweep.of(trial).checkpoint == second.relative_to(sweep.folder).as_posix()
+    assert sweep.of(trial).checkpoint_bytes == sum(path.stat().st_size for path in second.iterdir())
+
+
+def test_only_the_best_trials_that_are_over_keep_their_weights(sweep: Sweep) -> None:
+    folders = []
+    for value in (0.3, 0.5, 0.4):
+        trial = sweep.start()
+        sweep.report(trial, 1, value)
+        folders.append(sweep.save(trial))
+        sweep.complete(trial)
+    running = sweep.start()
+    sweep.report(running, 1, 0.1)
+    folders.append(sweep.save(running))
+    lost = sweep.start()
+    sweep.report(lost, 1, 0.9)
+    folders.append(sweep.save(lost))
+    sweep.fail(lost, diverged())
+    whole = ["handclip_best.pth", "handclip_final.pth", "training_log.csv"]
+    log = ["training_log.csv"]
+    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [log, whole, log, whole, log]
+    assert sweep.ready.records.winner is not None
+    assert sweep.ready.records.winner.map == 0.5
+
+
+def test_the_leaderboard_on_disk_follows(sweep: Sweep) -> None:
+    trial = sweep.start()
+    sweep.report(trial, 1, 0.4)
+    sweep.recorder.on_step_end()
+    (row,) = sweep.leaderboard()
+    assert (row["map"], row["status"]) == ("0.400000", "running")
+
+
+def test_an_interrupted_sweep_ends_between_two_steps_and_leaves_running_trials_open(sweep: Sweep) -> None:
+    done, running = sweep.start(), sweep.start()
+    for trial in (done, running):
+        sweep.report(trial, 1, 0.4)
+    sweep.complete(done)
+    sweep.stop_wanted = True
+    with pytest.raises(Interrupted):
+        sweep.recorder.on_step_end()
+    sweep.recorder.close("interrupted")
+    assert [row["status"] for row in sweep.leaderboard()] == ["complete", "interrupted"]
+    assert [trial.state for trial in sweep.stored()] == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+def test_a_driver_without_news_leaves_a_sign_of_life_once_a_minute(sweep: Sweep) -> None:
+    before = len(read_journal(sweep.folder / FILE))
+    for _ in range(10):
+        sweep.clock.now += 20
+        sweep.recorder.on_step_end()
+    assert [event.event for event in read_journal(sweep.folder / FILE)[before:]] == ["alive"] * 3
+
+
+def test_a_storage_that_stays_away_ends_the_sweep_with_one_line_after_the_step(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = sweep.start()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_write", full)
+        sweep.report(trial, 1, 0.4)
+        sweep.report(trial, 2, 0.5)
+    with pytest.raises(InputError, match=r"journal\.jsonl: cannot be written \(No space left on device\)"):
+        sweep.recorder.on_step_end()
+    assert sweep.of(trial).unit == 0, "what could not be written down has not happened"
+
+
+def test_a_storage_that_comes_back_loses_nothing(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, calls = sweep.start(), []
+    write = Journal._write
+
+    def flaky(self: Journal, line: bytes) -> None:
+        calls.append(line)
+        if len(calls) < 3:
+            self.close()
+            with (sweep.folder / FILE).open("ab") as torn:
+                torn.write(line[:10])
+            raise OSError(5, "Input/output error")
+        write(self, line)
+
+    monkeypatch.setattr(Journal, "_write", flaky)
+    sweep.report(trial, 1, 0.4)
+    assert sweep.of(trial).unit == 1
+    assert read_journal(sweep.folder / FILE)[-1].event == "validated"

@@ -1,0 +1,167 @@
+import os
+import re
+from dataclasses import replace
+
+import pytest
+import ray
+
+from handclip_core.devices import Device
+from handclip_core.errors import InputError
+from tests.tune_jobs.scheduling.test_low_memory import TOLD
+from tune_jobs.config.settings import Resources
+from tune_jobs.execution import cluster as module
+from tune_jobs.execution.cluster import (
+    Node,
+    at_a_time,
+    bundles,
+    connect,
+    make_room,
+    run_where_trials_run,
+    wait_for_room,
+)
+from tune_jobs.execution.nodes import RayMachines
+
+CPU_ONLY = [Node(cpus=2, gpus=0)]
+GPUS = [Node(cpus=16, gpus=2), Node(cpus=8, gpus=0)]
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster", "device", "gpus", "concurrent"),
+    [
+        (Resources(), CPU_ONLY, "cpu", 0, 2),
+        (Resources(cpus=2), CPU_ONLY, "cpu", 0, 1),
+        (Resources(concurrent=1), CPU_ONLY, "cpu", 0, 1),
+        (Resources(concurrent=64), CPU_ONLY, "cpu", 0, 2),
+        (Resources(cpus=3), [Node(4, 0), Node(5, 0)], "cpu", 0, 2),
+        (Resources(), GPUS, "cuda", 1, 2),
+        (Resources(gpus=0.5), GPUS, "cuda", 0.5, 4),
+        (Resources(gpus=0.4), GPUS, "cuda", 0.4, 4),
+        (Resources(gpus=0.1), GPUS, "cuda", 0.1, 16),
+        (Resources(gpus=2), GPUS, "cuda", 2, 1),
+        (Resources(cpus=16, gpus=1), GPUS, "cuda", 1, 1),
+        (Resources(device=Device.CPU, cpus=4), GPUS, "cpu", 0, 6),
+        (Resources(device=Device.CUDA), GPUS, "cuda", 1, 2),
+    ],
+)
+def test_trials_at_a_time_are_those_that_fit(
+    resources: Resources, cluster: list[Node], device: str, gpus: float, concurrent: int
+) -> None:
+    room = make_room(resources, cluster)
+    assert (room.device, room.gpus, room.concurrent) == (device, gpus, concurrent)
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputError, match="'cuda' was asked for, but the cluster has no GPU"):
+        make_room(Resources(device=Device.CUDA), CPU_ONLY)
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster"), [(Resources(cpus=3), CPU_ONLY), (Resources(gpus=4), GPUS), (Resources(), [])]
+)
+def test_a_trial_that_fits_nowhere_is_refused_with_what_there_is(resources: Resources, cluster: list[Node]) -> None:
+    largest = max((node.cpus for node in cluster), default=0)
+    with pytest.raises(InputError, match=f"the largest machine has {largest:g} CPUs and .* set resources.cpus"):
+        make_room(resources, cluster)
+
+
+def test_on_one_machine_work_beside_the_trials_runs_in_this_process() -> None:
+    here: list[int] = []
+    run_where_trials_run(make_room(Resources(), CPU_ONLY), here.append, 1)
+    assert here == [1]
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "wanted"),
+    [
+        (Resources(), 3, 6),
+        (Resources(concurrent=5), 3, 5),
+        (Resources(cpus=2), 3, 3),
+        (Resources(workers=2), 3, 3),
+        (Resources(waiting=2), 3, 8),
+        (Resources(waiting=2, concurrent=7), 3, 7),
+        (Resources(), 0, 1),
+    ],
+)
+def test_trials_at_a_time_follow_the_machines_that_are_there(resources: Resources, nodes: int, wanted: int) -> None:
+    room = make_room(resources, CPU_ONLY)
+    assert at_a_time(room, [Node(cpus=2, gpus=0)] * nodes) == wanted
+
+
+@pytest.mark.parametrize(
+    ("allowed", "wanted"),
+    [({}, 6), ({"a": 1}, 5), ({"a": 0, "b": 1}, 3), ({"a": 9}, 6), ({"a": 0, "b": 0, "c": 0}, 0), ({"gone": 0}, 6)],
+)
+def test_a_machine_has_no_more_trials_than_it_may_have(allowed: dict[str, int], wanted: int) -> None:
+    nodes = [Node(cpus=2, gpus=0, id=name) for name in "abc"]
+    assert at_a_time(make_room(Resources(), nodes), nodes, allowed=allowed) == wanted
+    many = make_room(Resources(workers=2), nodes)
+    assert at_a_time(many, nodes, allowed={"a": 1, "b": 1}) == 3
+    assert at_a_time(replace(many, waiting=2), nodes, allowed={"a": 0, "b": 0, "c": 0}) == 2
+
+
+def test_ray_that_does_not_start_in_time_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because some of the raylet ...")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", start)
+    with pytest.raises(InputError, match=r"^Ray did not start on this machine in time; "):
+        connect()
+
+
+@pytest.mark.ray
+def test_a_first_machine_is_waited_for_where_trials_may_wait_and_not_for_ever(
+    ray_cluster: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del ray_cluster
+    monkeypatch.setattr(module, "FIRST_MACHINE_S", 1.0)
+    wait_for_room(Resources(cpus=64))
+    wait_for_room(Resources(cpus=2, waiting=1))
+    assert capsys.readouterr().out == ""
+    with pytest.raises(InputError, match=r"no machine with room for a trial \(64 CPUs and 0 GPUs\) has joined"):
+        wait_for_room(Resources(cpus=64, waiting=1))
+    assert capsys.readouterr().out.startswith("no machine has room for a trial yet; waiting")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ray.exceptions.WorkerCrashedError(), "The worker died unexpectedly"),
+        (ray.exceptions.OutOfMemoryError(TOLD), "node low on memory (3.1 of 23.5 GiB used, 3.0 allowed"),
+    ],
+)
+def test_a_task_whose_machine_fails_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: ray.exceptions.RayError, reason: str
+) -> None:
+    def lost(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "get", lost)
+    with pytest.raises(InputError, match=rf"the machine of a task beside the trials failed \({re.escape(reason)}"):
+        module._get(None)
+
+
+@pytest.mark.ray
+def test_a_machine_that_is_held_gets_nothing_until_it_is_released_and_work_beside_the_trials_has_no_choice(
+    ray_cluster: None,
+) -> None:
+    del ray_cluster
+    (node,) = module.nodes()
+    room = replace(make_room(Resources(), [node]), num_nodes=2, avoided=(node.id,))
+    assert run_where_trials_run(room, os.path.basename, "a/b") == "b"
+    machines = RayMachines(room)
+    machines.hold(node.id, leave=0)
+    place = ray.util.placement_group(bundles(cpus=1, gpus=0.0, workers=1))
+    try:
+        assert not place.wait(3)
+        assert not machines.has_room(without=[node.id])
+        machines.hold(node.id, leave=1)
+        assert place.wait(30)
+        machines.hold(node.id, leave=2)
+        assert machines._held[node.id] == []
+        machines.release(node.id)
+    finally:
+        machines.release(node.id)
+        ray.util.remove_placement_group(place)

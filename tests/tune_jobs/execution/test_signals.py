@@ -1,0 +1,197 @@
+"""A sweep that is told to end."""
+
+import csv
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+
+from chaos.watching import is_amid_training
+from handclip_core.models.backbone import BackboneSettings
+from tests.conftest import TINY_DATA
+from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings, load_settings
+from tune_jobs.execution.signals import caught_signals, terminable
+from tune_jobs.execution.trainable import HandTrial, trial_config
+from tune_jobs.lifecycle import build as session
+from tune_jobs.lifecycle import run as driver
+from tune_jobs.state.events import Validated
+from tune_jobs.state.journal import FILE, read_journal
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_the_second_acts_as_ever(number: signal.Signals) -> None:
+    taken: list[int] = []
+    before = signal.signal(number, lambda seen, _: taken.append(seen))
+    try:
+        with caught_signals() as caught:
+            assert not caught.is_set()
+            signal.raise_signal(number)
+            assert caught.is_set()
+            assert taken == []
+            signal.raise_signal(number)
+            assert taken == [number]
+        signal.raise_signal(number)
+        assert taken == [number, number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    seen: list[bool] = []
+
+    def work() -> None:
+        with caught_signals() as caught:
+            seen.append(caught.is_set())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]
+
+
+def test_sigterm_can_be_made_to_interrupt_like_ctrl_c() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), terminable():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+STUCK_S = 100.0
+
+
+class Stuck(HandTrial):
+    """Never comes back from the second unit of the third trial, the first time that it is tried."""
+
+    def step(self) -> dict[str, Any]:
+        marker = Path(self.config["marks"]) / "stuck"
+        if self.config["number"] == 2 and self._last is not None and not marker.exists():
+            marker.touch()
+            time.sleep(STUCK_S)
+        return super().step()
+
+
+def three_trials(backbones: dict[str, BackboneSettings], storage: Path, *, budget: int = 3) -> SweepSettings:
+    return SweepSettings(
+        name="three",
+        data=TINY_DATA,
+        backbone=backbones["vit"],
+        strategies=("zero_shot", "linear_probe", "full"),
+        trials=5,
+        budget=budget,
+        early_stopping=EarlyStopping(grace=1),
+        resources=Resources(concurrent=1),
+        checkpoint_every_s=0.0,
+        storage=storage,
+    )
+
+
+@pytest.mark.ray
+def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_as_if_it_had_not_ended(
+    ray_cluster: None,
+    tiny_backbones: dict[str, BackboneSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    del ray_cluster
+    swept = three_trials(tiny_backbones, tmp_path)
+    folder = tmp_path / "three"
+
+    @contextmanager
+    def once_stuck() -> Iterator[threading.Event]:
+        wanted = threading.Event()
+
+        def watch() -> None:
+            _wait_for((tmp_path / "stuck").exists)
+            wanted.set()
+
+        threading.Thread(target=watch).start()
+        yield wanted
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "HandTrial", Stuck)
+        patch.setattr(driver, "caught_signals", once_stuck)
+        patch.setattr(session, "trial_config", lambda *a, **k: trial_config(*a, **k) | {"marks": str(tmp_path)})
+        started = time.monotonic()
+        ended = driver.sweep(swept)
+        took_s = time.monotonic() - started
+    assert ended.exit_code == 130
+    assert took_s < STUCK_S, "the driver waited for the worker"
+    assert f"{folder} --resume" in capsys.readouterr().out
+    assert _statuses(folder) == {"complete", "interrupted"}
+    assert not (folder / "best").exists()
+
+    resumed = driver.resume(load_settings(folder / "sweep.yaml"), folder)
+    undisturbed = driver.sweep(three_trials(tiny_backbones, tmp_path / "undisturbed"))
+    assert resumed.exit_code == 0
+    assert _scores(resumed) == _scores(undisturbed)
+    assert resumed.records.trials[2].attempts == 2
+    assert (folder / "best" / "metrics.json").exists()
+
+
+def _scores(outcome: driver.Outcome) -> list[Any]:
+    return [(r.number, r.params, r.status, r.curve, r.map, r.unit) for r in outcome.records.all()]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_command_that_is_killed_or_told_to_end_is_taken_up_by_the_one_that_it_prints(
+    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    settings = three_trials(tiny_backbones, tmp_path, budget=40)
+    (tmp_path / "sweep.yaml").write_text(dump_settings(settings))
+    sweep = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py")]
+    folder, log = tmp_path / "three", tmp_path / "log"
+    resume = [*sweep, str(folder), "--resume"]
+    assert _sent([*sweep, str(tmp_path / "sweep.yaml")], signal.SIGKILL, folder, log) == -signal.SIGKILL
+    assert "Traceback" not in log.read_text()
+    assert _sent(resume, signal.SIGTERM, folder, log) == 130
+    assert "Traceback" not in log.read_text()
+    assert f"{folder} --resume" in log.read_text()
+    with log.open("a") as file:
+        done = subprocess.run(resume, stdout=file, stderr=file, timeout=200, check=False)
+    assert done.returncode == 0, log.read_text()
+    assert _statuses(folder) <= {"complete", "stopped"}
+    assert (folder / "best" / "metrics.json").exists()
+
+
+def _sent(command: list[str], number: signal.Signals, folder: Path, log: Path) -> int:
+    """The exit code of a sweep's command that gets a signal while a trial of its own is amid training."""
+    before = len(read_journal(folder / FILE)) if folder.exists() else 0
+
+    def trains() -> bool:
+        events = read_journal(folder / FILE)
+        return is_amid_training(events) and any(isinstance(event, Validated) for event in events[before:])
+
+    with log.open("a") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
+        try:
+            _wait_for(trains)
+            process.send_signal(number)
+            return process.wait(timeout=60)
+        finally:
+            process.kill()
+
+
+def _statuses(folder: Path) -> set[str]:
+    if not (folder / "leaderboard.csv").exists():
+        return set()
+    with (folder / "leaderboard.csv").open() as file:
+        return {row["status"] for row in csv.DictReader(file) if row["trial"]}
+
+
+def _wait_for(condition: Callable[[], bool], *, limit_s: float = 120.0) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)

@@ -1,0 +1,58 @@
+import pytest
+
+from handclip_core.strategies import Full, LinearProbe, ZeroShot
+from tests.tune_jobs.finals.conftest import SweepFolder, full
+from tune_jobs.finals.candidates import choose, fresh_seeds, hash_of
+from tune_jobs.finals.past_sweep import read_sweep
+
+
+def test_the_best_every_strategys_best_its_default_and_zero_shot_run_again(sweep_folder: SweepFolder) -> None:
+    past = read_sweep("tiny", sweep_folder().parent)
+    found = {finalist.name: finalist.roles for finalist in choose(past, top=1)}
+    assert found == {
+        "full, trial 2": ("rank 1", "best full"),
+        "linear_probe, trial 1": ("best linear_probe", "default"),
+        "zero_shot, trial 0": ("best zero_shot", "zero_shot"),
+        "full, default": ("default",),
+    }
+    assert len(choose(past, top=2)) == 5
+
+
+def test_zero_shot_runs_even_where_the_sweep_left_it_out(sweep_folder: SweepFolder) -> None:
+    past = read_sweep("tiny", sweep_folder([(full(1e-3), "0.7")]).parent)
+    assert [finalist.name for finalist in choose(past, top=5)] == [
+        "full, trial 0",
+        "zero_shot, default",
+        "full, default",
+    ]
+
+
+def test_a_strategy_that_only_failed_gets_its_default(sweep_folder: SweepFolder) -> None:
+    past = read_sweep("tiny", sweep_folder([(ZeroShot(), "0.5"), (full(1e-3), "")]).parent)
+    assert "full, default" in [finalist.name for finalist in choose(past, top=1)]
+
+
+def test_one_configuration_is_one_finalist_whatever_its_seed(sweep_folder: SweepFolder) -> None:
+    past = read_sweep("tiny", sweep_folder([(full(1e-3), "0.6"), (full(1e-3), "0.7"), (LinearProbe(), "0.5")]).parent)
+    first = choose(past, top=3)[0]
+    assert (first.trial, first.swept_map) == (1, 0.7)
+    assert first.on(1001).seed == 1001
+    assert hash_of(first.on(1001)) == hash_of(first.on(1002)) == hash_of(first.experiment)
+    assert hash_of(first.experiment.model_copy(update={"micro_batch": 4})) == hash_of(first.experiment)
+    other = first.experiment.model_copy(update={"strategy": Full()})
+    assert hash_of(other) != hash_of(first.experiment)
+
+
+def test_defaults_of_different_strategies_have_different_names(sweep_folder: SweepFolder) -> None:
+    past = read_sweep("tiny", sweep_folder().parent)
+    base = past.tried[0].experiment
+    kinds = [base.model_copy(update={"strategy": strategy}) for strategy in (ZeroShot(), LinearProbe(), Full())]
+    assert len({hash_of(experiment) for experiment in kinds}) == 3
+
+
+@pytest.mark.parametrize(
+    ("used", "num", "expected"), [((0,), 3, (1001, 1002, 1003)), ((0, 1002), 3, (1001, 1003, 1004)), ((), 1, (1001,))]
+)
+def test_fresh_seeds_are_never_the_sweeps(used: tuple[int, ...], num: int, expected: tuple[int, ...]) -> None:
+    assert fresh_seeds(used, num) == expected
+    assert fresh_seeds(used, num + 1)[:num] == expected

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from handclip_core.evaluation.bootstrap import Comparison
+from handclip_core.evaluation.seeds import compare_seeds, sample_seeds
+from tests.tune_jobs.finals.entries import entrant, facts, finalist, scores
+from tune_jobs.finals.mixtures import Entrant, Recipe
+from tune_jobs.finals.ranking import Cost, Verdict, judge, rank, verdicts
+
+
+def test_entrants_are_ranked_by_their_mean_and_held_against_the_first_and_zero_shot() -> None:
+    entrants = [
+        entrant("zero_shot", 0.9),
+        entrant("full", 0.3, trial=4),
+        entrant("full", 0.5),
+        entrant("adapters", 0.6),
+    ]
+    standings = rank(entrants)
+    means = [row.map.mean for row in standings.rows]
+    assert means == sorted(means, reverse=True)
+    assert standings.winner.entrant is entrants[1]
+    assert standings.winner.gap is None
+    second = standings.rows[1]
+    expected = compare_seeds(sample_seeds(second.entrant.scores), sample_seeds(entrants[1].scores))
+    assert second.gap == expected
+    assert standings.wins[1, 0] == expected.probability
+    last = standings.rows[-1]
+    assert (last.entrant, last.beats_baseline) == (entrants[0], None)
+    assert standings.winner.beats_baseline == standings.wins[0, 3]
+    assert standings.winner.cmc1 == pytest.approx(np.mean([one.overall.cmc1.mean for one in entrants[1].scores]))
+
+
+def test_without_zero_shot_nothing_is_held_against_it() -> None:
+    standings = rank([entrant("full", 0.3), entrant("adapters", 0.6)])
+    assert [row.beats_baseline for row in standings.rows] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("high", "verdict"), [(-0.001, Verdict.WORSE), (0.0, Verdict.NO_DIFFERENCE), (0.02, Verdict.NO_DIFFERENCE)]
+)
+def test_only_an_interval_below_zero_makes_a_strategy_worse(high: float, verdict: Verdict) -> None:
+    assert judge(Comparison(-0.05, -0.1, high, 0.1, 20)) is verdict
+    assert judge(None) is Verdict.WINNER
+
+
+def test_every_strategy_is_judged_at_its_best_with_what_it_cost() -> None:
+    entrants = [
+        entrant("zero_shot", 0.9, known=facts(images=0, train_s=0.0, params_trained=0)),
+        entrant("full", 0.3, trial=4),
+        entrant("full", 0.8),
+        entrant("adapters", 0.301, known=facts(params_trained=7)),
+    ]
+    found = {one.strategy: one for one in verdicts(rank(entrants), {"full": 7200.0}, Cost("GPU-hours", 0.5))}
+    assert list(found) == ["full", "adapters", "zero_shot"]
+    assert found["full"].best == "full, trial 4"
+    assert (found["full"].verdict, found["zero_shot"].verdict) == (Verdict.WINNER, Verdict.WORSE)
+    assert found["adapters"].verdict is Verdict.NO_DIFFERENCE
+    assert found["full"].fit_hours == pytest.approx(36 * 0.5 / 3600)
+    assert (found["full"].search_hours, found["adapters"].search_hours) == (1.0, 0.0)
+    assert (found["full"].images_s, found["zero_shot"].images_s) == (100.0, None)
+    assert found["adapters"].params_trained == 7
+
+
+def test_a_mixture_costs_what_its_members_cost() -> None:
+    members = (finalist("full", trial=1), finalist("full", trial=2))
+    runs = tuple(scores(0.3, seed) for seed in (1, 2))
+    mixed = Entrant("full, uniform soup", Recipe(members), runs, ((facts(), facts()), (facts(), facts())))
+    (found,) = verdicts(rank([mixed]), {}, Cost("CPU-hours", 2.0))
+    assert found.fit_hours == pytest.approx(2 * 36 * 2 / 3600)
+    assert found.images_s == 100.0

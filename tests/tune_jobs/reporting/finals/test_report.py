@@ -1,0 +1,143 @@
+import csv
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from handclip_core.evaluation.bootstrap import compare_paired, estimate
+from handclip_core.evaluation.ledger import Entry
+from tests.tune_jobs.finals.conftest import SweepFolder
+from tests.tune_jobs.finals.entries import entrant, facts, scores
+from tune_jobs.finals.final_test import FinalTest
+from tune_jobs.finals.past_sweep import read_sweep
+from tune_jobs.finals.ranking import Cost, rank
+from tune_jobs.reporting.finals.report import FinalsReport
+
+VOID = {"meta", "line", "circle"}
+
+
+@pytest.fixture
+def report(sweep_folder: SweepFolder) -> FinalsReport:
+    standings = rank(
+        [
+            entrant("zero_shot", 0.9, trial=0, swept=0.5),
+            entrant("full", 0.3, trial=2, swept=0.95, known=facts(peak_map=0.99, peak_unit=3)),
+            entrant("adapters", 0.305),
+        ]
+    )
+    past = read_sweep("tiny", sweep_folder().parent)
+    failures = {"full, trial 3, seed 1001": "RuntimeError: <b>a | b</b>"}
+    return FinalsReport(past, (1001, 1002, 1003), standings, Cost("CPU-hours", 1.0), failures, None)
+
+
+def looked(number: int) -> FinalTest:
+    about = {"sweep": "tiny", "chosen": "full, trial 2"}
+    looks = tuple(Entry(n, f"2030-01-0{n}", "opened", about, "", str(n)) for n in (1, 2))
+    better, worse = scores(0.3, 1), scores(0.8, 1)
+    figures, clip = ({name: estimate(one, name) for name in ("map", "cmc1")} for one in (better, worse))
+    gaps = {name: compare_paired(better, worse, name) for name in ("map", "cmc1")}
+    return FinalTest("full, trial 2", "abc", number, looks, figures, clip, gaps)
+
+
+def test_the_sweeps_maximum_stands_beside_the_result_as_optimistic(report: FinalsReport) -> None:
+    text = report.text()
+    winner = report.standings.winner.map
+    assert f"Winner: full, trial 2, validation mAP {100 * winner.mean:.2f} ± {100 * (winner.sd or 0):.2f}" in text
+    assert "The sweep's own maximum, 70.00 by trial 2 (full), is the best unit of the best of 4 trials" in text
+    assert f"The same settings on fresh seeds: {100 * winner.mean:.2f}" in text
+    assert "| no difference shown |" in report.markdown()
+    assert "| in the sweep, optimistic |" in report.markdown()
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_words(report: FinalsReport) -> None:
+    narrow, wide = report.text(width=100), report.text(width=200)
+    for word in ("images/s", "P(beats zero-shot)", "CPU-hours of search"):
+        assert word in wide
+        assert word not in narrow
+    assert "no difference shown" in narrow
+    assert max(map(len, narrow.split("The sweep's own")[0].splitlines()[:12])) <= 100
+
+
+def test_a_configuration_past_its_best_is_named(report: FinalsReport) -> None:
+    assert "after unit 3 of 10: a smaller budget may suit it" in report.text()
+
+
+def test_the_audit_of_early_stopping_stands_in_the_report_and_on_the_page(report: FinalsReport) -> None:
+    told = replace(report, past=replace(report.past, stopping=("early stopping ended 3 of 9 trials",)))
+    for text in (told.text(), told.markdown(), told.html()):
+        assert "Early stopping in the sweep" in text
+        assert "early stopping ended 3 of 9 trials" in text
+    assert "Early stopping in the sweep" not in report.markdown()
+
+
+def test_a_look_says_which_one_it_is_and_names_the_others(report: FinalsReport) -> None:
+    first = FinalsReport(report.past, report.seeds, report.standings, report.cost, {}, looked(2)).text()
+    assert "Look 2 of 2 at these people so far" in first
+    assert "Look 1: 2030-01-01, sweep tiny, full, trial 2." in first
+    assert "makes a later one optimistic" in first
+    assert "Ledger entry abc" in first
+    gap = looked(2).gaps["map"]
+    assert f"difference {100 * gap.difference:+.2f} ({100 * gap.low:.2f} to {100 * gap.high:.2f})" in first
+
+
+def test_the_csv_files_hold_fractions_that_match_the_standings(report: FinalsReport, tmp_path: Path) -> None:
+    report.write(tmp_path)
+    found = list(csv.DictReader(io.StringIO((tmp_path / "finalists.csv").read_text())))
+    for row, standing in zip(found, report.standings.rows, strict=True):
+        assert row["finalist"] == standing.entrant.name
+        assert float(row["map"]) == standing.map.mean
+    assert (found[0]["gap"], found[0]["trial"], found[1]["trial"]) == ("", "2", "")
+    wins = list(csv.DictReader(io.StringIO((tmp_path / "p_beats.csv").read_text())))
+    assert float(wins[0]["zero_shot, trial 0"]) == report.standings.wins[0, 2]
+    verdict = list(csv.DictReader(io.StringIO((tmp_path / "verdict.csv").read_text())))
+    assert [row["verdict"] for row in verdict] == ["winner", "no difference shown", "worse"]
+
+
+def test_markdown_tables_keep_their_columns_and_start_no_markup(report: FinalsReport) -> None:
+    text = report.markdown()
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+    assert "<b>" not in text
+    assert "a \\| b" in text
+
+
+class Balance(HTMLParser):
+    """Fails on a tag that is closed but not open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        del attrs
+        self.seen.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_escapes_texts_and_fetches_nothing(report: FinalsReport) -> None:
+    page = report.html()
+    parser = Balance()
+    parser.feed(page.replace("/>", ">"))
+    assert parser.open == []
+    assert "<b>" not in page
+    assert "&lt;b&gt;a | b&lt;/b&gt;" in page
+    assert re.findall(r"(?:src|href)\s*=|url\(|@import|<script|https?://", page) == []
+    assert parser.seen.count("table") == 3
+    assert parser.seen.count("circle") == 3 * 3 + 2
+
+
+def test_the_matrix_is_shaded_by_who_wins(report: FinalsReport) -> None:
+    matrix = report.html().split('class="matrix"')[1]
+    cells = re.findall(r"<td([^>]*)>([0-9.]+)</td>", matrix)
+    assert len(cells) == 6
+    for style, value in cells:
+        if float(value) not in (0.5,):
+            assert ("31, 111, 235" in style) == (float(value) > 0.5)

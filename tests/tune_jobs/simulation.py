@@ -1,0 +1,186 @@
+"""A sweep on simulated trials: the real searcher, early stopping, limits and records, in seconds and without Ray.
+
+A trial is a curve of scores on a clock that jumps from one result to the next. Calls come in Tune's order.
+"""
+
+import heapq
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune import Checkpoint
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from handclip_core.evaluation.protocol import METRICS
+from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.run_folder import BEST, LOG
+from tune_jobs.execution.callback import TRIALS
+from tune_jobs.execution.trainable import (
+    BEST_CMC1,
+    BEST_MAP,
+    BEST_RETENTION,
+    BEST_UNIT,
+    JUDGED,
+    PARAMS_TRAINED,
+    STEP_S,
+    UNIT,
+)
+from tune_jobs.lifecycle.build import Session
+from tune_jobs.storage.location import Place, fetched, named_place, opened, place_of
+
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a simulated trial finds after a unit, and how long that takes."""
+
+    score: float
+    seconds: float = 60.0
+    judged: bool = True
+
+
+Curve = Callable[[Experiment, int], Step]
+"""The step of an experiment's unit, counted from 1; raises what the trial is to raise."""
+
+
+@dataclass
+class Clock:
+    """A clock that only the simulation moves."""
+
+    now: float = 1e9
+
+    def __call__(self) -> float:
+        """Seconds since 1970."""
+        return self.now
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where simulated trials run."""
+
+    curve: Curve
+    concurrent: int = 1
+    save_every: int = 1
+    """Units between two saved states of a trial."""
+
+
+@dataclass
+class _Trial:
+    """One attempt, with what scheduler and recorder read of one of Tune's trials."""
+
+    trial_id: str
+    config: dict[str, Any]
+    folder: Path
+    place: Place
+    storage: SimpleNamespace = field(default_factory=SimpleNamespace)
+    temporary_state: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(ray_actor=None))
+    relative_logdir: str = ""
+    pickled_error_file: str | None = None
+    error_file: str | None = None
+
+    def __post_init__(self) -> None:
+        self.experiment = Experiment.model_validate(self.config["experiment"])
+        self.state: dict[str, Any] = {"unit": 0, "best": -1.0, "at": 0}
+        if self.config["checkpoint"]:
+            with fetched(named_place(self.config["checkpoint"])) as saved:
+                self.state = json.loads((saved / STATE).read_text())
+
+    def step(self, step: Step) -> dict[str, Any]:
+        """The result of the next unit."""
+        self.state["unit"] += 1
+        unit = self.state["unit"]
+        told = {JUDGED: step.judged, UNIT: unit, "images": unit, PARAMS_TRAINED: 1, STEP_S: step.seconds}
+        if not step.judged:
+            return {**told, "done": False}
+        if not step.score <= self.state["best"]:
+            self.state |= {"best": step.score, "at": unit}
+        scores = dict.fromkeys(METRICS, step.score)
+        done = unit == self.experiment.budget
+        best = {BEST_MAP: self.state["best"], BEST_CMC1: self.state["best"], BEST_UNIT: self.state["at"]}
+        best[BEST_RETENTION] = 1.0
+        return {**scores, **best, **told, "done": done}
+
+    def save(self) -> Checkpoint:
+        """The trial's state in the sweep's folder."""
+        self.storage.current_checkpoint_index += 1
+        store = opened(self.place / f"checkpoint_{self.storage.current_checkpoint_index:06d}")
+        store.filesystem.create_dir(store.path)
+        for name, text in {STATE: json.dumps(self.state), BEST: "simulated", LOG: "simulated"}.items():
+            with store.filesystem.open_output_stream(f"{store.path}/{name}") as file:
+                file.write(text.encode())
+        return Checkpoint(store.path, store.filesystem)
+
+    def fail(self, error: Exception) -> None:
+        """Leave an error as Tune does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept, text = self.folder / ".error.pkl", self.folder / ".error.txt"
+        kept.write_bytes(pickle.dumps(error))
+        text.write_text(f"{type(error).__name__}: {error}\n")
+        self.pickled_error_file, self.error_file = str(kept), str(text)
+
+
+def simulate(session: Session, machine: Machine, clock: Clock) -> None:
+    """Run the sweep of ``session`` to its end."""
+    queue: list[tuple[float, int, _Trial, Step | Exception]] = []
+    attempts = 0
+    while True:
+        while len(queue) < machine.concurrent:
+            trial = _next(session, f"attempt-{attempts}")
+            if trial is None:
+                break
+            _push(queue, trial, machine, clock, order=attempts)
+            attempts += 1
+        if not queue:
+            return
+        clock.now, order, trial, step = heapq.heappop(queue)
+        if _goes_on(session, machine, trial, step):
+            _push(queue, trial, machine, clock, order=order)
+        session.recorder.on_step_end()
+
+
+def _next(session: Session, trial_id: str) -> _Trial | None:
+    config = session.searcher.suggest(trial_id)
+    if config is None or config == Searcher.FINISHED:
+        return None
+    assert isinstance(config, dict)
+    folder = session.folder / TRIALS / config["folder"]
+    place = place_of(session.settings.storage, session.folder) / f"{TRIALS}/{config['folder']}"
+    trial = _Trial(trial_id, config, folder, place)
+    trial.storage.trial_dir_name = ""
+    session.scheduler.on_trial_add(None, trial)
+    session.recorder.on_trial_start(trial=trial)
+    return trial
+
+
+def _push(queue: list[Any], trial: _Trial, machine: Machine, clock: Clock, *, order: int) -> None:
+    try:
+        step: Step | Exception = machine.curve(trial.experiment, trial.state["unit"] + 1)
+    except Exception as error:
+        step = error
+    seconds = step.seconds if isinstance(step, Step) else 1.0
+    heapq.heappush(queue, (clock.now + seconds, order, trial, step))
+
+
+def _goes_on(session: Session, machine: Machine, trial: _Trial, step: Step | Exception) -> bool:
+    if isinstance(step, Exception):
+        trial.fail(step)
+        session.searcher.on_trial_complete(trial.trial_id, error=True)
+        session.recorder.on_trial_error(trial=trial)
+        return False
+    result = trial.step(step)
+    decision = TrialScheduler.STOP if result["done"] else session.scheduler.on_trial_result(None, trial, result)
+    stops = decision == TrialScheduler.STOP
+    result["done"] = stops
+    session.recorder.on_trial_result(trial=trial, result=result)
+    if stops or result[UNIT] % machine.save_every == 0:
+        session.recorder.on_checkpoint(trial=trial, checkpoint=trial.save())
+    if stops:
+        session.searcher.on_trial_complete(trial.trial_id)
+        session.recorder.on_trial_complete(trial=trial)
+    return not stops

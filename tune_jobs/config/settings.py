@@ -1,0 +1,203 @@
+"""The settings of a sweep: one YAML file, single keys overridden on the command line."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from handclip_core.config import Config, read_yaml
+from handclip_core.data.sources import DataSettings, DrawnData
+from handclip_core.devices import Device
+from handclip_core.errors import InputError
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.paths import SWEEP_SETTINGS
+from search_spaces.spaces import SPACES
+from tune_jobs.config.search import Search
+from tune_jobs.storage.location import PlaceSetting
+
+SETTINGS = SWEEP_SETTINGS
+QUICKSTART = Path(__file__).with_name("quickstart.yaml")
+
+
+class StoppingKind(StrEnum):
+    """Which trials are compared when weak ones are stopped early."""
+
+    PER_STRATEGY = "per_strategy"
+    ASHA = "asha"
+    MEDIAN = "median"
+    NONE = "none"
+
+
+class EarlyStopping(Config):
+    """When weak trials are stopped, by validation mAP over budget units."""
+
+    kind: StoppingKind = StoppingKind.PER_STRATEGY
+    """``per_strategy`` is successive halving (Li 2020, arXiv 1810.05934) among trials of one strategy; ``asha`` the
+    same among all trials, which costs slow starters their chance; ``median`` stops what is below the median of its
+    strategy's trials; ``none`` lets every trial finish."""
+    grace: int = Field(2, ge=1)
+    """Units that every trial gets; the first rung."""
+    reduction: int = Field(3, ge=2, le=20)
+    """One in so many trials goes on after a rung, and rungs stand so many times further apart."""
+
+
+class Limits(Config):
+    """What a sweep may use, over all of its drivers.
+
+    At a limit no trial is begun any more, and those that run are stopped after their unit; with a higher limit
+    ``--resume`` goes on from there.
+    """
+
+    hours: float | None = Field(None, gt=0)
+    """Hours of the driver; none for no limit."""
+    gpu_hours: float | None = Field(None, gt=0)
+    """GPUs held by trials, times hours."""
+    price_per_gpu_hour: float | None = Field(None, ge=0)
+    """What a GPU costs an hour, in any currency: only to say what the sweep has cost."""
+    disk_gib: float | None = Field(None, gt=0)
+    """GiB of saved states. Where it gets tight, the weights of good trials go first, but never those of the best."""
+
+
+class Resources(Config):
+    """What a trial needs, and how many run at a time."""
+
+    device: Device = Device.AUTO
+    """``auto`` takes GPUs where the cluster has any."""
+    cpus: int = Field(1, ge=1)
+    """CPU cores a trial, and its number of threads."""
+    gpus: float = Field(1.0, gt=0, le=8)
+    """GPUs a process of a trial where GPUs are used; a fraction below 1 lets several trials share one."""
+    workers: int = Field(1, ge=1, le=64)
+    """Processes a trial, each with so many CPUs and GPUs; they share its batches, and its results stay the same."""
+    concurrent: int | None = Field(None, ge=1)
+    """Most trials at a time; none for as many as the cluster holds, which may change while the sweep runs."""
+    waiting: int = Field(0, ge=0, le=1000)
+    """Trials that wait for a machine beside those that have one. For clusters that add machines where something waits:
+    so many are asked for at a time, and a cluster that holds none yet is waited for."""
+
+    @field_validator("gpus")
+    @classmethod
+    def _above_one_whole(cls, gpus: float) -> float:
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError(f"{gpus:g} GPUs: above 1 Ray gives out whole ones alone")
+        return gpus
+
+
+class SweepSettings(Config):
+    """Everything that fixes a sweep."""
+
+    name: str = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the sweep's folder under ``storage``."""
+    data: DataSettings = DrawnData()
+    """Which pictures."""
+    backbone: BackboneSettings = BackboneSettings()
+    """Which CLIP."""
+    strategies: tuple[str, ...] = tuple(SPACES)
+    """Strategies to choose among; each one's default is tried first."""
+    trials: int = Field(50, ge=1)
+    """Number of trials, defaults included."""
+    budget: int = Field(8, ge=1, le=100_000)
+    """Budget units a trial: images shown, in epochs of the training split."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the search and of every trial."""
+    search: Search = Search()
+    """How trials are chosen."""
+    early_stopping: EarlyStopping = EarlyStopping()
+    """When a weak trial is stopped."""
+    resources: Resources = Resources()
+    """What a trial runs on."""
+    limits: Limits = Limits()
+    """When the sweep ends before its last trial."""
+    retries: int = Field(2, ge=0)
+    """Times that a trial which failed is begun again from its last saved state without having got any further."""
+    stall_minutes: float = Field(60.0, gt=0)
+    """Minutes without a finished unit after which a trial's worker counts as lost. Never less than five times the
+    slowest unit that a trial of its strategy has had, and twice as long after each failure in a row."""
+    keep_checkpoints: int = Field(3, ge=1)
+    """Weights of so many best trials are kept; logs and settings of all of them are."""
+    checkpoint_every_s: float = Field(60.0, ge=0)
+    """Seconds of training after which a running trial saves its state; it always does when it ends."""
+    warm_start: PlaceSetting | None = None
+    """Another sweep, by its folder, the URI of one in a bucket, or its name in ``storage``: the search learns from its
+    trials before the first one, as far as the spaces agree."""
+    storage: PlaceSetting = Path("runs")
+    """Folder for sweeps; on a cluster of several machines, one that all of them share. Or a place in a bucket, as
+    ``s3://bucket/runs``."""
+
+    @field_validator("strategies")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in SPACES]
+        if unknown:
+            raise ValueError(f"unknown strategy '{unknown[0]}'; choose from {', '.join(SPACES)}")
+        if not names or len(set(names)) != len(names):
+            raise ValueError("name each strategy once, and at least one")
+        return names
+
+    @model_validator(mode="after")
+    def _defaults_fit(self) -> Self:
+        if self.trials < len(self.strategies):
+            raise ValueError(
+                f"trials: {self.trials} are too few for the defaults of {len(self.strategies)} strategies; "
+                f"set trials to {len(self.strategies)} or more"
+            )
+        self.search.check(self.strategies)
+        return self
+
+    @model_validator(mode="after")
+    def _workers_share_batches(self) -> Self:
+        if self.resources.workers > 1 and self.backbone.batch_norm == "moving":
+            raise ValueError(
+                "resources.workers: statistics that move with the batches are not those of shared batches; set "
+                "backbone.batch_norm: fixed"
+            )
+        return self
+
+
+def load_settings(file: Path, *, overrides: Sequence[str] = (), name: str | None = None) -> SweepSettings:
+    """The settings in ``file`` with ``key.sub=value`` overrides; raises InputError where any of it is wrong."""
+    values = read_yaml(file)
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: not a mapping of settings")
+    for override in overrides:
+        _override(values, override)
+    if name is not None:
+        values["name"] = name
+    return SweepSettings.parse(values, source=f"{file} with --set" if overrides else str(file))
+
+
+def with_overrides(settings: SweepSettings, overrides: Sequence[str], *, source: str) -> SweepSettings:
+    """``settings`` with ``key.sub=value`` overrides; raises InputError, which names ``source``, where one is wrong."""
+    values = settings.model_dump(mode="json")
+    for override in overrides:
+        _override(values, override)
+    return SweepSettings.parse(values, source=source)
+
+
+def dump_settings(settings: SweepSettings) -> str:
+    """The complete settings as YAML, defaults included."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise InputError(f"--set '{override}': write key=value or key.sub=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set '{override}': the value is not readable as YAML") from None
+    data = values.get("data", {})
+    if path == ["data", "source"] and isinstance(data, dict) and value != data.get("source"):
+        # Another source has other keys; those of the old one would only be in the way.
+        values["data"] = {}
+    for depth, part in enumerate(path[:-1], start=1):
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise InputError(f"--set '{override}': '{'.'.join(path[:depth])}' holds a value, not keys")
+    values[path[-1]] = value

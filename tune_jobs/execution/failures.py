@@ -1,0 +1,129 @@
+"""Why a trial failed: in one line for people, and what kind of failure it was for the sweep."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+import torch
+from ray import cloudpickle
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.tune.experiment import Trial
+
+from handclip_core.engine.objective import DivergedError
+from handclip_core.errors import InputError
+from tune_jobs.execution.trainable import LostStateError
+from tune_jobs.scheduling.low_memory import LowMemory, is_low_memory, read_low_memory
+from tune_jobs.storage.retry import UnwritableError
+
+LONGEST = 300
+"""Characters of a reason that are kept."""
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+"""How CUDA and the C library say it."""
+
+OUT_OF_SPACE = ("no space left on device", "disk quota exceeded")
+"""How systems say it, and Ray of folders that it makes itself."""
+
+
+class Kind(Enum):
+    """What can be done about a failure."""
+
+    CERTAIN = auto()
+    """It would happen again."""
+    MEMORY = auto()
+    """Smaller parts of a batch may do."""
+    LOW_MEMORY = auto()
+    """Its machine was low on memory, whoever took that; it may go better with fewer trials at a time."""
+    LOST_STATE = auto()
+    """The trial must start over."""
+    MACHINE = auto()
+    """It may go better on another machine."""
+    CHANCE = auto()
+    """It may go better next time."""
+    MOVED = auto()
+    """None: its machine was taken away, after notice."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt at a trial ended, in one line, and of what kind that is."""
+
+    reason: str
+    kind: Kind
+    actor: str = ""
+    """Ray's name of the worker, where that has ended."""
+    low_memory: LowMemory | None = None
+    """How its machine stood, if that was low on memory."""
+    alone: bool = False
+    """Whether that machine ran nothing else then."""
+
+
+def failure_of(trial: Trial) -> Failure:
+    """The last error of ``trial``: kind and first line of what its code raised, or what Ray says of a lost process."""
+    if trial.pickled_error_file is None:
+        text = traceback_of(trial)
+        return _low_memory(text) if is_low_memory(text) else Failure(_shortened(_lines(text)[-1]), Kind.CHANCE)
+    error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    actor = error.actor_id or "" if isinstance(error, RayActorError) else ""
+    kind = kind_of(error)
+    if kind is Kind.LOW_MEMORY:
+        return _low_memory(str(_cause(error)), actor)
+    return Failure(describe_error(error), kind, actor)
+
+
+def kind_of(error: BaseException) -> Kind:
+    """The kind of an error that Ray hands over."""
+    cause = _cause(error)
+    if isinstance(cause, RayActorError) and cause.preempted:
+        return Kind.MOVED
+    if isinstance(cause, UnwritableError):
+        return Kind.MACHINE
+    if isinstance(cause, DivergedError | InputError):
+        return Kind.CERTAIN
+    if isinstance(cause, LostStateError):
+        return Kind.LOST_STATE
+    if isinstance(cause, torch.OutOfMemoryError | MemoryError):
+        return Kind.MEMORY
+    text = str(cause).lower()
+    if isinstance(cause, OutOfMemoryError) or (isinstance(cause, RayActorError) and is_low_memory(text)):
+        return Kind.LOW_MEMORY
+    if any(words in text for words in OUT_OF_SPACE):
+        return Kind.MACHINE
+    return Kind.MEMORY if any(words in text for words in OUT_OF_MEMORY) else Kind.CHANCE
+
+
+def traceback_of(trial: Trial) -> str:
+    """The whole of what Ray knows about the last error of ``trial``."""
+    text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+    # Each attempt at a trial adds to the same file of Tune's.
+    _, heading, last = text.rpartition("Failure # ")
+    return heading + last
+
+
+def describe_error(error: BaseException) -> str:
+    """One line for an error that Ray hands over."""
+    if kind_of(error) is Kind.LOW_MEMORY:
+        return str(read_low_memory(str(_cause(error))))
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        lines = _lines(str(cause))
+        return _shortened(f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__)
+    lines = _lines(str(error)) or [type(error).__name__]
+    # An error in an actor's constructor comes as the text of a traceback, which ends with the cause.
+    return _shortened(lines[-1] if "creation task" in lines[0] else lines[0])
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.cause if isinstance(error, RayTaskError) else error
+
+
+def _low_memory(text: str, actor: str = "") -> Failure:
+    found = read_low_memory(text, actor=actor)
+    return Failure(str(found), Kind.LOW_MEMORY, actor, found)
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

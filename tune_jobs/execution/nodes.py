@@ -1,0 +1,147 @@
+"""Where trials run, seen by the driver while they do: machines that come, go or are about to, and processes on them."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import ray
+from ray._private.state import state
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from tune_jobs.execution import cluster
+from tune_jobs.execution.cluster import Node, Room
+
+NO_DEADLINE = float("inf")
+
+
+class Machines(Protocol):
+    """The cluster as one driver's trials see it."""
+
+    def at_a_time(self, allowed: Mapping[str, int]) -> int:
+        """Trials that may be under way now, those that wait for a place included.
+
+        A machine has no more than are ``allowed`` there, if that is said. At least 1 in all, unless one may have none.
+        """
+        ...
+
+    def places(self, machine: str) -> int:
+        """Processes of trials that a machine has a place for, taken or free; 0 if it is not there."""
+        ...
+
+    def has_room(self, *, without: Collection[str]) -> bool:
+        """Whether other machines have a place for a trial, taken or free."""
+        ...
+
+    def leaving(self) -> Mapping[str, float]:
+        """Machines that are about to go, and when, in seconds since 1970; infinity where nobody said."""
+        ...
+
+    def hold(self, machine: str, *, leave: int) -> None:
+        """Take places of a machine as they get free, so that it has room for ``leave`` trials; may be called again."""
+        ...
+
+    def release(self, machine: str) -> None:
+        """Let go of them."""
+        ...
+
+    def machine_of(self, process: str) -> str:
+        """The machine on which a trial's process, by Ray's name of it, runs or ran; empty where that is not known."""
+        ...
+
+    def end(self, actor: Any) -> None:
+        """End that process, even if it is frozen."""
+        ...
+
+
+@dataclass(frozen=True)
+class Still:
+    """A cluster on which nothing ever changes."""
+
+    room: Room
+
+    def at_a_time(self, allowed: Mapping[str, int]) -> int:
+        """As many as at the start."""
+        del allowed
+        return self.room.concurrent
+
+    def places(self, machine: str) -> int:
+        """As many as at the start."""
+        del machine
+        return self.room.concurrent * self.room.workers
+
+    def has_room(self, *, without: Collection[str]) -> bool:
+        """It has none but its own machines, which go by no name."""
+        return not without
+
+    def leaving(self) -> Mapping[str, float]:
+        """None."""
+        return {}
+
+    def hold(self, machine: str, *, leave: int) -> None:
+        """Nothing to hold."""
+
+    def release(self, machine: str) -> None:
+        """Nothing to let go of."""
+
+    def machine_of(self, process: str) -> str:
+        """Nothing is known of it."""
+        del process
+        return ""
+
+    def end(self, actor: Any) -> None:
+        """Nothing to end."""
+
+
+@dataclass
+class RayMachines:
+    """The Ray cluster that this process has joined. Machines go by Ray's names."""
+
+    room: Room
+    _known: dict[str, str] = field(default_factory=dict)
+    _held: dict[str, list[PlacementGroup]] = field(default_factory=dict)
+
+    def at_a_time(self, allowed: Mapping[str, int]) -> int:
+        """What the machines hold that are there and stay, and the trials that are to wait for more."""
+        return cluster.at_a_time(self.room, cluster.nodes(), allowed=allowed)
+
+    def places(self, machine: str) -> int:
+        """What Ray has of it."""
+        return sum(cluster.places(self.room, node) for node in cluster.nodes() if node.id == machine)
+
+    def has_room(self, *, without: Collection[str]) -> bool:
+        """Whether a trial fits onto those that are there and stay."""
+        return cluster.fits(self.room, _others(without)) > 0
+
+    def leaving(self) -> Mapping[str, float]:
+        """Machines that Ray was told to drain."""
+        return {node: at_ms / 1000 or NO_DEADLINE for node, at_ms in state.get_draining_nodes().items()}
+
+    def hold(self, machine: str, *, leave: int) -> None:
+        """Nothing where it has gone meanwhile."""
+        held = self._held.setdefault(machine, [])
+        wanted = self.places(machine) - leave * self.room.workers
+        while len(held) > max(0, wanted):
+            remove_placement_group(held.pop())
+        held += [cluster.hold(self.room, machine) for _ in range(wanted - len(held))]
+
+    def release(self, machine: str) -> None:
+        """Trials may be put there again."""
+        for group in self._held.pop(machine, []):
+            remove_placement_group(group)
+
+    def machine_of(self, process: str) -> str:
+        """Where Ray has started it, asked once a process."""
+        if process not in self._known:
+            found = state.actor_table(process)
+            if not found:
+                return ""
+            self._known[process] = found["Address"]["NodeID"]
+        return self._known[process]
+
+    def end(self, actor: Any) -> None:
+        """A process that is frozen does not hear Ray, which kills it by a signal a few seconds later."""
+        ray.kill(actor)
+
+
+def _others(without: Collection[str]) -> list[Node]:
+    return [node for node in cluster.nodes() if node.id not in without]

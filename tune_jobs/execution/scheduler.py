@@ -1,0 +1,64 @@
+"""Early stopping and limits as a scheduler of Ray Tune."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tune_jobs.execution.trainable import BEST_MAP, JUDGED, STEP_S, UNIT, folder_of, number_of, strategy_of
+from tune_jobs.execution.tune_internals import survive_lost_workers
+from tune_jobs.scheduling.early_stopping import Judge
+from tune_jobs.scheduling.limits import Gate
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial
+
+STATES_OF_AN_ATTEMPT = 100_000
+"""Numbers of saved states that each attempt at a trial has for itself; no budget has more units."""
+
+
+class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Runs trials in the order of suggestion, stops those that fall behind, and all of them at a limit.
+
+    ``cut`` holds the numbers of the trials that were stopped by a limit alone.
+    """
+
+    def __init__(self, judge: Judge, gate: Gate, *, failing: Callable[["Trial"], None]) -> None:
+        """``failing`` is told of a trial whose attempt fails, before Tune forgets its worker."""
+        super().__init__()
+        self._failing = failing
+        self.judge = judge
+        self.cut: set[int] = set()
+        self._gate = gate
+
+    def on_trial_add(self, tune_controller: "TuneController", trial: "Trial") -> None:
+        """Give every attempt at a trial the trial's one folder, and numbers of saved states of its own in it."""
+        if tune_controller is not None:  # a simulated sweep has none
+            survive_lost_workers(tune_controller)
+        self.cut.discard(number_of(trial))
+        trial.relative_logdir = trial.storage.trial_dir_name = folder_of(trial)
+        trial.storage.current_checkpoint_index = trial.config["attempt"] * STATES_OF_AN_ATTEMPT - 1
+
+    def on_trial_error(self, tune_controller: "TuneController", trial: "Trial") -> None:
+        """Pass it on."""
+        del tune_controller
+        self._failing(trial)
+
+    def on_trial_result(self, tune_controller: "TuneController", trial: "Trial", result: dict[str, Any]) -> str:
+        """Stop or continue, by the trial's best validation mAP so far: what its best weights give.
+
+        Only the first seed of a trial is judged, so that means over seeds are means over whole budgets. A unit without
+        scores is not judged; a limit can end the trial after any.
+        """
+        del tune_controller
+        number, strategy = number_of(trial), strategy_of(trial.config)
+        unjudged = trial.config["replica"] > 0 or not result[JUDGED]
+        goes_on = unjudged or self.judge.goes_on(
+            trial=number, strategy=strategy, unit=result[UNIT], score=result[BEST_MAP]
+        )
+        if goes_on and self._gate.cuts(ahead_s=result[STEP_S]):
+            self.cut.add(number)
+        goes_on = goes_on and number not in self.cut
+        decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+        return decision

@@ -1,0 +1,110 @@
+"""What runs next, as a search algorithm of Ray Tune: trials to be taken up again, then new ones from the study."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from tune_jobs.scheduling.limits import Gate
+from tune_jobs.search.study import Asked, SweepStudy
+from tune_jobs.state.trials import Records, Status, TrialRecord
+
+
+class SweepSearcher(Searcher):  # type: ignore[misc]
+    """Hands out trials one by one. Each attempt at a trial is one of Tune's trials."""
+
+    def __init__(
+        self,
+        study: SweepStudy,
+        records: Records,
+        *,
+        trials: int,
+        gate: Gate,
+        begin: Callable[[Asked], TrialRecord],
+        config: Callable[[TrialRecord], dict[str, Any]],
+        at_a_time: Callable[[], int],
+        waits: Callable[[], None],
+    ) -> None:
+        """``trials`` in all, of which ``at_a_time`` says how many may be under way now.
+
+        ``begin`` records what the study has suggested, ``config`` is what a worker reads. ``waits`` is called again and
+        again while nothing may be under way.
+        """
+        # No metric of Tune's: it would refuse every unit that was not judged, and what is judged comes by the recorder.
+        super().__init__()
+        self._study = study
+        self._records = records
+        self._trials = trials
+        self._gate = gate
+        self._begin = begin
+        self._config = config
+        self._at_a_time = at_a_time
+        self._waits = waits
+        self._again: deque[int] = deque()
+        self._left_over: deque[Asked] = deque()
+        self._under_way: set[str] = set()
+        self.ended_by: str | None = None
+
+    def take_up(self, unfinished: Iterable[int], left_over: Iterable[Asked]) -> None:
+        """Hand out ``unfinished`` trials again first, then what the study suggested to a driver that then died."""
+        self._again.extend(unfinished)
+        self._left_over.extend(left_over)
+
+    def again(self, number: int) -> None:
+        """Hand out trial ``number`` once more, before any new one."""
+        if number not in self._again:
+            self._again.append(number)
+
+    @property
+    def num_under_way(self) -> int:
+        """Attempts that have been handed out and are not over."""
+        return len(self._under_way)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The config of the next attempt; FINISHED where nothing is left.
+
+        None where all places are taken, and where nothing is left but what runs, which may still fail.
+        """
+        if len(self._under_way) >= self._at_a_time():
+            if not self._under_way:
+                # Then Tune takes no step, and asks until it is given a trial.
+                self._waits()
+            return None
+        record = self._next()
+        if record is not None:
+            self._under_way.add(trial_id)
+            return self._config(record)
+        finished: str = Searcher.FINISHED
+        return None if self._under_way else finished
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Note that an attempt is over; the recorder learns more about its end than Tune says here."""
+        del result, error
+        self._under_way.discard(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the sweep's journal and the study hold the state of the search."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Refused: Tune's snapshots hold no state of this search."""
+        raise NotImplementedError("the sweep's journal and the study hold the state of the search")
+
+    def _next(self) -> TrialRecord | None:
+        reason = self._gate.closed_to_new_trials()
+        self.ended_by = reason if self._is_unfinished() else None
+        if reason is not None:
+            return None
+        if self._again:
+            return self._records.trials[self._again.popleft()]
+        if self._left_over:
+            return self._begin(self._left_over.popleft())
+        if len(self._records.trials) >= self._trials:
+            return None
+        asked = self._study.ask()
+        return None if asked is None else self._begin(asked)
+
+    def _is_unfinished(self) -> bool:
+        """Whether a limit keeps anything from being done: trials that it cut short, and those not yet begun."""
+        cut = any(record.status is Status.INTERRUPTED for record in self._records.unfinished())
+        return cut or bool(self._again or self._left_over) or len(self._records.trials) < self._trials

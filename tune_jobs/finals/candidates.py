@@ -1,0 +1,101 @@
+"""Who runs again in the finals: the best configurations, every strategy's best and default, and CLIP as it is."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from handclip_core.runs.experiment import Experiment
+from search_spaces.spaces import default_of
+from tune_jobs.finals.past_sweep import PastSweep
+
+BASELINE = "zero_shot"
+FIRST_SEED = 1001
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A configuration of the finals, whatever its seed.
+
+    ``trial`` and ``swept_map`` are the number and the score of the best trial that the sweep made of it, if any;
+    ``roles`` say why it is here.
+    """
+
+    experiment: Experiment
+    trial: int | None
+    swept_map: float | None
+    roles: tuple[str, ...]
+
+    @property
+    def strategy(self) -> str:
+        """Name of its strategy."""
+        return self.experiment.strategy.name
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return f"{self.strategy}, {'default' if self.trial is None else f'trial {self.trial}'}"
+
+    @property
+    def key(self) -> str:
+        """What its folder is called: the strategy and a hash of everything but the seed."""
+        return f"{self.strategy}-{hash_of(self.experiment)[:12]}"
+
+    def on(self, seed: int) -> Experiment:
+        """Its experiment on another seed."""
+        return self.experiment.model_copy(update={"seed": seed})
+
+    def folder(self, runs: Path, seed: int) -> Path:
+        """Where its run on ``seed`` lies below ``runs``."""
+        return runs / self.key / f"seed-{seed}"
+
+
+def hash_of(experiment: Experiment) -> str:
+    """SHA-256 of what fixes a result of ``experiment``: not its seed, nor in how many parts a batch is computed.
+
+    Only what differs from the defaults counts, so that a setting added in a later version changes nothing.
+    """
+    same = without_chance(experiment)
+    text = f"{same.strategy.name} {same.data.source} {same.model_dump_json(exclude_defaults=True)}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def without_chance(experiment: Experiment) -> Experiment:
+    """The experiment with the first seed and whole batches: equal for runs of one configuration."""
+    return experiment.model_copy(update={"seed": 0, "micro_batch": None})
+
+
+def choose(past: PastSweep, *, top: int) -> list[Finalist]:
+    """The ``top`` configurations, every strategy's best and default, and zero-shot: each once, best trials first."""
+    best: dict[str, Finalist] = {}
+    ranked: list[str] = []
+    roles: dict[str, list[str]] = {}
+    for one in past.tried:
+        key = hash_of(one.experiment)
+        if key not in best:
+            best[key] = Finalist(one.experiment, one.number, one.map, ())
+            ranked.append(key)
+    for rank, key in enumerate(ranked[:top], start=1):
+        roles.setdefault(key, []).append(f"rank {rank}")
+    for strategy in past.strategies:
+        first = next((key for key in ranked if best[key].strategy == strategy), None)
+        if first is not None:
+            roles.setdefault(first, []).append(f"best {strategy}")
+    for strategy in dict.fromkeys((BASELINE, *past.strategies)):
+        default = past.tried[0].experiment.model_copy(update={"strategy": default_of(strategy)})
+        key = hash_of(default)
+        best.setdefault(key, Finalist(default, None, None, ()))
+        roles.setdefault(key, []).append(BASELINE if strategy == BASELINE else "default")
+    chosen = [Finalist(f.experiment, f.trial, f.swept_map, tuple(roles[k])) for k, f in best.items() if k in roles]
+    return sorted(chosen, key=lambda finalist: -(finalist.swept_map or 0.0))
+
+
+def fresh_seeds(used: Sequence[int], num: int) -> tuple[int, ...]:
+    """The first ``num`` seeds from 1001 that are not among ``used``: more of them begin with the same ones."""
+    seeds: list[int] = []
+    candidate = FIRST_SEED
+    while len(seeds) < num:
+        if candidate not in used:
+            seeds.append(candidate)
+        candidate += 1
+    return tuple(seeds)

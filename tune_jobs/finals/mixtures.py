@@ -1,0 +1,156 @@
+"""What competes in the finals: every configuration that ran on all seeds, and what can be mixed from their weights."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from handclip_core.config import read_yaml
+from handclip_core.devices import select_device
+from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.evaluation.storage import load_scores, save_scores
+from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.run_folder import FINAL, write_json
+from handclip_core.runs.soups import ALPHAS, Ingredient, Pot
+from tune_jobs.finals.candidates import Finalist
+from tune_jobs.finals.fit import SCORES, Facts, wise_file
+
+SOUPS = "soups.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model comes about: one configuration, the average of several, or one mixed with what it began from."""
+
+    members: tuple[Finalist, ...]
+    alpha: float | None = None
+    """Share of the trained weights in WiSE-FT; None for no mixing with untrained ones."""
+
+    @property
+    def strategy(self) -> str:
+        """The strategy of its members."""
+        return self.members[0].strategy
+
+
+@dataclass(frozen=True, eq=False)
+class Entrant:
+    """A row of the finals: validation ``scores`` on each seed, and the ``facts`` of its members' runs on each."""
+
+    name: str
+    recipe: Recipe
+    scores: tuple[ProtocolScores, ...]
+    facts: tuple[tuple[Facts, ...], ...]
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one configuration as it was trained."""
+        return len(self.recipe.members) == 1 and self.recipe.alpha is None
+
+
+@dataclass(frozen=True)
+class Complete:
+    """A finalist with a complete run on every seed: their folders and facts."""
+
+    finalist: Finalist
+    folders: tuple[Path, ...]
+    facts: tuple[Facts, ...]
+
+    def scores(self, file: str) -> tuple[ProtocolScores, ...]:
+        """The scores in ``file`` of each run."""
+        return tuple(load_scores(folder / file) for folder in self.folders)
+
+
+def entrants_of(complete: Sequence[Complete], soups: Path) -> list[Entrant]:
+    """All entrants; ``soups`` holds what `mix` made of the runs of each strategy."""
+    found = [_entrant(one.finalist.name, Recipe((one.finalist,)), one.scores(SCORES), [one]) for one in complete]
+    for group in by_strategy(complete).values():
+        found += _wise(group)
+        found += _soups(group, soups / pot_name(group))
+    return found
+
+
+def by_strategy(complete: Sequence[Complete]) -> dict[str, list[Complete]]:
+    """The finalists of each strategy."""
+    groups: dict[str, list[Complete]] = {}
+    for one in complete:
+        groups.setdefault(one.finalist.strategy, []).append(one)
+    return groups
+
+
+def pot_name(group: Sequence[Complete]) -> str:
+    """Name of the folder of what is mixed from ``group``: another set of runs has another."""
+    runs = sorted(f"{folder.parent.name}/{folder.name}" for one in group for folder in one.folders)
+    return f"{group[0].finalist.strategy}-{hashlib.sha256(' '.join(runs).encode()).hexdigest()[:12]}"
+
+
+def pot_of(group: Sequence[Complete], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """The runs of ``group`` as plain data, for `mix`."""
+    return [
+        {
+            "key": one.finalist.key,
+            "folders": [str(folder) for folder in one.folders],
+            "experiments": [one.finalist.on(seed).model_dump(mode="json") for seed in seeds],
+        }
+        for one in group
+    ]
+
+
+def mix(folder: str, pot: list[dict[str, Any]], device: str, threads: int) -> None:
+    """Make soups of the runs in ``pot``, which `pot_of` made, into ``folder``."""
+    torch.set_num_threads(threads)
+    runs = [
+        [
+            Ingredient(one["key"], Experiment.model_validate(plain), Path(where) / FINAL)
+            for where, plain in zip(one["folders"], one["experiments"], strict=True)
+        ]
+        for one in pot
+    ]
+    found = Pot(runs, select_device(device)).soups()
+    for number, soup in enumerate(found):
+        for seed, scores in enumerate(soup.scores):
+            save_scores(Path(folder) / f"{number}-{seed}.npz", scores)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_json(
+        Path(folder) / SOUPS, [{"kind": soup.kind, "members": [pot[i]["key"] for i in soup.members]} for soup in found]
+    )
+
+
+def _wise(group: Sequence[Complete]) -> list[Entrant]:
+    """WiSE-FT of a strategy: of its finalists and shares, the one with the best mean over seeds."""
+    best: Entrant | None = None
+    for one in group:
+        for alpha in ALPHAS:
+            if not (one.folders[0] / wise_file(alpha)).exists():
+                continue
+            label = one.finalist.name.partition(", ")[2]
+            name = f"{one.finalist.strategy}, WiSE-FT {alpha:g} of {label}"
+            found = _entrant(name, Recipe((one.finalist,), alpha), one.scores(wise_file(alpha)), [one])
+            if best is None or _mean(found) > _mean(best):
+                best = found
+    return [] if best is None else [best]
+
+
+def _soups(group: Sequence[Complete], folder: Path) -> list[Entrant]:
+    if not (folder / SOUPS).exists():
+        return []
+    by_key = {one.finalist.key: one for one in group}
+    found = []
+    for number, soup in enumerate(read_yaml(folder / SOUPS)):
+        members = [by_key[key] for key in soup["members"]]
+        labels = ", ".join(one.finalist.name.partition(", ")[2] for one in members)
+        scores = tuple(load_scores(folder / f"{number}-{seed}.npz") for seed in range(len(members[0].folders)))
+        recipe = Recipe(tuple(one.finalist for one in members))
+        found.append(_entrant(f"{recipe.strategy}, {soup['kind']} of {labels}", recipe, scores, members))
+    return found
+
+
+def _entrant(name: str, recipe: Recipe, scores: tuple[ProtocolScores, ...], members: Sequence[Complete]) -> Entrant:
+    return Entrant(name, recipe, scores, tuple(one.facts for one in members))
+
+
+def _mean(entrant: Entrant) -> float:
+    return float(np.mean([scores.overall.map.mean for scores in entrant.scores]))

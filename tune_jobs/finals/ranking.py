@@ -1,0 +1,132 @@
+"""The finals' result: who is how good, who beats whom, and what that says of each strategy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handclip_core.evaluation.bootstrap import Comparison
+from handclip_core.evaluation.seeds import SeedEstimate, beats, compare_seeds, estimate_seeds, sample_seeds
+from tune_jobs.finals.candidates import BASELINE
+from tune_jobs.finals.mixtures import Entrant
+
+HOUR_S = 3600.0
+
+
+class Verdict(StrEnum):
+    """What the finals say of a strategy."""
+
+    WINNER = "winner"
+    WORSE = "worse"
+    NO_DIFFERENCE = "no difference shown"
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """An entrant with its figures: mAP and R1, its gap to the first, and P(it beats CLIP as it is).
+
+    ``gap`` is None for the first, ``beats_baseline`` where CLIP as it is did not run or is the entrant itself.
+    """
+
+    entrant: Entrant
+    map: SeedEstimate
+    cmc1: float
+    gap: Comparison | None
+    beats_baseline: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Standings:
+    """All entrants, best mean first; ``wins`` [M, M] holds P(row beats column)."""
+
+    rows: tuple[Standing, ...]
+    wins: NDArray[np.float64]
+
+    @property
+    def winner(self) -> Standing:
+        """The first."""
+        return self.rows[0]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a trial holds while it runs: GPUs where there are any, else CPU cores."""
+
+    unit: str
+    each: float
+
+    def hours(self, seconds: float) -> float:
+        """GPU-hours or CPU-hours of so many seconds."""
+        return seconds * self.each / HOUR_S
+
+
+@dataclass(frozen=True)
+class StrategyVerdict:
+    """A strategy at its best, against the winner.
+
+    ``fit_hours`` is what training it once took (all members of a mixture), ``search_hours`` what the sweep spent on its
+    trials; ``images_s`` pictures trained a second, None where nothing is trained.
+    """
+
+    strategy: str
+    best: str
+    map: SeedEstimate
+    gap: Comparison | None
+    verdict: Verdict
+    fit_hours: float
+    search_hours: float
+    params_trained: int
+    images_s: float | None
+
+
+def rank(entrants: Sequence[Entrant]) -> Standings:
+    """Put ``entrants`` in order and compare every one with every other, on the same people and seeds."""
+    samples = [sample_seeds(entrant.scores) for entrant in entrants]
+    order = sorted(range(len(entrants)), key=lambda position: -float(samples[position].values.mean()))
+    baseline = next((i for i, one in enumerate(entrants) if one.single and one.recipe.strategy == BASELINE), None)
+    wins = beats([samples[position] for position in order])
+    rows = tuple(
+        Standing(
+            entrant=entrants[position],
+            map=estimate_seeds(samples[position]),
+            cmc1=float(np.mean([scores.overall.cmc1.mean for scores in entrants[position].scores])),
+            gap=None if place == 0 else compare_seeds(samples[position], samples[order[0]]),
+            beats_baseline=None if baseline in (None, position) else float(wins[place, order.index(baseline)]),
+        )
+        for place, position in enumerate(order)
+    )
+    return Standings(rows, wins)
+
+
+def verdicts(standings: Standings, search_s: Mapping[str, float], cost: Cost) -> list[StrategyVerdict]:
+    """Each strategy's best entrant against the winner, best first; ``search_s`` are the sweep's seconds on each."""
+    best: dict[str, Standing] = {}
+    for row in standings.rows:
+        best.setdefault(row.entrant.recipe.strategy, row)
+    return [_verdict(name, row, search_s.get(name, 0.0), cost) for name, row in best.items()]
+
+
+def _verdict(strategy: str, row: Standing, search_s: float, cost: Cost) -> StrategyVerdict:
+    members = row.entrant.facts
+    images = sum(facts.images for runs in members for facts in runs)
+    train_s = sum(facts.train_s for runs in members for facts in runs)
+    return StrategyVerdict(
+        strategy=strategy,
+        best=row.entrant.name,
+        map=row.map,
+        gap=row.gap,
+        verdict=judge(row.gap),
+        fit_hours=cost.hours(train_s / len(row.entrant.scores)),
+        search_hours=cost.hours(search_s),
+        params_trained=max(facts.params_trained for runs in members for facts in runs),
+        images_s=images / train_s if train_s > 0 else None,
+    )
+
+
+def judge(gap: Comparison | None) -> Verdict:
+    """What a gap to the winner says: worse only where the whole interval lies below zero."""
+    if gap is None:
+        return Verdict.WINNER
+    return Verdict.WORSE if gap.high < 0 else Verdict.NO_DIFFERENCE

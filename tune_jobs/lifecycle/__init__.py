@@ -1,0 +1,1 @@
+"""How does a sweep begin, go on and end?"""

@@ -1,0 +1,188 @@
+"""What a sweep would take, said before it begins."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import ray
+from rich.console import Console
+from rich.table import Table
+
+from handclip_core.runs.experiment import Experiment
+from search_spaces.spaces import searchable
+from tune_jobs.config.settings import SweepSettings
+from tune_jobs.execution.cluster import Room
+from tune_jobs.execution.ray_job import in_ray_job
+from tune_jobs.lifecycle.build import experiment_of
+from tune_jobs.lifecycle.folders import refuse_unknown_sweep, resolved
+from tune_jobs.lifecycle.profile import Probe, probe, untried
+from tune_jobs.lifecycle.run import prepare
+from tune_jobs.reporting import summary as review
+from tune_jobs.scheduling.early_stopping import judge_for
+from tune_jobs.scheduling.limits import GIB
+from tune_jobs.scheduling.power_analysis import SEEDS
+from tune_jobs.scheduling.seeds import UNTRAINED
+from tune_jobs.state.usage import HOUR_S
+
+MIB = 2**20
+REHEARSALS = 20
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Hours, GPU-hours and disk of a sweep; ``most`` is what it takes if no trial is stopped early."""
+
+    hours: float
+    most_hours: float
+    gpu_hours: float
+    most_gpu_hours: float
+    disk_bytes: int
+    least_disk_bytes: int
+    """With the weights of the best trial alone."""
+    trials: dict[str, int]
+    """By strategy."""
+
+
+def estimate(settings: SweepSettings) -> int:
+    """Try a few steps of each strategy's default, and print what the sweep would take; nothing is left behind.
+
+    Returns an exit code: 0, or 1 where not one strategy could be tried. Raises InputError as the sweep would.
+    """
+    settings = resolved(settings, in_ray_job=in_ray_job())
+    if settings.warm_start is not None:
+        refuse_unknown_sweep(settings.warm_start, option="warm_start")
+    room = prepare(settings)
+    space = settings.search.space(settings.strategies)
+    probes = []
+    for name in settings.strategies:
+        review.say(f"trying {name}")
+        experiment = experiment_of(settings, space.default(name).strategy)
+        probes.append(_tried(experiment, room))
+    tried = [found for found in probes if not found.reason]
+    console = Console(soft_wrap=True)
+    console.print(table(probes, settings))
+    if not tried:
+        return 1
+    for line in lines(expected(tried, settings, room), settings, room):
+        print(line)
+    return 0
+
+
+def _tried(experiment: Experiment, room: Room) -> Probe:
+    """Probe in a process of its own on a trial's resources, so that its memory is its own, and its end too."""
+    task = ray.remote(num_cpus=room.cpus, num_gpus=room.gpus, max_calls=1, max_retries=0)(probe)
+    try:
+        found: Probe = ray.get(task.remote(experiment, room.device))
+    except ray.exceptions.RayError as error:
+        return untried(experiment, error)
+    return found
+
+
+def expected(probes: Sequence[Probe], settings: SweepSettings, room: Room) -> Estimate:
+    """What the sweep takes by what its strategies' defaults take."""
+    trials = shares(settings)
+    spent = most = longest = 0.0
+    for found in probes:
+        seeds = 1 if found.strategy == UNTRAINED else settings.search.replicas
+        share = share_of_budget(settings, trials[found.strategy])
+        finished, whole = share.finished * (seeds - 1) * found.seconds, found.seconds - found.setup_s
+        spent += trials[found.strategy] * (found.setup_s + share.units * whole + finished)
+        most += trials[found.strategy] * seeds * found.seconds
+        longest = max(longest, seeds * found.seconds)
+    calibration = calibration_s(probes, settings)
+    if calibration > 0:
+        baseline = next(found for found in probes if found.strategy != UNTRAINED)
+        longest = max(longest, SEEDS * baseline.seconds)
+    spent, most = spent + calibration, most + calibration
+    gpus, at_a_time = room.gpus * room.workers, min(room.concurrent, sum(trials.values()))
+    state_bytes = max(found.state_bytes for found in probes)
+    # A trial of several seeds keeps the state of the first while it trains on the others.
+    running = (2 if max(settings.search.replicas, SEEDS * settings.search.calibrate) <= 1 else 3) * at_a_time
+    return Estimate(
+        hours=max(spent / at_a_time, longest) / HOUR_S,
+        most_hours=max(most / at_a_time, longest) / HOUR_S,
+        gpu_hours=spent * gpus / HOUR_S,
+        most_gpu_hours=most * gpus / HOUR_S,
+        disk_bytes=(min(settings.keep_checkpoints, settings.trials) + running) * state_bytes,
+        least_disk_bytes=(1 + running) * state_bytes,
+        trials=trials,
+    )
+
+
+def calibration_s(probes: Sequence[Probe], settings: SweepSettings) -> float:
+    """Seconds of the seeds that the baseline gets beyond those of every trial, where the sweep calibrates."""
+    trained = [found for found in probes if found.strategy != UNTRAINED]
+    if not settings.search.calibrate or not trained:
+        return 0.0
+    return max(0, SEEDS - settings.search.replicas) * trained[0].seconds
+
+
+def shares(settings: SweepSettings) -> dict[str, int]:
+    """Trials of each strategy if all get as many: its default, and its part of the others."""
+    drawn = searchable(settings.strategies)
+    more = settings.trials - len(settings.strategies) if drawn else 0
+    part, rest = divmod(more, max(1, len(drawn)))
+    place = {name: number for number, name in enumerate(drawn)}
+    return {name: 1 + (part + (place[name] < rest) if name in place else 0) for name in settings.strategies}
+
+
+@dataclass(frozen=True)
+class Share:
+    """Parts of a whole, means over trials: units trained, and trials that are not stopped."""
+
+    units: float
+    finished: float
+
+
+def share_of_budget(settings: SweepSettings, trials: int) -> Share:
+    """What early stopping leaves ``trials`` trials of one strategy of their budgets, if their ranks never change."""
+    units, finished = [], []
+    for seed in range(REHEARSALS):
+        judge, rng = judge_for(settings.early_stopping, budget=settings.budget), random.Random(seed)
+        for trial in range(trials):
+            score, unit, goes_on = rng.random(), 0, True
+            while goes_on and unit < settings.budget:
+                unit += 1
+                goes_on = unit == settings.budget or judge.goes_on(trial=trial, strategy="", unit=unit, score=score)
+            units.append(unit / settings.budget)
+            finished.append(float(unit == settings.budget))
+    return Share(fmean(units), fmean(finished))
+
+
+def table(probes: Sequence[Probe], settings: SweepSettings) -> Table:
+    """What a trial of each strategy takes."""
+    trials = shares(settings)
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    found.add_column("strategy", no_wrap=True)
+    for heading in ("trials", "s a unit", "s a trial", "memory MiB", "state MiB"):
+        found.add_column(heading, justify="right", no_wrap=True)
+    for item in probes:
+        if item.reason:
+            found.add_row(item.strategy, str(trials[item.strategy]), item.reason)
+            continue
+        unit_s = (item.train_s + item.validate_s) / settings.budget
+        cells = (unit_s, item.seconds, item.memory_bytes / MIB, item.state_bytes / MIB)
+        found.add_row(item.strategy, str(trials[item.strategy]), *(f"{value:,.1f}" for value in cells))
+    return found
+
+
+def lines(found: Estimate, settings: SweepSettings, room: Room) -> list[str]:
+    """The estimate in words, and whether a limit would end the sweep before."""
+    limits, gpus = settings.limits, room.gpus * room.workers
+    told = [
+        f"trials     {settings.trials}, {room.concurrent} at a time on {room.device}",
+        f"time       {found.hours:.2f} h; {found.most_hours:.2f} h if no trial is stopped early",
+    ]
+    if gpus:
+        told.append(f"GPU-hours  {found.gpu_hours:.2f}; {found.most_gpu_hours:.2f} if no trial is stopped early")
+    if limits.price_per_gpu_hour is not None:
+        price = limits.price_per_gpu_hour
+        told.append(f"cost       {found.gpu_hours * price:.2f}; {found.most_gpu_hours * price:.2f} at most")
+    told.append(f"disk       {found.disk_bytes / GIB:.2f} GiB of saved states")
+    pairs = (("hours", found.hours), ("gpu_hours", found.gpu_hours), ("disk_gib", found.least_disk_bytes / GIB))
+    for key, value in pairs:
+        limit = getattr(limits, key)
+        if limit is not None and value > limit:
+            told.append(f"limits.{key}: {limit:g} would end the sweep before its last trial")
+    return told

@@ -1,0 +1,37 @@
+"""The best trial's results, gathered into one folder that needs neither Ray nor the sweep."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from handclip_core.devices import select_device
+from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.run_folder import RunFolder
+from tune_jobs.storage.checkpoints import drop_state
+from tune_jobs.storage.location import Place, fetched
+
+
+def collect(where: Place, experiment: Experiment, checkpoint: Place, device: str) -> None:
+    """Write settings, weights, log, scores and validation embeddings of a trial to ``where``, replacing it whole."""
+    with fetched(checkpoint) as state, _replaced(where) as folder:
+        run, _ = RunFolder.restore(folder, experiment, state)
+        run.finish(checkpoint=state, device=select_device(device))
+
+
+@contextmanager
+def _replaced(where: Place) -> Iterator[Path]:
+    """A folder to fill, which takes its place at ``where`` after the block."""
+    if isinstance(where, Path):
+        partial = where.with_name(f"{where.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        yield partial
+        shutil.rmtree(where, ignore_errors=True)
+        partial.rename(where)
+        return
+    with TemporaryDirectory(prefix="handclip-") as folder:
+        yield Path(folder)
+        drop_state(where)
+        for file in sorted(Path(folder).iterdir()):
+            (where / file.name).send(file)

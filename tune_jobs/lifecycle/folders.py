@@ -1,0 +1,155 @@
+"""Where a sweep's results go."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from handclip_core.data.sources import PreparedData
+from handclip_core.errors import InputError
+from handclip_core.runs.run_folder import write_text
+from tune_jobs.config.settings import SETTINGS, SweepSettings, dump_settings, load_settings
+from tune_jobs.storage.lease import idle
+from tune_jobs.storage.location import Bucket, Place, exists, folder_of
+from tune_jobs.storage.retry import patiently
+from tune_jobs.storage.sync import clear
+
+
+def resolved(settings: SweepSettings, *, in_ray_job: bool) -> SweepSettings:
+    """The settings with absolute paths; raises InputError for a Ray job whose storage would vanish with it."""
+    storage, other = settings.storage, settings.warm_start
+    if isinstance(storage, Bucket):
+        storage.check()
+    elif in_ray_job and not storage.is_absolute():
+        raise InputError(
+            f"storage: '{storage}' would lie in the job's own folder, which Ray deletes; "
+            "give an absolute path that the whole cluster shares, as in --set storage=/shared/runs"
+        )
+    data = settings.data
+    if isinstance(data, PreparedData):
+        data = data.model_copy(update={"folder": data.folder.expanduser().resolve()})
+    storage = storage if isinstance(storage, Bucket) else storage.expanduser().resolve()
+    other = None if other is None else sweep_folder(other, storage)
+    return settings.model_copy(update={"storage": storage, "data": data, "warm_start": other})
+
+
+def sweep_folder(given: Place, storage: Place) -> Place:
+    """The place of a sweep that is ``given`` by its path or URI, or by its name in ``storage``."""
+    if isinstance(given, Bucket):
+        return given
+    folder = given.expanduser().resolve()
+    return folder if is_sweep(folder) else storage / str(given)
+
+
+def is_sweep(where: Place) -> bool:
+    """Whether a sweep's settings are there; raises InputError where a bucket stays away."""
+    return patiently(lambda: exists(where / SETTINGS), path=where)
+
+
+def refuse_unknown_sweep(where: Place, *, option: str) -> None:
+    """Raise InputError, which names ``option``, where there is no sweep at ``where``."""
+    if isinstance(where, Bucket):
+        where.check()
+    if not is_sweep(where):
+        raise InputError(f"{option}: {where} is no sweep's folder; give the path of one, or its name in the storage")
+
+
+def stored_settings(where: Place) -> SweepSettings:
+    """The settings of the sweep at ``where``, with its place as it is now; raises InputError where there are none."""
+    text = patiently((where / SETTINGS).read, path=where) if isinstance(where, Bucket) else None
+    with TemporaryDirectory(prefix="handclip-") as folder:
+        copy = Path(folder) / SETTINGS
+        if text is not None:
+            copy.write_bytes(text)
+        file = where / SETTINGS if isinstance(where, Path) else copy
+        try:
+            found = load_settings(file)
+        except InputError as error:
+            raise InputError(str(error).replace(str(file), str(where / SETTINGS))) from None
+    return found.model_copy(update={"storage": where.parent})
+
+
+def refuse_taken_name(settings: SweepSettings, *, number_taken_names: bool) -> None:
+    """Raise InputError where the sweep's folder exists and may not be numbered."""
+    if not number_taken_names and _is_taken(settings.storage / settings.name):
+        raise _taken(settings)
+
+
+def create_folder(
+    settings: SweepSettings, *, number_taken_names: bool, fill: Callable[[Path], None] | None = None
+) -> Path:
+    """Make the sweep's folder with its settings, and what ``fill`` puts there; for a bucket, the working copy.
+
+    It appears whole, and no other process has made it. Two drivers that begin a sweep in a bucket at the same moment
+    are told apart by its lock. Raises InputError where the name is taken, and where the storage cannot be written to.
+    """
+    names = [settings.name]
+    if number_taken_names:
+        names += [f"{settings.name}-{number}" for number in range(2, 10_000)]
+    storage = folder_of(settings.storage / settings.name).parent
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=".sweep-", dir=storage))
+    except OSError as error:
+        raise InputError(f"storage: {storage}: cannot be written to ({error.strerror}); give another folder") from None
+    made.chmod(0o777 & ~_umask())
+    try:
+        if fill is not None:
+            fill(made)
+        for name in names:
+            write_text(made / SETTINGS, dump_settings(settings.model_copy(update={"name": name})))
+            if _put_in_place(made, settings.storage / name):
+                return storage / name
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    raise _taken(settings)
+
+
+def _taken(settings: SweepSettings) -> InputError:
+    return InputError(
+        f"{settings.storage / settings.name}: exists already; choose another --name, or remove the folder"
+    )
+
+
+def _is_taken(where: Place) -> bool:
+    return where.exists() if isinstance(where, Path) else is_sweep(where)
+
+
+def _put_in_place(made: Path, where: Place) -> bool:
+    """Let ``made`` become the folder or the working copy of the sweep at ``where``, unless there is one."""
+    if isinstance(where, Path):
+        return _renamed(made, where)
+    if _is_taken(where):
+        return False
+    # What was left of a sweep that the bucket does not have any more.
+    copy = folder_of(where)
+    copy.mkdir(exist_ok=True)
+    with idle(copy) as is_idle:
+        if not is_idle:
+            return False
+        clear(copy)
+        for path in made.iterdir():
+            path.rename(copy / path.name)
+    return True
+
+
+def _renamed(made: Path, wanted: Path) -> bool:
+    """Give ``made`` its name unless that is taken."""
+    if wanted.exists():
+        return False
+    try:
+        made.rename(wanted)
+    except OSError:
+        if wanted.exists():
+            return False
+        raise
+    return True
+
+
+def _umask() -> int:
+    """The process's mask of permissions, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

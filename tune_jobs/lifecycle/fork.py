@@ -1,0 +1,146 @@
+"""A new sweep from another one: some settings changed, and the trials that the change leaves as they are taken over.
+
+A trial is taken over where it is over, where its experiment would be the same now, and where the search still allows
+it. The new sweep's journal begins with such trials as if they had been its own; its study is made from the journal.
+"""
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tune_jobs.config.settings import SweepSettings
+from tune_jobs.execution.callback import TRIALS
+from tune_jobs.lifecycle.build import EVENTS, experiment_of
+from tune_jobs.scheduling.seeds import seeds_of
+from tune_jobs.search.proposer import DEFAULT, SAMPLED, point_origin
+from tune_jobs.state.events import Begun, Ended, Event, Saved, SeedEnded, Trained, Validated
+from tune_jobs.state.journal import FILE, Journal, read_journal
+from tune_jobs.state.trials import Records, Status, TrialRecord
+
+ABOUT_A_TRIAL = (Begun, Trained, Validated, SeedEnded, Saved, Ended)
+"""What is taken over of a trial; who ran it when, and its failed attempts, are not."""
+
+
+@dataclass(frozen=True)
+class Fork:
+    """What a new sweep takes over from the one in ``folder``."""
+
+    folder: Path
+    records: Records
+    """The other sweep's."""
+    numbers: Mapping[int, int]
+    """The new numbers of trials by their old ones."""
+    dropped: Counter[str]
+    """Why others were left behind, and how many."""
+    events: tuple[Event, ...]
+    """The beginning of the new sweep's journal."""
+
+    def lines(self) -> list[str]:
+        """In words."""
+        total = len(self.numbers) + self.dropped.total()
+        told = [f"  {count} left behind: {reason}" for reason, count in self.dropped.most_common()]
+        return [f"{len(self.numbers)} of {total} trials are taken over from {self.folder.name}", *told]
+
+    def fill(self, made: Path) -> None:
+        """Put the trials' files and the journal into a new sweep's folder, without copying where that can be."""
+        for before, after in self.numbers.items():
+            record = self.records.trials[before]
+            old, new = record.name, _renamed(record, after)
+            for kind in (TRIALS, EVENTS):
+                if (self.folder / kind / old).is_dir():
+                    shutil.copytree(self.folder / kind / old, made / kind / new, copy_function=_link_or_copy)
+        with Journal(made / FILE) as journal:
+            for event in self.events:
+                journal.append(event)
+
+
+def fork(folder: Path, before: SweepSettings, after: SweepSettings) -> Fork:
+    """What a sweep with the settings ``after`` can take over from the one in ``folder``, which has those ``before``.
+
+    Raises InputError where its journal cannot be read.
+    """
+    journal, records = read_journal(folder / FILE), Records()
+    for event in journal:
+        records.apply(event)
+    numbers: dict[int, int] = {}
+    dropped: Counter[str] = Counter()
+    for record in records.all():
+        reason = _obstacle(record, records, before, after)
+        if reason is None and len(numbers) == after.trials:
+            reason = f"this sweep has only {after.trials} trials"
+        if reason is None:
+            numbers[record.number] = len(numbers)
+        else:
+            dropped[reason] += 1
+    events = tuple(_taken_over(journal, records, numbers, folder.name, origins=_origins(before, after), at=time.time()))
+    return Fork(folder, records, numbers, dropped, events)
+
+
+def _obstacle(record: TrialRecord, records: Records, before: SweepSettings, after: SweepSettings) -> str | None:
+    """Why a trial cannot be taken over, None where it can."""
+    if record.status is Status.FAILED or not record.status.over:
+        return "failed" if record.status is Status.FAILED else "never ended"
+    if record.strategy not in after.strategies:
+        return f"strategy {record.strategy} is not in this sweep"
+    wanted = experiment_of(after, record.experiment.strategy)
+    if wanted != record.experiment.model_copy(update={"micro_batch": None}):
+        return "data, backbone, seed or budget differ"
+    if record.status is Status.STOPPED and before.early_stopping != after.early_stopping:
+        return "was stopped early by another rule"
+    if record.status is Status.COMPLETE and max(1, len(record.seeds)) != seeds_of(record, records, after):
+        return "has another number of seeds"
+    try:
+        after.search.space(after.strategies).hold(record.experiment.strategy)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _taken_over(
+    journal: Sequence[Event],
+    records: Records,
+    numbers: Mapping[int, int],
+    source: str,
+    *,
+    origins: Mapping[str, str],
+    at: float,
+) -> Iterable[Event]:
+    """The events of the trials ``numbers`` under their new numbers, in their old order, all of them now.
+
+    ``origins`` are the new names of the points to try by their old ones; a point that is none any more was sampled.
+    """
+    for event in journal:
+        if not isinstance(event, ABOUT_A_TRIAL) or event.trial not in numbers:
+            continue
+        record, number = records.trials[event.trial], numbers[event.trial]
+        changed: dict[str, object] = {"at": at, "trial": number}
+        if isinstance(event, Begun):
+            changed |= {"source": f"{source} trial {event.trial}", "experiment": record.experiment}
+            changed["origin"] = origins.get(event.origin, SAMPLED)
+        if isinstance(event, Saved):
+            if event.checkpoint != record.checkpoint:
+                continue
+            changed["checkpoint"] = f"{TRIALS}/{_renamed(record, number)}/{Path(event.checkpoint).name}"
+        yield event.model_copy(update=changed)
+
+
+def _origins(before: SweepSettings, after: SweepSettings) -> dict[str, str]:
+    """What trials of points that both sweeps try are called in the new one, and that defaults stay defaults."""
+    points = after.search.points
+    kept = {n: points.index(point) for n, point in enumerate(before.search.points) if point in points}
+    return {DEFAULT: DEFAULT} | {point_origin(old): point_origin(new) for old, new in kept.items()}
+
+
+def _renamed(record: TrialRecord, number: int) -> str:
+    return f"{number:04d}-{record.strategy}"
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

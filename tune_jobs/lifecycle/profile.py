@@ -1,0 +1,136 @@
+"""A few steps of an experiment, to tell what all of it would take."""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from handclip_core.devices import select_device
+from handclip_core.engine.loop import Budget, train
+from handclip_core.engine.plan import plan
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import Assembled, Experiment, assemble, score
+
+STEPS = 3
+"""Steps of each phase that are timed, after one that is not."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one trial would take."""
+
+    strategy: str
+    setup_s: float
+    """Building the model."""
+    train_s: float
+    """Training on the whole budget."""
+    validate_s: float
+    """Validating every unit."""
+    memory_bytes: int
+    """Most that was held: of the GPU where there is one, else of the process."""
+    state_bytes: int
+    """A saved state on the disk."""
+    reason: str = ""
+    """Why it could not be tried."""
+
+    @property
+    def seconds(self) -> float:
+        """A trial that uses its whole budget."""
+        return self.setup_s + self.train_s + self.validate_s
+
+
+def probe(experiment: Experiment, device_name: str) -> Probe:
+    """Train and validate a little of ``experiment`` on this machine; what goes wrong is its ``reason``."""
+    try:
+        return _probe(experiment, select_device(device_name))
+    except Exception as error:
+        return untried(experiment, error)
+
+
+def untried(experiment: Experiment, error: Exception) -> Probe:
+    """The probe of an experiment that could not be tried."""
+    lines = str(error).splitlines() or [""]
+    reason = f"{type(error).__name__}: {lines[0]}"
+    return Probe(experiment.strategy.name, math.nan, math.nan, math.nan, 0, 0, reason=reason)
+
+
+def _probe(experiment: Experiment, device: torch.device) -> Probe:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    bench = open_bench(experiment.data, experiment.backbone, device)
+    ready, setup_s = _timed(lambda: assemble(experiment, bench), device)
+    spans = plan(ready.phases, budget=ready.budget.units, epoch_images=ready.budget.epoch_images)
+    train_s, training = 0.0, 0
+    for index, span in enumerate(spans):
+        _train(ready, experiment, index, steps=1)
+        held, took_s = _timed(partial(_train, ready, experiment, index, steps=STEPS), device)
+        train_s += took_s / STEPS * span.num_steps
+        training = max(training, held)
+    last = len(ready.phases) - 1
+    inputs = ready.inputs(last) if ready.phases else bench.feature_inputs
+    _, validate_s = _timed(lambda: score(bench, ready.model, inputs, "val"), device)
+    return Probe(
+        strategy=experiment.strategy.name,
+        setup_s=setup_s,
+        train_s=train_s,
+        validate_s=validate_s * _evaluations(ready),
+        memory_bytes=_peak_bytes(device),
+        # The weights are saved twice: the last and the best.
+        state_bytes=2 * _bytes(ready.model.state_dict()) + training,
+    )
+
+
+def _train(ready: Assembled, experiment: Experiment, index: int, *, steps: int) -> int:
+    """Train phase ``index`` alone for some steps; returns the bytes of what is saved beside the weights."""
+    phase, feed, held = replace(ready.phases[index], milestone=False), ready.feed(index), 0
+    budget = Budget(1, steps * phase.data.sampler.batch_size)
+    points = train(
+        ready.model, (phase,), feed=lambda _: feed, budget=budget, seed=0, micro_batch=experiment.micro_batch
+    )
+    for point in points:
+        held = _bytes(point.state.training())
+    return held
+
+
+def _evaluations(ready: Assembled) -> int:
+    """Validations: units of phases that report, and milestones; one for a model that is not trained."""
+    shares = [phase.share for phase in ready.phases]
+    told = [phase.share for phase in ready.phases if phase.evaluate]
+    milestones = sum(phase.milestone for phase in ready.phases)
+    units = round(ready.budget.units * sum(told) / sum(shares)) if shares else 1
+    return units + (milestones + 1 if milestones else 0)
+
+
+def _timed(action: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
+    _wait(device)
+    started = time.perf_counter()
+    value = action()
+    _wait(device)
+    return value, time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _bytes(values: Any) -> int:
+    """Bytes of all tensors in ``values``."""
+    if isinstance(values, torch.Tensor):
+        return values.nbytes
+    if isinstance(values, dict):
+        return sum(map(_bytes, values.values()))
+    return sum(map(_bytes, values)) if isinstance(values, list | tuple) else 0

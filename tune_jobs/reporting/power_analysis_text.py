@@ -1,0 +1,48 @@
+"""What a calibration means, in words."""
+
+from tune_jobs.scheduling.power_analysis import (
+    FINAL_SEEDS,
+    LEVEL,
+    MOST_TRIALS,
+    POWER,
+    SD_CONFIDENCE,
+    SPREADS,
+    Calibration,
+    best_split,
+    expected_gain,
+    trials_worth_running,
+)
+
+
+def calibration_lines(name: str, found: Calibration, *, trials: int, replicas: int) -> list[str]:
+    """What the baseline ``name`` over seeds says about a sweep of ``trials`` configurations of ``replicas`` seeds."""
+    seeds, (low, high) = len(found.scores), found.sd_interval
+    if found.sd == 0:
+        return [f"{name} on {seeds} seeds: validation mAP {found.mean:.4f} each time; seeds make no difference here"]
+    return [
+        f"{name} on {seeds} seeds: validation mAP {found.mean:.4f}, sd {found.sd:.4f} "
+        f"({low:.4f} to {high:.4f} with {SD_CONFIDENCE:.0%} confidence)",
+        f"smallest difference that can be seen (unpaired t-test, level {LEVEL:.0%}, power {POWER:.0%}):",
+        *(f"  {_times(n, 'seed'):<9} {found.smallest_difference(n):.4f}" for n in sorted({replicas, *FINAL_SEEDS})),
+        f"the best of {trials} equally good configurations would look {found.flattery(trials, replicas=replicas):.4f} "
+        "better than it is",
+        f"how {_times(trials * replicas, 'run')} are best spent depends on how much configurations differ in truth:",
+        *(_advice(found, runs=trials * replicas, spread=ratio * found.sd) for ratio in SPREADS),
+    ]
+
+
+def _advice(found: Calibration, *, runs: int, spread: float) -> str:
+    split = best_split(runs, sd=found.sd, spread=spread)
+    doubled = expected_gain(2 * split.trials, split.replicas, sd=found.sd, spread=spread) - split.gain
+    seeds = len(found.scores)
+    worth = trials_worth_running(found, spread=spread, seeds=seeds)
+    needed = f"more than {MOST_TRIALS}" if worth is None else str(worth)
+    return (
+        f"  sd {spread:.4f}: {_times(split.trials, 'trial')} of {_times(split.replicas, 'seed')}, "
+        f"the chosen one {split.gain:.4f} above their mean; twice as many trials add {doubled:.4f}; "
+        f"a gain that {seeds} seeds can see takes {needed} trials"
+    )
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,137 @@
+"""A sweep as its user sees it: one live table on a terminal, plain lines in a log."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isnan
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tune_jobs.state.trials import Records, Status, TrialRecord
+
+ROWS = 14
+"""Trials that the live table shows; with its heading and progress bar it stays within 20 lines."""
+STATUS_WIDTH = 24
+"""Keeps the table within 80 columns."""
+LOG_EVERY_S = 30.0
+
+
+class LiveTable:
+    """A table on a terminal, redrawn in place: running trials first, then the best."""
+
+    def __init__(self, records: Records, *, num_trials: int, budget: int, console: Console) -> None:
+        self._records = records
+        self._num_trials = num_trials
+        self._budget = budget
+        self._console = console
+        self._started = time.monotonic()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the table while the block runs."""
+        with Live(console=self._console, get_renderable=self.render, refresh_per_second=4, transient=True):
+            yield
+
+    def ended(self, record: TrialRecord) -> None:
+        """Nothing: the table is redrawn anyway."""
+
+    def tick(self) -> None:
+        """Nothing: the table is redrawn anyway."""
+
+    def render(self) -> RenderableType:
+        """The progress bar over the table; at most 20 lines."""
+        records = self._records.all()
+        share = sum(1.0 if r.status.over else r.unit / self._budget for r in records) / self._num_trials
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            f"{self._records.num_over()} of {self._num_trials} trials",
+            ProgressBar(total=1.0, completed=share, width=40),
+            clock(time.monotonic() - self._started),
+        )
+        return Group(line, trial_table(self._records, budget=self._budget, rows=ROWS))
+
+
+class LogLines:
+    """A line for every trial that ends, and one now and then about those that run."""
+
+    def __init__(self, records: Records, *, num_trials: int, budget: int) -> None:
+        self._records = records
+        self._num_trials = num_trials
+        self._budget = budget
+        self._started = self._spoken = time.monotonic()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Nothing to set up."""
+        yield
+
+    def ended(self, record: TrialRecord) -> None:
+        """Say how a trial ended."""
+        how = {
+            Status.COMPLETE: f"mAP {record.map:.4f}",
+            Status.STOPPED: f"mAP {record.map:.4f}, stopped at unit {record.unit} of {self._budget}",
+            Status.FAILED: f"failed: {record.reason}",
+        }[record.status]
+        self._say(f"trial {record.number} {record.strategy}: {how} ({record.seconds:.0f} s)")
+
+    def tick(self) -> None:
+        """Say what runs, every half minute without news."""
+        if time.monotonic() - self._spoken < LOG_EVERY_S:
+            return
+        running = [r for r in self._records.all() if r.status is Status.RUNNING]
+        trials = ", ".join(f"trial {r.number} {r.strategy} at unit {r.unit}" for r in running) or "no trial yet"
+        self._say(f"running: {trials} of {self._budget}")
+
+    def _say(self, text: str) -> None:
+        self._spoken = time.monotonic()
+        best = self._records.best
+        so_far = "" if best is None else f"; best so far {best.map:.4f} by trial {best.number} {best.strategy}"
+        over = f"{self._records.num_over()}/{self._num_trials}"
+        print(f"[{clock(self._spoken - self._started)}] {over}  {text}{so_far}", flush=True)
+
+
+def display_for(records: Records, *, num_trials: int, budget: int) -> LiveTable | LogLines:
+    """The live table on a terminal, lines anywhere else."""
+    if sys.stdout.isatty():
+        return LiveTable(records, num_trials=num_trials, budget=budget, console=Console())
+    return LogLines(records, num_trials=num_trials, budget=budget)
+
+
+def trial_table(records: Records, *, budget: int, rows: int) -> Table:
+    """Running trials, then the others from best to worst, ``rows`` in all."""
+    ranked = records.ranked()
+    order = [r for r in ranked if r.status is Status.RUNNING] + [r for r in ranked if r.status is not Status.RUNNING]
+    best = records.best
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("strategy", no_wrap=True)
+    for heading in ("unit", "mAP", "rank-1", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True, overflow="ellipsis", max_width=STATUS_WIDTH)
+    for record in order[:rows]:
+        table.add_row(*_cells(record, budget), style="bold" if record is best else "")
+    return table
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def _cells(record: TrialRecord, budget: int) -> tuple[str | Text, ...]:
+    status = f"failed: {record.reason}" if record.status is Status.FAILED else str(record.status)
+    return (
+        str(record.number),
+        record.strategy,
+        f"{record.unit}/{budget}",
+        "" if isnan(record.map) else f"{record.map:.4f}",
+        "" if isnan(record.cmc1) else f"{record.cmc1:.4f}",
+        clock(record.seconds),
+        Text(status),
+    )

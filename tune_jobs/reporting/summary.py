@@ -1,0 +1,159 @@
+"""What a sweep says in words: before it starts, and at its end."""
+
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from handclip_core.runs.soups import SoupRow
+from tune_jobs.config.settings import Limits, StoppingKind, SweepSettings
+from tune_jobs.reporting.progress import trial_table
+from tune_jobs.reporting.regret import Ran, audit
+from tune_jobs.scheduling.seeds import calibration_of
+from tune_jobs.state.objectives import FRONT, front_lines, pareto_front
+from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.usage import Usage
+from tune_jobs.storage.location import Place, folder_of
+
+BASELINE = "zero_shot"
+ROWS = 30
+LIMIT = "limits."
+"""With this begins the reason of a sweep that has come to a limit."""
+
+
+def say(text: str) -> None:
+    """A line about what happens next."""
+    print(f"-- {text}", flush=True)
+
+
+def show_outcome(
+    records: Records, *, folder: Place, settings: SweepSettings, reason: str, mixture: SoupRow | None = None
+) -> None:
+    """Print the leaderboard, the baseline beside the winner, where everything lies and what to type next.
+
+    ``reason`` says why the sweep ended before its last trial, if it did; then the command that resumes it is there too.
+    ``mixture`` is the best soup or WiSE-FT of the trials.
+    """
+    if reason:
+        how = f"ended by {reason}" if reason.startswith(LIMIT) else reason
+        print(f"\n{how}: what follows is the state so far")
+    print()
+    Console(soft_wrap=not sys.stdout.isatty()).print(trial_table(records, budget=settings.budget, rows=ROWS))
+    print()
+    front = pareto_front(records, settings.search.objectives) if len(settings.search.objectives) > 1 else []
+    looks = (
+        *failures(records),
+        *calibration_of(records, settings),
+        *look_back(records, settings),
+        *front_lines(front),
+    )
+    for line in (*looks, used(records.usage, settings.limits)):
+        print(line)
+    if records.winner is not None:
+        print("\n".join(comparison(records, records.winner, called="best mAP" if front else "winner")))
+        if mixture is not None:
+            print(f"mixture    validation mAP {mixture.map:.4f}  rank-1 {mixture.cmc1:.4f}  {mixture.status}")
+    else:
+        print(f"no trial has ended with a score; settings, study and logs are in {shown(folder)}")
+    if reason:
+        print("\n".join(["", *how_to_resume(records, folder, reason)]))
+    elif records.winner is not None:
+        own_database = settings.search.storage is None
+        where = saved(folder, several_objectives=bool(front), own_database=own_database)
+        print("\n".join(["", *where, "", *next_commands(folder)]))
+
+
+def look_back(records: Records, settings: SweepSettings) -> list[str]:
+    """What early stopping saved, and what it may have cost; nothing where it was off."""
+    if settings.early_stopping.kind is StoppingKind.NONE:
+        return []
+    over = [record for record in records.all() if record.status in (Status.COMPLETE, Status.STOPPED) and record.unit]
+    ran = [Ran(r.number, r.strategy, r.curve, r.status is Status.STOPPED) for r in over]
+    return audit(ran, budget=settings.budget, first_rung=settings.early_stopping.grace).lines()
+
+
+def used(usage: Usage, limits: Limits) -> str:
+    """Hours, GPU-hours and, where a price is known, what they cost."""
+    parts = [f"{usage.hours:.2f} h"]
+    if usage.gpu_hours > 0:
+        parts.append(f"{usage.gpu_hours:.2f} GPU-hours")
+    if limits.price_per_gpu_hour is not None:
+        parts.append(f"cost {usage.gpu_hours * limits.price_per_gpu_hour:.2f}")
+    return f"used       {', '.join(parts)}"
+
+
+def how_to_resume(records: Records, folder: Place, reason: str) -> list[str]:
+    """The command that goes on, and what of the work so far it will have to do again."""
+    lost = [r for r in records.unfinished() if r.unit > max(r.saved_unit, 0)]
+    lines = [
+        f"trial {r.number} {r.strategy} was at unit {r.unit} and goes on from unit {max(r.saved_unit, 0)}" for r in lost
+    ]
+    raised = f" --set {reason.split(':')[0]}=..." if reason.startswith(LIMIT) else ""
+    return [*lines, "resume with", f"  {python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --resume{raised}"]
+
+
+def comparison(records: Records, winner: TrialRecord, *, called: str = "winner") -> list[str]:
+    """The baseline beside the winner, which is ``called`` so, on validation."""
+    lines = []
+    baseline = next((r for r in records.all() if r.strategy == BASELINE and r.judged), None)
+    if baseline is not None:
+        lines.append(f"zero-shot  {_scores(baseline)}")
+    gain = "" if baseline is None or baseline is winner else f"  {winner.map - baseline.map:+.4f}"
+    lines.append(f"{called:<10} {_scores(winner)}{gain}")
+    whose = "The winner's score" if called == "winner" else "It"
+    lines.append(f"{whose} is the best of many on the same people, so it flatters.")
+    return lines
+
+
+def _scores(record: TrialRecord) -> str:
+    return f"validation mAP {record.map:.4f}  rank-1 {record.cmc1:.4f}  trial {record.number} {record.strategy}"
+
+
+def failures(records: Records) -> list[str]:
+    """Failed trials with their reasons, and strategies that have nothing else."""
+    failed = [r for r in records.all() if r.status is Status.FAILED]
+    lines = [f"trial {r.number} {r.strategy} failed: {r.reason}" for r in failed]
+    tried = Counter(r.strategy for r in records.all() if r.status.over)
+    lost = Counter(r.strategy for r in failed)
+    return lines + [f"every trial of {name} failed" for name in tried if tried[name] == lost[name]]
+
+
+def saved(folder: Place, *, several_objectives: bool, own_database: bool = True) -> list[str]:
+    """What lies where."""
+    rows = {
+        "leaderboard.csv": "every trial with its hyperparameters",
+        **({FRONT: "the trials that no other one beats in every objective"} if several_objectives else {}),
+        "best/": "the winner: config.json, weights, embeddings, log, metrics",
+        **({"study.db": "the Optuna study"} if own_database else {}),
+        "journal.jsonl" if isinstance(folder, Path) else "journal/": "all that happened; what --resume goes by",
+        "tensorboard/": "an event log a trial",
+        "trials/": "settings and log of every trial, weights of the best",
+        "sweep.yaml": "the complete settings",
+    }
+    return [f"saved in {shown(folder)}"] + [f"  {name:<16} {what}" for name, what in rows.items()]
+
+
+def next_commands(folder: Place) -> list[str]:
+    """Commands worth typing next."""
+    here = shlex.quote(shown(folder_of(folder)))
+    return [
+        "next",
+        f"  {python()} -m handclip_core evaluate {here}/best --split val",
+        f"  {python()} -m tensorboard.main --logdir {here}/tensorboard",
+        f"  {python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --extend 20",
+        f"  {python()} tune_jobs/finalists.py {shlex.quote(folder.name)} --storage {shlex.quote(shown(folder.parent))}",
+    ]
+
+
+def python() -> str:
+    """This Python, as one would type it."""
+    return shlex.quote(shown(Path(sys.executable)))
+
+
+def shown(folder: Place) -> str:
+    """The folder's path, relative where it lies below the current one; a bucket's URI."""
+    if not isinstance(folder, Path):
+        return str(folder)
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)

@@ -1,0 +1,88 @@
+"""Early stopping: which trials go on after a unit. Each decision is taken once and kept."""
+
+import math
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Protocol
+
+from tune_jobs.config.settings import EarlyStopping, StoppingKind
+from tune_jobs.scheduling.rungs import RungTable
+from tune_jobs.state.events import Event, Validated
+from tune_jobs.state.trials import Records
+
+EVERYONE = "everyone"
+"""The one group of rules that compare all trials with each other."""
+
+
+class Rule(Protocol):
+    """A way to tell trials that fall behind."""
+
+    def report(self, *, group: str, trial: int, unit: int, score: float) -> bool:
+        """Note ``score`` of ``trial`` after ``unit`` units, more than before; whether the trial goes on."""
+        ...
+
+
+@dataclass
+class MedianRule:
+    """Stops a trial whose best score is below the median of its group (Golovin 2017, section 3.2).
+
+    A trial is compared, from ``grace`` units on, with the running averages of the others' scores up to the same unit,
+    once there are ``others`` of them.
+    """
+
+    grace: int
+    others: int = 3
+    sums: dict[int, tuple[float, int]] = field(default_factory=dict)
+    """Sum and number of scores by trial."""
+    averages: dict[str, dict[int, dict[int, float]]] = field(default_factory=dict)
+    """By group, unit and trial."""
+
+    def report(self, *, group: str, trial: int, unit: int, score: float) -> bool:
+        """Note ``score`` of ``trial`` after ``unit`` units; whether the trial goes on. NaN ends it."""
+        total, count = self.sums.get(trial, (0.0, 0))
+        self.sums[trial] = total + score, count + 1
+        at_unit = self.averages.setdefault(group, {}).setdefault(unit, {})
+        rivals = [average for average in at_unit.values() if not math.isnan(average)]
+        at_unit[trial] = (total + score) / (count + 1)
+        if unit < self.grace:
+            return True
+        return score >= median(rivals) if len(rivals) >= self.others else not math.isnan(score)
+
+
+@dataclass
+class Judge:
+    """A rule and what it has decided, so that units that are trained again are not judged again."""
+
+    rule: Rule
+    per_strategy: bool
+    """Whether a trial is compared with trials of its own strategy alone."""
+    stopped: dict[int, int] = field(default_factory=dict)
+    """Trials that may not go on, and after how many units that was."""
+    spared: set[int] = field(default_factory=set)
+    """Trials that go on whatever the rule says."""
+    _seen: dict[int, int] = field(default_factory=dict)
+
+    def goes_on(self, *, trial: int, strategy: str, unit: int, score: float) -> bool:
+        """Whether ``trial`` goes on after ``unit`` units with ``score``, the best so far."""
+        if unit > self._seen.get(trial, -1) and trial not in self.stopped:
+            self._seen[trial] = unit
+            group = strategy if self.per_strategy else EVERYONE
+            passes = self.rule.report(group=group, trial=trial, unit=unit, score=score)
+            if not passes and trial not in self.spared:
+                self.stopped[trial] = unit
+        return trial not in self.stopped or unit < self.stopped[trial]
+
+    def replay(self, event: Event, records: Records) -> None:
+        """Decide again what was decided when ``event`` happened."""
+        if isinstance(event, Validated) and not event.done and event.replica == 0:
+            strategy = records.trials[event.trial].strategy
+            self.goes_on(trial=event.trial, strategy=strategy, unit=event.unit, score=event.best_map)
+
+
+def judge_for(stopping: EarlyStopping, *, budget: int) -> Judge:
+    """The judge of a sweep at its beginning; without early stopping there are no rungs to fall behind at."""
+    if stopping.kind is StoppingKind.MEDIAN:
+        return Judge(MedianRule(grace=stopping.grace), per_strategy=True)
+    grace = budget if stopping.kind is StoppingKind.NONE else stopping.grace
+    table = RungTable(grace=grace, reduction=stopping.reduction, budget=budget)
+    return Judge(table, per_strategy=stopping.kind is StoppingKind.PER_STRATEGY)

@@ -1,0 +1,68 @@
+"""Limits of a sweep: hours, GPU-hours and disk."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tune_jobs.config.settings import Limits
+from tune_jobs.state.trials import Records, TrialRecord
+from tune_jobs.state.usage import HOUR_S
+
+GIB = 2**30
+
+
+@dataclass
+class Gate:
+    """Says when the sweep has to end before its last trial."""
+
+    limits: Limits
+    records: Records
+    clock: Callable[[], float] = time.time
+    shut: str | None = None
+    """The limit at which a running trial was cut short: from then on none is begun, however short its units."""
+
+    def closed(self, *, ahead_s: float, more: int = 0) -> str | None:
+        """The limit that another ``ahead_s`` seconds of all that runs, and ``more`` trials, would pass; else None."""
+        limits, usage = self.limits, self.records.usage
+        now = self.clock()
+        seconds, gpu_seconds = usage.until(now)
+        if limits.hours is not None and seconds + ahead_s > limits.hours * HOUR_S:
+            return f"limits.hours: {limits.hours:g}"
+        ahead_gpu_s = ahead_s * usage.gpus_each * (len(usage.running) + more)
+        if limits.gpu_hours is not None and gpu_seconds + ahead_gpu_s > limits.gpu_hours * HOUR_S:
+            return f"limits.gpu_hours: {limits.gpu_hours:g}"
+        return self._disk(more=more)
+
+    def cuts(self, *, ahead_s: float) -> bool:
+        """Whether a running trial has to end before its next unit of ``ahead_s`` seconds; then the gate stays shut."""
+        reason = self.closed(ahead_s=ahead_s)
+        self.shut = self.shut or reason
+        return reason is not None
+
+    def closed_to_new_trials(self) -> str | None:
+        """The limit that a unit of another trial would pass, by the time that units have taken on average."""
+        return self.shut or self.closed(ahead_s=self.records.usage.unit_s, more=1)
+
+    def _disk(self, *, more: int) -> str | None:
+        """The quota, where what may not be deleted leaves no room for the next states of running trials."""
+        quota = self.limits.disk_gib
+        if quota is None:
+            return None
+        going_on = [record for record in self.records.holding() if not record.status.over]
+        wanted = disk_wanted([*going_on, *best_over(self.records)[:1]], self.records, more=more)
+        return None if wanted <= quota * GIB else f"limits.disk_gib: {quota:g}"
+
+
+def best_over(records: Records) -> list[TrialRecord]:
+    """Trials with a saved state that are over and have a score, the best first, the earlier of equals first."""
+    good = (record for record in records.holding() if record.status.over and record.judged)
+    return sorted(good, key=lambda record: (-record.map, record.number))
+
+
+def disk_wanted(holding: Iterable[TrialRecord], records: Records, *, more: int = 0) -> int:
+    """Bytes of the states of ``holding`` and, for a moment each, of the next ones of the trials that run.
+
+    ``more`` counts trials that are about to run, too.
+    """
+    sizes = [record.held_bytes for record in holding]
+    return sum(sizes) + max(sizes, default=0) * max(1, len(records.usage.running) + more)

@@ -1,0 +1,67 @@
+"""Whether a trial whose attempt failed is begun again, and with what."""
+
+from typing import Any
+
+from handclip_core.strategies import Strategy
+from tune_jobs.execution.failures import Failure, Kind
+from tune_jobs.state.events import Ended, Moved, Retried
+from tune_jobs.state.trials import Status, TrialRecord
+
+TRIES_ALONE = 2
+"""Attempts that a trial gets on machines that run nothing else, before it counts as too large for them."""
+
+
+def after_failure(
+    record: TrialRecord, failure: Failure, *, retries: int, at: float, on_cpu: bool = True
+) -> Retried | Moved | Ended:
+    """What follows a failed attempt at ``record``'s trial.
+
+    A failure that would happen again ends it. One for want of memory of its own halves the images per forward and
+    backward pass, as often as that is possible; the gradients stay as they are, unless batch statistics move. Any other
+    is tried again up to ``retries`` times without the trial getting further than before. What was not the trial's own
+    doing does not count, such as a machine that is low on memory, unless the trial does not fit onto one that runs
+    nothing else.
+    """
+    number, reason = record.number, failure.reason
+    if failure.kind is Kind.LOW_MEMORY:
+        return _after_low_memory(record, failure, on_cpu=on_cpu, at=at)
+    if failure.kind is Kind.MOVED:
+        return Moved(at=at, trial=number, reason=reason)
+    if failure.kind is Kind.MEMORY and record.experiment.backbone.batch_norm == "fixed":
+        half = halved(record.experiment.micro_batch, record.experiment.strategy)
+        if half is not None:
+            return Retried(at=at, trial=number, reason=reason, micro_batch=half)
+    if failure.kind is not Kind.CERTAIN and record.failures < retries:
+        return Retried(at=at, trial=number, reason=reason, anew=failure.kind is Kind.LOST_STATE)
+    return Ended(at=at, trial=number, status="failed", reason=reason)
+
+
+def _after_low_memory(record: TrialRecord, failure: Failure, *, on_cpu: bool, at: float) -> Retried | Moved | Ended:
+    """Try again; if the trial had its machine to itself, once as it is, then with less and less at a time."""
+    number, reason, began = record.number, failure.reason, record.status is Status.RUNNING
+    if not failure.alone or record.killed_alone == 0:
+        return Moved(at=at, trial=number, reason=reason, alone=failure.alone)
+    # Smaller parts of a batch help neither a worker that was killed before its trial began, nor beside a GPU.
+    if began and on_cpu and record.experiment.backbone.batch_norm == "fixed":
+        half = halved(record.experiment.micro_batch, record.experiment.strategy)
+        if half is not None:
+            return Retried(at=at, trial=number, reason=reason, micro_batch=max(1, half // 2))
+    if record.killed_alone < TRIES_ALONE and not (began and record.experiment.micro_batch is not None):
+        return Moved(at=at, trial=number, reason=reason, alone=True)
+    return Ended(at=at, trial=number, status="failed", reason=f"does not fit, though nothing else ran there: {reason}")
+
+
+def halved(micro_batch: int | None, strategy: Strategy) -> int | None:
+    """Half the images per pass, None where there is nothing to halve."""
+    images = micro_batch if micro_batch is not None else largest_batch(strategy.model_dump())
+    return images // 2 if images >= 2 else None
+
+
+def largest_batch(values: Any) -> int:
+    """The largest ``batch_size`` anywhere in the settings ``values``, 0 where there is none."""
+    if isinstance(values, list | tuple):
+        return max(map(largest_batch, values), default=0)
+    if not isinstance(values, dict):
+        return 0
+    own = values.get("batch_size")
+    return max([own if isinstance(own, int) else 0, *map(largest_batch, values.values())])

@@ -1,0 +1,143 @@
+"""The files of a sweep in a bucket, kept in step with the driver's working copy.
+
+The journal is in the bucket before anything follows from it, and saved states go there from the workers. All else is
+copied now and then, and at the end: what is a little old after a driver's death is made from the journal again.
+"""
+
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from fnmatch import fnmatch
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tune_jobs.state import journal
+from tune_jobs.storage.lease import LOCK, OWNER, idle
+from tune_jobs.storage.location import Bucket, Place, files_below, folder_of
+from tune_jobs.storage.retry import patiently
+from tune_jobs.storage.segments import FOLDER, read_segments
+
+EVERY_S = 30.0
+"""Seconds between two copies while a sweep runs."""
+DATABASE, FINALS = ".db", "finals"
+ELSEWHERE = (journal.FILE, f"{FOLDER}/*", OWNER, "*.lock", "*.partial", "*.db-journal", "best/*", "finals/*", ".*")
+"""Files that have ways of their own, or none."""
+OF_A_TRIAL = ("trials/*/config.json", "trials/*/error.txt")
+"""All that is copied of trials; their states, and what Tune writes for itself, are not."""
+
+
+def is_copied(path: str) -> bool:
+    """Whether a file is copied, by its path in the sweep."""
+    if path.startswith("trials/"):
+        return path.count("/") == 2 and any(fnmatch(path, pattern) for pattern in OF_A_TRIAL)
+    return not any(fnmatch(path, pattern) for pattern in ELSEWHERE)
+
+
+class Mirror:
+    """Copies what has changed in a working copy to its bucket."""
+
+    def __init__(self, folder: Path, bucket: Bucket, *, wanted: Callable[[str], bool] = is_copied) -> None:
+        """Of files that are ``wanted``, by their paths in ``folder``, all count as changed at first."""
+        self._folder, self._bucket, self._wanted = folder, bucket, wanted
+        self._sent: dict[str, tuple[int, int]] = {}
+        self._turn = threading.Lock()
+
+    def send(self) -> None:
+        """Copy what has changed; raises OSError where the bucket does not answer, and may be called again."""
+        with self._turn:
+            for path in sorted(filter(self._wanted, _files(self._folder))):
+                self._send_one(path)
+
+    def _send_one(self, path: str) -> None:
+        file, target = self._folder / path, self._bucket / path
+        with suppress(FileNotFoundError):  # what is gone meanwhile need not be copied
+            found = file.stat()
+            stamp = (found.st_mtime_ns, found.st_size)
+            if self._sent.get(path) == stamp:
+                return
+            if path.endswith(DATABASE):
+                _send_database(file, target)
+            else:
+                target.send(file)
+            self._sent[path] = stamp
+
+
+@contextmanager
+def in_step(folder: Path, where: Place) -> Iterator[None]:
+    """Within the block the bucket follows the working copy ``folder``; it has all of it at the beginning and the end.
+
+    Does nothing for a sweep in a folder. Raises InputError where the bucket stays away.
+    """
+    if isinstance(where, Path):
+        yield
+        return
+    mirror, over = Mirror(folder, where), threading.Event()
+
+    def follow() -> None:
+        while not over.wait(EVERY_S):
+            with suppress(OSError):  # the next round comes soon
+                mirror.send()
+
+    patiently(mirror.send, path=where)
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    patiently(mirror.send, path=where)
+
+
+def take_down(bucket: Bucket) -> Path:
+    """Make the working copy of a sweep anew from its bucket; raises InputError where that stays away."""
+    folder = folder_of(bucket)
+    clear(folder, but=(LOCK, FINALS))
+    for path in patiently(lambda: files_below(bucket), path=bucket):
+        if is_copied(path):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(patiently((bucket / path).read, path=bucket) or b"")
+    (folder / journal.FILE).write_bytes(read_segments(bucket))
+    return folder
+
+
+def to_read(where: Place) -> Path:
+    """The folder of a sweep, to be read; a working copy is brought up to date unless a driver here is at work in it.
+
+    Raises InputError where the bucket stays away.
+    """
+    folder = folder_of(where)
+    if isinstance(where, Path):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with idle(folder) as is_idle:
+        return take_down(where) if is_idle else folder
+
+
+def clear(folder: Path, *, but: Sequence[str] = (LOCK,)) -> None:
+    """Remove what a working copy holds ``but`` some; make the folder where there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name not in but:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Paths of all files in ``folder``, relative to it."""
+    for root, _, names in os.walk(folder):
+        yield from ((Path(root) / name).relative_to(folder).as_posix() for name in names)
+
+
+def _send_database(file: Path, target: Bucket) -> None:
+    """Copy a database as it is at one moment; raises OSError where that cannot be."""
+    with TemporaryDirectory(prefix="handclip-") as folder:
+        copy = Path(folder) / file.name
+        try:
+            with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as taken:
+                source.backup(taken)
+        except sqlite3.Error as error:
+            raise OSError(str(error)) from None
+        target.send(copy)
