@@ -8,15 +8,16 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
-from chaos.watching import replayed
 from tune_jobs.config.settings import SETTINGS, load_settings
 from tune_jobs.execution.callback import TRIALS
-from tune_jobs.lifecycle.build import BEST, open_study
+from tune_jobs.lifecycle.export_best import BEST
+from tune_jobs.lifecycle.exports import study_url
 from tune_jobs.reporting.leaderboard import FILE as LEADERBOARD
 from tune_jobs.reporting.leaderboard import leaderboard
+from tune_jobs.reporting.study_storage import find_study
 from tune_jobs.state.events import Ended, Event, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.trials import Records, Status, TrialRecord, folded, score_of
 
 STATE_OF = {Status.COMPLETE: "COMPLETE", Status.STOPPED: "PRUNED", Status.FAILED: "FAIL"}
 """What the study calls a trial's end."""
@@ -37,11 +38,12 @@ def unsound(folder: Path) -> list[str]:
     """What is wrong with a finished sweep: trials counted twice or not ended, disagreement, remains of writing."""
     settings, events = load_settings(folder / SETTINGS), read_journal(folder / FILE)
     settings = settings.model_copy(update={"name": folder.name, "storage": folder.parent})
-    records = replayed(events)
+    records = folded(events)
+    study = find_study(study_url(settings, folder), name=settings.name)
     return [
         *_miscounted(events, records, wanted=settings.trials),
         *_off_the_leaderboard(folder, records),
-        *_off_the_study(open_study(settings, folder, events).trials(), records),
+        *_off_the_study(study.trials if study is not None else [], records),
         *_left_over(folder, records),
     ]
 
@@ -62,9 +64,9 @@ def differences(calm: Records, disturbed: Records, *, same_scores: bool) -> list
 
 def _different(calm: TrialRecord, disturbed: TrialRecord) -> list[str]:
     lines = []
-    for name in ("strategy", "params", "status", "unit", "curve", "map", "best_unit"):
+    for name in ("strategy", "params", "status", "unit", "curve", "score", "best_unit"):
         before, after = getattr(calm, name), getattr(disturbed, name)
-        if before != after and not (name == "map" and isnan(before) and isnan(after)):
+        if before != after and not (name == "score" and isnan(before) and isnan(after)):
             lines.append(f"trial {calm.number}: {name} {before} undisturbed, {after} disturbed")
     return lines
 
@@ -78,14 +80,14 @@ def _miscounted(events: Sequence[Event], records: Records, *, wanted: int) -> li
     firsts: dict[tuple[int, int], float] = {}
     for event in events:
         if isinstance(event, Validated):
-            score = firsts.setdefault((event.trial, event.unit), event.metrics["map"])
-            if score != event.metrics["map"]:
+            score = score_of(event.metrics)
+            if firsts.setdefault((event.trial, event.unit), score) != score:
                 lines.append(f"trial {event.trial}: unit {event.unit} had other results when it was trained again")
     return lines
 
 
 def _off_the_leaderboard(folder: Path, records: Records) -> list[str]:
-    found, wanted = _rows((folder / LEADERBOARD).read_text(encoding="utf-8")), _rows(leaderboard(records.ranked()))
+    found, wanted = _rows((folder / LEADERBOARD).read_text(encoding="utf-8")), _rows(leaderboard(records))
     return [f"trial {n}: another row on the leaderboard" for n in found | wanted if found.get(n) != wanted.get(n)]
 
 

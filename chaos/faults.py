@@ -11,10 +11,11 @@ from chaos.isolation import can_isolate, fill_disk
 from chaos.joined import JoinedCluster, JoinedWorker
 from chaos.nodes import LocalCluster, LocalNode, LocalWorker
 from chaos.processes import Process, read_process, wait_until
-from chaos.watching import Watched, replayed, running
+from chaos.watching import Watched, running
 from handclip_core.errors import InputError
 from tune_jobs.execution.monitor import LOOK_EVERY_S, SHOWN
 from tune_jobs.state.events import Event, Moved, Retried, Started, Trained, Validated
+from tune_jobs.state.trials import folded
 
 FROZEN_S = 10.0
 AWAY_S = 30.0
@@ -111,7 +112,7 @@ def cause(fault: Fault, scene: Scene) -> Told:
     sweep = scene.sweep
     sweep.wait_for_training()
     before = sweep.events()
-    hit = running(replayed(before))
+    hit = running(folded(before))
     started = time.monotonic()
     what = ACTIONS[fault](scene)
     sweep.wait_for_news(hit, after=len(before), begun_again=fault in ENDS_AN_ATTEMPT)

@@ -9,7 +9,7 @@ from pathlib import Path
 from chaos.processes import kill_session, wait_until
 from tune_jobs.state.events import Ended, Event, Started, Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Records, Status
+from tune_jobs.state.trials import Records, Status, folded
 
 SCRIPT = Path(__file__).resolve().parents[1] / "tune_jobs" / "sweep.py"
 NEWS_LIMIT_S = 600.0
@@ -56,7 +56,7 @@ class Watched:
 
     def records(self) -> Records:
         """What is known of its trials."""
-        return replayed(self.events())
+        return folded(self.events())
 
     def wait_for_training(self) -> float:
         """Wait until a trial is amid its budget; returns the seconds.
@@ -93,14 +93,6 @@ class Watched:
         return took_s
 
 
-def replayed(events: Sequence[Event]) -> Records:
-    """The trials of a journal."""
-    records = Records()
-    for event in events:
-        records.apply(event)
-    return records
-
-
 def running(records: Records) -> list[int]:
     """The numbers of the trials that a worker has."""
     return [record.number for record in records.unfinished() if record.status is Status.RUNNING]
@@ -122,7 +114,7 @@ def had_news(events: Sequence[Event], trials: Sequence[int], *, begun_again: boo
 def is_amid_training(events: Sequence[Event]) -> bool:
     """Whether the last trial that had a result goes on."""
     last = next((event.trial for event in reversed(events) if isinstance(event, Trained | Validated)), None)
-    records = replayed(events)
+    records = folded(events)
     return last is not None and not records.trials[last].done and last in running(records)
 
 

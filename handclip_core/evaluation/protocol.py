@@ -14,11 +14,12 @@ from handclip_core.data.manifest import Draw
 from handclip_core.errors import InputError
 from handclip_core.evaluation.draws import DrawScorer, Sides, Similarity
 from handclip_core.evaluation.identities import Ids
+from handclip_core.evaluation.metrics import RANKING
 from handclip_core.evaluation.retrieval import exact_mean
 
 Ints = NDArray[np.int64]
 Values = NDArray[np.float64]
-METRICS = ("map", "map_trapezoid", "minp", "cmc1", "cmc5", "cmc10")
+METRICS = tuple(metric.name for metric in RANKING)
 
 
 class GalleryKind(StrEnum):

@@ -4,8 +4,6 @@ import numpy as np
 
 from handclip_core.evaluation.protocol import QueryScores
 
-RETENTION = "retention"
-
 
 def retention(queries: QueryScores, zero_shot: QueryScores) -> float:
     """The share of zero-shot mAP that fine-tuning has left in place: 1 where no query ranks worse, 0 where all is lost.

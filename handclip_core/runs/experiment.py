@@ -18,8 +18,9 @@ from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Phase, milestones_of
 from handclip_core.engine.state import Resume, TrainingState
 from handclip_core.evaluation.embed import aspect_accuracy, embed
+from handclip_core.evaluation.metrics import RETENTION
 from handclip_core.evaluation.protocol import METRICS, ProtocolScores, score_draws
-from handclip_core.evaluation.retention import RETENTION, retention
+from handclip_core.evaluation.retention import retention
 from handclip_core.expert_shares import choose_shares
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.evaluation.metrics import OBJECTIVE
+from handclip_core.evaluation.protocol import METRICS, ProtocolScores
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import has_updates, merged, restored
 from handclip_core.models.soup import greedy_members, interpolate, uniform_soup
@@ -58,8 +59,8 @@ class SoupRow:
     strategy: str
     members: tuple[str, ...]
     alpha: float | None
-    map: float
-    cmc1: float
+    metrics: dict[str, float]
+    """Means over aspects and draws of the validation split."""
 
     @property
     def status(self) -> str:
@@ -84,7 +85,7 @@ def souped_rows(ingredients: Sequence[Ingredient], *, device: torch.device) -> l
         if mixed:
             alpha = max(mixed, key=lambda share: mixed[share].overall.map.mean)
             rows.append(_row("WiSE-FT", strategy, [best.name], alpha, mixed[alpha]))
-    return sorted(rows, key=lambda row: -row.map)
+    return sorted(rows, key=lambda row: -row.metrics[OBJECTIVE.name])
 
 
 def wise_scores(ingredient: Ingredient, *, device: torch.device) -> dict[float, ProtocolScores]:
@@ -198,5 +199,5 @@ def _scores(model: HandModel, bench: Bench) -> ProtocolScores:
 
 
 def _row(kind: Kind, strategy: str, members: Sequence[str], alpha: float | None, scores: ProtocolScores) -> SoupRow:
-    overall = scores.overall
-    return SoupRow(kind, strategy, tuple(members), alpha, overall.map.mean, overall.cmc1.mean)
+    metrics = {name: float(getattr(scores.overall, name).mean) for name in METRICS}
+    return SoupRow(kind, strategy, tuple(members), alpha, metrics)

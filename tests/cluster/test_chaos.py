@@ -20,11 +20,12 @@ from chaos.faults import Fault, Told, refuse_without_nodes, refuse_without_root,
 from chaos.isolation import Network, can_isolate, fill_disk, mount_disk, unmount_disk
 from chaos.processes import kill_session, processes_of, read_process, wait_until
 from chaos.trying import in_words
-from chaos.watching import had_news, is_amid_training, replayed
+from chaos.watching import had_news, is_amid_training
 from handclip_core.errors import InputError
 from tests.tune_jobs.simulated import run, settings
 from tune_jobs.state.events import Ended, Started, Validated
 from tune_jobs.state.journal import FILE, read_journal
+from tune_jobs.state.trials import folded
 
 Tamper = Callable[[Path], None]
 
@@ -125,7 +126,7 @@ def test_a_unit_trained_again_is_counted_and_must_have_the_same_result(copied: P
 
 
 def test_scores_are_compared_only_where_one_trial_ran_at_a_time(finished: Path) -> None:
-    calm, disturbed = (replayed(read_journal(finished / FILE)) for _ in range(2))
+    calm, disturbed = (folded(read_journal(finished / FILE)) for _ in range(2))
     assert differences(calm, disturbed, same_scores=True) == []
     disturbed.trials[1].map += 0.01
     assert differences(calm, disturbed, same_scores=False) == []

@@ -13,13 +13,14 @@ from chaos.nodes import LocalCluster, LocalNode, local_cluster
 from chaos.processes import Process
 from chaos.remains import remains
 from chaos.trying import disturb
-from chaos.watching import Watched, replayed, running
+from chaos.watching import Watched, running
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tune_jobs.config.search import SamplerKind, Search
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings
 from tune_jobs.state.events import Moved, Retried, Started
 from tune_jobs.state.journal import FILE, read_journal
+from tune_jobs.state.trials import folded
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 LIMIT_S = 900.0
@@ -97,7 +98,7 @@ def hold_next(nodes: LocalCluster, sweep: Watched, held: Sequence[Process]) -> P
 
 def test_trials_run_on_all_nodes_and_on_one_that_joins_and_the_sweep_is_whole(peace: Peace) -> None:
     events = peace.sweep.events()
-    at_a_time = [len(running(replayed(events[:length]))) for length in range(1, len(events) + 1)]
+    at_a_time = [len(running(folded(events[:length]))) for length in range(1, len(events) + 1)]
     assert at_a_time.index(2) < at_a_time.index(3)
     assert max(at_a_time) == 3
     assert unsound(peace.sweep.folder) == []

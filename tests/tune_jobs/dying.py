@@ -11,7 +11,8 @@ from tests.tune_jobs.simulated import run
 from tests.tune_jobs.simulation import _Trial
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution import callback as recorder
-from tune_jobs.state.journal import Journal
+from tune_jobs.state import journal
+from tune_jobs.state.journal import Journal, Tip
 from tune_jobs.storage.location import Bucket, opened
 
 
@@ -40,17 +41,19 @@ class Fuse:
 
         return fused
 
-    def within(self, write: Callable[[Journal, bytes], None]) -> Callable[[Journal, bytes], None]:
+    def within(self, write: Callable[[Journal, bytes, Tip], None]) -> Callable[[Journal, bytes, Tip], None]:
         """``write``, which a kill leaves half done."""
 
-        def torn(self_: Journal, line: bytes) -> None:
+        def torn(self_: Journal, lines: bytes, tip: Tip) -> None:
             self.burn()
             try:
                 self.burn()
             except Killed:
-                write(self_, line[: len(line) // 2]) if len(line) > 1 else None
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(journal, "write_tip", lambda *_: None)
+                    write(self_, lines[: len(lines) // 2], tip)
                 raise
-            write(self_, line)
+            write(self_, lines, tip)
 
         return torn
 
@@ -93,6 +96,7 @@ def fused(patch: pytest.MonkeyPatch) -> Fuse:
     for name in ("write", "send"):
         patch.setattr(Bucket, name, found.around(getattr(Bucket, name)))
     patch.setattr(Journal, "_write", found.within(Journal._write))
+    patch.setattr(journal, "write_tip", found.around(journal.write_tip))
     patch.setattr(_Trial, "save", found.amid(_Trial.save))
     return found
 

@@ -12,14 +12,15 @@ from handclip_core.runs.run_folder import write_text
 from tests.tune_jobs.simulation import Clock, Curve, Machine, Step, simulate
 from tune_jobs.config.settings import SETTINGS, EarlyStopping, SweepSettings, dump_settings
 from tune_jobs.execution.cluster import Room
-from tune_jobs.lifecycle.build import STUDY, Session, session
+from tune_jobs.lifecycle.build import Session, session
 from tune_jobs.lifecycle.folders import is_sweep
+from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state import journal
 from tune_jobs.state.events import Begun, Ended
 from tune_jobs.state.journal import read_journal
-from tune_jobs.state.trials import Records
+from tune_jobs.state.local_copy import take_down
+from tune_jobs.state.trials import folded
 from tune_jobs.storage.location import Bucket, Place, files_below, folder_of
-from tune_jobs.storage.sync import take_down
 
 ROOM = Room(device="cpu", cpus=1, gpus=1.0, concurrent=1, num_nodes=1)
 SPEED = {"linear_probe": 2.0, "full": 0.5, "adapters": 1.0}
@@ -68,15 +69,24 @@ def state_of(where: Place) -> dict[str, Any]:
     """All of a sweep that must not depend on how often its driver died: trials, rungs, study, files, leaderboard."""
     folder, files = folder_of(where), [path.split("/") for path in files_below(where)]
     events = read_journal(folder / journal.FILE)
-    records = Records()
-    for event in events:
-        records.apply(event)
+    records = folded(events)
     study = optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / STUDY}")
     with (folder / "leaderboard.csv").open() as file:
         board = [{k: v for k, v in row.items() if k not in ("seconds", "attempts")} for row in csv.DictReader(file)]
     return {
         "trials": [
-            (r.number, r.status, r.unit, r.map, r.best_unit, r.curve, r.params, r.experiment, r.saved_unit, r.failures)
+            (
+                r.number,
+                r.status,
+                r.unit,
+                r.score,
+                r.best_unit,
+                r.curve,
+                r.params,
+                r.experiment,
+                r.saved_unit,
+                r.failures,
+            )
             for r in records.all()
         ],
         "study": [

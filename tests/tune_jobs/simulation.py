@@ -16,20 +16,10 @@ from ray.tune import Checkpoint
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from handclip_core.evaluation.protocol import METRICS
+from handclip_core.evaluation.metrics import METRICS, RETENTION
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import BEST, LOG
 from tune_jobs.execution.callback import TRIALS
-from tune_jobs.execution.trainable import (
-    BEST_CMC1,
-    BEST_MAP,
-    BEST_RETENTION,
-    BEST_UNIT,
-    JUDGED,
-    PARAMS_TRAINED,
-    STEP_S,
-    UNIT,
-)
 from tune_jobs.lifecycle.build import Session
 from tune_jobs.storage.location import Place, fetched, named_place, opened, place_of
 
@@ -95,16 +85,15 @@ class _Trial:
         """The result of the next unit."""
         self.state["unit"] += 1
         unit = self.state["unit"]
-        told = {JUDGED: step.judged, UNIT: unit, "images": unit, PARAMS_TRAINED: 1, STEP_S: step.seconds}
+        told = {"unit": unit, "images": unit, "params_trained": 1, "seconds": step.seconds, "training": {}}
         if not step.judged:
-            return {**told, "done": False}
+            return {**told, "evaluated": False, "metrics": {}, "done": False}
         if not step.score <= self.state["best"]:
             self.state |= {"best": step.score, "at": unit}
-        scores = dict.fromkeys(METRICS, step.score)
+        names = [metric.name for metric in METRICS]
+        best = dict.fromkeys(names, self.state["best"]) | {RETENTION: 1.0, "unit": self.state["at"]}
         done = unit == self.experiment.budget
-        best = {BEST_MAP: self.state["best"], BEST_CMC1: self.state["best"], BEST_UNIT: self.state["at"]}
-        best[BEST_RETENTION] = 1.0
-        return {**scores, **best, **told, "done": done}
+        return {**told, "evaluated": True, "metrics": dict.fromkeys(names, step.score), "best": best, "done": done}
 
     def save(self) -> Checkpoint:
         """The trial's state in the sweep's folder."""
@@ -178,7 +167,7 @@ def _goes_on(session: Session, machine: Machine, trial: _Trial, step: Step | Exc
     stops = decision == TrialScheduler.STOP
     result["done"] = stops
     session.recorder.on_trial_result(trial=trial, result=result)
-    if stops or result[UNIT] % machine.save_every == 0:
+    if stops or result["unit"] % machine.save_every == 0:
         session.recorder.on_checkpoint(trial=trial, checkpoint=trial.save())
     if stops:
         session.searcher.on_trial_complete(trial.trial_id)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from handclip_core.config import Config
+from handclip_core.evaluation.metrics import METRICS, OBJECTIVE
 from search_spaces.joint import Draft, JointSpace
 from search_spaces.narrowing import Narrowing
 
@@ -29,18 +30,15 @@ class Allocation(StrEnum):
     ADAPTIVE = "adaptive"
 
 
-class Objective(StrEnum):
-    """What a trial is judged by."""
+PARAMS_TRAINED, SECONDS = "params_trained", "seconds"
+"""What a trial costs, which a sweep may search for beside metrics."""
+OBJECTIVES = (*(metric.name for metric in METRICS), PARAMS_TRAINED, SECONDS)
+"""All that a sweep may search for."""
 
-    MAP = "map"
-    PARAMS_TRAINED = "params_trained"
-    SECONDS = "seconds"
-    RETENTION = "retention"
 
-    @property
-    def maximized(self) -> bool:
-        """Whether more is better."""
-        return self in (Objective.MAP, Objective.RETENTION)
+def maximized(objective: str) -> bool:
+    """Whether more of ``objective`` is better."""
+    return objective not in (PARAMS_TRAINED, SECONDS)
 
 
 class Search(Config):
@@ -64,10 +62,10 @@ class Search(Config):
     replicas: int = Field(1, ge=1, le=100)
     """Seeds a configuration: its score is the mean over them. Those that the first seed's early stopping ends get no
     more."""
-    objectives: tuple[Objective, ...] = (Objective.MAP,)
+    objectives: tuple[str, ...] = (OBJECTIVE.name,)
     """What to search for; ``map``, validation mAP, is always among them. Beside it ``params_trained``, ``seconds`` of
-    training and validation, ``retention``: the share of zero-shot mAP that fine-tuning leaves in place. With several
-    there is no winner but a Pareto front."""
+    training and validation, ``retention``: the share of zero-shot mAP that fine-tuning leaves in place, or any other
+    validation metric. With several there is no winner but a Pareto front."""
     calibrate: bool = False
     """Run the baseline on five seeds first, and say what difference the sweep can see."""
     storage: Annotated[str, Field(min_length=1)] | None = None
@@ -77,10 +75,13 @@ class Search(Config):
 
     @field_validator("objectives")
     @classmethod
-    def _map_is_first(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
-        if Objective.MAP not in objectives or len(set(objectives)) != len(objectives):
-            raise ValueError("name map, and each objective once")
-        return (Objective.MAP, *(item for item in objectives if item is not Objective.MAP))
+    def _main_one_is_first(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in objectives if name not in OBJECTIVES]
+        if unknown:
+            raise ValueError(f"unknown objective '{unknown[0]}'; choose from {', '.join(OBJECTIVES)}")
+        if OBJECTIVE.name not in objectives or len(set(objectives)) != len(objectives):
+            raise ValueError(f"name {OBJECTIVE.name}, and each objective once")
+        return (OBJECTIVE.name, *(name for name in objectives if name != OBJECTIVE.name))
 
     def space(self, strategies: Sequence[str]) -> JointSpace:
         """The spaces of ``strategies`` as narrowed here."""

@@ -14,6 +14,8 @@ from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import SWEEP_SETTINGS
+from handclip_core.runs.experiment import Experiment
+from handclip_core.strategies import Strategy
 from search_spaces.spaces import SPACES
 from tune_jobs.config.search import Search
 from tune_jobs.storage.location import PlaceSetting
@@ -126,6 +128,18 @@ class SweepSettings(Config):
     storage: PlaceSetting = Path("runs")
     """Folder for sweeps; on a cluster of several machines, one that all of them share. Or a place in a bucket, as
     ``s3://bucket/runs``."""
+
+    def experiment(self, strategy: Strategy) -> Experiment:
+        """What a trial of ``strategy`` runs."""
+        return Experiment.model_validate(
+            {
+                "strategy": strategy,
+                "data": self.data,
+                "backbone": self.backbone,
+                "seed": self.seed,
+                "budget": self.budget,
+            }
+        )
 
     @field_validator("strategies")
     @classmethod

@@ -1,4 +1,4 @@
-"""What happens in a sweep, written down at once: chronicle, event logs, leaderboard, trial folders."""
+"""What happens to Tune's trials, turned into events of the sweep, and what follows from each at once."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
-from handclip_core.evaluation.protocol import METRICS
+from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.runs.run_folder import CONFIG, write_text
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.failures import Kind, failure_of, traceback_of
@@ -22,26 +22,15 @@ from tune_jobs.execution.monitor import Guard
 from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
 from tune_jobs.execution.signals import Interrupted, end_workers
-from tune_jobs.execution.trainable import (
-    BEST_CMC1,
-    BEST_MAP,
-    BEST_RETENTION,
-    BEST_UNIT,
-    JUDGED,
-    PARAMS_TRAINED,
-    STEP_S,
-    UNIT,
-    number_of,
-)
+from tune_jobs.execution.trainable import number_of
 from tune_jobs.reporting.leaderboard import write_leaderboard
-from tune_jobs.reporting.tensorboard import EventLogs
+from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.scheduling.power_analysis import SEEDS
+from tune_jobs.scheduling.retention import surplus
 from tune_jobs.scheduling.retries import after_failure
-from tune_jobs.scheduling.seeds import calibrates, calibration_of, seeds_of
-from tune_jobs.state.chronicle import Chronicle
+from tune_jobs.scheduling.seeds import calibrates, seeds_of
 from tune_jobs.state.events import (
     Alive,
-    Begun,
     Closed,
     Cut,
     Dropped,
@@ -55,8 +44,9 @@ from tune_jobs.state.events import (
     Trained,
     Validated,
 )
-from tune_jobs.state.trials import TrialRecord
-from tune_jobs.storage.checkpoints import drop_state, drop_weights, remove_debris, size_of, surplus
+from tune_jobs.state.sweep_state import SweepState
+from tune_jobs.state.trials import TrialRecord, score_of
+from tune_jobs.storage.checkpoints import drop_state, drop_weights, remove_debris, size_of
 from tune_jobs.storage.location import opened, place_of
 from tune_jobs.storage.retry import patiently
 
@@ -83,30 +73,28 @@ class Display(Protocol):
 
 
 class Recorder(Callback):  # type: ignore[misc]
-    """Tune's events, turned into the state of the sweep. Nothing else writes to the sweep's folder while it runs."""
+    """Hears of every trial from Tune. Nothing else writes to the sweep's folder while it runs."""
 
     def __init__(
         self,
         folder: Path,
         settings: SweepSettings,
         *,
-        chronicle: Chronicle,
+        state: SweepState,
         searcher: SweepSearcher,
         scheduler: SweepScheduler,
         guard: Guard,
-        logs: EventLogs,
         display: Display,
         stop_wanted: Callable[[], bool],
     ) -> None:
         """The sweep ends once ``stop_wanted`` says so."""
         self._folder, self._place = folder, place_of(settings.storage, folder)
         self._settings = settings
-        self._chronicle = chronicle
-        self._records = chronicle.records
+        self._state = state
+        self._records = state.records
         self._searcher = searcher
         self._scheduler = scheduler
         self._guard = guard
-        self._logs = logs
         self._display = display
         self._stop_wanted = stop_wanted
         self._broken: InputError | None = None
@@ -117,20 +105,17 @@ class Recorder(Callback):  # type: ignore[misc]
         """A worker has begun with a trial, or goes on with it."""
         record = self._record(trial)
         patiently(lambda: self._write_config(record), path=self._folder)
-        self._logs.start(record)
         self._guard.begun(trial)
         self._happened(Started(at=self._now(), trial=record.number))
         self.drop_surplus()
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
-        """A trial has trained a unit; one that must leave its machine saves its state after it."""
+        """A trial has trained a unit; one that must leave its node saves its state after it."""
         record = self._record(trial)
         self._guard.heard_of(trial)
         if self._guard.must_leave(trial):
             result[SHOULD_CHECKPOINT] = True
-        if record.replica == 0 and (0, result[UNIT]) > record.furthest:
-            self._logs.scalars(record, shown_scalars(result), images=result["images"])
-        self._happened((validated if result[JUDGED] else trained)(record, result, at=self._now()))
+        self._happened(unit_event(record, result, at=self._now()))
 
     def on_checkpoint(self, *, trial: Trial, checkpoint: Checkpoint, **_: Any) -> None:
         """A trial's state is in the storage; the one before it goes."""
@@ -161,7 +146,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self._guard.leave(trial)
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
-        """An attempt at a trial has failed, or its machine goes; it gets another, or the trial has failed for good."""
+        """An attempt at a trial has failed, or its node goes; it gets another, or the trial has failed for good."""
         record, failure = self._record(trial), self._guard.why(failure_of(trial))
         failure = self._guard.failed(trial, failure, under_way=self._searcher.num_under_way)
         on_cpu = trial.config["device"] == Device.CPU
@@ -181,30 +166,23 @@ class Recorder(Callback):  # type: ignore[misc]
             self._end(record, follows)
 
     def on_step_end(self, *, trials: Sequence[Trial] = (), **_: Any) -> None:
-        """Write the leaderboard now and then, let the display breathe; raise Interrupted where that is wanted."""
+        """Write the leaderboard now and then, let the display breathe; raise Interrupted if that is wanted."""
         if self._stop_wanted() or self._broken is not None:
             end_workers(trials)
             raise self._broken or Interrupted
         self._guard.look(trials)
         self._display.tick()
-        if self._now() - self._chronicle.written_at >= ALIVE_EVERY_S:
+        if self._now() - self._state.written_at >= ALIVE_EVERY_S:
             self._happened(Alive(at=self._now()))
         if self._changed and time.monotonic() - self._written_at >= max(WRITE_EVERY_S, 20 * self._write_took_s):
             self.write()
 
-    def begin(self, event: Begun) -> TrialRecord:
-        """Record a trial that the study has suggested."""
-        self._happened(event)
-        record = self._records.trials[event.trial]
-        if calibrates(record, self._records, self._settings):
-            self._scheduler.judge.spared.add(record.number)
-        return record
-
     def conclude(self, record: TrialRecord) -> None:
         """End a trial that has trained all that it was allowed to."""
         at, number = self._now(), record.number
-        if isnan(record.present[0]):
-            self._end(record, Ended(at=at, trial=number, status="failed", reason="validation mAP is not a number"))
+        if isnan(score_of(record.present)):
+            reason = f"validation {OBJECTIVE.label} is not a number"
+            self._end(record, Ended(at=at, trial=number, status="failed", reason=reason))
         elif record.replica == 0 and number in self._scheduler.judge.stopped:
             self._end(record, Ended(at=at, trial=number, status="stopped"))
         elif seeds_of(record, self._records, self._settings) == 1:
@@ -219,8 +197,7 @@ class Recorder(Callback):  # type: ignore[misc]
     def _end_seed(self, record: TrialRecord) -> None:
         """The trial has used the budget on one of several seeds; the next one follows, or it is complete."""
         passing = record.checkpoint if record.replica > 0 else None
-        score, rate = record.present
-        self._happened(SeedEnded(at=self._now(), trial=record.number, map=score, cmc1=rate))
+        self._happened(SeedEnded(at=self._now(), trial=record.number, metrics=record.present))
         if passing is not None:
             drop_state(self._place / passing)
         if record.replica < seeds_of(record, self._records, self._settings):
@@ -228,10 +205,10 @@ class Recorder(Callback):  # type: ignore[misc]
         else:
             self.complete(record)
         if len(record.seeds) == SEEDS and calibrates(record, self._records, self._settings):
-            print("\n".join(calibration_of(self._records, self._settings)), flush=True)
+            print("\n".join(power_analysis_of(self._records, self._settings)), flush=True)
 
     def close(self, reason: str) -> None:
-        """Note that the driver leaves, and why where trials are unfinished."""
+        """Note that the driver leaves, and why if trials are unfinished."""
         self._happened(Closed(at=self._now(), reason=reason))
         self.write()
 
@@ -246,7 +223,7 @@ class Recorder(Callback):  # type: ignore[misc]
         """Tune swallows some errors and wraps others, so one is kept for the end of its step; nothing follows it."""
         if self._broken is None:
             try:
-                self._chronicle.happened(event)
+                self._state.happened(event)
             except InputError as error:
                 self._broken = error
         self._changed = True
@@ -255,10 +232,9 @@ class Recorder(Callback):  # type: ignore[misc]
         self._happened(event)
         if self._broken is not None:
             return
-        self._logs.end(record)
         self._display.ended(record)
         if record.attempts > 1:
-            remove_debris(record, self._place / TRIALS / record.name)
+            remove_debris(self._place / TRIALS / record.name, kept=record.states)
         self.drop_surplus()
 
     def drop_surplus(self) -> None:
@@ -285,41 +261,20 @@ class Recorder(Callback):  # type: ignore[misc]
         return folder
 
     def _now(self) -> float:
-        return self._chronicle.clock()
+        return self._state.clock()
 
 
-def validated(record: TrialRecord, result: dict[str, Any], *, at: float) -> Validated:
-    """The event of a trial's result."""
-    return Validated(
-        at=at,
-        trial=record.number,
-        replica=record.replica,
-        unit=result[UNIT],
-        done=result[UNIT] in (0, record.experiment.budget),
-        metrics={name: float(result[name]) for name in METRICS},
-        best_map=result[BEST_MAP],
-        best_cmc1=result[BEST_CMC1],
-        best_unit=result[BEST_UNIT],
-        best_retention=result[BEST_RETENTION],
-        seconds=result[STEP_S],
-        params_trained=result[PARAMS_TRAINED],
-    )
-
-
-def trained(record: TrialRecord, result: dict[str, Any], *, at: float) -> Trained:
-    """The event of a trial's result that has no scores."""
-    return Trained(
-        at=at,
-        trial=record.number,
-        replica=record.replica,
-        unit=result[UNIT],
-        seconds=result[STEP_S],
-        params_trained=result[PARAMS_TRAINED],
-    )
-
-
-def shown_scalars(result: dict[str, Any]) -> dict[str, float]:
-    """What of a trial's result goes into its event log: validation scores where it has any, losses, learning rates."""
-    scores = {f"val/{name}": float(result[name]) for name in METRICS if result[JUDGED]}
-    training = {name: float(value) for name, value in result.items() if name.startswith(("loss/", "lr/"))}
-    return {**scores, **training}
+def unit_event(record: TrialRecord, result: dict[str, Any], *, at: float) -> Validated | Trained:
+    """The event of a worker's report."""
+    unit = {
+        "at": at,
+        "trial": record.number,
+        "replica": record.replica,
+        **{name: result[name] for name in ("unit", "images", "seconds", "params_trained", "training")},
+    }
+    if not result["evaluated"]:
+        return Trained(**unit)
+    best = dict(result["best"])
+    best_unit = int(best.pop("unit"))
+    done = result["unit"] in (0, record.experiment.budget)
+    return Validated(**unit, done=done, metrics=result["metrics"], best=best, best_unit=best_unit)

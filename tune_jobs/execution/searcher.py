@@ -1,4 +1,4 @@
-"""What runs next, as a search algorithm of Ray Tune: trials to be taken up again, then new ones from the study."""
+"""What runs next, as a search algorithm of Ray Tune: trials to be taken up again, then new ones."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -7,7 +7,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from tune_jobs.scheduling.limits import Gate
-from tune_jobs.search.study import Asked, SweepStudy
+from tune_jobs.search.proposer import Proposal, Proposer
 from tune_jobs.state.trials import Records, Status, TrialRecord
 
 
@@ -16,24 +16,24 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
 
     def __init__(
         self,
-        study: SweepStudy,
+        proposer: Proposer,
         records: Records,
         *,
         trials: int,
         gate: Gate,
-        begin: Callable[[Asked], TrialRecord],
+        begin: Callable[[Proposal], TrialRecord],
         config: Callable[[TrialRecord], dict[str, Any]],
         at_a_time: Callable[[], int],
         waits: Callable[[], None],
     ) -> None:
         """``trials`` in all, of which ``at_a_time`` says how many may be under way now.
 
-        ``begin`` records what the study has suggested, ``config`` is what a worker reads. ``waits`` is called again and
+        ``begin`` records what was proposed, ``config`` is what a worker reads. ``waits`` is called again and
         again while nothing may be under way.
         """
         # No metric of Tune's: it would refuse every unit that was not judged, and what is judged comes by the recorder.
         super().__init__()
-        self._study = study
+        self._proposer = proposer
         self._records = records
         self._trials = trials
         self._gate = gate
@@ -42,14 +42,12 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         self._at_a_time = at_a_time
         self._waits = waits
         self._again: deque[int] = deque()
-        self._left_over: deque[Asked] = deque()
         self._under_way: set[str] = set()
         self.ended_by: str | None = None
 
-    def take_up(self, unfinished: Iterable[int], left_over: Iterable[Asked]) -> None:
-        """Hand out ``unfinished`` trials again first, then what the study suggested to a driver that then died."""
+    def take_up(self, unfinished: Iterable[int]) -> None:
+        """Hand out ``unfinished`` trials again before any new one."""
         self._again.extend(unfinished)
-        self._left_over.extend(left_over)
 
     def again(self, number: int) -> None:
         """Hand out trial ``number`` once more, before any new one."""
@@ -84,11 +82,11 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         self._under_way.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the sweep's journal and the study hold the state of the search."""
+        """Nothing: the state of the search follows from the sweep's journal."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Refused: Tune's snapshots hold no state of this search."""
-        raise NotImplementedError("the sweep's journal and the study hold the state of the search")
+        raise NotImplementedError("the state of the search follows from the sweep's journal")
 
     def _next(self) -> TrialRecord | None:
         reason = self._gate.closed_to_new_trials()
@@ -97,14 +95,12 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
             return None
         if self._again:
             return self._records.trials[self._again.popleft()]
-        if self._left_over:
-            return self._begin(self._left_over.popleft())
         if len(self._records.trials) >= self._trials:
             return None
-        asked = self._study.ask()
-        return None if asked is None else self._begin(asked)
+        proposal = self._proposer.next(self._records)
+        return None if proposal is None else self._begin(proposal)
 
     def _is_unfinished(self) -> bool:
         """Whether a limit keeps anything from being done: trials that it cut short, and those not yet begun."""
         cut = any(record.status is Status.INTERRUPTED for record in self._records.unfinished())
-        return cut or bool(self._again or self._left_over) or len(self._records.trials) < self._trials
+        return cut or bool(self._again) or len(self._records.trials) < self._trials

@@ -21,7 +21,6 @@ from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
 from handclip_core.devices import select_device
 from handclip_core.engine.state import Resume
 from handclip_core.errors import InputError
-from handclip_core.evaluation.retention import RETENTION
 from handclip_core.runs.experiment import Experiment, Progress, run
 from handclip_core.runs.run_folder import RunFolder
 from tune_jobs.execution.cluster import Room
@@ -29,10 +28,6 @@ from tune_jobs.execution.workers import Companions
 from tune_jobs.state.trials import TrialRecord
 from tune_jobs.storage.location import Place, fetched, is_folder, named_place
 from tune_jobs.storage.retry import patiently
-
-JUDGED, UNIT, BEST_MAP, BEST_CMC1, BEST_UNIT = "judged", "unit", "best_map", "best_cmc1", "best_unit"
-BEST_RETENTION = "best_retention"
-PARAMS_TRAINED, STEP_S = "params_trained", "step_s"
 
 
 class LostStateError(Exception):
@@ -113,24 +108,23 @@ class HandTrial(Trainable):  # type: ignore[misc]
         self._last = progress
         patiently(partial(self._run.record, progress), path=self._run.folder)
         took_s = time.perf_counter() - started
-        row = {
-            **self._run.log[-1],
-            JUDGED: progress.judged,
-            PARAMS_TRAINED: progress.params_trained,
-            STEP_S: took_s,
+        row = self._run.log[-1]
+        report = {
+            "unit": progress.unit,
+            "images": progress.images,
+            "evaluated": progress.judged,
+            "metrics": progress.metrics,
+            "training": {name: float(value) for name, value in row.items() if name.startswith(("loss/", "lr/"))},
+            "params_trained": progress.params_trained,
+            "seconds": took_s,
             SHOULD_CHECKPOINT: self._saving_is_due(took_s),
         }
         if not progress.judged:
-            return row
-        best = self._run.best
-        return {
-            **row,
-            BEST_MAP: best["map"],
-            BEST_CMC1: best["cmc1"],
-            BEST_UNIT: best["unit"],
-            BEST_RETENTION: best[RETENTION],
-            DONE: progress.unit in (0, self._experiment.budget),
+            return report
+        best = {
+            name: float(value) for name, value in self._run.best.items() if name in progress.metrics or name == "unit"
         }
+        return {**report, "best": best, DONE: progress.unit in (0, self._experiment.budget)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write what going on from it and the sweep's collection of the best trial need."""

@@ -9,9 +9,10 @@ from handclip_core.runs.test_access import LEDGER
 from tune_jobs.execution import cluster
 from tune_jobs.finals.build import FOLDER
 from tune_jobs.lifecycle.folders import is_sweep
+from tune_jobs.state.local_copy import to_read
 from tune_jobs.storage.location import Bucket, Place, exists
 from tune_jobs.storage.retry import patiently
-from tune_jobs.storage.sync import Mirror, to_read
+from tune_jobs.storage.sync import Mirror
 
 
 @contextmanager

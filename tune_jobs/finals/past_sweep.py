@@ -13,7 +13,7 @@ from tune_jobs.reporting.leaderboard import FILE
 from tune_jobs.reporting.summary import look_back
 from tune_jobs.state.journal import FILE as JOURNAL
 from tune_jobs.state.journal import read_journal
-from tune_jobs.state.trials import Records
+from tune_jobs.state.trials import folded
 
 TRIALS = "trials"
 
@@ -90,10 +90,8 @@ def _leaderboard(path: Path) -> list[dict[str, str]]:
 
 def _stopping(folder: Path) -> tuple[str, ...]:
     """The audit of early stopping; nothing where there is no journal, or one of another version."""
-    records = Records()
     try:
-        for event in read_journal(folder / JOURNAL):
-            records.apply(event)
+        records = folded(read_journal(folder / JOURNAL))
         return tuple(look_back(records, load_settings(folder / SETTINGS))) if records.trials else ()
     except InputError:
         return ()

@@ -14,7 +14,6 @@ from search_spaces.spaces import searchable
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.cluster import Room
 from tune_jobs.execution.ray_job import in_ray_job
-from tune_jobs.lifecycle.build import experiment_of
 from tune_jobs.lifecycle.folders import refuse_unknown_sweep, resolved
 from tune_jobs.lifecycle.profile import Probe, probe, untried
 from tune_jobs.lifecycle.run import prepare
@@ -57,7 +56,7 @@ def estimate(settings: SweepSettings) -> int:
     probes = []
     for name in settings.strategies:
         review.say(f"trying {name}")
-        experiment = experiment_of(settings, space.default(name).strategy)
+        experiment = settings.experiment(space.default(name).strategy)
         probes.append(_tried(experiment, room))
     tried = [found for found in probes if not found.reason]
     console = Console(soft_wrap=True)

@@ -12,8 +12,10 @@ from handclip_core.runs.run_folder import RunFolder
 from tune_jobs.storage.checkpoints import drop_state
 from tune_jobs.storage.location import Place, fetched
 
+BEST = "best"
 
-def collect(where: Place, experiment: Experiment, checkpoint: Place, device: str) -> None:
+
+def export_best(where: Place, experiment: Experiment, checkpoint: Place, device: str) -> None:
     """Write settings, weights, log, scores and validation embeddings of a trial to ``where``, replacing it whole."""
     with fetched(checkpoint) as state, _replaced(where) as folder:
         run, _ = RunFolder.restore(folder, experiment, state)

@@ -1,7 +1,7 @@
 """A new sweep from another one: some settings changed, and the trials that the change leaves as they are taken over.
 
 A trial is taken over where it is over, where its experiment would be the same now, and where the search still allows
-it. The new sweep's journal begins with such trials as if they had been its own; its study is made from the journal.
+it. The new sweep's journal begins with such trials as if they had been its own; its study is written from the journal.
 """
 
 import os
@@ -14,12 +14,13 @@ from pathlib import Path
 
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.callback import TRIALS
-from tune_jobs.lifecycle.build import EVENTS, experiment_of
+from tune_jobs.reporting.tensorboard import FOLDER as EVENTS
 from tune_jobs.scheduling.seeds import seeds_of
 from tune_jobs.search.proposer import DEFAULT, SAMPLED, point_origin
 from tune_jobs.state.events import Begun, Ended, Event, Saved, SeedEnded, Trained, Validated
 from tune_jobs.state.journal import FILE, Journal, read_journal
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.sweep_state import SweepState
+from tune_jobs.state.trials import Records, Status, TrialRecord, folded
 
 ABOUT_A_TRIAL = (Begun, Trained, Validated, SeedEnded, Saved, Ended)
 """What is taken over of a trial; who ran it when, and its failed attempts, are not."""
@@ -54,8 +55,9 @@ class Fork:
                 if (self.folder / kind / old).is_dir():
                     shutil.copytree(self.folder / kind / old, made / kind / new, copy_function=_link_or_copy)
         with Journal(made / FILE) as journal:
+            state = SweepState(journal, ())
             for event in self.events:
-                journal.append(event)
+                state.happened(event)
 
 
 def fork(folder: Path, before: SweepSettings, after: SweepSettings) -> Fork:
@@ -63,9 +65,8 @@ def fork(folder: Path, before: SweepSettings, after: SweepSettings) -> Fork:
 
     Raises InputError where its journal cannot be read.
     """
-    journal, records = read_journal(folder / FILE), Records()
-    for event in journal:
-        records.apply(event)
+    journal = read_journal(folder / FILE)
+    records = folded(journal)
     numbers: dict[int, int] = {}
     dropped: Counter[str] = Counter()
     for record in records.all():
@@ -86,7 +87,7 @@ def _obstacle(record: TrialRecord, records: Records, before: SweepSettings, afte
         return "failed" if record.status is Status.FAILED else "never ended"
     if record.strategy not in after.strategies:
         return f"strategy {record.strategy} is not in this sweep"
-    wanted = experiment_of(after, record.experiment.strategy)
+    wanted = after.experiment(record.experiment.strategy)
     if wanted != record.experiment.model_copy(update={"micro_batch": None}):
         return "data, backbone, seed or budget differ"
     if record.status is Status.STOPPED and before.early_stopping != after.early_stopping:
@@ -120,7 +121,7 @@ def _taken_over(
         changed: dict[str, object] = {"at": at, "trial": number}
         if isinstance(event, Begun):
             changed |= {"source": f"{source} trial {event.trial}", "experiment": record.experiment}
-            changed["origin"] = origins.get(event.origin, SAMPLED)
+            changed |= {"origin": origins.get(event.origin, SAMPLED), "notes": {}}
         if isinstance(event, Saved):
             if event.checkpoint != record.checkpoint:
                 continue

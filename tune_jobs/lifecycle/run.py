@@ -1,10 +1,9 @@
-"""From settings to a finished sweep: the one process that asks, records and decides."""
+"""From settings to a finished sweep: the one process that proposes, records and decides."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-
-from ray import tune
 
 from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.devices import select_device
@@ -14,32 +13,32 @@ from handclip_core.runs.context import open_bench
 from handclip_core.runs.run_folder import write_text
 from tune_jobs.config.settings import SETTINGS, StoppingKind, SweepSettings, dump_settings, load_settings
 from tune_jobs.execution import cluster
-from tune_jobs.execution.callback import TRIALS
 from tune_jobs.execution.cluster import Room
 from tune_jobs.execution.monitor import Guard
 from tune_jobs.execution.nodes import RayMachines
 from tune_jobs.execution.ray_job import in_ray_job, submission_id, why_ended
 from tune_jobs.execution.signals import Interrupted, caught_signals, terminable
-from tune_jobs.execution.trainable import HandTrial, folder_of
-from tune_jobs.lifecycle.build import BEST, Session, refuse_damaged, session
-from tune_jobs.lifecycle.export_best import collect
+from tune_jobs.execution.tune_run import run_trials
+from tune_jobs.lifecycle.build import Session, read_events, session
+from tune_jobs.lifecycle.export_best import BEST, export_best
+from tune_jobs.lifecycle.exports import Exports, write_front
 from tune_jobs.lifecycle.folders import create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
 from tune_jobs.lifecycle.fork import fork
 from tune_jobs.lifecycle.mixtures import mixtures
-from tune_jobs.reporting import summary as review
+from tune_jobs.reporting import summary
 from tune_jobs.reporting.leaderboard import FILE, write_leaderboard
+from tune_jobs.reporting.study import refuse_taken
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
-from tune_jobs.search.study_storage import open_storage
-from tune_jobs.state.objectives import FRONT, front_csv, pareto_front
-from tune_jobs.state.trials import Records
+from tune_jobs.search.proposer import Proposer
+from tune_jobs.state.events import Mixed
+from tune_jobs.state.local_copy import take_down, to_read
+from tune_jobs.state.objectives import FRONT
+from tune_jobs.state.trials import Records, folded
 from tune_jobs.storage.lease import SweepLock
-from tune_jobs.storage.location import Bucket, Place, opened, place_of
+from tune_jobs.storage.location import Bucket, Place, folder_of, place_of
 from tune_jobs.storage.retry import patiently
-from tune_jobs.storage.sync import take_down
 
 INTERRUPTED = "interrupted"
-MOST = 10_000
-"""Trials at a time that Tune itself allows; how many there really are is the searcher's to say."""
 
 
 @dataclass(frozen=True)
@@ -49,36 +48,35 @@ class Outcome:
     folder: Path
     records: Records
     reason: str
-    """Why it ended before its last trial: ``interrupted``, or the limit; empty where it did not."""
-    avoided: tuple[str, ...] = ()
-    """Machines that trials kept clear of at its end."""
+    """Why it ended before its last trial: ``interrupted``, or the limit; empty if it did not."""
 
     @property
     def exit_code(self) -> int:
-        """0 with a result, 130 where it was interrupted, 1 where no trial has a score."""
+        """0 with a result, 130 if it was interrupted, 1 if no trial has a score."""
         if self.reason == INTERRUPTED:
             return 130
         return 1 if self.records.winner is None else 0
 
 
 def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: Path | None = None) -> Outcome:
-    """Run a new sweep to its end; raises InputError, before anything is written, where it cannot begin.
+    """Run a new sweep to its end; raises InputError, before anything is written, if it cannot begin.
 
     A folder that exists already is refused, or with ``number_taken_names`` the name gets the next free number. Trials
-    of the sweep in the folder ``forked`` are taken over where these settings leave them as they are.
+    of the sweep in the folder ``forked`` are taken over if these settings leave them as they are.
     """
     settings = resolved(settings, in_ray_job=in_ray_job())
     refuse_taken_name(settings, number_taken_names=number_taken_names)
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
-    # A database that does not answer is a reason not to make a folder for the sweep.
-    open_storage(settings.search.storage)
+        read_events(to_read(settings.warm_start))
+    if settings.search.storage is not None and not number_taken_names:
+        refuse_taken(settings.search.storage, settings.name)
     taken = None if forked is None else fork(forked, load_settings(forked / SETTINGS), settings)
     room = prepare(settings)
     fill = None if taken is None else taken.fill
     folder = create_folder(settings, number_taken_names=number_taken_names, fill=fill)
     where = place_of(settings.storage, folder)
-    review.say(f"sweeping into {review.shown(where)}")
+    summary.say(f"sweeping into {summary.shown(where)}")
     stopping = settings.early_stopping
     if stopping.kind is not StoppingKind.NONE and stopping.grace >= settings.budget:
         print(f"no trial is stopped early: early_stopping.grace is {stopping.grace}, the budget {settings.budget}")
@@ -89,25 +87,44 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: 
 
 
 def resume(settings: SweepSettings, folder: Path) -> Outcome:
-    """Take the sweep in ``folder`` up where it ended or died; raises InputError where its state cannot be read.
+    """Take the sweep in ``folder`` up where it ended or died; raises InputError if its state cannot be read.
 
-    Of a sweep in a bucket ``folder`` is the working copy, which is made anew.
+    Of a sweep in a bucket ``folder`` is the local copy, which is made anew.
     """
     where = place_of(settings.storage, folder)
     with SweepLock(where, job=submission_id()) as lock:
         if isinstance(where, Bucket):
             take_down(where)
-        refuse_damaged(settings, folder)
+        read_events(folder)  # what cannot be taken up needs no cluster
         room = prepare(settings)
         write_text(folder / SETTINGS, dump_settings(settings))
-        review.say(f"taking up {review.shown(where)}")
+        summary.say(f"taking up {summary.shown(where)}")
         return _run(settings, room, folder, lock)
+
+
+def export(settings: SweepSettings, where: Place) -> None:
+    """Write leaderboard, study and TensorBoard logs of the sweep at ``where`` anew from its journal.
+
+    Raises InputError if a driver is at work on it, if its journal is damaged, or the study's database is away.
+    """
+    with SweepLock(where) as _:
+        folder = take_down(where) if isinstance(where, Bucket) else folder_of(where)
+        events = read_events(folder)
+        records = folded(events)
+        exports = Exports(folder, settings, records)
+        exports.open(events, all_logs=True)
+        exports.close()
+        write_leaderboard(records, folder)
+        write_front(records, settings, folder)
+        _send_tables(where, folder)
+    what = f"leaderboard, study and TensorBoard logs of {len(records.trials)} trials"
+    summary.say(f"{what} are written anew from {len(events)} lines of the journal")
 
 
 def warm_up(data: DrawnData | PreparedData, backbone: BackboneSettings, device: str, storage: Place) -> None:
     """Draw or check the data and build the machine's caches, so that trials need not wait for each other.
 
-    Raises InputError where the data or a bucket cannot be used from this machine.
+    Raises InputError if the data or a bucket cannot be used from this machine.
     """
     if isinstance(storage, Bucket):
         storage.check()
@@ -116,105 +133,102 @@ def warm_up(data: DrawnData | PreparedData, backbone: BackboneSettings, device: 
 
 def prepare(settings: SweepSettings) -> Room:
     """Join the cluster or start one, see what it holds, and let its machines prepare the data; raises InputError."""
-    review.say("starting Ray")
+    summary.say("starting Ray")
     cluster.connect()
     cluster.wait_for_room(settings.resources)
     room = cluster.make_room(settings.resources, cluster.nodes())
-    review.say(f"{room.concurrent} trials at a time on {room.device}, {room.cpus} threads each; preparing the data")
+    summary.say(f"{room.concurrent} trials at a time on {room.device}, {room.cpus} threads each; preparing the data")
     cluster.run_on_every_node(room, warm_up, settings.data, settings.backbone, room.device, settings.storage)
     return room
 
 
 def _run(settings: SweepSettings, room: Room, folder: Path, lock: SweepLock) -> Outcome:
-    outcome = _run_trials(settings, room, folder, lock)
-    winner, best, where = outcome.records.winner, None, place_of(settings.storage, folder)
-    if winner is not None and outcome.reason != INTERRUPTED:
-        assert winner.checkpoint is not None, "a winner's weights are saved"
-        room = replace(room, avoided=outcome.avoided)
-        review.say("collecting the winner's results")
-        try:
-            with terminable():
-                saved = where / winner.checkpoint
-                cluster.run_where_trials_run(room, collect, where / BEST, winner.experiment, saved, room.device)
-                mixed = mixtures(outcome.records, where, room)
-                write_leaderboard(outcome.records, folder, mixed)
-                if isinstance(where, Bucket):
-                    patiently(partial((where / BEST).fetch, folder / BEST), path=where)
-                best = mixed[0] if mixed else None
-        except KeyboardInterrupt:
-            outcome = Outcome(folder, outcome.records, INTERRUPTED)
-    if len(settings.search.objectives) > 1:
-        write_text(folder / FRONT, front_csv(pareto_front(outcome.records, settings.search.objectives)))
+    outcome = run_to_the_end(settings, room, folder, lock)
+    where = place_of(settings.storage, folder)
+    write_front(outcome.records, settings, folder)
+    _send_tables(where, folder)
+    summary.show_outcome(outcome.records, folder=where, settings=settings, reason=outcome.reason)
+    return outcome
+
+
+def run_to_the_end(
+    settings: SweepSettings, room: Room, folder: Path, lock: SweepLock, proposer: Proposer | None = None
+) -> Outcome:
+    """Run what is left of the trials that ``proposer`` proposes, or the search of ``settings``, and export the best.
+
+    Raises InputError if another driver takes the sweep over.
+    """
+    with ExitStack() as stack:
+        with caught_signals() as caught:  # Ray takes the signals when it starts
+            ready = stack.enter_context(
+                session(
+                    settings,
+                    folder,
+                    room,
+                    stop_wanted=lambda: caught.is_set() or lock.lost.is_set(),
+                    proposer=proposer,
+                    machines=RayMachines(room),
+                )
+            )
+            reason = _run_trials(ready, room, lock)
+        if lock.lost.is_set():
+            where = place_of(settings.storage, folder)
+            raise InputError(f"{where}: another driver has taken this sweep over; this one has ended")
+        if proposer is None and reason != INTERRUPTED:
+            reason = _finish(ready, room) or reason
+        ready.recorder.close(reason)
+        return Outcome(folder, ready.records, reason)
+
+
+def _run_trials(ready: Session, room: Room, lock: SweepLock) -> str:
+    """Run the trials; returns why that ended before the last one, if it did."""
+    if lock.former is not None and lock.former.job:
+        _tell_what_ended(lock.former.job, ready.guard, room)
+    where = place_of(ready.settings.storage, ready.folder)
+    try:
+        with ready.display.shown():
+            run_trials(where, room, searcher=ready.searcher, scheduler=ready.scheduler, callback=ready.recorder)
+    except Interrupted:
+        return INTERRUPTED
+    return ready.searcher.ended_by or ""
+
+
+def _finish(ready: Session, room: Room) -> str:
+    """Export the best trial and mix the weights of good ones; returns why that was not done, if it was not."""
+    winner, where = ready.records.winner, place_of(ready.settings.storage, ready.folder)
+    if winner is None:
+        return ""
+    assert winner.checkpoint is not None, "a winner's weights are saved"
+    room = replace(room, avoided=ready.guard.clear())
+    ready.guard.release()
+    summary.say("collecting the winner's results")
+    try:
+        with terminable():
+            saved = where / winner.checkpoint
+            cluster.run_where_trials_run(room, export_best, where / BEST, winner.experiment, saved, room.device)
+            ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixtures(ready.records, where, room)))
+            if isinstance(where, Bucket):
+                patiently(partial((where / BEST).fetch, ready.folder / BEST), path=where)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return ""
+
+
+def _send_tables(where: Place, folder: Path) -> None:
+    """Copy the tables of a sweep in a bucket there."""
     if isinstance(where, Bucket):
         for file in (folder / FILE, folder / FRONT):
             if file.exists():
                 patiently(partial((where / file.name).send, file), path=where)
-    review.show_outcome(outcome.records, folder=where, settings=settings, reason=outcome.reason, mixture=best)
-    return outcome
-
-
-def _run_trials(settings: SweepSettings, room: Room, folder: Path, lock: SweepLock) -> Outcome:
-    with (
-        caught_signals() as caught,
-        session(
-            settings,
-            folder,
-            room,
-            stop_wanted=lambda: caught.is_set() or lock.lost.is_set(),
-            machines=RayMachines(room),
-        ) as ready,
-    ):
-        if lock.former is not None and lock.former.job:
-            _tell_what_ended(lock.former.job, ready.guard, room)
-        try:
-            with ready.display.shown():
-                _tune(ready, room)
-            reason = ready.searcher.ended_by or ""
-        except Interrupted:
-            reason = INTERRUPTED
-        if lock.lost.is_set():
-            raise InputError(
-                f"{place_of(settings.storage, folder)}: another driver has taken this sweep over; this one has ended"
-            )
-        ready.recorder.close(reason)
-        return Outcome(folder, ready.records, reason, ready.guard.clear())
 
 
 def _tell_what_ended(job: str, guard: Guard, room: Room) -> None:
     """Say what ended the driver before with its job; a node that was low on memory gets fewer trials at first."""
     text = why_ended(job)
     if is_low_memory(text):
-        # What other workers wanted that were killed at the same time is no matter of the supervisor's.
+        # What other workers held that were killed at the same time says nothing about the supervisor.
         found = replace(read_low_memory(text), wanted_gib=None)
         guard.node_was_low(found, at_a_time=room.concurrent)
         text = str(found)
     if text:
         print(f"the driver before this one was ended with its job {job}: {text.splitlines()[0]}", flush=True)
-
-
-def _tune(ready: Session, room: Room) -> None:
-    """Hand all to Tune and come back when the last trial is over.
-
-    ``tune.run`` rather than a ``Tuner``, which pickles the searcher. The number of samples is open: the searcher says
-    when the sweep is at its end, hands out failed trials again, and holds back what the cluster has no place for.
-    """
-    store = opened(place_of(ready.settings.storage, ready.folder))
-    tune.run(
-        HandTrial,
-        name=TRIALS,
-        storage_path=store.path,
-        storage_filesystem=store.filesystem,
-        num_samples=-1,
-        search_alg=ready.searcher,
-        scheduler=ready.scheduler,
-        callbacks=[ready.recorder],
-        max_concurrent_trials=room.most or MOST,
-        resources_per_trial=tune.PlacementGroupFactory(
-            cluster.bundles(cpus=room.cpus, gpus=room.gpus, workers=room.workers)
-        ),
-        reuse_actors=True,
-        trial_dirname_creator=folder_of,
-        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
-        raise_on_failed_trial=False,
-        verbose=0,
-    )

@@ -1,51 +1,47 @@
 """The leaderboard: every trial in one CSV file, best first."""
 
-import csv
-import io
-from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from handclip_core.evaluation.metrics import TABLE_METRICS
 from handclip_core.runs.run_folder import write_text
-from handclip_core.runs.soups import SoupRow
 from search_spaces.suggest import Primitive
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.events import Mixture
+from tune_jobs.state.trials import Records, Status, TrialRecord, score_of
 
-COLUMNS = (
-    "rank", "trial", "strategy", "map", "cmc1", "retention", "unit",
-    "seconds", "params_trained", "seeds", "sd", "attempts", "micro_batch", "status",
-)  # fmt: skip
-"""The fixed columns; every drawn hyperparameter follows, under its path in an experiment."""
 FILE = "leaderboard.csv"
 
 
-def write_leaderboard(records: Records, folder: Path, mixtures: Sequence[SoupRow] = ()) -> None:
+def write_leaderboard(records: Records, folder: Path) -> None:
     """Write ``leaderboard.csv`` into ``folder``; readers see the old file or the new one."""
-    write_text(folder / FILE, leaderboard(records.ranked(), mixtures))
+    write_text(folder / FILE, leaderboard(records))
 
 
-def leaderboard(ranked: Sequence[TrialRecord], mixtures: Sequence[SoupRow] = ()) -> str:
-    """CSV text of trials that are sorted already, and of ``mixtures`` of them, which have no number and used no time.
+def leaderboard(records: Records) -> str:
+    """CSV text of all trials, and of mixtures of their weights, which have no number and used no time.
 
-    ``retention`` is the share of zero-shot mAP that is left in place, ``unit`` counts the units trained on the present
-    seed, ``sd`` is that of mAP over ``seeds``, ``attempts`` tells how
-    often a worker took the trial up; ``micro_batch`` is there where a trial ran out of memory and went on with smaller
-    parts of a batch. A failed trial's status names the reason. Hyperparameters that a trial's strategy does not have
-    are blank, as are scores that were never measured.
+    ``unit`` counts the units trained on the present seed, ``sd`` is that of the first metric over ``seeds``,
+    ``attempts`` tells how often a worker took the trial up; ``micro_batch`` is there if a trial ran out of memory and
+    went on with smaller parts of a batch. A failed trial's status names the reason. Hyperparameters that a trial's
+    strategy does not have are blank, as are scores that were never measured.
     """
-    drawn = list(dict.fromkeys(name for record in sorted(ranked, key=_number) for name in record.params))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *drawn])
-    judged = [record for record in ranked if record.judged]
-    entries: list[TrialRecord | SoupRow] = sorted([*judged, *mixtures], key=lambda entry: -entry.map)
-    for rank, entry in enumerate(entries, start=1):
-        fixed = _mixed(entry, rank) if isinstance(entry, SoupRow) else _fixed(entry, rank)
-        writer.writerow([*fixed, *_drawn(entry, drawn)])
-    for record in ranked:
-        if not record.judged:
-            writer.writerow([*_fixed(record, None), *_drawn(record, drawn)])
-    return text.getvalue()
+    drawn = list(dict.fromkeys(name for record in records.all() for name in record.params))
+    scored = [record for record in records.ranked() if record.has_score]
+    rows: list[TrialRecord | Mixture] = sorted([*scored, *records.mixtures], key=lambda row: -score_of(row.metrics))
+    cells = [{"rank": str(place)} | _cells(row) for place, row in enumerate(rows, start=1)]
+    cells += [_cells(record) for record in records.ranked() if not record.has_score]
+    return pd.DataFrame(cells, columns=[*columns(), *drawn]).to_csv(index=False)
+
+
+def columns() -> tuple[str, ...]:
+    """The fixed columns; every drawn hyperparameter follows, under its path in an experiment."""
+    return (
+        "rank", "trial", "strategy", *(metric.name for metric in TABLE_METRICS), "unit",
+        "seconds", "params_trained", "seeds", "sd", "attempts", "micro_batch", "status",
+    )  # fmt: skip
 
 
 def describe_status(record: TrialRecord) -> str:
@@ -53,34 +49,24 @@ def describe_status(record: TrialRecord) -> str:
     return f"{record.status}: {record.reason}" if record.status is Status.FAILED else str(record.status)
 
 
-def _fixed(record: TrialRecord, rank: int | None) -> tuple[str, ...]:
-    return (
-        "" if rank is None else str(rank),
-        str(record.number),
-        record.strategy,
-        _score(record.map),
-        _score(record.cmc1),
-        _score(record.retention),
-        str(record.unit),
-        f"{record.seconds:.1f}",
-        "" if record.params_trained is None else str(record.params_trained),
-        str(max(1, len(record.seeds))),
-        _score(record.sd),
-        str(record.attempts),
-        "" if record.experiment.micro_batch is None else str(record.experiment.micro_batch),
-        describe_status(record),
-    )
-
-
-def _mixed(row: SoupRow, rank: int) -> tuple[str, ...]:
-    cells = {"rank": str(rank), "strategy": row.strategy, "map": _score(row.map), "cmc1": _score(row.cmc1)}
-    cells["status"] = row.status
-    return tuple(cells.get(column, "") for column in COLUMNS)
-
-
-def _drawn(entry: TrialRecord | SoupRow, names: Sequence[str]) -> list[str]:
-    params = {} if isinstance(entry, SoupRow) else entry.params
-    return [_cell(params[name]) if name in params else "" for name in names]
+def _cells(row: TrialRecord | Mixture) -> dict[str, Any]:
+    metrics = {metric.name: _score(row.metrics.get(metric.name, float("nan"))) for metric in TABLE_METRICS}
+    if isinstance(row, Mixture):
+        return metrics | {"strategy": row.name, "status": row.status}
+    return {
+        **metrics,
+        "trial": str(row.number),
+        "strategy": row.strategy,
+        "unit": str(row.unit),
+        "seconds": f"{row.seconds:.1f}",
+        "params_trained": _count(row.params_trained),
+        "seeds": str(max(1, len(row.seeds))),
+        "sd": _score(row.sd),
+        "attempts": str(row.attempts),
+        "micro_batch": _count(row.experiment.micro_batch),
+        "status": describe_status(row),
+        **{name: _cell(value) for name, value in row.params.items()},
+    }
 
 
 def _score(value: float) -> str:
@@ -91,5 +77,5 @@ def _cell(value: Primitive) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _number(record: TrialRecord) -> int:
-    return record.number
+def _count(value: int | None) -> str:
+    return "" if value is None else str(value)

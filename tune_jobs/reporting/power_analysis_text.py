@@ -1,26 +1,42 @@
 """What a calibration means, in words."""
 
+from handclip_core.evaluation.metrics import OBJECTIVE
+from tune_jobs.config.settings import SweepSettings
 from tune_jobs.scheduling.power_analysis import (
     FINAL_SEEDS,
     LEVEL,
     MOST_TRIALS,
     POWER,
     SD_CONFIDENCE,
+    SEEDS,
     SPREADS,
     Calibration,
     best_split,
     expected_gain,
     trials_worth_running,
 )
+from tune_jobs.scheduling.seeds import calibrates
+from tune_jobs.state.trials import Records, score_of
+
+
+def power_analysis_of(records: Records, settings: SweepSettings) -> list[str]:
+    """What the calibration has shown, in words; nothing where there is none, or not yet."""
+    for record in records.all():
+        if calibrates(record, records, settings) and len(record.seeds) >= SEEDS:
+            found = Calibration(tuple(score_of(seed) for seed in record.seeds))
+            replicas = settings.search.replicas
+            return calibration_lines(record.strategy, found, trials=settings.trials, replicas=replicas)
+    return []
 
 
 def calibration_lines(name: str, found: Calibration, *, trials: int, replicas: int) -> list[str]:
     """What the baseline ``name`` over seeds says about a sweep of ``trials`` configurations of ``replicas`` seeds."""
     seeds, (low, high) = len(found.scores), found.sd_interval
     if found.sd == 0:
-        return [f"{name} on {seeds} seeds: validation mAP {found.mean:.4f} each time; seeds make no difference here"]
+        what = f"validation {OBJECTIVE.label} {found.mean:.4f} each time"
+        return [f"{name} on {seeds} seeds: {what}; seeds make no difference here"]
     return [
-        f"{name} on {seeds} seeds: validation mAP {found.mean:.4f}, sd {found.sd:.4f} "
+        f"{name} on {seeds} seeds: validation {OBJECTIVE.label} {found.mean:.4f}, sd {found.sd:.4f} "
         f"({low:.4f} to {high:.4f} with {SD_CONFIDENCE:.0%} confidence)",
         f"smallest difference that can be seen (unpaired t-test, level {LEVEL:.0%}, power {POWER:.0%}):",
         *(f"  {_times(n, 'seed'):<9} {found.smallest_difference(n):.4f}" for n in sorted({replicas, *FINAL_SEEDS})),

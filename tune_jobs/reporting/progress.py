@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import isnan
+from math import isnan, nan
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from handclip_core.evaluation.metrics import OBJECTIVE, TABLE_METRICS
 from tune_jobs.state.trials import Records, Status, TrialRecord
 
 ROWS = 14
@@ -19,6 +20,8 @@ ROWS = 14
 STATUS_WIDTH = 24
 """Keeps the table within 80 columns."""
 LOG_EVERY_S = 30.0
+SHOWN = TABLE_METRICS[:2]
+"""Metrics that fit beside the rest."""
 
 
 class LiveTable:
@@ -73,8 +76,8 @@ class LogLines:
     def ended(self, record: TrialRecord) -> None:
         """Say how a trial ended."""
         how = {
-            Status.COMPLETE: f"mAP {record.map:.4f}",
-            Status.STOPPED: f"mAP {record.map:.4f}, stopped at unit {record.unit} of {self._budget}",
+            Status.COMPLETE: f"{OBJECTIVE.label} {record.score:.4f}",
+            Status.STOPPED: f"{OBJECTIVE.label} {record.score:.4f}, stopped at unit {record.unit} of {self._budget}",
             Status.FAILED: f"failed: {record.reason}",
         }[record.status]
         self._say(f"trial {record.number} {record.strategy}: {how} ({record.seconds:.0f} s)")
@@ -90,7 +93,7 @@ class LogLines:
     def _say(self, text: str) -> None:
         self._spoken = time.monotonic()
         best = self._records.best
-        so_far = "" if best is None else f"; best so far {best.map:.4f} by trial {best.number} {best.strategy}"
+        so_far = "" if best is None else f"; best so far {best.score:.4f} by trial {best.number} {best.strategy}"
         over = f"{self._records.num_over()}/{self._num_trials}"
         print(f"[{clock(self._spoken - self._started)}] {over}  {text}{so_far}", flush=True)
 
@@ -110,7 +113,7 @@ def trial_table(records: Records, *, budget: int, rows: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("strategy", no_wrap=True)
-    for heading in ("unit", "mAP", "rank-1", "time"):
+    for heading in ("unit", *(metric.label for metric in SHOWN), "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True, overflow="ellipsis", max_width=STATUS_WIDTH)
     for record in order[:rows]:
@@ -130,8 +133,7 @@ def _cells(record: TrialRecord, budget: int) -> tuple[str | Text, ...]:
         str(record.number),
         record.strategy,
         f"{record.unit}/{budget}",
-        "" if isnan(record.map) else f"{record.map:.4f}",
-        "" if isnan(record.cmc1) else f"{record.cmc1:.4f}",
+        *(f"{record.metrics[m.name]:.4f}" if not isnan(record.metrics.get(m.name, nan)) else "" for m in SHOWN),
         clock(record.seconds),
         Text(status),
     )

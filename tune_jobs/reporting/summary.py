@@ -3,15 +3,16 @@
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
-from handclip_core.runs.soups import SoupRow
+from handclip_core.evaluation.metrics import OBJECTIVE
 from tune_jobs.config.settings import Limits, StoppingKind, SweepSettings
-from tune_jobs.reporting.progress import trial_table
+from tune_jobs.reporting.power_analysis_text import power_analysis_of
+from tune_jobs.reporting.progress import SHOWN, trial_table
 from tune_jobs.reporting.regret import Ran, audit
-from tune_jobs.scheduling.seeds import calibration_of
 from tune_jobs.state.objectives import FRONT, front_lines, pareto_front
 from tune_jobs.state.trials import Records, Status, TrialRecord
 from tune_jobs.state.usage import Usage
@@ -28,13 +29,10 @@ def say(text: str) -> None:
     print(f"-- {text}", flush=True)
 
 
-def show_outcome(
-    records: Records, *, folder: Place, settings: SweepSettings, reason: str, mixture: SoupRow | None = None
-) -> None:
+def show_outcome(records: Records, *, folder: Place, settings: SweepSettings, reason: str) -> None:
     """Print the leaderboard, the baseline beside the winner, where everything lies and what to type next.
 
     ``reason`` says why the sweep ended before its last trial, if it did; then the command that resumes it is there too.
-    ``mixture`` is the best soup or WiSE-FT of the trials.
     """
     if reason:
         how = f"ended by {reason}" if reason.startswith(LIMIT) else reason
@@ -45,16 +43,16 @@ def show_outcome(
     front = pareto_front(records, settings.search.objectives) if len(settings.search.objectives) > 1 else []
     looks = (
         *failures(records),
-        *calibration_of(records, settings),
+        *power_analysis_of(records, settings),
         *look_back(records, settings),
         *front_lines(front),
     )
     for line in (*looks, used(records.usage, settings.limits)):
         print(line)
     if records.winner is not None:
-        print("\n".join(comparison(records, records.winner, called="best mAP" if front else "winner")))
-        if mixture is not None:
-            print(f"mixture    validation mAP {mixture.map:.4f}  rank-1 {mixture.cmc1:.4f}  {mixture.status}")
+        print("\n".join(comparison(records, records.winner, called=f"best {OBJECTIVE.label}" if front else "winner")))
+        for mixture in records.mixtures[:1]:
+            print(f"mixture    {_scores(mixture.metrics)}  {mixture.status}")
     else:
         print(f"no trial has ended with a score; settings, study and logs are in {shown(folder)}")
     if reason:
@@ -97,18 +95,18 @@ def how_to_resume(records: Records, folder: Place, reason: str) -> list[str]:
 def comparison(records: Records, winner: TrialRecord, *, called: str = "winner") -> list[str]:
     """The baseline beside the winner, which is ``called`` so, on validation."""
     lines = []
-    baseline = next((r for r in records.all() if r.strategy == BASELINE and r.judged), None)
+    baseline = next((r for r in records.all() if r.strategy == BASELINE and r.has_score), None)
     if baseline is not None:
-        lines.append(f"zero-shot  {_scores(baseline)}")
-    gain = "" if baseline is None or baseline is winner else f"  {winner.map - baseline.map:+.4f}"
-    lines.append(f"{called:<10} {_scores(winner)}{gain}")
+        lines.append(f"zero-shot  {_scores(baseline.metrics)}  trial {baseline.number} {baseline.strategy}")
+    gain = "" if baseline is None or baseline is winner else f"  {winner.score - baseline.score:+.4f}"
+    lines.append(f"{called:<10} {_scores(winner.metrics)}  trial {winner.number} {winner.strategy}{gain}")
     whose = "The winner's score" if called == "winner" else "It"
     lines.append(f"{whose} is the best of many on the same people, so it flatters.")
     return lines
 
 
-def _scores(record: TrialRecord) -> str:
-    return f"validation mAP {record.map:.4f}  rank-1 {record.cmc1:.4f}  trial {record.number} {record.strategy}"
+def _scores(metrics: Mapping[str, float]) -> str:
+    return "validation " + "  ".join(f"{metric.label} {metrics[metric.name]:.4f}" for metric in SHOWN)
 
 
 def failures(records: Records) -> list[str]:

@@ -1,6 +1,7 @@
 """TensorBoard logs: one folder of events a trial, with its hyperparameters written when it starts."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +21,47 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[import
 from torch.utils.tensorboard import SummaryWriter
 
 from search_spaces.suggest import Primitive
-from tune_jobs.state.trials import Status, TrialRecord
+from tune_jobs.state.events import Ended, Event, Started, Trained, TrialEvent, Validated
+from tune_jobs.state.trials import Records, Status, TrialRecord
 
+FOLDER = "tensorboard"
 INACTIVE = "n/a"
 """Value of a hyperparameter that a trial's strategy does not have."""
 
 
 class EventLogs:
-    """The open logs of a sweep's running trials."""
+    """The logs of a sweep's trials."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         """Logs go into ``folder``; ``names`` are the hyperparameters of all strategies together."""
         self._folder = folder
         self._names = names
         self._writers: dict[int, SummaryWriter] = {}
+        self._units: dict[int, int] = {}
 
-    def start(self, record: TrialRecord) -> None:
-        """Open the log of a trial with its strategy and hyperparameters, those that it does not have as ``n/a``.
+    def rebuild(self, events: Iterable[Event], records: Records, *, trials: Collection[int]) -> None:
+        """Write the logs of ``trials`` anew from the events of a sweep; those that are not over stay open."""
+        for number in trials:
+            shutil.rmtree(self._folder / records.trials[number].name, ignore_errors=True)
+        for event in events:
+            if isinstance(event, TrialEvent) and event.trial in trials:
+                self.happened(event, records)
 
-        A log that is open already, as that of a trial which is tried again, stays as it is.
-        """
+    def happened(self, event: Event, records: Records) -> None:
+        """Follow one event. A trial that is tried again keeps its log; a unit that is trained again is not logged."""
+        if isinstance(event, Started):
+            self._start(records.trials[event.trial])
+        elif isinstance(event, Ended):
+            self._end(records.trials[event.trial])
+        elif isinstance(event, Validated | Trained) and event.replica == 0 and self._is_new(event):
+            self._units[event.trial] = event.unit
+            self._scalars(event)
+
+    def _is_new(self, event: Validated | Trained) -> bool:
+        return event.trial in self._writers and event.unit > self._units.get(event.trial, -1)
+
+    def _start(self, record: TrialRecord) -> None:
+        """Open the log of a trial with its strategy and hyperparameters, those that it does not have as ``n/a``."""
         if record.number in self._writers:
             return
         writer = SummaryWriter(str(self._folder / record.name))
@@ -49,14 +71,15 @@ class EventLogs:
             _set(info, name, value)
         _write(writer, SESSION_START_INFO_TAG, HParamsPluginData(version=PLUGIN_DATA_VERSION, session_start_info=info))
 
-    def scalars(self, record: TrialRecord, values: Mapping[str, float], *, images: int) -> None:
-        """Write ``values`` at step ``images``."""
-        writer = self._writers[record.number]
-        for name, value in values.items():
-            writer.add_scalar(name, value, images)
+    def _scalars(self, event: Validated | Trained) -> None:
+        """Write metrics, losses and learning rates over the images shown."""
+        metrics = event.metrics if isinstance(event, Validated) else {}
+        writer = self._writers[event.trial]
+        for name, value in ({f"val/{name}": value for name, value in metrics.items()} | event.training).items():
+            writer.add_scalar(name, value, event.images, walltime=event.at)
         writer.flush()
 
-    def end(self, record: TrialRecord) -> None:
+    def _end(self, record: TrialRecord) -> None:
         """Write how a trial ended and close its log, if it was started."""
         writer = self._writers.pop(record.number, None)
         if writer is None:

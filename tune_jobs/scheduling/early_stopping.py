@@ -8,7 +8,7 @@ from typing import Protocol
 from tune_jobs.config.settings import EarlyStopping, StoppingKind
 from tune_jobs.scheduling.rungs import RungTable
 from tune_jobs.state.events import Event, Validated
-from tune_jobs.state.trials import Records
+from tune_jobs.state.trials import Records, score_of
 
 EVERYONE = "everyone"
 """The one group of rules that compare all trials with each other."""
@@ -76,7 +76,7 @@ class Judge:
         """Decide again what was decided when ``event`` happened."""
         if isinstance(event, Validated) and not event.done and event.replica == 0:
             strategy = records.trials[event.trial].strategy
-            self.goes_on(trial=event.trial, strategy=strategy, unit=event.unit, score=event.best_map)
+            self.goes_on(trial=event.trial, strategy=strategy, unit=event.unit, score=score_of(event.best))
 
 
 def judge_for(stopping: EarlyStopping, *, budget: int) -> Judge:

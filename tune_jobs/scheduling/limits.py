@@ -55,8 +55,8 @@ class Gate:
 
 def best_over(records: Records) -> list[TrialRecord]:
     """Trials with a saved state that are over and have a score, the best first, the earlier of equals first."""
-    good = (record for record in records.holding() if record.status.over and record.judged)
-    return sorted(good, key=lambda record: (-record.map, record.number))
+    good = (record for record in records.holding() if record.status.over and record.has_score)
+    return sorted(good, key=lambda record: (-record.score, record.number))
 
 
 def disk_wanted(holding: Iterable[TrialRecord], records: Records, *, more: int = 0) -> int:

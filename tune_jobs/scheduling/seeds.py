@@ -6,8 +6,7 @@ is the mean. Every trial gets the same seeds, so that a difference between two o
 """
 
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.reporting.power_analysis_text import calibration_lines
-from tune_jobs.scheduling.power_analysis import SEEDS, Calibration
+from tune_jobs.scheduling.power_analysis import SEEDS
 from tune_jobs.state.trials import Records, TrialRecord
 
 UNTRAINED = "zero_shot"
@@ -25,13 +24,3 @@ def calibrates(record: TrialRecord, records: Records, settings: SweepSettings) -
     if not settings.search.calibrate or record.strategy == UNTRAINED:
         return False
     return all(other.strategy == UNTRAINED for other in records.all() if other.number < record.number)
-
-
-def calibration_of(records: Records, settings: SweepSettings) -> list[str]:
-    """What the calibration has shown, in words; nothing where there is none, or not yet."""
-    for record in records.all():
-        if calibrates(record, records, settings) and len(record.seeds) >= SEEDS:
-            found = Calibration(tuple(score for score, _ in record.seeds))
-            replicas = settings.search.replicas
-            return calibration_lines(record.strategy, found, trials=settings.trials, replicas=replicas)
-    return []

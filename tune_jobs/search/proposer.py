@@ -1,22 +1,25 @@
 """What a sweep tries next: a function of its settings, its seed and the trials so far."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import Any
+from typing import Any, Protocol
 
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from handclip_core.runs.experiment import Experiment
 from search_spaces.joint import Draft
-from tune_jobs.config.search import Allocation, SamplerKind, Search
+from search_spaces.suggest import Primitive
+from tune_jobs.config.search import Allocation, SamplerKind, maximized
+from tune_jobs.config.settings import SweepSettings
 from tune_jobs.search.bandit import drawn, fewest, most_promising
 from tune_jobs.search.samplers import Sampling
-from tune_jobs.search.trial_views import History, strategy_of
-from tune_jobs.state.objectives import directions
+from tune_jobs.search.trial_views import FrozenTrials, History, by_path, learned
+from tune_jobs.state.trials import Records
 
-ORIGIN = "origin"
-"""The user attribute of every trial that says why it was tried: ``default``, ``point 0`` and so on, ``sampled``."""
 DEFAULT, SAMPLED = "default", "sampled"
+"""Origins of trials; that of a point to try is ``point 0`` and so on."""
 LEAST_STARTUP = 3
 """Finished trials of a strategy that a sampler waits for, however many strategies share ``startup_trials``."""
 BLIND_TO_STOPPED = (SamplerKind.GP, SamplerKind.CMAES)
@@ -24,62 +27,94 @@ BLIND_TO_STOPPED = (SamplerKind.GP, SamplerKind.CMAES)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to try, why, and what the sampler wants to find again with the trial."""
+class Proposal:
+    """A trial to run."""
 
-    draft: Draft
+    experiment: Experiment
+    params: dict[str, Primitive]
+    """What was drawn, by the field's path in an experiment: ``strategy/optim/lr``."""
     origin: str
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def strategy(self) -> str:
-        """Name of the strategy."""
-        return self.draft.strategy.name
+    """Why: ``default``, ``point 0`` (the first point to try), ``sampled``, or the name of a fixed experiment."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the sampler needs to find again with the trial."""
 
 
-class Planner:
+class Proposer(Protocol):
+    """What says which trial comes next."""
+
+    def next(self, records: Records) -> Proposal | None:
+        """What to try after ``records``; None if there is nothing left."""
+        ...
+
+
+class FixedList:
+    """Experiments that are all to be run, by names of their own."""
+
+    def __init__(self, experiments: Mapping[str, Experiment]) -> None:
+        self._proposals = [Proposal(experiment, {}, name) for name, experiment in experiments.items()]
+
+    def next(self, records: Records) -> Proposal | None:
+        """The first experiment that has not been tried; None after the last one."""
+        tried = {record.origin for record in records.all()}
+        return next((proposal for proposal in self._proposals if proposal.origin not in tried), None)
+
+
+class SearchProposer:
     """Every strategy's default first, then the user's points, then what the sampler suggests."""
 
-    def __init__(
-        self, search: Search, *, strategies: Sequence[str], seed: int, learned: Sequence[FrozenTrial] = ()
-    ) -> None:
-        """``learned`` are finished trials from elsewhere, which the sampler may learn from."""
+    def __init__(self, settings: SweepSettings) -> None:
+        search, strategies, seed = settings.search, settings.strategies, settings.seed
+        self._settings, self._search, self._allocation = settings, search, search.allocation
         self.space = search.space(strategies)
         self.searchable = self.space.searchable()
-        defaults = [Plan(self.space.default(name), DEFAULT) for name in strategies]
-        points = [Plan(draft, point_origin(place)) for place, draft in enumerate(search.drafts(strategies))]
-        self._untried = [*defaults, *points]
-        self._allocation = search.allocation
+        defaults = [self._proposal(self.space.default(name), DEFAULT) for name in strategies]
+        points = [self._proposal(draft, point_origin(place)) for place, draft in enumerate(search.drafts(strategies))]
+        self._fixed = [*defaults, *points]
         everything = Sampling(search.sampler, seed, search.startup_trials, directions(search.objectives))
         share = max(LEAST_STARTUP, ceil(search.startup_trials / max(1, len(self.searchable))))
         self._inside = replace(everything, startup=min(share, search.startup_trials))
         random = search.sampler is SamplerKind.RANDOM
         self._across = replace(everything, kind=SamplerKind.RANDOM if random else SamplerKind.TPE)
-        self._history = History(self.searchable, learned=learned, stopped_count=search.sampler in BLIND_TO_STOPPED)
+        self._frozen = FrozenTrials(self.space, search.objectives)
+        self._history: History | None = None
 
-    def next(self, trials: Sequence[FrozenTrial]) -> Plan | None:
-        """What to try after ``trials``; None where there is nothing left."""
-        if self._untried:
-            tried = {(trial.user_attrs[ORIGIN], strategy_of(trial)) for trial in trials}
-            self._untried = [plan for plan in self._untried if (plan.origin, plan.strategy) not in tried]
-        if self._untried:
-            return self._untried[0]
-        return self._sampled(trials) if self.searchable else None
+    def next(self, records: Records) -> Proposal | None:
+        """What to try after ``records``; None if there is nothing left."""
+        tried = {(record.origin, record.strategy) for record in records.all()}
+        for proposal in self._fixed:
+            if (proposal.origin, proposal.experiment.strategy.name) not in tried:
+                return proposal
+        return self._sampled(records) if self.searchable else None
 
-    def _sampled(self, trials: Sequence[FrozenTrial]) -> Plan:
+    def _sampled(self, records: Records) -> Proposal:
+        if self._history is None:  # what was learned elsewhere is known before the first trial
+            others = [learned(trial, self.space) for trial in records.learned or ()]
+            blind = self._search.sampler in BLIND_TO_STOPPED
+            self._history = History(self.searchable, learned=others, stopped_count=blind)
+        trials, history = self._frozen.of(records.all()), self._history
         number = len(trials)
-        strategy = self._choose(trials, number)
-        suggestion = self._inside.suggestion(self._history.inside(strategy, trials), number)
-        return Plan(self.space.draw(strategy, suggestion), SAMPLED, suggestion.attributes)
+        strategy = self._choose(history, trials, number)
+        suggestion = self._inside.suggestion(history.inside(strategy, trials), number)
+        draft = self.space.draw(strategy, suggestion)
+        return self._proposal(draft, SAMPLED, suggestion.attributes)
 
-    def _choose(self, trials: Sequence[FrozenTrial], number: int) -> str:
+    def _choose(self, history: History, trials: Sequence[FrozenTrial], number: int) -> str:
         if len(self.searchable) == 1:
             return self.searchable[0]
         if self._allocation is Allocation.EQUAL:
-            return fewest(self.searchable, self._history.tally(trials))
+            return fewest(self.searchable, history.tally(trials))
         if len(self._across.directions) == 1:
-            return most_promising(self.searchable, self._history.tally(trials))
-        return drawn(self.searchable, self._across.suggestion(self._history.across(trials), number))
+            return most_promising(self.searchable, history.tally(trials))
+        return drawn(self.searchable, self._across.suggestion(history.across(trials), number))
+
+    def _proposal(self, draft: Draft, origin: str, notes: dict[str, Any] | None = None) -> Proposal:
+        params = by_path(draft.strategy.name, draft.params)
+        return Proposal(self._settings.experiment(draft.strategy), params, origin, notes or {})
+
+
+def directions(objectives: Sequence[str]) -> tuple[StudyDirection, ...]:
+    """Optuna's direction of each objective."""
+    return tuple(StudyDirection.MAXIMIZE if maximized(name) else StudyDirection.MINIMIZE for name in objectives)
 
 
 def point_origin(place: int) -> str:

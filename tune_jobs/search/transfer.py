@@ -1,25 +1,22 @@
-"""Trials of one study that another one can use: those whose hyperparameters it searches too."""
+"""Trials of one sweep that another one can learn from: those whose hyperparameters it searches, too."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from optuna.trial import FrozenTrial, TrialState, create_trial
-
 from search_spaces.joint import JointSpace
-from search_spaces.spaces import STRATEGY
-from tune_jobs.search.trial_views import STRATEGY_ATTRIBUTE
-
-USABLE = (TrialState.COMPLETE, TrialState.PRUNED)
+from tune_jobs.search.trial_views import by_name, by_path, frozen
+from tune_jobs.state.events import LearnedTrial
+from tune_jobs.state.trials import Records, Status, TrialRecord
 
 
 @dataclass(frozen=True)
 class Transfer:
     """What was taken over, and why the rest was not."""
 
-    taken: list[FrozenTrial] = field(default_factory=list)
+    taken: list[LearnedTrial] = field(default_factory=list)
     dropped: dict[int, str] = field(default_factory=dict)
-    """The reason by the trial's number in the other study."""
+    """The reason by the trial's number in the other sweep."""
 
     def lines(self) -> list[str]:
         """In words: how many were taken, and each reason with the number of trials that it dropped."""
@@ -29,37 +26,38 @@ class Transfer:
         return [f"{len(self.taken)} of {total} trials are used", *told]
 
 
-def transfer(trials: Sequence[FrozenTrial], space: JointSpace, *, num_objectives: int) -> Transfer:
-    """The finished and stopped ones of ``trials`` that ``space`` could have drawn, with its distributions.
+def transfer(records: Records, space: JointSpace, objectives: Sequence[str], *, others: Sequence[str]) -> Transfer:
+    """The finished and stopped trials of ``records`` that ``space`` could have drawn, with its distributions.
 
-    Ranges may differ as long as the trial's values lie inside those of ``space``; names may not. The notes of the other
-    study's sampler are left behind.
+    ``objectives`` are those of this sweep, ``others`` those of the other one. Ranges may differ as long as the trial's
+    values lie inside those of ``space``; names may not. The notes of the other sampler are left behind.
     """
     result = Transfer()
-    for trial in trials:
+    for record in records.all():
         try:
-            result.taken.append(_transferred(trial, space, num_objectives))
+            result.taken.append(_transferred(record, space, objectives, others))
         except ValueError as error:
-            result.dropped[trial.number] = str(error)
+            result.dropped[record.number] = str(error)
     return result
 
 
-def _transferred(trial: FrozenTrial, space: JointSpace, num_objectives: int) -> FrozenTrial:
-    if trial.state not in USABLE:
-        raise ValueError({TrialState.FAIL: "failed"}.get(trial.state, "never ended"))
-    if trial.state is TrialState.COMPLETE and len(trial.values) != num_objectives:
-        raise ValueError(f"has {len(trial.values)} objectives, this sweep {num_objectives}")
-    strategy = trial.user_attrs.get(STRATEGY_ATTRIBUTE)
-    if strategy not in space.strategies:
-        raise ValueError(f"strategy '{strategy}' is not in this sweep")
-    if strategy not in space.searchable():
-        raise ValueError(f"{strategy} has nothing to search")
-    draft = space.redraw(strategy, {name: value for name, value in trial.params.items() if name != STRATEGY})
-    return create_trial(
-        state=trial.state,
-        values=trial.values,
-        params=draft.params,
-        distributions=draft.distributions,
-        user_attrs=dict(trial.user_attrs),
-        intermediate_values=dict(trial.intermediate_values),
+def _transferred(
+    record: TrialRecord, space: JointSpace, objectives: Sequence[str], others: Sequence[str]
+) -> LearnedTrial:
+    if record.status not in (Status.COMPLETE, Status.STOPPED):
+        raise ValueError("failed" if record.status is Status.FAILED else "never ended")
+    if record.status is Status.COMPLETE and tuple(objectives) != tuple(others):
+        raise ValueError(f"has the objectives {', '.join(others)}, this sweep {', '.join(objectives)}")
+    if record.strategy not in space.strategies:
+        raise ValueError(f"strategy '{record.strategy}' is not in this sweep")
+    if record.strategy not in space.searchable():
+        raise ValueError(f"{record.strategy} has nothing to search")
+    draft = space.redraw(record.strategy, by_name(record.strategy, record.params))
+    trial = frozen(record, space, others)
+    return LearnedTrial(
+        strategy=record.strategy,
+        params=by_path(record.strategy, draft.params),
+        complete=record.status is Status.COMPLETE,
+        values=tuple(trial.values or ()),
+        curve=trial.intermediate_values,
     )

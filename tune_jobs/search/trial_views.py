@@ -1,30 +1,116 @@
-"""The trials of a study as samplers see them: strategy by strategy, and never more than a bounded number."""
+"""Trials as Optuna's samplers see them: strategy by strategy, and never more than a bounded number.
+
+What a sampler sees is a function of the trials of a sweep; no study is asked.
+"""
 
 import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
+from math import isnan
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from handclip_core.errors import InputError
+from search_spaces.joint import JointSpace
 from search_spaces.spaces import STRATEGY
 from search_spaces.suggest import Primitive
+from tune_jobs.state.events import LearnedTrial
+from tune_jobs.state.objectives import objective_values
+from tune_jobs.state.trials import Status, TrialRecord
 
-STRATEGY_ATTRIBUTE = "strategy"
-"""The user attribute of every trial that names its strategy; a baseline without parameters has no other sign of it."""
-
+STRATEGY_ATTRIBUTE, ORIGIN = "strategy", "origin"
+"""User attributes of every trial: its strategy, and why it was tried."""
+STATES = {Status.COMPLETE: TrialState.COMPLETE, Status.STOPPED: TrialState.PRUNED, Status.FAILED: TrialState.FAIL}
 MOST_SEEN = 300
 """Trials that a sampler sees, so that the time of a suggestion stays bounded: the best ones and the latest."""
 BEST_SEEN = 100
-"""The best among them, by validation mAP."""
+"""The best among them, by score."""
 
 
 def strategy_of(trial: FrozenTrial) -> str:
     """Which strategy a trial tried."""
     name: str = trial.user_attrs[STRATEGY_ATTRIBUTE]
     return name
+
+
+def by_path(strategy: str, params: dict[str, Primitive]) -> dict[str, Primitive]:
+    """Draws by the field's path in an experiment, ``strategy/optim/lr``, from those by Optuna's names."""
+    prefix = f"{strategy}/"
+    return {f"strategy/{name.removeprefix(prefix)}": value for name, value in params.items()}
+
+
+def by_name(strategy: str, params: dict[str, Primitive]) -> dict[str, Primitive]:
+    """Draws by Optuna's names, ``full/optim/lr``, from those by the field's path in an experiment."""
+    return {f"{strategy}/{path.removeprefix('strategy/')}": value for path, value in params.items()}
+
+
+def frozen(record: TrialRecord, space: JointSpace, objectives: Sequence[str]) -> FrozenTrial:
+    """A trial as Optuna knows it; raises ValueError if ``space`` does not hold it.
+
+    Finished trials are COMPLETE, those stopped early PRUNED with the last score for their value, and every evaluated
+    unit is an intermediate value, so that scores of a small budget are never taken for final ones. Optuna keeps no
+    intermediate values with several objectives.
+    """
+    draft = space.redraw(record.strategy, by_name(record.strategy, record.params))
+    params, distributions = dict(draft.params), dict(draft.distributions)
+    if params:
+        params[STRATEGY] = record.strategy
+        distributions[STRATEGY] = CategoricalDistribution(space.searchable())
+    curve = dict(record.curve) if len(objectives) == 1 else {}
+    state = STATES.get(record.status, TrialState.RUNNING)
+    values: Sequence[float] | None = None
+    if state is TrialState.COMPLETE:
+        values = objective_values(objectives, record)
+    elif state is TrialState.PRUNED and curve and not isnan(curve[max(curve)]):
+        values = (curve[max(curve)],)
+    trial = create_trial(
+        state=state,
+        values=values,
+        params=params,
+        distributions=distributions,
+        intermediate_values=curve,
+        user_attrs={STRATEGY_ATTRIBUTE: record.strategy, ORIGIN: record.origin},
+        system_attrs=record.notes,
+    )
+    trial.number = record.number
+    return trial
+
+
+def learned(trial: LearnedTrial, space: JointSpace) -> FrozenTrial:
+    """A trial of another sweep; raises ValueError if ``space`` does not hold it."""
+    draft = space.redraw(trial.strategy, by_name(trial.strategy, trial.params))
+    return create_trial(
+        state=TrialState.COMPLETE if trial.complete else TrialState.PRUNED,
+        values=trial.values or None,
+        params=draft.params,
+        distributions=draft.distributions,
+        user_attrs={STRATEGY_ATTRIBUTE: trial.strategy},
+        intermediate_values=trial.curve,
+    )
+
+
+class FrozenTrials:
+    """The trials of a sweep as Optuna knows them; those that are over are made once."""
+
+    def __init__(self, space: JointSpace, objectives: Sequence[str]) -> None:
+        self._space, self._objectives = space, objectives
+        self._over: dict[int, FrozenTrial] = {}
+
+    def of(self, records: Iterable[TrialRecord]) -> list[FrozenTrial]:
+        """Of all trials so far, in their order."""
+        return [self._over.get(record.number) or self._made(record) for record in records]
+
+    def _made(self, record: TrialRecord) -> FrozenTrial:
+        try:
+            trial = frozen(record, self._space, self._objectives)
+        except ValueError as error:
+            raise InputError(f"trial {record.number} was drawn from another space: {error}") from None
+        if record.status.over:
+            self._over[record.number] = trial
+        return trial
 
 
 @dataclass

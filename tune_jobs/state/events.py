@@ -1,17 +1,19 @@
 """What happens in a sweep, as values: the lines of its journal.
 
-A sweep is its settings, its study and these events in order. Everything else that the driver knows of its trials, the
-rungs and the budgets used is computed from them, so a driver that died anywhere can be replaced by another.
+A sweep is these events in order. Everything else that the driver knows of its trials, the rungs and the budgets used is
+computed from them, so a driver that died anywhere can be replaced by another.
 """
 
-from math import nan
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from handclip_core.config import Config
 from handclip_core.runs.experiment import Experiment
 from search_spaces.suggest import Primitive
+
+FORMAT = 2
+"""The version of the journal's lines. Another one is refused, never guessed at."""
 
 
 class _Event(Config):
@@ -24,6 +26,17 @@ class _Event(Config):
     """When, in seconds since 1970."""
 
 
+class Created(_Event):
+    """The journal begins."""
+
+    event: Literal["created"] = "created"
+    """Marks this kind."""
+    format: int = FORMAT
+    """The version of the lines that follow."""
+    sweep: str
+    """What tells this sweep from any other, wherever it is moved."""
+
+
 class Opened(_Event):
     """A driver has taken the sweep up; trials that were under way will be begun again."""
 
@@ -31,23 +44,55 @@ class Opened(_Event):
     """Marks this kind."""
     gpus: float
     """GPUs that a running trial holds."""
+    settings: dict[str, Any]
+    """The settings with which the sweep goes on."""
+
+
+class LearnedTrial(Config):
+    """A trial of another sweep, as far as a sampler may learn from it."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
+    strategy: str
+    """Name of its strategy."""
+    params: dict[str, Primitive]
+    """What was drawn, by the field's path in an experiment."""
+    complete: bool
+    """Whether it used its whole budget; otherwise it was stopped early."""
+    values: tuple[float, ...]
+    """Its values, an objective each."""
+    curve: dict[int, float]
+    """The objective by unit; empty with several objectives."""
+
+
+class Learned(_Event):
+    """The search has learned from another sweep, before its first trial."""
+
+    event: Literal["learned"] = "learned"
+    """Marks this kind."""
+    source: str
+    """Where the other sweep is."""
+    trials: tuple[LearnedTrial, ...]
+    """Those that the search can use."""
 
 
 class Begun(_Event):
-    """The study has suggested a trial."""
+    """A trial has been proposed."""
 
     event: Literal["begun"] = "begun"
     """Marks this kind."""
     trial: int
-    """Its number in the study."""
+    """Its number."""
     params: dict[str, Primitive]
     """What was drawn, by the field's path in an experiment."""
     experiment: Experiment
     """What it runs."""
     origin: str = "sampled"
-    """Why it was tried: ``default``, ``point 0`` and so on, ``sampled``."""
+    """Why it was tried: ``default``, ``point 0`` and so on, ``sampled``, or the name of a fixed experiment."""
     source: str = ""
     """The trial of another sweep that it was taken over from."""
+    notes: dict[str, Any] = Field(default_factory=dict)
+    """What the sampler needs to find again with the trial."""
 
 
 class Started(_Event):
@@ -68,29 +113,29 @@ class _Unit(_Event):
     """Which of the trial's seeds, counted from 0."""
     unit: int
     """Budget units trained."""
+    images: int
+    """Images shown by then."""
     seconds: float
     """Time that the unit took, validation included."""
     params_trained: int
     """Weights that are being trained."""
+    training: dict[str, float]
+    """Means of the losses and the learning rates, as ``loss/identity`` and ``lr/head``."""
 
 
 class Validated(_Unit):
-    """A trial has validated a budget unit. The scores that begin with ``best`` are those of its best weights."""
+    """A trial has validated a budget unit."""
 
     event: Literal["validated"] = "validated"
     """Marks this kind."""
     done: bool
     """Whether that was its last one."""
     metrics: dict[str, float]
-    """Scores of this unit's weights, and what else was measured."""
-    best_map: float
-    """Highest validation mAP so far."""
-    best_cmc1: float
-    """Rank-1 rate that goes with it."""
+    """Those of this unit's weights."""
+    best: dict[str, float]
+    """Those of its best weights so far."""
     best_unit: int
-    """The unit that reached it first."""
-    best_retention: float = nan
-    """The share of zero-shot mAP that it has left in place."""
+    """The unit that reached them first."""
 
 
 class Trained(_Unit):
@@ -107,10 +152,8 @@ class SeedEnded(_Event):
     """Marks this kind."""
     trial: int
     """Its number."""
-    map: float
-    """Highest validation mAP of this seed."""
-    cmc1: float
-    """Rank-1 rate that goes with it."""
+    metrics: dict[str, float]
+    """Those of the best weights of this seed."""
 
 
 class Saved(_Event):
@@ -147,13 +190,13 @@ class Retried(_Event):
     reason: str
     """Why it failed."""
     micro_batch: int | None = None
-    """Images per forward and backward pass from now on; none where that stays as it is."""
+    """Images per forward and backward pass from now on; none if that stays as it is."""
     anew: bool = False
     """Whether it starts over, because its saved state cannot be used."""
 
 
 class Moved(_Event):
-    """A trial had to leave a machine that is about to go, or is low on memory, and goes on; nobody has failed."""
+    """A trial had to leave a node that is about to go, or is low on memory, and goes on; it has not failed."""
 
     event: Literal["moved"] = "moved"
     """Marks this kind."""
@@ -162,7 +205,7 @@ class Moved(_Event):
     reason: str
     """Why it left."""
     alone: bool = False
-    """Whether the machine was low on memory though it ran nothing else, so that it may be too small."""
+    """Whether the node was low on memory though it ran nothing else, so that it may be too small."""
 
 
 class Cut(_Event):
@@ -187,6 +230,26 @@ class Ended(_Event):
     """Why it failed."""
 
 
+class Mixture(Config):
+    """A mixture of the weights of trials, as a row of the leaderboard."""
+
+    name: str
+    """Such as ``soup`` or ``wise-ft``."""
+    status: str
+    """What was mixed."""
+    metrics: dict[str, float]
+    """On the validation split."""
+
+
+class Mixed(_Event):
+    """The weights of the best trials were mixed and measured, at the end of the sweep."""
+
+    event: Literal["mixed"] = "mixed"
+    """Marks this kind."""
+    mixtures: tuple[Mixture, ...]
+    """Best first."""
+
+
 class Alive(_Event):
     """The driver was alive, and nothing else has happened."""
 
@@ -203,21 +266,10 @@ class Closed(_Event):
     """Why it left before the last trial was over, if it did."""
 
 
+TrialEvent = Started | Validated | Trained | SeedEnded | Saved | Dropped | Retried | Moved | Cut | Ended
+"""What happens to a trial after it was begun."""
 Event = Annotated[
-    Opened
-    | Begun
-    | Started
-    | Validated
-    | Trained
-    | SeedEnded
-    | Saved
-    | Dropped
-    | Retried
-    | Moved
-    | Cut
-    | Ended
-    | Alive
-    | Closed,
+    Created | Opened | Learned | Begun | TrialEvent | Mixed | Alive | Closed,
     Field(discriminator="event"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)

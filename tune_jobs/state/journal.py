@@ -1,21 +1,43 @@
-"""The journal of a sweep: one JSON line an event, only ever added to. It is what the sweep is resumed from."""
+"""The journal of a sweep: one JSON line an event, only ever added to. It is what the sweep is resumed from.
+
+Each line ends with a checksum over itself and the checksum of the line before, so a line that was changed, moved or
+removed is noticed. A small file beside it says how many lines there are at least, so lines that were cut off at the end
+are noticed, too. Half a line at the end, which a killed driver leaves, has never happened; nothing else is healed.
+"""
 
 import os
+import re
+import zlib
+from collections.abc import Iterable, Sequence
 from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydantic import ValidationError
 
 from handclip_core.config import describe
 from handclip_core.errors import InputError
-from tune_jobs.state.events import EVENT, Alive, Begun, Closed, Event, Opened
+from tune_jobs.state.events import EVENT, FORMAT, Begun, Created, Event, TrialEvent
 from tune_jobs.storage.retry import patiently
+from tune_jobs.storage.segments import FILE as FILE
 from tune_jobs.storage.segments import Segments
 
-FILE = "journal.jsonl"
+TIP = "journal.tip"
+_CHECK = re.compile(rb',"check":"([0-9a-f]{8})"}$')
+_TIP = re.compile(rb"(\d{12}) ([0-9a-f]{8})\n")
+
+
+class Tip(NamedTuple):
+    """The end of a journal: the number of its lines, and the checksum of the last one."""
+
+    lines: int = 0
+    check: int = 0
+
+    def to_bytes(self) -> bytes:
+        """Always as many bytes, so that one replaces another."""
+        return b"%012d %08x\n" % self
 
 
 class Journal:
@@ -24,20 +46,22 @@ class Journal:
     def __init__(self, path: Path, segments: Segments | None = None) -> None:
         """Open ``path`` for adding, creating it if need be; half a line that a killed driver left is cut off.
 
-        Where the sweep is in a bucket, ``segments`` is the journal that counts, and the file is a copy of it.
+        If the sweep is in a bucket, ``segments`` is the journal that counts, and the file is a copy of it. Raises
+        InputError if the journal is damaged.
         """
         self._path, self._segments = path, segments
-        text = path.read_bytes() if path.exists() else b""
-        self._size = text.rfind(b"\n") + 1
+        self._tip, self._size = _verified(path)
         self._file: FileIO | None = None
 
     def append(self, event: Event) -> None:
-        """Add one line; raises InputError where the storage stays away or full."""
-        line = event.model_dump_json().encode() + b"\n"
-        patiently(lambda: self._write(line), path=self._path)
+        """Add one line; raises InputError if the storage stays away or full."""
+        check, line = _sealed(event.model_dump_json().encode(), self._tip.check)
+        tip = Tip(self._tip.lines + 1, check)
+        patiently(partial(self._write, line, tip), path=self._path)
         if self._segments is not None:
             patiently(partial(self._segments.add, line), path=self._segments.place)
         self._size += len(line)
+        self._tip = tip
 
     def close(self) -> None:
         """Close the file."""
@@ -53,7 +77,7 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, line: bytes, tip: Tip) -> None:
         if self._file is None:
             # Half a line from an earlier try, or from a driver that was killed, must not stay before this one.
             self._file = FileIO(self._path, "a")
@@ -62,40 +86,136 @@ class Journal:
             if self._file.write(line) != len(line):
                 raise OSError("no space is left for a whole line")
             os.fsync(self._file.fileno())
+            write_tip(self._path, tip)
         except OSError:
             self.close()
             raise
 
 
-def read_journal(path: Path) -> list[Event]:
-    """The events of a journal; none where there is no file.
+def write_tip(journal: Path, tip: Tip) -> None:
+    """Note the end of ``journal``, in place. An older note is no damage, so this need not reach the disk at once."""
+    with FileIO(os.open(journal.with_name(TIP), os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
+        os.pwrite(file.fileno(), tip.to_bytes(), 0)
 
-    Half a line at the end, which a killed driver leaves, has never happened. Raises InputError where any other line is
-    unreadable, or is about a trial whose beginning is missing.
+
+def joined(parts: Sequence[bytes]) -> bytes:
+    """The journal of drivers that each wrote a part, one after another.
+
+    A driver that was taken for dead may have added lines to its part after the next one had begun its own. That one did
+    not see them, so they have never happened.
     """
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    events, begun = [], set[int]()
-    for number, line in enumerate(lines, start=1):
-        event = _event(line, path, number)
+    whole = b""
+    for part in parts:
+        first = part.split(b"\n", 1)[0]
+        kept = whole.splitlines(keepends=True)
+        before = next((n for n in range(len(kept), 0, -1) if _follows(first, kept[n - 1])), None)
+        whole = (whole if before is None else b"".join(kept[:before])) + part
+    return whole
+
+
+def _follows(line: bytes, before: bytes) -> bool:
+    seals = _CHECK.search(line), _CHECK.search(before.rstrip(b"\n"))
+    if seals[0] is None or seals[1] is None:
+        return False
+    return zlib.crc32(line[: seals[0].start()] + b"}", int(seals[1][1], 16)) == int(seals[0][1], 16)
+
+
+def read_journal(path: Path) -> list[Event]:
+    """The events of a journal; none if there is no file.
+
+    Raises InputError if a line was changed, moved, removed or cut off, if it has another format, or if it is about a
+    trial whose beginning is missing.
+    """
+    noted = _noted(path)  # before the lines, to which a driver may add meanwhile
+    lines = _lines(path)
+    begun, events, tip = set[int](), list[Event](), Tip()
+    for line in lines:
+        body, tip = _opened(line, tip, path)
+        event = _event(body, path, tip.lines)
         if isinstance(event, Begun):
             begun.add(event.trial)
-        elif not isinstance(event, Opened | Alive | Closed) and event.trial not in begun:
-            raise _damaged(path, f"line {number} is about trial {event.trial}, whose beginning is missing")
+        elif isinstance(event, TrialEvent) and event.trial not in begun:
+            raise _damaged(path, f"line {tip.lines} is about trial {event.trial}, whose beginning is missing")
         events.append(event)
+        _refuse_other_end(path, noted, tip)
+    _refuse_cut(path, noted, tip)
     return events
 
 
-def _event(line: bytes, path: Path, number: int) -> Event:
+def _verified(path: Path) -> tuple[Tip, int]:
+    """The end of a journal and its size in bytes, without half a line; raises InputError if it is damaged."""
+    noted, tip, size = _noted(path), Tip(), 0
+    for line in _lines(path):
+        _, tip = _opened(line, tip, path)
+        size += len(line) + 1
+        _refuse_other_end(path, noted, tip)
+    _refuse_cut(path, noted, tip)
+    return tip, size
+
+
+def _lines(path: Path) -> Iterable[bytes]:
+    """The whole lines of a file, without their ends."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else ()
+
+
+def _sealed(body: bytes, before: int) -> tuple[int, bytes]:
+    """The checksum of an event after the checksum ``before``, and its line."""
+    check = zlib.crc32(body, before)
+    return check, body[:-1] + b',"check":"%08x"}\n' % check
+
+
+def _opened(line: bytes, tip: Tip, path: Path) -> tuple[bytes, Tip]:
+    """The event of the line after ``tip``, and the end of the journal with it."""
+    number, seal = tip.lines + 1, _CHECK.search(line)
+    if seal is None:
+        older = number == 1 and b'"event":"opened"' in line  # which has been the second one since format 2
+        raise _other_format(path, 1) if older else _damaged(path, f"line {number} has no checksum")
+    body = line[: seal.start()] + b"}"
+    if zlib.crc32(body, tip.check) != int(seal[1], 16):
+        raise _damaged(path, f"line {number} was changed, or one before it is missing")
+    return body, Tip(number, int(seal[1], 16))
+
+
+def _event(body: bytes, path: Path, number: int) -> Event:
     try:
-        return EVENT.validate_json(line)
+        event = EVENT.validate_json(body)
     except ValidationError as error:
         raise _damaged(path, f"line {number} is not readable ({describe(error)})") from None
+    if isinstance(event, Created) and event.format != FORMAT:
+        raise _other_format(path, event.format)
+    return event
+
+
+def _noted(path: Path) -> Tip:
+    """What the file beside a journal says of its end; nothing before its first lines."""
+    file = path.with_name(TIP)
+    try:
+        found = _TIP.fullmatch(file.read_bytes())
+    except FileNotFoundError:
+        return Tip()
+    if found is None:
+        raise _damaged(file, "is not readable")
+    return Tip(int(found[1]), int(found[2], 16))
+
+
+def _refuse_other_end(path: Path, noted: Tip, tip: Tip) -> None:
+    if tip.lines == noted.lines and tip.check != noted.check:
+        raise _damaged(path, f"line {tip.lines} is not the one that {TIP} tells of")
+
+
+def _refuse_cut(path: Path, noted: Tip, tip: Tip) -> None:
+    if tip.lines < noted.lines:
+        raise _damaged(path, f"line {tip.lines + 1} and what follows is missing, of {noted.lines} lines at least")
 
 
 def _damaged(path: Path, what: str) -> InputError:
     return InputError(
-        f"{path}: {what}, so this sweep cannot be resumed; "
-        "put back a copy of the file, or begin another sweep with --warm-start, which reads the study alone"
+        f"{path}: {what}, so this sweep cannot be taken up; put back copies of {FILE} and {TIP}, or begin another sweep"
+    )
+
+
+def _other_format(path: Path, number: int) -> InputError:
+    return InputError(
+        f"{path}: has format {number}, this version of handclip-search reads format {FORMAT}; "
+        "go on with the version that began the sweep, or begin another sweep"
     )

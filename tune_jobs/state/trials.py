@@ -1,19 +1,27 @@
 """What the driver knows of every trial, computed from the events of the sweep."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isnan, nan
 from statistics import fmean, stdev
+from typing import Any
 
+from handclip_core.evaluation.metrics import METRICS, OBJECTIVE
 from handclip_core.runs.experiment import Experiment
 from search_spaces.suggest import Primitive
 from tune_jobs.state.events import (
     Begun,
     Closed,
+    Created,
     Cut,
     Dropped,
     Ended,
     Event,
+    Learned,
+    LearnedTrial,
+    Mixed,
+    Mixture,
     Moved,
     Opened,
     Retried,
@@ -21,11 +29,10 @@ from tune_jobs.state.events import (
     SeedEnded,
     Started,
     Trained,
+    TrialEvent,
     Validated,
 )
 from tune_jobs.state.usage import Usage
-
-TrialEvent = Started | Validated | Trained | SeedEnded | Saved | Dropped | Retried | Moved | Cut | Ended
 
 
 class Status(StrEnum):
@@ -55,10 +62,10 @@ class State:
 
 @dataclass
 class TrialRecord:
-    """One trial. ``map`` and ``cmc1`` are those of its best validation mAP, which its best weights give.
+    """One trial. ``metrics`` are those of its best weights.
 
-    A trial of several seeds runs one after another; from the second on ``map`` and ``cmc1`` are means over those that
-    have ended, and its weights are those of the first.
+    A trial of several seeds runs one after another; from the second on ``metrics`` are means over those that have
+    ended, and its weights are those of the first.
     """
 
     number: int
@@ -70,20 +77,19 @@ class TrialRecord:
     """Why it was tried: ``default``, ``point 0`` and so on, ``sampled``."""
     source: str = ""
     """The trial of another sweep that it was taken over from."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the sampler needs to find again with the trial."""
     status: Status = Status.WAITING
     replica: int = 0
     """Seeds that have ended, so the place of the present one."""
-    seeds: list[tuple[float, float]] = field(default_factory=list)
-    """mAP and rank-1 rate of the seeds that have ended; of none where a trial has only one."""
+    seeds: list[dict[str, float]] = field(default_factory=list)
+    """Metrics of the seeds that have ended; of none if a trial has only one."""
     unit: int = 0
     """Budget units trained, on the present seed."""
     done: bool = False
     """Whether that was its last unit."""
-    map: float = nan
-    cmc1: float = nan
+    metrics: dict[str, float] = field(default_factory=dict)
     best_unit: int = 0
-    retention: float = nan
-    """Share of zero-shot mAP that its best weights leave in place."""
     seconds: float = 0.0
     """Time of training and validation in the worker, that of units trained twice included."""
     slowest_s: float = 0.0
@@ -98,10 +104,10 @@ class TrialRecord:
     """Budget units trained when that was saved."""
     first: State | None = None
     """The state at the end of its first seed, while it trains on others."""
-    present: tuple[float, float] = (nan, nan)
-    """mAP and rank-1 rate of the present seed."""
+    present: dict[str, float] = field(default_factory=dict)
+    """Metrics of the present seed."""
     curve: dict[int, float] = field(default_factory=dict)
-    """Validation mAP by unit, as first seen."""
+    """The objective by unit, as first seen."""
     attempts: int = 0
     """How often a worker has taken it up."""
     failures: int = 0
@@ -117,14 +123,24 @@ class TrialRecord:
         return f"{self.number:04d}-{self.strategy}"
 
     @property
-    def judged(self) -> bool:
+    def score(self) -> float:
+        """The objective that its best weights reach, NaN if it has none."""
+        return score_of(self.metrics)
+
+    @property
+    def has_score(self) -> bool:
         """Whether it has a score to be ranked by."""
-        return self.status is not Status.FAILED and not isnan(self.map)
+        return self.status is not Status.FAILED and not isnan(self.score)
 
     @property
     def best_is_saved(self) -> bool:
         """Whether its saved state holds the weights that its score belongs to."""
         return self.checkpoint is not None and self.saved_unit >= self.best_unit and self.first is None
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Its saved states, relative to the sweep's folder."""
+        return tuple(state for state in (self.checkpoint, self.first and self.first.folder) if state)
 
     @property
     def held_bytes(self) -> int:
@@ -133,8 +149,8 @@ class TrialRecord:
 
     @property
     def sd(self) -> float:
-        """Standard deviation of mAP over its seeds, NaN for fewer than two."""
-        return stdev(score for score, _ in self.seeds) if len(self.seeds) > 1 else nan
+        """Standard deviation of the score over its seeds, NaN for fewer than two."""
+        return stdev(map(score_of, self.seeds)) if len(self.seeds) > 1 else nan
 
 
 @dataclass
@@ -143,6 +159,14 @@ class Records:
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
+    sweep: str = ""
+    """What tells this sweep from any other."""
+    settings: dict[str, Any] | None = None
+    """Those of its last driver."""
+    learned: tuple[LearnedTrial, ...] | None = None
+    """What the search has learned from another sweep; None if it has not been looked at."""
+    mixtures: tuple[Mixture, ...] = ()
+    """Mixtures of its best trials, if it has come to its end."""
     _open: dict[int, TrialRecord] = field(init=False)
     _holding: dict[int, TrialRecord] = field(init=False)
 
@@ -154,8 +178,15 @@ class Records:
         """Take one more event into account."""
         self.usage.apply(event)
         match event:
+            case Created():
+                self.sweep = event.sweep
             case Opened():
+                self.settings, self.mixtures = event.settings, ()
                 self._each_unfinished(Status.WAITING)
+            case Learned():
+                self.learned = event.trials
+            case Mixed():
+                self.mixtures = event.mixtures
             case Closed():
                 self._each_unfinished(Status.INTERRUPTED)
             case Begun():
@@ -179,19 +210,19 @@ class Records:
 
     def ranked(self) -> list[TrialRecord]:
         """Every trial: those with a score from best to worst, the earlier of equals first, then all others."""
-        judged = sorted((r for r in self.all() if r.judged), key=lambda record: -record.map)
-        return judged + [record for record in self.all() if not record.judged]
+        scored = sorted((r for r in self.all() if r.has_score), key=lambda record: -record.score)
+        return scored + [record for record in self.all() if not record.has_score]
 
     @property
     def best(self) -> TrialRecord | None:
-        """The trial with the highest validation mAP so far, if any has one."""
-        return max((r for r in self.trials.values() if r.judged), key=lambda record: record.map, default=None)
+        """The trial with the highest score so far, if any has one."""
+        return max((r for r in self.trials.values() if r.has_score), key=lambda record: record.score, default=None)
 
     @property
     def winner(self) -> TrialRecord | None:
         """The best of the trials that no worker runs and whose best weights have been saved."""
-        idle = (r for r in self.trials.values() if r.judged and r.best_is_saved and r.status is not Status.RUNNING)
-        return max(idle, key=lambda record: record.map, default=None)
+        idle = (r for r in self.trials.values() if r.has_score and r.best_is_saved and r.status is not Status.RUNNING)
+        return max(idle, key=lambda record: record.score, default=None)
 
     def num_over(self) -> int:
         """Trials that will never run again."""
@@ -211,9 +242,29 @@ class Records:
             record.status = status
 
 
+def score_of(metrics: Mapping[str, float]) -> float:
+    """The objective among ``metrics``, NaN if it was not measured."""
+    return metrics.get(OBJECTIVE.name, nan)
+
+
+def folded(events: Iterable[Event]) -> Records:
+    """What the driver knows of every trial after ``events``."""
+    records = Records()
+    for event in events:
+        records.apply(event)
+    return records
+
+
 def _begun(event: Begun) -> TrialRecord:
-    name = event.experiment.strategy.name
-    return TrialRecord(event.trial, name, event.params, event.experiment, origin=event.origin, source=event.source)
+    return TrialRecord(
+        event.trial,
+        event.experiment.strategy.name,
+        event.params,
+        event.experiment,
+        origin=event.origin,
+        source=event.source,
+        notes=event.notes,
+    )
 
 
 def _apply(record: TrialRecord, event: TrialEvent) -> None:
@@ -259,20 +310,20 @@ def _trained(record: TrialRecord, event: Trained | Validated) -> None:
 def _validated(record: TrialRecord, event: Validated) -> None:
     """A unit that is trained again after a restart changes what the weights are, not what has been seen."""
     record.done = event.done
-    record.present = event.best_map, event.best_cmc1
+    record.present = event.best
     if event.replica == 0:
-        record.map, record.cmc1, record.best_unit = event.best_map, event.best_cmc1, event.best_unit
-        record.retention = event.best_retention
-        record.curve.setdefault(event.unit, event.metrics["map"])
+        record.metrics, record.best_unit = event.best, event.best_unit
+        record.curve.setdefault(event.unit, score_of(event.metrics))
 
 
 def _seed_ended(record: TrialRecord, event: SeedEnded) -> None:
     if record.replica == 0 and record.checkpoint is not None:
         record.first = State(record.checkpoint, record.saved_unit, record.checkpoint_bytes)
-    record.seeds.append((event.map, event.cmc1))
+    record.seeds.append(event.metrics)
     record.replica += 1
-    record.map, record.cmc1 = (fmean(values) for values in zip(*record.seeds, strict=True))
-    record.status, record.unit, record.done, record.present = Status.WAITING, 0, False, (nan, nan)
+    averaged = [metric.name for metric in METRICS if metric.over_seeds and metric.name in event.metrics]
+    record.metrics = record.seeds[0] | {name: fmean(seed[name] for seed in record.seeds) for name in averaged}
+    record.status, record.unit, record.done, record.present = Status.WAITING, 0, False, {}
     _keep(record, None)
 
 

@@ -1,28 +1,14 @@
-"""Which saved states are kept: those of running trials, and those of the best that are over."""
+"""The saved states of trials as folders with files."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 from pyarrow import fs  # type: ignore[import-untyped]
 
 from handclip_core.runs.run_folder import LOG
-from tune_jobs.scheduling.limits import GIB, best_over, disk_wanted
-from tune_jobs.state.trials import Records, TrialRecord
 from tune_jobs.storage.location import Place, opened
 from tune_jobs.storage.retry import patiently
-
-
-def surplus(records: Records, *, keep: int, disk_gib: float | None) -> list[TrialRecord]:
-    """Trials that are over and whose weights are to go: all but the ``keep`` best, or fewer where the disk is small.
-
-    The best trial's stay even where they alone fill ``disk_gib``, as do those of trials that will go on.
-    """
-    over = [record for record in records.holding() if record.status.over]
-    kept = best_over(records)[:keep]
-    others = [record for record in records.holding() if not record.status.over]
-    while disk_gib is not None and len(kept) > 1 and disk_wanted([*others, *kept], records) > disk_gib * GIB:
-        kept.pop()
-    return [record for record in over if record not in kept]
 
 
 def drop_weights(state: Place) -> None:
@@ -39,9 +25,9 @@ def drop_state(state: Place) -> None:
         opened(state).filesystem.delete_dir(opened(state).path)
 
 
-def remove_debris(record: TrialRecord, trial: Place) -> None:
-    """Delete saved states in a trial's folder that its record does not know: a worker died before it could say so."""
-    needed = {Path(state).name for state in (record.checkpoint, record.first and record.first.folder) if state}
+def remove_debris(trial: Place, *, kept: Collection[str]) -> None:
+    """Delete saved states in a trial's folder but those ``kept``: a worker died before it could tell of the others."""
+    needed = {Path(state).name for state in kept}
     for name in patiently(lambda: states_in(trial), path=trial):
         if name not in needed:
             drop_state(trial / name)

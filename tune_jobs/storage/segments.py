@@ -4,7 +4,8 @@ from handclip_core.errors import InputError
 from tune_jobs.storage.location import Bucket, files_below
 from tune_jobs.storage.retry import patiently
 
-FOLDER = "journal"
+FILE, FOLDER = "journal.jsonl", "journal"
+"""The journal as one file, and the folder of its parts in a bucket."""
 SEGMENT_BYTES = 2**18
 """Size at which a segment is full."""
 
@@ -32,13 +33,13 @@ class Segments:
             self._number, self._held = self._number + 1, b""
 
 
-def read_segments(sweep: Bucket) -> bytes:
-    """All lines of the journal of the sweep at ``sweep``; raises InputError where one is missing, or the bucket is."""
+def read_segments(sweep: Bucket) -> list[bytes]:
+    """The parts of the journal of the sweep at ``sweep``; raises InputError if one is missing, or the bucket is."""
     place = sweep / FOLDER
     names = patiently(lambda: sorted(files_below(place)), path=place)
     if names != [_name(number) for number in range(len(names))]:
         raise InputError(f"{place}: its parts are not numbered from 0 on ({', '.join(names)}); put them back")
-    return b"".join(patiently((place / name).read, path=place) or b"" for name in names)
+    return [patiently((place / name).read, path=place) or b"" for name in names]
 
 
 def _name(number: int) -> str:

@@ -14,16 +14,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tune_jobs.state import journal
-from tune_jobs.storage.lease import LOCK, OWNER, idle
+from tune_jobs.storage.lease import LOCK, OWNER
 from tune_jobs.storage.location import Bucket, Place, files_below, folder_of
 from tune_jobs.storage.retry import patiently
-from tune_jobs.storage.segments import FOLDER, read_segments
+from tune_jobs.storage.segments import FILE, FOLDER
 
 EVERY_S = 30.0
 """Seconds between two copies while a sweep runs."""
 DATABASE, FINALS = ".db", "finals"
-ELSEWHERE = (journal.FILE, f"{FOLDER}/*", OWNER, "*.lock", "*.partial", "*.db-journal", "best/*", "finals/*", ".*")
+ELSEWHERE = (FILE, f"{FOLDER}/*", OWNER, "*.lock", "*.partial", "*.db-journal", "best/*", "finals/*", ".*")
 """Files that have ways of their own, or none."""
 OF_A_TRIAL = ("trials/*/config.json", "trials/*/error.txt")
 """All that is copied of trials; their states, and what Tune writes for itself, are not."""
@@ -92,29 +91,18 @@ def in_step(folder: Path, where: Place) -> Iterator[None]:
     patiently(mirror.send, path=where)
 
 
-def take_down(bucket: Bucket) -> Path:
-    """Make the working copy of a sweep anew from its bucket; raises InputError where that stays away."""
+def fetch_files(bucket: Bucket) -> Path:
+    """Make the local copy of a sweep anew from its bucket, but for the journal.
+
+    Raises InputError if the bucket stays away.
+    """
     folder = folder_of(bucket)
     clear(folder, but=(LOCK, FINALS))
     for path in patiently(lambda: files_below(bucket), path=bucket):
         if is_copied(path):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(patiently((bucket / path).read, path=bucket) or b"")
-    (folder / journal.FILE).write_bytes(read_segments(bucket))
     return folder
-
-
-def to_read(where: Place) -> Path:
-    """The folder of a sweep, to be read; a working copy is brought up to date unless a driver here is at work in it.
-
-    Raises InputError where the bucket stays away.
-    """
-    folder = folder_of(where)
-    if isinstance(where, Path):
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with idle(folder) as is_idle:
-        return take_down(where) if is_idle else folder
 
 
 def clear(folder: Path, *, but: Sequence[str] = (LOCK,)) -> None:

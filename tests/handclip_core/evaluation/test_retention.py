@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from handclip_core.evaluation.metrics import RETENTION
 from handclip_core.evaluation.protocol import QueryScores
-from handclip_core.evaluation.retention import RETENTION, retention
+from handclip_core.evaluation.retention import retention
 from handclip_core.runs.context import Bench
 from handclip_core.runs.experiment import Experiment, run
 from tests.conftest import TINY_DATA

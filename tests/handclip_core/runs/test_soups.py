@@ -88,7 +88,7 @@ def test_wise_ft_mixes_with_the_model_before_training(ingredients: dict[str, Ing
 
 def test_rows_stay_within_a_strategy_and_name_what_they_are_made_of(ingredients: dict[str, Ingredient]) -> None:
     rows = souped_rows([ingredients[name] for name in ("slow", "probe", "fast", "zero")], device=CPU)
-    assert [row.map for row in rows] == sorted((row.map for row in rows), reverse=True)
+    assert [row.metrics["map"] for row in rows] == sorted((row.metrics["map"] for row in rows), reverse=True)
     kinds = {(row.kind, row.strategy) for row in rows} - {("greedy soup", "full")}
     assert kinds == {("uniform soup", "full"), ("WiSE-FT", "full"), ("WiSE-FT", "linear_probe")}
     soup = next(row for row in rows if row.kind == "uniform soup")
@@ -96,7 +96,7 @@ def test_rows_stay_within_a_strategy_and_name_what_they_are_made_of(ingredients:
     wise = next(row for row in rows if row.strategy == "linear_probe")
     assert wise.status == f"WiSE-FT at {wise.alpha:g} of probe"
     best = max(wise_scores(ingredients["probe"], device=CPU).values(), key=lambda scores: scores.overall.map.mean)
-    assert (wise.map, wise.cmc1) == (best.overall.map.mean, best.overall.cmc1.mean)
+    assert (wise.metrics["map"], wise.metrics["cmc1"]) == (best.overall.map.mean, best.overall.cmc1.mean)
 
 
 def average_map(pot: Pot, members: tuple[int, ...]) -> float:

@@ -16,7 +16,7 @@ from tests.tune_jobs.dying import Fuse, Killed, run_to_the_end
 from tests.tune_jobs.simulated import ROOM, begun, run, settings, state_of
 from tune_jobs.config.search import Search
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.lifecycle.build import STUDY
+from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state.events import Retried, Saved
 from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.storage.location import folder_of
@@ -131,7 +131,7 @@ def test_a_line_of_the_journal_that_cannot_be_read_is_refused_and_nothing_is_cha
     lines[3] = lines[3][:40]
     (folder / FILE).write_bytes(b"\n".join(lines))
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=r"journal\.jsonl: line 4 is not readable .* --warm-start") as refused:
+    with pytest.raises(InputError, match=r"journal\.jsonl: line 4 has no checksum") as refused:
         run(small(tmp_path))
     assert "\n" not in str(refused.value)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
@@ -144,7 +144,7 @@ def test_a_journal_that_is_gone_is_refused_and_nothing_is_changed(what: str, fus
     if what == "empty":
         (folder / FILE).touch()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=r"journal\.jsonl: is missing or empty, but the sweep has trials"):
+    with pytest.raises(InputError, match=r"journal\.jsonl: line 1 and what follows is missing"):
         run(small(tmp_path))
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 

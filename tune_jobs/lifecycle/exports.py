@@ -1,0 +1,66 @@
+"""What is written from a sweep's journal for people and other tools; the sweep itself never reads it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from handclip_core.runs.run_folder import write_text
+from search_spaces.inventory import inventory
+from tune_jobs.config.settings import SweepSettings
+from tune_jobs.reporting import tensorboard
+from tune_jobs.reporting.study import FILE as STUDY
+from tune_jobs.reporting.study import StudyExport
+from tune_jobs.reporting.tensorboard import EventLogs
+from tune_jobs.state.events import Event
+from tune_jobs.state.objectives import FRONT, front_csv, pareto_front
+from tune_jobs.state.trials import Records
+
+
+class Exports:
+    """The study and the TensorBoard logs of a sweep; the leaderboard is written by the callback, not so often."""
+
+    def __init__(self, folder: Path, settings: SweepSettings, records: Records, *, searched: bool = True) -> None:
+        """Exports into ``folder``; nothing is written before ``open``. What was not ``searched`` has no study."""
+        self._records = records
+        self._logs = EventLogs(folder / tensorboard.FOLDER, searched_names(settings))
+        space, objectives = settings.search.space(settings.strategies), settings.search.objectives
+        study = StudyExport(study_url(settings, folder), name=settings.name, space=space, objectives=objectives)
+        self._study = study if searched else None
+
+    def open(self, events: Sequence[Event], *, all_logs: bool = False) -> None:
+        """Write what follows from ``events``: the study, and the logs of unfinished trials, or ``all_logs``.
+
+        Raises InputError if the study's database cannot be opened, or has another sweep's study of this name.
+        """
+        records = self._records.all() if all_logs else self._records.unfinished()
+        self._logs.rebuild(events, self._records, trials=[record.number for record in records])
+        if self._study is not None:
+            self._study.rebuild(self._records)
+
+    def happened(self, event: Event, records: Records) -> None:
+        """Follow one event."""
+        self._logs.happened(event, records)
+        if self._study is not None:
+            self._study.happened(event, records)
+
+    def close(self) -> None:
+        """Complete all."""
+        self._logs.close()
+        if self._study is not None:
+            self._study.close(self._records)
+
+
+def write_front(records: Records, settings: SweepSettings, folder: Path) -> None:
+    """Write the Pareto front of a sweep of several objectives; nothing for one."""
+    if len(settings.search.objectives) > 1:
+        write_text(folder / FRONT, front_csv(pareto_front(records, settings.search.objectives)))
+
+
+def study_url(settings: SweepSettings, folder: Path) -> str:
+    """The database of the study of the sweep in ``folder``."""
+    return settings.search.storage or f"sqlite:///{folder / STUDY}"
+
+
+def searched_names(settings: SweepSettings) -> tuple[str, ...]:
+    """The hyperparameters of all strategies together, by the field's path in an experiment."""
+    found = [name for strategy in settings.strategies for name in inventory(strategy)]
+    return tuple(dict.fromkeys(f"strategy/{name.partition('/')[2]}" for name in found))

@@ -1,0 +1,44 @@
+"""The one place through which the state of a sweep changes: the journal first, then what is computed from it."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from tune_jobs.state.events import Created, Event
+from tune_jobs.state.journal import Journal
+from tune_jobs.state.trials import Records, folded
+
+
+class Export(Protocol):
+    """Something that is written from the events of a sweep as they come, and can be rebuilt from all of them."""
+
+    def happened(self, event: Event, records: Records) -> None:
+        """``event`` is in the journal, and ``records`` are what they are after it."""
+        ...
+
+
+class SweepState:
+    """The journal of a sweep and the trials that follow from it."""
+
+    def __init__(self, journal: Journal, events: Iterable[Event], *, clock: Callable[[], float] = time.time) -> None:
+        """``events`` are those that ``journal`` holds already; ``clock`` gives the seconds since 1970."""
+        self._journal = journal
+        self.records = folded(events)
+        self.clock = clock
+        self.written_at = clock()
+        """When the last event happened."""
+        self.exports: list[Export] = []
+
+    def happened(self, event: Event) -> None:
+        """Write an event down, and let trials and exports follow; raises InputError if the storage stays away."""
+        if not self.records.sweep:
+            self._happened(Created(at=event.at, sweep=secrets.token_hex(8)))
+        self._happened(event)
+
+    def _happened(self, event: Event) -> None:
+        self._journal.append(event)
+        self.written_at = event.at
+        self.records.apply(event)
+        for export in self.exports:
+            export.happened(event, self.records)
