@@ -19,6 +19,8 @@ from handclip_core.evaluation.retrieval import exact_mean
 Ints = NDArray[np.int64]
 Values = NDArray[np.float64]
 METRICS = ("map", "map_trapezoid", "minp", "cmc1", "cmc5", "cmc10")
+OBJECTIVE = METRICS[0]
+"""What says which of two runs, or of two units of a run, is better; higher is."""
 
 
 class GalleryKind(StrEnum):

@@ -14,7 +14,8 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
-from handclip_core.evaluation.protocol import METRICS
+from handclip_core.evaluation.protocol import METRICS, OBJECTIVE
+from handclip_core.evaluation.retention import RETENTION
 from handclip_core.runs.run_folder import CONFIG, write_text
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.failures import Kind, failure_of, traceback_of
@@ -22,17 +23,7 @@ from tune_jobs.execution.monitor import Guard
 from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
 from tune_jobs.execution.signals import Interrupted, end_workers
-from tune_jobs.execution.trainable import (
-    BEST_CMC1,
-    BEST_MAP,
-    BEST_RETENTION,
-    BEST_UNIT,
-    JUDGED,
-    PARAMS_TRAINED,
-    STEP_S,
-    UNIT,
-    number_of,
-)
+from tune_jobs.execution.trainable import number_of
 from tune_jobs.reporting.leaderboard import write_leaderboard
 from tune_jobs.reporting.tensorboard import EventLogs
 from tune_jobs.scheduling.power_analysis import SEEDS
@@ -128,9 +119,9 @@ class Recorder(Callback):  # type: ignore[misc]
         self._guard.heard_of(trial)
         if self._guard.must_leave(trial):
             result[SHOULD_CHECKPOINT] = True
-        if record.replica == 0 and (0, result[UNIT]) > record.furthest:
+        if record.replica == 0 and (0, result["unit"]) > record.furthest:
             self._logs.scalars(record, shown_scalars(result), images=result["images"])
-        self._happened((validated if result[JUDGED] else trained)(record, result, at=self._now()))
+        self._happened((validated if result["evaluated"] else trained)(record, result, at=self._now()))
 
     def on_checkpoint(self, *, trial: Trial, checkpoint: Checkpoint, **_: Any) -> None:
         """A trial's state is in the storage; the one before it goes."""
@@ -294,15 +285,15 @@ def validated(record: TrialRecord, result: dict[str, Any], *, at: float) -> Vali
         at=at,
         trial=record.number,
         replica=record.replica,
-        unit=result[UNIT],
-        done=result[UNIT] in (0, record.experiment.budget),
-        metrics={name: float(result[name]) for name in METRICS},
-        best_map=result[BEST_MAP],
-        best_cmc1=result[BEST_CMC1],
-        best_unit=result[BEST_UNIT],
-        best_retention=result[BEST_RETENTION],
-        seconds=result[STEP_S],
-        params_trained=result[PARAMS_TRAINED],
+        unit=result["unit"],
+        done=result["unit"] in (0, record.experiment.budget),
+        metrics={name: result["metrics"][name] for name in METRICS},
+        best_map=result["best"][OBJECTIVE],
+        best_cmc1=result["best"]["cmc1"],
+        best_unit=result["best"]["unit"],
+        best_retention=result["best"][RETENTION],
+        seconds=result["seconds"],
+        params_trained=result["params_trained"],
     )
 
 
@@ -312,14 +303,13 @@ def trained(record: TrialRecord, result: dict[str, Any], *, at: float) -> Traine
         at=at,
         trial=record.number,
         replica=record.replica,
-        unit=result[UNIT],
-        seconds=result[STEP_S],
-        params_trained=result[PARAMS_TRAINED],
+        unit=result["unit"],
+        seconds=result["seconds"],
+        params_trained=result["params_trained"],
     )
 
 
 def shown_scalars(result: dict[str, Any]) -> dict[str, float]:
-    """What of a trial's result goes into its event log: validation scores where it has any, losses, learning rates."""
-    scores = {f"val/{name}": float(result[name]) for name in METRICS if result[JUDGED]}
-    training = {name: float(value) for name, value in result.items() if name.startswith(("loss/", "lr/"))}
-    return {**scores, **training}
+    """What of a trial's result goes into its event log: validation metrics if there are any, losses, learning rates."""
+    metrics: dict[str, float] = {f"val/{name}": value for name, value in result["metrics"].items()}
+    return {**metrics, **result["training"]}

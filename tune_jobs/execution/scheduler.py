@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune_jobs.execution.trainable import BEST_MAP, JUDGED, STEP_S, UNIT, folder_of, number_of, strategy_of
+from handclip_core.evaluation.protocol import OBJECTIVE
+from tune_jobs.execution.trainable import folder_of, number_of, strategy_of
 from tune_jobs.execution.tune_internals import survive_lost_workers
 from tune_jobs.scheduling.early_stopping import Judge
 from tune_jobs.scheduling.limits import Gate
@@ -46,18 +47,18 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         self._failing(trial)
 
     def on_trial_result(self, tune_controller: "TuneController", trial: "Trial", result: dict[str, Any]) -> str:
-        """Stop or continue, by the trial's best validation mAP so far: what its best weights give.
+        """Stop or continue, by the trial's best validation score so far: what its best weights give.
 
-        Only the first seed of a trial is judged, so that means over seeds are means over whole budgets. A unit without
-        scores is not judged; a limit can end the trial after any.
+        Early stopping looks at the first seed of a trial only, so that means over seeds are means over whole budgets,
+        and at evaluated units only; a limit can end the trial after any.
         """
         del tune_controller
         number, strategy = number_of(trial), strategy_of(trial.config)
-        unjudged = trial.config["replica"] > 0 or not result[JUDGED]
-        goes_on = unjudged or self.judge.goes_on(
-            trial=number, strategy=strategy, unit=result[UNIT], score=result[BEST_MAP]
+        exempt = trial.config["replica"] > 0 or not result["evaluated"]
+        goes_on = exempt or self.judge.goes_on(
+            trial=number, strategy=strategy, unit=result["unit"], score=result["best"][OBJECTIVE]
         )
-        if goes_on and self._gate.cuts(ahead_s=result[STEP_S]):
+        if goes_on and self._gate.cuts(ahead_s=result["seconds"]):
             self.cut.add(number)
         goes_on = goes_on and number not in self.cut
         decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
