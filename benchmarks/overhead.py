@@ -24,23 +24,12 @@ import numpy as np
 import ray
 from ray import tune
 
-from handclip_core.evaluation.protocol import METRICS
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import BEST, LOG
-from tests.tune_jobs.simulation import Clock, Machine, Step, simulate
+from tests.tune_jobs.simulation import Clock, Machine, Step, result, simulate
 from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.execution.cluster import TUNE_ENVIRONMENT, Room
-from tune_jobs.execution.trainable import (
-    BEST_CMC1,
-    BEST_MAP,
-    BEST_RETENTION,
-    BEST_UNIT,
-    JUDGED,
-    PARAMS_TRAINED,
-    STEP_S,
-    UNIT,
-    HandTrial,
-)
+from tune_jobs.execution.trainable import HandTrial
 from tune_jobs.lifecycle import run as driver
 from tune_jobs.lifecycle.build import session
 from tune_jobs.state.events import Ended
@@ -61,17 +50,7 @@ class EmptyTrial(HandTrial):
     def step(self) -> dict[str, Any]:
         """Read the settings, as any trial does; a score, and the end."""
         Experiment.model_validate(self.config["experiment"])
-        best = {BEST_MAP: 0.5, BEST_CMC1: 0.5, BEST_UNIT: 1, BEST_RETENTION: 1.0}
-        return {
-            **dict.fromkeys(METRICS, 0.5),
-            **best,
-            UNIT: 1,
-            "images": 1,
-            PARAMS_TRAINED: 1,
-            JUDGED: True,
-            STEP_S: 0.0,
-            "done": True,
-        }
+        return result(1, 0.5, seconds=0.0, done=True)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """What the driver looks for."""

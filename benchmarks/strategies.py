@@ -28,8 +28,9 @@ from handclip_core.evaluation.floors import FLOORS
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.reports.measure import View, scored
 from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
-from handclip_core.runs.run_folder import RunFolder, load_run
+from handclip_core.runs.run_folder import load_run
 from handclip_core.strategies import ALL
 
 CPU = torch.device("cpu")
@@ -115,13 +116,12 @@ def one_seed(row: Row, experiment: Experiment, bench: Bench) -> None:
     row.weights = sum(parameter.numel() for parameter in ready.model.parameters())
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        record = RunFolder.create(Path(folder) / "run", experiment)
-        for progress in run(experiment, device=CPU):
-            record.record(progress)
-            row.params = max(row.params, progress.params_trained)
+        driven = drive(experiment, Path(folder) / "run", device=CPU)
+        for report in driven:
+            row.params = max(row.params, report.params_trained)
         model = load_run(Path(folder) / "run", device=CPU)
     row.seconds.append(time.perf_counter() - started)
-    row.val.append(record.best["map"])
+    row.val.append(driven.record.best["map"])
     embeddings = embed(model, bench.pixel_inputs, bench.rows("test"), aspects=bench.aspect_indices, device=CPU)
     row.test.append(float(scored(embeddings, bench, View("test")).overall.map.mean))
 

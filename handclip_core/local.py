@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from handclip_core.engine.state import Resume
 from handclip_core.errors import InputError
 from handclip_core.runs.context import open_bench
-from handclip_core.runs.experiment import Experiment, Progress, assemble, run
+from handclip_core.runs.drive import Report, drive
+from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.runs.run_folder import CONFIG, METRICS, RunFolder, read_experiment
 
 
@@ -17,11 +17,16 @@ def train_into(folder: Path, experiment: Experiment, *, device: torch.device, re
     Raises InputError where the folder holds another run or, to resume, none.
     """
     assemble(experiment, open_bench(experiment.data, experiment.backbone, device))  # refuses before a folder is made
-    record, state = _reopen(folder, experiment) if resume else (_new(folder, experiment), None)
-    for progress in run(experiment, device=device, resume=state):
-        record.record(progress)
-        record.keep_checkpoint(progress)
-        print(_line(experiment, progress), flush=True)
+    checkpoint = origin(folder, experiment, resume=resume)
+    driven = drive(experiment, folder, device=device, resume=checkpoint)
+    for report in driven:
+        driven.keep()
+        print(line(experiment, report), flush=True)
+    return finish(driven.record, device=device)
+
+
+def finish(record: RunFolder, *, device: torch.device) -> RunFolder:
+    """Complete the folder of a run that is at its end from its own checkpoint, which goes."""
     checkpoint = record.kept_checkpoint()
     assert checkpoint is not None, "a run reports at least once"
     record.finish(checkpoint=checkpoint, device=device)
@@ -29,26 +34,38 @@ def train_into(folder: Path, experiment: Experiment, *, device: torch.device, re
     return record
 
 
-def _new(folder: Path, experiment: Experiment) -> RunFolder:
+def origin(folder: Path, experiment: Experiment, *, resume: bool) -> Path | None:
+    """The checkpoint to go on from in the folder of a run, None to begin it.
+
+    Raises InputError if the folder holds a run although it is to be new, or another run, or one that is complete.
+    """
+    if resume:
+        return _reopen(folder, experiment)
+    _refuse_taken(folder)
+    return None
+
+
+def _refuse_taken(folder: Path) -> None:
     if (folder / CONFIG).exists():
         raise InputError(f"{folder}: holds a run already; pass --resume to go on, or choose another --out")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; choose a folder for --out")
-    return RunFolder.create(folder, experiment)
 
 
-def _reopen(folder: Path, experiment: Experiment) -> tuple[RunFolder, Resume | None]:
+def _reopen(folder: Path, experiment: Experiment) -> Path | None:
     if read_experiment(folder) != experiment:
         raise InputError(f"{folder / CONFIG}: is of another experiment; resume with `train {folder / CONFIG}`")
     if (folder / METRICS).exists():
         raise InputError(f"{folder}: the run is complete; there is nothing to resume")
-    checkpoint = RunFolder(folder, experiment).kept_checkpoint()
-    if checkpoint is None:
-        return RunFolder.create(folder, experiment), None
-    return RunFolder.restore(folder, experiment, checkpoint)
+    return RunFolder(folder, experiment).kept_checkpoint()
 
 
-def _line(experiment: Experiment, progress: Progress) -> str:
-    losses = "".join(f"  {name} {value:.4f}" for name, value in progress.losses.items())
-    scores = f"  val mAP {progress.metrics['map']:.4f}  R1 {progress.metrics['cmc1']:.4f}" if progress.judged else ""
-    return f"unit {progress.unit}/{experiment.budget}  {progress.images} images{scores}{losses}"
+def line(experiment: Experiment, report: Report) -> str:
+    """A unit of ``experiment`` in one line."""
+    losses = "".join(
+        f"  {name.removeprefix('loss/')} {value:.4f}"
+        for name, value in report.training.items()
+        if name.startswith("loss/")
+    )
+    scores = f"  val mAP {report.metrics['map']:.4f}  R1 {report.metrics['cmc1']:.4f}" if report.evaluated else ""
+    return f"unit {report.unit}/{experiment.budget}  {report.images} images{scores}{losses}"

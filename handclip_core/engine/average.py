@@ -18,7 +18,7 @@ def averaged(model: nn.Module, chosen: Iterable[Chosen]) -> dict[str, Tensor]:
 
 
 class WeightAverage:
-    """The average of weights over the steps of a phase; it is what is judged and saved.
+    """The average of weights over the steps of a phase; it is what is evaluated and saved.
 
     After step n the average moves by 1 - min(decay, (1 + n) / (10 + n)) towards the weights, so that the first steps do
     not weigh for long. It starts at the present weights.

@@ -44,9 +44,9 @@ class Budget:
 class Point:
     """The run at a whole budget unit, or at a milestone. ``state`` is live: use it before taking the next item.
 
-    Losses are means over the phase's steps since the last whole unit, ``train_s`` the seconds of all steps since. Where
-    not ``judged``, nothing can have moved retrieval: the state is there to be saved. At a milestone, the score of every
-    aspect is to be added to ``state.milestones``.
+    Losses are means over the phase's steps since the last whole unit, ``train_s`` the seconds of all steps since. If
+    not ``evaluated``, nothing can have moved retrieval: the state is there to be saved. At a milestone, the score of
+    every aspect is to be added to ``state.milestones``.
     """
 
     unit: int
@@ -57,7 +57,7 @@ class Point:
     losses: dict[str, float]
     learning_rates: dict[str, float]
     state: TrainingState
-    judged: bool
+    evaluated: bool
     milestone: bool = False
 
 
@@ -206,7 +206,7 @@ class _PhaseRun:
             state=TrainingState(
                 self.model, self.optimizer, self.common.memories, self.position, self.average, self.common.milestones
             ),
-            judged=self.phase.evaluate,
+            evaluated=self.phase.evaluate,
             milestone=milestone,
         )
 

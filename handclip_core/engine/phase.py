@@ -45,7 +45,7 @@ class Optim(Config):
     clip_norm: float | None = Field(None, gt=0)
     """Largest L2 norm of the whole gradient; None for no clipping."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Decay a step of a moving average of the weights, which is judged and saved in their place; 0 for none."""
+    """Decay a step of a moving average of the weights, which is evaluated and saved in their place; 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class DataSpec:
 class Phase:
     """One stretch of training. ``share`` is its part of the budget relative to the other phases' shares.
 
-    ``evaluate=False`` marks a phase in which nothing can move retrieval: its units are saved, not judged.
+    ``evaluate=False`` marks a phase in which nothing can move retrieval: its units are saved, not evaluated.
     ``milestone=True`` asks for the score of every aspect after the phase and before the first such phase: rows of a
     forgetting matrix. Such a phase bears the name of its aspect.
     """

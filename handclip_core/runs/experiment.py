@@ -108,7 +108,7 @@ class Progress:
     state: TrainingState
 
     @property
-    def judged(self) -> bool:
+    def evaluated(self) -> bool:
         """Whether the run was validated at this unit."""
         return bool(self.metrics)
 
@@ -184,7 +184,7 @@ def _progress(ready: Assembled, point: Point) -> Progress:
         unit=point.unit,
         images=point.images,
         phase=point.phase,
-        metrics=_validated(ready, point.phase_index) if point.judged else {},
+        metrics=_validated(ready, point.phase_index) if point.evaluated else {},
         train_s=point.train_s,
         losses=point.losses,
         learning_rates=point.learning_rates,

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import pandas as pd
 import torch
 
 from handclip_core.engine.phase import milestones_of
-from handclip_core.engine.state import Resume, save_tensors
+from handclip_core.engine.state import Resume, Saved, save_tensors
 from handclip_core.errors import InputError
 from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.forgetting import AspectSequence
+from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import restored
+from handclip_core.process_group import peers
 from handclip_core.runs.context import open_bench
 from handclip_core.runs.experiment import Experiment, Progress, assemble
 
@@ -27,6 +30,8 @@ CONFIG, METRICS, LOG = "config.json", "metrics.json", "training_log.csv"
 BEST, FINAL, OPTIMIZER = "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth"
 QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
 CHECKPOINT = "checkpoint"
+COUNTS = ("unit", "images", "phase", "train_s")
+"""Columns of a log that say how far a run was."""
 
 
 @dataclass
@@ -59,32 +64,43 @@ class RunFolder:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The log's row with the highest validation mAP, the earliest of equals; one unit at least has been judged."""
-        return max((row for row in self.log if "map" in row), key=lambda row: row["map"])
+        """The log's row with the highest objective, the earliest of equals; at least one unit has been evaluated."""
+        return max((row for row in self.log if OBJECTIVE.name in row), key=lambda row: row[OBJECTIVE.name])
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether any unit has been evaluated."""
+        return any(OBJECTIVE.name in row for row in self.log)
 
     def record(self, progress: Progress) -> None:
-        """Log a unit, and keep its weights where its validation mAP is the highest so far."""
+        """Log a unit, and keep its weights if its objective is the highest so far.
+
+        Of several processes that train one model, the first keeps the weights.
+        """
         row = _row(progress)
-        # The log comes last: where the weights cannot be written, all of this can be done again.
-        first = not any("map" in row for row in self.log)
-        if progress.judged and (first or row["map"] > self.best["map"]):
+        # The log comes last: if the weights cannot be written, all of this can be done again.
+        better = progress.evaluated and (not self.evaluated or row[OBJECTIVE.name] > self.best[OBJECTIVE.name])
+        if better and peers().rank == 0:
             save_tensors(progress.state.model.state_dict(), self.folder / BEST)
         self.log.append(row)
 
-    def save_checkpoint(self, into: Path, progress: Progress) -> None:
-        """Write into the folder ``into`` all that ``restore`` needs."""
+    def save_checkpoint(self, into: Path, model: Saved, training: Saved) -> None:
+        """Write into the folder ``into`` what ``restore`` needs, the log included; ``model`` is a state dict."""
         into.mkdir(parents=True, exist_ok=True)
-        save_tensors(progress.state.model.state_dict(), into / FINAL)
-        save_tensors(progress.state.training(), into / OPTIMIZER)
+        save_tensors(model, into / FINAL)
+        save_tensors(training, into / OPTIMIZER)
         write_log(self.log, into / LOG)
         if (self.folder / BEST).exists():
             _link(self.folder / BEST, into / BEST)
 
-    def keep_checkpoint(self, progress: Progress) -> None:
-        """Replace the folder's own checkpoint; a kill at any moment leaves one that ``kept_checkpoint`` finds."""
+    def keep_checkpoint(self, save: Callable[[Path], None]) -> None:
+        """Replace the folder's own checkpoint by what ``save`` writes into a folder.
+
+        A kill at any moment leaves one that ``kept_checkpoint`` finds.
+        """
         partial, old, current = (self.folder / f"{CHECKPOINT}{end}" for end in (".partial", ".old", ""))
         shutil.rmtree(partial, ignore_errors=True)
-        self.save_checkpoint(partial, progress)
+        save(partial)
         shutil.rmtree(old, ignore_errors=True)
         if current.exists():
             current.rename(old)
@@ -221,6 +237,16 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.partial")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def is_training(name: str) -> bool:
+    """Whether a column of a log is a loss or a learning rate."""
+    return name.startswith(("loss/", "lr/"))
+
+
+def measured(row: dict[str, Any]) -> dict[str, float]:
+    """The validation metrics of a log's row."""
+    return {name: value for name, value in row.items() if name not in COUNTS and not is_training(name)}
 
 
 def _row(progress: Progress) -> dict[str, Any]:

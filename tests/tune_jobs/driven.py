@@ -12,9 +12,8 @@ from ray.exceptions import RayActorError
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
-from handclip_core.evaluation.protocol import METRICS
 from tests.tune_jobs.simulated import ROOM, settings
-from tests.tune_jobs.simulation import Clock
+from tests.tune_jobs.simulation import Best, Clock, result
 from tune_jobs.execution import cluster
 from tune_jobs.execution.monitor import LOOK_EVERY_S
 from tune_jobs.lifecycle.build import Session, session
@@ -99,11 +98,9 @@ class Sweep:
         return trial
 
     def report(self, trial: Any, unit: int, *, seconds: float = 2.0) -> dict[str, Any]:
-        result: dict[str, Any] = dict.fromkeys(METRICS, 0.5) | {"unit": unit, "images": unit}
-        result |= dict.fromkeys(("best_map", "best_cmc1", "best_retention"), 0.5)
-        result |= {"best_unit": 1, "params_trained": 1, "step_s": seconds, "judged": True}
-        self.recorder.on_trial_result(trial=trial, result=result)
-        return result
+        told = result(unit, 0.5, best=Best(0.5, 1), seconds=seconds)
+        self.recorder.on_trial_result(trial=trial, result=told)
+        return told
 
     def save(self, trial: Any) -> None:
         folder = (

@@ -7,7 +7,7 @@ import heapq
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from handclip_core.evaluation.metrics import METRICS, RETENTION
+from handclip_core.runs.drive import Report
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import BEST, LOG
 from tune_jobs.execution.callback import TRIALS
@@ -24,6 +25,7 @@ from tune_jobs.lifecycle.build import Session
 from tune_jobs.storage.location import Place, fetched, named_place, opened, place_of
 
 STATE = "state.json"
+NAMES = tuple(metric.name for metric in METRICS)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Step:
 
     score: float
     seconds: float = 60.0
-    judged: bool = True
+    evaluated: bool = True
 
 
 Curve = Callable[[Experiment, int], Step]
@@ -60,6 +62,49 @@ class Machine:
     """Units between two saved states of a trial."""
 
 
+@dataclass(frozen=True)
+class Best:
+    """The best unit of a made-up trial."""
+
+    score: float
+    unit: int
+    cmc1: float | None = None
+    """That of the best unit if it is another than ``score``."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All metrics of that unit, and its number."""
+        found = {**dict.fromkeys(NAMES, self.score), RETENTION: 1.0, "unit": self.unit}
+        return found if self.cmc1 is None else {**found, "cmc1": self.cmc1}
+
+
+def result(
+    unit: int,
+    score: float | None = None,
+    *,
+    best: Best | None = None,
+    images: int | None = None,
+    training: dict[str, float] | None = None,
+    seconds: float = 2.0,
+    done: bool = False,
+) -> dict[str, Any]:
+    """What a worker tells of a made-up unit; without a ``score`` it was not evaluated."""
+    at = None if score is None else (best or Best(score, unit))
+    report = Report(
+        unit=unit,
+        images=unit if images is None else images,
+        phase="made up",
+        evaluated=score is not None,
+        metrics={} if score is None else {**dict.fromkeys(NAMES, score), RETENTION: 1.0},
+        training=training or {},
+        best={} if at is None else at.metrics,
+        seconds=seconds,
+        params_trained=1,
+        done=done,
+    )
+    return asdict(report)
+
+
 @dataclass
 class _Trial:
     """One attempt, with what scheduler and recorder read of one of Tune's trials."""
@@ -85,15 +130,12 @@ class _Trial:
         """The result of the next unit."""
         self.state["unit"] += 1
         unit = self.state["unit"]
-        told = {"unit": unit, "images": unit, "params_trained": 1, "seconds": step.seconds, "training": {}}
-        if not step.judged:
-            return {**told, "evaluated": False, "metrics": {}, "done": False}
+        if not step.evaluated:
+            return result(unit, seconds=step.seconds)
         if not step.score <= self.state["best"]:
             self.state |= {"best": step.score, "at": unit}
-        names = [metric.name for metric in METRICS]
-        best = dict.fromkeys(names, self.state["best"]) | {RETENTION: 1.0, "unit": self.state["at"]}
-        done = unit == self.experiment.budget
-        return {**told, "evaluated": True, "metrics": dict.fromkeys(names, step.score), "best": best, "done": done}
+        best = Best(self.state["best"], self.state["at"])
+        return result(unit, step.score, best=best, seconds=step.seconds, done=unit == self.experiment.budget)
 
     def save(self) -> Checkpoint:
         """The trial's state in the sweep's folder."""
@@ -162,12 +204,12 @@ def _goes_on(session: Session, machine: Machine, trial: _Trial, step: Step | Exc
         session.searcher.on_trial_complete(trial.trial_id, error=True)
         session.recorder.on_trial_error(trial=trial)
         return False
-    result = trial.step(step)
-    decision = TrialScheduler.STOP if result["done"] else session.scheduler.on_trial_result(None, trial, result)
+    told = trial.step(step)
+    decision = TrialScheduler.STOP if told["done"] else session.scheduler.on_trial_result(None, trial, told)
     stops = decision == TrialScheduler.STOP
-    result["done"] = stops
-    session.recorder.on_trial_result(trial=trial, result=result)
-    if stops or result["unit"] % machine.save_every == 0:
+    told["done"] = stops
+    session.recorder.on_trial_result(trial=trial, result=told)
+    if stops or told["unit"] % machine.save_every == 0:
         session.recorder.on_checkpoint(trial=trial, checkpoint=trial.save())
     if stops:
         session.searcher.on_trial_complete(trial.trial_id)

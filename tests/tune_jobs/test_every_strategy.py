@@ -207,7 +207,7 @@ def test_disturbed_trials_score_as_if_nothing_had_happened(swept: Swept) -> None
     assert swept.disturbed in disturbed
     for record in disturbed:
         alone = run(record.experiment, device=torch.device("cpu"))
-        curve = {progress.unit: progress.metrics["map"] for progress in alone if progress.judged}
+        curve = {progress.unit: progress.metrics["map"] for progress in alone if progress.evaluated}
         assert record.curve == {unit: curve[unit] for unit in record.curve}
         assert record.map == max(record.curve.values())
 
@@ -218,10 +218,10 @@ def test_units_without_scores_are_told_apart_and_reach_neither_study_nor_rungs(s
         units = units_of(of_trial(swept.events, record.number))
         trained = {event.unit for event in units if isinstance(event, Trained)}
         validated = {event.unit for event in units if isinstance(event, Validated)}
-        unjudged = {str(phase.name) for phase in phases_of(record, tiny_bench) if not phase.evaluate}
-        assert trained == {row["unit"] for row in swept.log(record) if row["phase"] in unjudged}
-        assert bool(trained) == bool(unjudged)
+        unevaluated = {str(phase.name) for phase in phases_of(record, tiny_bench) if not phase.evaluate}
+        assert trained == {row["unit"] for row in swept.log(record) if row["phase"] in unevaluated}
+        assert bool(trained) == bool(unevaluated)
         assert not trained & validated
         assert set(study.trials[record.number].intermediate_values) == set(record.curve) == validated
-    judged = {(event.trial, event.unit) for event in swept.events if isinstance(event, Validated) and not event.done}
-    assert swept.told == judged
+    evaluated = {(event.trial, event.unit) for event in swept.events if isinstance(event, Validated) and not event.done}
+    assert swept.told == evaluated

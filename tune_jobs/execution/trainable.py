@@ -1,17 +1,15 @@
 """A trial in a worker process that stays warm: Ray Tune drives the core's generator one budget unit at a time."""
 
 import gc
-import random
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pyarrow.fs import FileType  # type: ignore[import-untyped]
 from ray.tune import Trainable
@@ -19,12 +17,10 @@ from ray.tune.experiment import Trial
 from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
 
 from handclip_core.devices import select_device
-from handclip_core.engine.state import Resume
 from handclip_core.errors import InputError
-from handclip_core.runs.experiment import Experiment, Progress, run
-from handclip_core.runs.run_folder import RunFolder
+from handclip_core.runs.drive import Drive, drive
+from handclip_core.runs.experiment import Experiment
 from tune_jobs.execution.cluster import Room
-from tune_jobs.execution.workers import Companions
 from tune_jobs.state.trials import TrialRecord
 from tune_jobs.storage.location import Place, fetched, is_folder, named_place
 from tune_jobs.storage.retry import patiently
@@ -71,14 +67,11 @@ def strategy_of(config: dict[str, Any]) -> str:
 
 
 class HandTrial(Trainable):  # type: ignore[misc]
-    """One experiment. Its results are the rows of its training log, and what the driver needs to judge them."""
+    """One experiment. Its results are the core's reports as plain data."""
 
     _given: dict[str, Any]
-    _run: RunFolder
-    _progress: Iterator[Progress] | None = None
+    _drive: Drive | None = None
     _folder: Path | None = None
-    _last: Progress | None = None
-    _companions: Companions | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take ``config``, which ``trial_config`` made. What may fail of ours is left to the first step.
@@ -96,45 +89,20 @@ class HandTrial(Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Train and validate one budget unit; the first one begins the trial, or goes on from its checkpoint.
 
-        A unit in which nothing can move retrieval is not JUDGED and has no scores. Raises LostStateError where the
-        checkpoint is gone or damaged, UnwritableError where this machine cannot write, or the storage stays away.
+        Raises LostStateError if the checkpoint is gone or damaged, UnwritableError if this machine cannot write, or the
+        storage stays away.
         """
-        if self._progress is None:
-            self._progress = self._begin()
-        started = time.perf_counter()
-        progress = self._next(self._progress)
-        if progress is None:
+        if self._drive is None:
+            self._drive = self._begin()
+        report = next(self._drive, None)
+        if report is None:
             return {DONE: True, RESULT_DUPLICATE: True}
-        self._last = progress
-        patiently(partial(self._run.record, progress), path=self._run.folder)
-        took_s = time.perf_counter() - started
-        row = self._run.log[-1]
-        report = {
-            "unit": progress.unit,
-            "images": progress.images,
-            "evaluated": progress.judged,
-            "metrics": progress.metrics,
-            "training": {name: float(value) for name, value in row.items() if name.startswith(("loss/", "lr/"))},
-            "params_trained": progress.params_trained,
-            "seconds": took_s,
-            SHOULD_CHECKPOINT: self._saving_is_due(took_s),
-        }
-        if not progress.judged:
-            return report
-        best = {
-            name: float(value) for name, value in self._run.best.items() if name in progress.metrics or name == "unit"
-        }
-        return {**report, "best": best, DONE: progress.unit in (0, self._experiment.budget)}
+        return asdict(report) | {SHOULD_CHECKPOINT: self._saving_is_due(report.seconds)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write what going on from it and the sweep's collection of the best trial need."""
-        if self._last is not None:
-            self._run.save_checkpoint(Path(checkpoint_dir), self._last)
-        else:
-            # What was left of the budget held nothing to validate: the state is still the one it began with.
-            assert self._origin is not None, "Tune saves after a step"
-            with fetched(self._origin) as state:
-                shutil.copytree(state, checkpoint_dir, dirs_exist_ok=True)
+        assert self._drive is not None, "Tune saves after a step"
+        self._drive.save(Path(checkpoint_dir))
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Put the state into the sweep's storage, and again while that is away, or this machine's disk is full."""
@@ -143,7 +111,9 @@ class HandTrial(Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """End the experiment and free what it held."""
-        self._progress, self._last = None, None
+        if self._drive is not None:
+            self._drive.close()
+            self._drive = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -167,70 +137,50 @@ class HandTrial(Trainable):  # type: ignore[misc]
                     store.delete_dir(self._storage.checkpoint_fs_path)
             raise
 
-    def _begin(self) -> Iterator[Progress]:
-        config = self._given
-        torch.set_num_threads(config["threads"])
-        self._experiment = Experiment.model_validate(config["experiment"])
-        seed_everything(self._experiment.seed)
-        self._device = select_device(config["device"])
-        self._checkpoint_every_s = config["checkpoint_every_s"]
+    def _begin(self) -> Drive:
         # Tune may start a second process for a trial that a reused one has taken meanwhile; each has its own folder.
         above = Path(self.logdir)
         self._folder = Path(patiently(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
-        self._origin = None if config["checkpoint"] is None else named_place(config["checkpoint"])
         self._unsaved_s = 0.0
-        opened = partial(self._opened, self._folder)
-        self._run, resume = patiently(opened, path=self._origin or self._folder, verb="read or written")
-        if config["workers"] > 1:
-            self._meet(config)
-        return run(self._experiment, device=self._device, resume=resume)
-
-    def _opened(self, folder: Path) -> tuple[RunFolder, Resume | None]:
-        if self._origin is None:
-            return RunFolder.create(folder, self._experiment), None
-        return _restored(self._origin, folder, self._experiment)
-
-    def _meet(self, config: dict[str, Any]) -> None:
-        """Join with the companions, which are started by the first trial of this process."""
-        if self._companions is None:
-            self._companions = Companions(
-                num_companions=config["workers"] - 1, cpus=config["threads"], gpus=config["gpus"]
-            )
-        self._companions.begin(config, self._device)
-
-    def _next(self, points: Iterator[Progress]) -> Progress | None:
-        """The next budget unit, of this process and of its companions."""
-        if self._companions is None:
-            return next(points, None)
-        with self._companions.step():
-            return next(points, None)
+        return begin(self._given, self._folder)
 
     def _saving_is_due(self, took_s: float) -> bool:
         self._unsaved_s += took_s
-        if self._unsaved_s < self._checkpoint_every_s:
+        if self._unsaved_s < self._given["checkpoint_every_s"]:
             return False
         self._unsaved_s = 0.0
         return True
 
 
-def _restored(checkpoint: Place, folder: Path, experiment: Experiment) -> tuple[RunFolder, Resume]:
-    """The run of a saved state, in ``folder``; raises LostStateError where the sweep is there and the state is not.
+def begin(config: dict[str, Any], folder: Path) -> Drive:
+    """Begin the experiment of a trial's ``config`` in ``folder``, or go on from its checkpoint.
 
-    Raises OSError where that may pass: the storage is away or does not answer, this machine's disk is full.
+    Raises LostStateError if the sweep is there and the checkpoint is missing or damaged; UnwritableError for what may
+    pass, but does not: the storage is away or does not answer, this machine's disk is full.
     """
+    torch.set_num_threads(config["threads"])
+    saved = None if config["checkpoint"] is None else named_place(config["checkpoint"])
+
+    def opened() -> Drive:
+        start = partial(
+            drive,
+            Experiment.model_validate(config["experiment"]),
+            folder,
+            device=select_device(config["device"]),
+            write=partial(patiently, path=folder),
+        )
+        return start() if saved is None else _resumed(saved, start)
+
+    return patiently(opened, path=saved or folder, verb="read or written")
+
+
+def _resumed(saved: Place, start: Callable[..., Drive]) -> Drive:
     try:
-        with fetched(checkpoint) as state:
-            return RunFolder.restore(folder, experiment, state)
+        with fetched(saved) as checkpoint:
+            return start(resume=checkpoint)
     except (InputError, OSError) as error:
         cause = error if isinstance(error, OSError) else error.__context__
         passing = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
-        if passing or not is_folder(checkpoint.parent.parent):
+        if passing or not is_folder(saved.parent.parent):
             raise OSError(str(error)) from error
         raise LostStateError(str(error)) from None
-
-
-def seed_everything(seed: int) -> None:
-    """Seed every generator of this process, so that a trial does not depend on what ran here before it."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the global generator is what libraries draw from
-    torch.manual_seed(seed)

@@ -10,15 +10,14 @@ import torch
 from handclip_core.config import read_yaml
 from handclip_core.devices import select_device
 from handclip_core.engine.optim import choose
-from handclip_core.engine.state import save_tensors
 from handclip_core.errors import InputError
+from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.evaluation.storage import save_scores
-from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.context import Bench, open_bench
-from handclip_core.runs.experiment import Experiment, Progress, assemble, run, score
+from handclip_core.runs.drive import Drive, Report, drive
+from handclip_core.runs.experiment import Experiment, assemble, score
 from handclip_core.runs.run_folder import BEST, FINAL, LOG, RunFolder, read_experiment, write_json, write_log
 from handclip_core.runs.soups import Ingredient, wise_scores
-from tune_jobs.execution.trainable import seed_everything
 from tune_jobs.finals.candidates import Finalist, without_chance
 
 FACTS, SCORES = "run.json", "scores.npz"
@@ -65,48 +64,43 @@ def finals_run(folder: str, experiment: dict[str, Any], device: str, threads: in
     """Run ``experiment`` (as plain data) into ``folder``, or what is left of it, and score it on validation people."""
     torch.set_num_threads(threads)
     chosen, where = Experiment.model_validate(experiment), select_device(device)
-    record, last = train_to_the_end(Path(folder), chosen, where)
+    driven, last = train_to_the_end(Path(folder), chosen, where)
     bench = open_bench(chosen.data, chosen.backbone, where)
-    facts = _score(record, last, bench)
+    facts = _score(driven, last, bench)
     for alpha, scores in wise_scores(Ingredient("", chosen, Path(folder) / FINAL), device=where).items():
         save_scores(Path(folder) / wise_file(alpha), scores)
     write_json(Path(folder) / FACTS, asdict(facts))
 
 
-def train_to_the_end(folder: Path, experiment: Experiment, device: torch.device) -> tuple[RunFolder, Progress]:
-    """Train the whole budget, from the folder's checkpoint if there is one; leaves the log and the last weights."""
-    seed_everything(experiment.seed)
-    checkpoint = RunFolder(folder, experiment).kept_checkpoint()
-    if checkpoint is None:
-        record, resume = RunFolder.create(folder, experiment), None
-    else:
-        record, resume = RunFolder.restore(folder, experiment, checkpoint)
+def train_to_the_end(folder: Path, experiment: Experiment, device: torch.device) -> tuple[Drive, Report]:
+    """Train the whole budget, from the folder's checkpoint if there is one; leaves the log and the last weights.
+
+    Returns the run at its end, and its last report.
+    """
+    driven = drive(experiment, folder, device=device, resume=RunFolder(folder, experiment).kept_checkpoint())
     last, saved_at = None, time.monotonic()
-    for progress in run(experiment, device=device, resume=resume):
-        last = progress
-        record.record(progress)
-        if time.monotonic() - saved_at >= SAVE_EVERY_S and 0 < progress.unit < experiment.budget:
-            record.keep_checkpoint(progress)
+    for last in driven:
+        if time.monotonic() - saved_at >= SAVE_EVERY_S and not last.done:
+            driven.keep()
             saved_at = time.monotonic()
-    record.drop_checkpoint()
+    driven.record.drop_checkpoint()
     assert last is not None, "a checkpoint is kept before the last unit alone"
-    save_tensors(last.state.model.state_dict(), folder / FINAL)
-    write_log(record.log, folder / LOG)
+    driven.save_weights(folder / FINAL)
+    write_log(driven.record.log, folder / LOG)
     (folder / BEST).unlink(missing_ok=True)
-    return record, last
+    return driven, last
 
 
-def _score(record: RunFolder, last: Progress, bench: Bench) -> Facts:
-    model = last.state.model
-    assert isinstance(model, HandModel)
-    scores = score(bench, model, bench.pixel_inputs, "val")
+def _score(driven: Drive, last: Report, bench: Bench) -> Facts:
+    record = driven.record
+    scores = score(bench, driven.model, bench.pixel_inputs, "val")
     save_scores(record.folder / SCORES, scores)
     return Facts(
         manifest_hash=bench.prepared.protocol.manifest_hash,
         map=scores.overall.map.mean,
         cmc1=scores.overall.cmc1.mean,
-        peak_map=record.best["map"],
-        peak_unit=record.best["unit"],
+        peak_map=last.best[OBJECTIVE.name],
+        peak_unit=int(last.best["unit"]),
         units=last.unit,
         images=last.images,
         train_s=sum(row["train_s"] for row in record.log),

@@ -24,7 +24,7 @@ from handclip_core.reports.measure import View
 from handclip_core.reports.report import evaluate_run
 from handclip_core.runs.context import Bench, open_bench
 from handclip_core.runs.experiment import Experiment, assemble, run
-from handclip_core.runs.run_folder import RunFolder, load_run
+from handclip_core.runs.run_folder import load_run
 from handclip_core.strategies import MultiBranch
 from handclip_core.types import HAND_ASPECTS
 from tests.conftest import TINY_DATA
@@ -175,9 +175,7 @@ def test_a_saved_run_of_any_fusion_gives_its_figures_again(
     tiny_bench: Bench, tmp_path: Path, fusion: ExpertFusion
 ) -> None:
     experiment = experiment_of(tiny_bench, {"name": "aspect_specific", "fusion": fusion})
-    folder = RunFolder.create(tmp_path / "run", experiment)
-    for progress in run(experiment, device=CPU):
-        folder.record(progress)
+    folder = train_into(tmp_path / "run", experiment, device=CPU)
     told, hidden = (
         evaluate_run(tmp_path / "run", device=CPU, view=View("val", hide_aspects=hide)).values for hide in (False, True)
     )

@@ -17,8 +17,9 @@ from handclip_core.models.neck import NeckInput, NeckKind, NeckSettings
 from handclip_core.models.prompted import PartedOutput, PromptedModel
 from handclip_core.reports.plans import plan_table
 from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, run
-from handclip_core.runs.run_folder import RunFolder, read_log, read_state
+from handclip_core.runs.run_folder import read_log, read_state
 from handclip_core.strategies.clip_reid import ClipReid, PromptSettings
 from tests.conftest import TINY_DATA
 from tests.handclip_core.strategies.test_strategies_contract import resumes_bit_for_bit
@@ -46,7 +47,7 @@ def share_of_pictures_nearest_to_their_own_text(ready: Assembled, tokens: Tensor
     return float(((pictures @ texts.T).argmax(dim=1).numpy() == data.pool.labels).mean())
 
 
-def test_the_first_stage_reads_cached_features_and_is_not_judged(tiny_bench: Bench) -> None:
+def test_the_first_stage_reads_cached_features_and_is_not_evaluated(tiny_bench: Bench) -> None:
     ready = ready_of(ClipReid(), tiny_bench)
     assert [phase.name for phase in ready.phases] == ["prompts", "image"]
     assert [phase.evaluate for phase in ready.phases] == [False, True]
@@ -97,10 +98,10 @@ def test_weights_of_zero_leave_a_loss_out_and_one_vector_has_one_head(tiny_bench
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.7, 0.95])
-def test_a_budget_of_one_unit_trains_the_image_tower_and_is_judged(share: float, tiny_bench: Bench) -> None:
+def test_a_budget_of_one_unit_trains_the_image_tower_and_is_evaluated(share: float, tiny_bench: Bench) -> None:
     strategy = ClipReid(prompts=PromptSettings(share=share), optim=QUICK)
     (only,) = run(experiment_of(strategy, tiny_bench, budget=1), device=CPU)
-    assert (only.unit, only.phase, only.judged) == (1, "image", True)
+    assert (only.unit, only.phase, only.evaluated) == (1, "image", True)
     assert set(only.losses) >= {"image_text", "identity_trunk"}
 
 
@@ -117,11 +118,10 @@ def test_every_unit_of_the_first_stage_can_be_saved_and_is_logged(tiny_bench: Be
 
 def test_a_killed_first_stage_is_resumed_where_it_stood(tiny_bench: Bench, tmp_path: Path) -> None:
     experiment = experiment_of(ClipReid(optim=QUICK), tiny_bench, budget=4)
-    record = RunFolder.create(tmp_path / "run", experiment)
-    first = next(run(experiment, device=CPU))
-    record.record(first)
-    record.keep_checkpoint(first)
-    tokens = first.state.model.get_parameter("prompts.tokens").detach().clone()
+    driven = drive(experiment, tmp_path / "run", device=CPU)
+    next(driven)
+    driven.keep()
+    tokens = driven.model.get_parameter("prompts.tokens").detach().clone()
     state = read_state(tmp_path / "run" / "checkpoint")
     assert (state.position.phase, state.position.unit) == (0, 1)
     assert torch.equal(state.model["prompts.tokens"], tokens)

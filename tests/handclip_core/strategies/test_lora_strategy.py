@@ -1,6 +1,5 @@
 """What LoRA's settings promise beyond the contract of all strategies."""
 
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,13 @@ import torch
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Optim
+from handclip_core.local import finish
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.lora import LoraTargets, merged
 from handclip_core.runs.context import open_bench
+from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
-from handclip_core.runs.run_folder import RunFolder, load_run
+from handclip_core.runs.run_folder import load_run
 from handclip_core.strategies import Lora
 
 CPU = torch.device("cpu")
@@ -33,24 +34,17 @@ def test_dropout_in_parts_of_batches_resumes_bit_for_bit_and_merges_after_loadin
     expected = {
         name: value.clone() for name, value in list(run(experiment, device=CPU))[-1].state.model.state_dict().items()
     }
-    folder = RunFolder.create(tmp_path / "run", experiment)
-    generator = run(experiment, device=CPU)
-    for progress in islice(generator, 1):
-        folder.record(progress)
-        folder.keep_checkpoint(progress)
-    generator.close()
-    checkpoint = folder.kept_checkpoint()
-    assert checkpoint is not None
-    folder, state = RunFolder.restore(tmp_path / "run", experiment, checkpoint)
-    for progress in run(experiment, device=CPU, resume=state):
-        folder.record(progress)
-        folder.keep_checkpoint(progress)
-    found = progress.state.model.state_dict()
+    cut = drive(experiment, tmp_path / "run", device=CPU)
+    next(cut)
+    cut.keep()
+    cut.close()
+    resumed = drive(experiment, tmp_path / "run", device=CPU, resume=cut.record.kept_checkpoint())
+    for _ in resumed:
+        resumed.keep()
+    found = resumed.model.state_dict()
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
-    checkpoint = folder.kept_checkpoint()
-    assert checkpoint is not None
-    folder.finish(checkpoint=checkpoint, device=CPU)
+    finish(resumed.record, device=CPU)
     model = load_run(tmp_path / "run", device=CPU)
     pixels = torch.rand(2, 3, model.backbone.image_px, model.backbone.image_px)
     aspects = torch.zeros(2, dtype=torch.int64)

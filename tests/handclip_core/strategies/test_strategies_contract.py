@@ -19,14 +19,16 @@ from handclip_core.engine.loop import Budget, train
 from handclip_core.engine.optim import choose, freeze_all_but
 from handclip_core.engine.phase import Optim
 from handclip_core.engine.plan import plan
+from handclip_core.local import train_into
 from handclip_core.losses.settings import Losses
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.process_group import peers
 from handclip_core.reports.measure import View
 from handclip_core.reports.report import evaluate_run
 from handclip_core.runs.context import open_bench
+from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Assembled, Experiment, Progress, assemble, run
-from handclip_core.runs.run_folder import RunFolder, load_run
+from handclip_core.runs.run_folder import load_run
 from handclip_core.strategies import ALL, AnyStrategy, Full, LinearProbe, Strategy
 from handclip_core.types import Batch, Encoded
 from search_spaces.spaces import SPACES, params_of
@@ -91,14 +93,16 @@ def test_reports_every_unit_of_its_budget(
     progress, _ = weights_after(experiment)
     ready = assemble(experiment, open_bench(DATA, experiment.backbone, CPU))
     assert [item.unit for item in progress] == ([0] if kind not in TRAINED else list(range(1, BUDGET + 1)))
-    assert [item.unit for item in progress if item.judged] == ([0] if kind not in TRAINED else judged_units(ready))
-    assert all(0 <= item.metrics["map"] <= 1 for item in progress if item.judged)
+    assert [item.unit for item in progress if item.evaluated] == (
+        [0] if kind not in TRAINED else evaluated_units(ready)
+    )
+    assert all(0 <= item.metrics["map"] <= 1 for item in progress if item.evaluated)
     if kind in TRAINED:
         assert progress[-1].unit == BUDGET
         assert progress[-1].images >= BUDGET * ready.budget.epoch_images
 
 
-def judged_units(ready: Assembled) -> list[int]:
+def evaluated_units(ready: Assembled) -> list[int]:
     """All units, but those that a phase reaches in which nothing can move retrieval."""
     epoch = ready.budget.epoch_images
     units: list[int] = []
@@ -151,20 +155,20 @@ def test_averages_memories_and_centres_resume_too(tiny_backbones: dict[str, Back
 
 def resumes_bit_for_bit(experiment: Experiment, tmp_path: Path) -> None:
     """Save at every unit of a run; from each of these states the rest is the same again, and so are the weights."""
-    folder, whole = RunFolder.create(tmp_path / "run", experiment), []
-    for cut, progress in enumerate(run(experiment, device=CPU), start=1):
-        folder.record(progress)
-        folder.save_checkpoint(tmp_path / f"checkpoint{cut}", progress)
-        whole.append(progress)
-    expected = {name: value.clone() for name, value in whole[-1].state.model.state_dict().items()}
+    driven, whole = drive(experiment, tmp_path / "run", device=CPU), []
+    for cut, report in enumerate(driven, start=1):
+        driven.save(tmp_path / f"checkpoint{cut}")
+        whole.append(report)
+    expected = {name: value.clone() for name, value in driven.model.state_dict().items()}
     assert len(whole) > 1
     for cut in range(1, len(whole)):
-        again, state = RunFolder.restore(tmp_path / f"resumed{cut}", experiment, tmp_path / f"checkpoint{cut}")
-        rest = list(run(experiment, device=CPU, resume=state))
+        again = drive(experiment, tmp_path / f"resumed{cut}", device=CPU, resume=tmp_path / f"checkpoint{cut}")
+        assert [row.get("map") for row in again.record.log] == [item.metrics.get("map") for item in whole[:cut]]
+        rest = list(again)
         assert [item.unit for item in rest] == [item.unit for item in whole[cut:]]
-        assert [row.get("map") for row in again.log] == [item.metrics.get("map") for item in whole[:cut]]
         assert [item.metrics for item in rest] == [item.metrics for item in whole[cut:]]
-        final = rest[-1].state.model.state_dict()
+        assert [item.best for item in rest] == [item.best for item in whole[cut:]]
+        final = again.model.state_dict()
         assert all(torch.equal(expected[name], value) for name, value in final.items())
 
 
@@ -174,13 +178,7 @@ def test_a_finished_folder_gives_the_same_figures_again(
     kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
     experiment = experiment_of(quick(kind), tiny_backbones[tower])
-    folder = RunFolder.create(tmp_path / "run", experiment)
-    for progress in run(experiment, device=CPU):
-        folder.record(progress)
-        folder.keep_checkpoint(progress)
-    checkpoint = folder.kept_checkpoint()
-    assert checkpoint is not None
-    folder.finish(checkpoint=checkpoint, device=CPU)
+    folder = train_into(tmp_path / "run", experiment, device=CPU)
     measured = evaluate_run(tmp_path / "run", device=CPU, view=View("val")).values
     assert measured["scores"]["overall"]["map"]["mean"] == pytest.approx(folder.best["map"], abs=1e-4)
     assert not load_run(tmp_path / "run", device=CPU).training
@@ -196,7 +194,7 @@ def test_its_default_lies_in_its_search_space_and_draws_run_an_epoch(
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for _ in range(2):
         experiment = experiment_of(SPACES[name](study.ask()), tiny_backbones[tower])
-        first = next(progress for progress in run(experiment, device=CPU) if progress.judged)
+        first = next(progress for progress in run(experiment, device=CPU) if progress.evaluated)
         assert first.metrics["map"] > 0
 
 

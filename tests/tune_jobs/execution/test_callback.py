@@ -18,10 +18,9 @@ from ray.tune.schedulers import TrialScheduler
 
 from handclip_core.engine.objective import DivergedError
 from handclip_core.errors import InputError
-from handclip_core.evaluation.protocol import METRICS
 from handclip_core.runs.experiment import Experiment
 from tests.tune_jobs.simulated import ROOM, settings
-from tests.tune_jobs.simulation import Clock
+from tests.tune_jobs.simulation import Best, Clock, result
 from tune_jobs.config.settings import Limits
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.lifecycle.build import session
@@ -54,11 +53,11 @@ class Sweep:
         return trial
 
     def report(self, trial: Any, unit: int, value: float, *, best: float | None = None) -> None:
-        result = dict.fromkeys(METRICS, value) | {"unit": unit, "images": unit * 100, "loss/identity": 1.0 / unit}
         best = value if best is None else best
-        extra = {"best_map": best, "best_cmc1": best / 2, "best_unit": 1, "best_retention": 0.9}
-        extra |= {"params_trained": 10, "step_s": 2.0, "judged": True}
-        self.recorder.on_trial_result(trial=trial, result=result | extra)
+        at = Best(best, 1, cmc1=best / 2)
+        training = {"loss/identity": 1.0 / unit}
+        told = result(unit, value, best=at, images=unit * 100, training=training)
+        self.recorder.on_trial_result(trial=trial, result=told)
 
     def save(self, trial: Any, number: int = 0) -> Path:
         folder: Path = self.folder / "trials" / trial.config["folder"] / f"checkpoint_{number:06d}"
@@ -109,19 +108,18 @@ def diverged() -> BaseException:
     return whole
 
 
-def unjudged(unit: int) -> dict[str, Any]:
-    result = {"unit": unit, "images": unit * 100, "loss/image_text": 2.5, "judged": False}
-    return result | {"step_s": 3.0, "params_trained": 7}
+def unevaluated(unit: int) -> dict[str, Any]:
+    return result(unit, images=unit * 100, training={"loss/image_text": 2.5}, seconds=3.0)
 
 
-def test_a_unit_that_is_not_judged_is_recorded_shown_and_saved_but_scores_nothing(sweep: Sweep) -> None:
+def test_a_unit_that_is_not_evaluated_is_recorded_shown_and_saved_but_scores_nothing(sweep: Sweep) -> None:
     trial = sweep.start()
-    result = unjudged(1)
-    assert sweep.ready.scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
-    sweep.recorder.on_trial_result(trial=trial, result=result)
+    told = unevaluated(1)
+    assert sweep.ready.scheduler.on_trial_result(None, trial, told) == TrialScheduler.CONTINUE
+    sweep.recorder.on_trial_result(trial=trial, result=told)
     saved = sweep.save(trial)
     record = sweep.of(trial)
-    assert (record.unit, record.seconds, record.params_trained) == (1, 3.0, 7)
+    assert (record.unit, record.seconds, record.params_trained) == (1, 3.0, 1)
     assert (record.curve, record.judged, record.done, sweep.stored()[0].intermediate_values) == ({}, False, False, {})
     assert record.saved_unit == 1
     assert record.checkpoint == saved.relative_to(sweep.folder).as_posix()
@@ -130,18 +128,18 @@ def test_a_unit_that_is_not_judged_is_recorded_shown_and_saved_but_scores_nothin
     assert read_journal(sweep.folder / FILE)[-2].event == "trained"
 
 
-def test_units_that_are_not_judged_count_as_getting_further_and_are_shown_once(sweep: Sweep) -> None:
+def test_units_that_are_not_evaluated_count_as_getting_further_and_are_shown_once(sweep: Sweep) -> None:
     trial = sweep.start()
-    sweep.recorder.on_trial_result(trial=trial, result=unjudged(1))
+    sweep.recorder.on_trial_result(trial=trial, result=unevaluated(1))
     sweep.save(trial)
     for unit in (2, 3):
         sweep.fail(trial, RayActorError(error_msg="The actor died."))
         assert sweep.of(trial).failures == 1
         trial = sweep.start()
-        sweep.recorder.on_trial_result(trial=trial, result=unjudged(unit))
+        sweep.recorder.on_trial_result(trial=trial, result=unevaluated(unit))
         assert (sweep.of(trial).failures, sweep.of(trial).unit) == (0, unit)
     before = sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*"))
-    sweep.recorder.on_trial_result(trial=trial, result=unjudged(3))
+    sweep.recorder.on_trial_result(trial=trial, result=unevaluated(3))
     assert sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*")) == before
 
 
@@ -151,17 +149,17 @@ def test_a_trial_whose_last_unit_was_not_saved_is_not_done_when_it_is_trained_ag
     assert sweep.of(trial).done
     sweep.fail(trial, RayActorError(error_msg="The actor died."))
     again = sweep.start()
-    sweep.recorder.on_trial_result(trial=again, result=unjudged(1))
+    sweep.recorder.on_trial_result(trial=again, result=unevaluated(1))
     sweep.save(again)
     assert (sweep.of(again).unit, sweep.of(again).saved_unit, sweep.of(again).done) == (1, 1, False)
 
 
-def test_a_limit_ends_a_trial_after_a_unit_that_is_not_judged(sweep: Sweep) -> None:
+def test_a_limit_ends_a_trial_after_a_unit_that_is_not_evaluated(sweep: Sweep) -> None:
     trial = sweep.start()
     gate = sweep.ready.scheduler._gate
     gate.limits = Limits(hours=1e-9)
-    assert sweep.ready.scheduler.on_trial_result(None, trial, unjudged(1)) == TrialScheduler.STOP
-    sweep.recorder.on_trial_result(trial=trial, result=unjudged(1))
+    assert sweep.ready.scheduler.on_trial_result(None, trial, unevaluated(1)) == TrialScheduler.STOP
+    sweep.recorder.on_trial_result(trial=trial, result=unevaluated(1))
     sweep.save(trial)
     sweep.complete(trial)
     assert (sweep.of(trial).status, sweep.of(trial).saved_unit) == (Status.INTERRUPTED, 1)
@@ -234,7 +232,7 @@ def test_a_trial_that_gets_further_each_time_is_tried_as_often_as_it_takes(sweep
     assert sweep.of(trial).status is Status.WAITING
 
 
-def test_units_that_are_trained_again_are_neither_told_twice_nor_judged_twice(sweep: Sweep) -> None:
+def test_units_that_are_trained_again_are_neither_told_nor_evaluated_twice(sweep: Sweep) -> None:
     trial = sweep.start()
     for unit, value in ((1, 0.4), (2, 0.5)):
         sweep.report(trial, unit, value)

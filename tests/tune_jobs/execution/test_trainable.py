@@ -13,6 +13,7 @@ from ray.train._internal.storage import StorageContext
 from handclip_core.engine.phase import Optim
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.run_folder import RunFolder
 from handclip_core.strategies import Adapters, ClipReid, Full, LinearProbe, Strategy, ZeroShot
 from tests.conftest import TINY_DATA
 from tune_jobs.execution.cluster import Room
@@ -62,6 +63,11 @@ def weights(trial: HandTrial, folder: Path) -> dict[str, torch.Tensor]:
     return loaded
 
 
+def record_of(trial: HandTrial) -> RunFolder:
+    assert trial._drive is not None
+    return trial._drive.record
+
+
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -71,9 +77,11 @@ def test_a_step_is_a_budget_unit_and_the_last_one_says_so(config: Callable[..., 
     first, second = trial.train(), trial.train()
     assert [first["unit"], second["unit"]] == [1, 2]
     assert [first["done"], second["done"]] == [False, True]
-    assert second["best_map"] == max(first["map"], second["map"])
+    assert second["best"]["map"] == max(first["metrics"]["map"], second["metrics"]["map"])
     assert second["params_trained"] > 1000
-    assert {"cmc1", "images", "loss/identity", "lr/backbone", "lr/head"} <= second.keys()
+    assert second["images"] > first["images"]
+    assert {"map", "cmc1", "retention"} <= second["metrics"].keys()
+    assert {"loss/identity", "lr/backbone", "lr/head"} <= second["training"].keys()
 
 
 def test_units_that_cannot_move_retrieval_are_saved_without_scores_and_have_their_own_time(
@@ -82,17 +90,18 @@ def test_units_that_cannot_move_retrieval_are_saved_without_scores_and_have_thei
     values = config(ClipReid(optim=Optim(batch_size=BATCH)), budget=3, every_s=0.0)
     trial = start(values)
     first = trial.train()
-    assert (first["unit"], first["judged"], first["done"]) == (1, False, False)
+    assert (first["unit"], first["evaluated"], first["done"]) == (1, False, False)
     assert first["should_checkpoint"]
-    assert first["loss/image_text"] > 0
-    assert not {"map", "best_map"} & first.keys()
-    assert first["step_s"] >= first["train_s"]
+    assert first["training"]["loss/image_text"] > 0
+    assert (first["metrics"], first["best"]) == ({}, {})
+    assert first["seconds"] >= record_of(trial).log[-1]["train_s"]
     assert first["params_trained"] > 0
     trial.save_checkpoint(str(tmp_path / "state"))
     again = start({**values, "checkpoint": str(tmp_path / "state")})
     results = [again.train(), again.train()]
-    assert [(result["unit"], result["judged"]) for result in results] == [(2, False), (3, True)]
-    assert all(result["step_s"] >= result["train_s"] for result in results)
+    assert [(result["unit"], result["evaluated"]) for result in results] == [(2, False), (3, True)]
+    taken = [row["train_s"] for row in record_of(again).log[1:]]
+    assert all(result["seconds"] >= train_s for result, train_s in zip(results, taken, strict=True))
     assert results[1]["done"]
 
 
@@ -105,8 +114,9 @@ def test_drawn_rates_reach_the_optimiser_of_a_running_trial(config: Callable[...
     drawn = Full(optim=Optim(lr=3.21e-4, weight_decay=0.0456, batch_size=BATCH), head_lr_scale=7.0, layer_decay=0.5)
     trial = start(config(drawn))
     trial.train()
-    assert trial._last is not None
-    optimizer = trial._last.state.optimizer
+    assert trial._drive is not None
+    assert trial._drive._last is not None
+    optimizer = trial._drive._last.state.optimizer
     assert optimizer is not None
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
     assert rates["head"] == pytest.approx(3.21e-4 * 7)
@@ -127,9 +137,7 @@ def test_a_result_does_not_depend_on_what_ran_before_in_the_process(
     assert used.reset(config(full(), seed=5))
     after = used.train()
     assert torch.get_num_threads() == 1
-    assert {name: after[name] for name in ("map", "loss/identity")} == {
-        name: alone[name] for name in ("map", "loss/identity")
-    }
+    assert (after["metrics"], after["training"]) == (alone["metrics"], alone["training"])
     assert equal(weights(fresh, tmp_path / "a"), weights(used, tmp_path / "b"))
 
 
@@ -145,7 +153,7 @@ def test_a_trial_that_moves_to_another_process_ends_with_the_same_weights(
     moved = start({**settings, "checkpoint": str(tmp_path / "saved")})
     resumed = [moved.train() for _ in range(2)]
     assert [result["unit"] for result in resumed] == [2, 3]
-    assert [result["best_map"] for result in resumed] == [result["best_map"] for result in results[1:]]
+    assert [result["best"] for result in resumed] == [result["best"] for result in results[1:]]
     assert equal(weights(whole, tmp_path / "whole"), weights(moved, tmp_path / "moved"))
 
 
@@ -203,8 +211,9 @@ def test_a_full_disk_is_waited_for_and_the_unit_is_logged_once(
 ) -> None:
     trial = start(config(full()))
     trial.train()
-    trial._run.log[-1]["map"] = -1.0
-    partial = trial._run.folder / "handclip_best.pth.partial"
+    record = record_of(trial)
+    record.log[-1]["map"] = -1.0
+    partial = record.folder / "handclip_best.pth.partial"
     partial.symlink_to("/dev/full")
     waits: list[float] = []
 
@@ -216,7 +225,7 @@ def test_a_full_disk_is_waited_for_and_the_unit_is_logged_once(
     monkeypatch.setattr("tune_jobs.storage.retry.time.sleep", make_room)
     assert trial.train()["unit"] == 2
     assert len(waits) == 2
-    assert [row["unit"] for row in trial._run.log] == [1, 2]
+    assert [row["unit"] for row in record.log] == [1, 2]
 
 
 def test_a_disk_that_stays_full_is_the_machines_failure(
@@ -224,8 +233,9 @@ def test_a_disk_that_stays_full_is_the_machines_failure(
 ) -> None:
     trial = start(config(full()))
     trial.train()
-    trial._run.log[-1]["map"] = -1.0
-    (trial._run.folder / "handclip_best.pth.partial").symlink_to("/dev/full")
+    record = record_of(trial)
+    record.log[-1]["map"] = -1.0
+    (record.folder / "handclip_best.pth.partial").symlink_to("/dev/full")
     monkeypatch.setattr("tune_jobs.storage.retry.PATIENCE_S", 0.0)
     with pytest.raises(UnwritableError, match="No space left on device"):
         trial.train()
@@ -317,7 +327,7 @@ def test_a_save_that_fails_leaves_the_last_state_alone_and_no_half_of_another(
     if copied:
         monkeypatch.setattr("ray.train._internal.storage._pyarrow_fs_copy_files", fail)
     else:
-        monkeypatch.setattr(stored._run, "save_checkpoint", fail)
+        monkeypatch.setattr(record_of(stored), "save_checkpoint", fail)
     monkeypatch.setattr("tune_jobs.storage.retry.PATIENCE_S", 0.0)
     with pytest.raises(UnwritableError, match="No space left"):
         stored.save()

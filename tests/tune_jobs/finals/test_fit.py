@@ -12,8 +12,9 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.storage import load_scores
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.context import open_bench
+from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
-from handclip_core.runs.run_folder import RunFolder, load_tensors
+from handclip_core.runs.run_folder import load_tensors
 from handclip_core.runs.soups import ALPHAS, Ingredient, wise_scores
 from handclip_core.strategies import AnyStrategy, SequentialEWC, ZeroShot
 from tests.conftest import TINY_DATA
@@ -39,7 +40,7 @@ def ran(folder: Path, experiment: Experiment) -> dict[str, float]:
     return found
 
 
-def test_a_run_is_judged_after_its_last_unit_and_its_peak_is_only_noted(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_run_is_scored_after_its_last_unit_and_its_peak_is_only_noted(experiment: Experiment, tmp_path: Path) -> None:
     facts = ran(tmp_path, experiment)
     units = list(run(experiment, device=CPU))
     assert facts["map"] == pytest.approx(units[-1].metrics["map"], abs=1e-6)
@@ -66,13 +67,11 @@ def test_a_run_leaves_its_last_weights_its_log_and_scores_and_no_other_weights(
 
 
 def test_a_run_that_was_cut_short_goes_on_to_the_same_scores(experiment: Experiment, tmp_path: Path) -> None:
-    cut = RunFolder.create(tmp_path / "cut", experiment)
-    progress = run(experiment, device=CPU)
+    cut = drive(experiment, tmp_path / "cut", device=CPU)
     for _ in range(2):
-        item = next(progress)
-        cut.record(item)
-        cut.keep_checkpoint(item)
-    progress.close()
+        next(cut)
+        cut.keep()
+    cut.close()
     resumed, whole = ran(tmp_path / "cut", experiment), ran(tmp_path / "whole", experiment)
     assert {**resumed, "train_s": 0} == {**whole, "train_s": 0}
     assert not (tmp_path / "cut" / "checkpoint").exists()

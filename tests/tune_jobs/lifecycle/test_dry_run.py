@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.experiment import Experiment, run
-from handclip_core.runs.run_folder import RunFolder
+from handclip_core.runs.drive import drive
+from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Full, SequentialEWC, ZeroShot
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.simulated import ROOM
@@ -117,10 +117,9 @@ def test_a_probe_knows_the_size_of_a_saved_state(strategy: Any, tiny: dict[str, 
     assert found.reason == ""
     assert (found.train_s > 0) is (strategy.name != "zero_shot")
     assert found.validate_s > 0
-    folder = RunFolder.create(tmp_path, experiment)
-    progress = next(iter(run(experiment, device=torch.device("cpu"))))
-    folder.record(progress)
-    folder.save_checkpoint(tmp_path / "state", progress)
+    driven = drive(experiment, tmp_path, device=torch.device("cpu"))
+    next(driven)
+    driven.save(tmp_path / "state")
     saved = sum(path.stat().st_size for path in (tmp_path / "state").glob("*.pth"))
     assert 0.5 * saved < found.state_bytes <= saved
     assert found.memory_bytes > found.state_bytes

@@ -1,4 +1,4 @@
-"""Units in which nothing can move retrieval: recorded, never judged, however a sweep searches, stops and dies."""
+"""Units in which nothing can move retrieval: recorded, never scored, however a sweep searches, stops and dies."""
 
 import random
 from dataclasses import replace
@@ -22,10 +22,10 @@ PROMPTS = 2
 
 
 def in_two_stages(experiment: Experiment, unit: int) -> Step:
-    return replace(rising(experiment, unit), judged=unit > PROMPTS)
+    return replace(rising(experiment, unit), evaluated=unit > PROMPTS)
 
 
-def assert_only_later_units_are_judged(folder: Path, *, name: str = "simulated") -> None:
+def assert_only_later_units_are_evaluated(folder: Path, *, name: str = "simulated") -> None:
     events = read_journal(folder / FILE)
     assert {event.unit for event in events if isinstance(event, Trained)} == set(range(1, PROMPTS + 1))
     validated = {event.unit for event in events if isinstance(event, Validated)}
@@ -37,12 +37,12 @@ def assert_only_later_units_are_judged(folder: Path, *, name: str = "simulated")
 
 
 @pytest.mark.parametrize(("sampler", "kind"), zip(SamplerKind, StoppingKind, strict=True))
-def test_every_sampler_and_every_kind_of_early_stopping_judges_the_other_units_alone(
+def test_every_sampler_and_every_kind_of_early_stopping_looks_at_evaluated_units_alone(
     tmp_path: Path, sampler: SamplerKind, kind: StoppingKind
 ) -> None:
     search = {"startup_trials": 4, "sampler": sampler}
     run(settings(tmp_path, search=search, early_stopping=EarlyStopping(kind=kind, grace=1)), in_two_stages)
-    assert_only_later_units_are_judged(tmp_path / "simulated")
+    assert_only_later_units_are_evaluated(tmp_path / "simulated")
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_drivers_killed_anywhere_end_with_the_same_sweep(fuse: Fuse, tmp_path: P
     lengths = iter(lambda: random_numbers.randint(1, 30), None)
     assert run_to_the_end(smaller(tmp_path), fuse, lengths, curve=in_two_stages) >= 5
     assert state_of(tmp_path / "simulated") == state_of(tmp_path / "whole" / "simulated")
-    assert_only_later_units_are_judged(tmp_path / "simulated")
+    assert_only_later_units_are_evaluated(tmp_path / "simulated")
 
 
-def test_a_worker_lost_before_anything_was_judged_goes_on_from_the_unit_that_was_saved(tmp_path: Path) -> None:
+def test_a_worker_lost_before_any_evaluation_goes_on_from_the_unit_that_was_saved(tmp_path: Path) -> None:
     lost: set[int] = set()
 
     def losing(experiment: Experiment, unit: int) -> Step:
