@@ -45,13 +45,12 @@ def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> 
     from tune_jobs.storage.location import Bucket, named_place
 
     place = named_place(storage)
-    past = None if isinstance(place, Bucket) else read_sweep(name, place)
-    from tune_jobs.finals.in_bucket import brought_here
+    if isinstance(place, Bucket):
+        place.check()
+    past = read_sweep((place if isinstance(place, Bucket) else place.expanduser().resolve()) / name)
     from tune_jobs.finals.run import hold_finals
 
-    with brought_here(place / name) as folder:
-        past = past or read_sweep(name, folder.parent)
-        return hold_finals(past, top=top, seeds=seeds, with_test=final_test)
+    return hold_finals(past, top=top, seeds=seeds, with_test=final_test)
 
 
 if __name__ == "__main__":

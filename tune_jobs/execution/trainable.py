@@ -18,8 +18,9 @@ from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
 
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
-from handclip_core.runs.drive import Drive, drive
+from handclip_core.runs.drive import Drive, Report, drive
 from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.final_scores import write_final_scores
 from tune_jobs.execution.cluster import Room
 from tune_jobs.state.trials import TrialRecord
 from tune_jobs.storage.location import Place, fetched, is_folder, named_place
@@ -30,8 +31,13 @@ class LostStateError(Exception):
     """The saved state of a trial is missing or damaged, so it must start over."""
 
 
-def trial_config(record: TrialRecord, sweep: Place, *, room: Room, checkpoint_every_s: float) -> dict[str, Any]:
-    """What a worker is told about a trial of the sweep at ``sweep``: plain data."""
+def trial_config(
+    record: TrialRecord, sweep: Place, *, room: Room, checkpoint_every_s: float, final_scores: bool = False
+) -> dict[str, Any]:
+    """What a worker is told about a trial of the sweep at ``sweep``: plain data.
+
+    With ``final_scores`` it scores its last weights, and mixtures of them, into its last checkpoint.
+    """
     experiment = record.experiment.model_copy(update={"seed": record.experiment.seed + record.replica})
     return {
         "number": record.number,
@@ -44,6 +50,7 @@ def trial_config(record: TrialRecord, sweep: Place, *, room: Room, checkpoint_ev
         "gpus": room.gpus,
         "workers": room.workers,
         "checkpoint_every_s": checkpoint_every_s,
+        "final_scores": final_scores,
         "checkpoint": None if record.checkpoint is None else str(sweep / record.checkpoint),
     }
 
@@ -72,6 +79,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
     _given: dict[str, Any]
     _drive: Drive | None = None
     _folder: Path | None = None
+    _last: Report | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take ``config``, which ``trial_config`` made. What may fail of ours is left to the first step.
@@ -97,12 +105,15 @@ class HandTrial(Trainable):  # type: ignore[misc]
         report = next(self._drive, None)
         if report is None:
             return {DONE: True, RESULT_DUPLICATE: True}
+        self._last = report
         return asdict(report) | {SHOULD_CHECKPOINT: self._saving_is_due(report.seconds)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write what going on from it and the sweep's collection of the best trial need."""
         assert self._drive is not None, "Tune saves after a step"
         self._drive.save(Path(checkpoint_dir))
+        if self._given["final_scores"] and self._last is not None and self._last.done:
+            write_final_scores(Path(checkpoint_dir), self._drive, self._last)
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Put the state into the sweep's storage, and again while that is away, or this machine's disk is full."""
@@ -113,7 +124,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
         """End the experiment and free what it held."""
         if self._drive is not None:
             self._drive.close()
-            self._drive = None
+            self._drive = self._last = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

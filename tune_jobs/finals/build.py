@@ -1,14 +1,12 @@
-"""The finals of a sweep: its best configurations again, on fresh seeds that all of them share."""
+"""The finals of a sweep: a list of experiments on fresh seeds, run as the trials of a sweep are."""
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from threading import Event
-
-from filelock import FileLock, Timeout
 
 from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.devices import select_device
@@ -16,24 +14,36 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.ledger import hash_of_test
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.final_scores import Facts, read_facts
 from handclip_core.runs.run_folder import write_text
+from tune_jobs.config.settings import SETTINGS, EarlyStopping, StoppingKind, SweepSettings, dump_settings
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import Room
-from tune_jobs.execution.signals import caught_signals
+from tune_jobs.execution.ray_job import submission_id
+from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.candidates import Finalist, choose, fresh_seeds
-from tune_jobs.finals.fit import finals_run, read_facts
-from tune_jobs.finals.jobs import Failed, Job, experiment_job, run_jobs
-from tune_jobs.finals.mixtures import SOUPS, Complete, Entrant, by_strategy, entrants_of, mix, pot_name, pot_of
+from tune_jobs.finals.mixtures import Complete, Entrant, by_strategy, entrants_of, mix, pot_name, pot_of
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import Cost
+from tune_jobs.lifecycle.build import read_events
+from tune_jobs.lifecycle.folders import is_sweep
+from tune_jobs.lifecycle.run import INTERRUPTED, run_to_the_end
 from tune_jobs.reporting.summary import say
+from tune_jobs.search.proposer import FixedList
+from tune_jobs.state.local_copy import take_down
+from tune_jobs.state.trials import Records, Status, TrialRecord, folded
+from tune_jobs.storage.lease import SweepLock
+from tune_jobs.storage.local_files import local
+from tune_jobs.storage.location import Bucket, Place, folder_of
 
-FOLDER, RUNS, SOUP_FOLDER, ERROR = "finals", "runs", "soups", "error.txt"
+FOLDER, SOUP_FOLDER = "finals", "soups"
+EARLY = EarlyStopping(kind=StoppingKind.NONE)
 
 
 @dataclass(frozen=True)
 class DataState:
-    """Hashes of the sweep's data as they are now: of the manifest, and of the test pictures alone."""
+    """Hashes of the sweep's data as they are now: of the manifest, and of the test images alone."""
 
     manifest_hash: str
     test_hash: str
@@ -49,13 +59,18 @@ class Finals:
     seeds: tuple[int, ...]
     room: Room
     data: DataState
-    stop_wanted: Event
+    lease: SweepLock
     failures: dict[str, str] = field(default_factory=dict)
 
     @property
-    def folder(self) -> Path:
+    def where(self) -> Place:
         """Where everything of the finals lies."""
-        return self.past.folder / FOLDER
+        return self.past.where / FOLDER
+
+    @cached_property
+    def folder(self) -> Path:
+        """Its folder on this machine."""
+        return folder_of(self.where)
 
     @property
     def cost(self) -> Cost:
@@ -65,94 +80,126 @@ class Finals:
 
     def entrants(self) -> list[Entrant]:
         """Run what has not been run, mix what can be mixed, and give all that came to an end on every seed."""
-        self._run_all()
-        complete = self.complete()
+        # Seed by seed, so that what is there early already says something of every finalist.
+        runs = {run_name(finalist, seed): finalist.on(seed) for seed in self.seeds for finalist in self.finalists}
+        records = self.run(runs, what="runs")
+        complete = self._complete(records)
         self._mix_all(complete)
         return entrants_of(complete, self.folder / SOUP_FOLDER)
 
-    def complete(self) -> list[Complete]:
+    def run(self, experiments: Mapping[str, Experiment], *, what: str) -> Records:
+        """Run those of ``experiments`` that are not complete; reasons of those that fail go to ``failures``.
+
+        Raises Interrupted if the user wants it to end.
+        """
+        before = folded(read_events(self.folder))
+        complete = {record.origin for record in before.all() if record.status is Status.COMPLETE}
+        failed = [record.number for record in before.all() if record.status is Status.FAILED]
+        left = [name for name in experiments if name not in complete]
+        if len(left) < len(experiments):
+            say(f"{len(experiments) - len(left)} of {len(experiments)} {what} are complete already")
+        if not left:
+            return before
+        say(f"{what}: {len(left)}, {min(len(left), self.room.concurrent)} at a time on {self.room.device}")
+        settings = self._settings(experiments, most=len(before.trials) + len(left))
+        write_text(self.folder / SETTINGS, dump_settings(settings))
+        proposer = FixedList(experiments, again=failed)
+        outcome = run_to_the_end(settings, self.room, self.folder, self.lease, proposer)
+        if outcome.reason == INTERRUPTED:
+            raise Interrupted
+        latest = {record.origin: record for record in outcome.records.all()}
+        for name in experiments:
+            record = latest.get(name)
+            if record is not None and record.status is Status.FAILED:
+                self.failures[self.shown(name)] = record.reason
+        return outcome.records
+
+    def shown(self, name: str) -> str:
+        """A run's name as in tables."""
+        key, _, rest = name.partition(", ")
+        finalist = next((one for one in self.finalists if one.key == key), None)
+        return name if finalist is None else f"{finalist.name}, {rest}"
+
+    def state_of(self, record: TrialRecord) -> Place:
+        """Where the last state of a complete run is."""
+        assert record.checkpoint is not None, "states of the finals are kept"
+        return self.where / record.checkpoint
+
+    def _settings(self, experiments: Mapping[str, Experiment], *, most: int) -> SweepSettings:
+        first, past = next(iter(experiments.values())), self.past.settings
+        return SweepSettings(
+            name=FOLDER,
+            storage=self.past.where,
+            data=first.data,
+            backbone=first.backbone,
+            strategies=tuple(dict.fromkeys(one.strategy.name for one in experiments.values())),
+            trials=max(most, len({one.strategy.name for one in experiments.values()})),
+            budget=first.budget,
+            early_stopping=EARLY,
+            keep_checkpoints=max(most, 1),
+            resources=past.resources.model_copy(update={"workers": 1}),
+            retries=past.retries,
+            stall_minutes=past.stall_minutes,
+            checkpoint_every_s=past.checkpoint_every_s,
+        )
+
+    def _complete(self, records: Records) -> list[Complete]:
         """Finalists whose runs on all seeds are complete, in the order of the finalists."""
+        runs = {record.origin: record for record in records.all() if record.status is Status.COMPLETE}
         found = []
         for finalist in self.finalists:
-            folders = tuple(finalist.folder(self.folder / RUNS, seed) for seed in self.seeds)
-            facts = [read_facts(folder, finalist, manifest_hash=self.data.manifest_hash) for folder in folders]
-            known = tuple(one for one in facts if one is not None)
-            if len(known) == len(folders):
-                found.append(Complete(finalist, folders, known))
+            own = [runs[name] for seed in self.seeds if (name := run_name(finalist, seed)) in runs]
+            if len(own) == len(self.seeds):
+                folders = tuple(self._measured(record) for record in own)
+                facts = tuple(self._facts(folder) for folder in folders)
+                found.append(Complete(finalist, folders, facts, tuple(self.state_of(record) for record in own)))
         return found
 
-    def run_jobs(self, jobs: Sequence[Job], *, what: str) -> None:
-        """Run ``jobs``, saying how far they are; reasons of those that fail go to ``failures`` and to their folder."""
-        if not jobs:
-            return
-        say(f"{what}: {len(jobs)}, {min(len(jobs), self.room.concurrent)} at a time on {self.room.device}")
-        num_over = 0
+    def _measured(self, record: TrialRecord) -> Path:
+        """A folder of this machine with the scores of a run."""
+        return local(self.state_of(record), self.folder / "scores" / record.name, suffixes=(".npz", ".json"))
 
-        def ended(job: Job, failed: Failed | None) -> None:
-            nonlocal num_over
-            num_over += 1
-            say(f"{num_over}/{len(jobs)} {job.name}{f' failed: {failed.reason}' if failed else ''}")
-            error = Path(job.arguments[0]) / ERROR
-            error.unlink(missing_ok=True)
-            if failed:
-                self.failures[job.name] = failed.reason
-                error.parent.mkdir(parents=True, exist_ok=True)
-                write_text(error, failed.traceback)
-
-        run_jobs(jobs, self.room, stop_wanted=self.stop_wanted, ended=ended)
-
-    def _run_all(self) -> None:
-        # Seed by seed, so that what is there early already says something of every finalist.
-        pairs = [(finalist, seed) for seed in self.seeds for finalist in self.finalists]
-        waiting = [(finalist, seed) for finalist, seed in pairs if not self._is_complete(finalist, seed)]
-        if len(waiting) < len(pairs):
-            say(f"{len(pairs) - len(waiting)} of {len(pairs)} runs are complete already")
-        self.run_jobs([self._job(finalist, seed) for finalist, seed in waiting], what="runs")
+    def _facts(self, folder: Path) -> Facts:
+        facts = read_facts(folder)
+        if facts.manifest_hash != self.data.manifest_hash:
+            raise InputError(f"{self.where}: is of other data than the sweep has now; move it away to run it again")
+        return facts
 
     def _mix_all(self, complete: Sequence[Complete]) -> None:
-        jobs = []
         for strategy, group in by_strategy(complete).items():
             folder = self.folder / SOUP_FOLDER / pot_name(group)
-            if len(group) > 1 and not (folder / SOUPS).exists():
-                given = (str(folder), pot_of(group, self.seeds), self.room.device, self.room.cpus)
-                jobs.append(Job(f"{strategy}, soups", mix, given))
-        self.run_jobs(jobs, what="mixtures")
+            if len(group) > 1 and not folder.exists():
+                say(f"mixing the weights of {strategy}")
+                pot = pot_of(group, self.seeds)
+                cluster.run_where_trials_run(self.room, mix, pot, self.room.device).save(folder)
 
-    def _is_complete(self, finalist: Finalist, seed: int) -> bool:
-        folder = finalist.folder(self.folder / RUNS, seed)
-        return read_facts(folder, finalist, manifest_hash=self.data.manifest_hash) is not None
 
-    def _job(self, finalist: Finalist, seed: int) -> Job:
-        folder = finalist.folder(self.folder / RUNS, seed)
-        return experiment_job(f"{finalist.name}, seed {seed}", finals_run, folder, finalist.on(seed), self.room)
+def run_name(finalist: Finalist, seed: int) -> str:
+    """What identifies the run of ``finalist`` on ``seed`` among all of the finals."""
+    return f"{finalist.key}, seed {seed}"
 
 
 @contextmanager
 def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
-    """The finals of ``past``, locked against a second command at work on them; a signal sets ``stop_wanted``.
+    """The finals of ``past``, which no second command may hold at the same time.
 
-    Raises InputError where there is one, or cluster or data cannot be used.
+    Raises InputError if there is one, or cluster or data cannot be used.
     """
-    folder = past.folder / FOLDER
-    folder.mkdir(exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"{folder}: another finalists command is at work here; wait for it, or end it") from None
-    try:
+    where = past.where / FOLDER
+    folder_of(where).mkdir(parents=True, exist_ok=True)
+    with SweepLock(where, job=submission_id()) as lease:
+        if isinstance(where, Bucket) and is_sweep(where):
+            take_down(where)
         cluster.connect()
+        cluster.wait_for_room(past.settings.resources)
         # One process a run: several would give the same figures, and fewer runs at a time.
-        room = cluster.make_room(past.resources.model_copy(update={"workers": 1}), cluster.nodes())
+        room = cluster.make_room(past.settings.resources.model_copy(update={"workers": 1}), cluster.nodes())
         example = past.tried[0].experiment
         wanted = (look_at_data, example.data, example.backbone, room.device)
         cluster.run_on_every_node(room, *wanted)
         data = cluster.run_where_trials_run(room, *wanted)
-        used = [past.seed, *(one.experiment.seed for one in past.tried)]
-        with caught_signals() as stop_wanted:  # not before: Ray takes the signals when it starts
-            yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), room, data, stop_wanted)
-    finally:
-        lock.release()
+        used = [past.settings.seed, *(one.experiment.seed for one in past.tried)]
+        yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), room, data, lease)
 
 
 def look_at_data(data: DrawnData | PreparedData, backbone: BackboneSettings, device: str) -> DataState:

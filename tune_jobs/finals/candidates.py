@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from handclip_core.runs.experiment import Experiment
 from search_spaces.spaces import default_of
@@ -17,13 +16,13 @@ FIRST_SEED = 1001
 class Finalist:
     """A configuration of the finals, whatever its seed.
 
-    ``trial`` and ``swept_map`` are the number and the score of the best trial that the sweep made of it, if any;
+    ``trial`` and ``swept_score`` are the number and the score of the best trial that the sweep made of it, if any;
     ``roles`` say why it is here.
     """
 
     experiment: Experiment
     trial: int | None
-    swept_map: float | None
+    swept_score: float | None
     roles: tuple[str, ...]
 
     @property
@@ -44,10 +43,6 @@ class Finalist:
     def on(self, seed: int) -> Experiment:
         """Its experiment on another seed."""
         return self.experiment.model_copy(update={"seed": seed})
-
-    def folder(self, runs: Path, seed: int) -> Path:
-        """Where its run on ``seed`` lies below ``runs``."""
-        return runs / self.key / f"seed-{seed}"
 
 
 def hash_of(experiment: Experiment) -> str:
@@ -73,7 +68,7 @@ def choose(past: PastSweep, *, top: int) -> list[Finalist]:
     for one in past.tried:
         key = hash_of(one.experiment)
         if key not in best:
-            best[key] = Finalist(one.experiment, one.number, one.map, ())
+            best[key] = Finalist(one.experiment, one.number, one.score, ())
             ranked.append(key)
     for rank, key in enumerate(ranked[:top], start=1):
         roles.setdefault(key, []).append(f"rank {rank}")
@@ -86,8 +81,8 @@ def choose(past: PastSweep, *, top: int) -> list[Finalist]:
         key = hash_of(default)
         best.setdefault(key, Finalist(default, None, None, ()))
         roles.setdefault(key, []).append(BASELINE if strategy == BASELINE else "default")
-    chosen = [Finalist(f.experiment, f.trial, f.swept_map, tuple(roles[k])) for k, f in best.items() if k in roles]
-    return sorted(chosen, key=lambda finalist: -(finalist.swept_map or 0.0))
+    chosen = [Finalist(f.experiment, f.trial, f.swept_score, tuple(roles[k])) for k, f in best.items() if k in roles]
+    return sorted(chosen, key=lambda finalist: -(finalist.swept_score or 0.0))
 
 
 def fresh_seeds(used: Sequence[int], num: int) -> tuple[int, ...]:

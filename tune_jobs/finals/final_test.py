@@ -3,29 +3,31 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from handclip_core.config import read_yaml
 from handclip_core.devices import select_device
 from handclip_core.engine.state import save_tensors
 from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_paired, estimate
 from handclip_core.evaluation.ledger import LOOKED, OPENED, Entry, Ledger
+from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.runs.context import open_bench
 from handclip_core.runs.experiment import Experiment, assemble, score
-from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, read_experiment, write_json, write_text
+from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, write_json, write_text
 from handclip_core.runs.soups import Ingredient, mixture
 from handclip_core.runs.test_access import LEDGER, code_version
 from handclip_core.strategies import ZeroShot
+from tune_jobs.execution.cluster import run_where_trials_run
 from tune_jobs.finals.build import Finals
-from tune_jobs.finals.fit import train_to_the_end
-from tune_jobs.finals.jobs import Job, experiment_job
 from tune_jobs.finals.mixtures import Entrant, Recipe
+from tune_jobs.lifecycle.export_best import replaced
 from tune_jobs.reporting.summary import say
+from tune_jobs.state.trials import Status
+from tune_jobs.storage.location import Place, fetched, folder_of
 
 FILE, MODEL = "final_test.json", "model"
 WINNER_SCORES, CLIP_SCORES = "test_winner.npz", "test_clip.npz"
@@ -50,24 +52,25 @@ class FinalTest:
 
 
 def final_test(finals: Finals, chosen: Entrant) -> FinalTest | None:
-    """Fit ``chosen`` on all training people and look at the test people; None where a fit fails, which is named.
+    """Fit ``chosen`` on all training people and look at the test people; None if a fit fails, which is named.
 
-    The ledger is checked first and written twice: before the test people are scored and after. Raises InputError where
+    The ledger is checked first and written twice: before the test people are scored and after. Raises InputError if
     its chain is broken.
     """
     ledger = ledger_of(finals)
     seen = check_ledger(ledger, finals)
-    folder = finals.folder / MODEL / _folder_name(finals, chosen.recipe)
-    fits = _fit(finals, chosen.recipe, folder)
+    fits = _fit(finals, chosen.recipe)
     if fits is None:
         return None
     about = _about(finals, chosen)
     entry = ledger.append(OPENED, about)
     say(f"opening the test people: look {len(seen) + 1} at these {finals.data.num_test_people}")
-    wanted = (str(folder), fits, chosen.recipe.alpha, finals.room.device, finals.room.cpus)
-    finals.run_jobs([Job("test", look, wanted)], what="the look")
-    if "test" in finals.failures:
-        return None
+    name = _folder_name(finals, chosen.recipe)
+    where = finals.where / MODEL / name
+    scores = run_where_trials_run(finals.room, look, where, fits, chosen.recipe.alpha, finals.room.device)
+    folder = finals.folder / MODEL / name
+    for file, of_model in zip((WINNER_SCORES, CLIP_SCORES), scores, strict=True):
+        save_scores(folder / file, of_model)
     found = _measured(folder)
     figures = {name: _values(found[position]) for position, name in enumerate(("winner", "clip", "gap"))}
     done = ledger.append(LOOKED, {**about, "opened": entry.hash, "figures": figures})
@@ -91,7 +94,7 @@ def last_look(finals: Finals) -> FinalTest | None:
 
 def ledger_of(finals: Finals) -> Ledger:
     """The ledger of all sweeps in one storage."""
-    return Ledger(finals.past.folder.parent / LEDGER)
+    return Ledger(folder_of(finals.past.where).parent / LEDGER)
 
 
 def check_ledger(ledger: Ledger, finals: Finals) -> list[Entry]:
@@ -102,39 +105,35 @@ def check_ledger(ledger: Ledger, finals: Finals) -> list[Entry]:
     return ledger.looks(finals.data.test_hash)
 
 
-def fit(folder: str, experiment: dict[str, Any], device: str, threads: int) -> None:
-    """Train ``experiment`` to the end into ``folder``; its last weights mark it as complete."""
-    torch.set_num_threads(threads)
-    train_to_the_end(Path(folder), Experiment.model_validate(experiment), select_device(device))
-
-
-def look(folder: str, fits: Sequence[str], alpha: float | None, device: str, threads: int) -> None:
-    """Put the fitted model together in ``folder``, and score it and CLIP as it is on the test people."""
-    torch.set_num_threads(threads)
-    where, out = select_device(device), Path(folder)
-    runs = [Ingredient(one.name, read_experiment(one), one / FINAL) for one in map(Path, fits)]
-    experiment = runs[0].experiment
-    bench = open_bench(experiment.data, experiment.backbone, where)
-    winner = mixture(runs, alpha=alpha, device=where)
-    write_text(out / CONFIG, experiment.model_dump_json(indent=2))
-    save_tensors(winner.state_dict(), out / BEST)
+def look(
+    where: Place, fits: Sequence[tuple[Experiment, Place]], alpha: float | None, device: str
+) -> tuple[ProtocolScores, ProtocolScores]:
+    """Put the fitted model together at ``where``; scores of it and of CLIP as it is on the test people."""
+    on = select_device(device)
+    with ExitStack() as opened:
+        runs = [Ingredient("", experiment, opened.enter_context(fetched(state)) / FINAL) for experiment, state in fits]
+        winner = mixture(runs, alpha=alpha, device=on)
+    experiment = fits[0][0]
+    bench = open_bench(experiment.data, experiment.backbone, on)
+    with replaced(where) as out:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / CONFIG, experiment.model_dump_json(indent=2))
+        save_tensors(winner.state_dict(), out / BEST)
     clip = assemble(experiment.model_copy(update={"strategy": ZeroShot(), "part": "train"}), bench).model
-    for name, model in ((WINNER_SCORES, winner), (CLIP_SCORES, clip)):
-        save_scores(out / name, score(bench, model, bench.pixel_inputs, "test"))
+    return score(bench, winner, bench.pixel_inputs, "test"), score(bench, clip, bench.pixel_inputs, "test")
 
 
-def _fit(finals: Finals, recipe: Recipe, folder: Path) -> list[str] | None:
-    """Folders of the recipe's members, fitted on all training people on the first seed; None where a fit fails."""
-    jobs, folders = [], []
-    for number, member in enumerate(recipe.members):
-        where = folder / f"fit-{number}"
-        folders.append(str(where))
-        experiment = member.on(finals.seeds[0]).model_copy(update={"part": "train_all"})
-        if not (where / FINAL).exists():
-            name = f"{member.name}, on all training people"
-            jobs.append(experiment_job(name, fit, where, experiment, finals.room))
-    finals.run_jobs(jobs, what="final fits")
-    return None if any(job.name in finals.failures for job in jobs) else folders
+def _fit(finals: Finals, recipe: Recipe) -> list[tuple[Experiment, Place]] | None:
+    """The recipe's members fitted on all training people on the first seed, and their states; None if a fit fails."""
+    wanted = {
+        f"{member.key}, on all training people": member.on(finals.seeds[0]).model_copy(update={"part": "train_all"})
+        for member in recipe.members
+    }
+    records = finals.run(wanted, what="final fits")
+    done = {record.origin: record for record in records.all() if record.status is Status.COMPLETE}
+    if any(name not in done for name in wanted):
+        return None
+    return [(experiment, finals.state_of(done[name])) for name, experiment in wanted.items()]
 
 
 def _measured(folder: Path) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, Comparison]]:

@@ -2,22 +2,22 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from handclip_core.config import read_yaml
 from handclip_core.devices import select_device
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.final_scores import SCORES, Facts, wise_file
 from handclip_core.runs.run_folder import FINAL, write_json
 from handclip_core.runs.soups import ALPHAS, Ingredient, Pot
 from tune_jobs.finals.candidates import Finalist
-from tune_jobs.finals.fit import SCORES, Facts, wise_file
+from tune_jobs.storage.location import Place, fetched
 
 SOUPS = "soups.json"
 
@@ -53,11 +53,12 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Complete:
-    """A finalist with a complete run on every seed: their folders and facts."""
+    """A finalist with a complete run on every seed: the folders of their scores, their facts, and their last states."""
 
     finalist: Finalist
     folders: tuple[Path, ...]
     facts: tuple[Facts, ...]
+    states: tuple[Place, ...]
 
     def scores(self, file: str) -> tuple[ProtocolScores, ...]:
         """The scores in ``file`` of each run."""
@@ -83,40 +84,58 @@ def by_strategy(complete: Sequence[Complete]) -> dict[str, list[Complete]]:
 
 def pot_name(group: Sequence[Complete]) -> str:
     """Name of the folder of what is mixed from ``group``: another set of runs has another."""
-    runs = sorted(f"{folder.parent.name}/{folder.name}" for one in group for folder in one.folders)
+    runs = sorted(f"{state.parent.name}/{state.name}" for one in group for state in one.states)
     return f"{group[0].finalist.strategy}-{hashlib.sha256(' '.join(runs).encode()).hexdigest()[:12]}"
 
 
-def pot_of(group: Sequence[Complete], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """The runs of ``group`` as plain data, for `mix`."""
+@dataclass(frozen=True)
+class PotRun:
+    """A run whose weights are mixed."""
+
+    key: str
+    experiment: Experiment
+    state: Place
+
+
+Potful = list[list[PotRun]]
+"""The runs of each finalist, one a seed."""
+
+
+def pot_of(group: Sequence[Complete], seeds: Sequence[int]) -> Potful:
+    """The runs of ``group``, for `mix`."""
     return [
-        {
-            "key": one.finalist.key,
-            "folders": [str(folder) for folder in one.folders],
-            "experiments": [one.finalist.on(seed).model_dump(mode="json") for seed in seeds],
-        }
+        [PotRun(one.finalist.key, one.finalist.on(seed), state) for seed, state in zip(seeds, one.states, strict=True)]
         for one in group
     ]
 
 
-def mix(folder: str, pot: list[dict[str, Any]], device: str, threads: int) -> None:
-    """Make soups of the runs in ``pot``, which `pot_of` made, into ``folder``."""
-    torch.set_num_threads(threads)
-    runs = [
-        [
-            Ingredient(one["key"], Experiment.model_validate(plain), Path(where) / FINAL)
-            for where, plain in zip(one["folders"], one["experiments"], strict=True)
-        ]
-        for one in pot
-    ]
-    found = Pot(runs, select_device(device)).soups()
-    for number, soup in enumerate(found):
-        for seed, scores in enumerate(soup.scores):
-            save_scores(Path(folder) / f"{number}-{seed}.npz", scores)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    write_json(
-        Path(folder) / SOUPS, [{"kind": soup.kind, "members": [pot[i]["key"] for i in soup.members]} for soup in found]
-    )
+@dataclass(frozen=True)
+class Mixed:
+    """Soups: kind, keys of the members, and scores on each seed."""
+
+    soups: tuple[tuple[str, tuple[str, ...], tuple[ProtocolScores, ...]], ...]
+
+    def save(self, folder: Path) -> None:
+        """Write them into ``folder``, whole or not at all."""
+        made = folder.with_name(f"{folder.name}.partial")
+        made.mkdir(parents=True, exist_ok=True)
+        for number, (_, _, by_seed) in enumerate(self.soups):
+            for seed, scores in enumerate(by_seed):
+                save_scores(made / f"{number}-{seed}.npz", scores)
+        write_json(made / SOUPS, [{"kind": kind, "members": members} for kind, members, _ in self.soups])
+        made.rename(folder)
+
+
+def mix(pot: Potful, device: str) -> Mixed:
+    """Soups of the runs in ``pot``, which `pot_of` made."""
+    with ExitStack() as opened:
+        runs = [[_ingredient(run, opened) for run in seeds] for seeds in pot]
+        found = Pot(runs, select_device(device)).soups()
+    return Mixed(tuple((soup.kind, tuple(pot[i][0].key for i in soup.members), soup.scores) for soup in found))
+
+
+def _ingredient(run: PotRun, opened: ExitStack) -> Ingredient:
+    return Ingredient(run.key, run.experiment, opened.enter_context(fetched(run.state)) / FINAL)
 
 
 def _wise(group: Sequence[Complete]) -> list[Entrant]:

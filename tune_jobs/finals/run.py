@@ -1,11 +1,12 @@
-"""The finals from begin to end: run, compare, look at the test people where asked to, report."""
+"""The finals from begin to end: run, compare, look at the test images if asked to, report."""
 
 import shutil
 import sys
 
-from tune_jobs.execution.signals import Interrupted
+from tune_jobs.execution.signals import Interrupted, terminable
 from tune_jobs.finals.build import Finals, command_again, opened
 from tune_jobs.finals.final_test import check_ledger, final_test, last_look, ledger_of
+from tune_jobs.finals.in_bucket import kept_in_bucket
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import rank
 from tune_jobs.reporting.finals.report import FinalsReport
@@ -15,14 +16,14 @@ from tune_jobs.reporting.summary import say, shown
 def hold_finals(past: PastSweep, *, top: int, seeds: int, with_test: bool) -> int:
     """Hold the finals of ``past``, print and write their report, and give the exit code.
 
-    0 with a result, 1 where nothing ran on every seed or the final fit failed, 130 where it was interrupted. Raises
-    InputError where data, cluster or ledger cannot be used.
+    0 with a result, 1 if nothing ran on every seed or the final fit failed, 130 if it was interrupted. Raises
+    InputError if data, cluster or ledger cannot be used.
     """
     try:
-        with opened(past, top=top, seeds=seeds) as finals:
+        with terminable(), kept_in_bucket(past.where), opened(past, top=top, seeds=seeds) as finals:
             check_ledger(ledger_of(finals), finals)  # before hours of runs, not after them
             return _hold(finals, with_test=with_test)
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         print(f"\ninterrupted: complete runs are kept; go on with\n  {command_again()}", file=sys.stderr)
         return 130
 
@@ -43,5 +44,5 @@ def _hold(finals: Finals, *, with_test: bool) -> int:
     report = FinalsReport(finals.past, finals.seeds, standings, finals.cost, finals.failures, test)
     report.write(finals.folder)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(f"\n{report.text(width=width)}\n\nsaved in {shown(finals.folder)}: report.html, report.md, three CSV files")
+    print(f"\n{report.text(width=width)}\n\nsaved in {shown(finals.where)}: report.html, report.md, three CSV files")
     return 1 if failed else 0

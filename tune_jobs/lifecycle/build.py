@@ -159,7 +159,8 @@ def _assembled(
     def config(record: TrialRecord) -> dict[str, Any]:
         guard.asked_for(record.number)
         every_s = settings.checkpoint_every_s
-        return trial_config(record, place_of(settings.storage, folder), room=room, checkpoint_every_s=every_s)
+        where, fixed = place_of(settings.storage, folder), proposer is not None
+        return trial_config(record, where, room=room, checkpoint_every_s=every_s, final_scores=fixed)
 
     searcher = SweepSearcher(
         proposer or SearchProposer(settings),

@@ -17,13 +17,13 @@ BEST = "best"
 
 def export_best(where: Place, experiment: Experiment, checkpoint: Place, device: str) -> None:
     """Write settings, weights, log, scores and validation embeddings of a trial to ``where``, replacing it whole."""
-    with fetched(checkpoint) as state, _replaced(where) as folder:
+    with fetched(checkpoint) as state, replaced(where) as folder:
         run, _ = RunFolder.restore(folder, experiment, state)
         run.finish(checkpoint=state, device=select_device(device))
 
 
 @contextmanager
-def _replaced(where: Place) -> Iterator[Path]:
+def replaced(where: Place) -> Iterator[Path]:
     """A folder to fill, which takes its place at ``where`` after the block."""
     if isinstance(where, Path):
         partial = where.with_name(f"{where.name}.partial")

@@ -1,6 +1,6 @@
 """What a sweep tries next: a function of its settings, its seed and the trials so far."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any, Protocol
@@ -50,12 +50,14 @@ class Proposer(Protocol):
 class FixedList:
     """Experiments that are all to be run, by names of their own."""
 
-    def __init__(self, experiments: Mapping[str, Experiment]) -> None:
+    def __init__(self, experiments: Mapping[str, Experiment], *, again: Collection[int] = ()) -> None:
+        """Trials whose numbers are in ``again`` have failed before, and their experiments are tried once more."""
         self._proposals = [Proposal(experiment, {}, name) for name, experiment in experiments.items()]
+        self._again = frozenset(again)
 
     def next(self, records: Records) -> Proposal | None:
         """The first experiment that has not been tried; None after the last one."""
-        tried = {record.origin for record in records.all()}
+        tried = {record.origin for record in records.all() if record.number not in self._again}
         return next((proposal for proposal in self._proposals if proposal.origin not in tried), None)
 
 

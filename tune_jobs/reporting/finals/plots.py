@@ -73,5 +73,5 @@ def _seeds(row: Standing) -> list[float]:
 
 def _swept(row: Standing) -> list[float]:
     """The sweep's score of a configuration that it tried."""
-    swept = row.entrant.recipe.members[0].swept_map if row.entrant.single else None
+    swept = row.entrant.recipe.members[0].swept_score if row.entrant.single else None
     return [] if swept is None else [swept]

@@ -12,7 +12,7 @@ def ranking_table(standings: Standings) -> Table:
     for place, row in enumerate(standings.rows, start=1):
         single = row.entrant.recipe.members[0] if row.entrant.single else None
         gap = (signed(row.gap.difference), span(row.gap)) if row.gap else (NONE, NONE)
-        swept = NONE if single is None or single.swept_map is None else percent(single.swept_map)
+        swept = NONE if single is None or single.swept_score is None else percent(single.swept_score)
         rows.append(
             (
                 row.entrant.name,

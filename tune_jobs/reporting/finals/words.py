@@ -31,7 +31,7 @@ def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> lis
     lines = [
         f"Winner: {winner.entrant.name}, validation mAP {mean_sd(winner.map)} over {len(seeds)} fresh seeds ({shown}), "
         f"95 % {span(winner.map)} over {winner.map.num_people} people.",
-        f"The sweep's own maximum, {percent(swept.map)} by trial {swept.number} ({swept.strategy}), is the best unit "
+        f"The sweep's own maximum, {percent(swept.score)} by trial {swept.number} ({swept.strategy}), is the best unit "
         f"of the best of {len(past.tried)} trials: optimistic, and no result.",
     ]
     again = next((row for row in standings.rows if row.entrant.single and _trial(row) == swept.number), None)
@@ -65,7 +65,7 @@ def drops(standings: Standings) -> list[str]:
     lines = []
     for row in standings.rows:
         facts = row.entrant.facts[0]
-        peak = float(np.mean([one.peak_map for one in facts]))
+        peak = float(np.mean([one.peak for one in facts]))
         unit = float(np.mean([one.peak_unit for one in facts]))
         early = unit <= EARLY * facts[0].units
         if row.entrant.single and early and peak - row.map.mean >= NOTABLE_DROP:

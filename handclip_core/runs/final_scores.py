@@ -1,0 +1,69 @@
+"""What the finals measure of a run at its end: validation scores of its last weights, and of mixtures of them."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from handclip_core.config import read_yaml
+from handclip_core.engine.optim import choose
+from handclip_core.evaluation.metrics import OBJECTIVE
+from handclip_core.evaluation.storage import save_scores
+from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.drive import Drive, Report
+from handclip_core.runs.experiment import Experiment, assemble, score
+from handclip_core.runs.run_folder import FINAL, write_json
+from handclip_core.runs.soups import Ingredient, wise_scores
+
+FACTS, SCORES = "run.json", "scores.npz"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a finished run has to tell beside its scores.
+
+    ``peak`` is the highest score of any unit, that of ``peak_unit``. ``train_s`` is the time of training ``images``
+    images, validation not counted.
+    """
+
+    manifest_hash: str
+    peak: float
+    peak_unit: int
+    units: int
+    images: int
+    train_s: float
+    params_trained: int
+
+
+def read_facts(folder: Path) -> Facts:
+    """The facts of a run that ``write_final_scores`` has measured."""
+    return Facts(**read_yaml(folder / FACTS))
+
+
+def wise_file(alpha: float) -> str:
+    """Name of the file of a run's scores if ``alpha`` of its weights is mixed with the untrained ones."""
+    return f"wise-{alpha:g}.npz"
+
+
+def write_final_scores(folder: Path, run: Drive, last: Report) -> None:
+    """Score ``run``, whose last report was ``last``, on validation identities into its checkpoint ``folder``."""
+    experiment, device = run.record.experiment, next(run.model.parameters()).device
+    bench = open_bench(experiment.data, experiment.backbone, device)
+    save_scores(folder / SCORES, score(bench, run.model, bench.pixel_inputs, "val"))
+    for alpha, scores in wise_scores(Ingredient("", experiment, folder / FINAL), device=device).items():
+        save_scores(folder / wise_file(alpha), scores)
+    facts = Facts(
+        manifest_hash=bench.prepared.protocol.manifest_hash,
+        peak=last.best[OBJECTIVE.name],
+        peak_unit=int(last.best["unit"]),
+        units=last.unit,
+        images=last.images,
+        train_s=sum(row["train_s"] for row in run.record.log),
+        params_trained=_num_trained(experiment, bench),
+    )
+    write_json(folder / FACTS, asdict(facts))
+
+
+def _num_trained(experiment: Experiment, bench: Bench) -> int:
+    """Weights that any phase trains."""
+    ready = assemble(experiment, bench)
+    chosen = [item for phase in ready.phases for item in choose(ready.model, phase.train)]
+    return sum({item.name: item.parameter.numel() for item in chosen}.values())
