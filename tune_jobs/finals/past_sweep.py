@@ -1,10 +1,11 @@
 """A sweep that is over, as its journal tells it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
-from tune_jobs.config.settings import SweepSettings
+from tune_jobs.config.settings import SETTINGS, SweepSettings
 from tune_jobs.lifecycle.build import read_events
 from tune_jobs.lifecycle.folders import is_sweep, stored_settings
 from tune_jobs.reporting.summary import look_back
@@ -51,7 +52,7 @@ class PastSweep:
 def read_sweep(where: Place) -> PastSweep:
     """The sweep at ``where``; raises InputError if there is none, or none of its trials has a score."""
     if not is_sweep(where):
-        raise InputError(f"{where}: no sweep of this name; give the folder or bucket of the sweeps as --storage")
+        raise InputError(f"{where}: no sweep of this name; {_others(where.parent)}")
     settings, folder = stored_settings(where), to_read(where)
     records = folded(read_events(folder))
     tried = [Tried(r.number, r.strategy, r.score, r.experiment) for r in records.ranked() if r.has_score]
@@ -61,3 +62,9 @@ def read_sweep(where: Place) -> PastSweep:
     for record in records.all():
         seconds[record.strategy] = seconds.get(record.strategy, 0.0) + settings.resources.workers * record.seconds
     return PastSweep(where, settings, tuple(tried), seconds, tuple(look_back(records, settings)))
+
+
+def _others(storage: Place) -> str:
+    """What a user who has mistyped a sweep's name may have meant."""
+    found = sorted(path.parent.name for path in storage.glob(f"*/{SETTINGS}")) if isinstance(storage, Path) else []
+    return f"there are {', '.join(found)}" if found else "there are no sweeps; give their folder as --storage"

@@ -57,7 +57,7 @@ def _entrant(place: int, row: Standing) -> Row:
         "p_beats_first": row.gap.probability if row.gap else None,
         "p_beats_zero_shot": row.beats_baseline,
         "swept_map": member.swept_score if single else None,
-        "peak": float(np.mean([one.peak for one in row.entrant.facts[0]])) if single else None,
+        "peak_map": float(np.mean([one.peak for one in row.entrant.facts[0]])) if single else None,
         "peak_unit": float(np.mean([one.peak_unit for one in row.entrant.facts[0]])) if single else None,
         "seeds": row.map.num_seeds,
     }
