@@ -20,6 +20,7 @@ from tune_jobs.execution.monitor import Guard
 from tune_jobs.execution.nodes import RayMachines
 from tune_jobs.execution.ray_job import in_ray_job, submission_id, why_ended
 from tune_jobs.execution.signals import Interrupted, caught_signals, terminable
+from tune_jobs.execution.train_fn import train_trial
 from tune_jobs.execution.trainable import HandTrial, folder_of
 from tune_jobs.lifecycle.build import BEST, Session, refuse_damaged, session
 from tune_jobs.lifecycle.export_best import collect
@@ -197,10 +198,12 @@ def _tune(ready: Session, room: Room) -> None:
 
     ``tune.run`` rather than a ``Tuner``, which pickles the searcher. The number of samples is open: the searcher says
     when the sweep is at its end, hands out failed trials again, and holds back what the cluster has no place for.
+    Trials of one worker share warm processes; one of several is a run of Ray Train.
     """
     store = opened(place_of(ready.settings.storage, ready.folder))
+    alone = room.workers == 1
     tune.run(
-        HandTrial,
+        HandTrial if alone else train_trial,
         name=TRIALS,
         storage_path=store.path,
         storage_filesystem=store.filesystem,
@@ -209,12 +212,10 @@ def _tune(ready: Session, room: Room) -> None:
         scheduler=ready.scheduler,
         callbacks=[ready.recorder],
         max_concurrent_trials=room.most or MOST,
-        resources_per_trial=tune.PlacementGroupFactory(
-            cluster.bundles(cpus=room.cpus, gpus=room.gpus, workers=room.workers)
-        ),
-        reuse_actors=True,
+        resources_per_trial=tune.PlacementGroupFactory(cluster.trial_bundles(room)),
+        reuse_actors=alone,
         trial_dirname_creator=folder_of,
-        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=alone),
         raise_on_failed_trial=False,
         verbose=0,
     )
