@@ -34,6 +34,15 @@ def finish(record: RunFolder, *, device: torch.device) -> RunFolder:
     return record
 
 
+def summary(record: RunFolder) -> str:
+    """A complete run in a few lines."""
+    best, folder = record.best, record.folder
+    lines = [f"best validation mAP {best['map']:.4f}, R1 {best['cmc1']:.4f} at unit {best['unit']}; saved in {folder}"]
+    if record.sequence:
+        lines.append(record.sequence.text())
+    return "\n".join([*lines, f"next: python -m handclip_core evaluate {folder} --split val"])
+
+
 def origin(folder: Path, experiment: Experiment, *, resume: bool) -> Path | None:
     """The checkpoint to go on from in the folder of a run, None to begin it.
 

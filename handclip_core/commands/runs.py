@@ -46,15 +46,10 @@ def train(
 ) -> None:
     """Train one experiment and save its run."""
     from handclip_core.devices import select_device
-    from handclip_core.local import train_into
+    from handclip_core.local import summary, train_into
     from handclip_core.runs.experiment import Experiment
 
-    run = train_into(out, Experiment.from_file(experiment), device=select_device(device), resume=resume)
-    best = run.best
-    print(f"best validation mAP {best['map']:.4f}, R1 {best['cmc1']:.4f} at unit {best['unit']}; saved in {out}")
-    if run.sequence:
-        print(run.sequence.text())
-    print(f"next: python -m handclip_core evaluate {out} --split val")
+    print(summary(train_into(out, Experiment.from_file(experiment), device=select_device(device), resume=resume)))
 
 
 def evaluate(

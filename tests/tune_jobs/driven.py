@@ -67,6 +67,9 @@ class MadeUp:
     def end(self, actor: Any) -> None:
         self.ended.append(actor._actor_id.hex())
 
+    def remove_abandoned(self) -> None:
+        pass
+
 
 class Sweep:
     """A session, driven as Tune would."""

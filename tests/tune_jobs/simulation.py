@@ -86,6 +86,7 @@ def result(
     images: int | None = None,
     training: dict[str, float] | None = None,
     seconds: float = 2.0,
+    params_trained: int = 10,
     done: bool = False,
 ) -> dict[str, Any]:
     """What a worker tells of a made-up unit; without a ``score`` it was not evaluated."""
@@ -99,7 +100,7 @@ def result(
         training=training or {},
         best={} if at is None else at.metrics,
         seconds=seconds,
-        params_trained=1,
+        params_trained=params_trained,
         done=done,
     )
     return asdict(report)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
+from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from handclip_core.devices import Device
@@ -22,6 +23,7 @@ from tune_jobs.execution.monitor import Guard
 from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
 from tune_jobs.execution.signals import Interrupted, end_workers
+from tune_jobs.execution.train_fn import NODES
 from tune_jobs.execution.trainable import number_of
 from tune_jobs.reporting.leaderboard import write_leaderboard
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
@@ -112,15 +114,21 @@ class Recorder(Callback):  # type: ignore[misc]
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """A trial has trained a unit; one that must leave its node saves its state after it."""
         record = self._record(trial)
-        self._guard.heard_of(trial)
-        if self._guard.must_leave(trial):
+        self._guard.heard_of(trial, result.get(NODES, ()))
+        if self._guard.must_leave(trial) and trial.config["workers"] == 1:
             result[SHOULD_CHECKPOINT] = True
         self._happened(unit_event(record, result, at=self._now()))
+        if CHECKPOINT_PATH_KEY in result:
+            self._saved(trial, result[CHECKPOINT_PATH_KEY])
 
     def on_checkpoint(self, *, trial: Trial, checkpoint: Checkpoint, **_: Any) -> None:
+        """The state of a trial of one worker is in the storage."""
+        self._saved(trial, checkpoint.path)
+
+    def _saved(self, trial: Trial, checkpoint: str) -> None:
         """A trial's state is in the storage; the one before it goes."""
         record = self._record(trial)
-        before, path = record.checkpoint, Path(checkpoint.path).relative_to(opened(self._place).path).as_posix()
+        before, path = record.checkpoint, Path(checkpoint).relative_to(opened(self._place).path).as_posix()
         saved = Saved(
             at=self._now(),
             trial=record.number,
@@ -233,7 +241,7 @@ class Recorder(Callback):  # type: ignore[misc]
         if self._broken is not None:
             return
         self._display.ended(record)
-        if record.attempts > 1:
+        if record.attempts > 1 or self._settings.resources.workers > 1:
             remove_debris(self._place / TRIALS / record.name, kept=record.states)
         self.drop_surplus()
 

@@ -160,6 +160,14 @@ def bundles(*, cpus: int, gpus: float, workers: int) -> list[dict[str, float]]:
     return [{"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})] * workers
 
 
+def trial_bundles(room: Room) -> list[dict[str, float]]:
+    """What Tune reserves for a trial: its worker; of several, next to nothing, for Ray Train reserves their places."""
+    if room.workers == 1:
+        return bundles(cpus=room.cpus, gpus=room.gpus, workers=1)
+    # A byte, for Tune wants something; a part of a CPU would leave workers that want all CPUs of a node without place.
+    return [{"memory": 1.0}]
+
+
 def hold(room: Room, machine: str) -> PlacementGroup:
     """Ask for a place that a machine has for a process of a trial, so that Ray gives it to nothing else."""
     place = bundles(cpus=room.cpus, gpus=room.gpus, workers=1)

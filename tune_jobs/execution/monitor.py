@@ -45,6 +45,7 @@ class Guard:
     _silent_s: dict[int, float] = field(default_factory=dict)
     _why: dict[str, Failure] = field(default_factory=dict)
     _where: dict[int, str] = field(default_factory=dict)
+    _nodes: dict[int, frozenset[str]] = field(default_factory=dict)
     _asked_for: dict[int, float] = field(default_factory=dict)
     _clear_until: dict[str, float] = field(default_factory=dict)
     _memory: MemoryLimits = field(init=False)
@@ -69,13 +70,15 @@ class Guard:
         self.locate(trial)
 
     def locate(self, trial: Trial) -> None:
-        """Note where a trial's worker is, while Tune knows its worker."""
-        if trial.temporary_state.ray_actor is not None:
+        """Note where a trial's worker is, while Tune knows its worker; several are known by their first result."""
+        if self.workers == 1 and trial.temporary_state.ray_actor is not None:
             self._where[number_of(trial)] = self.machines.machine_of(_process(trial))
 
-    def heard_of(self, trial: Trial) -> None:
-        """A trial has had a result, or has saved its state."""
+    def heard_of(self, trial: Trial, nodes: Sequence[str] = ()) -> None:
+        """A trial has had a result, of workers on ``nodes`` if there are several, or has saved its state."""
         number = number_of(trial)
+        if nodes:
+            self._nodes[number], self._where[number] = frozenset(nodes), nodes[0]
         self._silent_s[number] = 0.0
         self._memory.had_result(self._where.get(number, ""))
 
@@ -83,6 +86,7 @@ class Guard:
         """A trial has left its worker; returns the machine that it was on, empty where that is not known."""
         if self._clear_until:
             self._at_a_time = None
+        self._nodes.pop(number_of(trial), None)
         return self._where.pop(number_of(trial), "")
 
     def failed(self, trial: Trial, failure: Failure, *, under_way: int) -> Failure:
@@ -134,6 +138,7 @@ class Guard:
         now = self.clock()
         if self._looked_at is not None and now - self._looked_at < LOOK_EVERY_S:
             return
+        self.machines.remove_abandoned()
         since_s = 0.0 if self._looked_at is None else min(now - self._looked_at, LONGEST_LOOK_S)
         self._looked_at = now
         self._leaving, self._at_a_time = self.machines.leaving(), None
@@ -143,8 +148,8 @@ class Guard:
                 self._look_at(trial, since_s, now)
 
     def must_leave(self, trial: Trial) -> bool:
-        """Whether the machine of a trial's worker is about to go."""
-        return self._machine(trial) in self._leaving
+        """Whether a machine of a trial's workers is about to go."""
+        return self._leaving_machine(trial) != ""
 
     def leave(self, trial: Trial) -> None:
         """End the worker of a trial that has nothing unsaved, if its machine is about to go.
@@ -152,7 +157,7 @@ class Guard:
         That goes for a trial that is over, too: the next one must not get this worker.
         """
         if self.must_leave(trial):
-            self._end(trial, _moved(self._machine(trial)))
+            self._end(trial, _moved(self._leaving_machine(trial)))
 
     def why(self, failure: Failure) -> Failure:
         """What a failure really was, where this guard has brought it about."""
@@ -168,14 +173,16 @@ class Guard:
             reason = f"no result for {silent_s / MINUTE_S:.3g} minutes, so its worker counts as lost"
             self._end(trial, Failure(reason, Kind.MACHINE))
         elif self.must_leave(trial):
-            machine = self._machine(trial)
+            machine = self._leaving_machine(trial)
             if now + unit_s - silent_s > self._leaving[machine]:
                 self._end(trial, _moved(machine))
 
-    def _machine(self, trial: Trial) -> str:
-        """Where a trial's worker runs; nowhere while no machine is about to go."""
-        known = self._leaving and trial.temporary_state.ray_actor is not None
-        return self.machines.machine_of(_process(trial)) if known else ""
+    def _leaving_machine(self, trial: Trial) -> str:
+        """The machine of a trial's workers that is the first to go, empty if none is about to."""
+        if not self._leaving or trial.temporary_state.ray_actor is None:
+            return ""
+        known = self._nodes.get(number_of(trial)) or {self.machines.machine_of(_process(trial))}
+        return min(known & self._leaving.keys(), key=lambda machine: self._leaving[machine], default="")
 
     def _release_some(self, now: float) -> None:
         """Let trials go to machines that were kept clear for long enough, and to all where there are no others left."""

@@ -10,6 +10,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import Node, Room
+from tune_jobs.execution.train_internals import remove_abandoned_groups
 
 NO_DEADLINE = float("inf")
 
@@ -52,6 +53,10 @@ class Machines(Protocol):
         """End that process, even if it is frozen."""
         ...
 
+    def remove_abandoned(self) -> None:
+        """Free the places of trials of several workers that were ended."""
+        ...
+
 
 @dataclass(frozen=True)
 class Still:
@@ -90,6 +95,9 @@ class Still:
 
     def end(self, actor: Any) -> None:
         """Nothing to end."""
+
+    def remove_abandoned(self) -> None:
+        """Nothing to free."""
 
 
 @dataclass
@@ -141,6 +149,11 @@ class RayMachines:
     def end(self, actor: Any) -> None:
         """A process that is frozen does not hear Ray, which kills it by a signal a few seconds later."""
         ray.kill(actor)
+
+    def remove_abandoned(self) -> None:
+        """A trial of one worker has its places from Tune, which frees them."""
+        if self.room.workers > 1:
+            remove_abandoned_groups()
 
 
 def _others(without: Collection[str]) -> list[Node]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune_jobs.execution.trainable import folder_of, number_of, strategy_of
+from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT, folder_of, number_of, strategy_of
 from tune_jobs.execution.tune_internals import survive_lost_workers
 from tune_jobs.scheduling.early_stopping import Judge
 from tune_jobs.scheduling.limits import Gate
@@ -14,9 +14,6 @@ from tune_jobs.state.trials import score_of
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
     from ray.tune.experiment import Trial
-
-STATES_OF_AN_ATTEMPT = 100_000
-"""Numbers of saved states that each attempt at a trial has for itself; no budget has more units."""
 
 
 class SweepScheduler(FIFOScheduler):  # type: ignore[misc]

@@ -26,6 +26,9 @@ from tune_jobs.state.trials import TrialRecord
 from tune_jobs.storage.location import Place, fetched, is_folder, named_place
 from tune_jobs.storage.retry import patiently
 
+STATES_OF_AN_ATTEMPT = 100_000
+"""Numbers of saved states that each attempt at a trial has for itself; no budget has more units."""
+
 
 class LostStateError(Exception):
     """The saved state of a trial is missing or damaged, so it must start over."""
@@ -41,6 +44,7 @@ def trial_config(
     experiment = record.experiment.model_copy(update={"seed": record.experiment.seed + record.replica})
     return {
         "number": record.number,
+        "sweep": str(sweep),
         "folder": record.name,
         "attempt": record.attempts,
         "replica": record.replica,
@@ -153,7 +157,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
         above = Path(self.logdir)
         self._folder = Path(patiently(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
         self._unsaved_s = 0.0
-        return begin(self._given, self._folder)
+        return begin(self._given, self._folder, select_device(self._given["device"]))
 
     def _saving_is_due(self, took_s: float) -> bool:
         self._unsaved_s += took_s
@@ -163,7 +167,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
         return True
 
 
-def begin(config: dict[str, Any], folder: Path) -> Drive:
+def begin(config: dict[str, Any], folder: Path, device: torch.device) -> Drive:
     """Begin the experiment of a trial's ``config`` in ``folder``, or go on from its checkpoint.
 
     Raises LostStateError if the sweep is there and the checkpoint is missing or damaged; UnwritableError for what may
@@ -177,7 +181,7 @@ def begin(config: dict[str, Any], folder: Path) -> Drive:
             drive,
             Experiment.model_validate(config["experiment"]),
             folder,
-            device=select_device(config["device"]),
+            device=device,
             write=partial(patiently, path=folder),
         )
         return start() if saved is None else _resumed(saved, start)

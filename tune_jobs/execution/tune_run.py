@@ -6,7 +6,8 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from tune_jobs.execution.callback import TRIALS
-from tune_jobs.execution.cluster import Room, bundles
+from tune_jobs.execution.cluster import Room, trial_bundles
+from tune_jobs.execution.train_fn import train_trial
 from tune_jobs.execution.trainable import HandTrial, folder_of
 from tune_jobs.storage.location import Place, opened
 
@@ -19,10 +20,11 @@ def run_trials(where: Place, room: Room, *, searcher: Searcher, scheduler: Trial
 
     ``tune.run`` rather than a ``Tuner``, which pickles the searcher. The number of samples is open: the searcher says
     when the sweep is at its end, hands out failed trials again, and holds back what the cluster has no place for.
+    Trials of one worker share warm processes; one of several is a run of Ray Train.
     """
-    store = opened(where)
+    store, alone = opened(where), room.workers == 1
     tune.run(
-        HandTrial,
+        HandTrial if alone else train_trial,
         name=TRIALS,
         storage_path=store.path,
         storage_filesystem=store.filesystem,
@@ -31,10 +33,10 @@ def run_trials(where: Place, room: Room, *, searcher: Searcher, scheduler: Trial
         scheduler=scheduler,
         callbacks=[callback],
         max_concurrent_trials=room.most or MOST,
-        resources_per_trial=tune.PlacementGroupFactory(bundles(cpus=room.cpus, gpus=room.gpus, workers=room.workers)),
-        reuse_actors=True,
+        resources_per_trial=tune.PlacementGroupFactory(trial_bundles(room)),
+        reuse_actors=alone,
         trial_dirname_creator=folder_of,
-        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=alone),
         raise_on_failed_trial=False,
         verbose=0,
     )

@@ -109,7 +109,7 @@ def diverged() -> BaseException:
 
 
 def unevaluated(unit: int) -> dict[str, Any]:
-    return result(unit, images=unit * 100, training={"loss/image_text": 2.5}, seconds=3.0)
+    return result(unit, images=unit * 100, training={"loss/image_text": 2.5}, seconds=3.0, params_trained=7)
 
 
 def test_a_unit_that_is_not_evaluated_is_recorded_shown_and_saved_but_scores_nothing(sweep: Sweep) -> None:
@@ -119,7 +119,7 @@ def test_a_unit_that_is_not_evaluated_is_recorded_shown_and_saved_but_scores_not
     sweep.recorder.on_trial_result(trial=trial, result=told)
     saved = sweep.save(trial)
     record = sweep.of(trial)
-    assert (record.unit, record.seconds, record.params_trained) == (1, 3.0, 1)
+    assert (record.unit, record.seconds, record.params_trained) == (1, 3.0, 7)
     assert (record.curve, record.judged, record.done, sweep.stored()[0].intermediate_values) == ({}, False, False, {})
     assert record.saved_unit == 1
     assert record.checkpoint == saved.relative_to(sweep.folder).as_posix()

@@ -1,19 +1,21 @@
-"""Trials of several processes: the same results as of one, and none is lost with a process."""
+"""Trials of several workers: the same results as of one, none is lost with a worker, and none keeps its places."""
 
 import os
 import signal
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tune_jobs.config.settings import EarlyStopping, SweepSettings
 from tune_jobs.lifecycle.run import Outcome, sweep
-from tune_jobs.state.events import Started, Validated
+from tune_jobs.state.events import Saved, Started, Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.state.trials import Status
 
@@ -38,18 +40,25 @@ def curves(outcome: Outcome) -> list[list[float]]:
     return [list(record.curve.values()) for record in sorted(outcome.records.all(), key=lambda one: one.number)]
 
 
-def test_two_workers_give_the_scores_of_one(
+def test_two_workers_give_the_scores_of_one_though_more_trials_wait_than_fit(
     ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
     del ray_cluster
     alone = sweep(settings(tiny_backbones, tmp_path / "one", resources={"concurrent": 1}))
-    shared = sweep(settings(tiny_backbones, tmp_path / "two", resources={"workers": 2}))
+    shared = sweep(settings(tiny_backbones, tmp_path / "two", resources={"workers": 2, "waiting": 2}))
     assert [len(curve) for curve in curves(shared)] == [2, 2, 2]
     for one, two in zip(curves(alone), curves(shared), strict=True):
         assert two == pytest.approx(one, abs=2e-3)
+    for name in ("handclip_best.pth", "handclip_final.pth", "training_log.csv", "metrics.json"):
+        assert (shared.folder / "best" / name).exists()
+    holding = {record.checkpoint for record in shared.records.all()}
+    saved = {path.relative_to(shared.folder).as_posix() for path in shared.folder.glob("trials/*/checkpoint_*")}
+    assert saved - {f"{path.parent.relative_to(shared.folder)}" for path in shared.folder.glob("trials/*/*.json")} >= (
+        holding - {None}
+    )
 
 
-def test_a_trial_that_loses_a_companion_goes_on_from_its_checkpoint(
+def test_a_trial_that_loses_a_worker_goes_on_from_its_checkpoint_and_counts_no_unit_twice(
     ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
     del ray_cluster
@@ -58,12 +67,12 @@ def test_a_trial_that_loses_a_companion_goes_on_from_its_checkpoint(
         tmp_path,
         strategies=("full",),
         trials=1,
-        budget=12,
+        budget=40,
         resources={"workers": 2},
         checkpoint_every_s=0.0,
     )
     killed: list[int] = []
-    killer = threading.Thread(target=kill_a_companion, args=(tmp_path / "workers", killed))
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "workers", killed))
     killer.start()
     outcome = sweep(wanted)
     killer.join()
@@ -71,27 +80,32 @@ def test_a_trial_that_loses_a_companion_goes_on_from_its_checkpoint(
     assert killed, "the trial was over before anything could be killed"
     assert record.status is Status.COMPLETE
     assert record.attempts > 1
-    assert list(record.curve) == list(range(1, 13))
+    assert list(record.curve) == list(range(1, 41))
     events = read_journal(tmp_path / "workers" / FILE)
     last = max(place for place, event in enumerate(events) if isinstance(event, Started))
     assert next(event.unit for event in events[last:] if isinstance(event, Validated)) > 1
+    told = Counter(event.unit for event in events if isinstance(event, Validated | Trained))
+    unsaved = told.total() - len(told)
+    assert unsaved <= 1, "each unit is saved before the next one is told"
+    saved = [event.checkpoint for event in events if isinstance(event, Saved)]
+    assert len(set(saved)) == len(saved)
 
 
-def kill_a_companion(folder: Path, killed: list[int]) -> None:
-    """Once the trial has validated some units, end one of its companions."""
-    journal = folder / "journal.jsonl"
-    deadline = time.monotonic() + 120
+def kill_a_worker(folder: Path, killed: list[int]) -> None:
+    """Once the trial has saved some units, end one of its workers."""
+    journal = folder / FILE
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         if journal.exists() and journal.read_text().count('"saved"') >= 2:
             break
         time.sleep(0.05)
-    for pid in companions():
+    for pid in workers()[:1]:
         os.kill(pid, signal.SIGKILL)
         killed.append(pid)
 
 
-def companions() -> list[int]:
-    """Processes that train along, of this test session alone."""
+def workers() -> list[int]:
+    """Processes that train, of this test session alone."""
     ours = f"HANDCLIP_CACHE={os.environ['HANDCLIP_CACHE']}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -99,6 +113,20 @@ def companions() -> list[int]:
             title, environment = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
         except OSError:
             continue
-        if title.startswith(b"ray::Companion") and ours in environment.split(b"\0"):
+        if title.startswith(b"ray::RayTrainWorker") and ours in environment.split(b"\0"):
             found.append(int(process.name))
     return found
+
+
+def test_a_trial_that_is_stopped_early_frees_its_places_for_the_next(
+    ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    del ray_cluster
+    limited = settings(tiny_backbones, tmp_path, strategies=("full",), trials=2, budget=400, limits={"hours": 1e-6})
+    outcome = sweep(limited.model_copy(update={"resources": limited.resources.model_copy(update={"workers": 2})}))
+    assert outcome.reason
+    (record,) = outcome.records.all()
+    assert record.status is Status.INTERRUPTED
+    again = sweep(settings(tiny_backbones, tmp_path / "next", trials=1, strategies=("full",), resources={"workers": 2}))
+    assert [record.status for record in again.records.all()] == [Status.COMPLETE]
+    assert ray.cluster_resources()["CPU"] == 2

@@ -1,0 +1,139 @@
+"""One experiment on the workers of a cluster, without a sweep: by the same Ray Train function as trials."""
+
+import queue
+import shutil
+import threading
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import Checkpoint, Result
+from ray.train.v2.api.callback import UserCallback
+from ray.util.queue import Queue
+
+from handclip_core.devices import select_device
+from handclip_core.errors import InputError
+from handclip_core.local import finish, line, origin
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.drive import Report
+from handclip_core.runs.experiment import Experiment, assemble
+from handclip_core.runs.run_folder import RunFolder, read_experiment
+from tune_jobs.config.settings import Resources
+from tune_jobs.execution import cluster
+from tune_jobs.execution.cluster import Room
+from tune_jobs.execution.train_fn import MARKER, SNAPSHOT, fit
+from tune_jobs.storage.location import opened
+
+LOOK_EVERY_S = 0.2
+
+
+class ReportsTo(UserCallback):  # type: ignore[misc]
+    """Puts the first worker's reports into a queue."""
+
+    def __init__(self, reports: Queue) -> None:
+        self._reports = reports
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
+        """Called by the run's controller once all workers have reported."""
+        del run_context, checkpoint
+        self._reports.put(metrics[0])
+
+
+def train_on_cluster(folder: Path, experiment: Experiment, *, resources: Resources, resume: bool = False) -> RunFolder:
+    """Run ``experiment`` to its end on ``resources.workers`` workers, and write its folder as one process would.
+
+    The folder must be one that all nodes see. With ``resume``, go on from the folder's checkpoint. Raises InputError,
+    before anything is written, if the folder holds another run or, to resume, none, or if the workers do not fit.
+    """
+    if resources.workers > 1 and experiment.backbone.batch_norm == "moving":
+        raise InputError(
+            "--workers: statistics that move with the batches are not those of shared batches; set "
+            "backbone.batch_norm: fixed"
+        )
+    settle(folder)
+    checkpoint = origin(folder, experiment, resume=resume)
+    cluster.connect()
+    room = cluster.make_room(resources, cluster.nodes())
+    cluster.run_on_every_node(room, check, experiment, room.device)
+    RunFolder.create(folder, experiment)
+    try:
+        _train(folder, experiment, room, checkpoint)
+    except KeyboardInterrupt:
+        ray.shutdown()  # nothing is to write into the folder any more
+        raise
+    finally:
+        settle(folder)
+    return cluster.run_where_trials_run(room, complete, folder, experiment, room.device)
+
+
+def check(experiment: Experiment, device: str) -> None:
+    """Build the caches of a node; raises InputError if the strategy does not fit the data."""
+    bench = open_bench(experiment.data, experiment.backbone, select_device(device))
+    assemble(experiment, bench)
+    _ = bench.feature_inputs
+
+
+def complete(folder: Path, experiment: Experiment, device: str) -> RunFolder:
+    """Complete the folder of a run that is at its end."""
+    checkpoint = RunFolder(folder, experiment).kept_checkpoint()
+    assert checkpoint is not None, "the last unit is saved"
+    record, _ = RunFolder.restore(folder, experiment, checkpoint)
+    return finish(record, device=select_device(device))
+
+
+def settle(folder: Path) -> None:
+    """Keep the last checkpoint that Ray Train left in ``folder`` under the name of a run's own; remove the others."""
+    if (folder / SNAPSHOT).exists():
+        last = Result.from_path(str(folder)).checkpoint
+        if last is not None:
+            RunFolder(folder, read_experiment(folder)).keep_checkpoint(lambda into: _move(Path(last.path), into))
+        (folder / SNAPSHOT).unlink()
+    for left in folder.glob("checkpoint_*"):
+        shutil.rmtree(left)
+    (folder / MARKER).unlink(missing_ok=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    source.rename(target)
+
+
+def _train(folder: Path, experiment: Experiment, room: Room, checkpoint: Path | None) -> None:
+    config = {
+        "experiment": experiment.model_dump(mode="json"),
+        "attempt": 0,
+        "device": room.device,
+        "threads": room.cpus,
+        "gpus": room.gpus,
+        "workers": room.workers,
+        "checkpoint_every_s": 0.0,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+    }
+    reports, failed = Queue(), []
+
+    def run() -> None:
+        try:
+            fit(config, opened(folder.parent), name=folder.name, callbacks=[ReportsTo(reports)], keep=1)
+        except Exception as error:
+            failed.append(error)
+
+    # In the main thread Ray Train would catch Ctrl-C and leave with exit code 0.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(LOOK_EVERY_S)
+        _show(experiment, reports)
+    _show(experiment, reports)
+    reports.shutdown()
+    if failed:
+        raise failed[0]
+
+
+def _show(experiment: Experiment, reports: Queue) -> None:
+    while True:
+        try:
+            told = reports.get_nowait()
+        except queue.Empty:
+            return
+        known = {item.name: told[item.name] for item in fields(Report) if item.name in told}
+        print(line(experiment, Report(**known, done=False)), flush=True)
