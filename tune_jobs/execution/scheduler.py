@@ -47,13 +47,13 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         """Stop or continue, by the trial's best validation score so far: what its best weights give.
 
         Early stopping looks at the first seed of a trial only, so that means over seeds are means over whole budgets,
-        and at evaluated units only; a limit can end the trial after any.
+        and at evaluated units only; a limit can end the trial after any. Tune hands schedulers results that are flat.
         """
         del tune_controller
         number, strategy = number_of(trial), strategy_of(trial.config)
         exempt = trial.config["replica"] > 0 or not result["evaluated"]
         goes_on = exempt or self.judge.goes_on(
-            trial=number, strategy=strategy, unit=result["unit"], score=result["best"][OBJECTIVE]
+            trial=number, strategy=strategy, unit=result["unit"], score=result[f"best/{OBJECTIVE}"]
         )
         if goes_on and self._gate.cuts(ahead_s=result["seconds"]):
             self.cut.add(number)
