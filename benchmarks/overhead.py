@@ -73,7 +73,7 @@ def settings(folder: Path, *, trials: int, budget: int) -> SweepSettings:
     )
 
 
-def empty_train_fn(config: dict[str, Any]) -> None:
+def empty_train_fn(_: dict[str, Any]) -> None:
     """What a worker of a trial of two does: one report, of the first with two small files."""
     told = result(1, 0.5, seconds=0.0) | {NODE: ray.get_runtime_context().get_node_id()}
     del told["done"]

@@ -70,10 +70,7 @@ def test_two_workers_train_every_strategy_as_one_process_does(
     """Scores of whole runs, and the weights of short ones in double precision, within one run of Ray Train."""
     del ray_cluster
     backbone = tiny_backbones["vit"]
-    experiments = [
-        Experiment(strategy=quick(kind), data=TINY_DATA, backbone=backbone, budget=2)  # type: ignore[arg-type]
-        for kind in ALL
-    ]
+    experiments = [Experiment(strategy=quick(kind), data=TINY_DATA, backbone=backbone, budget=2) for kind in ALL]
     config = {
         "experiments": [experiment.model_dump(mode="json") for experiment in experiments],
         "backbone": backbone.model_dump(mode="json"),
