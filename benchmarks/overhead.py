@@ -1,8 +1,8 @@
 """What the runner itself costs: seconds a trial for trials that do nothing, and whether thousands of them stay cheap.
 
-``ray``: empty trials through the whole runner (journal, study, event logs, leaderboard, folders), one at a time in a
-process that stays warm, beside empty trials with a Ray Train run inside each, on one cluster. What a sweep costs once
-does not count: ours is timed from the end of each strategy's first trial, theirs is the slope over numbers of trials.
+``ray``: empty trials through the whole runner (journal, study, event logs, leaderboard, folders), one at a time, of one
+worker in a process that stays warm and of two workers in a run of Ray Train each, on one cluster. What a sweep costs
+once does not count: they are timed from the end of the first trials.
 ``simulated``: thousands of simulated trials; the driver's processor time and memory by the trials behind it.
 Run: python benchmarks/overhead.py {ray,simulated} [--trials N]
 """
@@ -14,21 +14,21 @@ import resource
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import ray
-from ray import tune
+import ray.train
 
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import BEST, LOG
 from tests.tune_jobs.simulation import Clock, Machine, Step, result, simulate
 from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.execution.cluster import TUNE_ENVIRONMENT, Room
+from tune_jobs.execution.train_fn import NODE, train_trial
 from tune_jobs.execution.trainable import HandTrial
 from tune_jobs.lifecycle import run as driver
 from tune_jobs.lifecycle.build import session
@@ -39,7 +39,7 @@ from tune_jobs.storage.lease import SweepLock
 
 STRATEGIES = ("linear_probe", "full", "adapters", "lora")
 ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)
-SWEEPS = 3
+SWEEPS, OF_TWO = 3, 3
 EVERY = 500
 """Trials between two lines of the simulated sweep."""
 
@@ -73,61 +73,54 @@ def settings(folder: Path, *, trials: int, budget: int) -> SweepSettings:
     )
 
 
-def ours(trials: int) -> float:
+def empty_train_fn(_: dict[str, Any]) -> None:
+    """What a worker of a trial of two does: one report, of the first with two small files."""
+    told = result(1, 0.5, seconds=0.0) | {NODE: ray.get_runtime_context().get_node_id()}
+    del told["done"]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (BEST, LOG):
+            (Path(folder) / name).write_text("empty")
+        first = ray.train.get_context().get_world_rank() == 0
+        checkpoint = ray.train.Checkpoint.from_directory(folder) if first else None
+        ray.train.report(told, checkpoint=checkpoint, checkpoint_dir_name="checkpoint_000000001")
+
+
+def empty_trial_of_two(config: dict[str, Any]) -> None:
+    """As any trial of several workers, but for what they do."""
+    with patch("tune_jobs.execution.train_fn.train_fn", empty_train_fn):
+        train_trial(config)
+
+
+def one_more(trials: int, room: Room) -> float:
     """Seconds that one more trial takes in a sweep of empty ones, all but the collection of the winner's results."""
     with tempfile.TemporaryDirectory(prefix="hc-overhead-") as storage:
         folder = Path(storage) / "s"
         folder.mkdir()
+        first = len(STRATEGIES) if room.workers == 1 else 1
+        swept = settings(folder, trials=first + trials, budget=1)
+        resources = swept.resources.model_copy(update={"workers": room.workers})
         with SweepLock(folder) as lock:
-            driver._run_trials(settings(folder, trials=len(STRATEGIES) + trials, budget=1), ROOM, folder, lock)
-        ends = [event.at for event in read_journal(folder / JOURNAL) if isinstance(event, Ended)]
-    return (ends[-1] - ends[-1 - trials]) / trials
-
-
-def with_ray_train(folder: Path, trials: int) -> None:
-    """Trials with an empty run of Ray Train inside each."""
-
-    def train() -> None:
-        ray.train.report({"map": 0.5})
-
-    def trial(_: dict[str, Any]) -> None:
-        from ray.train import RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-        from ray.tune.integration.ray_train import TuneReportCallback
-
-        config = RunConfig(storage_path=str(folder), name=f"{time.time_ns()}", callbacks=[TuneReportCallback()])
-        scaling = ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
-        TorchTrainer(train, scaling_config=scaling, run_config=config).fit()
-
-    tuner = tune.Tuner(
-        tune.with_resources(trial, {"CPU": 0.01}),
-        tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=1),
-        run_config=tune.RunConfig(storage_path=str(folder), name="tune", verbose=0),
-    )
-    tuner.fit()
-
-
-def slope(run: Callable[[Path, int], None], few: int, many: int) -> float:
-    """Seconds that one more trial takes."""
-    took = []
-    for trials in (few, many):
-        with tempfile.TemporaryDirectory(prefix="hc-overhead-") as folder:
-            started = time.perf_counter()
-            run(Path(folder) / "s", trials)
-            took.append(time.perf_counter() - started)
-    return (took[1] - took[0]) / (many - few)
+            driver._run_trials(swept.model_copy(update={"resources": resources}), room, folder, lock)
+        ends = [event for event in read_journal(folder / JOURNAL) if isinstance(event, Ended)]
+        assert all(event.status == "complete" for event in ends), ends
+    return (ends[-1].at - ends[-1 - trials].at) / trials
 
 
 def compare(trials: int) -> None:
-    """Print what one more empty trial costs with either runner."""
-    os.environ.update(TUNE_ENVIRONMENT | {"RAY_TRAIN_V2_ENABLED": "1", "RAY_USAGE_STATS_ENABLED": "0"})
-    with tempfile.TemporaryDirectory(prefix="hc-ray-") as folder, patch.object(driver, "HandTrial", EmptyTrial):
-        ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder)
-        own = median(ours(trials) for _ in range(SWEEPS))
-        theirs = slope(with_ray_train, 1, 4)
+    """Print what one more empty trial costs, of one worker and of two."""
+    os.environ.update(TUNE_ENVIRONMENT | {"RAY_USAGE_STATS_ENABLED": "0"})
+    with (
+        tempfile.TemporaryDirectory(prefix="hc-ray-") as folder,
+        patch.object(driver, "HandTrial", EmptyTrial),
+        patch.object(driver, "train_trial", empty_trial_of_two),
+    ):
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder, **quiet)
+        one = median(one_more(trials, ROOM) for _ in range(SWEEPS))
+        print(f"one more empty trial of one worker: {one:.3f} s", flush=True)
+        two = one_more(OF_TWO, replace(ROOM, workers=2))
         ray.shutdown()
-    print(f"one more empty trial: {own:.3f} s in our runner")
-    print(f"one more empty trial with a Ray Train run inside: {theirs:.2f} s, {theirs / own:.0f} times as long")
+    print(f"one more empty trial of two workers: {two:.2f} s, {two / one:.0f} times as long")
 
 
 def simulated(trials: int) -> None:

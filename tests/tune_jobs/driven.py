@@ -15,6 +15,7 @@ from ray.tune.experiment import Trial
 from tests.tune_jobs.simulated import ROOM, settings
 from tests.tune_jobs.simulation import Best, Clock, result
 from tune_jobs.execution import cluster
+from tune_jobs.execution.cluster import Room
 from tune_jobs.execution.monitor import LOOK_EVERY_S
 from tune_jobs.lifecycle.build import Session, session
 from tune_jobs.state.events import Event
@@ -138,11 +139,11 @@ class Sweep:
 
 
 @contextmanager
-def begun(storage: Path, machines: MadeUp) -> Iterator[Sweep]:
+def begun(storage: Path, machines: MadeUp, room: Room = ROOM) -> Iterator[Sweep]:
     folder, clock = storage / "simulated", Clock()
     folder.mkdir()
     swept = settings(storage, stall_minutes=STALL_S / 60, strategies=("linear_probe", "full"), retries=2)
-    with session(swept, folder, ROOM, stop_wanted=lambda: False, machines=machines, clock=clock) as ready:
+    with session(swept, folder, room, stop_wanted=lambda: False, machines=machines, clock=clock) as ready:
         found = Sweep(ready, machines, clock)
         found.wait(2 * LOOK_EVERY_S)
         yield found

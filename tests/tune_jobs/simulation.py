@@ -15,6 +15,7 @@ from typing import Any
 from ray.tune import Checkpoint
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.utils import flatten_dict
 
 from handclip_core.evaluation.metrics import METRICS, RETENTION
 from handclip_core.runs.drive import Report
@@ -206,7 +207,9 @@ def _goes_on(session: Session, machine: Machine, trial: _Trial, step: Step | Exc
         session.recorder.on_trial_error(trial=trial)
         return False
     told = trial.step(step)
-    decision = TrialScheduler.STOP if told["done"] else session.scheduler.on_trial_result(None, trial, told)
+    decision = (
+        TrialScheduler.STOP if told["done"] else session.scheduler.on_trial_result(None, trial, flatten_dict(told))
+    )
     stops = decision == TrialScheduler.STOP
     told["done"] = stops
     session.recorder.on_trial_result(trial=trial, result=told)

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from handclip_core.evaluation.metrics import OBJECTIVE
 from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT, folder_of, number_of, strategy_of
 from tune_jobs.execution.tune_internals import survive_lost_workers
 from tune_jobs.scheduling.early_stopping import Judge
 from tune_jobs.scheduling.limits import Gate
-from tune_jobs.state.trials import score_of
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -46,14 +46,14 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: "TuneController", trial: "Trial", result: dict[str, Any]) -> str:
         """Stop or continue, by the trial's best score so far: what its best weights give.
 
-        Only the first seed of a trial counts, so that means over seeds are means over whole budgets. A unit that was
-        not evaluated has no score; a limit can end the trial after any.
+        Early stopping looks at the first seed of a trial only, so that means over seeds are means over whole budgets,
+        and at evaluated units only; a limit can end the trial after any. Tune hands schedulers results that are flat.
         """
         del tune_controller
         number, strategy = number_of(trial), strategy_of(trial.config)
-        counts = trial.config["replica"] == 0 and result["evaluated"]
-        goes_on = not counts or self.judge.goes_on(
-            trial=number, strategy=strategy, unit=result["unit"], score=score_of(result["best"])
+        exempt = trial.config["replica"] > 0 or not result["evaluated"]
+        goes_on = exempt or self.judge.goes_on(
+            trial=number, strategy=strategy, unit=result["unit"], score=result[f"best/{OBJECTIVE.name}"]
         )
         if goes_on and self._gate.cuts(ahead_s=result["seconds"]):
             self.cut.add(number)

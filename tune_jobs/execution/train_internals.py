@@ -7,6 +7,7 @@ from ray._private.state import state
 from ray.core.generated import gcs_pb2
 from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -16,15 +17,16 @@ CONNECTION_LOST = ("connection closed", "connection reset", "broken pipe")
 
 
 class QuietTorchTrainer(TorchTrainer):  # type: ignore[misc]
-    """Ray's own without its cleaner of placement groups; ``remove_abandoned_groups`` does its work.
+    """Ray's own without two processes a run.
 
-    The cleaner is a process more a run. It asks the dashboard whether the run's controller lives: without a dashboard,
-    or with a second Ray instance on the host, it never learns, stays for ever, and so do the run's resources.
+    The cleaner of placement groups asks the dashboard whether the run's controller lives: without a dashboard, or with
+    a second Ray instance on the host, it never learns, stays for ever, and so do the run's resources;
+    ``remove_abandoned_groups`` does its work. The manager of Ray's data sets has none to manage here.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()
-        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
+        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback | DatasetsCallback)]
 
 
 def remove_abandoned_groups() -> int:

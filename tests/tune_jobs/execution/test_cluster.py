@@ -17,12 +17,19 @@ from tune_jobs.execution.cluster import (
     connect,
     make_room,
     run_where_trials_run,
+    trial_bundles,
     wait_for_room,
 )
 from tune_jobs.execution.nodes import RayMachines
 
 CPU_ONLY = [Node(cpus=2, gpus=0)]
 GPUS = [Node(cpus=16, gpus=2), Node(cpus=8, gpus=0)]
+
+
+def test_tune_reserves_the_place_of_one_worker_and_leaves_those_of_several_to_ray_train() -> None:
+    alone = make_room(Resources(cpus=2), [Node(cpus=4, gpus=0)])
+    assert trial_bundles(alone) == [{"CPU": 2.0}]
+    assert trial_bundles(replace(alone, workers=2)) == [{"memory": 1.0}]
 
 
 @pytest.mark.parametrize(

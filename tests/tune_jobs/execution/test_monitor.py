@@ -1,17 +1,22 @@
 """Workers that trials have to leave, on made-up machines and a clock of our own."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
+from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 from ray.tune.result import SHOULD_CHECKPOINT
 from ray.tune.search import Searcher
 
 from tests.tune_jobs.driven import STALL_S, MadeUp, Sweep, begun
+from tests.tune_jobs.simulated import ROOM
+from tests.tune_jobs.simulation import result
 from tune_jobs.execution.monitor import CLEAR_S, LONGEST_LOOK_S, LOOK_EVERY_S
+from tune_jobs.execution.train_fn import NODES
 from tune_jobs.state.events import Moved, Retried
 from tune_jobs.state.trials import Status
 from tune_jobs.storage.retry import UnwritableError
@@ -223,3 +228,42 @@ def test_nothing_is_held_when_a_sweep_has_ended(tmp_path: Path) -> None:
         sweep.fail(sweep.start(machine="m1"), FULL)
         assert machines.left == {"m1": 0}
     assert machines.left == {}
+
+
+def saved(sweep: Sweep, trial: Trial, unit: int) -> str:
+    folder = sweep.ready.folder / "trials" / trial.config["folder"] / f"checkpoint_{unit:09d}"
+    folder.mkdir(parents=True)
+    return str(folder)
+
+
+def test_a_trial_of_several_workers_leaves_with_its_checkpoint_if_any_of_their_machines_goes(tmp_path: Path) -> None:
+    machines = MadeUp(names=("m1", "m2", "m3"), num_places=6)
+    with begun(tmp_path, machines, replace(ROOM, workers=2)) as sweep:
+        trial = sweep.start()
+        on_both = {NODES: ["m2", "m3"]}
+        sweep.recorder.on_trial_result(trial=trial, result=result(1, 0.5) | on_both)
+        machines.going["m3"] = sweep.clock.now + 1e6
+        sweep.wait(2 * LOOK_EVERY_S)
+        told = result(2, 0.4) | on_both
+        sweep.recorder.on_trial_result(trial=trial, result=told)
+        assert (machines.ended, SHOULD_CHECKPOINT in told) == ([], False)
+        told = result(3, 0.6) | on_both | {CHECKPOINT_PATH_KEY: saved(sweep, trial, 3)}
+        sweep.recorder.on_trial_result(trial=trial, result=told)
+        assert machines.ended == ["actor-0@m1"]
+        sweep.fail(trial)
+        assert isinstance(sweep.last(), Moved)
+        record = sweep.ready.records.trials[0]
+        assert (record.unit, record.saved_unit, record.checkpoint) == (
+            3,
+            3,
+            "trials/0000-linear_probe/checkpoint_000000003",
+        )
+
+
+def test_it_is_the_first_workers_machine_that_is_kept_clear_not_that_of_its_function(tmp_path: Path) -> None:
+    machines = MadeUp(names=("m1", "m2", "m3"), num_places=6)
+    with begun(tmp_path, machines, replace(ROOM, workers=2)) as sweep:
+        trial = sweep.start()
+        sweep.recorder.on_trial_result(trial=trial, result=result(1, 0.5) | {NODES: ["m2", "m3"]})
+        sweep.fail(trial, UnwritableError("/disk: cannot be written (No space left on device); mend that"))
+        assert sweep.ready.guard.clear() == ("m2",)

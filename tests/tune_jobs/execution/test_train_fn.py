@@ -9,15 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
+import ray.train
+import torch
 
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.drive import drive
+from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.run_folder import LOG, read_log
+from handclip_core.strategies import ALL
 from tests.conftest import TINY_DATA
+from tests.handclip_core.strategies.test_strategies_contract import CPU, quick, weights_of_all
 from tune_jobs.config.settings import EarlyStopping, SweepSettings
+from tune_jobs.execution.train_fn import fit, train_fn
+from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT
 from tune_jobs.lifecycle.run import Outcome, sweep
 from tune_jobs.state.events import Saved, Started, Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.state.trials import Status
+from tune_jobs.storage.location import opened
 
 pytestmark = pytest.mark.ray
 
@@ -45,17 +54,50 @@ def test_two_workers_give_the_scores_of_one_though_more_trials_wait_than_fit(
 ) -> None:
     del ray_cluster
     alone = sweep(settings(tiny_backbones, tmp_path / "one", resources={"concurrent": 1}))
-    shared = sweep(settings(tiny_backbones, tmp_path / "two", resources={"workers": 2, "waiting": 2}))
+    shared = sweep(settings(tiny_backbones, tmp_path / "two", resources={"workers": 2, "waiting": 1}))
     assert [len(curve) for curve in curves(shared)] == [2, 2, 2]
     for one, two in zip(curves(alone), curves(shared), strict=True):
         assert two == pytest.approx(one, abs=2e-3)
     for name in ("handclip_best.pth", "handclip_final.pth", "training_log.csv", "metrics.json"):
         assert (shared.folder / "best" / name).exists()
-    holding = {record.checkpoint for record in shared.records.all()}
-    saved = {path.relative_to(shared.folder).as_posix() for path in shared.folder.glob("trials/*/checkpoint_*")}
-    assert saved - {f"{path.parent.relative_to(shared.folder)}" for path in shared.folder.glob("trials/*/*.json")} >= (
-        holding - {None}
-    )
+    known = {record.checkpoint for record in shared.records.all()}
+    assert {path.relative_to(shared.folder).as_posix() for path in shared.folder.glob("trials/*/checkpoint_*")} == known
+
+
+def test_two_workers_train_every_strategy_as_one_process_does(
+    ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores of whole runs, and the weights of short ones in double precision, within one run of Ray Train."""
+    del ray_cluster
+    backbone = tiny_backbones["vit"]
+    experiments = [Experiment(strategy=quick(kind), data=TINY_DATA, backbone=backbone, budget=2) for kind in ALL]
+    config = {
+        "experiments": [experiment.model_dump(mode="json") for experiment in experiments],
+        "backbone": backbone.model_dump(mode="json"),
+        "weights": str(tmp_path / "weights.pt"),
+        **{"workers": 2, "device": "cpu", "threads": 1, "gpus": 0.0, "checkpoint": None, "checkpoint_every_s": 1e9},
+    }
+    monkeypatch.setattr("tune_jobs.execution.train_fn.train_fn", every_strategy)
+    fit(config, opened(tmp_path), name="run")
+    for number, experiment in enumerate(experiments):
+        alone = drive(experiment, tmp_path / "alone" / str(number), device=CPU)
+        last = list(alone)[-1]
+        saved = tmp_path / "run" / f"checkpoint_{number * STATES_OF_AN_ATTEMPT + last.unit:09d}"
+        scores = [row.get("map") for row in read_log(saved / LOG)]
+        assert scores == pytest.approx([row.get("map") for row in alone.record.log], abs=2e-3), experiment.strategy.name
+    shared = torch.load(tmp_path / "weights.pt", weights_only=True)
+    for name, weights in weights_of_all(backbone).items():
+        for key, value in weights.items():
+            torch.testing.assert_close(shared[name][key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
+
+
+def every_strategy(config: dict[str, Any]) -> None:
+    """What each of the workers does."""
+    for number, experiment in enumerate(config["experiments"]):
+        train_fn({**config, "experiment": experiment, "attempt": number})
+    weights = weights_of_all(BackboneSettings.model_validate(config["backbone"]))
+    if ray.train.get_context().get_world_rank() == 0:
+        torch.save(weights, config["weights"])
 
 
 def test_a_trial_that_loses_a_worker_goes_on_from_its_checkpoint_and_counts_no_unit_twice(
