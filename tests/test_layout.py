@@ -11,8 +11,10 @@ PACKAGES = ("handclip_core", "search_spaces", "tune_jobs", "chaos")
 SOURCES = tuple(sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")))
 
 MAY_NOT_IMPORT = {
-    "handclip_core": ("ray", "optuna", "search_spaces", "tune_jobs"),
-    "search_spaces": ("ray", "tune_jobs"),
+    "handclip_core": ("ray", "optuna", "search_spaces", "tune_jobs", "chaos"),
+    "search_spaces": ("ray", "tune_jobs", "chaos"),
+    "tune_jobs": ("chaos", "tests"),
+    **{f"tune_jobs/{name}": ("ray",) for name in FOLDERS if name != "execution"},
     "handclip_core/config.py": ("torch", "handclip_core.data", "handclip_core.engine", "handclip_core.strategies"),
     "handclip_core/data": ("handclip_core.engine", "handclip_core.strategies", "handclip_core.models"),
     "handclip_core/losses": ("handclip_core.strategies", "handclip_core.engine.loop"),
@@ -25,6 +27,11 @@ MAY_NOT_IMPORT = {
     ),
     "handclip_core/evaluation": ("handclip_core.engine", "handclip_core.strategies"),
 }
+FOLDERS = (
+    "storage", "config", "state", "search", "scheduling", "reporting", "execution", "lifecycle", "finals",
+)  # fmt: skip
+"""Folders of the service: each imports from itself and from those before it."""
+MAX_MODULES = 15
 ONLY_IMPORTED_BY = {
     "open_clip": ["handclip_core/models/backbone.py"],
     "peft": ["handclip_core/models/lora.py"],
@@ -65,6 +72,43 @@ def test_imports_point_one_way(part: str) -> None:
         if starts_with(module, forbidden)
     ]
     assert wrong == []
+
+
+def test_the_service_is_its_commands_and_its_folders() -> None:
+    found = {path.name for path in (ROOT / "tune_jobs").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert found == set(FOLDERS)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_of_the_service_imports_from_those_before_it(folder: str) -> None:
+    later = FOLDERS[FOLDERS.index(folder) + 1 :]
+    wrong = [
+        f"{name_of(path)} imports {module}"
+        for path in (ROOT / "tune_jobs" / folder).rglob("*.py")
+        for module in imports_of(path)
+        if any(starts_with(module, f"tune_jobs.{name}") for name in later)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_of_the_service_says_which_question_it_answers_and_stays_small(folder: str) -> None:
+    where = ROOT / "tune_jobs" / folder
+    question = ast.get_docstring(ast.parse((where / "__init__.py").read_text())) or ""
+    assert question.split("\n")[0].endswith("?")
+    assert len([path for path in where.rglob("*.py") if path.name != "__init__.py"]) <= MAX_MODULES
+
+
+def test_every_module_of_the_service_has_at_most_one_file_of_tests_by_its_name() -> None:
+    modules = {
+        path.relative_to(ROOT).with_name(f"test_{path.name}").as_posix() for path in SOURCES if path.stem != "__init__"
+    }
+    tests = {
+        path.relative_to(ROOT / "tests").as_posix()
+        for name in FOLDERS
+        for path in (ROOT / "tests" / "tune_jobs" / name).rglob("test_*.py")
+    }
+    assert tests - modules == set()
 
 
 @pytest.mark.parametrize("library", ONLY_IMPORTED_BY)

@@ -58,7 +58,7 @@ def _train(file: Path, out: Path | None, resources: dict[str, object], *, resume
     from handclip_core.runs.experiment import Experiment
     from tune_jobs.config.settings import Resources
     from tune_jobs.execution.signals import terminable
-    from tune_jobs.lifecycle.train_one import train_on_cluster
+    from tune_jobs.execution.train_one import train_on_cluster
 
     experiment = Experiment.from_file(file)
     folder = (out or Path("runs") / file.stem).absolute()

@@ -18,7 +18,7 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.runs.run_folder import CONFIG, write_text
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.execution.failures import Kind, failure_of, traceback_of
+from tune_jobs.execution.failures import failure_of, traceback_of
 from tune_jobs.execution.monitor import Guard
 from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
@@ -29,7 +29,7 @@ from tune_jobs.reporting.leaderboard import write_leaderboard
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.scheduling.power_analysis import SEEDS
 from tune_jobs.scheduling.retention import surplus
-from tune_jobs.scheduling.retries import after_failure
+from tune_jobs.scheduling.retries import Kind, after_failure
 from tune_jobs.scheduling.seeds import calibrates, seeds_of
 from tune_jobs.state.events import (
     Alive,

@@ -53,6 +53,10 @@ class Node:
     """Ray's name of it."""
 
 
+class WorkerError(Exception):
+    """A process was lost, or what it ran has raised."""
+
+
 @dataclass(frozen=True)
 class Room:
     """What each trial gets on this cluster, and how many of them run at a time."""
@@ -207,6 +211,19 @@ def run_where_trials_run(room: Room, function: Callable[..., Value], *args: Any)
         options["fallback_strategy"] = [{"label_selector": {}}]
     task = ray.remote(function).options(**options)
     value: Value = _get(task.remote(*args))
+    return value
+
+
+def run_in_own_process(room: Room, function: Callable[..., Value], *args: Any) -> Value:
+    """Call ``function`` in a new process on a trial's resources, which ends with it.
+
+    Raises WorkerError if the process is lost, or the function raises.
+    """
+    task = ray.remote(num_cpus=room.cpus, num_gpus=room.gpus, max_calls=1, max_retries=0)(function)
+    try:
+        value: Value = ray.get(task.remote(*args))
+    except ray.exceptions.RayError as error:
+        raise WorkerError(str(error)) from error
     return value
 
 

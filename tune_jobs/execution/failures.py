@@ -1,7 +1,5 @@
 """Why a trial failed: in one line for people, and what kind of failure it was for the sweep."""
 
-from dataclasses import dataclass
-from enum import Enum, auto
 from pathlib import Path
 
 import torch
@@ -12,7 +10,8 @@ from ray.tune.experiment import Trial
 from handclip_core.engine.objective import DivergedError
 from handclip_core.errors import InputError
 from tune_jobs.execution.trainable import LostStateError
-from tune_jobs.scheduling.low_memory import LowMemory, is_low_memory, read_low_memory
+from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
+from tune_jobs.scheduling.retries import Failure, Kind
 from tune_jobs.storage.retry import UnwritableError
 
 LONGEST = 300
@@ -22,39 +21,6 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 OUT_OF_SPACE = ("no space left on device", "disk quota exceeded")
 """How systems say it, and Ray of folders that it makes itself."""
-
-
-class Kind(Enum):
-    """What can be done about a failure."""
-
-    CERTAIN = auto()
-    """It would happen again."""
-    MEMORY = auto()
-    """Smaller parts of a batch may do."""
-    LOW_MEMORY = auto()
-    """Its machine was low on memory, whoever took that; it may go better with fewer trials at a time."""
-    LOST_STATE = auto()
-    """The trial must start over."""
-    MACHINE = auto()
-    """It may go better on another machine."""
-    CHANCE = auto()
-    """It may go better next time."""
-    MOVED = auto()
-    """None: its machine was taken away, after notice."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why an attempt at a trial ended, in one line, and of what kind that is."""
-
-    reason: str
-    kind: Kind
-    actor: str = ""
-    """Ray's name of the worker, where that has ended."""
-    low_memory: LowMemory | None = None
-    """How its machine stood, if that was low on memory."""
-    alone: bool = False
-    """Whether that machine ran nothing else then."""
 
 
 def failure_of(trial: Trial) -> Failure:

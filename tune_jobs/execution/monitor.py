@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from ray.tune.experiment import Trial
 
-from tune_jobs.execution.failures import Failure, Kind
 from tune_jobs.execution.nodes import Machines
 from tune_jobs.execution.trainable import number_of
 from tune_jobs.scheduling.low_memory import LowMemory
 from tune_jobs.scheduling.memory_limits import MemoryLimits
+from tune_jobs.scheduling.retries import Failure, Kind
 from tune_jobs.state.trials import Records, TrialRecord
 
 LOOK_EVERY_S = 3.0

@@ -1,1 +1,1 @@
-"""The finals of a sweep: fresh seeds, mixtures, comparison in pairs, the sealed look at test people, the report."""
+"""Who really wins?"""

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-import ray
 from rich.console import Console
 from rich.table import Table
 
 from handclip_core.runs.experiment import Experiment
 from search_spaces.spaces import searchable
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.execution.cluster import Room
+from tune_jobs.execution.cluster import Room, WorkerError, run_in_own_process
 from tune_jobs.execution.ray_job import in_ray_job
 from tune_jobs.lifecycle.folders import refuse_unknown_sweep, resolved
 from tune_jobs.lifecycle.profile import Probe, probe, untried
@@ -70,12 +69,11 @@ def estimate(settings: SweepSettings) -> int:
 
 def _tried(experiment: Experiment, room: Room) -> Probe:
     """Probe in a process of its own on a trial's resources, so that its memory is its own, and its end too."""
-    task = ray.remote(num_cpus=room.cpus, num_gpus=room.gpus, max_calls=1, max_retries=0)(probe)
     try:
-        found: Probe = ray.get(task.remote(experiment, room.device))
-    except ray.exceptions.RayError as error:
-        return untried(experiment, error)
-    return found
+        return run_in_own_process(room, probe, experiment, room.device)
+    except WorkerError as error:
+        cause = error.__cause__
+        return untried(experiment, cause if isinstance(cause, Exception) else error)
 
 
 def expected(probes: Sequence[Probe], settings: SweepSettings, room: Room) -> Estimate:

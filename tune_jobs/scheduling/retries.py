@@ -1,14 +1,49 @@
 """Whether a trial whose attempt failed is begun again, and with what."""
 
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from handclip_core.strategies import Strategy
-from tune_jobs.execution.failures import Failure, Kind
+from tune_jobs.scheduling.low_memory import LowMemory
 from tune_jobs.state.events import Ended, Moved, Retried
 from tune_jobs.state.trials import Status, TrialRecord
 
 TRIES_ALONE = 2
 """Attempts that a trial gets on machines that run nothing else, before it counts as too large for them."""
+
+
+class Kind(Enum):
+    """What can be done about a failure."""
+
+    CERTAIN = auto()
+    """It would happen again."""
+    MEMORY = auto()
+    """Smaller parts of a batch may do."""
+    LOW_MEMORY = auto()
+    """Its machine was low on memory, whoever took that; it may go better with fewer trials at a time."""
+    LOST_STATE = auto()
+    """The trial must start over."""
+    MACHINE = auto()
+    """It may go better on another machine."""
+    CHANCE = auto()
+    """It may go better next time."""
+    MOVED = auto()
+    """None: its machine was taken away, after notice."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt at a trial ended, in one line, and of what kind that is."""
+
+    reason: str
+    kind: Kind
+    actor: str = ""
+    """Ray's name of the worker, where that has ended."""
+    low_memory: LowMemory | None = None
+    """How its machine stood, if that was low on memory."""
+    alone: bool = False
+    """Whether that machine ran nothing else then."""
 
 
 def after_failure(

@@ -11,9 +11,10 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, Worker
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
 
 from handclip_core.engine.objective import DivergedError
-from tune_jobs.execution.failures import Kind, kind_of
+from tune_jobs.execution.failures import kind_of
 from tune_jobs.execution.train_internals import cause_of, remove_abandoned_groups
 from tune_jobs.execution.trainable import LostStateError
+from tune_jobs.scheduling.retries import Kind
 
 LOST = RuntimeError("[/pytorch/gloo/tcp/pair.cc:547] Connection closed by peer [127.0.1.1]:1234")
 

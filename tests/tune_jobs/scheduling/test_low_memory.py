@@ -5,8 +5,9 @@ import os
 import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-from tune_jobs.execution.failures import Kind, describe_error, kind_of
+from tune_jobs.execution.failures import describe_error, kind_of
 from tune_jobs.scheduling.low_memory import LowMemory, is_low_memory, read_low_memory
+from tune_jobs.scheduling.retries import Kind
 
 NODE = "77d19586de1a1e50"
 TOLD = f"""2 worker(s) were killed due to the node running low on memory. \

@@ -10,9 +10,9 @@ from handclip_core.engine.phase import Optim
 from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Full, ZeroShot
-from tune_jobs.execution.failures import Failure, Kind, kind_of
+from tune_jobs.execution.failures import kind_of
 from tune_jobs.execution.trainable import LostStateError
-from tune_jobs.scheduling.retries import after_failure, halved, largest_batch
+from tune_jobs.scheduling.retries import Failure, Kind, after_failure, halved, largest_batch
 from tune_jobs.state.events import Ended, Moved, Retried
 from tune_jobs.state.trials import Records, Status, TrialRecord
 from tune_jobs.storage.retry import UnwritableError
