@@ -10,6 +10,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("handclip_core", "search_spaces", "tune_jobs", "chaos")
 SOURCES = tuple(sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")))
 
+FOLDERS = (
+    "storage", "config", "state", "search", "scheduling", "reporting", "execution", "lifecycle", "finals",
+)  # fmt: skip
+"""Folders of the service: each imports from itself and from those before it."""
+
 MAY_NOT_IMPORT = {
     "handclip_core": ("ray", "optuna", "search_spaces", "tune_jobs", "chaos"),
     "search_spaces": ("ray", "tune_jobs", "chaos"),
@@ -27,10 +32,6 @@ MAY_NOT_IMPORT = {
     ),
     "handclip_core/evaluation": ("handclip_core.engine", "handclip_core.strategies"),
 }
-FOLDERS = (
-    "storage", "config", "state", "search", "scheduling", "reporting", "execution", "lifecycle", "finals",
-)  # fmt: skip
-"""Folders of the service: each imports from itself and from those before it."""
 MAX_MODULES = 15
 ONLY_IMPORTED_BY = {
     "open_clip": ["handclip_core/models/backbone.py"],
