@@ -84,6 +84,8 @@ def complete(folder: Path, experiment: Experiment, device: str) -> RunFolder:
 
 def settle(folder: Path) -> None:
     """Keep the last checkpoint that Ray Train left in ``folder`` under the name of a run's own; remove the others."""
+    if not (folder / MARKER).exists():
+        return
     if (folder / SNAPSHOT).exists():
         last = Result.from_path(str(folder)).checkpoint
         if last is not None:
@@ -91,7 +93,7 @@ def settle(folder: Path) -> None:
         (folder / SNAPSHOT).unlink()
     for left in folder.glob("checkpoint_*"):
         shutil.rmtree(left)
-    (folder / MARKER).unlink(missing_ok=True)
+    (folder / MARKER).unlink()
 
 
 def _move(source: Path, target: Path) -> None:

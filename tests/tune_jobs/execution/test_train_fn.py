@@ -21,8 +21,10 @@ from tests.conftest import TINY_DATA
 from tests.handclip_core.strategies.test_strategies_contract import CPU, quick, weights_of_all
 from tune_jobs.config.settings import EarlyStopping, SweepSettings
 from tune_jobs.execution.train_fn import fit, train_fn
+from tune_jobs.execution.train_internals import remove_abandoned_groups
 from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT
 from tune_jobs.lifecycle.run import Outcome, sweep
+from tune_jobs.scheduling.early_stopping import Judge
 from tune_jobs.state.events import Saved, Started, Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.state.trials import Status
@@ -161,14 +163,26 @@ def workers() -> list[int]:
 
 
 def test_a_trial_that_is_stopped_early_frees_its_places_for_the_next(
-    ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+    ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del ray_cluster
-    limited = settings(tiny_backbones, tmp_path, strategies=("full",), trials=2, budget=400, limits={"hours": 1e-6})
-    outcome = sweep(limited.model_copy(update={"resources": limited.resources.model_copy(update={"workers": 2})}))
-    assert outcome.reason
-    (record,) = outcome.records.all()
-    assert record.status is Status.INTERRUPTED
-    again = sweep(settings(tiny_backbones, tmp_path / "next", trials=1, strategies=("full",), resources={"workers": 2}))
-    assert [record.status for record in again.records.all()] == [Status.COMPLETE]
-    assert ray.cluster_resources()["CPU"] == 2
+
+    def stops(judge: Judge, *, trial: int, unit: int, **_: Any) -> bool:
+        judge.stopped[trial] = unit
+        return False
+
+    monkeypatch.setattr(Judge, "goes_on", stops)
+    outcome = sweep(
+        settings(tiny_backbones, tmp_path, strategies=("full",), trials=2, budget=10_000, resources={"workers": 2})
+    )
+    assert [(record.status, list(record.curve)) for record in outcome.records.all()] == [(Status.STOPPED, [1])] * 2
+    known = {record.checkpoint for record in outcome.records.all()}
+    assert {
+        path.relative_to(outcome.folder).as_posix() for path in outcome.folder.glob("trials/*/checkpoint_*")
+    } == known
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != 2:
+        assert time.monotonic() < deadline, "the last trial still holds its places"
+        remove_abandoned_groups()
+        time.sleep(0.2)
+    assert workers() == []
