@@ -13,6 +13,7 @@ from handclip_core.devices import select_device
 from handclip_core.engine.state import save_tensors
 from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_paired, estimate
 from handclip_core.evaluation.ledger import LOOKED, OPENED, Entry, Ledger
+from handclip_core.evaluation.metrics import FINAL_METRICS
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.runs.context import open_bench
@@ -32,7 +33,7 @@ from tune_jobs.storage.location import Place, fetched
 
 FILE, MODEL = "final_test.json", "model"
 WINNER_SCORES, CLIP_SCORES = "test_winner.npz", "test_clip.npz"
-METRICS = ("map", "cmc1")
+METRICS = tuple(metric.name for metric in FINAL_METRICS)
 
 
 @dataclass(frozen=True)
