@@ -157,7 +157,7 @@ class Finals:
 
     def _measured(self, record: TrialRecord) -> Path:
         """A folder of this machine with the scores of a run."""
-        return local(self.state_of(record), self.folder / "scores" / record.name, suffixes=(".npz", ".json"))
+        return local(self.state_of(record), self.folder / ".scores" / record.name, suffixes=(".npz", ".json"))
 
     def _facts(self, folder: Path) -> Facts:
         facts = read_facts(folder)

@@ -48,7 +48,7 @@ def test_lines(test: FinalTest) -> list[str]:
         f"{test.chosen}, fitted on all training people. Look {test.number} of {len(test.looks)} at these people so far."
     ]
     for metric in FINAL_METRICS:
-        ours, clip, gap = (found[metric.name] for found in (test.figures, test.baseline, test.gaps))
+        ours, clip, gap = test.figures[metric.name], test.baseline[metric.name], test.gaps[metric.name]
         lines.append(
             f"{metric.label} {percent(ours.value)} (95 % {span(ours)}), CLIP as it is {percent(clip.value)} "
             f"({span(clip)}), difference {signed(gap.difference)} ({span(gap)}), P(better) {gap.probability:.3f}; "
