@@ -33,4 +33,6 @@ RETENTION = "retention"
 METRICS = (*RANKING, Metric(RETENTION, RETENTION, in_tables=True, over_seeds=False))
 OBJECTIVE = METRICS[0]
 """What trials are ranked by, stopped early by, and searched for."""
+FINAL_METRICS = tuple(metric for metric in RANKING if metric.in_tables)
+"""What the finals show of a model, the objective first."""
 TABLE_METRICS = tuple(metric for metric in METRICS if metric.in_tables)

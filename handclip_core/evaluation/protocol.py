@@ -104,6 +104,10 @@ class ProtocolScores:
         """The scored aspects, in the order of ``per_draw`` and of ``queries.aspect``."""
         return tuple(self.per_aspect)
 
+    def mean(self, metric: str) -> float:
+        """The mean over aspects and draws of one of METRICS."""
+        return float(getattr(self.overall, metric).mean)
+
 
 def score_draws(
     embeddings: NDArray[Any] | Tensor,

@@ -20,8 +20,9 @@ LEDGER = "test_looks.jsonl"
 def ledger_of(run: Path) -> Ledger:
     """The ledger of the storage in which a run lies, in a sweep's folder or by itself."""
     run = run.resolve()
-    sweep = next((parent for parent in run.parents if (parent / SWEEP_SETTINGS).is_file()), run)
-    return Ledger(sweep.parent / LEDGER)
+    sweeps = [parent for parent in run.parents if (parent / SWEEP_SETTINGS).is_file()]
+    # The finals of a sweep are a sweep in its folder.
+    return Ledger((sweeps[-1] if sweeps else run).parent / LEDGER)
 
 
 @contextmanager

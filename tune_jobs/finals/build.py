@@ -23,19 +23,18 @@ from tune_jobs.execution.cluster import Room
 from tune_jobs.execution.ray_job import submission_id
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.candidates import Finalist, choose, fresh_seeds
+from tune_jobs.finals.in_bucket import kept_in_bucket
 from tune_jobs.finals.mixtures import Complete, Entrant, by_strategy, entrants_of, mix, pot_name, pot_of
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import Cost
 from tune_jobs.lifecycle.build import read_events
-from tune_jobs.lifecycle.folders import is_sweep
 from tune_jobs.lifecycle.run import INTERRUPTED, run_to_the_end
 from tune_jobs.reporting.summary import say
 from tune_jobs.search.proposer import FixedList
-from tune_jobs.state.local_copy import take_down
 from tune_jobs.state.trials import Records, Status, TrialRecord, folded
 from tune_jobs.storage.lease import SweepLock
 from tune_jobs.storage.local_files import local
-from tune_jobs.storage.location import Bucket, Place, folder_of
+from tune_jobs.storage.location import Place, folder_of
 
 FOLDER, SOUP_FOLDER = "finals", "soups"
 EARLY = EarlyStopping(kind=StoppingKind.NONE)
@@ -82,6 +81,7 @@ class Finals:
         """Run what has not been run, mix what can be mixed, and give all that came to an end on every seed."""
         # Seed by seed, so that what is there early already says something of every finalist.
         runs = {run_name(finalist, seed): finalist.on(seed) for seed in self.seeds for finalist in self.finalists}
+        self._complete(folded(read_events(self.folder)))  # runs of other data are refused before others are added
         records = self.run(runs, what="runs")
         complete = self._complete(records)
         self._mix_all(complete)
@@ -157,7 +157,7 @@ class Finals:
 
     def _measured(self, record: TrialRecord) -> Path:
         """A folder of this machine with the scores of a run."""
-        return local(self.state_of(record), self.folder / "scores" / record.name, suffixes=(".npz", ".json"))
+        return local(self.state_of(record), self.folder / ".scores" / record.name, suffixes=(".npz", ".json"))
 
     def _facts(self, folder: Path) -> Facts:
         facts = read_facts(folder)
@@ -187,9 +187,7 @@ def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
     """
     where = past.where / FOLDER
     folder_of(where).mkdir(parents=True, exist_ok=True)
-    with SweepLock(where, job=submission_id()) as lease:
-        if isinstance(where, Bucket) and is_sweep(where):
-            take_down(where)
+    with SweepLock(where, job=submission_id()) as lease, kept_in_bucket(where, lease):
         cluster.connect()
         cluster.wait_for_room(past.settings.resources)
         # One process a run: several would give the same figures, and fewer runs at a time.

@@ -13,25 +13,27 @@ from handclip_core.devices import select_device
 from handclip_core.engine.state import save_tensors
 from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_paired, estimate
 from handclip_core.evaluation.ledger import LOOKED, OPENED, Entry, Ledger
+from handclip_core.evaluation.metrics import FINAL_METRICS
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.runs.context import open_bench
 from handclip_core.runs.experiment import Experiment, assemble, score
 from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, write_json, write_text
 from handclip_core.runs.soups import Ingredient, mixture
-from handclip_core.runs.test_access import LEDGER, code_version
+from handclip_core.runs.test_access import code_version
 from handclip_core.strategies import ZeroShot
 from tune_jobs.execution.cluster import run_where_trials_run
 from tune_jobs.finals.build import Finals
+from tune_jobs.finals.in_bucket import sync_ledger
 from tune_jobs.finals.mixtures import Entrant, Recipe
 from tune_jobs.lifecycle.export_best import replaced
 from tune_jobs.reporting.summary import say
 from tune_jobs.state.trials import Status
-from tune_jobs.storage.location import Place, fetched, folder_of
+from tune_jobs.storage.location import Place, fetched
 
 FILE, MODEL = "final_test.json", "model"
 WINNER_SCORES, CLIP_SCORES = "test_winner.npz", "test_clip.npz"
-METRICS = ("map", "cmc1")
+METRICS = tuple(metric.name for metric in FINAL_METRICS)
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,14 @@ class FinalTest:
 def final_test(finals: Finals, chosen: Entrant) -> FinalTest | None:
     """Fit ``chosen`` on all training people and look at the test people; None if a fit fails, which is named.
 
-    The ledger is checked first and written twice: before the test people are scored and after. Raises InputError if
-    its chain is broken.
+    The ledger is checked and written twice: before the test people are scored and after. Raises InputError if its
+    chain is broken.
     """
-    ledger = ledger_of(finals)
-    seen = check_ledger(ledger, finals)
     fits = _fit(finals, chosen.recipe)
     if fits is None:
         return None
-    about = _about(finals, chosen)
-    entry = ledger.append(OPENED, about)
+    seen, about = check_ledger(ledger_of(finals), finals), _about(finals, chosen)
+    entry = _entered(finals, OPENED, about)
     say(f"opening the test people: look {len(seen) + 1} at these {finals.data.num_test_people}")
     name = _folder_name(finals, chosen.recipe)
     where = finals.where / MODEL / name
@@ -73,7 +73,7 @@ def final_test(finals: Finals, chosen: Entrant) -> FinalTest | None:
         save_scores(folder / file, of_model)
     found = _measured(folder)
     figures = {name: _values(found[position]) for position, name in enumerate(("winner", "clip", "gap"))}
-    done = ledger.append(LOOKED, {**about, "opened": entry.hash, "figures": figures})
+    done = _entered(finals, LOOKED, {**about, "opened": entry.hash, "figures": figures})
     known = {"chosen": chosen.name, "opened": entry.hash, "entry": done.hash, "data": finals.data.test_hash}
     write_json(finals.folder / FILE, {**known, "model": folder.name})
     return last_look(finals)
@@ -94,7 +94,13 @@ def last_look(finals: Finals) -> FinalTest | None:
 
 def ledger_of(finals: Finals) -> Ledger:
     """The ledger of all sweeps in one storage."""
-    return Ledger(folder_of(finals.past.where).parent / LEDGER)
+    return Ledger(sync_ledger(finals.past.where))
+
+
+def _entered(finals: Finals, event: str, about: dict[str, Any]) -> Entry:
+    entry = ledger_of(finals).append(event, about)
+    sync_ledger(finals.past.where)
+    return entry
 
 
 def check_ledger(ledger: Ledger, finals: Finals) -> list[Entry]:

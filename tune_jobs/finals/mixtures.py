@@ -10,6 +10,7 @@ import numpy as np
 
 from handclip_core.config import read_yaml
 from handclip_core.devices import select_device
+from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.runs.experiment import Experiment
@@ -172,4 +173,4 @@ def _entrant(name: str, recipe: Recipe, scores: tuple[ProtocolScores, ...], memb
 
 
 def _mean(entrant: Entrant) -> float:
-    return float(np.mean([scores.overall.map.mean for scores in entrant.scores]))
+    return float(np.mean([scores.mean(OBJECTIVE.name) for scores in entrant.scores]))

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handclip_core.evaluation.bootstrap import Comparison
+from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE, Metric
 from handclip_core.evaluation.seeds import SeedEstimate, beats, compare_seeds, estimate_seeds, sample_seeds
 from tune_jobs.finals.candidates import BASELINE
 from tune_jobs.finals.mixtures import Entrant
@@ -25,14 +27,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """An entrant with its figures: mAP and R1, its gap to the first, and P(it beats CLIP as it is).
+    """An entrant with its figures: the objective, its gap to the first, and P(it beats CLIP as it is).
 
-    ``gap`` is None for the first, ``beats_baseline`` where CLIP as it is did not run or is the entrant itself.
+    ``others`` are means over seeds of the other metrics that the finals show, by name. ``gap`` is None for the first,
+    ``beats_baseline`` where CLIP as it is did not run or is the entrant itself.
     """
 
     entrant: Entrant
-    map: SeedEstimate
-    cmc1: float
+    score: SeedEstimate
+    others: dict[str, float]
     gap: Comparison | None
     beats_baseline: float | None
 
@@ -72,7 +75,7 @@ class StrategyVerdict:
 
     strategy: str
     best: str
-    map: SeedEstimate
+    score: SeedEstimate
     gap: Comparison | None
     verdict: Verdict
     fit_hours: float
@@ -83,21 +86,25 @@ class StrategyVerdict:
 
 def rank(entrants: Sequence[Entrant]) -> Standings:
     """Put ``entrants`` in order and compare every one with every other, on the same people and seeds."""
-    samples = [sample_seeds(entrant.scores) for entrant in entrants]
+    samples = [sample_seeds(entrant.scores, OBJECTIVE.name) for entrant in entrants]
     order = sorted(range(len(entrants)), key=lambda position: -float(samples[position].values.mean()))
     baseline = next((i for i, one in enumerate(entrants) if one.single and one.recipe.strategy == BASELINE), None)
     wins = beats([samples[position] for position in order])
     rows = tuple(
         Standing(
             entrant=entrants[position],
-            map=estimate_seeds(samples[position]),
-            cmc1=float(np.mean([scores.overall.cmc1.mean for scores in entrants[position].scores])),
+            score=estimate_seeds(samples[position]),
+            others={metric.name: _mean(entrants[position], metric) for metric in FINAL_METRICS[1:]},
             gap=None if place == 0 else compare_seeds(samples[position], samples[order[0]]),
             beats_baseline=None if baseline in (None, position) else float(wins[place, order.index(baseline)]),
         )
         for place, position in enumerate(order)
     )
     return Standings(rows, wins)
+
+
+def _mean(entrant: Entrant, metric: Metric) -> float:
+    return fmean(scores.mean(metric.name) for scores in entrant.scores)
 
 
 def verdicts(standings: Standings, search_s: Mapping[str, float], cost: Cost) -> list[StrategyVerdict]:
@@ -115,7 +122,7 @@ def _verdict(strategy: str, row: Standing, search_s: float, cost: Cost) -> Strat
     return StrategyVerdict(
         strategy=strategy,
         best=row.entrant.name,
-        map=row.map,
+        score=row.score,
         gap=row.gap,
         verdict=judge(row.gap),
         fit_hours=cost.hours(train_s / len(row.entrant.scores)),

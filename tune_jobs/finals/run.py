@@ -6,7 +6,6 @@ import sys
 from tune_jobs.execution.signals import Interrupted, terminable
 from tune_jobs.finals.build import Finals, command_again, opened
 from tune_jobs.finals.final_test import check_ledger, final_test, last_look, ledger_of
-from tune_jobs.finals.in_bucket import kept_in_bucket
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import rank
 from tune_jobs.reporting.finals.report import FinalsReport
@@ -20,7 +19,7 @@ def hold_finals(past: PastSweep, *, top: int, seeds: int, with_test: bool) -> in
     InputError if data, cluster or ledger cannot be used.
     """
     try:
-        with terminable(), kept_in_bucket(past.where), opened(past, top=top, seeds=seeds) as finals:
+        with terminable(), opened(past, top=top, seeds=seeds) as finals:
             check_ledger(ledger_of(finals), finals)  # before hours of runs, not after them
             return _hold(finals, with_test=with_test)
     except (Interrupted, KeyboardInterrupt):

@@ -159,8 +159,10 @@ def _assembled(
     def config(record: TrialRecord) -> dict[str, Any]:
         guard.asked_for(record.number)
         every_s = settings.checkpoint_every_s
-        where, fixed = place_of(settings.storage, folder), proposer is not None
-        return trial_config(record, where, room=room, checkpoint_every_s=every_s, final_scores=fixed)
+        where = place_of(settings.storage, folder)
+        # What trains on all identities has none left to be scored on.
+        scored = proposer is not None and record.experiment.part == "train"
+        return trial_config(record, where, room=room, checkpoint_every_s=every_s, final_scores=scored)
 
     searcher = SweepSearcher(
         proposer or SearchProposer(settings),

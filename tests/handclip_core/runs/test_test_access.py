@@ -58,5 +58,12 @@ def test_a_broken_ledger_is_refused_before_test_people_are_scored(run: Path) -> 
     assert not (run / "evaluation_test.json").exists()
 
 
+def test_a_run_of_the_finals_of_a_sweep_has_the_ledger_of_the_sweeps(tmp_path: Path) -> None:
+    for sweep in ("runs/hands", "runs/hands/finals"):
+        (tmp_path / sweep).mkdir(parents=True)
+        (tmp_path / sweep / "sweep.yaml").touch()
+    assert ledger_of(tmp_path / "runs/hands/finals/model/best").path == tmp_path / "runs" / "test_looks.jsonl"
+
+
 def test_a_run_by_itself_has_its_ledger_beside_it(tmp_path: Path) -> None:
     assert ledger_of(tmp_path / "mine").path == tmp_path / "test_looks.jsonl"

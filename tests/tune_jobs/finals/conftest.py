@@ -1,7 +1,8 @@
-"""What a tiny sweep leaves behind, written by hand."""
+"""What a tiny sweep leaves behind, its journal made up."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,13 +10,16 @@ from handclip_core.data.sources import DrawnData
 from handclip_core.engine.phase import Optim
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.experiment import Experiment
-from handclip_core.runs.run_folder import CONFIG
 from handclip_core.strategies import AnyStrategy, Full, LinearProbe, ZeroShot
 from tests.conftest import TINY_DATA
+from tests.tune_jobs.simulation import NAMES
 from tune_jobs.config.settings import SweepSettings, dump_settings
+from tune_jobs.state.events import Begun, Closed, Ended, Event, Opened, Started, Trained, Validated
+from tune_jobs.state.journal import FILE, Journal
+from tune_jobs.state.sweep_state import SweepState
 
-HEADER = "rank,trial,strategy,map,cmc1,unit,seconds,params_trained,status\n"
-Trials = Sequence[tuple[AnyStrategy, str]]
+AT, SECONDS = 1e9, 36.0
+Trials = Sequence[tuple[AnyStrategy, float | None]]
 SweepFolder = Callable[..., Path]
 
 
@@ -23,38 +27,64 @@ def full(lr: float) -> Full:
     return Full(optim=Optim(lr=lr, batch_size=16))
 
 
-TRIALS: Trials = (
-    (ZeroShot(), "0.500000"),
-    (LinearProbe(), "0.520000"),
-    (full(1e-3), "0.700000"),
-    (full(3e-4), "0.600000"),
-)
+TRIALS: Trials = ((ZeroShot(), 0.5), (LinearProbe(), 0.52), (full(1e-3), 0.7), (full(3e-4), 0.6))
 """Strategies of a sweep's trials, with their scores."""
 
 
-def write_sweep(folder: Path, trials: Trials, *, backbone: BackboneSettings, data: DrawnData = TINY_DATA) -> None:
-    """Write what a sweep with ``trials`` leaves of its settings, its leaderboard and its trials' settings."""
-    rows = []
-    for number, (strategy, score) in enumerate(trials):
-        experiment = Experiment(strategy=strategy, data=data, backbone=backbone, budget=2)
-        trial = folder / "trials" / f"{number:04d}-{strategy.name}"
-        trial.mkdir(parents=True)
-        (trial / CONFIG).write_text(experiment.model_dump_json())
-        status = "complete" if score else "failed: DivergedError"
-        rows.append(f"{'1' if score else ''},{number},{strategy.name},{score},{score},2,36.0,10,{status}\n")
-    (folder / "leaderboard.csv").write_text(HEADER + "".join(rows))
+def write_sweep(
+    folder: Path,
+    trials: Trials,
+    *,
+    backbone: BackboneSettings,
+    data: DrawnData = TINY_DATA,
+    ended: bool = True,
+    more: Sequence[Event] = (),
+    **changed: Any,
+) -> None:
+    """Write settings and journal of a sweep with ``trials``; those without a score have failed.
+
+    One that was not ``ended`` was interrupted in the last unit of each. ``more`` happens at its end. ``changed`` are
+    settings.
+    """
+    folder.mkdir(parents=True)
     strategies = tuple(dict.fromkeys(strategy.name for strategy, _ in trials))
-    settings = SweepSettings(name=folder.name, data=data, backbone=backbone, strategies=strategies)
+    values: dict[str, Any] = {"name": folder.name, "data": data, "backbone": backbone, "budget": 2} | changed
+    settings = SweepSettings(**values, strategies=strategies)
     (folder / "sweep.yaml").write_text(dump_settings(settings))
+    with Journal(folder / FILE) as journal:
+        state = SweepState(journal, [])
+        state.happened(Opened(at=AT, gpus=0.0, settings=settings.model_dump(mode="json")))
+        for number, (strategy, score) in enumerate(trials):
+            experiment = Experiment(strategy=strategy, data=data, backbone=backbone, budget=settings.budget)
+            for event in of_a_trial(number, experiment, score, ended=ended):
+                state.happened(event)
+        for event in (*more, Closed(at=AT, reason="" if ended else "interrupted")):
+            state.happened(event)
+
+
+def of_a_trial(number: int, experiment: Experiment, score: float | None, *, ended: bool) -> list[Event]:
+    """What happens to a trial, of which its last unit is known; without a ``score`` it fails after it."""
+    begun: list[Event] = [
+        Begun(at=AT, trial=number, params={}, experiment=experiment),
+        Started(at=AT, trial=number),
+    ]
+    unit = experiment.budget
+    seen: dict[str, Any] = {"at": AT, "trial": number, "unit": unit, "images": 20, "params_trained": 10, "training": {}}
+    if score is None:
+        failed = Ended(at=AT, trial=number, status="failed", reason="DivergedError")
+        return [*begun, Trained(**seen, seconds=SECONDS), failed]
+    metrics = dict.fromkeys(NAMES, score)
+    validated = Validated(**seen, seconds=SECONDS, done=ended, metrics=metrics, best=metrics, best_unit=unit)
+    return [*begun, validated, *([Ended(at=AT, trial=number, status="complete")] if ended else [])]
 
 
 @pytest.fixture
 def sweep_folder(tiny_backbones: dict[str, BackboneSettings], tmp_path: Path) -> SweepFolder:
     """Write the folder of a sweep, and give it."""
 
-    def write(trials: Trials = TRIALS) -> Path:
+    def write(trials: Trials = TRIALS, *, ended: bool = True, more: Sequence[Event] = ()) -> Path:
         folder = tmp_path / "runs" / "tiny"
-        write_sweep(folder, trials, backbone=tiny_backbones["vit"])
+        write_sweep(folder, trials, backbone=tiny_backbones["vit"], ended=ended, more=more)
         return folder
 
     return write

@@ -7,7 +7,7 @@ from tune_jobs.finals.past_sweep import read_sweep
 
 
 def test_the_best_every_strategys_best_its_default_and_zero_shot_run_again(sweep_folder: SweepFolder) -> None:
-    past = read_sweep("tiny", sweep_folder().parent)
+    past = read_sweep(sweep_folder())
     found = {finalist.name: finalist.roles for finalist in choose(past, top=1)}
     assert found == {
         "full, trial 2": ("rank 1", "best full"),
@@ -19,7 +19,7 @@ def test_the_best_every_strategys_best_its_default_and_zero_shot_run_again(sweep
 
 
 def test_zero_shot_runs_even_where_the_sweep_left_it_out(sweep_folder: SweepFolder) -> None:
-    past = read_sweep("tiny", sweep_folder([(full(1e-3), "0.7")]).parent)
+    past = read_sweep(sweep_folder([(full(1e-3), 0.7)]))
     assert [finalist.name for finalist in choose(past, top=5)] == [
         "full, trial 0",
         "zero_shot, default",
@@ -28,14 +28,14 @@ def test_zero_shot_runs_even_where_the_sweep_left_it_out(sweep_folder: SweepFold
 
 
 def test_a_strategy_that_only_failed_gets_its_default(sweep_folder: SweepFolder) -> None:
-    past = read_sweep("tiny", sweep_folder([(ZeroShot(), "0.5"), (full(1e-3), "")]).parent)
+    past = read_sweep(sweep_folder([(ZeroShot(), 0.5), (full(1e-3), None)]))
     assert "full, default" in [finalist.name for finalist in choose(past, top=1)]
 
 
 def test_one_configuration_is_one_finalist_whatever_its_seed(sweep_folder: SweepFolder) -> None:
-    past = read_sweep("tiny", sweep_folder([(full(1e-3), "0.6"), (full(1e-3), "0.7"), (LinearProbe(), "0.5")]).parent)
+    past = read_sweep(sweep_folder([(full(1e-3), 0.6), (full(1e-3), 0.7), (LinearProbe(), 0.5)]))
     first = choose(past, top=3)[0]
-    assert (first.trial, first.swept_map) == (1, 0.7)
+    assert (first.trial, first.swept_score) == (1, 0.7)
     assert first.on(1001).seed == 1001
     assert hash_of(first.on(1001)) == hash_of(first.on(1002)) == hash_of(first.experiment)
     assert hash_of(first.experiment.model_copy(update={"micro_batch": 4})) == hash_of(first.experiment)
@@ -44,7 +44,7 @@ def test_one_configuration_is_one_finalist_whatever_its_seed(sweep_folder: Sweep
 
 
 def test_defaults_of_different_strategies_have_different_names(sweep_folder: SweepFolder) -> None:
-    past = read_sweep("tiny", sweep_folder().parent)
+    past = read_sweep(sweep_folder())
     base = past.tried[0].experiment
     kinds = [base.model_copy(update={"strategy": strategy}) for strategy in (ZeroShot(), LinearProbe(), Full())]
     assert len({hash_of(experiment) for experiment in kinds}) == 3

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from handclip_core.evaluation.storage import load_scores
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.context import open_bench
-from handclip_core.runs.experiment import score
+from handclip_core.runs.experiment import assemble, score
 from handclip_core.runs.run_folder import FINAL, load_run, load_tensors
-from handclip_core.strategies import Lora
+from handclip_core.strategies import Lora, ZeroShot
 from tests.conftest import TINY_DATA
 from tests.lora_runs import (
     CPU,
@@ -22,7 +21,7 @@ from tests.lora_runs import (
     plain_model,
     untrained,
 )
-from tune_jobs.finals.final_test import WINNER_SCORES, look
+from tune_jobs.finals.final_test import look
 
 
 @pytest.mark.parametrize(
@@ -40,10 +39,11 @@ def test_the_model_of_a_look_has_the_mixed_merged_weights_and_is_kept_to_load(
 ) -> None:
     folders = [tmp_path / f"fit-{seed}" for seed in range(len(strategies))]
     given = zip(strategies, folders, strict=True)
-    first, *_ = [
+    runs = [
         lora_run(strategy, tiny_backbones[tower], folder, seed=seed) for seed, (strategy, folder) in enumerate(given)
     ]
-    look(str(tmp_path), [str(folder) for folder in folders], alpha, "cpu", 1)
+    first, kept_at = runs[0], tmp_path / "model" / "kept"
+    winner, clip = look(kept_at, list(zip(runs, folders, strict=True)), alpha, "cpu")
     states = [
         merged_by_hand(load_tensors(folder / FINAL), strategy)
         for strategy, folder in zip(strategies, folders, strict=True)
@@ -52,10 +52,12 @@ def test_the_model_of_a_look_has_the_mixed_merged_weights_and_is_kept_to_load(
     share = 1.0 if alpha is None else alpha
     shares = [1 - share, *[share / len(states)] * len(states)]
     expected = plain_model(first, mean_by_hand([start, *states], shares))
-    kept = load_run(tmp_path, device=CPU)
+    kept = load_run(kept_at, device=CPU)
     bench = open_bench(TINY_DATA, tiny_backbones[tower], CPU)
-    found = load_scores(tmp_path / WINNER_SCORES).overall.map.mean
+    found = winner.overall.map.mean
     assert found == score(bench, kept, bench.pixel_inputs, "test").overall.map.mean
+    as_it_is = assemble(first.model_copy(update={"strategy": ZeroShot()}), bench).model
+    assert clip.overall.map.mean == score(bench, as_it_is, bench.pixel_inputs, "test").overall.map.mean
     torch.testing.assert_close(embedded(kept), embedded(expected), rtol=0, atol=1e-6)
     by_hand = score(bench, expected.float(), bench.pixel_inputs, "test").overall.map.mean
     assert found == pytest.approx(by_hand, abs=1e-3), "more than near-equal pictures that change places"

@@ -1,26 +1,30 @@
 """Whole finals of a tiny sweep on a small cluster."""
 
 import csv
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 
+from chaos.processes import is_training, read_process, wait_until
 from handclip_core.errors import InputError
 from handclip_core.evaluation.ledger import LOOKED, OPENED, Ledger
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.context import open_bench
 from handclip_core.runs.experiment import Experiment, assemble, run, score
 from handclip_core.runs.run_folder import load_run, read_experiment
+from handclip_core.runs.test_access import LEDGER
 from handclip_core.strategies import LinearProbe, SequentialEWC, ZeroShot
 from handclip_core.types import Aspect
 from tests.conftest import TINY_DATA
@@ -29,10 +33,16 @@ from tune_jobs.config.settings import Resources, SweepSettings
 from tune_jobs.finals.past_sweep import read_sweep
 from tune_jobs.finals.run import hold_finals
 from tune_jobs.lifecycle.run import sweep
+from tune_jobs.state.events import Retried, Started, Validated
+from tune_jobs.state.journal import FILE, read_journal
+from tune_jobs.state.trials import Records, Status, folded
+from tune_jobs.storage.lease import SweepLock
+from tune_jobs.storage.location import Bucket, files_below, folder_of
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 SEEDS = (1001, 1002)
+LIMIT_S = 300.0
 DORSAL = TINY_DATA.model_copy(update={"aspects": (Aspect.DORSAL_RIGHT, Aspect.DORSAL_LEFT)})
 IMPOSSIBLE = SequentialEWC(order=(Aspect.PALMAR_LEFT,))
 pytestmark = pytest.mark.ray
@@ -51,13 +61,17 @@ class Held:
         return self.storage / "tiny" / "finals"
 
 
+def records_of(finals: Path) -> Records:
+    return folded(read_journal(finals / FILE))
+
+
 def finalists(finals: Path) -> dict[str, dict[str, str]]:
     with (finals / "finalists.csv").open() as file:
         return {row["finalist"]: row for row in csv.DictReader(file)}
 
 
 def hold(storage: Path, *, with_test: bool = False, seeds: int = 2) -> int:
-    return hold_finals(read_sweep("tiny", storage), top=2, seeds=seeds, with_test=with_test)
+    return hold_finals(read_sweep(storage / "tiny"), top=2, seeds=seeds, with_test=with_test)
 
 
 def ledger_of(storage: Path) -> Ledger:
@@ -71,7 +85,7 @@ def held(
     """Finals with a look at the test people; one of the sweep's best configurations does not fit the data."""
     del ray_cluster
     storage = tmp_path_factory.mktemp("runs")
-    trials = ((ZeroShot(), "0.50"), (LinearProbe(), "0.52"), (full(1e-3), "0.70"), (IMPOSSIBLE, "0.71"))
+    trials = ((ZeroShot(), 0.50), (LinearProbe(), 0.52), (full(1e-3), 0.70), (IMPOSSIBLE, 0.71))
     write_sweep(storage / "tiny", trials, backbone=tiny_backbones["vit"], data=DORSAL)
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -90,7 +104,7 @@ def again(held: Held, tmp_path: Path) -> Path:
 def test_finalists_have_the_figures_of_plain_runs_on_the_fresh_seeds(held: Held) -> None:
     assert held.code == 0
     row = finalists(held.finals)["full, trial 2"]
-    experiment = read_experiment(held.storage / "tiny" / "trials" / "0002-full")
+    experiment = next(one.experiment for one in read_sweep(held.storage / "tiny").tried if one.number == 2)
     last = []
     for seed in SEEDS:
         *_, progress = run(experiment.model_copy(update={"seed": seed}), device=CPU)
@@ -101,18 +115,26 @@ def test_finalists_have_the_figures_of_plain_runs_on_the_fresh_seeds(held: Held)
 
 
 def test_every_configuration_ran_on_the_same_fresh_seeds(held: Held) -> None:
-    complete = [path.parent for path in held.finals.glob("runs/*/*/run.json")]
+    runs = [record for record in records_of(held.finals).all() if record.experiment.part == "train"]
+    complete = [record for record in runs if record.status is Status.COMPLETE]
     assert len(complete) == len(SEEDS) * 5
-    assert all(folder.name == f"seed-{read_experiment(folder).seed}" for folder in complete)
-    assert {read_experiment(folder).seed for folder in complete} == set(SEEDS)
+    assert len({record.origin for record in runs}) == len(runs) == len(SEEDS) * 6
+    assert all(record.origin.endswith(f", seed {record.experiment.seed}") for record in runs)
+    assert {record.experiment.seed for record in runs} == set(SEEDS)
+    scored = {path.parent.parent.name for path in held.finals.glob("trials/*/*/run.json")}
+    assert scored == {record.name for record in complete}
+    fit = next(record for record in records_of(held.finals).all() if record.experiment.part == "train_all")
+    assert fit.status is Status.COMPLETE
 
 
 def test_a_failed_run_is_named_and_the_rest_goes_on(held: Held) -> None:
     for seed in SEEDS:
-        assert f"sequential_ewc, trial 3, seed {seed} failed: InputError: strategy.order" in held.said
-        (folder,) = held.finals.glob(f"runs/sequential_ewc-*/seed-{seed}/error.txt")
-        assert folder.read_text().splitlines()[-1].endswith("no training picture shows any of palmar left")
-        assert "\x1b" not in folder.read_text()
+        assert f"sequential_ewc, trial 3, seed {seed}: InputError: strategy.order" in held.said
+        failed = [one for one in records_of(held.finals).all() if one.status is Status.FAILED]
+        (record,) = (one for one in failed if one.origin.endswith(f", seed {seed}"))
+        text = (held.finals / "trials" / record.name / "error.txt").read_text()
+        assert text.splitlines()[-1].endswith("no training picture shows any of palmar left")
+        assert "\x1b" not in text
     found = finalists(held.finals)
     assert "sequential_ewc, trial 3" not in found
     assert {"full, trial 2", "linear_probe, trial 1", "zero_shot, trial 0", "sequential_ewc, default"} <= set(found)
@@ -173,6 +195,19 @@ def test_what_is_complete_does_not_run_again_and_a_second_look_is_counted(
     assert first.values["figures"] == second.values["figures"]
 
 
+def test_a_failed_run_is_tried_again_by_the_next_command(again: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finals = again / "tiny" / "finals"
+    before = [record.number for record in records_of(finals).all()]
+    assert hold(again) == 0
+    new = [record for record in records_of(finals).all() if record.number not in before]
+    assert sorted((record.strategy, record.experiment.seed) for record in new) == [
+        ("sequential_ewc", seed) for seed in SEEDS
+    ]
+    assert {record.status for record in new} == {Status.FAILED}
+    said = capsys.readouterr().out
+    assert all(f"sequential_ewc, trial 3, seed {seed}: InputError" in said for seed in SEEDS)
+
+
 def test_without_a_new_look_the_last_one_stays_in_the_report_and_more_seeds_run(
     again: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,39 +230,122 @@ def test_a_broken_or_lost_ledger_is_refused_before_anything_runs(again: Path) ->
 
 
 def test_runs_of_other_data_are_refused_by_name(again: Path) -> None:
-    facts = next((again / "tiny" / "finals" / "runs").glob("full-*/seed-1001/run.json"))
+    finals = again / "tiny" / "finals"
+    facts = next(finals.glob("trials/*-full/*/run.json"))
     facts.write_text(facts.read_text().replace('"manifest_hash": "', '"manifest_hash": "0'))
-    with pytest.raises(InputError, match=f"{facts.parent}: is of other data"):
+    before = len(records_of(finals).all())
+    with pytest.raises(InputError, match=f"{finals}: is of other data than the sweep has now"):
         hold(again)
+    assert len(records_of(finals).all()) == before, "nothing runs before that"
 
 
 def test_two_commands_on_one_sweep_do_not_mix(again: Path) -> None:
-    with FileLock(again / "tiny" / "finals" / ".lock"), pytest.raises(InputError, match="another finalists command"):
+    taken = SweepLock(again / "tiny" / "finals")
+    with taken, pytest.raises(InputError, match=f"finals: is being run by process {os.getpid()}"):
         hold(again)
 
 
 def test_sigterm_ends_the_command_with_how_to_go_on_and_it_goes_on(
     again: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    late = [path.parent for path in again.glob("tiny/finals/runs/*/seed-1002/run.json")]
-    for folder in late:
-        shutil.rmtree(folder)
+    finals = again / "tiny" / "finals"
+    shutil.rmtree(finals)
     command = [sys.executable, "tune_jobs/finalists.py", "tiny", "--storage", str(again), "--top", "2", "--seeds", "2"]
     elsewhere = tempfile.mkdtemp(prefix="hc-fin-")  # a cluster of its own: socket names are short
     environment = {**os.environ, "RAY_TMPDIR": elsewhere}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        end = time.monotonic() + 120
-        while time.monotonic() < end and not any((folder / "run.json").exists() for folder in late):
-            time.sleep(0.05)
+        wait_for_text(finals / FILE, '"status":"complete"')
         process.terminate()
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=LIMIT_S)
     shutil.rmtree(elsewhere, ignore_errors=True)
     assert process.returncode == 130
     assert "interrupted: complete runs are kept; go on with" in said
     assert f"tune_jobs/finalists.py tiny --storage {again} --top 2 --seeds 2" in said
     assert "Traceback" not in said
+    complete = [record for record in records_of(finals).all() if record.status is Status.COMPLETE]
+    assert 1 <= len(complete) < 10
     assert hold(again) == 0
-    assert "of 12 runs are complete already" in capsys.readouterr().out
+    assert f"{len(complete)} of 12 runs are complete already" in capsys.readouterr().out
+
+
+def wait_for_text(path: Path, text: str, *, times: int = 1) -> None:
+    """Wait until a file has a text so often."""
+
+    def found() -> bool:
+        return path.exists() and path.read_text().count(text) >= times
+
+    wait_until(found, what=f"{text} in {path}", limit_s=LIMIT_S, every_s=0.02)
+
+
+def test_a_worker_that_is_killed_amid_a_run_is_replaced_by_one_that_goes_on_from_its_checkpoint(
+    ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    del ray_cluster
+    changed: dict[str, Any] = {"budget": 12, "retries": 1, "resources": {"concurrent": 1}, "checkpoint_every_s": 0.0}
+    trials = ((full(1e-3), 0.7),)
+    write_sweep(tmp_path / "tiny", trials, backbone=tiny_backbones["vit"], data=DORSAL, **changed)
+    finals, killed = tmp_path / "tiny" / "finals", list[int]()
+    killer = threading.Thread(target=kill_a_worker, args=(finals / FILE, killed))
+    killer.start()
+    assert hold_finals(read_sweep(tmp_path / "tiny"), top=1, seeds=1, with_test=False) == 0
+    killer.join()
+    assert killed, "the run was over before anything could be killed"
+    first, *others = records_of(finals).all()
+    assert {record.status for record in (first, *others)} == {Status.COMPLETE}
+    assert (first.attempts, {record.attempts for record in others}) == (2, {1})
+    events = [event for event in read_journal(finals / FILE) if getattr(event, "trial", None) == first.number]
+    assert [type(event) for event in events].count(Retried) == 1
+    taken_up = max(place for place, event in enumerate(events) if isinstance(event, Started))
+    assert next(event.unit for event in events[taken_up:] if isinstance(event, Validated)) > 1
+    *_, last = run(first.experiment, device=CPU)
+    row = finalists(finals)["full, trial 0"]
+    assert float(row["map"]) == pytest.approx(last.metrics["map"], abs=1e-6)
+    assert float(row["peak_map"]) == pytest.approx(first.score, abs=1e-6)
+
+
+def kill_a_worker(journal: Path, killed: list[int]) -> None:
+    """Once a run has saved its state twice, end its process."""
+    wait_for_text(journal, '"saved"', times=2)
+    ours = f"HANDCLIP_CACHE={os.environ['HANDCLIP_CACHE']}".encode()
+    while not killed:
+        for path in Path("/proc").glob("[0-9]*"):
+            process = read_process(int(path.name))
+            if process is not None and is_training(process) and ours in (path / "environ").read_bytes().split(b"\0"):
+                process.send(signal.SIGKILL)
+                killed.append(process.pid)
+
+
+def test_finals_of_a_sweep_in_a_bucket_are_there_for_other_machines(
+    ray_cluster: None,
+    tiny_backbones: dict[str, BackboneSettings],
+    bucket: Bucket,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    del ray_cluster
+    write_sweep(tmp_path / "tiny", ((ZeroShot(), 0.5), (LinearProbe(), 0.6)), backbone=tiny_backbones["vit"])
+    sweep, finals = bucket / "tiny", bucket / "tiny" / "finals"
+    (sweep / "sweep.yaml").write((tmp_path / "tiny" / "sweep.yaml").read_bytes())
+    (sweep / "journal/000000.jsonl").write((tmp_path / "tiny" / FILE).read_bytes())
+    assert hold_finals(read_sweep(sweep), top=1, seeds=1, with_test=True) == 0
+    assert f"saved in {finals}" in capsys.readouterr().out
+    files = files_below(finals)
+    assert {"report.html", "report.md", "finalists.csv", "journal/000000.jsonl", "final_test.json"} <= {*files}
+    assert len([path for path in files if path.startswith("trials/") and path.endswith("/run.json")]) == 2
+    assert any(path.startswith("model/") and path.endswith("handclip_best.pth") for path in files)
+    ledger = (bucket / LEDGER).read()
+    assert ledger is not None
+    assert [json.loads(line)["event"] for line in ledger.splitlines()] == [OPENED, LOOKED]
+    assert not [path for path in files if path.startswith("driver.")], "the lease is released"
+
+    shutil.rmtree(folder_of(sweep).parent.parent)  # another machine has none of it
+    before = (finals / "finalists.csv").read()
+    assert hold_finals(read_sweep(sweep), top=1, seeds=1, with_test=False) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 runs are complete already" in said
+    assert "Look 1 of 1 at these people so far" in said
+    assert (finals / "finalists.csv").read() == before
+    assert (bucket / LEDGER).read() == ledger
 
 
 def test_the_finals_of_a_real_sweep(

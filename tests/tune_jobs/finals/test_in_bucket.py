@@ -1,75 +1,116 @@
 """Finals of a sweep in a bucket: what is brought to this machine, and what is in the bucket afterwards."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from handclip_core.errors import InputError
 from handclip_core.runs.test_access import LEDGER
-from tune_jobs.execution.cluster import Node
-from tune_jobs.finals.in_bucket import brought_here
-from tune_jobs.storage.location import Bucket, files_below
+from tune_jobs.finals.in_bucket import kept_in_bucket, sync_ledger
+from tune_jobs.storage.lease import SweepLock
+from tune_jobs.storage.location import Bucket, files_below, folder_of
+
+BEAT_S = 0.05
+STATE = "trials/0000-full/checkpoint_000000/handclip_final.pth"
 
 
 @pytest.fixture
-def sweep(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """A sweep that has had finals, and a cluster of one machine."""
+def finals(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """The finals of a sweep that have been held once."""
     monkeypatch.setenv("HANDCLIP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("tune_jobs.execution.cluster.connect", lambda: None)
-    monkeypatch.setattr("tune_jobs.execution.cluster.nodes", lambda: [Node(2, 0)])
-    for path in ("sweep.yaml", "leaderboard.csv", "finals/runs/a/run.json", "trials/0000-full/checkpoint_000000/x.pth"):
+    for path in ("sweep.yaml", "leaderboard.csv", "finals/sweep.yaml", "finals/report.md", f"finals/{STATE}"):
         (bucket / f"one/{path}").write(b"old")
     (bucket / LEDGER).write(b"look 1\n")
-    return bucket / "one"
+    return bucket / "one" / "finals"
+
+
+@contextmanager
+def brought_here(finals: Bucket) -> Iterator[Path]:
+    with SweepLock(finals, beat_s=BEAT_S) as lease, kept_in_bucket(finals, lease):
+        yield folder_of(finals)
+
+
+def ledger_here(finals: Bucket) -> Path:
+    return folder_of(finals.parent).parent / LEDGER
 
 
 def test_a_sweep_in_a_folder_is_where_it_is(tmp_path: Path) -> None:
-    with brought_here(tmp_path / "nowhere") as folder:
-        assert folder == tmp_path / "nowhere"
+    with kept_in_bucket(tmp_path / "one" / "finals", SweepLock(tmp_path)):
+        pass
+    assert sync_ledger(tmp_path / "one") == tmp_path / LEDGER
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_finals_and_ledger_come_and_go_and_the_sweep_stays_as_it_is(sweep: Bucket) -> None:
-    with brought_here(sweep) as folder:
-        found = {path.relative_to(folder.parent).as_posix() for path in folder.parent.rglob("*") if path.is_file()}
-        assert found >= {LEDGER, "one/sweep.yaml", "one/leaderboard.csv", "one/finals/runs/a/run.json"}
-        assert not [path for path in found if path.endswith(".pth")]
-        (folder / "finals" / "report.md").write_text("new")
-        (folder / "leaderboard.csv").write_text("not the finals' business")
-        with (folder.parent / LEDGER).open("a") as ledger:
-            ledger.write("look 2\n")
-    assert (sweep / "finals/report.md").read() == b"new"
-    assert (sweep / "leaderboard.csv").read() == b"old"
-    assert (sweep.parent / LEDGER).read() == b"look 1\nlook 2\n"
+def test_finals_and_ledger_come_and_go_and_the_sweep_stays_as_it_is(finals: Bucket) -> None:
+    with brought_here(finals) as folder:
+        ledger = sync_ledger(finals.parent)
+        assert ledger.read_text() == "look 1\n"
+        assert (folder / "report.md").read_text() == "old"
+        assert not list(folder.rglob("*.pth"))
+        (folder / "report.md").write_text("new")
+        with ledger.open("a") as file:
+            file.write("look 2\n")
+        sync_ledger(finals.parent)
+        assert (finals.parent.parent / LEDGER).read() == b"look 1\nlook 2\n", "a look is in the bucket at once"
+    assert (finals / "report.md").read() == b"new"
+    assert (finals / STATE).read() == b"old"
+    assert (finals.parent / "leaderboard.csv").read() == b"old"
+    assert not [path for path in files_below(finals) if path.startswith("driver.")]
 
 
-def test_what_there_is_goes_into_the_bucket_however_the_finals_end(sweep: Bucket) -> None:
+def test_what_there_is_goes_into_the_bucket_however_the_finals_end(finals: Bucket) -> None:
     def hold() -> None:
-        with brought_here(sweep) as folder:
-            (folder / "finals" / "runs" / "b.json").write_text("complete")
+        with brought_here(finals) as folder:
+            (folder / "soups.json").write_text("complete")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         hold()
-    assert (sweep / "finals/runs/b.json").read() == b"complete"
+    assert (finals / "soups.json").read() == b"complete"
+
+
+def test_who_does_not_hold_the_lease_changes_nothing_in_the_bucket(finals: Bucket) -> None:
+    with brought_here(finals) as folder:
+        (folder / "report.md").write_text("half")
+        with pytest.raises(InputError, match="is being run by process"), brought_here(finals):
+            pass
+        assert (finals / "report.md").read() == b"old"
+        (finals / "report.md").write(b"another driver's")
+        lease = SweepLock(finals)
+        lease.lost.set()
+        with kept_in_bucket(finals, lease):
+            (folder / "report.md").write_text("too late")
+        assert (finals / "report.md").read() == b"another driver's"
+
+
+def test_finals_that_the_bucket_does_not_have_any_more_are_not_taken_for_held(finals: Bucket) -> None:
+    with brought_here(finals) as folder:
+        (folder / "sweep.yaml").write_text("settings")
+    for path in files_below(finals):
+        (finals / path).delete()
+    with brought_here(finals) as folder:
+        assert not (folder / "sweep.yaml").exists()
+        assert (folder / "journal.jsonl").read_bytes() == b""
 
 
 @pytest.mark.parametrize(
     ("here", "kept"), [("look 1\nlook 2\n", b"look 1\nlook 2\n"), ("look 7\n", b"look 1\n"), ("", b"look 1\n")]
 )
-def test_looks_that_a_killed_command_left_here_are_kept(sweep: Bucket, here: str, kept: bytes) -> None:
-    with brought_here(sweep) as folder:
+def test_looks_that_a_killed_command_left_here_are_kept(finals: Bucket, here: str, kept: bytes) -> None:
+    ledger = ledger_here(finals)
+    ledger.parent.mkdir(parents=True)
+    ledger.write_text(here)
+    with brought_here(finals):
         pass
-    (folder.parent / LEDGER).write_text(here)
-    with brought_here(sweep):
-        pass
-    assert (sweep.parent / LEDGER).read() == kept
+    assert (finals.parent.parent / LEDGER).read() == kept
+    assert ledger.read_bytes() == kept
 
 
-def test_several_machines_and_unknown_sweeps_are_refused(sweep: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"/two.*: no sweep of this name"), brought_here(sweep.parent / "two"):
-        pass
-    monkeypatch.setattr("tune_jobs.execution.cluster.nodes", lambda: [Node(2, 0), Node(2, 0)])
-    before = files_below(sweep)
-    with pytest.raises(InputError, match="finals of a sweep in a bucket run on one machine"), brought_here(sweep):
-        pass
-    assert files_below(sweep) == before
+def test_looks_of_other_sweeps_that_came_meanwhile_are_kept(finals: Bucket) -> None:
+    with brought_here(finals):
+        sync_ledger(finals.parent)
+        (finals.parent.parent / LEDGER).write(b"look 1\nlook of another\n")
+    assert (finals.parent.parent / LEDGER).read() == b"look 1\nlook of another\n"
+    assert ledger_here(finals).read_bytes() == b"look 1\nlook of another\n"

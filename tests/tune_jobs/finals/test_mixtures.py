@@ -1,30 +1,31 @@
 """What competes, made of the files of runs that were made up or trained here."""
 
-from dataclasses import asdict
 from pathlib import Path
+
+import torch
 
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.run_folder import write_json
+from handclip_core.runs.drive import drive
+from handclip_core.runs.final_scores import wise_file, write_final_scores
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.conftest import full
 from tests.tune_jobs.finals.entries import facts, finalist, scores
 from tune_jobs.finals.candidates import Finalist
-from tune_jobs.finals.fit import finals_run, wise_file
 from tune_jobs.finals.mixtures import Complete, entrants_of, mix, pot_name, pot_of
 
 SEEDS = (1001, 1002)
+CPU = torch.device("cpu")
 
 
 def complete(folder: Path, one: Finalist, noise: float, *, wise: dict[float, float] | None = None) -> Complete:
     """A finalist whose runs score by ``noise``, and by other noise where it is mixed by WiSE-FT."""
-    folders = tuple(one.folder(folder, seed) for seed in SEEDS)
+    folders = tuple(folder / f"{one.key}-{seed}" / "checkpoint_000000" for seed in SEEDS)
     for seed, where in enumerate(folders):
         save_scores(where / "scores.npz", scores(noise, seed))
         for alpha, other in (wise or {}).items():
             save_scores(where / wise_file(alpha), scores(other, seed))
-        write_json(where / "run.json", asdict(facts()))
-    return Complete(one, folders, tuple(facts() for _ in SEEDS))
+    return Complete(one, folders, tuple(facts() for _ in SEEDS), folders)
 
 
 def test_wise_ft_competes_once_a_strategy_at_its_best_share(tmp_path: Path) -> None:
@@ -56,12 +57,15 @@ def test_soups_are_found_again_whatever_the_order_of_the_finalists(
     for trial, rate in ((7, 1e-3), (8, 3e-4)):
         experiment = base.model_copy(update={"strategy": full(rate), "budget": 1})
         one = Finalist(experiment, trial, 0.5, ("rank",))
-        folders = tuple(one.folder(tmp_path / "runs", seed) for seed in SEEDS)
+        folders = tuple(tmp_path / f"{trial}-{seed}" / "checkpoint_000000" for seed in SEEDS)
         for folder, seed in zip(folders, SEEDS, strict=True):
-            finals_run(str(folder), one.on(seed).model_dump(mode="json"), "cpu", 1)
-        members.append(Complete(one, folders, tuple(facts() for _ in SEEDS)))
+            driven = drive(one.on(seed), folder.parent / "run", device=CPU)
+            *_, last = driven
+            driven.save(folder)
+            write_final_scores(folder, driven, last)
+        members.append(Complete(one, folders, tuple(facts() for _ in SEEDS), folders))
     folder = tmp_path / "soups" / pot_name(members)
-    mix(str(folder), pot_of(members, SEEDS), "cpu", 1)
+    mix(pot_of(members, SEEDS), "cpu").save(folder)
     for group in (members, members[::-1]):
         assert pot_name(group) == folder.name
         soup = next(one for one in entrants_of(group, tmp_path / "soups") if "uniform soup" in one.name)
@@ -74,6 +78,6 @@ def test_soups_are_found_again_whatever_the_order_of_the_finalists(
 
 def test_another_set_of_runs_has_another_folder_of_soups(tmp_path: Path) -> None:
     one, other = (complete(tmp_path, finalist("full", trial=trial), 0.5) for trial in (1, 2))
-    fewer = Complete(one.finalist, one.folders[:1], one.facts[:1])
+    fewer = Complete(one.finalist, one.folders[:1], one.facts[:1], one.states[:1])
     assert len({pot_name([one]), pot_name([fewer]), pot_name([one, fewer])}) == 3
     assert pot_name([one, other]) == pot_name([other, one])

@@ -16,7 +16,7 @@ def test_entrants_are_ranked_by_their_mean_and_held_against_the_first_and_zero_s
         entrant("adapters", 0.6),
     ]
     standings = rank(entrants)
-    means = [row.map.mean for row in standings.rows]
+    means = [row.score.mean for row in standings.rows]
     assert means == sorted(means, reverse=True)
     assert standings.winner.entrant is entrants[1]
     assert standings.winner.gap is None
@@ -27,7 +27,9 @@ def test_entrants_are_ranked_by_their_mean_and_held_against_the_first_and_zero_s
     last = standings.rows[-1]
     assert (last.entrant, last.beats_baseline) == (entrants[0], None)
     assert standings.winner.beats_baseline == standings.wins[0, 3]
-    assert standings.winner.cmc1 == pytest.approx(np.mean([one.overall.cmc1.mean for one in entrants[1].scores]))
+    assert standings.winner.others["cmc1"] == pytest.approx(
+        np.mean([one.overall.cmc1.mean for one in entrants[1].scores])
+    )
 
 
 def test_without_zero_shot_nothing_is_held_against_it() -> None:

@@ -1,49 +1,60 @@
-"""Tables of texts that a terminal, Markdown and a page can show, and how figures are written in them."""
+"""The finals' tables for people, and how figures are written in them: percentages, as texts."""
 
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from handclip_core.evaluation.bootstrap import Comparison, Estimate
+from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
 from handclip_core.evaluation.seeds import SeedEstimate
+from tune_jobs.finals.ranking import Standings, StrategyVerdict
 
-Interval = Estimate | Comparison | SeedEstimate
 NONE = "–"
-
+SCORE = f"{OBJECTIVE.label} ± seeds"
+LESS = ("why", "place", *(metric.label for metric in FINAL_METRICS), "95 %", "P(beats zero-shot)")
+"""Columns that a narrow terminal does without, as without those of ``costs``."""
 LOG_WIDTH = 160
-"""Characters a line where nobody's terminal sets a limit."""
+"""Characters a line if nobody's terminal sets a limit."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table; its first ``num_words`` columns hold words, the others figures."""
+    """A titled table of texts; its first ``num_words`` columns hold words, the others figures.
+
+    ``colours`` has the backgrounds of cells by row and column, in CSS.
+    """
 
     title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    data: pd.DataFrame
     num_words: int = 1
+    colours: dict[tuple[int, int], str] = field(default_factory=dict)
 
-    def markdown(self) -> str:
-        """The table in Markdown, under its title as a heading."""
-        lines = [
-            self.headings,
-            tuple("---" if position < self.num_words else "---:" for position in range(len(self.headings))),
-            *(tuple(plain(cell) for cell in row) for row in self.rows),
-        ]
-        return "\n".join([f"## {self.title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
+    @property
+    def headings(self) -> list[str]:
+        """Those of its columns."""
+        return list(self.data.columns)
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The texts of each row."""
+        found: list[list[str]] = self.data.to_numpy().tolist()
+        return found
 
     def without(self, *headings: str) -> "Table":
         """The table without some of its columns."""
-        kept = [at for at, heading in enumerate(self.headings) if heading not in headings]
-        return Table(
-            self.title,
-            tuple(self.headings[at] for at in kept),
-            tuple(tuple(row[at] for at in kept) for row in self.rows),
-            sum(at < self.num_words for at in kept),
-        )
+        words = sum(heading not in headings for heading in self.headings[: self.num_words])
+        return replace(self, data=self.data.drop(columns=list(headings), errors="ignore"), num_words=words)
+
+    def markdown(self) -> str:
+        """The table in Markdown, under its title as a heading."""
+        rules = ["---" if at < self.num_words else "---:" for at in range(len(self.headings))]
+        lines = [self.headings, rules, *([plain(cell) for cell in row] for row in self.rows)]
+        return "\n".join([f"## {self.title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
 
     def text(self, *, width: int | None = None) -> str:
         """The table for a terminal of ``width`` characters."""
@@ -57,6 +68,67 @@ class Table:
         return "\n".join([self.title, *(line.rstrip() for line in buffer.getvalue().splitlines())])
 
 
+def ranking_table(standings: Standings) -> Table:
+    """Every entrant, best first."""
+    rows = standings.rows
+    singles = [row.entrant.recipe.members[0] if row.entrant.single else None for row in rows]
+    swept = [None if one is None else one.swept_score for one in singles]
+    columns = {
+        "finalist": [row.entrant.name for row in rows],
+        "why": ["mixture" if one is None else ", ".join(one.roles) for one in singles],
+        "place": [str(place) for place in range(1, len(rows) + 1)],
+        SCORE: [mean_sd(row.score) for row in rows],
+        "95 %": [span(row.score) for row in rows],
+        **{metric.label: [percent(row.others[metric.name]) for row in rows] for metric in FINAL_METRICS[1:]},
+        **_gaps("first", [row.gap for row in rows]),
+        "P(beats zero-shot)": [NONE if row.beats_baseline is None else f"{row.beats_baseline:.3f}" for row in rows],
+        "in the sweep, optimistic": [NONE if score is None else percent(score) for score in swept],
+    }
+    return Table("Finalists", pd.DataFrame(columns), num_words=2)
+
+
+def verdict_table(verdicts: Sequence[StrategyVerdict], unit: str) -> Table:
+    """Every strategy at its best, against the winner."""
+    fit, search, weights, speed = costs(unit)
+    columns = {
+        "strategy": [one.strategy for one in verdicts],
+        "its best": [one.best.partition(", ")[2] for one in verdicts],
+        "verdict": [str(one.verdict) for one in verdicts],
+        SCORE: [mean_sd(one.score) for one in verdicts],
+        "95 %": [span(one.score) for one in verdicts],
+        **_gaps("winner", [one.gap for one in verdicts]),
+        fit: [hours(one.fit_hours) for one in verdicts],
+        search: [hours(one.search_hours) for one in verdicts],
+        weights: [f"{one.params_trained:,}" for one in verdicts],
+        speed: [NONE if one.images_s is None else f"{one.images_s:,.0f}" for one in verdicts],
+    }
+    return Table("Verdict by strategy", pd.DataFrame(columns), num_words=3)
+
+
+def costs(unit: str) -> tuple[str, str, str, str]:
+    """Headings of what a strategy costs, in GPU-hours or CPU-hours."""
+    return (f"{unit} a fit", f"{unit} of search", "weights trained", "images/s")
+
+
+def wins_table(standings: Standings) -> Table:
+    """P(row beats column), by place: blue towards 1, orange towards 0, nothing at one half."""
+    wins: list[list[float]] = standings.wins.tolist()
+    data = pd.DataFrame([[NONE if at == by else f"{p:.2f}" for by, p in enumerate(row)] for at, row in enumerate(wins)])
+    data.columns = pd.Index([str(place + 1) for place in range(len(wins))])
+    data.insert(0, "finalist", [f"{place}. {row.entrant.name}" for place, row in enumerate(standings.rows, start=1)])
+    cells = {(at, by): p for at, row in enumerate(wins) for by, p in enumerate(row) if at != by}
+    colours = {
+        (at, by + 1): f"rgba({'31, 111, 235' if p > 0.5 else '209, 105, 42'}, {0.8 * abs(p - 0.5):.2f})"
+        for (at, by), p in cells.items()
+    }
+    return Table("P(row beats column)", data, colours=colours)
+
+
+def _gaps(to: str, gaps: Sequence[Comparison | None]) -> dict[str, list[str]]:
+    differences = [NONE if gap is None else signed(gap.difference) for gap in gaps]
+    return {f"to the {to}": differences, "95 % of that": [NONE if gap is None else span(gap) for gap in gaps]}
+
+
 def percent(value: float) -> str:
     """A fraction in percent."""
     return f"{100 * value:.2f}"
@@ -67,7 +139,7 @@ def signed(value: float) -> str:
     return f"{100 * value:+.2f}"
 
 
-def span(found: Interval) -> str:
+def span(found: Estimate | Comparison | SeedEstimate) -> str:
     """The ends of an interval in percent."""
     return f"{percent(found.low)} to {percent(found.high)}"
 

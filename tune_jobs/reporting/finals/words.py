@@ -4,19 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import Standing, Standings
 from tune_jobs.reporting.finals.tables import mean_sd, percent, signed, span
 
 NOTABLE_DROP, EARLY = 0.01, 0.8
-"""Whose best unit lay in the first 80 % of the budget, and who lost so much mAP since, is named."""
+"""What had its best unit in the first 80 % of the budget, and has lost so much since, is named."""
 
 NOTES = (
-    "mAP and R1 are means over aspects, draws and seeds on validation people, in percent, after the last unit of the "
-    "whole budget. No run was stopped and no unit was picked: a fit on all training people has nobody left to pick by.",
-    "The interval of an mAP comes from resampling people (95 %). Differences and P(A beats B) resample people and "
-    "seeds, the same ones for both. Few seeds understate what another seed may do.",
+    f"{' and '.join(metric.label for metric in FINAL_METRICS)} are means over aspects, draws and seeds on validation "
+    "people, in percent, after the last unit of the whole budget. No run was stopped and no unit was picked: a "
+    "fit on all training people has nobody left to pick by.",
+    f"The interval of {OBJECTIVE.label} comes from resampling people (95 %). Differences and P(A beats B) "
+    "resample people and seeds, the same ones for both. Few seeds understate what another seed may do.",
     "'No difference shown' says that the interval of the difference to the winner reaches zero, not that there is no "
     "difference. The winner is the best of several, so differences to it flatter it a little, and comparisons are not "
     "corrected for their number.",
@@ -29,14 +31,14 @@ def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> lis
     winner, swept = standings.winner, past.tried[0]
     shown = ", ".join(str(seed) for seed in seeds)
     lines = [
-        f"Winner: {winner.entrant.name}, validation mAP {mean_sd(winner.map)} over {len(seeds)} fresh seeds ({shown}), "
-        f"95 % {span(winner.map)} over {winner.map.num_people} people.",
+        f"Winner: {winner.entrant.name}, validation {OBJECTIVE.label} {mean_sd(winner.score)} over {len(seeds)} fresh "
+        f"seeds ({shown}), 95 % {span(winner.score)} over {winner.score.num_people} people.",
         f"The sweep's own maximum, {percent(swept.score)} by trial {swept.number} ({swept.strategy}), is the best unit "
         f"of the best of {len(past.tried)} trials: optimistic, and no result.",
     ]
     again = next((row for row in standings.rows if row.entrant.single and _trial(row) == swept.number), None)
     if again is not None:
-        lines[1] += f" The same settings on fresh seeds: {mean_sd(again.map)}."
+        lines[1] += f" The same settings on fresh seeds: {mean_sd(again.score)}."
     return lines
 
 
@@ -45,11 +47,11 @@ def test_lines(test: FinalTest) -> list[str]:
     lines = [
         f"{test.chosen}, fitted on all training people. Look {test.number} of {len(test.looks)} at these people so far."
     ]
-    for name, label in (("map", "mAP"), ("cmc1", "R1")):
-        ours, clip, gap = test.figures[name], test.baseline[name], test.gaps[name]
+    for metric in FINAL_METRICS:
+        ours, clip, gap = test.figures[metric.name], test.baseline[metric.name], test.gaps[metric.name]
         lines.append(
-            f"{label} {percent(ours.value)} (95 % {span(ours)}), CLIP as it is {percent(clip.value)} ({span(clip)}), "
-            f"difference {signed(gap.difference)} ({span(gap)}), P(better) {gap.probability:.3f}; "
+            f"{metric.label} {percent(ours.value)} (95 % {span(ours)}), CLIP as it is {percent(clip.value)} "
+            f"({span(clip)}), difference {signed(gap.difference)} ({span(gap)}), P(better) {gap.probability:.3f}; "
             f"{gap.num_people} people."
         )
     for place, look in enumerate(test.looks, start=1):
@@ -68,9 +70,9 @@ def drops(standings: Standings) -> list[str]:
         peak = float(np.mean([one.peak for one in facts]))
         unit = float(np.mean([one.peak_unit for one in facts]))
         early = unit <= EARLY * facts[0].units
-        if row.entrant.single and early and peak - row.map.mean >= NOTABLE_DROP:
+        if row.entrant.single and early and peak - row.score.mean >= NOTABLE_DROP:
             lines.append(
-                f"{row.entrant.name} lost {percent(peak - row.map.mean)} mAP after unit {unit:.0f} "
+                f"{row.entrant.name} lost {percent(peak - row.score.mean)} {OBJECTIVE.label} after unit {unit:.0f} "
                 f"of {facts[0].units}: a smaller budget may suit it."
             )
     return lines

@@ -1,0 +1,77 @@
+"""The finals as data frames, for programs: fractions, and a CSV file each."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import pandas as pd
+
+from handclip_core.evaluation.bootstrap import Comparison
+from handclip_core.evaluation.metrics import OBJECTIVE
+from handclip_core.evaluation.seeds import SeedEstimate
+from tune_jobs.finals.ranking import Standing, Standings, StrategyVerdict
+
+Row = dict[str, str | int | float | None]
+
+
+def frames(standings: Standings, verdicts: Sequence[StrategyVerdict]) -> Mapping[str, pd.DataFrame]:
+    """The frames by the name of their file."""
+    found = {
+        "finalists": [_finalist(place, row) for place, row in enumerate(standings.rows, start=1)],
+        "verdict": [_verdict(one) for one in verdicts],
+        "p_beats": _wins(standings),
+    }
+    # Columns of objects: a number that is missing must not turn the others of its column into fractions.
+    return {name: pd.DataFrame(rows, dtype=object) for name, rows in found.items()}
+
+
+def _finalist(place: int, row: Standing) -> Row:
+    """An entrant; what only a trained configuration has is blank for mixtures."""
+    member, single, facts = row.entrant.recipe.members[0], row.entrant.single, row.entrant.facts[0]
+    return {
+        "place": place,
+        "finalist": row.entrant.name,
+        "strategy": member.strategy,
+        "kind": "trained" if single else "mixture",
+        "trial": member.trial if single else None,
+        **_score(row.score),
+        **row.others,
+        **_gap(row.gap),
+        "p_beats_first": row.gap.probability if row.gap else None,
+        "p_beats_zero_shot": row.beats_baseline,
+        f"swept_{OBJECTIVE.name}": member.swept_score if single else None,
+        f"peak_{OBJECTIVE.name}": fmean(one.peak for one in facts) if single else None,
+        "peak_unit": fmean(one.peak_unit for one in facts) if single else None,
+        "seeds": row.score.num_seeds,
+    }
+
+
+def _verdict(one: StrategyVerdict) -> Row:
+    return {
+        "strategy": one.strategy,
+        "best": one.best,
+        "verdict": str(one.verdict),
+        **_score(one.score),
+        **_gap(one.gap),
+        "fit_hours": one.fit_hours,
+        "search_hours": one.search_hours,
+        "params_trained": one.params_trained,
+        "images_s": one.images_s,
+    }
+
+
+def _wins(standings: Standings) -> list[Row]:
+    """P(row beats column)."""
+    names = [row.entrant.name for row in standings.rows]
+    by_row = zip(names, standings.wins.tolist(), strict=True)
+    return [{"finalist": name, **dict(zip(names, wins, strict=True))} for name, wins in by_row]
+
+
+def _score(found: SeedEstimate) -> Row:
+    name = OBJECTIVE.name
+    return {name: found.mean, f"{name}_sd": found.sd, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _gap(gap: Comparison | None) -> Row:
+    """Difference to the first, blank for itself."""
+    names = {"gap": "difference", "gap_low": "low", "gap_high": "high"}
+    return {name: getattr(gap, part) if gap else None for name, part in names.items()}
