@@ -77,7 +77,7 @@ class Fuse:
 
 WRITES_OF_THE_STUDY = (
     "create_new_study",
-    "create_new_trial",
+    "_create_new_trial",
     "set_trial_param",
     "set_trial_state_values",
     "set_trial_intermediate_value",

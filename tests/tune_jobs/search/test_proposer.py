@@ -38,9 +38,7 @@ def test_every_default_is_tried_first_in_order_and_only_once() -> None:
     found = begun(settings(), len(ALL) + 20)
     first, later = found[: len(ALL)], found[len(ALL) :]
     assert [proposal.experiment.strategy for proposal in first] == [default_of(name) for name in ALL]
-    assert all(
-        proposal.experiment.strategy != default_of(proposal.experiment.strategy.name) for proposal in later
-    )
+    assert all(proposal.experiment.strategy != default_of(proposal.experiment.strategy.name) for proposal in later)
     assert [proposal.origin for proposal in found] == ["default"] * len(ALL) + ["sampled"] * 20
 
 

@@ -5,11 +5,11 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from tune_jobs.search.study import Asked, SweepStudy
 
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
 from tune_jobs.config.search import Objective, SamplerKind, Search
-from tune_jobs.search.study import Asked, SweepStudy
 from tune_jobs.state.objectives import (
     directions,
     dominates,
