@@ -12,7 +12,7 @@ from ray.exceptions import RayActorError
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
-from handclip_core.evaluation.protocol import METRICS
+from tests.tune_jobs.made_up import reported
 from tests.tune_jobs.simulated import ROOM, settings
 from tests.tune_jobs.simulation import Clock
 from tune_jobs.execution import cluster
@@ -99,9 +99,7 @@ class Sweep:
         return trial
 
     def report(self, trial: Any, unit: int, *, seconds: float = 2.0) -> dict[str, Any]:
-        result: dict[str, Any] = dict.fromkeys(METRICS, 0.5) | {"unit": unit, "images": unit}
-        result |= dict.fromkeys(("best_map", "best_cmc1", "best_retention"), 0.5)
-        result |= {"best_unit": 1, "params_trained": 1, "step_s": seconds, "judged": True}
+        result = reported(unit, 0.5, seconds=seconds)
         self.recorder.on_trial_result(trial=trial, result=result)
         return result
 

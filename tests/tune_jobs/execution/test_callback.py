@@ -18,14 +18,15 @@ from ray.tune.schedulers import TrialScheduler
 
 from handclip_core.engine.objective import DivergedError
 from handclip_core.errors import InputError
-from handclip_core.evaluation.protocol import METRICS
 from handclip_core.runs.experiment import Experiment
+from tests.tune_jobs.made_up import reported, unevaluated
 from tests.tune_jobs.simulated import ROOM, settings
 from tests.tune_jobs.simulation import Clock
 from tune_jobs.config.settings import Limits
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.lifecycle.build import session
-from tune_jobs.state.journal import FILE, Journal, read_journal
+from tune_jobs.reporting.study import FILE as STUDY
+from tune_jobs.state.journal import FILE, Journal, Tip, read_journal
 from tune_jobs.state.trials import Status, TrialRecord
 from tune_jobs.storage import retry as patience
 
@@ -54,11 +55,7 @@ class Sweep:
         return trial
 
     def report(self, trial: Any, unit: int, value: float, *, best: float | None = None) -> None:
-        result = dict.fromkeys(METRICS, value) | {"unit": unit, "images": unit * 100, "loss/identity": 1.0 / unit}
-        best = value if best is None else best
-        extra = {"best_map": best, "best_cmc1": best / 2, "best_unit": 1, "best_retention": 0.9}
-        extra |= {"params_trained": 10, "step_s": 2.0, "judged": True}
-        self.recorder.on_trial_result(trial=trial, result=result | extra)
+        self.recorder.on_trial_result(trial=trial, result=reported(unit, value, best=best))
 
     def save(self, trial: Any, number: int = 0) -> Path:
         folder: Path = self.folder / "trials" / trial.config["folder"] / f"checkpoint_{number:06d}"
@@ -84,8 +81,10 @@ class Sweep:
         return record
 
     def stored(self) -> list[optuna.trial.FrozenTrial]:
-        trials: list[optuna.trial.FrozenTrial] = self.ready.study.trials()
-        return trials
+        """The study as it is in the database, with all that has happened so far."""
+        (exports,) = self.ready.state.exports
+        exports._study._write(self.ready.records)
+        return optuna.load_study(study_name="simulated", storage=f"sqlite:///{self.folder / STUDY}").get_trials()
 
     def leaderboard(self) -> list[dict[str, str]]:
         with (self.folder / "leaderboard.csv").open() as file:
@@ -109,20 +108,15 @@ def diverged() -> BaseException:
     return whole
 
 
-def unjudged(unit: int) -> dict[str, Any]:
-    result = {"unit": unit, "images": unit * 100, "loss/image_text": 2.5, "judged": False}
-    return result | {"step_s": 3.0, "params_trained": 7}
-
-
 def test_a_unit_that_is_not_judged_is_recorded_shown_and_saved_but_scores_nothing(sweep: Sweep) -> None:
     trial = sweep.start()
-    result = unjudged(1)
+    result = unevaluated(1, training={"loss/image_text": 2.5}, seconds=3.0, params_trained=7)
     assert sweep.ready.scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
     sweep.recorder.on_trial_result(trial=trial, result=result)
     saved = sweep.save(trial)
     record = sweep.of(trial)
     assert (record.unit, record.seconds, record.params_trained) == (1, 3.0, 7)
-    assert (record.curve, record.judged, record.done, sweep.stored()[0].intermediate_values) == ({}, False, False, {})
+    assert (record.curve, record.metrics, record.done, sweep.stored()[0].intermediate_values) == ({}, {}, False, {})
     assert record.saved_unit == 1
     assert record.checkpoint == saved.relative_to(sweep.folder).as_posix()
     (logged,) = (sweep.folder / "tensorboard" / record.name).glob("events*")
@@ -132,16 +126,16 @@ def test_a_unit_that_is_not_judged_is_recorded_shown_and_saved_but_scores_nothin
 
 def test_units_that_are_not_judged_count_as_getting_further_and_are_shown_once(sweep: Sweep) -> None:
     trial = sweep.start()
-    sweep.recorder.on_trial_result(trial=trial, result=unjudged(1))
+    sweep.recorder.on_trial_result(trial=trial, result=unevaluated(1))
     sweep.save(trial)
     for unit in (2, 3):
         sweep.fail(trial, RayActorError(error_msg="The actor died."))
         assert sweep.of(trial).failures == 1
         trial = sweep.start()
-        sweep.recorder.on_trial_result(trial=trial, result=unjudged(unit))
+        sweep.recorder.on_trial_result(trial=trial, result=unevaluated(unit))
         assert (sweep.of(trial).failures, sweep.of(trial).unit) == (0, unit)
     before = sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*"))
-    sweep.recorder.on_trial_result(trial=trial, result=unjudged(3))
+    sweep.recorder.on_trial_result(trial=trial, result=unevaluated(3))
     assert sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*")) == before
 
 
@@ -151,7 +145,7 @@ def test_a_trial_whose_last_unit_was_not_saved_is_not_done_when_it_is_trained_ag
     assert sweep.of(trial).done
     sweep.fail(trial, RayActorError(error_msg="The actor died."))
     again = sweep.start()
-    sweep.recorder.on_trial_result(trial=again, result=unjudged(1))
+    sweep.recorder.on_trial_result(trial=again, result=unevaluated(1))
     sweep.save(again)
     assert (sweep.of(again).unit, sweep.of(again).saved_unit, sweep.of(again).done) == (1, 1, False)
 
@@ -160,8 +154,8 @@ def test_a_limit_ends_a_trial_after_a_unit_that_is_not_judged(sweep: Sweep) -> N
     trial = sweep.start()
     gate = sweep.ready.scheduler._gate
     gate.limits = Limits(hours=1e-9)
-    assert sweep.ready.scheduler.on_trial_result(None, trial, unjudged(1)) == TrialScheduler.STOP
-    sweep.recorder.on_trial_result(trial=trial, result=unjudged(1))
+    assert sweep.ready.scheduler.on_trial_result(None, trial, unevaluated(1)) == TrialScheduler.STOP
+    sweep.recorder.on_trial_result(trial=trial, result=unevaluated(1))
     sweep.save(trial)
     sweep.complete(trial)
     assert (sweep.of(trial).status, sweep.of(trial).saved_unit) == (Status.INTERRUPTED, 1)
@@ -173,7 +167,7 @@ def test_a_finished_trial_is_complete_with_the_score_of_its_best_weights(sweep: 
     sweep.report(trial, 2, 0.5, best=0.6)
     sweep.complete(trial)
     record, stored = sweep.of(trial), sweep.stored()[0]
-    assert (record.status, record.unit, record.map, record.cmc1) == (Status.COMPLETE, 2, 0.6, 0.3)
+    assert (record.status, record.unit, record.score, record.metrics["cmc1"]) == (Status.COMPLETE, 2, 0.6, 0.6)
     assert (record.seconds, record.params_trained, record.attempts) == (4.0, 10, 1)
     assert (stored.state, stored.value, stored.intermediate_values) == (TrialState.COMPLETE, 0.6, {1: 0.6, 2: 0.5})
     assert stored.user_attrs["outcome"]["unit"] == 2
@@ -242,7 +236,7 @@ def test_units_that_are_trained_again_are_neither_told_twice_nor_judged_twice(sw
     again = sweep.start()
     sweep.report(again, 1, 0.41)
     assert sweep.stored()[0].intermediate_values == {1: 0.4, 2: 0.5}
-    assert (sweep.of(again).unit, sweep.of(again).map, sweep.of(again).seconds) == (1, 0.41, 6.0)
+    assert (sweep.of(again).unit, sweep.of(again).score, sweep.of(again).seconds) == (1, 0.41, 6.0)
 
 
 def test_a_newer_state_replaces_the_older_one(sweep: Sweep) -> None:
@@ -274,7 +268,7 @@ def test_only_the_best_trials_that_are_over_keep_their_weights(sweep: Sweep) -> 
     log = ["training_log.csv"]
     assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [log, whole, log, whole, log]
     assert sweep.ready.records.winner is not None
-    assert sweep.ready.records.winner.map == 0.5
+    assert sweep.ready.records.winner.score == 0.5
 
 
 def test_the_leaderboard_on_disk_follows(sweep: Sweep) -> None:
@@ -328,14 +322,14 @@ def test_a_storage_that_comes_back_loses_nothing(sweep: Sweep, monkeypatch: pyte
     trial, calls = sweep.start(), []
     write = Journal._write
 
-    def flaky(self: Journal, line: bytes) -> None:
+    def flaky(self: Journal, line: bytes, tip: Tip) -> None:
         calls.append(line)
         if len(calls) < 3:
             self.close()
             with (sweep.folder / FILE).open("ab") as torn:
                 torn.write(line[:10])
             raise OSError(5, "Input/output error")
-        write(self, line)
+        write(self, line, tip)
 
     monkeypatch.setattr(Journal, "_write", flaky)
     sweep.report(trial, 1, 0.4)

@@ -127,9 +127,6 @@ def test_a_journal_without_a_format_is_refused(tmp_path: Path) -> None:
         read_journal(tmp_path / FILE)
 
 
-# The note of the journal's end ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("tip", [None, b"", b"\0" * 22])
 def test_a_driver_that_died_after_its_first_line_had_left_no_note(path: Path, tip: bytes | None) -> None:
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
@@ -172,9 +169,6 @@ def test_the_next_driver_writes_the_note_that_a_killed_one_did_not(path: Path, m
     write(path, [Alive(at=7.0)])
     assert path.with_name(TIP).read_bytes().startswith(b"000000000008 ")
     assert read_journal(path) == [*EVENTS, Alive(at=6.0), Alive(at=7.0)]
-
-
-# Journals in parts ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
