@@ -128,7 +128,7 @@ def test_a_unit_trained_again_is_counted_and_must_have_the_same_result(copied: P
 def test_scores_are_compared_only_where_one_trial_ran_at_a_time(finished: Path) -> None:
     calm, disturbed = (folded(read_journal(finished / FILE)) for _ in range(2))
     assert differences(calm, disturbed, same_scores=True) == []
-    disturbed.trials[1].map += 0.01
+    disturbed.trials[1].metrics["map"] += 0.01
     assert differences(calm, disturbed, same_scores=False) == []
     assert "trial 1: map" in differences(calm, disturbed, same_scores=True)[0]
     del disturbed.trials[1]

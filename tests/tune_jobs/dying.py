@@ -77,8 +77,8 @@ class Fuse:
 
 WRITES_OF_THE_STUDY = (
     "create_new_study",
-    "create_new_trial",
-    "set_trial_param",
+    "_create_new_trial",
+    "_set_trial_param",
     "set_trial_state_values",
     "set_trial_intermediate_value",
     "set_trial_user_attr",

@@ -32,6 +32,21 @@ def validated(trial: int, unit: int, score: float, *, at: float = 0.0, **changed
     return Validated(**values | changed)
 
 
+def reported(unit: int, score: float, *, best: float | None = None, **changed: Any) -> dict[str, Any]:
+    """What a worker reports of a unit that was evaluated; ``best`` is the score of its best weights."""
+    found = metrics(score if best is None else best)
+    return unevaluated(unit, evaluated=True, metrics=metrics(score), best=found | {"unit": 1}, **changed)
+
+
+def unevaluated(unit: int, **changed: Any) -> dict[str, Any]:
+    """What a worker reports of a unit in which nothing could move retrieval."""
+    values: dict[str, Any] = {
+        "unit": unit, "images": 100 * unit, "evaluated": False, "metrics": {}, "best": {"unit": 0},
+        "training": {"loss/identity": 1.0 / unit}, "seconds": 2.0, "params_trained": 10,
+    }  # fmt: skip
+    return values | changed
+
+
 class MadeUpSweep:
     """The events of a sweep, and what follows from them; ``exports`` hear of each."""
 

@@ -209,7 +209,7 @@ def test_disturbed_trials_score_as_if_nothing_had_happened(swept: Swept) -> None
         alone = run(record.experiment, device=torch.device("cpu"))
         curve = {progress.unit: progress.metrics["map"] for progress in alone if progress.evaluated}
         assert record.curve == {unit: curve[unit] for unit in record.curve}
-        assert record.map == max(record.curve.values())
+        assert record.score == max(record.curve.values())
 
 
 def test_units_without_scores_are_told_apart_and_reach_neither_study_nor_rungs(swept: Swept, tiny_bench: Bench) -> None:

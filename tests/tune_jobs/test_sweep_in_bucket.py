@@ -6,6 +6,7 @@ import pickle
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ from tune_jobs.execution.callback import Recorder
 from tune_jobs.execution.signals import end_workers
 from tune_jobs.lifecycle.reopening import reopen
 from tune_jobs.lifecycle.run import Outcome, resume, sweep, warm_up
-from tune_jobs.state.events import EVENT, Event, Saved, Validated
+from tune_jobs.state.events import Event, Saved, Validated
+from tune_jobs.state.journal import FILE, joined, read_journal, write_journal
 from tune_jobs.storage.location import Bucket, files_below, folder_of
 from tune_jobs.storage.segments import read_segments
 
@@ -157,4 +159,6 @@ def release_all() -> None:
 
 
 def events_in(place: Bucket) -> list[Event]:
-    return [EVENT.validate_json(line) for line in read_segments(place).splitlines()]
+    with TemporaryDirectory() as folder:
+        write_journal(Path(folder) / FILE, joined(read_segments(place)))
+        return read_journal(Path(folder) / FILE)

@@ -11,9 +11,9 @@ from handclip_core.runs.experiment import Experiment
 from tests.tune_jobs.dying import Fuse, run_to_the_end
 from tests.tune_jobs.simulated import ROOM, rising, run, settings, state_of
 from tests.tune_jobs.simulation import Step
-from tune_jobs.config.search import Objective, SamplerKind
+from tune_jobs.config.search import OBJECTIVES, SamplerKind
 from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
-from tune_jobs.lifecycle.build import STUDY
+from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state.events import Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
 
@@ -47,7 +47,7 @@ def test_every_sampler_and_every_kind_of_early_stopping_looks_at_evaluated_units
 
 @pytest.mark.parametrize(
     "search",
-    [{"replicas": 2}, {"calibrate": True}, {"allocation": "equal"}, {"sampler": "gp", "objectives": list(Objective)}],
+    [{"replicas": 2}, {"calibrate": True}, {"allocation": "equal"}, {"sampler": "gp", "objectives": list(OBJECTIVES)}],
     ids=("replicas", "calibrate", "equal", "objectives"),
 )
 def test_so_do_sweeps_of_several_seeds_and_of_several_objectives(tmp_path: Path, search: dict[str, object]) -> None:
@@ -55,7 +55,7 @@ def test_so_do_sweeps_of_several_seeds_and_of_several_objectives(tmp_path: Path,
     events = read_journal(tmp_path / "simulated" / FILE)
     assert all(event.unit <= PROMPTS for event in events if isinstance(event, Trained))
     assert all(event.unit > PROMPTS for event in events if isinstance(event, Validated))
-    assert all(record.judged and record.status.over for record in ready.records.all())
+    assert all(record.curve and record.status.over for record in ready.records.all())
 
 
 def smaller(storage: Path) -> SweepSettings:

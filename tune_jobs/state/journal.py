@@ -22,11 +22,12 @@ from handclip_core.errors import InputError
 from tune_jobs.state.events import EVENT, FORMAT, Begun, Created, Event, TrialEvent
 from tune_jobs.storage.retry import patiently
 from tune_jobs.storage.segments import FILE as FILE
+from tune_jobs.storage.segments import TIP as TIP
 from tune_jobs.storage.segments import Segments
 
-TIP = "journal.tip"
 _CHECK = re.compile(rb',"check":"([0-9a-f]{8})"}$')
 _TIP = re.compile(rb"(\d{12}) ([0-9a-f]{8})\n")
+_FORMAT = re.compile(rb'"event":"created","format":(\d+)')
 
 
 class Tip(NamedTuple):
@@ -92,10 +93,23 @@ class Journal:
             raise
 
 
+def write_journal(path: Path, lines: bytes) -> None:
+    """Put a whole journal at ``path`` in place of any other, with the note of its end."""
+    path.with_name(TIP).unlink(missing_ok=True)
+    path.write_bytes(lines)
+    whole = lines.split(b"\n")[:-1]
+    seal = _CHECK.search(whole[-1]) if whole else None
+    if seal is not None:  # a line without one is refused when it is read
+        write_tip(path, Tip(len(whole), int(seal[1], 16)))
+
+
 def write_tip(journal: Path, tip: Tip) -> None:
-    """Note the end of ``journal``, in place. An older note is no damage, so this need not reach the disk at once."""
+    """Note the end of ``journal``, in place. The first note is on the disk at once; later an older one is no damage."""
     with FileIO(os.open(journal.with_name(TIP), os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
+        is_first = os.fstat(file.fileno()).st_size == 0
         os.pwrite(file.fileno(), tip.to_bytes(), 0)
+        if is_first:
+            os.fsync(file.fileno())
 
 
 def joined(parts: Sequence[bytes]) -> bytes:
@@ -177,25 +191,31 @@ def _opened(line: bytes, tip: Tip, path: Path) -> tuple[bytes, Tip]:
 
 
 def _event(body: bytes, path: Path, number: int) -> Event:
+    found = _FORMAT.search(body) if number == 1 else None
+    if found is not None and int(found[1]) != FORMAT:
+        raise _other_format(path, int(found[1]))
     try:
         event = EVENT.validate_json(body)
     except ValidationError as error:
         raise _damaged(path, f"line {number} is not readable ({describe(error)})") from None
-    if isinstance(event, Created) and event.format != FORMAT:
-        raise _other_format(path, event.format)
+    if isinstance(event, Created) != (number == 1):
+        raise _damaged(path, f"line {number} is not in its place")
     return event
 
 
 def _noted(path: Path) -> Tip:
-    """What the file beside a journal says of its end; nothing before its first lines."""
+    """What the file beside a journal says of its end; nothing if it is missing or was never filled."""
     file = path.with_name(TIP)
     try:
-        found = _TIP.fullmatch(file.read_bytes())
+        text = file.read_bytes()
     except FileNotFoundError:
         return Tip()
-    if found is None:
-        raise _damaged(file, "is not readable")
-    return Tip(int(found[1]), int(found[2], 16))
+    found = _TIP.fullmatch(text)
+    if found is not None:
+        return Tip(int(found[1]), int(found[2], 16))
+    if text.strip(b"\0"):
+        raise _damaged(path, f"{TIP} beside it is not readable")
+    return Tip()
 
 
 def _refuse_other_end(path: Path, noted: Tip, tip: Tip) -> None:
@@ -204,6 +224,9 @@ def _refuse_other_end(path: Path, noted: Tip, tip: Tip) -> None:
 
 
 def _refuse_cut(path: Path, noted: Tip, tip: Tip) -> None:
+    # A driver that died after its first line has left no note; one that has just begun may have written it meanwhile.
+    if noted.lines == 0 and tip.lines > 1 and _noted(path).lines == 0:
+        raise _damaged(path, f"{TIP} beside it is missing, which tells whether line {tip.lines} is the last one")
     if tip.lines < noted.lines:
         raise _damaged(path, f"line {tip.lines + 1} and what follows is missing, of {noted.lines} lines at least")
 

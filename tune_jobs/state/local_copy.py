@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tune_jobs.state.journal import joined
+from tune_jobs.state.journal import joined, write_journal
 from tune_jobs.storage.lease import idle
 from tune_jobs.storage.location import Bucket, Place, folder_of
 from tune_jobs.storage.segments import FILE, read_segments
@@ -12,7 +12,7 @@ from tune_jobs.storage.sync import fetch_files
 def take_down(bucket: Bucket) -> Path:
     """Make the local copy of a sweep anew from its bucket; raises InputError if that stays away."""
     folder = fetch_files(bucket)
-    (folder / FILE).write_bytes(joined(read_segments(bucket)))
+    write_journal(folder / FILE, joined(read_segments(bucket)))
     return folder
 
 

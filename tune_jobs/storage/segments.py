@@ -4,8 +4,8 @@ from handclip_core.errors import InputError
 from tune_jobs.storage.location import Bucket, files_below
 from tune_jobs.storage.retry import patiently
 
-FILE, FOLDER = "journal.jsonl", "journal"
-"""The journal as one file, and the folder of its parts in a bucket."""
+FILE, TIP, FOLDER = "journal.jsonl", "journal.tip", "journal"
+"""The journal as one file, the note of its end beside it, and the folder of its parts in a bucket."""
 SEGMENT_BYTES = 2**18
 """Size at which a segment is full."""
 

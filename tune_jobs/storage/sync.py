@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 from tune_jobs.storage.lease import LOCK, OWNER
 from tune_jobs.storage.location import Bucket, Place, files_below, folder_of
 from tune_jobs.storage.retry import patiently
-from tune_jobs.storage.segments import FILE, FOLDER
+from tune_jobs.storage.segments import FILE, FOLDER, TIP
 
 EVERY_S = 30.0
 """Seconds between two copies while a sweep runs."""
 DATABASE, FINALS = ".db", "finals"
-ELSEWHERE = (FILE, f"{FOLDER}/*", OWNER, "*.lock", "*.partial", "*.db-journal", "best/*", "finals/*", ".*")
+ELSEWHERE = (FILE, TIP, f"{FOLDER}/*", OWNER, "*.lock", "*.partial", "*.db-journal", "best/*", "finals/*", ".*")
 """Files that have ways of their own, or none."""
 OF_A_TRIAL = ("trials/*/config.json", "trials/*/error.txt")
 """All that is copied of trials; their states, and what Tune writes for itself, are not."""

@@ -4,7 +4,7 @@ import pytest
 
 from handclip_core.config import Config
 from handclip_core.errors import InputError
-from tune_jobs.config.search import Allocation, Objective, SamplerKind, Search
+from tune_jobs.config.search import OBJECTIVES, Allocation, SamplerKind, Search, maximized
 
 STRATEGIES = ("zero_shot", "linear_probe", "full")
 
@@ -16,7 +16,7 @@ def parsed(**values: Any) -> Search:
 def test_what_is_left_out_searches_as_ever() -> None:
     search = parsed()
     assert (search.sampler, search.allocation, search.replicas) == (SamplerKind.TPE, Allocation.ADAPTIVE, 1)
-    assert search.objectives == (Objective.MAP,)
+    assert search.objectives == ("map",)
     search.check(STRATEGIES)
     assert search.drafts(STRATEGIES) == ()
 
@@ -40,7 +40,13 @@ def test_points_and_ranges_are_read_as_yaml_gives_them() -> None:
 
 
 def test_map_is_the_first_objective_wherever_it_stands() -> None:
-    assert parsed(objectives=["seconds", "map"]).objectives == (Objective.MAP, Objective.SECONDS)
+    assert parsed(objectives=["seconds", "map"]).objectives == ("map", "seconds")
+
+
+def test_every_metric_may_be_searched_for_beside_what_a_trial_costs() -> None:
+    assert {"map", "cmc1", "minp", "retention", "params_trained", "seconds"} <= set(OBJECTIVES)
+    assert parsed(objectives=OBJECTIVES).objectives == OBJECTIVES
+    assert [name for name in OBJECTIVES if not maximized(name)] == ["params_trained", "seconds"]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +56,7 @@ def test_map_is_the_first_objective_wherever_it_stands() -> None:
         ({"startup": 3}, "unknown key 'startup'"),
         ({"replicas": 0}, "replicas: "),
         ({"objectives": ["seconds"]}, "objectives: name map, and each objective once"),
+        ({"objectives": ["map", "speed"]}, "objectives: unknown objective 'speed'; choose from map, "),
         ({"objectives": ["map", "map"]}, "objectives: name map, and each objective once"),
         ({"storage": ""}, "storage: "),
     ],

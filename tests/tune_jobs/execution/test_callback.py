@@ -19,12 +19,14 @@ from ray.tune.schedulers import TrialScheduler
 from handclip_core.engine.objective import DivergedError
 from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
+from tests.tune_jobs.made_up import unevaluated
 from tests.tune_jobs.simulated import ROOM, settings
 from tests.tune_jobs.simulation import Best, Clock, result
 from tune_jobs.config.settings import Limits
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.lifecycle.build import session
-from tune_jobs.state.journal import FILE, Journal, read_journal
+from tune_jobs.reporting.study import FILE as STUDY
+from tune_jobs.state.journal import FILE, Journal, Tip, read_journal
 from tune_jobs.state.trials import Status, TrialRecord
 from tune_jobs.storage import retry as patience
 
@@ -83,8 +85,10 @@ class Sweep:
         return record
 
     def stored(self) -> list[optuna.trial.FrozenTrial]:
-        trials: list[optuna.trial.FrozenTrial] = self.ready.study.trials()
-        return trials
+        """The study as it is in the database, with all that has happened so far."""
+        (exports,) = self.ready.state.exports
+        exports._study._write(self.ready.records)
+        return optuna.load_study(study_name="simulated", storage=f"sqlite:///{self.folder / STUDY}").get_trials()
 
     def leaderboard(self) -> list[dict[str, str]]:
         with (self.folder / "leaderboard.csv").open() as file:
@@ -120,7 +124,7 @@ def test_a_unit_that_is_not_evaluated_is_recorded_shown_and_saved_but_scores_not
     saved = sweep.save(trial)
     record = sweep.of(trial)
     assert (record.unit, record.seconds, record.params_trained) == (1, 3.0, 7)
-    assert (record.curve, record.judged, record.done, sweep.stored()[0].intermediate_values) == ({}, False, False, {})
+    assert (record.curve, record.metrics, record.done, sweep.stored()[0].intermediate_values) == ({}, {}, False, {})
     assert record.saved_unit == 1
     assert record.checkpoint == saved.relative_to(sweep.folder).as_posix()
     (logged,) = (sweep.folder / "tensorboard" / record.name).glob("events*")
@@ -171,7 +175,7 @@ def test_a_finished_trial_is_complete_with_the_score_of_its_best_weights(sweep: 
     sweep.report(trial, 2, 0.5, best=0.6)
     sweep.complete(trial)
     record, stored = sweep.of(trial), sweep.stored()[0]
-    assert (record.status, record.unit, record.map, record.cmc1) == (Status.COMPLETE, 2, 0.6, 0.3)
+    assert (record.status, record.unit, record.score, record.metrics["cmc1"]) == (Status.COMPLETE, 2, 0.6, 0.6)
     assert (record.seconds, record.params_trained, record.attempts) == (4.0, 10, 1)
     assert (stored.state, stored.value, stored.intermediate_values) == (TrialState.COMPLETE, 0.6, {1: 0.6, 2: 0.5})
     assert stored.user_attrs["outcome"]["unit"] == 2
@@ -240,7 +244,7 @@ def test_units_that_are_trained_again_are_neither_told_nor_evaluated_twice(sweep
     again = sweep.start()
     sweep.report(again, 1, 0.41)
     assert sweep.stored()[0].intermediate_values == {1: 0.4, 2: 0.5}
-    assert (sweep.of(again).unit, sweep.of(again).map, sweep.of(again).seconds) == (1, 0.41, 6.0)
+    assert (sweep.of(again).unit, sweep.of(again).score, sweep.of(again).seconds) == (1, 0.41, 6.0)
 
 
 def test_a_newer_state_replaces_the_older_one(sweep: Sweep) -> None:
@@ -272,7 +276,7 @@ def test_only_the_best_trials_that_are_over_keep_their_weights(sweep: Sweep) -> 
     log = ["training_log.csv"]
     assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [log, whole, log, whole, log]
     assert sweep.ready.records.winner is not None
-    assert sweep.ready.records.winner.map == 0.5
+    assert sweep.ready.records.winner.score == 0.5
 
 
 def test_the_leaderboard_on_disk_follows(sweep: Sweep) -> None:
@@ -326,14 +330,14 @@ def test_a_storage_that_comes_back_loses_nothing(sweep: Sweep, monkeypatch: pyte
     trial, calls = sweep.start(), []
     write = Journal._write
 
-    def flaky(self: Journal, line: bytes) -> None:
+    def flaky(self: Journal, line: bytes, tip: Tip) -> None:
         calls.append(line)
         if len(calls) < 3:
             self.close()
             with (sweep.folder / FILE).open("ab") as torn:
                 torn.write(line[:10])
             raise OSError(5, "Input/output error")
-        write(self, line)
+        write(self, line, tip)
 
     monkeypatch.setattr(Journal, "_write", flaky)
     sweep.report(trial, 1, 0.4)

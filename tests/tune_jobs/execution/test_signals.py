@@ -141,7 +141,7 @@ def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_
 
 
 def _scores(outcome: driver.Outcome) -> list[Any]:
-    return [(r.number, r.params, r.status, r.curve, r.map, r.unit) for r in outcome.records.all()]
+    return [(r.number, r.params, r.status, r.curve, r.score, r.unit) for r in outcome.records.all()]
 
 
 @pytest.mark.ray

@@ -273,4 +273,4 @@ def test_a_sweep_outlives_kills_uses_up_no_retries_and_ends_as_one_left_in_peace
 
 
 def scores(outcome: driver.Outcome) -> list[Any]:
-    return [(r.number, r.params, r.status, r.curve, r.map, r.unit) for r in outcome.records.all()]
+    return [(r.number, r.params, r.status, r.curve, r.score, r.unit) for r in outcome.records.all()]

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from handclip_core.runs.experiment import Experiment
-from handclip_core.runs.soups import SoupRow
 from handclip_core.strategies import ZeroShot
-from tune_jobs.reporting.leaderboard import COLUMNS, leaderboard, write_leaderboard
+from tune_jobs.reporting.leaderboard import columns, leaderboard, write_leaderboard
+from tune_jobs.state.events import Mixture
 from tune_jobs.state.trials import Records, Status, TrialRecord
 
 
@@ -21,17 +21,28 @@ def records(*items: TrialRecord) -> Records:
 
 
 def rows(sweep: Records) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(leaderboard(sweep.ranked()))))
+    return list(csv.DictReader(io.StringIO(leaderboard(sweep))))
 
 
 def test_columns_are_the_fixed_ones_and_then_every_drawn_hyperparameter() -> None:
     sweep = records(
-        record(0, "zero_shot", params={}, status=Status.COMPLETE, map=0.5),
-        record(1, status=Status.COMPLETE, map=0.4, params={"strategy/optim/lr": 1e-5, "strategy/neck/kind": "bn"}),
-        record(2, "adapters", status=Status.COMPLETE, map=0.9, params={"strategy/optim/lr": 1e-3, "strategy/width": 8}),
+        record(0, "zero_shot", params={}, status=Status.COMPLETE, metrics={"map": 0.5}),
+        record(
+            1,
+            status=Status.COMPLETE,
+            metrics={"map": 0.4},
+            params={"strategy/optim/lr": 1e-5, "strategy/neck/kind": "bn"},
+        ),
+        record(
+            2,
+            "adapters",
+            status=Status.COMPLETE,
+            metrics={"map": 0.9},
+            params={"strategy/optim/lr": 1e-3, "strategy/width": 8},
+        ),
     )
     drawn = ("strategy/optim/lr", "strategy/neck/kind", "strategy/width")
-    assert tuple(rows(sweep)[0]) == (*COLUMNS, *drawn)
+    assert tuple(rows(sweep)[0]) == (*columns(), *drawn)
     assert [[row[name] for name in drawn] for row in rows(sweep)] == [
         ["0.001", "", "8"],
         ["", "", ""],
@@ -41,12 +52,12 @@ def test_columns_are_the_fixed_ones_and_then_every_drawn_hyperparameter() -> Non
 
 def test_ranks_go_by_map_the_earlier_of_equals_first_and_the_unscored_have_none() -> None:
     sweep = records(
-        record(0, status=Status.COMPLETE, map=0.5, cmc1=0.4),
-        record(1, status=Status.FAILED, map=0.99, reason="DivergedError: at step 3"),
-        record(2, status=Status.STOPPED, map=0.8),
-        record(3, status=Status.COMPLETE, map=0.5),
+        record(0, status=Status.COMPLETE, metrics={"map": 0.5, "cmc1": 0.4}),
+        record(1, status=Status.FAILED, metrics={"map": 0.99}, reason="DivergedError: at step 3"),
+        record(2, status=Status.STOPPED, metrics={"map": 0.8}),
+        record(3, status=Status.COMPLETE, metrics={"map": 0.5}),
         record(4, status=Status.RUNNING),
-        record(5, status=Status.INTERRUPTED, map=0.6),
+        record(5, status=Status.INTERRUPTED, metrics={"map": 0.6}),
     )
     assert [(row["rank"], row["trial"]) for row in rows(sweep)] == [
         ("1", "2"), ("2", "5"), ("3", "0"), ("4", "3"), ("", "1"), ("", "4"),
@@ -58,14 +69,12 @@ def test_ranks_go_by_map_the_earlier_of_equals_first_and_the_unscored_have_none(
 def test_scores_keep_six_digits_and_drawn_values_all_of_theirs() -> None:
     drawn = {"strategy/optim/lr": 0.1 + 0.2, "strategy/augment/flip": False, "strategy/optim/clip_norm": None}
     known: dict[str, Any] = {
-        "map": 2 / 3,
-        "cmc1": 0.5,
-        "retention": 0.9,
+        "metrics": {"map": 2 / 3, "cmc1": 0.5, "retention": 0.9, "minp": 0.1},
         "unit": 8,
         "seconds": 61.26,
         "params_trained": 2_283_680,
         "attempts": 2,
-        "seeds": [(0.1, 0.2), (0.3, 0.4)],
+        "seeds": [{"map": 0.1}, {"map": 0.3}],
     }
     (row,) = rows(records(record(7, status=Status.COMPLETE, params=drawn, **known)))
     assert row == {
@@ -86,19 +95,19 @@ def test_reasons_with_commas_and_quotes_stay_in_their_cell() -> None:
 
 def test_a_sweep_without_trials_is_a_header(tmp_path: Path) -> None:
     write_leaderboard(Records(), tmp_path)
-    assert (tmp_path / "leaderboard.csv").read_text() == ",".join(COLUMNS) + "\n"
+    assert (tmp_path / "leaderboard.csv").read_text() == ",".join(columns()) + "\n"
 
 
 def test_the_winner_is_not_running_and_its_best_weights_are_saved() -> None:
     best: dict[str, Any] = {"best_unit": 3, "saved_unit": 3}
     sweep = records(
-        record(0, status=Status.COMPLETE, map=0.5, checkpoint="a", **best),
-        record(1, status=Status.INTERRUPTED, map=0.9, checkpoint="b", best_unit=3, saved_unit=2),
-        record(2, status=Status.FAILED, map=0.95, checkpoint="c", **best),
-        record(3, status=Status.COMPLETE, map=nan, checkpoint="d", **best),
-        record(4, status=Status.COMPLETE, map=0.7, **best),
-        record(5, status=Status.STOPPED, map=0.6, checkpoint="e", **best),
-        record(6, status=Status.RUNNING, map=0.8, checkpoint="f", **best),
+        record(0, status=Status.COMPLETE, metrics={"map": 0.5}, checkpoint="a", **best),
+        record(1, status=Status.INTERRUPTED, metrics={"map": 0.9}, checkpoint="b", best_unit=3, saved_unit=2),
+        record(2, status=Status.FAILED, metrics={"map": 0.95}, checkpoint="c", **best),
+        record(3, status=Status.COMPLETE, metrics={"map": nan}, checkpoint="d", **best),
+        record(4, status=Status.COMPLETE, metrics={"map": 0.7}, **best),
+        record(5, status=Status.STOPPED, metrics={"map": 0.6}, checkpoint="e", **best),
+        record(6, status=Status.RUNNING, metrics={"map": 0.8}, checkpoint="f", **best),
     )
     assert sweep.winner is sweep.trials[5]
     assert sweep.best is sweep.trials[1]
@@ -117,12 +126,12 @@ def test_a_trial_that_ran_out_of_memory_shows_with_what_it_went_on() -> None:
 
 def test_mixtures_stand_among_trials_without_a_number() -> None:
     sweep = records(
-        record(0, status=Status.COMPLETE, map=0.5, cmc1=0.4, params={"strategy/optim/lr": 0.1}),
+        record(0, status=Status.COMPLETE, metrics={"map": 0.5, "cmc1": 0.4}, params={"strategy/optim/lr": 0.1}),
         record(1, status=Status.FAILED, reason="gone", params={"strategy/optim/lr": 0.2}),
-        record(2, status=Status.COMPLETE, map=0.8, params={"strategy/optim/lr": 0.3}),
+        record(2, status=Status.COMPLETE, metrics={"map": 0.8}, params={"strategy/optim/lr": 0.3}),
     )
-    mixed = [SoupRow("WiSE-FT", "full", ("2",), 0.7, map=0.6, cmc1=0.55)]
-    found = list(csv.DictReader(io.StringIO(leaderboard(sweep.ranked(), mixed))))
+    sweep.mixtures = (Mixture(name="WiSE-FT", status="WiSE-FT at 0.7 of 2", metrics={"map": 0.6, "cmc1": 0.55}),)
+    found = rows(sweep)
     assert [(row["rank"], row["trial"], row["map"]) for row in found] == [
         ("1", "2", "0.800000"), ("2", "", "0.600000"), ("3", "0", "0.500000"), ("", "1", ""),
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from rich.console import Console
 
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
+from tests.tune_jobs.made_up import metrics
 from tune_jobs.reporting import progress as live
 from tune_jobs.reporting.progress import LiveTable, LogLines, clock
 from tune_jobs.state.trials import Records, Status, TrialRecord
@@ -16,7 +17,14 @@ def sweep(count: int, **known: Any) -> Records:
     return Records(
         {
             n: TrialRecord(
-                n, "sequential_ewc", {}, experiment, status=kinds[n % 4], unit=3, map=n / 100, cmc1=0.5, **known
+                n,
+                "sequential_ewc",
+                {},
+                experiment,
+                status=kinds[n % 4],
+                unit=3,
+                metrics=metrics(n / 100, cmc1=0.5),
+                **known,
             )
             for n in range(count)
         }

@@ -12,8 +12,8 @@ from tests.tune_jobs.simulated import ROOM, begun, rising, run, settings, state_
 from tests.tune_jobs.simulation import Clock, Step
 from tune_jobs.config.settings import EarlyStopping, Limits, StoppingKind, SweepSettings
 from tune_jobs.scheduling.limits import GIB
+from tune_jobs.scheduling.retention import surplus
 from tune_jobs.state.trials import Records, Status, TrialRecord
-from tune_jobs.storage.checkpoints import surplus
 
 NO_STOPPING = EarlyStopping(kind=StoppingKind.NONE)
 
@@ -78,7 +78,7 @@ def held(number: int, score: float, gib: float, status: Status = Status.COMPLETE
         {},
         Experiment(strategy=ZeroShot()),
         status=status,
-        map=score,
+        metrics={"map": score},
         checkpoint=f"c{number}",
         checkpoint_bytes=int(gib * GIB),
     )

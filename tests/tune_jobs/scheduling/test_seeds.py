@@ -8,17 +8,21 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import optuna
 import pytest
+from optuna.trial import FrozenTrial
 
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Full
 from tests.tune_jobs.dying import Fuse, run_to_the_end
+from tests.tune_jobs.made_up import metrics, validated
 from tests.tune_jobs.simulated import ROOM, SPEED, begun, run, settings, state_of
 from tests.tune_jobs.simulation import Step
 from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
-from tune_jobs.state.events import Begun, Saved, SeedEnded, Started, Validated
+from tune_jobs.reporting.study import FILE as STUDY
+from tune_jobs.state.events import Begun, Saved, SeedEnded, Started
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Records, Status
+from tune_jobs.state.trials import Records, Status, score_of
 
 NO_STOPPING = EarlyStopping(kind=StoppingKind.NONE)
 
@@ -40,18 +44,23 @@ def test_a_trials_score_is_the_mean_over_its_seeds_and_its_weights_are_the_first
     ready = run(averaged(tmp_path, early_stopping=NO_STOPPING, keep_checkpoints=9), noisy)
     for record in ready.records.all():
         one = [max(noisy(seeded(record.experiment, seed), unit).score for unit in (1, 2, 3)) for seed in range(3)]
-        assert [score for score, _ in record.seeds] == one
-        assert (record.map, record.sd) == (fmean(one), stdev(one))
+        assert [seed["map"] for seed in record.seeds] == one
+        assert (record.score, record.sd) == (fmean(one), stdev(one))
         assert (record.unit, record.saved_unit, record.status) == (3, 3, Status.COMPLETE)
         assert record.curve == {unit: noisy(record.experiment, unit).score for unit in (1, 2, 3)}
         states = list((tmp_path / "simulated" / "trials" / record.name).glob("checkpoint_*"))
         assert [state.relative_to(tmp_path / "simulated").as_posix() for state in states] == [record.checkpoint]
         assert record.checkpoint is not None
         assert record.checkpoint.endswith("checkpoint_000002"), "the first attempt's last state"
-    for trial in ready.study.trials():
+    for trial in stored(tmp_path):
         record = ready.records.trials[trial.number]
-        assert (trial.value, trial.intermediate_values) == (record.map, record.curve)
-        assert trial.user_attrs["outcome"]["seeds"] == [score for score, _ in record.seeds]
+        assert (trial.value, trial.intermediate_values) == (record.score, record.curve)
+        assert trial.user_attrs["outcome"]["seeds"] == [seed["map"] for seed in record.seeds]
+
+
+def stored(storage: Path) -> list[FrozenTrial]:
+    """The trials of the sweep's study."""
+    return optuna.load_study(study_name="simulated", storage=f"sqlite:///{storage / 'simulated' / STUDY}").get_trials()
 
 
 def seeded(experiment: Experiment, seed: int) -> Experiment:
@@ -109,7 +118,7 @@ def test_the_baseline_of_a_calibration_gets_five_seeds_and_is_never_stopped(
     swept = averaged(tmp_path, trials=6, search=search, early_stopping=EarlyStopping(kind=StoppingKind.ASHA, grace=1))
     ready = run(swept, first_is_worst, room=replace(ROOM, concurrent=3))
     baseline, *others = ready.records.all()
-    assert [score for score, _ in baseline.seeds] == pytest.approx([0.2, 0.21, 0.22, 0.23, 0.24])
+    assert [seed["map"] for seed in baseline.seeds] == pytest.approx([0.2, 0.21, 0.22, 0.23, 0.24])
     assert baseline.status is Status.COMPLETE
     assert all(record.seeds == [] for record in others)
     assert "linear_probe on 5 seeds: validation mAP 0.2200, sd 0.0158" in capsys.readouterr().out
@@ -129,17 +138,16 @@ def test_the_strategy_without_training_neither_repeats_nor_calibrates(tmp_path: 
 def test_a_trial_between_seeds_is_no_winner_and_its_first_state_counts() -> None:
     records = Records()
     experiment = Experiment(strategy=Full())
-    scores: dict[str, Any] = {"metrics": {"map": 0.5}, "best_map": 0.5, "best_cmc1": 0.4, "best_unit": 1}
     for event in (
         Begun(at=0, trial=0, params={}, experiment=experiment),
         Started(at=0, trial=0),
-        Validated(at=0, trial=0, unit=1, done=True, seconds=1.0, params_trained=1, **scores),
+        validated(0, 1, 0.5, done=True),
         Saved(at=0, trial=0, unit=1, checkpoint="a", size=7),
-        SeedEnded(at=0, trial=0, map=0.5, cmc1=0.4),
+        SeedEnded(at=0, trial=0, metrics=metrics(0.5)),
     ):
         records.apply(event)
     record = records.trials[0]
     assert (record.checkpoint, record.held_bytes, record.replica) == (None, 7, 1)
-    assert isnan(record.present[0])
+    assert isnan(score_of(record.present))
     assert records.winner is None
     assert records.holding() == [record]

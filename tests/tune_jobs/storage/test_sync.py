@@ -12,13 +12,14 @@ from handclip_core.errors import InputError
 from tests.tune_jobs.dying import Fuse, Killed, run_to_the_end
 from tests.tune_jobs.simulated import begun, run, settings, state_of
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.state.journal import FILE
+from tune_jobs.state.journal import FILE, joined, read_journal
+from tune_jobs.state.local_copy import take_down, to_read
 from tune_jobs.storage import location as places
 from tune_jobs.storage import retry as patience
 from tune_jobs.storage.lease import LOCK, SweepLock
 from tune_jobs.storage.location import Bucket, Place, files_below, folder_of
 from tune_jobs.storage.segments import read_segments
-from tune_jobs.storage.sync import Mirror, is_copied, take_down, to_read
+from tune_jobs.storage.sync import Mirror, is_copied
 
 
 def small(storage: Place, **changed: Any) -> SweepSettings:
@@ -54,7 +55,7 @@ def test_a_sweep_in_a_bucket_is_that_in_a_folder(
     run(small(bucket))
     sweep = bucket / "simulated"
     assert state_of(sweep) == undisturbed
-    assert read_segments(sweep) == (folder_of(sweep) / FILE).read_bytes()
+    assert joined(read_segments(sweep)) == (folder_of(sweep) / FILE).read_bytes()
     next(machines)
     take_down(sweep)
     assert state_of(sweep) == undisturbed, "all of it is in the bucket"
@@ -121,6 +122,20 @@ def test_what_has_changed_is_copied_and_a_database_as_it_is_at_one_moment(bucket
     assert (bucket / "leaderboard.csv").read() == b"two"
 
 
+def test_a_local_copy_has_a_journal_that_can_be_read_and_is_refused_if_it_was_cut(
+    bucket: Bucket, machines: Iterator[int]
+) -> None:
+    run(small(bucket))
+    sweep = bucket / "simulated"
+    events = read_journal(folder_of(sweep) / FILE)
+    next(machines)
+    copy = take_down(sweep) / FILE
+    assert read_journal(copy) == events
+    copy.write_bytes(b"".join(copy.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match=f"line {len(events)} and what follows is missing"):
+        read_journal(copy)
+
+
 @pytest.mark.parametrize(
     ("path", "copied"),
     [
@@ -134,6 +149,7 @@ def test_what_has_changed_is_copied_and_a_database_as_it_is_at_one_moment(bucket
         ("trials/searcher-state-2026.pkl", False),
         ("trials/experiment_state-2026.json", False),
         ("journal.jsonl", False),
+        ("journal.tip", False),
         ("journal/000000.jsonl", False),
         ("driver.json", False),
         ("driver.lock", False),
@@ -194,5 +210,5 @@ def test_a_bucket_that_stays_away_ends_the_sweep_with_whole_lines(
     monkeypatch.setattr(Bucket, "write", full)
     with pytest.raises(InputError, match=r"/journal: cannot be written \(the bucket is gone\); mend that"):
         run(small(storage))
-    assert len(read_segments(storage / "simulated").splitlines()) == 30
+    assert len(joined(read_segments(storage / "simulated")).splitlines()) == 30
     assert "journal/000000.jsonl" in files_below(storage / "simulated")

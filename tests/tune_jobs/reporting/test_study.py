@@ -1,0 +1,315 @@
+"""The Optuna study of a sweep: it says what has happened, however it came to be written."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from handclip_core.errors import InputError
+from search_spaces.spaces import SPACES
+from tests.tune_jobs.made_up import MadeUpSweep
+from tests.tune_jobs.simulated import run, settings
+from tune_jobs.config.search import SamplerKind, Search
+from tune_jobs.config.settings import SweepSettings
+from tune_jobs.reporting import study as module
+from tune_jobs.reporting.study import FILE, StudyExport, refuse_taken
+from tune_jobs.search.proposer import SearchProposer
+from tune_jobs.state.trials import Records
+
+ALL = tuple(SPACES)
+PAIR = ("full", "adapters")
+
+
+def sqlite(folder: Path) -> str:
+    return f"sqlite:///{folder / FILE}"
+
+
+class Exported:
+    """A made-up sweep and its study, which is written after every event."""
+
+    def __init__(
+        self,
+        url: str,
+        patch: pytest.MonkeyPatch,
+        *,
+        strategies: tuple[str, ...] = ALL,
+        search: Search | None = None,
+        sweep: str = "made-up",
+    ) -> None:
+        self.url, self.settings = url, SweepSettings(strategies=strategies, trials=100, search=search or Search())
+        self.sweep = MadeUpSweep(name=sweep)
+        self.study = self.another()
+        self.study.rebuild(self.sweep.records)
+        self.sweep.exports.append(self.study)
+        self.proposer = SearchProposer(self.settings)
+        patch.setattr(module, "time", SimpleNamespace(monotonic=self.sweep.clock))
+
+    def another(self) -> StudyExport:
+        """The export of another driver."""
+        search = self.settings.search
+        space = search.space(self.settings.strategies)
+        return StudyExport(self.url, name="sweep", space=space, objectives=search.objectives)
+
+    def begin(self) -> Any:
+        return self.sweep.begin(self.proposer.next(self.sweep.records))
+
+    def stored(self) -> list[FrozenTrial]:
+        """What another process reads in the database."""
+        return optuna.load_study(study_name="sweep", storage=self.url).get_trials()
+
+    def truth(self) -> list[tuple[object, ...]]:
+        """All that is stored but ids and times."""
+        return [
+            (t.number, t.state, t.values, t.params, t.distributions, t.intermediate_values, t.user_attrs)
+            for t in self.stored()
+        ]
+
+
+def of_every_kind(exported: Exported) -> None:
+    """Trials that are complete, stopped, failed, under way, and one that has only begun."""
+    complete, stopped, failed, running = (exported.begin() for _ in range(4))
+    exported.sweep.complete(complete, 0.2, 0.6, 0.5)
+    exported.sweep.score(stopped, 0.9)
+    exported.sweep.end(stopped, "stopped")
+    exported.sweep.score(failed, 0.8)
+    exported.sweep.end(failed, "failed", reason="RuntimeError: out of memory")
+    exported.sweep.score(running, 0.1, 0.3)
+    exported.begin()
+
+
+def test_the_study_tells_the_truth_while_the_sweep_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch)
+    of_every_kind(exported)
+    exported.study.close(exported.sweep.records)
+    stored = exported.stored()
+    assert [trial.state for trial in stored] == [
+        TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING,
+    ]  # fmt: skip
+    assert [trial.intermediate_values for trial in stored] == [
+        {1: 0.2, 2: 0.6, 3: 0.5}, {1: 0.9}, {1: 0.8}, {1: 0.1, 2: 0.3}, {},
+    ]  # fmt: skip
+    assert [trial.values for trial in stored] == [[0.6], [0.9], None, None, None]
+    assert stored[1].user_attrs["outcome"]["unit"] == 1
+    assert stored[2].user_attrs["reason"] == "RuntimeError: out of memory"
+    assert [trial.user_attrs["strategy"] for trial in stored] == list(ALL[:5])
+    assert {trial.user_attrs["origin"] for trial in stored} == {"default"}
+    study = optuna.load_study(study_name="sweep", storage=exported.url)
+    assert (study.best_trial.number, study.best_value) == (0, 0.6)
+
+
+@pytest.mark.parametrize("objectives", [("map",), ("map", "params_trained")])
+def test_a_study_that_is_rebuilt_is_the_one_that_was_written_as_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objectives: tuple[str, ...]
+) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch, search=Search(objectives=objectives))
+    of_every_kind(exported)
+    exported.study.close(exported.sweep.records)
+    written = exported.truth()
+    assert len(written) == 5
+    exported.another().rebuild(exported.sweep.read_again())
+    assert exported.truth() == written
+    (tmp_path / FILE).unlink()
+    exported.another().rebuild(exported.sweep.records)
+    assert exported.truth() == written
+
+
+def test_a_study_that_was_rebuilt_amid_the_sweep_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch)
+    running = exported.begin()
+    exported.sweep.score(running, 0.1)
+    another = exported.another()
+    another.rebuild(exported.sweep.records)
+    exported.sweep.exports = [another]
+    exported.sweep.complete(running, 0.3)
+    another.close(exported.sweep.records)
+    (trial,) = exported.stored()
+    assert (trial.state, trial.values) == (TrialState.COMPLETE, [0.3])
+    assert trial.intermediate_values == {1: 0.1, 2: 0.3}
+
+
+def test_the_curves_of_several_objectives_are_kept_in_attributes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch, search=Search(objectives=("map", "params_trained")))
+    stopped, complete = exported.begin(), exported.begin()
+    exported.sweep.score(stopped, 0.3, 0.4)
+    exported.sweep.end(stopped, "stopped")
+    exported.sweep.complete(complete, 0.1, 0.2)
+    exported.study.close(exported.sweep.records)
+    stored = exported.stored()
+    assert [trial.state for trial in stored] == [TrialState.PRUNED, TrialState.COMPLETE]
+    assert [trial.user_attrs["curve"] for trial in stored] == [{"1": 0.3, "2": 0.4}, {"1": 0.1, "2": 0.2}]
+    assert stored[1].values == [0.2, 10.0]
+
+
+def test_importances_and_the_best_trial_never_see_low_budget_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped trial that was ahead at its unit, with a width that decides nothing, must not mislead them."""
+    search = Search(sampler=SamplerKind.RANDOM)
+    exported = Exported(sqlite(tmp_path), monkeypatch, strategies=("adapters",), search=search)
+    exported.sweep.exports.clear()
+    for number in range(60):
+        trial = exported.begin()
+        width = trial.params["strategy/width"]
+        if number % 3 == 0:
+            exported.sweep.score(trial, 5.0)
+            exported.sweep.end(trial, "stopped")
+        else:
+            exported.sweep.complete(trial, width / 256)
+    exported.study.rebuild(exported.sweep.records)
+    study = optuna.load_study(study_name="sweep", storage=exported.url)
+    weights = optuna.importance.get_param_importances(
+        study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
+    )
+    assert next(iter(weights)) == "adapters/width"
+    assert weights["adapters/width"] > 0.8
+    assert study.best_value <= 1.0
+
+
+def test_names_in_the_database_keep_strategies_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch, strategies=PAIR)
+    for _ in range(2):
+        exported.begin()
+    exported.study.close(exported.sweep.records)
+    names = [set(trial.params) for trial in exported.stored()]
+    assert names[0] & names[1] == {"strategy"}
+    assert "full/optim/lr" in names[0]
+    assert "adapters/optim/lr" in names[1]
+
+
+def away(*_: Any, **__: Any) -> None:
+    raise StorageInternalError("could not connect")
+
+
+WRITES = ("create_new_study", "_create_new_trial", "set_trial_intermediate_value", "set_trial_state_values")
+
+
+def test_a_database_that_goes_away_costs_the_sweep_nothing_and_is_caught_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch)
+    exported.sweep.complete(exported.begin(), 0.1)
+    with monkeypatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(RDBStorage, name, away)
+        for score in (0.2, 0.3):
+            exported.sweep.complete(exported.begin(), score)
+    told = capsys.readouterr().out
+    assert told == "the study cannot be written (could not connect); the sweep goes on without it\n", "said once"
+    exported.sweep.complete(exported.begin(), 0.4)
+    exported.study.close(exported.sweep.records)
+    assert [trial.values for trial in exported.stored()] == [[0.1], [0.2], [0.3], [0.4]]
+    written = exported.truth()
+    exported.another().rebuild(exported.sweep.records)
+    assert exported.truth() == written
+    assert capsys.readouterr().out == ""
+
+
+def test_a_database_that_is_away_to_the_end_is_said_with_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch)
+    for name in WRITES:
+        monkeypatch.setattr(RDBStorage, name, away)
+    exported.sweep.complete(exported.begin(), 0.1)
+    exported.study.close(exported.sweep.records)
+    assert capsys.readouterr().out.splitlines()[-1] == "the study lacks trials; add them later with --export"
+
+
+def test_a_whole_sweep_whose_database_goes_away_ends_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(settings(tmp_path / "whole", trials=5))
+    calls, real = 0, RDBStorage._create_new_trial
+
+    def flaky(*given: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return away() if calls > 3 else real(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RDBStorage, "_create_new_trial", flaky)
+        cut = run(settings(tmp_path / "cut", trials=5))
+    assert calls > 3
+    assert [(r.params, r.status, r.curve) for r in cut.records.all()] == [
+        (r.params, r.status, r.curve) for r in whole.records.all()
+    ]
+
+
+def test_a_study_of_that_name_of_another_sweep_is_refused_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch)
+    exported.sweep.complete(exported.begin(), 0.1)
+    exported.study.close(exported.sweep.records)
+    before = exported.truth()
+    with pytest.raises(InputError, match="has a study 'sweep' already; choose another --name"):
+        exported.another().rebuild(MadeUpSweep(name="another").records)
+    with pytest.raises(InputError, match="has a study 'sweep' already; choose another --name"):
+        refuse_taken(exported.url, "sweep")
+    refuse_taken(exported.url, "another")
+    assert exported.truth() == before
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_what_a_driver_left_that_died_while_it_made_the_study_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owned: bool
+) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch)
+    of_every_kind(exported)
+    exported.study.close(exported.sweep.records)
+    written = exported.truth()
+    optuna.delete_study(study_name="sweep", storage=exported.url)
+    left = optuna.create_study(study_name="sweep", storage=exported.url)
+    if owned:
+        left.set_user_attr("sweep", "made-up")
+        left.add_trial(exported_first(exported))
+    exported.another().rebuild(exported.sweep.records)
+    assert exported.truth() == written
+
+
+def exported_first(exported: Exported) -> FrozenTrial:
+    """The first trial as Optuna knows it."""
+    return module.frozen(exported.sweep.records.trials[0], exported.settings.search.space(ALL), ("map",))
+
+
+def test_a_study_without_an_owner_that_holds_trials_is_not_ours(tmp_path: Path) -> None:
+    optuna.create_study(study_name="sweep", storage=sqlite(tmp_path)).add_trial(optuna.trial.create_trial(value=1.0))
+    space = Search().space(PAIR)
+    with pytest.raises(InputError, match="has a study 'sweep' already"):
+        StudyExport(sqlite(tmp_path), name="sweep", space=space, objectives=("map",)).rebuild(Records())
+
+
+def test_another_process_that_adds_trials_is_noticed_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch)
+    other = optuna.load_study(study_name="sweep", storage=exported.url)
+    other.add_trial(optuna.trial.create_trial(value=0.99))
+    exported.sweep.complete(exported.begin(), 0.1)
+    assert "study 'sweep': another process writes to it" in capsys.readouterr().out
+    exported.sweep.complete(exported.begin(), 0.2)
+    exported.study.close(exported.sweep.records)
+    assert [trial.values for trial in exported.stored()] == [[0.1], [0.2]], "written anew from the journal"
+
+
+@pytest.mark.parametrize("score", [float("nan")])
+def test_a_score_that_is_not_a_number_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float
+) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch)
+    trial = exported.begin()
+    exported.sweep.score(trial, score)
+    exported.sweep.end(trial, "failed", reason="validation mAP is not a number")
+    exported.study.close(exported.sweep.records)
+    (stored,) = exported.stored()
+    assert stored.state is TrialState.FAIL
+    assert stored.user_attrs["outcome"]["map"] is None
