@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -56,7 +57,7 @@ class ReadTexts:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The training part of a prepared data set, restricted to ``aspects``."""
+    """The training part of a prepared data set, restricted to ``aspects``. Nothing in it is ever changed."""
 
     prepared: Prepared
     aspects: tuple[Aspect, ...]
@@ -73,13 +74,14 @@ class TrainingData:
 
     def labelled(self, by: LabelBy, *, aspects: Sequence[Aspect] | None = None) -> Labelled:
         """Rows and labels, of ``aspects`` alone where given; the label space is that of all training rows."""
-        rows = self.rows
-        manifest = self.prepared.manifest.iloc[rows]
-        names = manifest["identity"].astype(str) + manifest["aspect"].astype(str).map(_CLASS_OF_ASPECT[by])
-        classes, labels = np.unique(names.to_numpy(dtype=str), return_inverse=True)
-        keep = np.ones(len(rows), bool) if aspects is None else manifest["aspect"].isin(list(aspects)).to_numpy()
-        indices = manifest["aspect"].map(ASPECT_INDEX).to_numpy(dtype=np.int64)
-        return Labelled(rows[keep], Pool(labels[keep].astype(np.int64), indices[keep]), num_classes=len(classes))
+        if by not in self._labels:
+            self._labels[by] = np.unique(self._class_names(by), return_inverse=True)
+        classes, labels = self._labels[by]
+        indices = self._aspect_indices
+        keep = np.ones(len(indices), bool)
+        if aspects is not None:
+            keep = np.isin(indices, [ASPECT_INDEX[aspect] for aspect in aspects])
+        return Labelled(self.rows[keep], Pool(labels[keep].astype(np.int64), indices[keep]), num_classes=len(classes))
 
     @property
     def shown_aspects(self) -> tuple[Aspect, ...]:
@@ -94,7 +96,21 @@ class TrainingData:
         text_of_row[self.rows] = found.text_of_row
         return Captions(found.texts, text_of_row)
 
-    @property
+    @cached_property
     def rows(self) -> NDArray[np.int64]:
         """Manifest rows to train on, ascending."""
         return training_rows(self.prepared, self.aspects, which=self.part)
+
+    @cached_property
+    def _aspect_indices(self) -> NDArray[np.int64]:
+        aspects = self.prepared.manifest["aspect"].iloc[self.rows]
+        return aspects.map(ASPECT_INDEX).to_numpy(dtype=np.int64)
+
+    @cached_property
+    def _labels(self) -> dict[LabelBy, tuple[NDArray[np.str_], NDArray[np.int64]]]:
+        return {}
+
+    def _class_names(self, by: LabelBy) -> NDArray[np.str_]:
+        manifest = self.prepared.manifest.iloc[self.rows]
+        names = manifest["identity"].astype(str) + manifest["aspect"].astype(str).map(_CLASS_OF_ASPECT[by])
+        return names.to_numpy(dtype=str)

@@ -5,6 +5,7 @@ strategy can decay learning rates by depth, unfreeze the last n blocks, or cache
 an image.
 """
 
+import copy
 import hashlib
 import logging
 import pickle
@@ -127,6 +128,10 @@ class Backbone(nn.Module):
         assert self._tokenizer is not None, "load_backbone(..., text=True) keeps the tokenizer"
         tokens: Tensor = self._tokenizer(list(texts))
         return tokens
+
+    def copy(self) -> Self:
+        """The same with weights of its own; the tokenizer, which takes longest to copy and never changes, is shared."""
+        return copy.deepcopy(self, {id(self._tokenizer): self._tokenizer})
 
     def release_text(self) -> TextTower:
         """The text tower, frozen; from now on it is no part of this module."""

@@ -1,11 +1,10 @@
 """The workbench of an experiment: data, decoded pictures and backbone, opened once a process and kept warm."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -48,11 +47,11 @@ class Bench:
 
     def backbone(self, *, text: bool = False) -> Backbone:
         """A copy of the pretrained backbone, on the device; with its text tower if ``text``."""
-        return copy.deepcopy(self._with_text if text else self.template)
+        return (self._with_text if text else self.template).copy()
 
     def training_data(self, part: Part = "train") -> TrainingData:
         """The training pictures of the experiment's aspects."""
-        return TrainingData(self.prepared, self.aspects, part, zero_shot=self._zero_shot, read=self._read)
+        return self._training_data[part]
 
     def draws(self, split: Split) -> tuple[Draw, ...]:
         """The split's draws; queries of the experiment's aspects alone, galleries whole."""
@@ -131,6 +130,14 @@ class Bench:
         parts = (texts[start : start + TEXTS_A_PASS] for start in range(0, len(texts), TEXTS_A_PASS))
         embedded = [backbone.encode_text(backbone.tokenize(part).to(self.device)) for part in parts]
         return ReadTexts(torch.cat(embedded), backbone.temperature)
+
+    @cached_property
+    def _training_data(self) -> dict[Part, TrainingData]:
+        parts: tuple[Part, ...] = get_args(Part)
+        return {
+            part: TrainingData(self.prepared, self.aspects, part, zero_shot=self._zero_shot, read=self._read)
+            for part in parts
+        }
 
     @cached_property
     def _by_depth(self) -> dict[int, ActivationInputs]:

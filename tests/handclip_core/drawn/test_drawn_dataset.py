@@ -88,7 +88,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 def test_a_killed_write_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from handclip_core.drawn import write_data_set\n"
-        "write_data_set(Path(sys.argv[1]), people=500, images_per_aspect=5, height_px=48, workers=1)"
+        "write_data_set(Path(sys.argv[1]), people=40, images_per_aspect=9, height_px=48, workers=1)"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "set")])
     try:

@@ -1,6 +1,5 @@
 """A step in parts, or shared among processes, has the gradients of the undivided batch."""
 
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from handclip_core.process_group import peers
 from handclip_core.runs.context import Bench, open_bench
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, score
 from tests.conftest import TINY_DATA
+from tests.process_pair import process_pair
 
 STRATEGY = {
     "optim": {"batch_size": 12, "lr": 1e-3, "clip_norm": 1.0},
@@ -99,20 +99,10 @@ def test_dropped_activations_are_the_same_in_both_passes(tiny_bench: Bench) -> N
 def test_two_processes_train_as_one(tiny_bench: Bench, tmp_path: Path) -> None:
     """Two processes over gloo end with the weights of one, in double precision, and with the same bits."""
     strategy = {**STRATEGY, "optim": {"batch_size": 12, "lr": 1e-3, "ema": 0.9}}
-    alone = ready_to_train(tiny_bench, strategy)
-    trained(alone)
-    expected = score(alone.bench, alone.model, alone.inputs(0), "val").overall.map.mean
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = torch.multiprocessing.get_context("spawn")
-    arguments = (tiny_bench.settings, strategy, port, str(tmp_path))
-    processes = [context.Process(target=one_of_two, args=(rank, *arguments)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=240)
-        assert process.exitcode == 0
+    with process_pair(one_of_two, tiny_bench.settings, strategy, tmp_path):
+        alone = ready_to_train(tiny_bench, strategy)
+        trained(alone)
+        expected = score(alone.bench, alone.model, alone.inputs(0), "val").overall.map.mean
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     assert all(torch.equal(results[0]["weights"][name], value) for name, value in results[1]["weights"].items())
     assert results[0]["map"] == results[1]["map"] == pytest.approx(expected, abs=1e-3)
@@ -120,12 +110,9 @@ def test_two_processes_train_as_one(tiny_bench: Bench, tmp_path: Path) -> None:
         torch.testing.assert_close(results[0]["weights"][name], value, rtol=1e-5, atol=1e-6)
 
 
-def one_of_two(rank: int, settings: BackboneSettings, strategy: dict[str, object], port: int, folder: str) -> None:
+def one_of_two(rank: int, settings: BackboneSettings, strategy: dict[str, object], folder: Path) -> None:
     """Train in a process group of two and save weights and score."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     ready = ready_to_train(open_bench(TINY_DATA, settings, torch.device("cpu")), strategy)
     weights = trained(ready)
     found = score(ready.bench, ready.model, ready.inputs(0), "val").overall.map.mean
-    torch.save({"weights": weights, "map": found}, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+    torch.save({"weights": weights, "map": found}, folder / f"{rank}.pt")

@@ -28,7 +28,7 @@ def without_ties(draw: st.DrawFn) -> Case:
     return values, rng.choice(gallery_ids, num_queries), gallery_ids
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(without_ties())
 def test_average_precision_of_scikit_learn(case: Case) -> None:
     similarity, query_ids, gallery_ids = case
@@ -73,7 +73,7 @@ def test_calculator_of_pytorch_metric_learning(seed: int) -> None:
     assert scores.cmc[0] == pytest.approx(expected["precision_at_1"], abs=1e-6)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.sampled_from([2, 5, 1000]))
 def test_one_relevant_item_ties_both_definitions_and_rank_one_together(seed: int, size: int, levels: int) -> None:
     rng = np.random.default_rng(seed)

@@ -1,6 +1,7 @@
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from handclip_core.drawn import draw_arrays
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings, load_backbone
 from handclip_core.pretraining.pretrain import PretrainSettings, clip_loss, pretrain
@@ -21,6 +23,14 @@ TINY = {
         "text_cfg": {"context_length": 64, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
     }
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """Draw the same pictures once for all tests; that the same arguments give the same bytes is tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("handclip_core.pretraining.pairs.draw_arrays", cache(draw_arrays))
+        yield
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Strategies with a branch or an expert an aspect: any batch, any data with aspects, any fusion."""
 
 import dataclasses
-import socket
 from itertools import product
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from handclip_core.strategies import MultiBranch
 from handclip_core.types import HAND_ASPECTS
 from tests.conftest import TINY_DATA
 from tests.handclip_core.strategies.test_strategies_contract import BUDGET, resumes_bit_for_bit
+from tests.process_pair import process_pair
 
 CPU = torch.device("cpu")
 BOTH = ("multi_branch", "aspect_specific")
@@ -189,19 +189,9 @@ def test_a_saved_run_of_any_fusion_gives_its_figures_again(
 @pytest.mark.spawn
 def test_two_processes_pass_over_what_their_batch_does_not_show(tiny_bench: Bench, tmp_path: Path) -> None:
     """Batches of two never show four aspects: the weights of two processes are those of one."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = torch.multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=one_of_two, args=(rank, tiny_bench.settings, port, tmp_path)) for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    alone = {name: weights_after_ten_steps(tiny_bench, name) for name in BOTH}
-    for rank, process in enumerate(processes):
-        process.join(timeout=240)
-        assert process.exitcode == 0
+    with process_pair(one_of_two, tiny_bench.settings, tmp_path):
+        alone = {name: weights_after_ten_steps(tiny_bench, name) for name in BOTH}
+    for rank in range(2):
         for name, weights in torch.load(tmp_path / f"{rank}.pt", weights_only=True).items():
             for key, value in alone[name].items():
                 torch.testing.assert_close(weights[key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
@@ -218,10 +208,7 @@ def weights_after_ten_steps(bench: Bench, name: str) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in ready.model.state_dict().items()}
 
 
-def one_of_two(rank: int, settings: BackboneSettings, port: int, folder: Path) -> None:
+def one_of_two(rank: int, settings: BackboneSettings, folder: Path) -> None:
     """Train in a process group of two and save what comes out."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     bench = open_bench(TINY_DATA, settings, CPU)
     torch.save({name: weights_after_ten_steps(bench, name) for name in BOTH}, folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()

@@ -9,11 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from handclip_core.engine.loop import Budget, train
+from handclip_core.engine.phase import milestones_of
 from handclip_core.errors import InputError
 from handclip_core.evaluation.forgetting import sequential_scores
 from handclip_core.local import train_into
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.experiment import Experiment, run
+from handclip_core.runs.context import open_bench
+from handclip_core.runs.experiment import Experiment, assemble, run, score
 from handclip_core.strategies import SequentialEWC
 from tests.conftest import TINY_DATA
 
@@ -106,8 +109,21 @@ def matrices(backbone: BackboneSettings, strength: float) -> NDArray[np.float64]
         "head_lr_scale": 3,
     }
     values = {"strategy": strategy, "data": TINY_DATA, "backbone": backbone, "budget": 20, "part": "train_all"}
-    ends = [list(run(Experiment.model_validate({**values, "seed": seed}), device=CPU))[-1] for seed in (1, 2)]
-    return np.array([progress.state.milestones for progress in ends])
+    return np.array([milestones(Experiment.model_validate({**values, "seed": seed})) for seed in (1, 2)])
+
+
+def milestones(experiment: Experiment) -> list[list[float]]:
+    """The forgetting matrix [T + 1, T] of a run that is validated at its milestones alone."""
+    bench = open_bench(experiment.data, experiment.backbone, CPU)
+    ready = assemble(experiment, bench)
+    budget = Budget(units=1, epoch_images=ready.budget.units * ready.budget.epoch_images)
+    found: list[list[float]] = []
+    for point in train(ready.model, ready.phases, feed=ready.feed, budget=budget, seed=experiment.seed):
+        if point.milestone:
+            scores = score(bench, ready.model, ready.inputs(point.phase_index), "val")
+            found = point.state.milestones
+            found.append([scores.per_aspect[aspect].map.mean for aspect in milestones_of(ready.phases)])
+    return found
 
 
 def forgotten(found: NDArray[np.float64]) -> float:

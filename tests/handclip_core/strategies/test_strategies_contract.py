@@ -1,6 +1,5 @@
 """What every strategy must keep, on a transformer and on a ResNet; a new one is covered by being in ALL."""
 
-import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,19 @@ from handclip_core.engine.loop import Budget, train
 from handclip_core.engine.optim import choose, freeze_all_but
 from handclip_core.engine.phase import Optim
 from handclip_core.engine.plan import plan
-from handclip_core.local import train_into
 from handclip_core.losses.settings import Losses
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.process_group import peers
 from handclip_core.reports.measure import View
 from handclip_core.reports.report import evaluate_run
 from handclip_core.runs.context import open_bench
-from handclip_core.runs.drive import drive
-from handclip_core.runs.experiment import Assembled, Experiment, Progress, assemble, run
-from handclip_core.runs.run_folder import load_run
+from handclip_core.runs.drive import Report, drive
+from handclip_core.runs.experiment import Assembled, Experiment, assemble, run
+from handclip_core.runs.run_folder import RunFolder, load_run
 from handclip_core.strategies import ALL, AnyStrategy, Full, LinearProbe, Strategy
 from handclip_core.types import Batch, Encoded
 from search_spaces.spaces import SPACES, params_of
+from tests.process_pair import process_pair
 
 CPU = torch.device("cpu")
 DATA = DrawnData(people=12, images_per_aspect=3, height_px=96)
@@ -66,9 +65,53 @@ def quick(kind: type[Strategy]) -> Strategy:
     return kind.model_validate(changes)
 
 
-def weights_after(experiment: Experiment) -> tuple[list[Progress], Weights]:
-    progress = list(run(experiment, device=CPU))
-    return progress, {name: value.clone() for name, value in progress[-1].state.model.state_dict().items()}
+@dataclass(frozen=True)
+class WholeRun:
+    """A run from its beginning to its end, saved at every unit: checkpoint n beside ``folder`` is of the n-th item."""
+
+    experiment: Experiment
+    folder: RunFolder
+    reports: list[Report]
+    weights: Weights
+
+    def checkpoint(self, number: int) -> Path:
+        return self.folder.folder.parent / f"checkpoint{number}"
+
+
+def whole_run(experiment: Experiment, parent: Path) -> WholeRun:
+    driven, whole = drive(experiment, parent / "run", device=CPU), []
+    for number, report in enumerate(driven, start=1):
+        driven.keep()
+        driven.save(parent / f"checkpoint{number}")
+        whole.append(report)
+    weights = {name: value.clone() for name, value in driven.model.state_dict().items()}
+    return WholeRun(experiment, driven.record, whole, weights)
+
+
+def kind_of(case: WholeRun) -> type[Strategy]:
+    return type(case.experiment.strategy)
+
+
+WHOLE_RUNS = [
+    pytest.param((kind, tower), id=f"{tower}-{kind.__name__}")
+    for kind in (*TRAINED, *(kind for kind in ALL if kind not in TRAINED))
+    for tower in BACKBONES
+]
+"""A whole run of each strategy on each tower; pytest makes one for all tests that read the same item of this list."""
+every_whole_run = pytest.mark.parametrize("finished", WHOLE_RUNS, indirect=True, scope="module")
+trained_whole_runs = pytest.mark.parametrize(
+    "finished", WHOLE_RUNS[: len(TRAINED) * len(BACKBONES)], indirect=True, scope="module"
+)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    request: pytest.FixtureRequest,
+    tiny_backbones: dict[str, BackboneSettings],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> WholeRun:
+    kind, tower = request.param
+    return whole_run(experiment_of(quick(kind), tiny_backbones[tower]), tmp_path_factory.mktemp("whole"))
 
 
 @every_strategy
@@ -84,13 +127,9 @@ def test_every_setting_is_explained(kind: type[Strategy]) -> None:
     assert kind.__doc__
 
 
-@every_strategy
-@both_towers
-def test_reports_every_unit_of_its_budget(
-    kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings]
-) -> None:
-    experiment = experiment_of(quick(kind), tiny_backbones[tower])
-    progress, _ = weights_after(experiment)
+@every_whole_run
+def test_reports_every_unit_of_its_budget(finished: WholeRun) -> None:
+    experiment, progress, kind = finished.experiment, finished.reports, kind_of(finished)
     ready = assemble(experiment, open_bench(DATA, experiment.backbone, CPU))
     assert [item.unit for item in progress] == ([0] if kind not in TRAINED else list(range(1, BUDGET + 1)))
     assert [item.unit for item in progress if item.evaluated] == (
@@ -114,16 +153,12 @@ def evaluated_units(ready: Assembled) -> list[int]:
     return units
 
 
-@trained_strategies
-@both_towers
-def test_trains_what_it_says_and_nothing_else(
-    kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings]
-) -> None:
-    experiment = experiment_of(quick(kind), tiny_backbones[tower])
+@trained_whole_runs
+def test_trains_what_it_says_and_nothing_else(finished: WholeRun) -> None:
+    experiment, after = finished.experiment, finished.weights
     ready = assemble(experiment, open_bench(DATA, experiment.backbone, CPU))
     before = {name: value.clone() for name, value in ready.model.state_dict().items()}
     said = {item.name for phase in ready.phases for item in choose(ready.model, phase.train)}
-    _, after = weights_after(experiment)
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     parameters = {name for name, _ in ready.model.named_parameters()}
     changed = moved & parameters
@@ -133,13 +168,9 @@ def test_trains_what_it_says_and_nothing_else(
     assert not unused, "trained, but never moved"
 
 
-@trained_strategies
-@both_towers
-def test_a_run_resumed_from_any_unit_ends_bit_for_bit_the_same(
-    kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
-) -> None:
-    experiment = experiment_of(quick(kind), tiny_backbones[tower])
-    resumes_bit_for_bit(experiment, tmp_path)
+@trained_whole_runs
+def test_a_run_resumed_from_any_unit_ends_bit_for_bit_the_same(finished: WholeRun, tmp_path: Path) -> None:
+    resumes_from_every_checkpoint(finished, tmp_path)
 
 
 def test_averages_memories_and_centres_resume_too(tiny_backbones: dict[str, BackboneSettings], tmp_path: Path) -> None:
@@ -155,33 +186,32 @@ def test_averages_memories_and_centres_resume_too(tiny_backbones: dict[str, Back
 
 def resumes_bit_for_bit(experiment: Experiment, tmp_path: Path) -> None:
     """Save at every unit of a run; from each of these states the rest is the same again, and so are the weights."""
-    driven, whole = drive(experiment, tmp_path / "run", device=CPU), []
-    for cut, report in enumerate(driven, start=1):
-        driven.save(tmp_path / f"checkpoint{cut}")
-        whole.append(report)
-    expected = {name: value.clone() for name, value in driven.model.state_dict().items()}
+    resumes_from_every_checkpoint(whole_run(experiment, tmp_path), tmp_path)
+
+
+def resumes_from_every_checkpoint(case: WholeRun, tmp_path: Path) -> None:
+    whole = case.reports
     assert len(whole) > 1
     for cut in range(1, len(whole)):
-        again = drive(experiment, tmp_path / f"resumed{cut}", device=CPU, resume=tmp_path / f"checkpoint{cut}")
+        again = drive(case.experiment, tmp_path / f"resumed{cut}", device=CPU, resume=case.checkpoint(cut))
         assert [row.get("map") for row in again.record.log] == [item.metrics.get("map") for item in whole[:cut]]
         rest = list(again)
         assert [item.unit for item in rest] == [item.unit for item in whole[cut:]]
         assert [item.metrics for item in rest] == [item.metrics for item in whole[cut:]]
         assert [item.best for item in rest] == [item.best for item in whole[cut:]]
         final = again.model.state_dict()
-        assert all(torch.equal(expected[name], value) for name, value in final.items())
+        assert all(torch.equal(case.weights[name], value) for name, value in final.items())
 
 
-@every_strategy
-@both_towers
-def test_a_finished_folder_gives_the_same_figures_again(
-    kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
-) -> None:
-    experiment = experiment_of(quick(kind), tiny_backbones[tower])
-    folder = train_into(tmp_path / "run", experiment, device=CPU)
-    measured = evaluate_run(tmp_path / "run", device=CPU, view=View("val")).values
+@every_whole_run
+def test_a_finished_folder_gives_the_same_figures_again(finished: WholeRun) -> None:
+    folder = finished.folder
+    checkpoint = folder.kept_checkpoint()
+    assert checkpoint is not None
+    folder.finish(checkpoint=checkpoint, device=CPU)
+    measured = evaluate_run(folder.folder, device=CPU, view=View("val")).values
     assert measured["scores"]["overall"]["map"]["mean"] == pytest.approx(folder.best["map"], abs=1e-4)
-    assert not load_run(tmp_path / "run", device=CPU).training
+    assert not load_run(folder.folder, device=CPU).training
 
 
 @every_strategy
@@ -240,18 +270,8 @@ def test_every_loss_trains_every_strategy(kind: type[Strategy], tiny_backbones: 
 @pytest.mark.spawn
 def test_two_processes_train_every_strategy_as_one(tiny_backbones: dict[str, BackboneSettings], tmp_path: Path) -> None:
     """Over gloo, in double precision: the weights of one process, and the same bits in both processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = (tiny_backbones["vit"], port, tmp_path)
-    context = torch.multiprocessing.get_context("spawn")
-    processes = [context.Process(target=one_of_two, args=(rank, *arguments)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    alone = weights_of_all(tiny_backbones["vit"])
-    for process in processes:
-        process.join(timeout=500)
-        assert process.exitcode == 0
+    with process_pair(one_of_two, tiny_backbones["vit"], tmp_path):
+        alone = weights_of_all(tiny_backbones["vit"])
     ours, theirs = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     for name, weights in alone.items():
         assert all(torch.equal(ours[name][key], value) for key, value in theirs[name].items()), name
@@ -288,9 +308,6 @@ class DoubleFeed:
         return given
 
 
-def one_of_two(rank: int, backbone: BackboneSettings, port: int, folder: Path) -> None:
+def one_of_two(rank: int, backbone: BackboneSettings, folder: Path) -> None:
     """Train in a process group of two and save what comes out."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.save(weights_of_all(backbone), folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()

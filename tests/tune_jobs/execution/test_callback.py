@@ -19,7 +19,6 @@ from ray.tune.schedulers import TrialScheduler
 from handclip_core.engine.objective import DivergedError
 from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
-from tests.tune_jobs.made_up import unevaluated
 from tests.tune_jobs.simulated import ROOM, settings
 from tests.tune_jobs.simulation import Best, Clock, result
 from tune_jobs.config.settings import Limits
