@@ -24,29 +24,19 @@ import numpy as np
 import ray
 from ray import tune
 
-from handclip_core.evaluation.protocol import METRICS
+from handclip_core.evaluation.metrics import METRICS
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import BEST, LOG
 from tests.tune_jobs.simulation import Clock, Machine, Step, simulate
 from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
+from tune_jobs.execution import tune_run
 from tune_jobs.execution.cluster import TUNE_ENVIRONMENT, Room
-from tune_jobs.execution.trainable import (
-    BEST_CMC1,
-    BEST_MAP,
-    BEST_RETENTION,
-    BEST_UNIT,
-    JUDGED,
-    PARAMS_TRAINED,
-    STEP_S,
-    UNIT,
-    HandTrial,
-)
-from tune_jobs.lifecycle import run as driver
+from tune_jobs.execution.trainable import HandTrial
+from tune_jobs.execution.tune_run import run_trials
 from tune_jobs.lifecycle.build import session
 from tune_jobs.state.events import Ended
 from tune_jobs.state.journal import FILE as JOURNAL
 from tune_jobs.state.journal import read_journal
-from tune_jobs.storage.lease import SweepLock
 
 STRATEGIES = ("linear_probe", "full", "adapters", "lora")
 ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)
@@ -61,17 +51,9 @@ class EmptyTrial(HandTrial):
     def step(self) -> dict[str, Any]:
         """Read the settings, as any trial does; a score, and the end."""
         Experiment.model_validate(self.config["experiment"])
-        best = {BEST_MAP: 0.5, BEST_CMC1: 0.5, BEST_UNIT: 1, BEST_RETENTION: 1.0}
-        return {
-            **dict.fromkeys(METRICS, 0.5),
-            **best,
-            UNIT: 1,
-            "images": 1,
-            PARAMS_TRAINED: 1,
-            JUDGED: True,
-            STEP_S: 0.0,
-            "done": True,
-        }
+        metrics = dict.fromkeys((metric.name for metric in METRICS), 0.5)
+        told = {"unit": 1, "images": 1, "params_trained": 1, "training": {}, "seconds": 0.0}
+        return {**told, "evaluated": True, "metrics": metrics, "best": metrics | {"unit": 1}, "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """What the driver looks for."""
@@ -99,8 +81,10 @@ def ours(trials: int) -> float:
     with tempfile.TemporaryDirectory(prefix="hc-overhead-") as storage:
         folder = Path(storage) / "s"
         folder.mkdir()
-        with SweepLock(folder) as lock:
-            driver._run_trials(settings(folder, trials=len(STRATEGIES) + trials, budget=1), ROOM, folder, lock)
+        swept = settings(folder, trials=len(STRATEGIES) + trials, budget=1)
+        with session(swept, folder, ROOM, stop_wanted=lambda: False) as ready:
+            run_trials(folder, ROOM, searcher=ready.searcher, scheduler=ready.scheduler, callback=ready.recorder)
+            ready.recorder.close("")
         ends = [event.at for event in read_journal(folder / JOURNAL) if isinstance(event, Ended)]
     return (ends[-1] - ends[-1 - trials]) / trials
 
@@ -142,7 +126,7 @@ def slope(run: Callable[[Path, int], None], few: int, many: int) -> float:
 def compare(trials: int) -> None:
     """Print what one more empty trial costs with either runner."""
     os.environ.update(TUNE_ENVIRONMENT | {"RAY_TRAIN_V2_ENABLED": "1", "RAY_USAGE_STATS_ENABLED": "0"})
-    with tempfile.TemporaryDirectory(prefix="hc-ray-") as folder, patch.object(driver, "HandTrial", EmptyTrial):
+    with tempfile.TemporaryDirectory(prefix="hc-ray-") as folder, patch.object(tune_run, "HandTrial", EmptyTrial):
         ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder)
         own = median(ours(trials) for _ in range(SWEEPS))
         theirs = slope(with_ray_train, 1, 4)
