@@ -27,15 +27,16 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import BEST, LOG
 from tests.tune_jobs.simulation import Clock, Machine, Step, result, simulate
 from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
+from tune_jobs.execution import tune_run
 from tune_jobs.execution.cluster import TUNE_ENVIRONMENT, Room
+from tune_jobs.execution.nodes import RayMachines
 from tune_jobs.execution.train_fn import NODE, train_trial
 from tune_jobs.execution.trainable import HandTrial
-from tune_jobs.lifecycle import run as driver
+from tune_jobs.execution.tune_run import run_trials
 from tune_jobs.lifecycle.build import session
 from tune_jobs.state.events import Ended
 from tune_jobs.state.journal import FILE as JOURNAL
 from tune_jobs.state.journal import read_journal
-from tune_jobs.storage.lease import SweepLock
 
 STRATEGIES = ("linear_probe", "full", "adapters", "lora")
 ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)
@@ -99,8 +100,10 @@ def one_more(trials: int, room: Room) -> float:
         first = len(STRATEGIES) if room.workers == 1 else 1
         swept = settings(folder, trials=first + trials, budget=1)
         resources = swept.resources.model_copy(update={"workers": room.workers})
-        with SweepLock(folder) as lock:
-            driver._run_trials(swept.model_copy(update={"resources": resources}), room, folder, lock)
+        swept = swept.model_copy(update={"resources": resources})
+        with session(swept, folder, room, stop_wanted=lambda: False, machines=RayMachines(room)) as ready:
+            run_trials(folder, room, searcher=ready.searcher, scheduler=ready.scheduler, callback=ready.recorder)
+            ready.recorder.close("")
         ends = [event for event in read_journal(folder / JOURNAL) if isinstance(event, Ended)]
         assert all(event.status == "complete" for event in ends), ends
     return (ends[-1].at - ends[-1 - trials].at) / trials
@@ -111,8 +114,8 @@ def compare(trials: int) -> None:
     os.environ.update(TUNE_ENVIRONMENT | {"RAY_USAGE_STATS_ENABLED": "0"})
     with (
         tempfile.TemporaryDirectory(prefix="hc-ray-") as folder,
-        patch.object(driver, "HandTrial", EmptyTrial),
-        patch.object(driver, "train_trial", empty_trial_of_two),
+        patch.object(tune_run, "HandTrial", EmptyTrial),
+        patch.object(tune_run, "train_trial", empty_trial_of_two),
     ):
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
         ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder, **quiet)

@@ -1,8 +1,8 @@
 """How good a search is for its GPU-hours: regret of random search, of TPE, and of TPE with two kinds of early stopping.
 
-Each method drives the real study and rung table on simulated learning curves, 40 worlds a scenario, the same worlds for
-all, and on surrogates of recorded sweeps. Regret is the best true score of the world minus the true score of the trial
-that the sweep would name its winner. Intervals are 95 % bootstrap intervals over worlds; differences are paired.
+Each method drives the real proposer and rung table on simulated learning curves, 40 worlds a scenario, the same worlds
+for all, and on surrogates of recorded sweeps. Regret is the best true score of the world minus the true score of the
+trial that the sweep would name its winner. Intervals are 95 % bootstrap intervals over worlds; differences are paired.
 
 Run: python -m benchmarks.search_quality [--worlds 40] [--only NAME ...] [--recorded SWEEP_FOLDER ...]
 """
@@ -21,13 +21,18 @@ import numpy as np
 
 from benchmarks.recorded_worlds import read_records, recorded_world
 from benchmarks.search_worlds import SCENARIOS, Curve, Floats, World
+from tests.tune_jobs.made_up import MadeUpSweep
 from tune_jobs.config.search import Allocation, SamplerKind, Search
+from tune_jobs.config.settings import SweepSettings
 from tune_jobs.scheduling.rungs import RungTable
-from tune_jobs.search.study import SweepStudy
+from tune_jobs.search.proposer import SearchProposer
+from tune_jobs.state.trials import TrialRecord
 
 WORKERS = 4
 """Trials at a time in the simulated sweeps."""
 PROCESSES = 2
+MOST_TRIALS = 100_000
+"""More than any of these sweeps begins; GPU-hours end them."""
 RIVALS, OURS = slice(0, 3), 3
 """Places among the methods of what the default is compared with, and of the default."""
 FULL_TRIALS = (10, 20, 40)
@@ -70,17 +75,16 @@ class Running:
 
     ends: float
     number: int
-    strategy: str = field(compare=False)
+    record: TrialRecord = field(compare=False)
     curve: Curve = field(compare=False)
     unit: int = field(default=0, compare=False)
 
 
 def regrets(world: World, method: Method, seed: int) -> list[float]:
     """Regret once each of ``FULL_TRIALS`` has been spent."""
-    study = SweepStudy(None, name="s", strategies=world.strategies, seed=seed, search=method.search)
-    table = RungTable(grace=max(1, world.budget // 9), reduction=3, budget=world.budget)
+    sweep = Sweep(world, method, seed)
     limits = [number * world.budget * world.dearest for number in FULL_TRIALS]
-    running = [_begin(world, study, now=0.0) for _ in range(WORKERS)]
+    running = [sweep.begin(now=0.0) for _ in range(WORKERS)]
     heapq.heapify(running)
     found: list[float] = []
     best_seen, its_truth, spent = -np.inf, -np.inf, 0.0
@@ -92,32 +96,38 @@ def regrets(world: World, method: Method, seed: int) -> list[float]:
         if seen > best_seen:
             best_seen, its_truth = seen, float(trial.curve.true[trial.unit - 1])
         found += [world.best - its_truth for limit in limits[len(found) :] if spent >= limit]
-        study.report(trial.number, unit=trial.unit, value=seen)
-        heapq.heappush(running, _after_unit(world, study, table, method, trial))
+        heapq.heappush(running, sweep.after_unit(trial, seen))
     return found
 
 
-def _begin(world: World, study: SweepStudy, *, now: float) -> Running:
-    asked = study.ask()
-    assert asked is not None
-    params = {name.partition("/")[2]: value for name, value in asked.params.items()}
-    strategy = asked.strategy.name
-    curve = world.curve(strategy, params, asked.number)
-    return Running(now + curve.cost, asked.number, strategy, curve)
+class Sweep:
+    """A search in a world: the events so far, and what follows from them."""
 
+    def __init__(self, world: World, method: Method, seed: int) -> None:
+        settings = SweepSettings(strategies=world.strategies, trials=MOST_TRIALS, seed=seed, search=method.search)
+        self._world, self._method = world, method
+        self._trials, self._proposer = MadeUpSweep(), SearchProposer(settings)
+        self._rungs = RungTable(grace=max(1, world.budget // 9), reduction=3, budget=world.budget)
 
-def _after_unit(world: World, study: SweepStudy, table: RungTable, method: Method, trial: Running) -> Running:
-    """The trial itself where it goes on, else the one that takes its worker."""
-    score = float(trial.curve.seen[: trial.unit].max())
-    if trial.unit == world.budget:
-        study.complete(trial.number, value=score)
-        return _begin(world, study, now=trial.ends)
-    group = None if method.group is None else method.group(trial.strategy)
-    if group is not None and not table.report(group=group, trial=trial.number, unit=trial.unit, score=score):
-        study.prune(trial.number)
-        return _begin(world, study, now=trial.ends)
-    trial.ends += trial.curve.cost
-    return trial
+    def begin(self, *, now: float) -> Running:
+        """The next trial, which takes a worker at ``now``."""
+        record = self._trials.begin(self._proposer.next(self._trials.records))
+        params = {name.partition("/")[2]: value for name, value in record.params.items()}
+        curve = self._world.curve(record.strategy, params, record.number)
+        return Running(now + curve.cost, record.number, record, curve)
+
+    def after_unit(self, trial: Running, seen: float) -> Running:
+        """The trial itself if it goes on after a unit that scored ``seen``, else the one that takes its worker."""
+        self._trials.score(trial.record, seen)
+        if trial.unit == self._world.budget:
+            self._trials.end(trial.record, "complete")
+            return self.begin(now=trial.ends)
+        group, best = self._method.group(trial.record.strategy), trial.record.score
+        if group is not None and not self._rungs.report(group=group, trial=trial.number, unit=trial.unit, score=best):
+            self._trials.end(trial.record, "stopped")
+            return self.begin(now=trial.ends)
+        trial.ends += trial.curve.cost
+        return trial
 
 
 def interval(values: Floats, *, resamples: int = 4000) -> tuple[float, float]:

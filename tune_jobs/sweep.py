@@ -35,6 +35,10 @@ Fork = Annotated[
     str | None,
     typer.Option(metavar="SWEEP", help="Begin another sweep from one, changed by --set.", show_default=False),
 ]
+Export = Annotated[
+    bool,
+    typer.Option("--export", help="Write a sweep's leaderboard, study and TensorBoard logs anew from its journal."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what a sweep would take, and leave nothing behind.")]
 
 
@@ -48,6 +52,7 @@ def main(
     warm_start: WarmStart = None,
     fork: Fork = None,
     dry_run: DryRun = False,
+    export: Export = False,
 ) -> None:
     """Search strategies and hyperparameters for recognising people by their hands.
 
@@ -58,10 +63,11 @@ def main(
 
     overrides = set_ or []
     try:
-        _refuse_contradictions(settings, resume=resume or extend is not None, new=warm_start, fork=fork, dry=dry_run)
-        if resume or extend is not None:
+        again = resume or extend is not None
+        _refuse_contradictions(settings, resume=again, new=warm_start, fork=fork, dry=dry_run, export=export)
+        if again or export:
             _refuse_second_name(settings, name)
-            code = _take_up(settings, name, overrides, extend)
+            code = _export(settings, name, overrides) if export else _take_up(settings, name, overrides, extend)
         elif fork is not None:
             code = _fork(fork, name, overrides)
         else:
@@ -75,16 +81,19 @@ def main(
     raise typer.Exit(code)
 
 
-def _refuse_contradictions(file: str | None, *, resume: bool, new: str | None, fork: str | None, dry: bool) -> None:
+def _refuse_contradictions(
+    file: str | None, *, resume: bool, new: str | None, fork: str | None, dry: bool, export: bool
+) -> None:
     from handclip_core.errors import InputError
 
     given = {"--resume or --extend": resume, "--warm-start": new is not None, "--fork": fork is not None}
+    given["--export"] = export
     named = [option for option, is_given in given.items() if is_given]
     if len(named) > 1:
         raise InputError(f"{' and '.join(named)}: choose one")
     if fork is not None and file is not None:
         raise InputError(f"--fork: takes its settings from {fork}, not from {file}; change them with --set")
-    if dry and (resume or fork is not None):
+    if dry and (resume or export or fork is not None):
         raise InputError("--dry-run: looks at new sweeps only; give their settings")
 
 
@@ -132,6 +141,17 @@ def _take_up(file: str | None, name: str | None, overrides: list[str], extend: i
     from tune_jobs.lifecycle.run import resume
 
     return resume(found.settings, found.folder).exit_code
+
+
+def _export(file: str | None, name: str | None, overrides: list[str]) -> int:
+    from tune_jobs.lifecycle.reopening import reopen
+    from tune_jobs.storage.location import named_place, place_of
+
+    found = reopen(named_place(file) if file else None, name=name, overrides=overrides)
+    from tune_jobs.lifecycle.run import export
+
+    export(found.settings, place_of(found.settings.storage, found.folder))
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,8 @@ from chaos.trying import in_words
 from chaos.watching import had_news, is_amid_training
 from handclip_core.errors import InputError
 from tests.tune_jobs.simulated import run, settings
-from tune_jobs.state.events import Ended, Started, Validated
-from tune_jobs.state.journal import FILE, read_journal
+from tune_jobs.state.events import Closed, Ended, Event, Started, Validated
+from tune_jobs.state.journal import FILE, Journal, read_journal, write_journal
 from tune_jobs.state.trials import folded
 
 Tamper = Callable[[Path], None]
@@ -49,16 +49,23 @@ def test_a_sweep_that_ended_in_peace_has_nothing_wrong_with_it(copied: Path) -> 
     assert unsound(copied) == []
 
 
+def _rewrite(folder: Path, events: Sequence[Event]) -> None:
+    """Let the journal say ``events``, with checksums that are right."""
+    write_journal(folder / FILE, b"")
+    with Journal(folder / FILE) as journal:
+        for event in events:
+            journal.append(event)
+
+
 def _end_twice(folder: Path) -> None:
-    lines = (folder / FILE).read_text().splitlines()
-    end = next(line for line in lines if '"ended"' in line)
-    (folder / FILE).write_text("\n".join([*lines, end]) + "\n")
+    events = read_journal(folder / FILE)
+    _rewrite(folder, [*events, next(event for event in events if isinstance(event, Ended))])
 
 
 def _forget_an_end(folder: Path) -> None:
-    lines = [line for line in (folder / FILE).read_text().splitlines() if '"closed"' not in line]
-    last = max(place for place, line in enumerate(lines) if '"ended"' in line)
-    (folder / FILE).write_text("\n".join(lines[:last] + lines[last + 1 :]) + "\n")
+    events = [event for event in read_journal(folder / FILE) if not isinstance(event, Closed)]
+    last = max(place for place, event in enumerate(events) if isinstance(event, Ended))
+    _rewrite(folder, events[:last] + events[last + 1 :])
 
 
 def _raise_a_score(folder: Path) -> None:
@@ -120,8 +127,7 @@ def test_a_unit_trained_again_is_counted_and_must_have_the_same_result(copied: P
     other = result.model_copy(update={"metrics": {**result.metrics, "map": 0.5}})
     assert trained_again(events[:3], events) == 0
     assert trained_again(events, [*events, result]) == 1
-    with (copied / FILE).open("a") as file:
-        file.write(other.model_dump_json() + "\n")
+    _rewrite(copied, [*events, other])
     assert any("had other results when it was trained again" in line for line in unsound(copied))
 
 

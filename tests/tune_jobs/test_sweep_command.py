@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -121,7 +120,7 @@ def test_what_the_machine_or_the_data_cannot_give_is_refused_before_anything_is_
 def test_the_options_are_these() -> None:
     """A change here is a change of what people type; settings belong into the YAML file."""
     params = typer.main.get_command(app).params
-    options = ["--name", "--set", "--resume", "--extend", "--warm-start", "--fork", "--dry-run"]
+    options = ["--name", "--set", "--resume", "--extend", "--warm-start", "--fork", "--dry-run", "--export"]
     assert [param.opts for param in params] == [["settings"], *([option] for option in options)]
     assert not any(param.required for param in params)
 
@@ -150,27 +149,29 @@ def test_two_commands_for_one_sweep_the_second_is_refused(
     assert (tmp_path / "mine" / "best" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("file", "damage", "message"),
-    [
-        ("journal.jsonl", lambda path: path.write_text("half a line\n"), "journal.jsonl: line 1 is not readable"),
-        ("study.db", lambda path: path.unlink(), "study.db: no such file"),
-    ],
-)
-def test_a_damaged_sweep_is_refused_before_ray_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, damage: Callable[[Path], None], message: str
-) -> None:
-    run(simulated(tmp_path))
-    damage(tmp_path / "simulated" / file)
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails where Ray would be started."""
 
-    def connect() -> None:
+    def started(*_: object, **__: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(cluster, "connect", connect)
-    code, output = invoke(str(tmp_path / "simulated"), "--resume")
+    monkeypatch.setattr(cluster, "connect", started)
+    monkeypatch.setattr("ray.init", started)
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("option", ["--resume", "--export"])
+def test_a_damaged_journal_is_refused_before_ray_is_started(tmp_path: Path, option: str) -> None:
+    run(simulated(tmp_path))
+    (tmp_path / "simulated" / "journal.jsonl").write_text("half a line\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, output = invoke(str(tmp_path / "simulated"), option)
     assert code == 2
-    assert output.startswith("error: ")
-    assert message in output
+    assert output.startswith(f"error: {tmp_path}/simulated/journal.jsonl: line 1 has no checksum, ")
+    assert len(output.splitlines()) == 1
+    changed = {path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() != before.get(path)}
+    assert {path.name for path in changed} <= {"driver.lock"}
 
 
 def test_help_needs_no_heavy_import() -> None:

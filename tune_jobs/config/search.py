@@ -10,6 +10,7 @@ from handclip_core.config import Config
 from handclip_core.evaluation.metrics import METRICS, OBJECTIVE
 from search_spaces.joint import Draft, JointSpace
 from search_spaces.narrowing import Narrowing
+from tune_jobs.config.changes import MayChange
 
 STRATEGY_KEY = "strategy"
 
@@ -68,7 +69,7 @@ class Search(Config):
     validation metric. With several there is no winner but a Pareto front."""
     calibrate: bool = False
     """Run the baseline on five seeds first, and say what difference the sweep can see."""
-    storage: Annotated[str, Field(min_length=1)] | None = None
+    storage: MayChange[Annotated[str, Field(min_length=1)] | None] = None
     """URL of the database of the study, as in ``postgresql://user@host/base``; leave the password to PGPASSWORD or
     ~/.pgpass, since these settings are written beside the results. None for SQLite in the sweep's
     folder."""

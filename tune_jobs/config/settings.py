@@ -17,6 +17,7 @@ from handclip_core.paths import SWEEP_SETTINGS
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Strategy
 from search_spaces.spaces import SPACES
+from tune_jobs.config.changes import MayChange
 from tune_jobs.config.search import Search
 from tune_jobs.storage.location import PlaceSetting
 
@@ -91,7 +92,7 @@ class Resources(Config):
 class SweepSettings(Config):
     """Everything that fixes a sweep."""
 
-    name: str = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: MayChange[str] = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the sweep's folder under ``storage``."""
     data: DataSettings = DrawnData()
     """Which pictures."""
@@ -109,23 +110,23 @@ class SweepSettings(Config):
     """How trials are chosen."""
     early_stopping: EarlyStopping = EarlyStopping()
     """When a weak trial is stopped."""
-    resources: Resources = Resources()
+    resources: MayChange[Resources] = Resources()
     """What a trial runs on."""
-    limits: Limits = Limits()
+    limits: MayChange[Limits] = Limits()
     """When the sweep ends before its last trial."""
-    retries: int = Field(2, ge=0)
+    retries: MayChange[int] = Field(2, ge=0)
     """Times that a trial which failed is begun again from its last saved state without having got any further."""
-    stall_minutes: float = Field(60.0, gt=0)
+    stall_minutes: MayChange[float] = Field(60.0, gt=0)
     """Minutes without a finished unit after which a trial's worker counts as lost. Never less than five times the
     slowest unit that a trial of its strategy has had, and twice as long after each failure in a row."""
-    keep_checkpoints: int = Field(3, ge=1)
+    keep_checkpoints: MayChange[int] = Field(3, ge=1)
     """Weights of so many best trials are kept; logs and settings of all of them are."""
-    checkpoint_every_s: float = Field(60.0, ge=0)
+    checkpoint_every_s: MayChange[float] = Field(60.0, ge=0)
     """Seconds of training after which a running trial saves its state; it always does when it ends."""
     warm_start: PlaceSetting | None = None
     """Another sweep, by its folder, the URI of one in a bucket, or its name in ``storage``: the search learns from its
     trials before the first one, as far as the spaces agree."""
-    storage: PlaceSetting = Path("runs")
+    storage: MayChange[PlaceSetting] = Path("runs")
     """Folder for sweeps; on a cluster of several machines, one that all of them share. Or a place in a bucket, as
     ``s3://bucket/runs``."""
 

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from handclip_core.errors import InputError
+from tune_jobs.config.changes import changeable
 from tune_jobs.config.settings import QUICKSTART, SETTINGS, SweepSettings, load_settings, with_overrides
 from tune_jobs.lifecycle.folders import is_sweep, refuse_unknown_sweep, resolved, stored_settings, sweep_folder
+from tune_jobs.state.local_copy import last_settings
 from tune_jobs.storage.location import Bucket, Place, folder_of, named_place
-
-MAY_CHANGE = ("limits", "resources", "retries", "stall_minutes", "keep_checkpoints", "checkpoint_every_s")
-"""Settings that a sweep may be resumed with other values of: no trial's result depends on them."""
-PLACE = ("name", "storage")
-"""Settings that say where the sweep is, not what."""
 
 
 @dataclass(frozen=True)
@@ -61,27 +58,41 @@ def forked_settings(other: Place, *, name: str | None, overrides: Sequence[str])
 
 
 def _agreed(where: Place, wanted: SweepSettings | None, overrides: Sequence[str], extend: int | None) -> Reopened:
+    """The sweep at ``where`` with ``wanted``, or its own settings with ``overrides``, as far as they may change."""
     if not is_sweep(where):
         raise InputError(f"{where}: no sweep to take up again; leave out --resume to begin one")
-    # The study goes by the sweep's first name, whatever the folder is called now.
     stored = stored_settings(where)
     wanted = with_overrides(stored, overrides, source=f"{where / SETTINGS} with --set") if wanted is None else wanted
-    _refuse_differences(where, stored, wanted)
-    changed: dict[str, Any] = {key: getattr(wanted, key) for key in MAY_CHANGE}
-    if extend is not None:
-        changed["trials"] = stored.trials + extend
-    return Reopened(folder_of(where), stored.model_copy(update=changed))
+    # The settings file can be edited; those that trials were run with are in the journal.
+    last = last_settings(where)
+    before = stored if last is None else SweepSettings.parse(last, source=f"the settings in the journal of {where}")
+    trials = before.trials + (extend or 0)
+    if extend is not None and wanted.trials == stored.trials:
+        wanted = wanted.model_copy(update={"trials": before.trials})
+    _refuse_differences(where, before, wanted, stored=stored)
+    # The study goes by the sweep's first name, whatever the folder is called now.
+    changed = {"trials": trials, "name": before.name, "storage": where.parent}
+    return Reopened(folder_of(where), wanted.model_copy(update=changed))
 
 
-def _refuse_differences(where: Place, stored: SweepSettings, wanted: SweepSettings) -> None:
-    before, after = (_flat(settings.model_dump(mode="json")) for settings in (stored, wanted))
-    keys = [key for key in {**before, **after} if key.partition(".")[0] not in (*MAY_CHANGE, *PLACE)]
-    differ = [key for key in keys if before.get(key) != after.get(key)]
+def _refuse_differences(where: Place, before: SweepSettings, wanted: SweepSettings, *, stored: SweepSettings) -> None:
+    """Raise InputError if ``wanted`` would change what the trials of a sweep that ran with ``before`` mean."""
+    was, kept, now = (_fixed(settings) for settings in (before, stored, wanted))
+    differ = [key for key in {**was, **now} if was.get(key) != now.get(key)]
     if not differ:
         return
-    told = ", ".join(f"{key} {before.get(key, 'unset')} is now {after.get(key, 'unset')}" for key in differ[:3])
+    told = ", ".join(f"{key} {was.get(key, 'unset')} is now {now.get(key, 'unset')}" for key in differ[:3])
+    edited = any(was.get(key) != kept.get(key) for key in differ)
+    own = f"set that back in {where / SETTINGS}" if edited else "resume it with its own"
     mend = "--extend adds trials" if differ == ["trials"] else "--fork begins another sweep from it"
-    raise InputError(f"{where}: began with other settings ({told}); resume it with its own, or {mend}")
+    raise InputError(f"{where}: began with other settings ({told}); {own}, or {mend}")
+
+
+def _fixed(settings: SweepSettings) -> dict[str, Any]:
+    """The settings that must stay as they are, by dotted keys."""
+    free = changeable(SweepSettings)
+    flat = _flat(settings.model_dump(mode="json"))
+    return {key: value for key, value in flat.items() if not f"{key}.".startswith(tuple(f"{name}." for name in free))}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

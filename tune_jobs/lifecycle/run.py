@@ -1,6 +1,6 @@
 """From settings to a finished sweep: the one process that proposes, records and decides."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from tune_jobs.state.trials import Records, folded
 from tune_jobs.storage.lease import SweepLock
 from tune_jobs.storage.location import Bucket, Place, folder_of, place_of
 from tune_jobs.storage.retry import patiently
+from tune_jobs.storage.sync import Mirror
 
 INTERRUPTED = "interrupted"
 
@@ -107,16 +108,16 @@ def export(settings: SweepSettings, where: Place) -> None:
 
     Raises InputError if a driver is at work on it, if its journal is damaged, or the study's database is away.
     """
-    with SweepLock(where) as _:
+    with SweepLock(where):
         folder = take_down(where) if isinstance(where, Bucket) else folder_of(where)
         events = read_events(folder)
         records = folded(events)
-        exports = Exports(folder, settings, records)
-        exports.open(events, all_logs=True)
-        exports.close()
+        with closing(Exports(folder, settings, records)) as exports:
+            exports.open(events, all_logs=True)
         write_leaderboard(records, folder)
         write_front(records, settings, folder)
-        _send_tables(where, folder)
+        if isinstance(where, Bucket):
+            patiently(Mirror(folder, where).send, path=where)
     what = f"leaderboard, study and TensorBoard logs of {len(records.trials)} trials"
     summary.say(f"{what} are written anew from {len(events)} lines of the journal")
 

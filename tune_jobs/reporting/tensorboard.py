@@ -55,10 +55,11 @@ class EventLogs:
             self._end(records.trials[event.trial])
         elif isinstance(event, Validated | Trained) and event.replica == 0 and self._is_new(event):
             self._units[event.trial] = event.unit
+            self._start(records.trials[event.trial])  # a trial that was taken over has no start of its own
             self._scalars(event)
 
     def _is_new(self, event: Validated | Trained) -> bool:
-        return event.trial in self._writers and event.unit > self._units.get(event.trial, -1)
+        return event.unit > self._units.get(event.trial, -1)
 
     def _start(self, record: TrialRecord) -> None:
         """Open the log of a trial with its strategy and hyperparameters, those that it does not have as ``n/a``."""

@@ -1,8 +1,11 @@
 """A sweep in a bucket as a folder of this machine, its journal joined from its parts."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from tune_jobs.state.journal import joined, write_journal
+from tune_jobs.state.events import Opened
+from tune_jobs.state.journal import joined, read_journal, write_journal
 from tune_jobs.storage.lease import idle
 from tune_jobs.storage.location import Bucket, Place, folder_of
 from tune_jobs.storage.segments import FILE, read_segments
@@ -27,3 +30,17 @@ def to_read(where: Place) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with idle(folder) as is_idle:
         return take_down(where) if is_idle else folder
+
+
+def last_settings(where: Place) -> dict[str, Any] | None:
+    """The settings with which the sweep at ``where`` was last run, None before its first driver.
+
+    Raises InputError if its journal is damaged, or if the bucket stays away.
+    """
+    if isinstance(where, Path):
+        events = read_journal(where / FILE)
+    else:
+        with TemporaryDirectory(prefix="handclip-") as folder:
+            write_journal(Path(folder) / FILE, joined(read_segments(where)))
+            events = read_journal(Path(folder) / FILE)
+    return next((event.settings for event in reversed(events) if isinstance(event, Opened)), None)

@@ -1,8 +1,10 @@
 """New sweeps that begin with what another has found: forks and warm starts."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from handclip_core.errors import InputError
@@ -15,6 +17,7 @@ from tune_jobs.lifecycle.folders import create_folder
 from tune_jobs.lifecycle.fork import Fork, fork
 from tune_jobs.lifecycle.reopening import forked_settings
 from tune_jobs.lifecycle.run import sweep
+from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state.events import Started
 from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.state.trials import Status
@@ -57,7 +60,8 @@ def test_a_longer_fork_takes_every_trial_over_but_the_failed_one_and_runs_the_re
     assert begun(folder) == list(range(12))
     started = {event.trial for event in read_journal(folder / FILE) if isinstance(event, Started)}
     assert started == set(range(7, 12))
-    by_number = {trial.number: trial for trial in ready.study.trials()}
+    study = optuna.load_study(study_name="second", storage=f"sqlite:///{folder / STUDY}")
+    by_number = {trial.number: trial for trial in study.trials}
     assert [by_number[n].state.name for n in range(7)] == [
         {"complete": "COMPLETE", "stopped": "PRUNED"}[trial[1]] for trial in kept
     ]
@@ -148,7 +152,9 @@ def test_a_warm_start_makes_the_search_know_the_others_trials_and_says_what_it_u
     drawn = [[record.params for record in found.records.all()] for found in (ready, cold)]
     assert drawn[0][:2] == drawn[1][:2], "the defaults come first in both"
     assert drawn[0][2:] != drawn[1][2:]
-    assert len(ready.study.trials()) == 5, "the other's trials are not counted"
+    assert len(ready.records.all()) == 5, "the other's trials are not counted"
+    study = optuna.load_study(study_name="warm", storage=f"sqlite:///{tmp_path / 'warm' / STUDY}")
+    assert len(study.trials) == 5
 
 
 def test_a_warm_start_survives_its_driver(fuse: Fuse, other: Path, tmp_path: Path) -> None:
@@ -165,9 +171,31 @@ def test_a_warm_start_from_nowhere_is_refused_before_anything_is_written(tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_sweep_without_a_study_cannot_be_learned_from(tmp_path: Path) -> None:
+def test_what_was_learned_stays_if_the_other_sweep_goes(other: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(other, copy)
+    run(settings(tmp_path / "whole", trials=6, warm_start=copy, **SHARED))
+    run(settings(tmp_path, trials=3, warm_start=copy, **SHARED))
+    shutil.rmtree(copy)
+    run(settings(tmp_path, trials=6, warm_start=copy, **SHARED))
+    assert state_of(tmp_path / "simulated") == state_of(tmp_path / "whole" / "simulated")
+
+
+def test_a_sweep_that_has_not_begun_has_nothing_to_learn_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     write_text(empty / SETTINGS, dump_settings(settings(tmp_path, name="empty")))
-    with pytest.raises(InputError, match=r"study\.db: no such file"):
-        run(settings(tmp_path, warm_start=empty, **SHARED))
+    ready = run(settings(tmp_path, trials=3, warm_start=empty, **SHARED))
+    assert ready.records.learned == ()
+    assert f"learning from {empty}: 0 of 0 trials are used" in capsys.readouterr().out
+
+
+def test_a_sweep_with_a_damaged_journal_cannot_be_learned_from(other: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(other, copy)
+    lines = (copy / FILE).read_bytes().splitlines(keepends=True)
+    (copy / FILE).write_bytes(b"".join(lines[:4] + lines[5:]))
+    with pytest.raises(InputError, match=r"journal\.jsonl: line 5 was changed, or one before it is missing"):
+        run(settings(tmp_path, warm_start=copy, **SHARED))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from handclip_core.errors import InputError
@@ -149,16 +150,30 @@ def test_a_journal_that_is_gone_is_refused_and_nothing_is_changed(what: str, fus
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_study_that_is_not_the_sweeps_is_refused(fuse: Fuse, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["gone", "older", "damaged"])
+def test_a_study_that_is_gone_or_old_or_damaged_is_written_anew(
+    fuse: Fuse, undisturbed: dict[str, Any], tmp_path: Path, what: str
+) -> None:
+    folder = killed_after(fuse, small(tmp_path), 80)
+    older = (folder / STUDY).read_bytes()
+    killed_after(fuse, small(tmp_path), 60)
+    match what:
+        case "gone":
+            (folder / STUDY).unlink()
+        case "older":
+            (folder / STUDY).write_bytes(older)
+        case _:
+            study = optuna.load_study(study_name="simulated", storage=f"sqlite:///{folder / STUDY}")
+            study.add_trial(optuna.trial.create_trial(value=0.99))
+    run(small(tmp_path))
+    assert state_of(folder) == undisturbed
+
+
+def test_the_study_of_another_sweep_is_refused(fuse: Fuse, tmp_path: Path) -> None:
     folder = killed_after(fuse, small(tmp_path), 150)
-    (folder / STUDY).unlink()
-    with pytest.raises(InputError, match=r"study\.db"):
-        run(small(tmp_path))
     run(small(tmp_path / "other").model_copy(update={"trials": 2}))
     (tmp_path / "other" / "simulated" / STUDY).rename(folder / STUDY)
-    with pytest.raises(
-        InputError, match=r"study\.db: not the study of this sweep's journal \(trial 2 does not agree\)"
-    ):
+    with pytest.raises(InputError, match=r"study\.db: has a study 'simulated' already; choose another --name"):
         run(small(tmp_path))
 
 
