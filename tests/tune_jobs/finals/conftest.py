@@ -12,9 +12,9 @@ from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import AnyStrategy, Full, LinearProbe, ZeroShot
 from tests.conftest import TINY_DATA
-from tests.tune_jobs.simulation import NAMES
+from tests.tune_jobs.made_up import opened, validated
 from tune_jobs.config.settings import SweepSettings, dump_settings
-from tune_jobs.state.events import Begun, Closed, Ended, Event, Opened, Started, Trained, Validated
+from tune_jobs.state.events import Begun, Closed, Ended, Event, Started, Trained
 from tune_jobs.state.journal import FILE, Journal
 from tune_jobs.state.sweep_state import SweepState
 
@@ -53,7 +53,7 @@ def write_sweep(
     (folder / "sweep.yaml").write_text(dump_settings(settings))
     with Journal(folder / FILE) as journal:
         state = SweepState(journal, [])
-        state.happened(Opened(at=AT, gpus=0.0, settings=settings.model_dump(mode="json")))
+        state.happened(opened(AT, settings=settings.model_dump(mode="json")))
         for number, (strategy, score) in enumerate(trials):
             experiment = Experiment(strategy=strategy, data=data, backbone=backbone, budget=settings.budget)
             for event in of_a_trial(number, experiment, score, ended=ended):
@@ -68,14 +68,12 @@ def of_a_trial(number: int, experiment: Experiment, score: float | None, *, ende
         Begun(at=AT, trial=number, params={}, experiment=experiment),
         Started(at=AT, trial=number),
     ]
-    unit = experiment.budget
-    seen: dict[str, Any] = {"at": AT, "trial": number, "unit": unit, "images": 20, "params_trained": 10, "training": {}}
+    seen: dict[str, Any] = {"at": AT, "seconds": SECONDS}
     if score is None:
-        failed = Ended(at=AT, trial=number, status="failed", reason="DivergedError")
-        return [*begun, Trained(**seen, seconds=SECONDS), failed]
-    metrics = dict.fromkeys(NAMES, score)
-    validated = Validated(**seen, seconds=SECONDS, done=ended, metrics=metrics, best=metrics, best_unit=unit)
-    return [*begun, validated, *([Ended(at=AT, trial=number, status="complete")] if ended else [])]
+        trained = Trained(trial=number, unit=1, images=20, params_trained=10, training={}, **seen)
+        return [*begun, trained, Ended(at=AT, trial=number, status="failed", reason="DivergedError")]
+    unit = validated(number, experiment.budget, score, done=ended, **seen)
+    return [*begun, unit, *([Ended(at=AT, trial=number, status="complete")] if ended else [])]
 
 
 @pytest.fixture

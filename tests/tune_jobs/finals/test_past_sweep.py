@@ -10,7 +10,7 @@ from tests.tune_jobs.simulated import run, settings
 from tune_jobs.finals.past_sweep import read_sweep
 from tune_jobs.reporting.summary import look_back
 from tune_jobs.state.events import Begun, Mixed, Mixture
-from tune_jobs.state.journal import FILE
+from tune_jobs.state.journal import FILE, TIP
 from tune_jobs.storage.location import Bucket
 
 
@@ -48,7 +48,8 @@ def test_a_sweep_without_a_score_is_refused(sweep_folder: SweepFolder) -> None:
     folder = sweep_folder([(ZeroShot(), None), (Full(), None)])
     with pytest.raises(InputError, match="no trial has a score yet"):
         read_sweep(folder)
-    (folder / FILE).unlink()
+    for file in (FILE, TIP):
+        (folder / file).unlink()
     with pytest.raises(InputError, match="no trial has a score yet"):
         read_sweep(folder)
 
