@@ -35,7 +35,7 @@ MAY_NOT_IMPORT = {
 MAX_MODULES = 15
 ONLY_IMPORTED_BY = {
     "open_clip": ["handclip_core/models/backbone.py"],
-    "jinja2": ["tune_jobs/reporting/finals/report.py"],
+    "jinja2": ["tune_jobs/finals/report.py"],
     "peft": ["handclip_core/models/lora.py"],
     "pytorch_metric_learning": ["handclip_core/losses/metric.py"],
     "skimage": ["handclip_core/evaluation/floors.py"],

@@ -1,5 +1,6 @@
 """Why a trial failed: in one line for people, and what kind of failure it was for the sweep."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
 from tune_jobs.scheduling.retries import Failure, Kind
 from tune_jobs.storage.retry import UnwritableError
 
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST = 300
 """Characters of a reason that are kept."""
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
@@ -58,11 +60,11 @@ def kind_of(error: BaseException) -> Kind:
 
 
 def traceback_of(trial: Trial) -> str:
-    """The whole of what Ray knows about the last error of ``trial``."""
+    """The whole of what Ray knows about the last error of ``trial``, without the colours of terminals."""
     text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
     # Each attempt at a trial adds to the same file of Tune's.
     _, heading, last = text.rpartition("Failure # ")
-    return heading + last
+    return COLOURS.sub("", heading + last)
 
 
 def describe_error(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from tune_jobs.finals.build import Finals, command_again, opened
 from tune_jobs.finals.final_test import check_ledger, final_test, last_look, ledger_of
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import rank
-from tune_jobs.reporting.finals.report import FinalsReport
+from tune_jobs.finals.report import FinalsReport
 from tune_jobs.reporting.summary import say, shown
 
 

@@ -14,7 +14,7 @@ from tests.tune_jobs.finals.entries import entrant, facts, scores
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import read_sweep
 from tune_jobs.finals.ranking import Cost, rank
-from tune_jobs.reporting.finals.report import FinalsReport
+from tune_jobs.finals.report import FinalsReport
 
 VOID = {"meta", "line", "circle"}
 

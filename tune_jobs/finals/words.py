@@ -8,7 +8,7 @@ from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import Standing, Standings
-from tune_jobs.reporting.finals.tables import mean_sd, percent, signed, span
+from tune_jobs.finals.tables import mean_sd, percent, signed, span
 
 NOTABLE_DROP, EARLY = 0.01, 0.8
 """What had its best unit in the first 80 % of the budget, and has lost so much since, is named."""

@@ -9,14 +9,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from handclip_core.runs.run_folder import write_text
 from tune_jobs.finals.final_test import FinalTest
+from tune_jobs.finals.frames import frames
 from tune_jobs.finals.past_sweep import PastSweep
+from tune_jobs.finals.plot import IntervalsPlot
 from tune_jobs.finals.ranking import Cost, Standings, StrategyVerdict, verdicts
-from tune_jobs.reporting.finals.frames import frames
-from tune_jobs.reporting.finals.plot import IntervalsPlot
-from tune_jobs.reporting.finals.tables import LESS, Table, costs, plain, ranking_table, verdict_table, wins_table
-from tune_jobs.reporting.finals.words import NOTES, drops, headline, test_lines
+from tune_jobs.finals.tables import LESS, Table, costs, plain, ranking_table, verdict_table, wins_table
+from tune_jobs.finals.words import NOTES, drops, headline, test_lines
 
-TEMPLATE = Path(__file__).parents[1] / "report.html.j2"
+TEMPLATE = Path(__file__).with_name("report.html.j2")
 WIDE = 150
 """Characters of a line that holds all columns."""
 

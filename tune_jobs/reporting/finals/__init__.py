@@ -1,1 +1,0 @@
-"""What does the user see of the finals?"""
