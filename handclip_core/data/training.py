@@ -104,7 +104,7 @@ class TrainingData:
     @cached_property
     def _aspect_indices(self) -> NDArray[np.int64]:
         aspects = self.prepared.manifest["aspect"].iloc[self.rows]
-        return aspects.map(ASPECT_INDEX).to_numpy(dtype=np.int64)
+        return np.array([ASPECT_INDEX[aspect] for aspect in aspects], np.int64)
 
     @cached_property
     def _labels(self) -> dict[LabelBy, tuple[NDArray[np.str_], NDArray[np.int64]]]:
