@@ -91,10 +91,10 @@ def ran(storage: Path, **changed: Any) -> SweepSettings:
     return settings
 
 
-def edit(storage: Path, **changed: Any) -> None:
+def edit(where: Path, /, **changed: Any) -> None:
     """Change the sweep's settings file by hand."""
-    values = yaml.safe_load((storage / "mine" / SETTINGS).read_text())
-    (storage / "mine" / SETTINGS).write_text(yaml.safe_dump(values | changed))
+    values = yaml.safe_load((where / "mine" / SETTINGS).read_text())
+    (where / "mine" / SETTINGS).write_text(yaml.safe_dump(values | changed))
 
 
 def test_what_ran_last_may_go_on(storage: Path) -> None:

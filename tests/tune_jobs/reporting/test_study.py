@@ -19,6 +19,7 @@ from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting import study as module
 from tune_jobs.reporting.study import FILE, StudyExport, refuse_taken
 from tune_jobs.search.proposer import SearchProposer
+from tune_jobs.search.trial_views import frozen
 from tune_jobs.state.trials import Records
 
 ALL = tuple(SPACES)
@@ -278,7 +279,7 @@ def test_what_a_driver_left_that_died_while_it_made_the_study_is_made_anew(
 
 def exported_first(exported: Exported) -> FrozenTrial:
     """The first trial as Optuna knows it."""
-    return module.frozen(exported.sweep.records.trials[0], exported.settings.search.space(ALL), ("map",))
+    return frozen(exported.sweep.records.trials[0], exported.settings.search.space(ALL), ("map",))
 
 
 def test_a_study_without_an_owner_that_holds_trials_is_not_ours(tmp_path: Path) -> None:

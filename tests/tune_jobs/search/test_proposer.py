@@ -222,7 +222,7 @@ def test_a_search_of_several_objectives_goes_on_past_stopped_and_failed_trials(s
     for number in range(9):
         trial = sweep.begin(proposer.next(sweep.records))
         sweep.score(trial, number / 10)
-        sweep.end(trial, ("complete", "complete", "stopped", "failed")[number % 4])  # type: ignore[arg-type]
+        sweep.end(trial, ("complete", "complete", "stopped", "failed")[number % 4])
     assert proposer.next(sweep.records) is not None
 
 
