@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from handclip_core.data.manifest import Draw
-from handclip_core.evaluation.protocol import GalleryKind, score_draws
+from handclip_core.data.manifest import GallerySplit
+from handclip_core.evaluation.protocol import GalleryKind, score_gallery_splits
 from handclip_core.evaluation.retrieval import embedding_scores, retrieval_scores
 
 Floats = NDArray[np.float32]
@@ -24,11 +24,11 @@ Ints = NDArray[np.int64]
 Result = tuple[float, float]
 """mAP by trapezoid, and rank one."""
 ASPECTS = {"dorsal right": (71, 1042), "dorsal left": (73, 1061), "palmar right": (71, 988), "palmar left": (75, 1023)}
-"""People and images of each aspect in the published test split."""
-NUM_DRAWS = 10
+"""Identities and images of each aspect in the published test split."""
+NUM_GALLERY_SPLITS = 10
 DIMENSIONS = 512
 NOISE = 2.0
-"""Puts two pictures of a person at a cosine of 0.2, where the match of most queries, not of all, stands first."""
+"""Puts two images of an identity at a cosine of 0.2, where the match of most queries, not of all, stands first."""
 TARGET_SCORING = 15
 TARGET_DRAWS = 10
 
@@ -73,7 +73,7 @@ def field_products(queries: Tensor, gallery: Tensor) -> Callable[[int], Floats]:
 
 
 def unit_rows(rng: np.random.Generator, ids: Ints) -> Floats:
-    """Embeddings [N, D] of people: a centre each, and noise."""
+    """Embeddings [N, D] of identities: a centre each, and noise."""
     centres = rng.standard_normal((int(ids.max()) + 1, DIMENSIONS))
     rows = centres[ids] + NOISE * rng.standard_normal((len(ids), DIMENSIONS))
     unit: Floats = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
@@ -125,29 +125,29 @@ def bench_scoring(num_queries: int, num_gallery: int, matches: int) -> None:
     report(f"{name}, from embeddings, in bounded memory", from_embeddings, whole, None)
 
 
-def eleven_k(rng: np.random.Generator, shrink: int) -> tuple[Floats, Ints, list[Draw]]:
-    """Embeddings, people and draws of the size of the published test split."""
+def eleven_k(rng: np.random.Generator, shrink: int) -> tuple[Floats, Ints, list[GallerySplit]]:
+    """Embeddings, identities and draws of the size of the published test split."""
     people: list[int] = []
     spans: dict[str, list[list[int]]] = {}
-    for aspect, (num_people, num_images) in ASPECTS.items():
-        extra = rng.integers(0, num_people, max(num_images // shrink - 2 * num_people, 0))
-        owners = np.concatenate([np.arange(num_people), np.arange(num_people), extra])
-        spans[aspect] = [(len(people) + np.flatnonzero(owners == person)).tolist() for person in range(num_people)]
+    for aspect, (num_identities, num_images) in ASPECTS.items():
+        extra = rng.integers(0, num_identities, max(num_images // shrink - 2 * num_identities, 0))
+        owners = np.concatenate([np.arange(num_identities), np.arange(num_identities), extra])
+        spans[aspect] = [(len(people) + np.flatnonzero(owners == person)).tolist() for person in range(num_identities)]
         people += owners.tolist()
     draws = []
-    for _ in range(NUM_DRAWS):
+    for _ in range(NUM_GALLERY_SPLITS):
         gallery = {aspect: tuple(int(rng.choice(rows)) for rows in groups) for aspect, groups in spans.items()}
         query = {
             aspect: tuple(row for rows in groups for row in rows if row not in set(gallery[aspect]))
             for aspect, groups in spans.items()
         }
-        draws.append(Draw(gallery=gallery, query=query))
+        draws.append(GallerySplit(gallery=gallery, query=query))
     owners = np.array(people)
     return unit_rows(rng, owners), owners, draws
 
 
-def field_draw(embeddings: Tensor, people: Ints, draw: Draw, aspect: str) -> Result:
-    """One draw of one aspect on the gallery of all aspects, whose people get other numbers, query by query."""
+def field_draw(embeddings: Tensor, people: Ints, draw: GallerySplit, aspect: str) -> Result:
+    """One draw of one aspect on the gallery of all aspects, whose identities get other numbers, query by query."""
     names = [aspect, *(name for name in ASPECTS if name != aspect)]
     gallery = [row for name in names for row in draw.gallery[name]]
     gallery_ids = np.concatenate([people[list(draw.gallery[name])] + 1000 * i for i, name in enumerate(names)])
@@ -160,7 +160,9 @@ def bench_draws(shrink: int) -> None:
     num_queries = sum(len(rows) for draw in draws for rows in draw.query.values())
 
     def ours() -> Result:
-        overall = score_draws(embeddings, np.arange(len(people)), draws, people, gallery=GalleryKind.ALL).overall
+        overall = score_gallery_splits(
+            embeddings, np.arange(len(people)), draws, people, gallery=GalleryKind.ALL
+        ).overall
         return overall.map_trapezoid.mean, overall.cmc1.mean
 
     def loop() -> Result:
@@ -168,7 +170,7 @@ def bench_draws(shrink: int) -> None:
         cells = [field_draw(rows, people, draw, aspect) for draw in draws for aspect in ASPECTS]
         return float(np.mean([cell[0] for cell in cells])), float(np.mean([cell[1] for cell in cells]))
 
-    report(f"{NUM_DRAWS} draws, {num_queries} searches, from embeddings", ours, timed(loop, 1), TARGET_DRAWS)
+    report(f"{NUM_GALLERY_SPLITS} draws, {num_queries} searches, from embeddings", ours, timed(loop, 1), TARGET_DRAWS)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """How much sequential training forgets on drawn hands, and what EWC's strength does about it.
 
-One aspect after another, each person-and-aspect a class of its own, so that a phase brings new classes to the head.
+One aspect after another, each identity-and-aspect a class of its own, so that a phase brings new classes to the head.
 Rates, neck and head are those of benchmarks/strategies.py. In brackets, what an aspect gained in its own phase.
 Run: python benchmarks/forgetting.py [--people 72] [--budget 8] [--lr 7e-4] [--seeds 5] [--strengths 0 1 100]
 """
@@ -14,7 +14,7 @@ import torch
 
 from handclip_core.engine.objective import DivergedError
 from handclip_core.evaluation.forgetting import sequential_scores
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment, assemble, run, score
 from handclip_core.strategies import ZeroShot
 
@@ -41,7 +41,7 @@ def experiment_of(given: argparse.Namespace, strength: float, seed: int) -> Expe
 def matrix_of(experiment: Experiment) -> list[list[float]]:
     """Validation mAP of every aspect [T] before the first phase and after each [T + 1, T]."""
     *_, last = run(experiment, device=torch.device("cpu"))
-    return last.state.milestones
+    return last.state.evaluation_points
 
 
 def row_of(given: argparse.Namespace, strength: float) -> str:
@@ -72,8 +72,8 @@ def spread(values: Iterable[float]) -> str:
 def zero_shot(given: argparse.Namespace) -> str:
     """The row of what is scored before anything is trained: what each matrix starts with."""
     experiment = experiment_of(given, 0.0, 1).model_copy(update={"strategy": ZeroShot()})
-    bench = open_bench(experiment.data, experiment.backbone, torch.device("cpu"))
-    scores = score(bench, assemble(experiment, bench).model, bench.feature_inputs, "val")
+    context = open_context(experiment.data, experiment.backbone, torch.device("cpu"))
+    scores = score(context, assemble(experiment, context).model, context.feature_inputs, "val")
     before = [float(scores.per_aspect[aspect].map.mean) for aspect in given.order]
     return f"| zero-shot | | | {mean(before):.3f} | {' | '.join(f'{value:.3f}' for value in before)} |"
 

@@ -1,8 +1,8 @@
 """How well handclip-nano ranks hands that it was not trained on, beside descriptors that learn nothing.
 
-Each picture but the first of a person and aspect is a query against the first ones of all people, aspect by aspect. The
-second column changes the light, colour, sharpness and place of the queries alone, so that only the hand stays the same.
-Run: python benchmarks/nano.py [PEOPLE] [IMAGES_PER_ASPECT] [BACKBONE_NAME]
+Each image but the first of an identity and aspect is a query against the first ones of all identities, aspect by
+aspect. The second column changes the light, colour, sharpness and place of the queries alone, so that only the hand
+stays the same. Run: python benchmarks/nano.py [PEOPLE] [IMAGES_PER_ASPECT] [BACKBONE_NAME]
 """
 
 import sys
@@ -15,20 +15,20 @@ from PIL import Image
 from torch import Tensor
 
 from handclip_core.drawn import draw_arrays
-from handclip_core.evaluation.floors import hog_descriptors, pixel_descriptors
+from handclip_core.evaluation.baselines import hog_descriptors, pixel_descriptors
 from handclip_core.evaluation.retrieval import embedding_scores
 from handclip_core.models.backbone import NANO, Backbone, BackboneSettings, load_backbone
 from handclip_core.pretraining.views import vary
 
 HEIGHT_PX = 240
-FLOOR_PX = 128
+BASELINE_PX = 128
 STRENGTH = 0.7
-Pictures = NDArray[np.uint8]
-Describe = Callable[[Pictures], Tensor]
+Images = NDArray[np.uint8]
+Describe = Callable[[Images], Tensor]
 
 
-def draw(people: int, images: int, size_px: int) -> Pictures:
-    """Pictures of the default population, squeezed to squares: [people * 4 * images, size_px, size_px, 3]."""
+def draw(people: int, images: int, size_px: int) -> Images:
+    """Images of the default population, squeezed to squares: [identities * 4 * images, size_px, size_px, 3]."""
     drawn = draw_arrays(
         population="default", seed=0, people=people, images_per_aspect=images, height_px=HEIGHT_PX, workers=None,
         captions=False,
@@ -37,23 +37,23 @@ def draw(people: int, images: int, size_px: int) -> Pictures:
     return np.stack([np.asarray(square) for square in squares])
 
 
-def changed(pictures: Pictures) -> Pictures:
-    planes = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+def changed(batch: Images) -> Images:
+    planes = torch.from_numpy(batch).permute(0, 3, 1, 2)
     views = vary(planes, size_px=planes.shape[-1], strength=STRENGTH, generator=torch.Generator().manual_seed(5))
     return (views * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def encoder(backbone: Backbone, part: str) -> Describe:
     @torch.no_grad()
-    def encode(pictures: Pictures) -> Tensor:
-        planes = torch.from_numpy(pictures).permute(0, 3, 1, 2).split(64)
+    def encode(batch: Images) -> Tensor:
+        planes = torch.from_numpy(batch).permute(0, 3, 1, 2).split(64)
         return torch.cat([getattr(backbone(part_.float() / 255), part) for part_ in planes])
 
     return encode
 
 
 def mean_ap(queries: Tensor, gallery: Tensor, people: int, images: int) -> float:
-    """Mean over the four aspects; both are [people * 4 * images, D]."""
+    """Mean over the four aspects; both are [identities * 4 * images, D]."""
     ids = np.arange(people)
     asked, stored = (rows.unflatten(0, (people, 4, images)) for rows in (queries, gallery))
     scores = [
@@ -69,17 +69,17 @@ def main() -> None:
     name = sys.argv[3] if len(sys.argv) > 3 else NANO
     backbone = load_backbone(BackboneSettings(name=name))
     untrained = load_backbone(BackboneSettings(name=name, pretrained="random"))
-    large, small = draw(people, images, FLOOR_PX), draw(people, images, backbone.image_px)
-    rows: list[tuple[str, Describe, Pictures]] = [
-        ("32 x 32 pixels", lambda pictures: torch.from_numpy(pixel_descriptors(pictures)), large),
-        ("HOG", lambda pictures: torch.from_numpy(hog_descriptors(pictures)), large),
+    large, small = draw(people, images, BASELINE_PX), draw(people, images, backbone.image_px)
+    rows: list[tuple[str, Describe, Images]] = [
+        ("32 x 32 pixels", lambda batch: torch.from_numpy(pixel_descriptors(batch)), large),
+        ("HOG", lambda batch: torch.from_numpy(hog_descriptors(batch)), large),
         ("untrained, features", encoder(untrained, "features"), small),
         (f"{name}, features", encoder(backbone, "features"), small),
         (name, encoder(backbone, "projected"), small),
     ]
-    print(f"{people} drawn people, {len(large)} pictures; mAP of queries as drawn, and changed")
-    for label, describe, pictures in rows:
-        plain, other = describe(pictures), describe(changed(pictures))
+    print(f"{people} drawn identities, {len(large)} images; mAP of queries as drawn, and changed")
+    for label, describe, batch in rows:
+        plain, other = describe(batch), describe(changed(batch))
         print(f"{label:28s} {mean_ap(plain, plain, people, images):.3f}  {mean_ap(other, plain, people, images):.3f}")
 
 

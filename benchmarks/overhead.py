@@ -28,18 +28,18 @@ from handclip_core.runs.run_folder import BEST, LOG
 from tests.tune_jobs.simulation import Clock, Machine, Step, result, simulate
 from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.execution import tune_run
-from tune_jobs.execution.cluster import TUNE_ENVIRONMENT, Room
-from tune_jobs.execution.nodes import RayMachines
+from tune_jobs.execution.cluster import TUNE_ENVIRONMENT, TrialResources
+from tune_jobs.execution.nodes import RayNodes
 from tune_jobs.execution.train_fn import NODE, train_trial
 from tune_jobs.execution.trainable import HandTrial
 from tune_jobs.execution.tune_run import run_trials
-from tune_jobs.lifecycle.build import session
+from tune_jobs.lifecycle.build import build
 from tune_jobs.state.events import Ended
 from tune_jobs.state.journal import FILE as JOURNAL
 from tune_jobs.state.journal import read_journal
 
 STRATEGIES = ("linear_probe", "full", "adapters", "lora")
-ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)
+ROOM = TrialResources(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)
 SWEEPS, OF_TWO = 3, 3
 EVERY = 500
 """Trials between two lines of the simulated sweep."""
@@ -92,18 +92,22 @@ def empty_trial_of_two(config: dict[str, Any]) -> None:
         train_trial(config)
 
 
-def one_more(trials: int, room: Room) -> float:
+def one_more(trials: int, trial_resources: TrialResources) -> float:
     """Seconds that one more trial takes in a sweep of empty ones, all but the collection of the winner's results."""
     with tempfile.TemporaryDirectory(prefix="hc-overhead-") as storage:
         folder = Path(storage) / "s"
         folder.mkdir()
-        first = len(STRATEGIES) if room.workers == 1 else 1
+        first = len(STRATEGIES) if trial_resources.workers == 1 else 1
         swept = settings(folder, trials=first + trials, budget=1)
-        resources = swept.resources.model_copy(update={"workers": room.workers})
+        resources = swept.resources.model_copy(update={"workers": trial_resources.workers})
         swept = swept.model_copy(update={"resources": resources})
-        with session(swept, folder, room, stop_wanted=lambda: False, machines=RayMachines(room)) as ready:
-            run_trials(folder, room, searcher=ready.searcher, scheduler=ready.scheduler, callback=ready.recorder)
-            ready.recorder.close("")
+        with build(
+            swept, folder, trial_resources, stop_requested=lambda: False, nodes=RayNodes(trial_resources)
+        ) as ready:
+            run_trials(
+                folder, trial_resources, searcher=ready.searcher, scheduler=ready.scheduler, callback=ready.callback
+            )
+            ready.callback.close("")
         ends = [event for event in read_journal(folder / JOURNAL) if isinstance(event, Ended)]
         assert all(event.status == "complete" for event in ends), ends
     return (ends[-1].at - ends[-1 - trials].at) / trials
@@ -133,7 +137,7 @@ def simulated(trials: int) -> None:
 
     def curve(experiment: Experiment, unit: int) -> Step:
         nonlocal started
-        number = len(ready.records.all())
+        number = len(ready.all_trials.all())
         if number >= EVERY * (len(rows) + 1):
             now = time.process_time()
             rows.append((now - started) / EVERY)
@@ -147,9 +151,9 @@ def simulated(trials: int) -> None:
     with tempfile.TemporaryDirectory(prefix="hc-overhead-") as folder:
         swept = settings(Path(folder), trials=trials, budget=9)
         clock = Clock()
-        with session(swept, Path(folder), ROOM, stop_wanted=lambda: False, clock=clock) as ready:
+        with build(swept, Path(folder), ROOM, stop_requested=lambda: False, clock=clock) as ready:
             simulate(ready, Machine(curve, concurrent=4), clock)
-            ready.recorder.close("")
+            ready.callback.close("")
     if len(rows) > 1:
         print(f"last {EVERY} trials against the first: {rows[-1] / rows[0]:.2f}x the time")
 

@@ -47,16 +47,16 @@ def write_jpegs(folder: Path, number: int) -> Prepared:
     """Stand-ins for photographs: smooth shapes under sensor noise; what repeats differs in the comment of its file."""
     folder.mkdir()
     random = np.random.default_rng(0)
-    pictures = []
+    images = []
     for _ in range(NUM_DISTINCT):
         coarse = Image.fromarray(random.integers(0, 255, (24, 32, 3), dtype=np.uint8))
         smooth = np.asarray(coarse.resize((1600, 1200), Image.Resampling.BICUBIC), dtype=np.int16)
         noisy = smooth + random.integers(-4, 5, (1200, 1600, 1), dtype=np.int16)
-        pictures.append(Image.fromarray(noisy.clip(0, 255).astype(np.uint8)))
+        images.append(Image.fromarray(noisy.clip(0, 255).astype(np.uint8)))
     hashes, names = [], []
     for i in range(number):
         data = io.BytesIO()
-        pictures[i % NUM_DISTINCT].save(data, "JPEG", quality=90, comment=str(i))
+        images[i % NUM_DISTINCT].save(data, "JPEG", quality=90, comment=str(i))
         names.append(f"{i:05d}.jpg")
         (folder / names[-1]).write_bytes(data.getvalue())
         hashes.append(hashlib.sha256(data.getvalue()).hexdigest())

@@ -46,9 +46,9 @@ class Record:
 
 def read_records(sweeps: Sequence[Path]) -> list[Record]:
     """The trials of the sweeps' folders that used the largest budget among them; others do not tell how they end."""
-    found = [record for sweep in sweeps for folder in sorted(sweep.glob("trials/*")) for record in _read(folder)]
-    budget = max((len(record.scores) for record in found), default=0)
-    return [record for record in found if len(record.scores) == budget]
+    found = [view for sweep in sweeps for folder in sorted(sweep.glob("trials/*")) for view in _read(folder)]
+    budget = max((len(view.scores) for view in found), default=0)
+    return [view for view in found if len(view.scores) == budget]
 
 
 def _read(folder: Path) -> list[Record]:
@@ -116,26 +116,26 @@ class Recorded:
         return Curve(true + noise, true, self.seconds[strategy])
 
 
-def recorded_world(records: Sequence[Record], seed: int) -> Recorded:
+def recorded_world(all_trials: Sequence[Record], seed: int) -> Recorded:
     """The world of a seed; raises InputError where no strategy has trials enough."""
     by_strategy: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_strategy[record.strategy].append(record)
+    for view in all_trials:
+        by_strategy[view.strategy].append(view)
     known = {name: found for name, found in by_strategy.items() if len(found) >= LEAST}
     if not known:
         raise InputError(f"the recorded sweeps hold no strategy with {LEAST} finished trials; record longer ones")
     rng = np.random.default_rng((29, seed))
     return Recorded(
         forests={name: _forest(found, rng) for name, found in known.items()},
-        jumps={name: np.stack([_jumps(record.scores) for record in found]) for name, found in known.items()},
-        seconds={name: fmean(record.seconds for record in found) for name, found in known.items()},
-        budget=len(records[0].scores),
+        jumps={name: np.stack([_jumps(view.scores) for view in found]) for name, found in known.items()},
+        seconds={name: fmean(view.seconds for view in found) for name, found in known.items()},
+        budget=len(all_trials[0].scores),
         seed=seed,
     )
 
 
-def _forest(records: Sequence[Record], rng: np.random.Generator) -> RandomForestRegressor:
-    drawn = [records[place] for place in rng.integers(0, len(records), len(records))]
+def _forest(all_trials: Sequence[Record], rng: np.random.Generator) -> RandomForestRegressor:
+    drawn = [all_trials[place] for place in rng.integers(0, len(all_trials), len(all_trials))]
     forest = RandomForestRegressor(n_estimators=30, max_features=0.5, random_state=int(rng.integers(2**31)))
     return forest.fit(np.stack([r.at for r in drawn]), np.stack([r.scores for r in drawn]))
 

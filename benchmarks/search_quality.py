@@ -22,11 +22,11 @@ import numpy as np
 from benchmarks.recorded_worlds import read_records, recorded_world
 from benchmarks.search_worlds import SCENARIOS, Curve, Floats, World
 from tests.tune_jobs.made_up import MadeUpSweep
-from tune_jobs.config.search import Allocation, SamplerKind, Search
+from tune_jobs.config.search import SamplerKind, Search, StrategyBandit
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.scheduling.rungs import RungTable
+from tune_jobs.scheduling.rungs import AshaRungs
 from tune_jobs.search.proposer import SearchProposer
-from tune_jobs.state.trials import TrialRecord
+from tune_jobs.state.trials import TrialView
 
 WORKERS = 4
 """Trials at a time in the simulated sweeps."""
@@ -61,11 +61,11 @@ class Method:
 
 
 METHODS = (
-    Method("random", Search(sampler=SamplerKind.RANDOM, allocation=Allocation.EQUAL), None),
+    Method("random", Search(sampler=SamplerKind.RANDOM, strategy_bandit=StrategyBandit.EQUAL), None),
     Method("TPE, no stopping", Search(), None),
     Method("TPE, one ASHA", Search(), Compared.ALL),
     Method("TPE, rungs a strategy", Search(), Compared.OWN),
-    Method("the same, equal shares", Search(allocation=Allocation.EQUAL), Compared.OWN),
+    Method("the same, equal shares", Search(strategy_bandit=StrategyBandit.EQUAL), Compared.OWN),
 )
 
 
@@ -75,7 +75,7 @@ class Running:
 
     ends: float
     number: int
-    record: TrialRecord = field(compare=False)
+    view: TrialView = field(compare=False)
     curve: Curve = field(compare=False)
     unit: int = field(default=0, compare=False)
 
@@ -107,24 +107,24 @@ class Sweep:
         settings = SweepSettings(strategies=world.strategies, trials=MOST_TRIALS, seed=seed, search=method.search)
         self._world, self._method = world, method
         self._trials, self._proposer = MadeUpSweep(), SearchProposer(settings)
-        self._rungs = RungTable(grace=max(1, world.budget // 9), reduction=3, budget=world.budget)
+        self._rungs = AshaRungs(grace=max(1, world.budget // 9), reduction=3, budget=world.budget)
 
     def begin(self, *, now: float) -> Running:
         """The next trial, which takes a worker at ``now``."""
-        record = self._trials.begin(self._proposer.next(self._trials.records))
-        params = {name.partition("/")[2]: value for name, value in record.params.items()}
-        curve = self._world.curve(record.strategy, params, record.number)
-        return Running(now + curve.cost, record.number, record, curve)
+        view = self._trials.begin(self._proposer.next(self._trials.all_trials))
+        params = {name.partition("/")[2]: value for name, value in view.params.items()}
+        curve = self._world.curve(view.strategy, params, view.number)
+        return Running(now + curve.cost, view.number, view, curve)
 
     def after_unit(self, trial: Running, seen: float) -> Running:
         """The trial itself if it goes on after a unit that scored ``seen``, else the one that takes its worker."""
-        self._trials.score(trial.record, seen)
+        self._trials.score(trial.view, seen)
         if trial.unit == self._world.budget:
-            self._trials.end(trial.record, "complete")
+            self._trials.end(trial.view, "complete")
             return self.begin(now=trial.ends)
-        group, best = self._method.group(trial.record.strategy), trial.record.score
+        group, best = self._method.group(trial.view.strategy), trial.view.score
         if group is not None and not self._rungs.report(group=group, trial=trial.number, unit=trial.unit, score=best):
-            self._trials.end(trial.record, "stopped")
+            self._trials.end(trial.view, "stopped")
             return self.begin(now=trial.ends)
         trial.ends += trial.curve.cost
         return trial
@@ -171,9 +171,9 @@ def main() -> None:
     for name in asked.only:
         compare(name, SCENARIOS[name].what, SCENARIOS[name].world, asked.worlds)
     if asked.recorded:
-        records = read_records(asked.recorded)
-        what = f"{len(records)} finished trials of {', '.join(str(path) for path in asked.recorded)}"
-        compare("recorded", what, partial(recorded_world, records), asked.worlds)
+        all_trials = read_records(asked.recorded)
+        what = f"{len(all_trials)} finished trials of {', '.join(str(path) for path in asked.recorded)}"
+        compare("recorded", what, partial(recorded_world, all_trials), asked.worlds)
 
 
 if __name__ == "__main__":

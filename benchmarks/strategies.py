@@ -2,7 +2,7 @@
 
 Each strategy has the settings of RECIPES: its published defaults, with rates that suit a CLIP of three million weights
 (the published 1e-5 is for a hundred million). Weights are chosen by validation mAP, as a sweep does it, and then scored
-on the test people. Each strategy has a process of its own, so that its peak memory is its own.
+on the test identities. Each strategy has a process of its own, so that its peak memory is its own.
 
 Speed is measured apart, in rounds: in each, every strategy trains a tenth of the budget, one after the other, so that
 whatever else the machine does meets all of them. Printed is the median over the rounds, with the lowest and highest.
@@ -23,11 +23,11 @@ from typing import Any
 import torch
 
 from handclip_core.data.sources import DrawnData
+from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.evaluation.embed import embed
-from handclip_core.evaluation.floors import FLOORS
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.reports.measure import View, scored
-from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
 from handclip_core.runs.run_folder import load_run
@@ -103,16 +103,16 @@ def experiment_of(name: str, data: DrawnData, budget: int, seed: int) -> Experim
 def measured(name: str, data: DrawnData, budget: int, seeds: int) -> Row:
     """Run a strategy on every seed, in this process."""
     torch.set_num_threads(1)
-    bench = open_bench(data, BackboneSettings(), CPU)
+    context = open_context(data, BackboneSettings(), CPU)
     row = Row(name)
     for seed in range(1, (1 if name == "zero_shot" else seeds) + 1):
-        one_seed(row, experiment_of(name, data, budget, seed), bench)
+        one_seed(row, experiment_of(name, data, budget, seed), context)
     row.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return row
 
 
-def one_seed(row: Row, experiment: Experiment, bench: Bench) -> None:
-    ready = assemble(experiment, bench)
+def one_seed(row: Row, experiment: Experiment, context: ExperimentContext) -> None:
+    ready = assemble(experiment, context)
     row.weights = sum(parameter.numel() for parameter in ready.model.parameters())
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -122,24 +122,24 @@ def one_seed(row: Row, experiment: Experiment, bench: Bench) -> None:
         model = load_run(Path(folder) / "run", device=CPU)
     row.seconds.append(time.perf_counter() - started)
     row.val.append(driven.record.best["map"])
-    embeddings = embed(model, bench.pixel_inputs, bench.rows("test"), aspects=bench.aspect_indices, device=CPU)
-    row.test.append(float(scored(embeddings, bench, View("test")).overall.map.mean))
+    embeddings = embed(model, context.pixel_inputs, context.rows("test"), aspects=context.aspect_indices, device=CPU)
+    row.test.append(float(scored(embeddings, context, View("test")).overall.map.mean))
 
 
 def floor(name: str, data: DrawnData) -> Row:
     """A row that learns nothing."""
-    bench = open_bench(data, BackboneSettings(), CPU)
+    context = open_context(data, BackboneSettings(), CPU)
     row = Row(name)
     for split, values in (("val", row.val), ("test", row.test)):
-        found = FLOORS[name](bench.pixels.batch(bench.rows(split)))  # type: ignore[arg-type]
-        values.append(float(scored(found, bench, View(split)).overall.map.mean))  # type: ignore[arg-type]
+        found = BASELINES[name](context.pixels.batch(context.rows(split)))  # type: ignore[arg-type]
+        values.append(float(scored(found, context, View(split)).overall.map.mean))  # type: ignore[arg-type]
     return row
 
 
 def scores(names: list[str], data: DrawnData, budget: int, seeds: int) -> None:
     """Print the table of scores and costs."""
     print(HEAD)
-    for name in FLOORS:
+    for name in BASELINES:
         print(floor(name, data).line(), flush=True)
     context = multiprocessing.get_context("spawn")
     for name in names:
@@ -148,7 +148,7 @@ def scores(names: list[str], data: DrawnData, budget: int, seeds: int) -> None:
 
 
 def speed(names: list[str], data: DrawnData, budget: int, rounds: int) -> None:
-    """Print the pictures a second of every strategy, measured in turns in one process."""
+    """Print the images a second of every strategy, measured in turns in one process."""
     torch.set_num_threads(1)
     rates: dict[str, list[float]] = {name: [] for name in names if name != "zero_shot"}
     for _ in range(rounds):

@@ -65,7 +65,7 @@ def _try(file: Path, faults: str, out: Path | None, nodes: int, *, on_this_clust
     from handclip_core.errors import InputError
     from tune_jobs.config.settings import load_settings
     from tune_jobs.lifecycle.folders import resolved
-    from tune_jobs.reporting.summary import say
+    from tune_jobs.reporting.summary import log
 
     chosen = _faults(faults)
     settings = resolved(load_settings(file), in_ray_job=False)
@@ -81,10 +81,10 @@ def _try(file: Path, faults: str, out: Path | None, nodes: int, *, on_this_clust
         environment = cluster.environment if isinstance(cluster, LocalCluster) else dict(os.environ)
         verdict = try_faults(settings, chosen, folder=folder, cluster=cluster, environment=environment)
     for line in verdict.wrong:
-        say(f"WRONG: {line}")
+        log(f"WRONG: {line}")
     same = "the same scores" if settings.resources.concurrent == 1 else "the same trials"
-    say(f"{len(verdict.wrong)} things are wrong" if verdict.wrong else f"as in peace: nothing lost, {same}")
-    say(f"both sweeps are in {folder}")
+    log(f"{len(verdict.wrong)} things are wrong" if verdict.wrong else f"as in peace: nothing lost, {same}")
+    log(f"both sweeps are in {folder}")
     return 1 if verdict.wrong else 0
 
 
@@ -117,13 +117,13 @@ def _cluster(nodes: int, faults: "list[Fault]", *, on_this_cluster: bool) -> "It
     from chaos.faults import Fault
     from chaos.joined import joined_cluster
     from chaos.nodes import local_cluster
-    from tune_jobs.reporting.summary import say
+    from tune_jobs.reporting.summary import log
 
     if on_this_cluster:
         with joined_cluster() as joined:
             yield joined
         return
-    say(f"starting a head and {nodes} nodes on this machine")
+    log(f"starting a head and {nodes} nodes on this machine")
     networks, disks = Fault.CUT_NETWORK in faults, Fault.FILL_DISK in faults
     with local_cluster(nodes=nodes, own_networks=networks, own_disks=disks) as cluster:
         yield cluster

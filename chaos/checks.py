@@ -17,7 +17,7 @@ from tune_jobs.reporting.leaderboard import leaderboard
 from tune_jobs.reporting.study_storage import find_study
 from tune_jobs.state.events import Ended, Event, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Records, Status, TrialRecord, folded, score_of
+from tune_jobs.state.trials import Status, Trials, TrialView, folded, score_of
 
 STATE_OF = {Status.COMPLETE: "COMPLETE", Status.STOPPED: "PRUNED", Status.FAILED: "FAIL"}
 """What the study calls a trial's end."""
@@ -38,17 +38,17 @@ def unsound(folder: Path) -> list[str]:
     """What is wrong with a finished sweep: trials counted twice or not ended, disagreement, remains of writing."""
     settings, events = load_settings(folder / SETTINGS), read_journal(folder / FILE)
     settings = settings.model_copy(update={"name": folder.name, "storage": folder.parent})
-    records = folded(events)
+    all_trials = folded(events)
     study = find_study(study_url(settings, folder), name=settings.name)
     return [
-        *_miscounted(events, records, wanted=settings.trials),
-        *_off_the_leaderboard(folder, records),
-        *_off_the_study(study.trials if study is not None else [], records),
-        *_left_over(folder, records),
+        *_miscounted(events, all_trials, wanted=settings.trials),
+        *_off_the_leaderboard(folder, all_trials),
+        *_off_the_study(study.trials if study is not None else [], all_trials),
+        *_left_over(folder, all_trials),
     ]
 
 
-def differences(calm: Records, disturbed: Records, *, same_scores: bool) -> list[str]:
+def differences(calm: Trials, disturbed: Trials, *, same_scores: bool) -> list[str]:
     """How a disturbed sweep differs from one left in peace.
 
     With ``same_scores``, where one trial ran at a time, every trial must have drawn, validated and ended alike.
@@ -62,7 +62,7 @@ def differences(calm: Records, disturbed: Records, *, same_scores: bool) -> list
     return [line for pair in pairs for line in _different(*pair)]
 
 
-def _different(calm: TrialRecord, disturbed: TrialRecord) -> list[str]:
+def _different(calm: TrialView, disturbed: TrialView) -> list[str]:
     lines = []
     for name in ("strategy", "params", "status", "unit", "curve", "score", "best_unit"):
         before, after = getattr(calm, name), getattr(disturbed, name)
@@ -71,12 +71,12 @@ def _different(calm: TrialRecord, disturbed: TrialRecord) -> list[str]:
     return lines
 
 
-def _miscounted(events: Sequence[Event], records: Records, *, wanted: int) -> list[str]:
+def _miscounted(events: Sequence[Event], all_trials: Trials, *, wanted: int) -> list[str]:
     ends = Counter(event.trial for event in events if isinstance(event, Ended))
     lines = [f"trial {number} has ended {count} times" for number, count in ends.items() if count > 1]
-    lines += [f"trial {record.number} has not ended" for record in records.unfinished()]
-    if len(records.trials) > wanted:
-        lines.append(f"{len(records.trials)} trials, {wanted} were wanted")
+    lines += [f"trial {view.number} has not ended" for view in all_trials.unfinished()]
+    if len(all_trials.trials) > wanted:
+        lines.append(f"{len(all_trials.trials)} trials, {wanted} were wanted")
     firsts: dict[tuple[int, int], float] = {}
     for event in events:
         if isinstance(event, Validated):
@@ -86,8 +86,8 @@ def _miscounted(events: Sequence[Event], records: Records, *, wanted: int) -> li
     return lines
 
 
-def _off_the_leaderboard(folder: Path, records: Records) -> list[str]:
-    found, wanted = _rows((folder / LEADERBOARD).read_text(encoding="utf-8")), _rows(leaderboard(records))
+def _off_the_leaderboard(folder: Path, all_trials: Trials) -> list[str]:
+    found, wanted = _rows((folder / LEADERBOARD).read_text(encoding="utf-8")), _rows(leaderboard(all_trials))
     return [f"trial {n}: another row on the leaderboard" for n in found | wanted if found.get(n) != wanted.get(n)]
 
 
@@ -97,26 +97,26 @@ def _rows(text: str) -> dict[str, dict[str, str]]:
     return {row["trial"]: {key: row[key] for key in row if key != "rank"} for row in rows if row["trial"]}
 
 
-def _off_the_study(trials: Sequence[FrozenTrial], records: Records) -> list[str]:
+def _off_the_study(trials: Sequence[FrozenTrial], all_trials: Trials) -> list[str]:
     by_number = {trial.number: trial for trial in trials}
-    lines = [f"trial {number} is in the study alone" for number in by_number if number not in records.trials]
-    for record in records.all():
-        trial = by_number.get(record.number)
+    lines = [f"trial {number} is in the study alone" for number in by_number if number not in all_trials.trials]
+    for view in all_trials.all():
+        trial = by_number.get(view.number)
         if trial is None:
-            lines.append(f"trial {record.number} is not in the study")
-        elif trial.state.name != STATE_OF.get(record.status):
-            lines.append(f"trial {record.number}: {record.status}, but {trial.state.name} in the study")
-        elif trial.intermediate_values != record.curve:
-            lines.append(f"trial {record.number}: another curve in the study")
+            lines.append(f"trial {view.number} is not in the study")
+        elif trial.state.name != STATE_OF.get(view.status):
+            lines.append(f"trial {view.number}: {view.status}, but {trial.state.name} in the study")
+        elif trial.intermediate_values != view.curve:
+            lines.append(f"trial {view.number}: another curve in the study")
     return lines
 
 
-def _left_over(folder: Path, records: Records) -> list[str]:
+def _left_over(folder: Path, all_trials: Trials) -> list[str]:
     """Files that only an interrupted write leaves, and saved states that the journal does not know."""
     paths = [path for path in folder.rglob("*") if path.name.endswith(HALF_WRITTEN)]
-    known = {folder / record.checkpoint for record in records.all() if record.checkpoint is not None}
+    known = {folder / view.checkpoint for view in all_trials.all() if view.checkpoint is not None}
     weightless = [path for path in (folder / TRIALS).glob("*/checkpoint_*") if path not in known and _heavy(path)]
-    missing = [] if records.winner is None or (folder / BEST).is_dir() else [folder / BEST]
+    missing = [] if all_trials.winner is None or (folder / BEST).is_dir() else [folder / BEST]
     return [f"left over: {path.relative_to(folder)}" for path in (*paths, *weightless)] + [
         f"missing: {path.relative_to(folder)}" for path in missing
     ]

@@ -13,7 +13,7 @@ from chaos.nodes import LocalCluster, LocalNode, LocalWorker
 from chaos.processes import Process, read_process, wait_until
 from chaos.watching import Watched, running
 from handclip_core.errors import InputError
-from tune_jobs.execution.monitor import LOOK_EVERY_S, SHOWN
+from tune_jobs.execution.monitor import POLL_EVERY_S, SHOWN
 from tune_jobs.state.events import Event, Moved, Retried, Started, Trained, Validated
 from tune_jobs.state.trials import folded
 
@@ -21,7 +21,7 @@ FROZEN_S = 10.0
 AWAY_S = 30.0
 NOTICE_S = 120
 """Seconds between a notice and the end of a machine, as on AWS."""
-NOTICED_S = 3 * LOOK_EVERY_S
+NOTICED_S = 3 * POLL_EVERY_S
 """Seconds within which a driver has seen that."""
 COMES_BACK_S = 60.0
 """Seconds within which a node that was cut off has to learn that the cluster has given it up."""

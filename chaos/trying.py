@@ -13,7 +13,7 @@ from chaos.remains import remains
 from chaos.watching import Watched
 from handclip_core.runs.run_folder import write_text
 from tune_jobs.config.settings import SweepSettings, dump_settings
-from tune_jobs.reporting.summary import say
+from tune_jobs.reporting.summary import log
 
 CALM, DISTURBED = "undisturbed", "disturbed"
 END_LIMIT_S = 1800.0
@@ -39,10 +39,10 @@ def try_faults(
 
     Raises RuntimeError and TimeoutError where a sweep does not get to its end.
     """
-    say("the sweep in peace")
+    log("the sweep in peace")
     with _sweep(settings, folder / CALM, environment) as calm:
         _finish(calm)
-    say("the same sweep, disturbed")
+    log("the same sweep, disturbed")
     same_scores = settings.resources.concurrent == 1
     return disturb(
         settings, faults, calm=calm, same_scores=same_scores, folder=folder, cluster=cluster, environment=environment
@@ -67,13 +67,13 @@ def disturb(
     with _sweep(settings, folder / DISTURBED, environment) as disturbed:
         for fault in faults:
             told.append(cause(fault, Scene(disturbed, cluster)))
-            say(in_words(told[-1]))
+            log(in_words(told[-1]))
         before = disturbed.events()
         _finish(disturbed)
     wrong += [line for each in told for line in each.lost] + lost(before, disturbed.events())
     wrong += [f"{sweep.folder.name}: {line}" for sweep in (calm, disturbed) for line in unsound(sweep.folder)]
     wrong += [f"left in the cluster: {line}" for line in remains(environment)]
-    wrong += differences(calm.records(), disturbed.records(), same_scores=same_scores)
+    wrong += differences(calm.all_trials(), disturbed.all_trials(), same_scores=same_scores)
     return Verdict(tuple(told), tuple(wrong))
 
 

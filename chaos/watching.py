@@ -9,7 +9,7 @@ from pathlib import Path
 from chaos.processes import kill_session, wait_until
 from tune_jobs.state.events import Ended, Event, Started, Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Records, Status, folded
+from tune_jobs.state.trials import Status, Trials, folded
 
 SCRIPT = Path(__file__).resolve().parents[1] / "tune_jobs" / "sweep.py"
 NEWS_LIMIT_S = 600.0
@@ -54,7 +54,7 @@ class Watched:
         """What has happened so far."""
         return read_journal(self.folder / FILE)
 
-    def records(self) -> Records:
+    def all_trials(self) -> Trials:
         """What is known of its trials."""
         return folded(self.events())
 
@@ -93,9 +93,9 @@ class Watched:
         return took_s
 
 
-def running(records: Records) -> list[int]:
+def running(all_trials: Trials) -> list[int]:
     """The numbers of the trials that a worker has."""
-    return [record.number for record in records.unfinished() if record.status is Status.RUNNING]
+    return [view.number for view in all_trials.unfinished() if view.status is Status.RUNNING]
 
 
 def had_news(events: Sequence[Event], trials: Sequence[int], *, begun_again: bool) -> bool:
@@ -114,8 +114,8 @@ def had_news(events: Sequence[Event], trials: Sequence[int], *, begun_again: boo
 def is_amid_training(events: Sequence[Event]) -> bool:
     """Whether the last trial that had a result goes on."""
     last = next((event.trial for event in reversed(events) if isinstance(event, Trained | Validated)), None)
-    records = folded(events)
-    return last is not None and not records.trials[last].done and last in running(records)
+    all_trials = folded(events)
+    return last is not None and not all_trials.trials[last].done and last in running(all_trials)
 
 
 def _start(options: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:

@@ -1,10 +1,10 @@
 """Settings: frozen, unknown keys refused, a docstring under every field."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from handclip_core.errors import InputError
 
@@ -16,6 +16,17 @@ class Config(BaseModel):
     """Base of all settings classes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    renamed: ClassVar[dict[str, str]] = {}
+    """Keys of earlier versions and what they are called now; an old key is refused with the new one named."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_renamed(cls, values: Any) -> Any:
+        for old, new in cls.renamed.items():
+            if isinstance(values, dict) and old in values:
+                raise ValueError(f"'{old}' is now called '{new}'")
+        return values
 
     @classmethod
     def parse(cls, values: Any, *, source: str) -> Self:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from handclip_core.errors import InputError
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.drive import Report, drive
 from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.runs.run_folder import CONFIG, METRICS, RunFolder, read_experiment
@@ -16,7 +16,7 @@ def train_into(folder: Path, experiment: Experiment, *, device: torch.device, re
 
     Raises InputError where the folder holds another run or, to resume, none.
     """
-    assemble(experiment, open_bench(experiment.data, experiment.backbone, device))  # refuses before a folder is made
+    assemble(experiment, open_context(experiment.data, experiment.backbone, device))  # refuses before a folder is made
     checkpoint = origin(folder, experiment, resume=resume)
     driven = drive(experiment, folder, device=device, resume=checkpoint)
     for report in driven:
@@ -25,21 +25,21 @@ def train_into(folder: Path, experiment: Experiment, *, device: torch.device, re
     return finish(driven.record, device=device)
 
 
-def finish(record: RunFolder, *, device: torch.device) -> RunFolder:
+def finish(run_folder: RunFolder, *, device: torch.device) -> RunFolder:
     """Complete the folder of a run that is at its end from its own checkpoint, which goes."""
-    checkpoint = record.kept_checkpoint()
+    checkpoint = run_folder.kept_checkpoint()
     assert checkpoint is not None, "a run reports at least once"
-    record.finish(checkpoint=checkpoint, device=device)
-    record.drop_checkpoint()
-    return record
+    run_folder.finish(checkpoint=checkpoint, device=device)
+    run_folder.drop_checkpoint()
+    return run_folder
 
 
-def summary(record: RunFolder) -> str:
+def summary(run_folder: RunFolder) -> str:
     """A complete run in a few lines."""
-    best, folder = record.best, record.folder
+    best, folder = run_folder.best, run_folder.folder
     lines = [f"best validation mAP {best['map']:.4f}, R1 {best['cmc1']:.4f} at unit {best['unit']}; saved in {folder}"]
-    if record.sequence:
-        lines.append(record.sequence.text())
+    if run_folder.sequence:
+        lines.append(run_folder.sequence.text())
     return "\n".join([*lines, f"next: python -m handclip_core evaluate {folder} --split val"])
 
 

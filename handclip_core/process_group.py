@@ -1,6 +1,6 @@
 """Several processes that train one model: who they are, and what they add up.
 
-Every process holds the whole model and goes through the same batches; each encodes its own part of the pictures, and
+Every process holds the whole model and goes through the same batches; each encodes its own part of the images, and
 what they find is added up. Without ``torch.distributed`` there is one process, and nothing here costs anything.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Peers:
+class ProcessGroup:
     """This process's ``rank`` among ``size``."""
 
     rank: int
@@ -48,8 +48,8 @@ class Peers:
                 parameter.grad = self.sum(gradient)
 
 
-def peers() -> Peers:
+def process_group() -> ProcessGroup:
     """The processes of this training run, one where ``torch.distributed`` was not set up."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return Peers(torch.distributed.get_rank(), torch.distributed.get_world_size())
-    return Peers(0, 1)
+        return ProcessGroup(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    return ProcessGroup(0, 1)

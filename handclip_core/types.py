@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Aspect(StrEnum):
-    """Which side of which hand a picture shows, in the words of the 11k Hands data set."""
+    """Which side of which hand an image shows, in the words of the 11k Hands data set."""
 
     DORSAL_RIGHT = "dorsal right"
     DORSAL_LEFT = "dorsal left"
@@ -30,7 +30,7 @@ ASPECT_INDEX = {aspect: index for index, aspect in enumerate(Aspect)}
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an image tower makes of pictures: trunk ``features`` [B, F] and CLIP's ``projected`` embedding [B, D]."""
+    """What an image tower makes of images: trunk ``features`` [B, F] and CLIP's ``projected`` embedding [B, D]."""
 
     features: Tensor
     projected: Tensor
@@ -38,21 +38,21 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Activations:
-    """What the first ``depth`` blocks of an image tower made of pictures: ``hidden`` [B, ...]."""
+    """What the first ``depth`` blocks of an image tower made of images: ``hidden`` [B, ...]."""
 
     hidden: Tensor
     depth: int
 
 
 ModelInputs = Tensor | Activations | Encoded
-"""Pictures [B, 3, H, W], or what the frozen blocks of the image tower, some or all, once made of them."""
+"""Images [B, 3, H, W], or what the frozen blocks of the image tower, some or all, once made of them."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """One training batch: ``labels`` [B] are class indices, ``rows`` [B] manifest rows, ``aspects`` [B] aspect indices.
 
-    All three are int64; an aspect's index is that of ASPECT_INDEX. ``inputs`` are pictures as floats in [0, 1], or
+    All three are int64; an aspect's index is that of ASPECT_INDEX. ``inputs`` are images as floats in [0, 1], or
     activations of them.
     """
 
@@ -62,11 +62,11 @@ class Batch:
     aspects: Tensor
 
     def item(self, index: int) -> "Batch":
-        """The batch of one that holds picture ``index`` alone."""
+        """The batch of one that holds image ``index`` alone."""
         return self.part(slice(index, index + 1))
 
     def part(self, part: slice) -> "Batch":
-        """Some of the batch's pictures."""
+        """Some of the batch's images."""
         return Batch(_part(self.inputs, part), self.labels[part], self.rows[part], self.aspects[part])
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search_spaces.narrowing import nearest
-from search_spaces.recorder import Recorder
+from search_spaces.recording import RecordingTrial
 from search_spaces.spaces import SPACES, default_of
 from search_spaces.suggest import Primitive, label, value_at
 
-LOOKS = 100
+NUM_RANDOM_DRAWS = 100
 """Random draws by which the hyperparameters of all branches of a space are found."""
 
 
@@ -23,13 +23,13 @@ def inventory(strategy: str) -> Mapping[str, BaseDistribution]:
     """
     settings = default_of(strategy)
     rng = np.random.default_rng(0)
-    recorder = Recorder(lambda name, part: nearest(label(value_at(settings, name)), part), _whole)
-    SPACES[strategy](recorder)
-    found = dict(recorder.distributions)
-    for _ in range(LOOKS if found else 0):
-        recorder = Recorder(lambda _, part: _any_of(part, rng), _whole)
-        SPACES[strategy](recorder)
-        found = recorder.distributions | found
+    recording = RecordingTrial(lambda name, part: nearest(label(value_at(settings, name)), part), _whole)
+    SPACES[strategy](recording)
+    found = dict(recording.distributions)
+    for _ in range(NUM_RANDOM_DRAWS if found else 0):
+        recording = RecordingTrial(lambda _, part: _any_of(part, rng), _whole)
+        SPACES[strategy](recording)
+        found = recording.distributions | found
     return found
 
 

@@ -11,7 +11,7 @@ from handclip_core.config import describe
 from handclip_core.strategies import Strategy
 from search_spaces.inventory import inventory, unknown_path
 from search_spaces.narrowing import Narrowing, nearest, stored
-from search_spaces.recorder import Recorder, Source
+from search_spaces.recording import RecordingTrial, Source
 from search_spaces.spaces import SPACES, default_of, params_of, searchable
 from search_spaces.suggest import Primitive, label, value_at
 
@@ -41,9 +41,9 @@ class JointSpace:
 
     def draw(self, strategy: str, source: Source) -> Draft:
         """A strategy with settings from ``source``, which sees the narrowed distributions."""
-        recorder = Recorder(source, self.narrowing.apply)
-        settings = SPACES[strategy](recorder)
-        return Draft(settings, recorder.params, recorder.distributions)
+        recording = RecordingTrial(source, self.narrowing.apply)
+        settings = SPACES[strategy](recording)
+        return Draft(settings, recording.params, recording.distributions)
 
     def default(self, strategy: str) -> Draft:
         """The published default; where a narrowed range leaves it out, the nearest that it allows."""

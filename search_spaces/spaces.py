@@ -23,9 +23,9 @@ from handclip_core.losses.settings import (
     TripletSettings,
 )
 from handclip_core.models.adapters import Place
-from handclip_core.models.experts import ExpertFusion
 from handclip_core.models.lora import LoraTargets
 from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
+from handclip_core.models.views.experts import ExpertFusion
 from handclip_core.strategies import (
     ALL,
     Adapters,
@@ -48,19 +48,19 @@ from handclip_core.strategies.curriculum import Difficulty, Direction, Pace
 from handclip_core.types import HAND_ASPECTS
 from search_spaces.suggest import (
     Choice,
-    Draws,
     Float,
     LogFloat,
     LogInt,
     Nested,
     Primitive,
     Range,
-    Reader,
+    SettingsTrial,
+    TrialLike,
     When,
     suggest,
 )
 
-Space = Callable[[Draws], Strategy]
+Space = Callable[[TrialLike], Strategy]
 
 STRATEGY = "strategy"
 """The name under which Optuna sees the choice of a strategy."""
@@ -95,12 +95,12 @@ AUGMENT = Nested(
 )
 
 
-def zero_shot(trial: Draws) -> Strategy:
+def zero_shot(trial: TrialLike) -> Strategy:
     """Nothing to search."""
     return suggest(trial, ZeroShot, prefix="zero_shot")
 
 
-def linear_probe(trial: Draws) -> Strategy:
+def linear_probe(trial: TrialLike) -> Strategy:
     """Neck, rates, smoothing, and fine-tuning after the probe. No augmentation: the probe reads cached activations."""
     return suggest(
         trial,
@@ -114,22 +114,22 @@ def linear_probe(trial: Draws) -> Strategy:
     )
 
 
-def full(trial: Draws) -> Strategy:
+def full(trial: TrialLike) -> Strategy:
     """Rates of tower and head, their decay by depth, what stays frozen, neck, smoothing and augmentation."""
     return suggest(trial, Full, prefix="full", **_tower(), losses=LOSSES)
 
 
-def joint(trial: Draws) -> Strategy:
+def joint(trial: TrialLike) -> Strategy:
     """The same as ``full``; what differs is how batches are put together."""
     return suggest(trial, Joint, prefix="joint", **_tower(), losses=LOSSES)
 
 
-def sequential(trial: Draws) -> Strategy:
+def sequential(trial: TrialLike) -> Strategy:
     """The same as ``full``, and the order of the aspects."""
     return suggest(trial, Sequential, prefix="sequential", **_tower(), losses=LOSSES, order=ORDER)
 
 
-def sequential_ewc(trial: Draws) -> Strategy:
+def sequential_ewc(trial: TrialLike) -> Strategy:
     """The same as ``sequential``, and EWC's strength and memory."""
     return suggest(
         trial,
@@ -144,8 +144,8 @@ def sequential_ewc(trial: Draws) -> Strategy:
     )
 
 
-def cross_view(trial: Draws) -> Strategy:
-    """The same as ``full``, and what attracts what, how many pictures of it meet, and how sharply they differ."""
+def cross_view(trial: TrialLike) -> Strategy:
+    """The same as ``full``, and what attracts what, how many images of it meet, and how sharply they differ."""
     return suggest(
         trial,
         CrossView,
@@ -168,7 +168,7 @@ def cross_view(trial: Draws) -> Strategy:
     )
 
 
-def curriculum(trial: Draws) -> Strategy:
+def curriculum(trial: TrialLike) -> Strategy:
     """The same as ``full``, and what is easy, how much of it comes first, and how the rest joins."""
     return suggest(
         trial,
@@ -183,19 +183,19 @@ def curriculum(trial: Draws) -> Strategy:
     )
 
 
-def multi_branch(trial: Draws) -> Strategy:
+def multi_branch(trial: TrialLike) -> Strategy:
     """The same as ``full``; what differs is that every aspect has a neck and a head."""
     return suggest(trial, MultiBranch, prefix="multi_branch", **_tower(), losses=LOSSES)
 
 
-def aspect_specific(trial: Draws) -> Strategy:
+def aspect_specific(trial: TrialLike) -> Strategy:
     """The same as ``full``, for every expert alike, and how experts are fused."""
     return suggest(
         trial, AspectSpecific, prefix="aspect_specific", **_tower(), losses=LOSSES, fusion=Choice(tuple(ExpertFusion))
     )
 
 
-def adapters(trial: Draws) -> Strategy:
+def adapters(trial: TrialLike) -> Strategy:
     """Width and place of the bottlenecks, rates, neck, smoothing and augmentation."""
     return suggest(
         trial,
@@ -211,7 +211,7 @@ def adapters(trial: Draws) -> Strategy:
     )
 
 
-def lora(trial: Draws) -> Strategy:
+def lora(trial: TrialLike) -> Strategy:
     """Rank, strength, dropout and place of the updates, rates, neck, smoothing and augmentation."""
     return suggest(
         trial,
@@ -231,7 +231,7 @@ def lora(trial: Draws) -> Strategy:
     )
 
 
-def clip_reid(trial: Draws) -> Strategy:
+def clip_reid(trial: TrialLike) -> Strategy:
     """The same as ``full``; length, rate and share of the prompts; weights and shapes of the losses beside them."""
     return suggest(
         trial,
@@ -314,7 +314,7 @@ def params_of(strategy: Strategy) -> dict[str, Primitive]:
 
     Raises ValueError where it lies outside its space.
     """
-    reader = Reader(strategy)
+    reader = SettingsTrial(strategy)
     drawn = SPACES[strategy.name](reader)
     if drawn != strategy:
         raise ValueError(f"{strategy.name}: settings that are not searched differ from their defaults")
@@ -326,7 +326,7 @@ def searchable(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if params_of(default_of(name)))
 
 
-def experiment_space(trial: Draws, names: Sequence[str]) -> Strategy:
+def experiment_space(trial: TrialLike, names: Sequence[str]) -> Strategy:
     """Draw one of the searchable strategies ``names``, then its settings."""
     name = trial.suggest_categorical(STRATEGY, list(names))
     return SPACES[name](trial)

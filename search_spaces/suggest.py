@@ -17,7 +17,7 @@ Primitive = bool | int | float | str | None
 Settings = TypeVar("Settings", bound=Config)
 
 
-class Draws(Protocol):
+class TrialLike(Protocol):
     """The part of ``optuna.Trial`` that spaces use."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
@@ -36,7 +36,7 @@ class Draws(Protocol):
 class Range(Protocol):
     """Values that a field may take."""
 
-    def draw(self, trial: Draws, name: str) -> object:
+    def draw(self, trial: TrialLike, name: str) -> object:
         """The field's value in ``trial``, in which it is called ``name``."""
         ...
 
@@ -48,7 +48,7 @@ class Float:
     low: float
     high: float
 
-    def draw(self, trial: Draws, name: str) -> float:
+    def draw(self, trial: TrialLike, name: str) -> float:
         """A number, evenly distributed."""
         return trial.suggest_float(name, self.low, self.high)
 
@@ -60,7 +60,7 @@ class LogFloat:
     low: float
     high: float
 
-    def draw(self, trial: Draws, name: str) -> float:
+    def draw(self, trial: TrialLike, name: str) -> float:
         """A number, its logarithm evenly distributed."""
         return trial.suggest_float(name, self.low, self.high, log=True)
 
@@ -72,7 +72,7 @@ class LogInt:
     low: int
     high: int
 
-    def draw(self, trial: Draws, name: str) -> int:
+    def draw(self, trial: TrialLike, name: str) -> int:
         """An integer, its logarithm evenly distributed."""
         return trial.suggest_int(name, self.low, self.high, log=True)
 
@@ -83,7 +83,7 @@ class Choice:
 
     values: tuple[object, ...]
 
-    def draw(self, trial: Draws, name: str) -> object:
+    def draw(self, trial: TrialLike, name: str) -> object:
         """One of the values."""
         by_label = {label(value): value for value in self.values}
         assert len(by_label) == len(self.values), f"two values of {name} share a label"
@@ -120,7 +120,7 @@ class Nested:
         self.ranges = ranges
 
 
-def suggest(trial: Draws, kind: type[Settings], /, *, prefix: str, **ranges: Range | Nested | When) -> Settings:
+def suggest(trial: TrialLike, kind: type[Settings], /, *, prefix: str, **ranges: Range | Nested | When) -> Settings:
     """Settings of class ``kind``: fields with a range are drawn in its order, all others keep their defaults.
 
     Raises TypeError for a keyword that is no field of ``kind``, and pydantic's ValidationError where a range allows
@@ -147,7 +147,7 @@ def label(value: object) -> Primitive:
     return value
 
 
-def _drawn(trial: Draws, base: Settings, path: str, ranges: dict[str, Range | Nested | When]) -> Settings:
+def _drawn(trial: TrialLike, base: Settings, path: str, ranges: dict[str, Range | Nested | When]) -> Settings:
     values: dict[str, Any] = dict(base)
     for name, given in ranges.items():
         where = f"{path}/{name}"
@@ -161,7 +161,7 @@ def _drawn(trial: Draws, base: Settings, path: str, ranges: dict[str, Range | Ne
     return type(base)(**values)
 
 
-class Reader:
+class SettingsTrial:
     """Stands in for a trial and answers with what ``settings`` hold; ``params`` are the answers by Optuna's names."""
 
     def __init__(self, settings: Config) -> None:

@@ -18,7 +18,7 @@ from handclip_core.data.sources import DrawnData
 
 if TYPE_CHECKING:
     from handclip_core.models.backbone import BackboneSettings
-    from handclip_core.runs.context import Bench
+    from handclip_core.runs.context import ExperimentContext
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
 VIT: dict[str, object] = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16}
@@ -65,12 +65,12 @@ def tiny_backbones(shared_folder: Path) -> dict[str, "BackboneSettings"]:
 
 
 @pytest.fixture(scope="session")
-def tiny_bench(tiny_backbones: dict[str, "BackboneSettings"]) -> "Bench":
-    """Twelve drawn people before the tiny transformer."""
-    from handclip_core.runs.context import open_bench
+def tiny_context(tiny_backbones: dict[str, "BackboneSettings"]) -> "ExperimentContext":
+    """Twelve drawn identities before the tiny transformer."""
+    from handclip_core.runs.context import open_context
 
     assert os.environ["HANDCLIP_CACHE"]
-    return open_bench(TINY_DATA, tiny_backbones["vit"], torch.device("cpu"))
+    return open_context(TINY_DATA, tiny_backbones["vit"], torch.device("cpu"))
 
 
 def _tiny(folder: Path, tower: dict[str, object]) -> "BackboneSettings":

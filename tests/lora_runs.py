@@ -9,7 +9,7 @@ from torch import Tensor
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import LoraTargets
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.runs.run_folder import CONFIG, FINAL
 from handclip_core.strategies import Full, Lora
@@ -38,7 +38,7 @@ def lora_run(strategy: Lora, backbone: BackboneSettings, folder: Path, *, seed: 
 
 def untrained(experiment: Experiment) -> HandModel:
     """The model of ``experiment`` before training."""
-    return assemble(experiment, open_bench(experiment.data, experiment.backbone, CPU)).model
+    return assemble(experiment, open_context(experiment.data, experiment.backbone, CPU)).model
 
 
 def merged_by_hand(state: States, strategy: Lora) -> dict[str, Tensor]:
@@ -77,8 +77,8 @@ def plain_model(experiment: Experiment, state: States) -> HandModel:
 
 @torch.no_grad()
 def embedded(model: HandModel) -> Tensor:
-    """Embeddings [3, W] of random pictures in float64, of length 1."""
-    px = model.template.image_px
+    """Embeddings [3, W] of random images in float64, of length 1."""
+    px = model.architecture.image_px
     pixels = torch.rand(3, 3, px, px, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = model.double().eval().embed(pixels, torch.zeros(3, dtype=torch.int64))
     return torch.nn.functional.normalize(found, dim=1)

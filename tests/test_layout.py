@@ -38,7 +38,7 @@ ONLY_IMPORTED_BY = {
     "jinja2": ["tune_jobs/finals/report.py"],
     "peft": ["handclip_core/models/lora.py"],
     "pytorch_metric_learning": ["handclip_core/losses/metric.py"],
-    "skimage": ["handclip_core/evaluation/floors.py"],
+    "skimage": ["handclip_core/evaluation/baselines.py"],
 }
 MAX_LINES, MAX_FUNCTION_LINES = 350, 60
 
@@ -131,13 +131,13 @@ def test_files_and_functions_stay_small() -> None:
     assert long_functions == []
 
 
-def test_no_picture_but_those_in_docs_is_committed() -> None:
+def test_no_image_but_those_in_docs_is_committed() -> None:
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
         "\n"
     )
     endings = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".heic")
-    pictures = [name for name in files if name.lower().endswith(endings) and not name.startswith("docs/images/")]
-    assert pictures == []
+    images = [name for name in files if name.lower().endswith(endings) and not name.startswith("docs/images/")]
+    assert images == []
 
 
 def test_the_ci_script_calls_the_readme_commands() -> None:

@@ -16,7 +16,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 Name = Annotated[str, typer.Argument(help="Name of a sweep that is over, finished or interrupted.", show_default=False)]
 Top = Annotated[int, typer.Option(min=1, help="So many of the best configurations run again.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Each on so many fresh seeds, the same for all.")]
-FinalTest = Annotated[bool, typer.Option("--final-test", help="Fit the winner on all training people, look at test.")]
+FinalTest = Annotated[
+    bool, typer.Option("--final-test", help="Fit the winner on all training identities, look at test.")
+]
 Storage = Annotated[str, typer.Option(help="Folder of the sweeps, or the URI of a bucket.")]
 
 
@@ -24,8 +26,8 @@ Storage = Annotated[str, typer.Option(help="Folder of the sweeps, or the URI of 
 def main(name: Name, top: Top = 5, seeds: Seeds = 3, final_test: FinalTest = False, storage: Storage = "runs") -> None:
     """Choose a sweep's winner: its best configurations and every strategy's best and default, on fresh paired seeds.
 
-    Runs on the Ray cluster at RAY_ADDRESS, else on this machine. Results go to STORAGE/NAME/finals; runs that are
-    there already are not run again. With --final-test the test people are opened, and STORAGE/test_looks.jsonl says so.
+    Runs on the Ray cluster at RAY_ADDRESS, else on this machine. Results go to STORAGE/NAME/finals; runs that are there
+    already are not run again. With --final-test the test identities are opened, and STORAGE/test_looks.jsonl says so.
     """
     from handclip_core.errors import InputError
 
@@ -42,12 +44,12 @@ def main(name: Name, top: Top = 5, seeds: Seeds = 3, final_test: FinalTest = Fal
 
 def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> int:
     from tune_jobs.finals.past_sweep import read_sweep
-    from tune_jobs.storage.location import Bucket, named_place
+    from tune_jobs.storage.location import BucketLocation, parse_location
 
-    place = named_place(storage)
-    if isinstance(place, Bucket):
+    place = parse_location(storage)
+    if isinstance(place, BucketLocation):
         place.check()
-    past = read_sweep((place if isinstance(place, Bucket) else place.expanduser().resolve()) / name)
+    past = read_sweep((place if isinstance(place, BucketLocation) else place.expanduser().resolve()) / name)
     from tune_jobs.finals.run import hold_finals
 
     return hold_finals(past, top=top, seeds=seeds, with_test=final_test)

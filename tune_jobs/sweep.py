@@ -107,13 +107,13 @@ def _refuse_second_name(place: str | None, name: str | None) -> None:
 def _sweep(file: str | None, name: str | None, overrides: list[str], warm_start: str | None, *, dry_run: bool) -> int:
     from handclip_core.errors import InputError
     from tune_jobs.config.settings import QUICKSTART, SETTINGS, load_settings
-    from tune_jobs.storage.location import named_place
+    from tune_jobs.storage.location import parse_location
 
     if file and (Path(file) / SETTINGS).is_file():
         raise InputError(f"{file}: is a sweep already; add --resume or --extend, or begin another from it with --fork")
     settings = load_settings(Path(file) if file else QUICKSTART, overrides=overrides, name=name)
     if warm_start is not None:
-        settings = settings.model_copy(update={"warm_start": named_place(warm_start)})
+        settings = settings.model_copy(update={"warm_start": parse_location(warm_start)})
     if dry_run:
         from tune_jobs.lifecycle.dry_run import estimate
 
@@ -125,9 +125,9 @@ def _sweep(file: str | None, name: str | None, overrides: list[str], warm_start:
 
 def _fork(other: str, name: str | None, overrides: list[str]) -> int:
     from tune_jobs.lifecycle.reopening import forked_settings
-    from tune_jobs.storage.location import named_place
+    from tune_jobs.storage.location import parse_location
 
-    found = forked_settings(named_place(other), name=name, overrides=overrides)
+    found = forked_settings(parse_location(other), name=name, overrides=overrides)
     from tune_jobs.lifecycle.run import sweep
 
     return sweep(found.settings, number_taken_names=name is None, forked=found.folder).exit_code
@@ -135,9 +135,9 @@ def _fork(other: str, name: str | None, overrides: list[str]) -> int:
 
 def _take_up(file: str | None, name: str | None, overrides: list[str], extend: int | None) -> int:
     from tune_jobs.lifecycle.reopening import reopen
-    from tune_jobs.storage.location import named_place
+    from tune_jobs.storage.location import parse_location
 
-    found = reopen(named_place(file) if file else None, name=name, overrides=overrides, extend=extend)
+    found = reopen(parse_location(file) if file else None, name=name, overrides=overrides, extend=extend)
     from tune_jobs.lifecycle.run import resume
 
     return resume(found.settings, found.folder).exit_code
@@ -145,12 +145,12 @@ def _take_up(file: str | None, name: str | None, overrides: list[str], extend: i
 
 def _export(file: str | None, name: str | None, overrides: list[str]) -> int:
     from tune_jobs.lifecycle.reopening import reopen
-    from tune_jobs.storage.location import named_place, place_of
+    from tune_jobs.storage.location import location_of, parse_location
 
-    found = reopen(named_place(file) if file else None, name=name, overrides=overrides)
+    found = reopen(parse_location(file) if file else None, name=name, overrides=overrides)
     from tune_jobs.lifecycle.run import export
 
-    export(found.settings, place_of(found.settings.storage, found.folder))
+    export(found.settings, location_of(found.settings.storage, found.folder))
     return 0
 
 

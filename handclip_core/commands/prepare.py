@@ -1,4 +1,4 @@
-"""``prepare``: from pictures as distributed to a manifest and a protocol."""
+"""``prepare``: from images as distributed to a manifest and a protocol."""
 
 import json
 import sys
@@ -12,12 +12,12 @@ from handclip_core.errors import InputError
 if TYPE_CHECKING:
     from handclip_core.data.manifest import Prepared
 
-app = typer.Typer(help="Read a data set, check every picture, cut people, draw galleries.", no_args_is_help=True)
+app = typer.Typer(help="Read a data set, check every image, cut identities, draw galleries.", no_args_is_help=True)
 
-Root = Annotated[Path, typer.Argument(help="Folder of the pictures.")]
+Root = Annotated[Path, typer.Argument(help="Folder of the images.")]
 Out = Annotated[Path, typer.Option(help="Folder to write manifest.csv and protocol.json to.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the validation cut and of every draw.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List bad pictures and leave them out.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List bad images and leave them out.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")]
 CutName = Annotated[
     Literal["published", "common"], typer.Option(help="The papers' thresholds an aspect, or one clean threshold.")
@@ -26,11 +26,11 @@ CutName = Annotated[
 
 @app.command("drawn")
 def prepare_drawn(
-    root: Annotated[Path, typer.Argument(help="Folder to draw the pictures into, in the layout of 11k Hands.")],
+    root: Annotated[Path, typer.Argument(help="Folder to draw the images into, in the layout of 11k Hands.")],
     out: Out,
-    people: Annotated[int, typer.Option(min=8, help="Identities; half of them are test people.")] = 48,
-    images_per_aspect: Annotated[int, typer.Option(min=2, help="Pictures of each aspect of a person.")] = 5,
-    height_px: Annotated[int, typer.Option(min=96, max=2400, help="Height of a picture; 1200 is the real size.")] = 240,
+    people: Annotated[int, typer.Option(min=8, help="Identities; half of them are test identities.")] = 48,
+    images_per_aspect: Annotated[int, typer.Option(min=2, help="Images of each aspect of an identity.")] = 5,
+    height_px: Annotated[int, typer.Option(min=96, max=2400, help="Height of an image; 1200 is the real size.")] = 240,
     cut: CutName = "common",
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -67,16 +67,16 @@ def prepare_hd(root: Root, out: Out, seed: Seed = 0, skip_bad: SkipBad = False, 
 def prepare_folder(
     root: Root,
     out: Out,
-    table: Annotated[Path | None, typer.Option(help="CSV of the pictures; none for folders IDENTITY/IMAGE.")] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV of the images; none for folders IDENTITY/IMAGE.")] = None,
     path_column: Annotated[str, typer.Option(help="The table's column of paths under ROOT.")] = "path",
-    identity_column: Annotated[str, typer.Option(help="The table's column of people.")] = "identity",
+    identity_column: Annotated[str, typer.Option(help="The table's column of identities.")] = "identity",
     aspect_column: Annotated[str | None, typer.Option(help="The table's column of aspects.")] = None,
-    test_share: Annotated[float, typer.Option(help="Share of the people who are tested.")] = 0.5,
+    test_share: Annotated[float, typer.Option(help="Share of the identities that are tested.")] = 0.5,
     seed: Seed = 0,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
-    """Prepare your own pictures."""
+    """Prepare your own images."""
     from handclip_core.data import folder
 
     prepared = folder.prepare_folder(
@@ -95,13 +95,13 @@ def prepare_folder(
 
 @app.command("check")
 def check(folder: Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")]) -> None:
-    """Look for people, files or pictures on both sides of a split."""
+    """Look for people, files or images on both sides of a split."""
     from handclip_core.data.leaks import check_leaks
     from handclip_core.data.manifest import load_prepared
 
     prepared = load_prepared(folder)
     check_leaks(prepared)
-    print(f"{folder}: no leak among {len(prepared.manifest)} pictures")
+    print(f"{folder}: no leak among {len(prepared.manifest)} images")
 
 
 def _report(prepared: "Prepared", *, as_json: bool) -> None:

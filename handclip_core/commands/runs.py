@@ -7,15 +7,15 @@ import typer
 
 ExperimentFile = Annotated[Path, typer.Argument(help="YAML or JSON file of an experiment, or a run's config.json.")]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")]
-SplitName = Annotated[Literal["val", "test"], typer.Option(help="Which people to score.")]
+SplitName = Annotated[Literal["val", "test"], typer.Option(help="Which identities to score.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Add the features of the mirror image (test-time augmentation).")]
 Ranked = Annotated[
     Literal["cosine", "rerank", "expand"], typer.Option(help="Cosine, k-reciprocal re-ranking, or query expansion.")
 ]
 HideAspects = Annotated[
-    bool, typer.Option("--hide-aspects", help="Do not tell models which side of which hand a picture shows.")
+    bool, typer.Option("--hide-aspects", help="Do not tell models which side of which hand an image shows.")
 ]
-Floors = Annotated[list[str] | None, typer.Option(help="A row that learns nothing: pixels or hog; may be repeated.")]
+Baselines = Annotated[list[str] | None, typer.Option(help="A row that learns nothing: pixels or hog; may be repeated.")]
 
 
 def show(
@@ -28,14 +28,14 @@ def show(
     from handclip_core.devices import select_device
     from handclip_core.models.backbone import BackboneSettings
     from handclip_core.reports.plans import default_plans, plan_table
-    from handclip_core.runs.context import open_bench
+    from handclip_core.runs.context import open_context
     from handclip_core.runs.experiment import Experiment
 
     device = select_device("cpu")
     if experiment:
         print(plan_table(Experiment.from_file(experiment), device=device))
     else:
-        print(default_plans(open_bench(DrawnData(), BackboneSettings(), device)))
+        print(default_plans(open_context(DrawnData(), BackboneSettings(), device)))
 
 
 def train(
@@ -59,16 +59,16 @@ def evaluate(
     flip: Flip = False,
     ranking: Ranked = "cosine",
     hide_aspects: HideAspects = False,
-    floor: Floors = None,
+    baseline: Baselines = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Score a run: means over aspects and draws, intervals over people, verification, breakdown."""
+    """Score a run: means over aspects and draws, intervals over identities, verification, breakdown."""
     from handclip_core.devices import select_device
     from handclip_core.reports.measure import View
     from handclip_core.reports.report import evaluate_run
 
     view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects)
-    report = evaluate_run(run, device=select_device(device), view=view, floors=floor or [])
+    report = evaluate_run(run, device=select_device(device), view=view, baselines=baseline or [])
     print(report.json if as_json else report.text)
 
 
@@ -79,16 +79,16 @@ def compare(
     flip: Flip = False,
     ranking: Ranked = "cosine",
     hide_aspects: HideAspects = False,
-    floor: Floors = None,
+    baseline: Baselines = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write comparison.md and comparison.csv to.")] = None,
 ) -> None:
-    """Put runs side by side with CLIP as it is, with intervals over people and paired differences."""
+    """Put runs side by side with CLIP as it is, with intervals over identities and paired differences."""
     from handclip_core.devices import select_device
     from handclip_core.reports.measure import View
     from handclip_core.reports.report import compare_runs
 
     view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects)
-    comparison = compare_runs(runs, device=select_device(device), view=view, floors=floor or [])
+    comparison = compare_runs(runs, device=select_device(device), view=view, baselines=baseline or [])
     print(comparison.markdown)
     if out:
         comparison.write(out)

@@ -1,4 +1,4 @@
-"""From a source's table to a prepared data set: every file is opened and hashed, people are cut, draws are made."""
+"""From a source's table to a prepared data set: every file is opened and hashed, identities are cut, draws are made."""
 
 import hashlib
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from handclip_core.data.images import BadImageError, decode_rgb, read_image
 from handclip_core.data.lookalike import LOOK_DRAFT_PX, look_of
 from handclip_core.data.manifest import COLUMNS, Cut, Prepared, Protocol, manifest_bytes, typed_columns, write_prepared
 from handclip_core.data.parallel import map_files
-from handclip_core.data.splits import choose_closed_val, choose_val, make_draws
+from handclip_core.data.splits import choose_closed_val, choose_val, make_gallery_splits
 from handclip_core.errors import InputError
 
 
@@ -27,7 +27,7 @@ def prepare(
     seed: int,
     skip_bad: bool,
 ) -> Prepared:
-    """Check every file, cut the people, draw, and write manifest and protocol into ``out``.
+    """Check every file, cut the identities, draw, and write manifest and protocol into ``out``.
 
     ``assign`` turns the table of good rows into their side: ``train``, ``test`` or ``distractor``. Nothing is written
     where anything is refused. Raises InputError for bad files and rows (with ``skip_bad`` they are listed in the
@@ -39,7 +39,7 @@ def prepare(
         raise InputError(f"{collection.root}: {summary(collection.problems)}; mend or remove them, or pass --skip-bad")
     if collection.table.empty:
         raise InputError(
-            f"{collection.root}: no usable picture"
+            f"{collection.root}: no usable image"
             + (f" ({summary(collection.problems)})" if collection.problems else "")
         )
     table = collection.table.copy()
@@ -54,7 +54,10 @@ def prepare(
         source_hash=hashlib.sha256("".join([collection.digest, *manifest["hash"]]).encode()).hexdigest(),
         manifest_hash=hashlib.sha256(manifest_bytes(manifest)).hexdigest(),
         closed_val=choose_closed_val(manifest, seed=seed),
-        draws={"val": make_draws(manifest, "val", seed=seed), "test": make_draws(manifest, "test", seed=seed)},
+        draws={
+            "val": make_gallery_splits(manifest, "val", seed=seed),
+            "test": make_gallery_splits(manifest, "test", seed=seed),
+        },
         skipped=collection.problems,
         notes=collection.notes,
     )
@@ -67,7 +70,7 @@ def _without_bad_files(collection: Collection) -> Collection:
     # Nothing may depend on the order of a folder or a table.
     collection = replace(collection, table=collection.table.sort_values("path", ignore_index=True))
     paths = list(collection.table["path"])
-    found = list(map_files(partial(_examine, collection.root), paths, description="checking pictures"))
+    found = list(map_files(partial(_examine, collection.root), paths, description="checking images"))
     good = [isinstance(item, tuple) for item in found]
     table = collection.table[good].reset_index(drop=True)
     table["hash"] = [item[0] for item in found if isinstance(item, tuple)]
@@ -80,7 +83,7 @@ def _examine(root: Path, path: str) -> tuple[str, str] | str:
     """Content hash and perceptual hash of a file, or what is wrong with it."""
     try:
         data = read_image(root / path)
-        picture = decode_rgb(data, draft_px=LOOK_DRAFT_PX)
+        image = decode_rgb(data, draft_px=LOOK_DRAFT_PX)
     except BadImageError as error:
         return f"{path}: {error}"
-    return hashlib.sha256(data).hexdigest(), look_of(picture)
+    return hashlib.sha256(data).hexdigest(), look_of(image)

@@ -1,4 +1,4 @@
-"""Augmentation of a batch of pictures, on whatever device the batch is."""
+"""Augmentation of a batch of images, on whatever device the batch is."""
 
 import math
 
@@ -29,11 +29,11 @@ class AugmentSettings(Config):
     colour: float = Field(0.0, ge=0, le=1)
     """Largest relative change of saturation."""
     blur: float = Field(0.0, ge=0, le=1)
-    """Chance that a picture is blurred (3 x 3 Gaussian)."""
+    """Chance that an image is blurred (3 x 3 Gaussian)."""
     erase: float = Field(0.0, ge=0, le=1)
-    """Chance that a rectangle of up to a fifth of the picture is blanked (Zhong 2017, arXiv 1708.04896)."""
+    """Chance that a rectangle of up to a fifth of the image is blanked (Zhong 2017, arXiv 1708.04896)."""
     flip: bool = False
-    """Mirror half of the pictures. A mirrored right hand looks like a left one, which the gallery calls a stranger."""
+    """Mirror half of the images. A mirrored right hand looks like a left one, which the gallery calls a stranger."""
 
     @property
     def active(self) -> bool:
@@ -42,7 +42,7 @@ class AugmentSettings(Config):
 
 
 def augment(pixels: Tensor, settings: AugmentSettings, *, generator: torch.Generator) -> Tensor:
-    """Randomly changed pictures [B, 3, H, W] in [0, 1]; ``generator`` is a CPU generator, whatever the device."""
+    """Randomly changed images [B, 3, H, W] in [0, 1]; ``generator`` is a CPU generator, whatever the device."""
     if not settings.active:
         return pixels
     draw = _Draw(len(pixels), generator, pixels.device)
@@ -57,7 +57,7 @@ def augment(pixels: Tensor, settings: AugmentSettings, *, generator: torch.Gener
 
 
 class _Draw:
-    """Random numbers, one a picture, drawn on the CPU so that every device sees the same ones."""
+    """Random numbers, one an image, drawn on the CPU so that every device sees the same ones."""
 
     def __init__(self, batch: int, generator: torch.Generator, device: torch.device) -> None:
         self._batch, self._generator, self._device = batch, generator, device

@@ -1,4 +1,4 @@
-"""Captions: what the manifest says of a picture, as a sentence that CLIP can read."""
+"""Captions: what the manifest says of an image, as a sentence that CLIP can read."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def captions(manifest: pd.DataFrame) -> Captions:
     """A caption for every row of ``manifest``, for instance "a photo of the back of a man's right hand with fair skin".
 
     It names the aspect, gender, skin tone, nail polish, jewellery and irregularities, where they are known. Nothing
-    in it is particular to one person.
+    in it is particular to one identity.
     """
     known = manifest.assign(**{column: manifest[column].fillna(0) for column in WORN})
     sentences = [_sentence(row) for row in known.to_dict("records")]

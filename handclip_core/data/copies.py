@@ -1,4 +1,4 @@
-"""The same picture more than once in a source: told, or left out."""
+"""The same image more than once in a source: told, or left out."""
 
 from dataclasses import replace
 from typing import cast
@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 
 from handclip_core.data.collection import Collection, summary
-from handclip_core.data.leaks import same_pictures
+from handclip_core.data.leaks import same_images
 
 
 def with_note_on_copies(collection: Collection) -> Collection:
@@ -24,8 +24,8 @@ def with_note_on_copies(collection: Collection) -> Collection:
 def without_copies(collection: Collection) -> Collection:
     """``collection`` without copies, which join its problems.
 
-    Of equal files of one person the first stays. Where two people have the same file or the same picture nobody knows
-    whose it is, so none stays.
+    Of equal files of one identity the first stays. Where two identities have the same file or the same image nobody
+    knows whose it is, so none stays.
     """
     table = collection.table
     reasons: dict[int, str] = {}
@@ -38,8 +38,8 @@ def without_copies(collection: Collection) -> Collection:
             reasons[cast(int, row)] = f"same content as {second if path == first else first}, under another identity"
     rows = np.arange(len(table))
     paths = list(table["path"])
-    for i, j in same_pictures(collection.root, table, rows, rows).tolist():
-        reasons.setdefault(i, f"same picture as {paths[j]}, under another identity")
+    for i, j in same_images(collection.root, table, rows, rows).tolist():
+        reasons.setdefault(i, f"same image as {paths[j]}, under another identity")
     problems = tuple(f"{paths[row]}: {reasons[row]}" for row in sorted(reasons))
     kept = table.drop(index=list(reasons)).reset_index(drop=True)
     return replace(collection, table=kept, problems=collection.problems + problems)

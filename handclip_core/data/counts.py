@@ -31,7 +31,7 @@ class PublishedTable:
     """What the published cut of a whole data set gives (MBA-Net, CLIP-HandID, CLIP-FH)."""
 
     images: int
-    """Usable pictures, distractors among them."""
+    """Usable images, distractors among them."""
     aspects: dict[str, AspectCounts]
 
 
@@ -50,7 +50,7 @@ PUBLISHED = {
         aspects={"unknown": AspectCounts(2407, 251, 2156, 251, 2243, 251, 1992, 1593, 1593)},
     ),
 }
-"""By the name of the source; pictures with accessories are not usable."""
+"""By the name of the source; images with accessories are not usable."""
 
 
 def counts(prepared: Prepared) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _published_counts(prepared: Prepared, aspect: str) -> AspectCounts:
     rows = prepared.manifest[prepared.manifest["aspect"] == aspect]
     train_all, test = rows[rows["subset"].isin(TRAINING)], rows[rows["subset"] == "test"]
     num_val = int(rows.index.isin(prepared.protocol.closed_val).sum())
-    draw = prepared.protocol.draws["test"][0]
+    gallery_split = prepared.protocol.draws["test"][0]
     return AspectCounts(
         train_all=len(train_all),
         train_all_ids=int(train_all["identity"].nunique()),
@@ -108,24 +108,24 @@ def _published_counts(prepared: Prepared, aspect: str) -> AspectCounts:
         val=num_val,
         test=len(test),
         test_ids=int(test["identity"].nunique()),
-        query=len(draw.query.get(aspect, ())),
-        gallery=len(draw.gallery.get(aspect, ())),
-        gallery_all=sum(len(gallery) for gallery in draw.gallery.values()),
+        query=len(gallery_split.query.get(aspect, ())),
+        gallery=len(gallery_split.gallery.get(aspect, ())),
+        gallery_all=sum(len(gallery) for gallery in gallery_split.gallery.values()),
     )
 
 
 def _search_counts(prepared: Prepared, aspect: str) -> dict[str, int]:
     rows = prepared.manifest[prepared.manifest["aspect"] == aspect]
-    draw = prepared.protocol.draws["val"][0]
+    gallery_split = prepared.protocol.draws["val"][0]
     return {
         "train": int((rows["subset"] == "train").sum()),
-        "train_ids": _num_people(rows, "train"),
+        "train_ids": _num_identities(rows, "train"),
         "val": int((rows["subset"] == "val").sum()),
-        "val_ids": _num_people(rows, "val"),
-        "query": len(draw.query.get(aspect, ())),
-        "gallery": len(draw.gallery.get(aspect, ())),
+        "val_ids": _num_identities(rows, "val"),
+        "query": len(gallery_split.query.get(aspect, ())),
+        "gallery": len(gallery_split.gallery.get(aspect, ())),
     }
 
 
-def _num_people(rows: pd.DataFrame, subset: str) -> int:
+def _num_identities(rows: pd.DataFrame, subset: str) -> int:
     return int(rows.loc[rows["subset"] == subset, "identity"].nunique())

@@ -1,8 +1,8 @@
-"""How hard a picture is to recognise, from what the data say; curricula order pictures by it.
+"""How hard an image is to recognise, from what the data say; curricula order images by it.
 
 Metadata: rings, watches and sleeves cover the hand, nail polish covers the nails (seen on the back of the hand only),
-irregularities change it; and the aspects are not equally hard. Embeddings: how far zero-shot CLIP puts a picture from
-the other pictures of its identity, and the loss of a classifier by class means. All are pure functions.
+irregularities change it; and the aspects are not equally hard. Embeddings: how far zero-shot CLIP puts an image from
+the other images of its identity, and the loss of a classifier by class means. All are pure functions.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ def metadata_difficulty(table: pd.DataFrame) -> np.ndarray:
 def centre_distance(embeddings: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     """Cosine distance of each embedding to the centre of the *others* of its group, float64 [N] in [0, 2].
 
-    ``embeddings`` [N, D] need not be normalised; ``groups`` [N] are identities, or identity and aspect. The picture
-    itself is left out of its centre: it would otherwise look easy in small groups. A picture without others gets the
+    ``embeddings`` [N, D] need not be normalised; ``groups`` [N] are identities, or identity and aspect. The image
+    itself is left out of its centre: it would otherwise look easy in small groups. An image without others gets the
     median of the rest, 1 where there is no rest.
     """
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -56,11 +56,11 @@ def centre_distance(embeddings: np.ndarray, groups: Sequence[str]) -> np.ndarray
 
 
 def prototype_loss(embeddings: np.ndarray, labels: np.ndarray, *, temperature: float = 0.05) -> np.ndarray:
-    """Cross-entropy of each picture under a classifier by class means, float64 [N].
+    """Cross-entropy of each image under a classifier by class means, float64 [N].
 
     ``embeddings`` [N, D] are zero-shot embeddings, ``labels`` [N] classes. Logits are cosines to the mean of each class
-    over ``temperature``; the picture itself is left out of its class's mean. A classifier on pretrained features as the
-    judge of difficulty is the transfer scoring of Hacohen & Weinshall 2019, arXiv 1904.03626. A picture without others
+    over ``temperature``; the image itself is left out of its class's mean. A classifier on pretrained features as the
+    judge of difficulty is the transfer scoring of Hacohen & Weinshall 2019, arXiv 1904.03626. An image without others
     of its class gets the median of the rest, 0 where there is no rest.
     """
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)

@@ -43,7 +43,7 @@ def prepare_eleven_k(
 ) -> Prepared:
     """Prepare 11k Hands, or any data set of its layout (name it with ``source``), and write it into ``out``.
 
-    Pictures with accessories are left out, as in the published protocol. No image is copied. Raises InputError for
+    Images with accessories are left out, as in the published protocol. No image is copied. Raises InputError for
     anything missing or bad, before anything is written; with ``skip_bad`` bad rows and files are listed and left out.
     """
     found = read_eleven_k(root, name=source)
@@ -123,12 +123,13 @@ def _published_sides(table: pd.DataFrame) -> pd.Series:
     for aspect, part in sides.groupby(table["aspect"]):
         if part.nunique() < 2:
             raise InputError(
-                f"the published cut of {aspect} lies at identity {THRESHOLDS[str(aspect)]}, and all its people are on "
+                f"the published cut of {aspect} lies at identity {THRESHOLDS[str(aspect)]}, and all its identities are "
+                f"on "
                 "one side of it; use --cut common"
             )
     return sides
 
 
 def _common_sides(table: pd.DataFrame) -> pd.Series:
-    people = sorted(set(table["identity"]), key=lambda identity: (int(identity), identity))
-    return pd.Series("train", index=table.index).mask(table["identity"].isin(halves(people)), "test")
+    identities = sorted(set(table["identity"]), key=lambda identity: (int(identity), identity))
+    return pd.Series("train", index=table.index).mask(table["identity"].isin(halves(identities)), "test")

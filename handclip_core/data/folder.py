@@ -15,7 +15,7 @@ from handclip_core.errors import InputError
 from handclip_core.types import Aspect
 
 TEST_SHARE = 0.5
-"""Share of the people who are tested, about that of the published tables."""
+"""Share of the identities that are tested, about that of the published tables."""
 
 
 def prepare_folder(
@@ -31,31 +31,31 @@ def prepare_folder(
     test_share: float = TEST_SHARE,
     source: str = "folder",
 ) -> Prepared:
-    """Prepare pictures of one folder an identity, or those that ``table`` names relative to ``root``, into ``out``.
+    """Prepare images of one folder an identity, or those that ``table`` names relative to ``root``, into ``out``.
 
-    People are cut into training and test at random by ``seed``. Without ``aspect_column`` every aspect is ``unknown``.
-    Raises InputError for anything missing or bad, before anything is written; with ``skip_bad`` bad rows and files are
-    listed and left out.
+    Identities are cut into training and test at random by ``seed``. Without ``aspect_column`` every aspect is
+    ``unknown``. Raises InputError for anything missing or bad, before anything is written; with ``skip_bad`` bad rows
+    and files are listed and left out.
     """
     if not 0 < test_share < 1:
         raise InputError(f"test_share {test_share}: it must lie between 0 and 1")
-    check_folder(root, what="name the folder that holds the pictures")
+    check_folder(root, what="name the folder that holds the images")
     if table is None:
         found = read_folders(root, name=source)
     else:
         found = read_listed(root, table, path_column, identity_column, aspect_column, name=source)
 
     def assign(rows: pd.DataFrame) -> pd.Series:
-        people = sorted(set(rows["identity"]))
-        generator(seed, "test people").shuffle(people)
-        tested = halves(people, test_share=test_share)
+        identities = sorted(set(rows["identity"]))
+        generator(seed, "test people").shuffle(identities)
+        tested = halves(identities, test_share=test_share)
         return pd.Series("train", index=rows.index).mask(rows["identity"].isin(tested), "test")
 
     return prepare(found, out, cut=Cut.COMMON, assign=assign, seed=seed, skip_bad=skip_bad)
 
 
 def read_folders(root: Path, *, name: str) -> Collection:
-    """The pictures of ``root/<identity>/<image>``. Raises InputError where there is none."""
+    """The images of ``root/<identity>/<image>``. Raises InputError where there is none."""
     rows: list[dict[str, str]] = []
     problems: list[str] = []
     others: list[str] = []
@@ -68,7 +68,7 @@ def read_folders(root: Path, *, name: str) -> Collection:
         else:
             rows.append({"path": relative, "identity": path.parent.name.strip()})
     if not rows and not problems:
-        raise InputError(f"{root}: no picture in it; expected <identity>/<image>, or a CSV named with --table")
+        raise InputError(f"{root}: no image in it; expected <identity>/<image>, or a CSV named with --table")
     table = pd.DataFrame(rows, columns=list(FOUND_COLUMNS), dtype=str).fillna("")
     table["aspect"] = Aspect.UNKNOWN.value
     notes = (f"{len(others)} entries are no <identity>/<image> (first: {_printable(others[0])})",) if others else ()

@@ -1,7 +1,7 @@
 """HD, the hand dorsal images of the Hong Kong Polytechnic University (contactless; on request from its owners).
 
-``Original Images/1-501/`` holds the people who are trained and tested, ``502-712/`` the others, who only stand in the
-galleries. Files are ``<id>_<...>.jpg``. The cut is that of the published tables (MBA-Net, CLIP-HandID, CLIP-FH).
+``Original Images/1-501/`` holds the identities that are trained and tested, ``502-712/`` the others, who only stand in
+the galleries. Files are ``<id>_<...>.jpg``. The cut is that of the published tables (MBA-Net, CLIP-HandID, CLIP-FH).
 """
 
 import re
@@ -17,11 +17,11 @@ from handclip_core.data.tables import check_folder, path_fault
 from handclip_core.errors import InputError
 from handclip_core.types import Aspect
 
-PEOPLE_FOLDER, DISTRACTOR_FOLDER = "1-501", "502-712"
+IDENTITY_FOLDER, DISTRACTOR_FOLDER = "1-501", "502-712"
 THRESHOLD = 447
 """Up to this number an identity trains, above it is tested."""
 DISTRACTOR_SHIFT = 1000
-"""Added to the ids of the other people, as in the published tables, so that no two people share an id."""
+"""Added to the ids of the other identities, as in the published tables, so that no two identities share an id."""
 
 _NAME = re.compile(r"(?P<id>[0-9]{1,9})_.*", re.DOTALL)
 
@@ -29,7 +29,7 @@ _NAME = re.compile(r"(?P<id>[0-9]{1,9})_.*", re.DOTALL)
 def prepare_hd(root: Path, out: Path, *, seed: int = 0, skip_bad: bool = False, source: str = "hd") -> Prepared:
     """Prepare HD and write it into ``out``; ``root`` is ``HD``, or its ``Original Images``.
 
-    The aspect of all pictures is ``unknown``. Raises InputError for anything missing or bad, before anything is
+    The aspect of all images is ``unknown``. Raises InputError for anything missing or bad, before anything is
     written; with ``skip_bad`` bad files are listed and left out.
     """
     found = read_hd(_base(root), name=source)
@@ -41,8 +41,8 @@ def read_hd(base: Path, *, name: str) -> Collection:
     rows: list[dict[str, str]] = []
     problems: list[str] = []
     others: list[str] = []
-    for folder, shift in ((PEOPLE_FOLDER, 0), (DISTRACTOR_FOLDER, DISTRACTOR_SHIFT)):
-        check_folder(base / folder, what=f"HD has the folders {PEOPLE_FOLDER} and {DISTRACTOR_FOLDER}")
+    for folder, shift in ((IDENTITY_FOLDER, 0), (DISTRACTOR_FOLDER, DISTRACTOR_SHIFT)):
+        check_folder(base / folder, what=f"HD has the folders {IDENTITY_FOLDER} and {DISTRACTOR_FOLDER}")
         for path in sorted((base / folder).iterdir()):
             relative = f"{folder}/{path.name}"
             match = _NAME.fullmatch(path.stem)
@@ -56,17 +56,17 @@ def read_hd(base: Path, *, name: str) -> Collection:
                 rows.append({"path": relative, "identity": str(int(match["id"]) + shift)})
     table = pd.DataFrame(rows, columns=list(FOUND_COLUMNS), dtype=str).fillna("")
     table["aspect"] = Aspect.UNKNOWN.value
-    notes = (f"{len(others)} files are no pictures by their name (first: {others[0]})",) if others else ()
+    notes = (f"{len(others)} files are no images by their name (first: {others[0]})",) if others else ()
     return Collection(name=name, root=base, table=table, digest="", problems=tuple(problems), notes=notes)
 
 
 def _base(root: Path) -> Path:
     check_folder(root, what="HD is a folder that holds 'Original Images'")
     for base in (root / "Original Images", root / "HD" / "Original Images", root):
-        if (base / PEOPLE_FOLDER).is_dir():
+        if (base / IDENTITY_FOLDER).is_dir():
             return base
     raise InputError(
-        f"{root}: no folder 'Original Images/{PEOPLE_FOLDER}' in it; name the folder HD of the distribution"
+        f"{root}: no folder 'Original Images/{IDENTITY_FOLDER}' in it; name the folder HD of the distribution"
     )
 
 

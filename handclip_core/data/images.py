@@ -1,4 +1,4 @@
-"""Opening pictures that nobody has checked: every file becomes 8-bit RGB, upright, or is refused with its reason."""
+"""Opening images that nobody has checked: every file becomes 8-bit RGB, upright, or is refused with its reason."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ MAX_PIXELS = 120_000_000
 """Above this a file is taken for a decompression bomb; phone cameras reach 108 million."""
 MAX_BYTES = 512 * 1024 * 1024
 MIN_SIDE_PX = 8
-"""A smaller picture shows no hand."""
+"""A smaller image shows no hand."""
 
 # Pillow warns below its own limit; ours is checked here, and a filter set around each call would not be thread-safe.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -29,7 +29,7 @@ _PILLOW_ERRORS = (
 
 
 class BadImageError(InputError):
-    """A file that is not a usable picture; the message is the reason, without the path."""
+    """A file that is not a usable image; the message is the reason, without the path."""
 
 
 def read_image(path: Path) -> bytes:
@@ -37,9 +37,7 @@ def read_image(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise BadImageError(
-                f"{size / 2**20:.0f} MiB, more than the {MAX_BYTES / 2**20:.0f} that a picture may have"
-            )
+            raise BadImageError(f"{size / 2**20:.0f} MiB, more than the {MAX_BYTES / 2**20:.0f} that an image may have")
         data = path.read_bytes()
     except FileNotFoundError:
         raise BadImageError("no such file") from None
@@ -55,10 +53,10 @@ def read_image(path: Path) -> bytes:
 
 
 def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
-    """Decode a picture to upright 8-bit RGB.
+    """Decode an image to upright 8-bit RGB.
 
     With ``draft_px`` a JPEG is decoded at the smallest of 1/8, 1/4, 1/2, 1/1 that keeps both sides at or above it,
-    which costs a fraction of the whole picture. EXIF rotation is applied; grey, palette, CMYK and 16-bit pictures are
+    which costs a fraction of the whole image. EXIF rotation is applied; grey, palette, CMYK and 16-bit images are
     converted; transparency is laid on white. Raises BadImageError for whatever is corrupt, truncated, animated, of
     another kind, smaller than MIN_SIDE_PX or larger than MAX_PIXELS.
     """
@@ -72,7 +70,7 @@ def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
     except BadImageError:
         raise
     except UnidentifiedImageError:
-        raise BadImageError(f"not a picture of a kind that is read ({', '.join(FORMATS)})") from None
+        raise BadImageError(f"not an image of a kind that is read ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise BadImageError(f"decompression bomb: more than {MAX_PIXELS:,} pixels") from None
     except _PILLOW_ERRORS as error:
@@ -86,10 +84,10 @@ def _check_header(image: Image.Image) -> None:
         raise BadImageError(f"decompression bomb: {width} x {height} pixels, more than {MAX_PIXELS:,}")
     if min(width, height) < MIN_SIDE_PX:
         raise BadImageError(f"{width} x {height} pixels: no side may be under {MIN_SIDE_PX}")
-    # MPO is a JPEG in which phones put a thumbnail or a gain map behind the picture; that is no animation.
+    # MPO is a JPEG in which phones put a thumbnail or a gain map behind the image; that is no animation.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise BadImageError(
-            f"animated or of several pages ({getattr(image, 'n_frames', 1)}); one still picture is needed"
+            f"animated or of several pages ({getattr(image, 'n_frames', 1)}); one still image is needed"
         )
 
 

@@ -1,4 +1,4 @@
-"""Model inputs by manifest row: decoded pictures, or what a frozen image tower once made of them."""
+"""Model inputs by manifest row: decoded images, or what a frozen image tower once made of them."""
 
 import hashlib
 import json
@@ -34,30 +34,30 @@ class Inputs(Protocol):
 
 
 class PixelInputs:
-    """Decoded pictures [B, 3, H, W] as floats in [0, 1]."""
+    """Decoded images [B, 3, H, W] as floats in [0, 1]."""
 
     def __init__(self, pixels: PixelCache) -> None:
         self._pixels = pixels
 
     def of(self, rows: Rows, *, device: torch.device) -> Tensor:
-        """The pictures of ``rows``."""
+        """The images of ``rows``."""
         bytes_ = torch.from_numpy(self._pixels.batch(rows)).to(device)
         return bytes_.permute(0, 3, 1, 2).float().div_(255)
 
 
 class FeatureInputs:
-    """What a frozen image tower made of pictures: arrays [n, F] and [n, D] for the cached rows."""
+    """What a frozen image tower made of images: arrays [n, F] and [n, D] for the cached rows."""
 
     def __init__(self, arrays: "CachedArrays") -> None:
         self._arrays = arrays
 
     def of(self, rows: Rows, *, device: torch.device) -> Encoded:
-        """The encoded pictures of ``rows``, every one of which must have been cached."""
+        """The encoded images of ``rows``, every one of which must have been cached."""
         return Encoded(*(self._arrays.of(name, rows, device=device) for name in (FEATURES, PROJECTED)))
 
 
 class ActivationInputs:
-    """What the first ``depth`` blocks of an image tower made of pictures: one array [n, ...] for the cached rows."""
+    """What the first ``depth`` blocks of an image tower made of images: one array [n, ...] for the cached rows."""
 
     def __init__(self, arrays: "CachedArrays", depth: int) -> None:
         self._arrays = arrays
@@ -121,9 +121,9 @@ def cached_arrays(
     cache: Path,
     device: torch.device,
 ) -> CachedArrays:
-    """Arrays that ``compute`` makes of pictures, once a machine for all processes; a damaged cache is made anew.
+    """Arrays that ``compute`` makes of images, once a machine for all processes; a damaged cache is made anew.
 
-    ``key`` must stand for the weights and the pictures; the rows are added to it here.
+    ``key`` must stand for the weights and the images; the rows are added to it here.
     """
     name = hashlib.sha256(key.encode() + rows.tobytes()).hexdigest()[:32]
     folder = cache / "features" / name
@@ -145,7 +145,7 @@ def _build(
     partial.mkdir()
     files: dict[str, Any] = {}
     starts = range(0, len(rows), CHUNK)
-    for start in track(starts, description="encoding pictures", total=len(starts)):
+    for start in track(starts, description="encoding images", total=len(starts)):
         found = compute(inputs.of(rows[start : start + CHUNK], device=device))
         for name, tensor in found.items():
             values = tensor.float().cpu().numpy()

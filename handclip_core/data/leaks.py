@@ -1,4 +1,4 @@
-"""Nothing of what is tested may have been trained on: people, files and pictures are compared across the split."""
+"""Nothing of what is tested may have been trained on: identities, files and images are compared across the split."""
 
 import contextlib
 import hashlib
@@ -25,11 +25,11 @@ SIDE_OF = {"train": "train", "val": "val", "test": "test", "distractor": "test"}
 
 
 def check_leaks(prepared: Prepared) -> None:
-    """Raise InputError, with the list, where training, validation and test share a person, a file or a picture.
+    """Raise InputError, with the list, where training, validation and test share an identity, a file or an image.
 
-    Files are the same by path, link, inode or content; pictures by `lookalike`. Under the published cut a person may be
-    a test person of one aspect and train in another, since `training_rows` never brings the two together; within an
-    aspect, and in validation, nobody may. A clean verdict is kept in the prepared folder for as long as the manifest
+    Files are the same by path, link, inode or content; images by `lookalike`. Under the published cut an identity may
+    be a test identity of one aspect and train in another, since `training_rows` never brings the two together; within
+    an aspect, and in validation, nobody may. A clean verdict is kept in the prepared folder for as long as the manifest
     stays what it is, so asking again costs nothing.
     """
     token = _token(prepared)
@@ -47,17 +47,17 @@ def check_leaks(prepared: Prepared) -> None:
 
 
 def find_leaks(prepared: Prepared) -> list[str]:
-    """One line a leak; empty where there is none. Raises InputError where a picture must be looked at and cannot be."""
+    """One line a leak; empty where there is none. Raises InputError where an image must be looked at and cannot be."""
     manifest = prepared.manifest
-    found = [*_shared_people(manifest, prepared.protocol.cut), *_shared_files(prepared), *_shared_pictures(prepared)]
+    found = [*_shared_identities(manifest, prepared.protocol.cut), *_shared_files(prepared), *_shared_images(prepared)]
     return list(dict.fromkeys(found))
 
 
-def _shared_people(manifest: pd.DataFrame, cut: Cut) -> Iterator[str]:
+def _shared_identities(manifest: pd.DataFrame, cut: Cut) -> Iterator[str]:
     sides = manifest["subset"].map(SIDE_OF)
-    people = {side: set(manifest.loc[sides == side, "identity"]) for side in ("train", "val", "test")}
+    identities = {side: set(manifest.loc[sides == side, "identity"]) for side in ("train", "val", "test")}
     for one, other in (("train", "val"), ("val", "test")):
-        for identity in sorted(people[one] & people[other]):
+        for identity in sorted(identities[one] & identities[other]):
             yield f"identity {identity} is in {one} and in {other}"
     by_aspect = manifest["aspect"] if cut is Cut.PUBLISHED else pd.Series("any aspect", index=manifest.index)
     for aspect in sorted(set(by_aspect)):
@@ -89,26 +89,26 @@ def _inodes(prepared: Prepared) -> pd.Series:
     return pd.Series([inode(path) for path in prepared.paths()], index=prepared.manifest.index, dtype=str)
 
 
-def _shared_pictures(prepared: Prepared) -> Iterator[str]:
+def _shared_images(prepared: Prepared) -> Iterator[str]:
     manifest = prepared.manifest
     sides = manifest["subset"].map(SIDE_OF).to_numpy(dtype=str)
     train, val, test = (np.flatnonzero(sides == side) for side in ("train", "val", "test"))
     for left, right in ((np.concatenate([train, val]), test), (train, val)):
-        for i, j in same_pictures(prepared.root, manifest, left, right).tolist():
-            yield _line(manifest, i, j, "the same picture")
+        for i, j in same_images(prepared.root, manifest, left, right).tolist():
+            yield _line(manifest, i, j, "the same image")
 
 
-def same_pictures(root: Path, table: pd.DataFrame, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Pairs of rows, one of ``left`` and one of ``right``, where two people share a picture, int64 [n, 2].
+def same_images(root: Path, table: pd.DataFrame, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Pairs of rows, one of ``left`` and one of ``right``, where two identities share an image, int64 [n, 2].
 
     ``table`` has ``path``, ``identity``, ``hash`` and ``look``. Files of equal content are not listed again. Raises
-    InputError where a candidate cannot be read, or where so many look alike that the pictures must be without content.
+    InputError where a candidate cannot be read, or where so many look alike that the images must be without content.
     """
-    content, people = table["hash"].to_numpy(dtype=str), table["identity"].to_numpy(dtype=str)
+    content, identities = table["hash"].to_numpy(dtype=str), table["identity"].to_numpy(dtype=str)
     i, j = near_pairs(table["look"].to_numpy(dtype=str), left, right).T
-    pairs = np.stack([i, j], axis=1)[(content[i] != content[j]) & (people[i] != people[j])]
+    pairs = np.stack([i, j], axis=1)[(content[i] != content[j]) & (identities[i] != identities[j])]
     if len(pairs) > MAX_PAIRS:
-        raise InputError(f"{root}: over {MAX_PAIRS:,} pairs of pictures look alike at first sight; do they show hands?")
+        raise InputError(f"{root}: over {MAX_PAIRS:,} pairs of images look alike at first sight; do they show hands?")
     paths = list(table["path"])
     return same_pairs(pairs, lambda row: _gradient(root / paths[row]))
 

@@ -1,14 +1,14 @@
-"""The same picture in another file: found by a perceptual hash, confirmed on the pictures themselves.
+"""The same image in another file: found by a perceptual hash, confirmed on the images themselves.
 
 All hands on a white background resemble each other, so the usual 64-bit hashes take strangers for copies. Two steps are
-used instead. First a 256-bit hash: the signs, about their median, of the 16 x 16 lowest frequencies of the picture's
+used instead. First a 256-bit hash: the signs, about their median, of the 16 x 16 lowest frequencies of the image's
 cosine transform (pHash, Zauner 2010, with four times the bits). Pairs within NEAR_BITS are candidates only: their
 brightness gradients on 64 x 64 cells, where outline, creases and texture remain and tone and light do not, must then
 correlate by at least SAME_GRADIENT.
 
 Figures behind the two constants, on 903 drawn hands of 640x480: JPEG quality 40, half the size, 12 % brighter, 20 %
 darker, another gamma and grey changed at most 26 bits and kept a correlation of at least 0.968 (a fifth of the size: 12
-bits, 0.949, which is just missed). The nearest two pictures of different people were 42 bits apart, and no two
+bits, 0.949, which is just missed). The nearest two images of different identities were 42 bits apart, and no two
 correlated by more than 0.59, so none of 400,000 pairs came near. On plain silhouettes, a harder case than any
 photograph, the nearest strangers correlated by 0.93. Crops of 1 % or more, turns and mirror images are not recognised.
 """
@@ -24,24 +24,24 @@ SAME_GRADIENT = 0.95
 SIDE = 64
 KEPT = 16
 MAX_PAIRS = 200_000
-"""More candidates than this mean pictures without content, not copies."""
+"""More candidates than this mean images without content, not copies."""
 FLAT = 1.0
-"""A picture whose grey values vary by less shows nothing, so it is never taken for a copy."""
+"""An image whose grey values vary by less shows nothing, so it is never taken for a copy."""
 _CHUNK = 256
 _WORDS = KEPT * KEPT // 64
 
 
-def look_of(picture: Image.Image) -> str:
-    """The perceptual hash of a picture: 256 bits as 64 hexadecimal digits."""
+def look_of(image: Image.Image) -> str:
+    """The perceptual hash of an image: 256 bits as 64 hexadecimal digits."""
     position, frequency = np.arange(SIDE) + 0.5, np.arange(KEPT)[:, None]
     cosines = np.cos(np.pi / SIDE * position * frequency)
-    spectrum = cosines @ _grey(picture) @ cosines.T
+    spectrum = cosines @ _grey(image) @ cosines.T
     return np.packbits(spectrum > np.median(spectrum)).tobytes().hex()
 
 
-def gradient_of(picture: Image.Image) -> np.ndarray | None:
-    """The centred, normalised brightness gradient of a picture [2 * 63 * 63], float32; None where it is flat."""
-    grey = _grey(picture)
+def gradient_of(image: Image.Image) -> np.ndarray | None:
+    """The centred, normalised brightness gradient of an image [2 * 63 * 63], float32; None where it is flat."""
+    grey = _grey(image)
     if grey.std() < FLAT:
         return None
     slopes = np.concatenate([np.diff(grey, axis=0)[:, 1:].ravel(), np.diff(grey, axis=1)[1:].ravel()])
@@ -50,12 +50,12 @@ def gradient_of(picture: Image.Image) -> np.ndarray | None:
     return normalised
 
 
-def _grey(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
+def _grey(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
 
 
 def near_pairs(looks: np.ndarray, left: np.ndarray, right: np.ndarray, *, limit: int = MAX_PAIRS) -> np.ndarray:
-    """Candidates for the same picture: pairs of rows, int64 [n, 2], whose hashes differ by at most NEAR_BITS.
+    """Candidates for the same image: pairs of rows, int64 [n, 2], whose hashes differ by at most NEAR_BITS.
 
     ``looks`` [N] are hexadecimal hashes; every row of ``left`` is compared with every row of ``right``. At most
     ``limit`` + 1 pairs are returned, so that a caller sees when there were more.
@@ -80,7 +80,7 @@ def near_pairs(looks: np.ndarray, left: np.ndarray, right: np.ndarray, *, limit:
 def same_pairs(pairs: np.ndarray, gradient: Callable[[int], np.ndarray | None]) -> np.ndarray:
     """Those of the candidate ``pairs`` [n, 2] whose gradients correlate by SAME_GRADIENT or more, int64 [m, 2].
 
-    ``gradient`` gives `gradient_of` the picture of a row; it is asked once a row.
+    ``gradient`` gives `gradient_of` the image of a row; it is asked once a row.
     """
     known = {int(row): gradient(int(row)) for row in np.unique(pairs)}
     kept = [pair for pair in pairs.tolist() if _correlation(known[pair[0]], known[pair[1]]) >= SAME_GRADIENT]

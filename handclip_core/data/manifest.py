@@ -34,15 +34,15 @@ PROTOCOL_NAME = "protocol.json"
 
 
 class Cut(StrEnum):
-    """Where training people end and test people begin."""
+    """Where training identities end and test identities begin."""
 
     PUBLISHED = "published"
-    """The thresholds of the published tables; in 11k they differ by aspect, so some people are on both sides."""
+    """The thresholds of the published tables; in 11k they differ by aspect, so some identities are on both sides."""
     COMMON = "common"
     """One cut for all aspects: nobody is on both sides."""
 
 
-class Draw(Config):
+class GallerySplit(Config):
     """One random draw of galleries: manifest rows, by aspect."""
 
     gallery: dict[str, tuple[int, ...]]
@@ -57,7 +57,7 @@ class Protocol(Config):
     source: str
     """What was prepared: ``11k``, ``hd``, ``folder`` or ``drawn``."""
     cut: Cut
-    """Where training people end and test people begin."""
+    """Where training identities end and test identities begin."""
     seed: int
     """Seed of the validation cut and of every draw."""
     root: str
@@ -68,7 +68,7 @@ class Protocol(Config):
     """SHA-256 of ``manifest.csv``: the two files belong together."""
     closed_val: tuple[int, ...]
     """The published validation rows: one random image of each training identity of an aspect; no search uses them."""
-    draws: dict[str, tuple[Draw, ...]]
+    draws: dict[str, tuple[GallerySplit, ...]]
     """The draws of ``val`` and of ``test``."""
     skipped: tuple[str, ...] = ()
     """Files and rows that were left out because they are bad, each with the reason."""

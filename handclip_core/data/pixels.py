@@ -1,4 +1,4 @@
-"""The pixel cache: every picture decoded once into a memory-mapped file that all processes of a machine share."""
+"""The pixel cache: every image decoded once into a memory-mapped file that all processes of a machine share."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ DECODE_VERSION = 1
 PIXELS_NAME = "pixels.u8"
 INDEX_NAME = "index.json"
 NUM_PROBES = 32
-"""So many pictures of a found cache are compared with their checksums before it is used."""
+"""So many images of a found cache are compared with their checksums before it is used."""
 
 
 class Index(Config):
@@ -33,29 +33,29 @@ class Index(Config):
     version: int
     """DECODE_VERSION of the code that wrote it."""
     size_px: int
-    """Width and height of every picture."""
+    """Width and height of every image."""
     hashes: tuple[str, ...]
     """SHA-256 of the files, ascending."""
     checksums: tuple[int, ...]
-    """CRC-32 of the pixels of each picture."""
+    """CRC-32 of the pixels of each image."""
 
 
 @dataclass(frozen=True)
 class PixelCache:
-    """The decoded pictures of a manifest, indexed by manifest row."""
+    """The decoded images of a manifest, indexed by manifest row."""
 
     pixels: np.ndarray
-    """Memory-mapped uint8 [M, S, S, 3], one picture a distinct file, read-only."""
+    """Memory-mapped uint8 [M, S, S, 3], one image a distinct file, read-only."""
     position: np.ndarray
-    """int64 [N]: where each manifest row's picture lies in ``pixels``."""
+    """int64 [N]: where each manifest row's image lies in ``pixels``."""
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """A copy of the pictures of manifest ``rows`` [B]: uint8 [B, S, S, 3]."""
+        """A copy of the images of manifest ``rows`` [B]: uint8 [B, S, S, 3]."""
         return np.take(self.pixels, self.position[np.asarray(rows, dtype=np.int64)], axis=0)
 
     @property
     def size_px(self) -> int:
-        """Width and height of every picture."""
+        """Width and height of every image."""
         return int(self.pixels.shape[1])
 
     def __len__(self) -> int:
@@ -63,14 +63,14 @@ class PixelCache:
 
 
 def shrink(data: bytes, *, size_px: int) -> np.ndarray:
-    """Decode one picture to uint8 [S, S, 3].
+    """Decode one image to uint8 [S, S, 3].
 
-    The whole picture is squeezed into the square, as the published code does: nothing of the hand is cut off and no
-    pixel is spent on a border; the pictures of a set share one shape, so all are squeezed alike. JPEG files are decoded
+    The whole image is squeezed into the square, as the published code does: nothing of the hand is cut off and no
+    pixel is spent on a border; the images of a set share one shape, so all are squeezed alike. JPEG files are decoded
     at a fraction of their size by the DCT (Pillow's draft mode), the rest is bicubic. Raises BadImageError.
     """
-    picture = decode_rgb(data, draft_px=size_px)
-    return np.asarray(picture.resize((size_px, size_px), Image.Resampling.BICUBIC))
+    image = decode_rgb(data, draft_px=size_px)
+    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BICUBIC))
 
 
 def pixel_cache(prepared: Prepared, *, size_px: int, cache_root: Path, workers: int | None = None) -> PixelCache:
@@ -83,7 +83,7 @@ def pixel_cache(prepared: Prepared, *, size_px: int, cache_root: Path, workers: 
     cannot be written.
     """
     if size_px < 1:
-        raise InputError(f"size_px {size_px}: a picture needs at least one pixel")
+        raise InputError(f"size_px {size_px}: an image needs at least one pixel")
     hashes = prepared.manifest["hash"].to_numpy(dtype=str)
     distinct, first, position = np.unique(hashes, return_index=True, return_inverse=True)
     wanted = tuple(str(value) for value in distinct)
@@ -134,7 +134,7 @@ def _build_once(
 
 
 def _build(folder: Path, hashes: tuple[str, ...], paths: list[Path], *, size_px: int, workers: int | None) -> None:
-    """Decode all pictures into a temporary folder and rename it; the caller holds the lock."""
+    """Decode all images into a temporary folder and rename it; the caller holds the lock."""
     partial = folder.with_name(f"{folder.name}.partial")
     for leftover in (partial, folder):
         if leftover.exists():

@@ -1,4 +1,4 @@
-"""Samplers: which pictures make up training step s. Stateless, so that a run resumes at any step by its number alone.
+"""Samplers: which images make up training step s. Stateless, so that a run resumes at any step by its number alone.
 
 A sampler is an endless stream of permutations cut into batches of one size; batch s depends on (seed, s) only.
 """
@@ -15,7 +15,7 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pool:
-    """What there is to draw from: the class ``labels`` [n] and ``aspects`` [n] of n pictures."""
+    """What there is to draw from: the class ``labels`` [n] and ``aspects`` [n] of n images."""
 
     labels: Positions
     aspects: Positions
@@ -23,7 +23,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Every picture once an epoch, in random order."""
+    """Every image once an epoch, in random order."""
 
     batch_size: int
 
@@ -34,7 +34,7 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class PK:
-    """P classes with K pictures each (Hermans 2017, arXiv 1703.07737); classes with fewer than K repeat pictures.
+    """P classes with K images each (Hermans 2017, arXiv 1703.07737); classes with fewer than K repeat images.
 
     The classes of a batch differ, where there are P.
     """
@@ -56,7 +56,7 @@ class PK:
 
 @dataclass(frozen=True)
 class CrossAspect:
-    """P classes with K pictures each that show as many different aspects of the class as there are.
+    """P classes with K images each that show as many different aspects of the class as there are.
 
     The classes of a batch differ, where there are P.
     """
@@ -79,7 +79,7 @@ class CrossAspect:
 
 @dataclass(frozen=True)
 class Balanced:
-    """Every aspect equally often, and within an aspect every class: one random picture of it at a time."""
+    """Every aspect equally often, and within an aspect every class: one random image of it at a time."""
 
     batch_size: int
 
@@ -114,7 +114,7 @@ def _draw(members: Positions, k: int, rng: np.random.Generator) -> Positions:
 
 
 def _draw_across(members: Positions, aspects: Positions, k: int, rng: np.random.Generator) -> Positions:
-    """K of ``members``, the aspects among them in turn; an aspect's pictures repeat only when it has run out."""
+    """K of ``members``, the aspects among them in turn; an aspect's images repeat only when it has run out."""
     parts = [members[at] for at in _groups(aspects[members])]
     turns = [parts[i] for i in rng.permutation(len(parts))]
     wanted = [k // len(turns) + (i < k % len(turns)) for i in range(len(turns))]

@@ -9,7 +9,7 @@ from handclip_core.data.samplers import PK, Balanced, CrossAspect, Sampler, Shuf
 
 
 class SamplerKind(StrEnum):
-    """How pictures come together in a batch."""
+    """How images come together in a batch."""
 
     SHUFFLED = "shuffled"
     PK = "pk"
@@ -18,21 +18,21 @@ class SamplerKind(StrEnum):
 
 
 class SamplerSettings(Config):
-    """Which pictures make up a batch."""
+    """Which images make up a batch."""
 
     kind: SamplerKind = SamplerKind.SHUFFLED
-    """``shuffled``, all pictures once an epoch; ``pk``, P classes with K pictures each; ``cross_aspect``, the same with
-    pictures of as many aspects as a class has; ``balanced``, every aspect and within it every class equally often."""
+    """``shuffled``, all images once an epoch; ``pk``, P classes with K images each; ``cross_aspect``, the same with
+    images of as many aspects as a class has; ``balanced``, every aspect and within it every class equally often."""
     images_each: int = Field(4, ge=2, le=64)
-    """K, the pictures of each class in a batch of ``pk`` and ``cross_aspect``."""
+    """K, the images of each class in a batch of ``pk`` and ``cross_aspect``."""
 
     @property
     def has_pairs(self) -> bool:
-        """Whether every class of a batch comes with several pictures."""
+        """Whether every class of a batch comes with several images."""
         return self.kind in (SamplerKind.PK, SamplerKind.CROSS_ASPECT)
 
     def build(self, batch_size: int) -> Sampler:
-        """A sampler of ``batch_size`` pictures, or as near as whole classes come from below; there is at least one."""
+        """A sampler of ``batch_size`` images, or as near as whole classes come from below; there is at least one."""
         if self.kind is SamplerKind.SHUFFLED:
             return Shuffled(batch_size)
         if self.kind is SamplerKind.BALANCED:

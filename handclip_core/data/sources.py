@@ -1,4 +1,4 @@
-"""Where pictures come from: a folder that `prepare` made, or hands drawn on the spot."""
+"""Where images come from: a folder that `prepare` made, or hands drawn on the spot."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,8 @@ class _View(Config):
     aspects: tuple[Aspect, ...] = ()
     """Aspects to train and score, in this order; none means every aspect that the data hold."""
     gallery: GalleryKind = GalleryKind.ALL
-    """Gallery of a query: ``all`` aspects, where people of another aspect are strangers, or its ``own`` aspect's."""
+    """Gallery of a query: ``all`` aspects, where identities of another aspect are strangers, or its ``own``
+    aspect's."""
 
 
 class DrawnData(_View):
@@ -30,13 +31,13 @@ class DrawnData(_View):
     source: Literal["drawn"] = "drawn"
     """Marks drawn data."""
     people: int = Field(48, ge=8)
-    """Identities; half of them are test people."""
+    """Identities; half of them are test identities."""
     images_per_aspect: int = Field(5, ge=2, le=200)
-    """Pictures of each person's each aspect."""
+    """Images of each identity's each aspect."""
     height_px: int = Field(240, ge=96, le=2400)
-    """Height of a picture; its width is 4/3 of that."""
+    """Height of an image; its width is 4/3 of that."""
     seed: int = Field(0, ge=0)
-    """Which people are drawn, and how the data set is split."""
+    """Which identities are drawn, and how the data set is split."""
 
 
 class PreparedData(_View):
@@ -69,18 +70,18 @@ def draw_and_prepare(out: Path, settings: DrawnData) -> Prepared:
     Both steps appear whole or not at all, so a kill between them costs only what was under way.
     """
     out.mkdir(parents=True, exist_ok=True)
-    pictures = out / "pictures"
+    images = out / "pictures"
     with FileLock(f"{out}.lock"):
-        if not (pictures / TABLE_NAME).exists():
-            for unfinished in out.glob(f".{pictures.name}-*"):
+        if not (images / TABLE_NAME).exists():
+            for unfinished in out.glob(f".{images.name}-*"):
                 shutil.rmtree(unfinished)
             write_data_set(
-                pictures,
+                images,
                 people=settings.people,
                 images_per_aspect=settings.images_per_aspect,
                 height_px=settings.height_px,
                 seed=settings.seed,
             )
         if not (out / PROTOCOL_NAME).exists():
-            prepare_eleven_k(pictures, out, cut=Cut.COMMON, seed=settings.seed, source="drawn")
+            prepare_eleven_k(images, out, cut=Cut.COMMON, seed=settings.seed, source="drawn")
     return load_prepared(out)

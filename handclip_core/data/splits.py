@@ -8,20 +8,20 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from handclip_core.data.manifest import Cut, Draw, Prepared
+from handclip_core.data.manifest import Cut, GallerySplit, Prepared
 from handclip_core.errors import InputError
 from handclip_core.types import Aspect
 
-NUM_DRAWS = 10
+NUM_GALLERY_SPLITS = 10
 """Draws of val and of test.
 
-On 48 drawn people, 8 of them in validation, the mAP of HOG varied from draw to draw by 0.02 to 0.04 (sd); the mean of
-ten is settled to about 0.01; with the 24 test people to 0.006. Who validates matters more: 0.05 (sd over seeds).
+On 48 drawn identities, 8 of them in validation, the mAP of HOG varied from draw to draw by 0.02 to 0.04 (sd); the mean
+of ten is settled to about 0.01; with the 24 test identities to 0.006. Who validates matters more: 0.05 (sd over seeds).
 """
 VAL_SHARE = 0.25
-"""Share of the training people who validate the search."""
-MIN_VAL_PEOPLE = 8
-"""So many validation people where the training people allow it: a smaller gallery says little."""
+"""Share of the training identities that validate the search."""
+MIN_VAL_IDENTITIES = 8
+"""So many validation identities where the training identities allow it: a smaller gallery says little."""
 
 
 def generator(seed: int, *purpose: str) -> np.random.Generator:
@@ -30,7 +30,9 @@ def generator(seed: int, *purpose: str) -> np.random.Generator:
 
 
 def leaking_identities(table: pd.DataFrame) -> frozenset[str]:
-    """People who are test people in one aspect and training or validation people in another of ``table`` [N rows]."""
+    """Identities who are test identities in one aspect and training or validation identities in another of ``table`` [N
+    rows].
+    """
     tested = set(table.loc[table["subset"] == "test", "identity"])
     trained = set(table.loc[table["subset"].isin(["train", "val"]), "identity"])
     return frozenset(tested & trained)
@@ -39,9 +41,9 @@ def leaking_identities(table: pd.DataFrame) -> frozenset[str]:
 def training_rows(prepared: Prepared, aspects: Sequence[Aspect], *, which: Literal["train", "train_all"]) -> np.ndarray:
     """Manifest rows to train on, ascending, int64 [n].
 
-    ``train`` leaves the search's validation people out; ``train_all`` (train + val) is for the final fit only. Under
-    the published cut, asking for several aspects drops the people who are test people in any aspect; asking for one
-    keeps them, because the published tables do. Raises InputError where no row is left.
+    ``train`` leaves the search's validation identities out; ``train_all`` (train + val) is for the final fit only.
+    Under the published cut, asking for several aspects drops the identities that are test identities in any aspect;
+    asking for one keeps them, because the published tables do. Raises InputError where no row is left.
     """
     manifest = prepared.manifest
     wanted = [aspect.value for aspect in aspects]
@@ -52,31 +54,33 @@ def training_rows(prepared: Prepared, aspects: Sequence[Aspect], *, which: Liter
     rows = np.flatnonzero(chosen.to_numpy()).astype(np.int64)
     if not len(rows):
         have = ", ".join(sorted(set(manifest["aspect"])))
-        raise InputError(f"{prepared.folder}: no training picture of {', '.join(wanted) or 'no aspect'}; it has {have}")
+        raise InputError(f"{prepared.folder}: no training image of {', '.join(wanted) or 'no aspect'}; it has {have}")
     return rows
 
 
 def choose_val(table: pd.DataFrame, *, seed: int) -> frozenset[str]:
-    """Training people who validate the search, by iterative stratification over aspects (Sechidis 2011, ECML-PKDD).
+    """Training identities that validate the search, by iterative stratification over aspects (Sechidis 2011,
+    ECML-PKDD).
 
-    Only people whose every row is a training row and who have two pictures in each of their aspects are eligible. In
-    each step the aspect that is furthest below its share gets one of its people at random. Raises InputError where
-    fewer than two people could be chosen, or fewer than two would be left to train on.
+    Only identities whose every row is a training row and who have two images in each of their aspects are eligible. In
+    each step the aspect that is furthest below its share gets one of its identities at random. Raises InputError where
+    fewer than two identities could be chosen, or fewer than two would be left to train on.
     """
     leaking = leaking_identities(table)
     training = table[(table["subset"] == "train") & ~table["identity"].isin(leaking)]
-    people = _aspects_of(training)
+    identities = _aspects_of(training)
     counts = training.groupby(["identity", "aspect"]).size().groupby("identity").min()
-    eligible = {person for person in people if counts[person] >= 2}
-    wanted = min(max(round(VAL_SHARE * len(people)), MIN_VAL_PEOPLE), len(people) // 2)
+    eligible = {identity for identity in identities if counts[identity] >= 2}
+    wanted = min(max(round(VAL_SHARE * len(identities)), MIN_VAL_IDENTITIES), len(identities) // 2)
     if wanted < 2 or len(eligible) < 2:
         raise InputError(
-            f"no validation split with a gallery match: {len(eligible)} of {len(people)} training people have two or "
-            "more pictures an aspect; at least 4 people, 2 of them with two pictures, are needed"
+            f"no validation split with a gallery match: {len(eligible)} of {len(identities)} training identities have "
+            f"two or "
+            "more images an aspect; at least 4 identities, 2 of them with two images, are needed"
         )
-    share = wanted / len(people)
-    target = {aspect: share * sum(aspect in have for have in people.values()) for aspect in set(training["aspect"])}
-    return _fill(target, {person: people[person] for person in sorted(eligible)}, wanted=wanted, seed=seed)
+    share = wanted / len(identities)
+    target = {aspect: share * sum(aspect in have for have in identities.values()) for aspect in set(training["aspect"])}
+    return _fill(target, {identity: identities[identity] for identity in sorted(eligible)}, wanted=wanted, seed=seed)
 
 
 def _aspects_of(table: pd.DataFrame) -> dict[str, frozenset[str]]:
@@ -88,17 +92,17 @@ def _fill(target: dict[str, float], candidates: dict[str, frozenset[str]], *, wa
     random = generator(seed, "val people")
     missing, chosen = dict(target), set[str]()
     while len(chosen) < wanted:
-        left = {person: have for person, have in candidates.items() if person not in chosen}
+        left = {identity: have for identity, have in candidates.items() if identity not in chosen}
         open_aspects = [aspect for aspect in sorted(missing) if any(aspect in have for have in left.values())]
         if not open_aspects:
             break
         neediest = max(open_aspects, key=lambda aspect: missing[aspect] / target[aspect])
-        holders = [person for person, have in left.items() if neediest in have]
+        holders = [identity for identity, have in left.items() if neediest in have]
         # Whoever also has an aspect that is full already is the second choice.
-        fitting = [person for person in holders if all(missing[aspect] > 0 for aspect in left[person])]
-        person = str(random.choice(fitting or holders))
-        chosen.add(person)
-        for aspect in left[person]:
+        fitting = [identity for identity in holders if all(missing[aspect] > 0 for aspect in left[identity])]
+        identity = str(random.choice(fitting or holders))
+        chosen.add(identity)
+        for aspect in left[identity]:
             missing[aspect] -= 1
     return frozenset(chosen)
 
@@ -117,33 +121,34 @@ def _one_each(part: pd.DataFrame, random: np.random.Generator) -> list[int]:
     return [int(random.choice(group.index.to_numpy())) for _, group in ordered.groupby("identity")]
 
 
-def make_draws(table: pd.DataFrame, subset: Literal["val", "test"], *, seed: int) -> tuple[Draw, ...]:
+def make_gallery_splits(table: pd.DataFrame, subset: Literal["val", "test"], *, seed: int) -> tuple[GallerySplit, ...]:
     """Ten seeded draws: one image of each identity of an aspect is its gallery, all its others are queries.
 
-    Distractors join every test gallery of their aspect; validation galleries hold validation people only, so that the
-    search never sees what the test uses. Raises InputError where no query has a match.
+    Distractors join every test gallery of their aspect; validation galleries hold validation identities only, so that
+    the search never sees what the test uses. Raises InputError where no query has a match.
     """
     part, others = table[table["subset"] == subset], table[table["subset"] == "distractor"]
-    draws = tuple(
-        _draw(part, others if subset == "test" else others[:0], seed, f"{subset} {i}") for i in range(NUM_DRAWS)
+    gallery_splits = tuple(
+        _gallery_split(part, others if subset == "test" else others[:0], seed, f"{subset} {i}")
+        for i in range(NUM_GALLERY_SPLITS)
     )
-    if not any(draws[0].query.values()):
+    if not any(gallery_splits[0].query.values()):
         raise InputError(
-            f"{subset}: no query has a match in the gallery; people with two pictures of an aspect are needed"
+            f"{subset}: no query has a match in the gallery; identities with two images of an aspect are needed"
         )
-    return draws
+    return gallery_splits
 
 
-def _draw(part: pd.DataFrame, distractors: pd.DataFrame, seed: int, name: str) -> Draw:
+def _gallery_split(part: pd.DataFrame, distractors: pd.DataFrame, seed: int, name: str) -> GallerySplit:
     gallery: dict[str, tuple[int, ...]] = {}
     query: dict[str, tuple[int, ...]] = {}
     for aspect, rows in part.groupby("aspect"):
         key = str(aspect)
-        enrolled = _one_each(rows, generator(seed, name, key))
-        strangers = distractors.index[distractors["aspect"] == key]
-        gallery[key] = tuple(sorted([*enrolled, *map(int, strangers)]))
-        query[key] = tuple(sorted(map(int, set(rows.index) - set(enrolled))))
-    return Draw(gallery=gallery, query=query)
+        in_gallery = _one_each(rows, generator(seed, name, key))
+        beside = distractors.index[distractors["aspect"] == key]
+        gallery[key] = tuple(sorted([*in_gallery, *map(int, beside)]))
+        query[key] = tuple(sorted(map(int, set(rows.index) - set(in_gallery))))
+    return GallerySplit(gallery=gallery, query=query)
 
 
 def halves(keys: Sequence[str], *, test_share: float = 0.5) -> frozenset[str]:

@@ -20,7 +20,9 @@ Part = Literal["train", "train_all"]
 
 
 class LabelBy(StrEnum):
-    """What counts as one class: a person, a hand of a person, or an aspect (as the gallery of all aspects counts)."""
+    """What counts as one class: an identity, a hand of an identity, or an aspect (as the gallery of all aspects
+    counts).
+    """
 
     PERSON = "person"
     HAND = "hand"
@@ -48,7 +50,7 @@ class Labelled:
 class ReadTexts:
     """What the pretrained text tower makes of texts: embeddings [T, D], not normalised; and its ``temperature``.
 
-    That is what it was trained to divide the cosines of pictures and texts by.
+    That is what it was trained to divide the cosines of images and texts by.
     """
 
     embedding: Tensor
@@ -69,7 +71,7 @@ class TrainingData:
 
     @property
     def num_images(self) -> int:
-        """Pictures of one epoch."""
+        """Images of one epoch."""
         return len(self.rows)
 
     def labelled(self, by: LabelBy, *, aspects: Sequence[Aspect] | None = None) -> Labelled:
@@ -85,12 +87,12 @@ class TrainingData:
 
     @property
     def shown_aspects(self) -> tuple[Aspect, ...]:
-        """Those of ``aspects`` that training pictures show."""
+        """Those of ``aspects`` that training images show."""
         shown = set(self.prepared.manifest["aspect"].iloc[self.rows])
         return tuple(aspect for aspect in self.aspects if aspect in shown)
 
     def captions(self) -> Captions:
-        """What the manifest says of the training pictures; all other rows have the text -1."""
+        """What the manifest says of the training images; all other rows have the text -1."""
         found = captions(self.prepared.manifest.iloc[self.rows])
         text_of_row = np.full(len(self.prepared.manifest), -1, np.int64)
         text_of_row[self.rows] = found.text_of_row

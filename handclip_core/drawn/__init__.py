@@ -3,7 +3,7 @@
 from handclip_core.drawn.anatomy import Person, person
 from handclip_core.drawn.captions import caption
 from handclip_core.drawn.dataset import DRAWING_VERSION, DrawnArrays, draw_arrays, write_data_set
-from handclip_core.drawn.render import Details, Shot, picture
+from handclip_core.drawn.render import Details, Shot, draw_image
 
 __all__ = [
     "DRAWING_VERSION",
@@ -13,7 +13,7 @@ __all__ = [
     "Shot",
     "caption",
     "draw_arrays",
+    "draw_image",
     "person",
-    "picture",
     "write_data_set",
 ]

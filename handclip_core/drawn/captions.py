@@ -1,4 +1,4 @@
-"""Captions: a random choice of true statements about what a picture shows, in varied wording."""
+"""Captions: a random choice of true statements about what an image shows, in varied wording."""
 
 import numpy as np
 

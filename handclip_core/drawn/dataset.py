@@ -1,4 +1,4 @@
-"""Many pictures at once: as files in the layout of 11k Hands, or as arrays in memory. Drawn in parallel processes."""
+"""Many images at once: as files in the layout of 11k Hands, or as arrays in memory. Drawn in parallel processes."""
 
 import csv
 import itertools
@@ -21,7 +21,7 @@ from handclip_core.console import track
 from handclip_core.drawn.anatomy import Person, person
 from handclip_core.drawn.captions import caption
 from handclip_core.drawn.pose import outfit
-from handclip_core.drawn.render import ASPECTS, SMALLEST_PX, Details, picture
+from handclip_core.drawn.render import ASPECTS, SMALLEST_PX, Details, draw_image
 from handclip_core.drawn.seeds import stream
 from handclip_core.errors import InputError
 
@@ -43,7 +43,7 @@ FIRST_HIGH_ID = 1052
 """Every published cut (`int(id) <= T` trains; T 1050, 1037, 1051, 1042) lies between these two ids."""
 
 DRAWING_VERSION = 1
-"""Raise it whenever the same arguments give other pictures: part of the name under which drawn data are kept."""
+"""Raise it whenever the same arguments give other images: part of the name under which drawn data are kept."""
 
 _JPEG_QUALITY = 92
 Task = TypeVar("Task")
@@ -52,7 +52,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class DrawnArrays:
-    """Pictures in memory: ``pixels`` uint8 [N, H, W, 3], ``person`` and ``aspect`` int64 [N], ``captions`` [N] or ().
+    """Images in memory: ``pixels`` uint8 [N, H, W, 3], ``person`` and ``aspect`` int64 [N], ``captions`` [N] or ().
 
     ``aspect`` counts in the order dorsal right, dorsal left, palmar right, palmar left.
     """
@@ -65,7 +65,7 @@ class DrawnArrays:
 
 @dataclass(frozen=True)
 class _Group:
-    """The pictures of one person and aspect."""
+    """The images of one person and aspect."""
 
     index: int
     aspect: str
@@ -108,7 +108,7 @@ def identity_ids(people: int) -> list[str]:
 
 
 def _plain_shots(someone: Person, aspect: str, wanted: int) -> tuple[int, ...]:
-    """Numbers of the first shots that hold ``wanted`` pictures without accessories."""
+    """Numbers of the first shots that hold ``wanted`` images without accessories."""
     shots: list[int] = []
     plain = 0
     for shot in itertools.count():
@@ -126,7 +126,7 @@ def _file_name(number: int) -> str:
 def _write_group(people: _People, folder: Path, height_px: int, group: _Group) -> list[Details]:
     someone, seen = people[group.index], []
     for place, shot in enumerate(group.shots):
-        drawn = picture(someone, group.aspect, shot=shot, height_px=height_px)
+        drawn = draw_image(someone, group.aspect, shot=shot, height_px=height_px)
         Image.fromarray(drawn.pixels).save(folder / _file_name(group.first_file + place), quality=_JPEG_QUALITY)
         seen.append(drawn.details)
     return seen
@@ -173,8 +173,8 @@ def write_data_set(
 ) -> Path:
     """Write ``root/Hands/Hand_0000001.jpg`` ... and ``root/HandInfo.csv`` as 11k Hands has them; returns ``root``.
 
-    ``images_per_aspect`` counts the pictures without accessories that each person has of each aspect; those with
-    accessories (about one in seven, which the 11k preparation drops) come on top. Pictures are 4:3, ``height_px`` high
+    ``images_per_aspect`` counts the images without accessories that each person has of each aspect; those with
+    accessories (about one in seven, which the 11k preparation drops) come on top. Images are 4:3, ``height_px`` high
     (1200 is the real size). Half of the people lie on either side of the published cuts. Everything is drawn in a
     temporary folder beside ``root`` that takes its name at the end. Raises InputError if ``root`` holds
     something already or a number is too small.
@@ -208,14 +208,14 @@ def _draw_group(
     people: _People, height_px: int, captions: bool, group: _Group
 ) -> tuple[npt.NDArray[np.uint8], list[str]]:
     someone = people[group.index]
-    pictures, texts = [], []
+    images, texts = [], []
     for shot in group.shots:
-        drawn = picture(someone, group.aspect, shot=shot, height_px=height_px)
-        pictures.append(drawn.pixels)
+        drawn = draw_image(someone, group.aspect, shot=shot, height_px=height_px)
+        images.append(drawn.pixels)
         if captions:
             rng = stream("caption", people.population, people.seed, group.index, group.aspect, shot)
             texts.append(caption(someone, group.aspect, drawn, rng))
-    return np.stack(pictures), texts
+    return np.stack(images), texts
 
 
 def draw_arrays(
@@ -228,7 +228,7 @@ def draw_arrays(
     workers: int | None,
     captions: bool,
 ) -> DrawnArrays:
-    """Draw N = people x 4 x images_per_aspect pictures in memory, accessories included, by person, aspect and shot.
+    """Draw N = people x 4 x images_per_aspect images in memory, accessories included, by person, aspect and shot.
 
     Raises InputError when a number is too small.
     """

@@ -1,4 +1,4 @@
-"""Small operations on float32 pictures [H, W]: blurs, smooth unions, lines, noise."""
+"""Small operations on float32 images [H, W]: blurs, smooth unions, lines, noise."""
 
 from functools import lru_cache
 
@@ -29,7 +29,7 @@ def _fir(field: F32, taps: F32) -> F32:
 
 
 def blur(field: F32, sigma: float) -> F32:
-    """Gaussian blur by ``sigma`` pixels; wide ones on a reduced picture."""
+    """Gaussian blur by ``sigma`` pixels; wide ones on a reduced image."""
     if sigma < 0.2:
         return field
     if sigma > _PLAIN_SIGMA:
@@ -118,7 +118,7 @@ def patches(rng: np.random.Generator, size: int) -> F32:
 def sample(texture: F32, to_texture: F64, shape: tuple[int, int]) -> F32:
     """Sample ``texture`` at affine coordinates: ``to_texture`` [2, 3] takes (column, row, 1) to texture pixels."""
     height, width = shape
-    picture = Image.fromarray(texture)
+    image = Image.fromarray(texture)
     coefficients = tuple(float(c) for c in to_texture.ravel())
-    moved = picture.transform((width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
+    moved = image.transform((width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
     return np.asarray(moved)

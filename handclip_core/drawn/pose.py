@@ -1,4 +1,4 @@
-"""What a picture varies: the pose of the hand, what is worn, the light, the background and the camera."""
+"""What an image varies: the pose of the hand, what is worn, the light, the background and the camera."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ class Outfit:
 
     @property
     def accessories(self) -> bool:
-        """Whether the 11k table would mark the picture."""
+        """Whether the 11k table would mark the image."""
         return bool(self.rings or self.watch or self.bracelet)
 
     def colour(self, kind: str) -> F64:
@@ -57,7 +57,7 @@ class Outfit:
 class Pose:
     """Place of the hand and of its fingers.
 
-    ``matrix`` [2, 2] and ``offset`` [2] take the hand's frame to shares of the picture's height (column, row);
+    ``matrix`` [2, 2] and ``offset`` [2] take the hand's frame to shares of the image's height (column, row);
     ``spread`` [5] are angles in radians, ``bend`` [5, 2] more at the joints, ``shorten`` [5, 3] factors of the bones.
     """
 
@@ -71,7 +71,7 @@ class Pose:
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """Direction [3] towards the light in the picture, its colour [3], and how much of it comes from everywhere."""
+    """Direction [3] towards the light in the image, its colour [3], and how much of it comes from everywhere."""
 
     direction: F64
     colour: F64
@@ -96,7 +96,7 @@ class Camera:
 
 
 def outfit(person: Person, aspect: str, shot: int) -> Outfit:
-    """What the person wears in a picture (cheap: nothing is drawn)."""
+    """What the person wears in an image (cheap: nothing is drawn)."""
     rng = stream("outfit", person.population, person.seed, person.index, aspect, shot)
     rings: tuple[Ring, ...] = ()
     watch = bracelet = None
@@ -132,7 +132,7 @@ def _name(rng: np.random.Generator, names: dict[str, tuple[int, int, int]] | dic
 
 @dataclass(frozen=True)
 class Drift:
-    """Values of one picture: a part that the person's sitting keeps for an aspect, and a change from shot to shot."""
+    """Values of one image: a part that the person's sitting keeps for an aspect, and a change from shot to shot."""
 
     sitting: np.random.Generator
     shot: np.random.Generator
@@ -150,13 +150,13 @@ class Drift:
 
 
 def drift(person: Person, aspect: str, shot: int) -> Drift:
-    """The drift of one picture."""
+    """The drift of one image."""
     key = (person.population, person.seed, person.index, aspect)
     return Drift(stream("sitting", *key), stream("shot", *key, shot))
 
 
 def pose(drift: Drift, person: Person, aspect: str, *, ratio: float) -> Pose:
-    """A pose of the hand in a picture ``ratio`` times as wide as high.
+    """A pose of the hand in an image ``ratio`` times as wide as high.
 
     With the fingers up, the thumb of a left hand's back and of a right hand's palm is on the viewer's right.
     """

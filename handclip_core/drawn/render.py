@@ -1,4 +1,4 @@
-"""From a person to the pixels of a picture."""
+"""From a person to the pixels of an image."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ SMALLEST_PX = 32
 
 @dataclass(frozen=True)
 class Details:
-    """What a picture shows besides the person."""
+    """What an image shows besides the person."""
 
     aspect: str
     shot: int
@@ -29,7 +29,7 @@ class Details:
     fingers_up: bool
     irregularities: bool
     seen: frozenset[str]
-    """Which of sleeve, watch and bracelet lie inside the picture."""
+    """Which of sleeve, watch and bracelet lie inside the image."""
 
     @property
     def accessories(self) -> bool:
@@ -44,7 +44,7 @@ class Details:
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """One picture: ``pixels`` uint8 [H, W, 3] and what it shows."""
+    """One image: ``pixels`` uint8 [H, W, 3] and what it shows."""
 
     pixels: npt.NDArray[np.uint8]
     details: Details
@@ -114,16 +114,16 @@ def _background(lens: Camera, shape: tuple[int, int]) -> tuple[F32, F32]:
     return np.clip(plain, 0.35, 1.02), fall
 
 
-def _moved(picture: F32, step: npt.NDArray[np.float64]) -> F32:
+def _moved(image: F32, step: npt.NDArray[np.float64]) -> F32:
     """Motion blur of [H, W] along ``step`` pixels."""
     far = float(np.hypot(*step))
     if far < 0.7:
-        return picture
+        return image
     taps = int(np.ceil(far)) + 1
     pad = int(np.ceil(far / 2)) + 1
-    padded = np.pad(picture, pad, mode="edge")
-    height, width = picture.shape
-    total = np.zeros_like(picture)
+    padded = np.pad(image, pad, mode="edge")
+    height, width = image.shape
+    total = np.zeros_like(image)
     for t in np.linspace(-0.5, 0.5, taps):
         dx, dy = (int(np.round(s * t)) + pad for s in step)
         total += padded[dy : dy + height, dx : dx + width]
@@ -146,7 +146,7 @@ def _developed(scene: F32, lens: Camera, fall: F32, rng: np.random.Generator) ->
 
 
 def _seen(worn: Outfit, view: Frame) -> frozenset[str]:
-    """What is worn on the arm and not cut off by the border of the picture."""
+    """What is worn on the arm and not cut off by the border of the image."""
     height, width = view.shape
     places = {"sleeve": worn.sleeve_y - 0.04, "watch": WATCH_Y, "bracelet": BRACELET_Y}
     seen = set()
@@ -157,8 +157,8 @@ def _seen(worn: Outfit, view: Frame) -> frozenset[str]:
     return frozenset(seen)
 
 
-def picture(person: Person, aspect: str, *, shot: int, height_px: int) -> Shot:
-    """Draw one picture, 4:3 landscape; a pure function of its arguments, byte for byte.
+def draw_image(person: Person, aspect: str, *, shot: int, height_px: int) -> Shot:
+    """Draw one image, 4:3 landscape; a pure function of its arguments, byte for byte.
 
     ``aspect`` is an Aspect or its value. Returns ``pixels`` uint8 [height_px, width, 3] and their details. Raises
     InputError for an aspect that is none of the four or a height below 32 px.

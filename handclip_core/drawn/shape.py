@@ -14,7 +14,7 @@ Box = tuple[slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Pixels of a picture in the hand's frame: ``x``, ``y`` [H, W] in hand lengths, ``scale`` in pixels a length."""
+    """Pixels of an image in the hand's frame: ``x``, ``y`` [H, W] in hand lengths, ``scale`` in pixels a length."""
 
     to_pixel: F64
     offset: F64
@@ -33,7 +33,7 @@ class Frame:
         return result
 
     def box(self, points: F64, margin: float) -> Box:
-        """Slices of the picture that hold all points and ``margin`` hand lengths around them."""
+        """Slices of the image that hold all points and ``margin`` hand lengths around them."""
         places = self.pixel(points)
         low, high = places.min(axis=0) - margin * self.scale, places.max(axis=0) + margin * self.scale
         height, width = self.shape
@@ -43,7 +43,7 @@ class Frame:
 
 
 def frame(pose: Pose, height_px: int, width_px: int) -> Frame:
-    """The frame of a picture."""
+    """The frame of an image."""
     to_pixel = pose.matrix * height_px
     offset = pose.offset * height_px - 0.5
     inverse = np.linalg.inv(to_pixel)
@@ -107,7 +107,7 @@ class FingerField:
 
 
 def finger_field(posed: PosedFinger, frame: Frame, reach: float) -> FingerField | None:
-    """Coordinates along and across a finger up to ``reach`` from it; None where it is out of the picture."""
+    """Coordinates along and across a finger up to ``reach`` from it; None where it is out of the image."""
     finger = posed.finger
     box = frame.box(posed.joints, float(finger.widths.max()) + reach)
     x, y = frame.x[box], frame.y[box]

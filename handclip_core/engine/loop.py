@@ -20,11 +20,11 @@ from handclip_core.engine.plan import Span, plan, units_reached
 from handclip_core.engine.state import Memory, Position, Resume, Saved, TrainingState, memories_of, restore
 from handclip_core.errors import InputError
 from handclip_core.models.hand_model import HandModel
-from handclip_core.process_group import peers
+from handclip_core.process_group import process_group
 from handclip_core.types import Batch
 
 
-class Feed(Protocol):
+class BatchLoader(Protocol):
     """Batches of one phase, by step."""
 
     def batch(self, step: int) -> Batch:
@@ -41,12 +41,12 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Point:
-    """The run at a whole budget unit, or at a milestone. ``state`` is live: use it before taking the next item.
+class StepReport:
+    """The run at a whole budget unit, or at an evaluation point. ``state`` is live: use it before taking the next item.
 
     Losses are means over the phase's steps since the last whole unit, ``train_s`` the seconds of all steps since. If
-    not ``evaluated``, nothing can have moved retrieval: the state is there to be saved. At a milestone, the score of
-    every aspect is to be added to ``state.milestones``.
+    not ``evaluated``, nothing can have moved retrieval: the state is there to be saved. At an evaluation point, the
+    score of every aspect is to be added to ``state.evaluation_points``.
     """
 
     unit: int
@@ -58,22 +58,22 @@ class Point:
     learning_rates: dict[str, float]
     state: TrainingState
     evaluated: bool
-    milestone: bool = False
+    evaluation_point: bool = False
 
 
 def train(
     model: HandModel,
     phases: tuple[Phase, ...],
     *,
-    feed: Callable[[int], Feed],
+    loader: Callable[[int], BatchLoader],
     budget: Budget,
     seed: int,
     micro_batch: int | None = None,
     resume: Resume | None = None,
-) -> Iterator[Point]:
-    """Run ``phases`` on ``model`` and yield a Point at every whole budget unit, and at milestones.
+) -> Iterator[StepReport]:
+    """Run ``phases`` on ``model`` and yield a Point at every whole budget unit, and at evaluation points.
 
-    ``feed(i)`` gives the batches of phase i; the image tower trains on ``micro_batch`` pictures of a batch at a time.
+    ``loader(i)`` gives the batches of phase i; the image tower trains on ``micro_batch`` images of a batch at a time.
     Every random number of a step is a function of (seed, phase, step), so a run that is resumed at any point continues
     bit for bit. Raises DivergedError where the loss is not finite, and InputError where a phase trains nothing, or one
     of its losses reads nothing that it trains.
@@ -83,11 +83,11 @@ def train(
     common = _Common(model, phases, memories, budget, seed, micro_batch)
     if resume:
         restore(resume, model, memories)
-        common.position, common.milestones = resume.position, list(resume.training["milestones"])
+        common.position, common.evaluation_points = resume.position, list(resume.training["milestones"])
     first = common.position.phase
     for index in range(first, len(phases)):
         saved = resume.training if resume and index == first else None
-        run = _PhaseRun(common, index, spans[index], feed(index), saved)
+        run = _PhaseRun(common, index, spans[index], loader(index), saved)
         yield from run.steps()
         if index + 1 < len(phases):
             run.consolidate()
@@ -108,15 +108,15 @@ class _Common:
     seed: int
     micro_batch: int | None
     position: Position = field(default_factory=Position)
-    milestones: list[list[float]] = field(default_factory=list)
+    evaluation_points: list[list[float]] = field(default_factory=list)
     train_s: float = 0.0
 
 
 class _PhaseRun:
     """One phase under way."""
 
-    def __init__(self, common: _Common, index: int, span: Span, feed: Feed, saved: Saved | None) -> None:
-        self.common, self.index, self.span, self.feed = common, index, span, feed
+    def __init__(self, common: _Common, index: int, span: Span, loader: BatchLoader, saved: Saved | None) -> None:
+        self.common, self.index, self.span, self.loader = common, index, span, loader
         self.model, self.position, self.phase = common.model, common.position, common.phases[index]
         chosen = choose(self.model, self.phase.train)
         if not chosen:
@@ -133,9 +133,9 @@ class _PhaseRun:
         self.sums: dict[str, Tensor] = {}
         self.num_summed = 0
 
-    def steps(self) -> Iterator[Point]:
-        """Train the rest of the phase, yielding at whole units and at milestones."""
-        yield from self.milestones_until(self.index)
+    def steps(self) -> Iterator[StepReport]:
+        """Train the rest of the phase, yielding at whole units and at evaluation points."""
+        yield from self.evaluation_points_until(self.index)
         yield from self.report()  # a step may reach several units, and a run be resumed at the first of them
         while self.position.step < self.span.num_steps:
             self.step()
@@ -150,9 +150,11 @@ class _PhaseRun:
         seed = step_seed(self.common.seed, self.index, step)
         torch.manual_seed(seed)
         self.model.train()
-        batch = self.feed.batch(step)
+        batch = self.loader.batch(step)
         self.optimizer.zero_grad(set_to_none=True)
-        found = backward(self.model, batch, self.phase, micro_batch=self.common.micro_batch, peers=peers(), seed=seed)
+        found = backward(
+            self.model, batch, self.phase, micro_batch=self.common.micro_batch, group=process_group(), seed=seed
+        )
         refuse_divergence(found, phase=self.phase.name, step=step)
         set_rate(self.optimizer, optim, step=step, num_steps=self.span.num_steps)
         if optim.clip_norm is not None:
@@ -165,37 +167,39 @@ class _PhaseRun:
         self._sum(found.parts)
         self.common.train_s += time.perf_counter() - started
 
-    def arrive(self) -> Iterator[Point]:
-        """At the end of the phase, make the average weights the model's, and yield the milestone if there is one."""
+    def arrive(self) -> Iterator[StepReport]:
+        """At the end of the phase, make the average weights the model's, and yield the evaluation point if there is
+        one.
+        """
         if self.position.step < self.span.num_steps:
             return
         if self.average:
             self.average.settle()
-        yield from self.milestones_until(self.index + 1)
+        yield from self.evaluation_points_until(self.index + 1)
 
-    def milestones_until(self, index: int) -> Iterator[Point]:
-        """Yield where the milestones of the phases before ``index`` have not all been measured."""
-        wanted = sum(phase.milestone for phase in self.common.phases[:index])
-        if self.phase.milestone and len(self.common.milestones) < wanted + 1:
-            yield self.point(milestone=True)
-            assert len(self.common.milestones) == wanted + 1, "whoever takes a milestone adds its scores"
+    def evaluation_points_until(self, index: int) -> Iterator[StepReport]:
+        """Yield where the evaluation points of the phases before ``index`` have not all been measured."""
+        wanted = sum(phase.evaluation_point for phase in self.common.phases[:index])
+        if self.phase.evaluation_point and len(self.common.evaluation_points) < wanted + 1:
+            yield self.step_report(evaluation_point=True)
+            assert len(self.common.evaluation_points) == wanted + 1, "whoever takes an evaluation point adds its scores"
 
-    def report(self) -> Iterator[Point]:
+    def report(self) -> Iterator[StepReport]:
         """Yield for every whole unit that the last step has reached, with the average weights in the model."""
         units, epoch_images = self.common.budget.units, self.common.budget.epoch_images
         reached = units_reached(self.position.images, budget=units, epoch_images=epoch_images)
         at_the_end = self.index + 1 == len(self.common.phases) and self.position.step == self.span.num_steps
         if not at_the_end:
-            reached = min(reached, units - 1)  # the last unit belongs to the last step, however few the pictures are
+            reached = min(reached, units - 1)  # the last unit belongs to the last step, however few the images are
         while self.position.unit < reached:
             self.position.unit += 1
             with self.average.applied() if self.average else nullcontext():
-                yield self.point()
+                yield self.step_report()
             self.sums, self.num_summed, self.common.train_s = {}, 0, 0.0
 
-    def point(self, *, milestone: bool = False) -> Point:
+    def step_report(self, *, evaluation_point: bool = False) -> StepReport:
         """The run as it stands."""
-        return Point(
+        return StepReport(
             unit=self.position.unit,
             images=self.position.images,
             phase=self.phase.name,
@@ -204,17 +208,22 @@ class _PhaseRun:
             losses={name: value.item() / self.num_summed for name, value in self.sums.items()},
             learning_rates={f"{group['name']}": group["lr"] for group in self.optimizer.param_groups},
             state=TrainingState(
-                self.model, self.optimizer, self.common.memories, self.position, self.average, self.common.milestones
+                self.model,
+                self.optimizer,
+                self.common.memories,
+                self.position,
+                self.average,
+                self.common.evaluation_points,
             ),
             evaluated=self.phase.evaluate,
-            milestone=milestone,
+            evaluation_point=evaluation_point,
         )
 
     def consolidate(self) -> None:
         """Let the phase's penalties learn from what has just been trained."""
         torch.manual_seed(step_seed(self.common.seed, self.index, self.span.num_steps))
         for penalty in self.phase.penalties:
-            penalty.consolidate(self.model, (self.feed.batch(step) for step in count()))
+            penalty.consolidate(self.model, (self.loader.batch(step) for step in count()))
 
     def _sum(self, parts: dict[str, Tensor]) -> None:
         for name, value in parts.items():

@@ -78,7 +78,7 @@ class Penalty(Protocol):
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Which pictures a phase shows, in the sampler's order: manifest ``rows`` [n], with classes and aspects."""
+    """Which images a phase shows, in the sampler's order: manifest ``rows`` [n], with classes and aspects."""
 
     rows: NDArray[np.int64]
     pool: Pool
@@ -94,8 +94,8 @@ class Phase:
     """One stretch of training. ``share`` is its part of the budget relative to the other phases' shares.
 
     ``evaluate=False`` marks a phase in which nothing can move retrieval: its units are saved, not evaluated.
-    ``milestone=True`` asks for the score of every aspect after the phase and before the first such phase: rows of a
-    forgetting matrix. Such a phase bears the name of its aspect.
+    ``evaluation_point=True`` asks for the score of every aspect after the phase and before the first such phase: rows
+    of a forgetting matrix. Such a phase bears the name of its aspect.
     """
 
     name: str
@@ -106,9 +106,9 @@ class Phase:
     share: float = 1.0
     penalties: tuple[Penalty, ...] = ()
     evaluate: bool = True
-    milestone: bool = False
+    evaluation_point: bool = False
 
 
-def milestones_of(phases: Iterable[Phase]) -> tuple[str, ...]:
-    """Names of the phases with a milestone: for such a phase, the aspect that it trains."""
-    return tuple(phase.name for phase in phases if phase.milestone)
+def evaluation_points_of(phases: Iterable[Phase]) -> tuple[str, ...]:
+    """Names of the phases with an evaluation point: for such a phase, the aspect that it trains."""
+    return tuple(phase.name for phase in phases if phase.evaluation_point)

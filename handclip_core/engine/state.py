@@ -40,7 +40,8 @@ class Position:
 class TrainingState:
     """A live view of a run between two steps; ``training`` and the model's state dict are copies by reference.
 
-    ``milestones`` holds a row of validation mAP by aspect for every milestone passed, see ``Phase.milestone``.
+    ``evaluation_points`` holds a row of validation mAP by aspect for every evaluation point passed, see
+    ``Phase.evaluation_point``.
     """
 
     model: nn.Module
@@ -48,7 +49,7 @@ class TrainingState:
     memories: tuple[Memory, ...] = ()
     position: Position = field(default_factory=Position)
     average: WeightAverage | None = None
-    milestones: list[list[float]] = field(default_factory=list)
+    evaluation_points: list[list[float]] = field(default_factory=list)
 
     def training(self) -> Saved:
         """All but the model's weights, loadable with ``weights_only=True``.
@@ -60,7 +61,7 @@ class TrainingState:
             "memories": [memory.state_dict() for memory in self.memories],
             "position": asdict(self.position),
             "raw": self.average.raw() if self.average else None,
-            "milestones": self.milestones,
+            "milestones": self.evaluation_points,
         }
 
 

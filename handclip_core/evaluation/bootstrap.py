@@ -1,8 +1,8 @@
 """Confidence by resampling people: intervals of one model, and paired comparison of two.
 
-Comparisons share people, so neither queries nor pairs are independent; people are (ISO/IEC 19795-1:2021). A resample
-draws as many people as there are, with replacement, and counts all queries of a person, in every aspect and draw, as
-often as that person was drawn. Galleries stay as they are.
+Comparisons share identities, so neither queries nor pairs are independent; identities are (ISO/IEC 19795-1:2021). A
+resample draws as many identities as there are, with replacement, and counts all queries of an identity, in every aspect
+and draw, as often as that identity was drawn. Galleries stay as they are.
 """
 
 from collections.abc import Iterator
@@ -24,36 +24,36 @@ PART = 1 << 21
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval (percentiles of the resamples); ``num_people`` were resampled."""
+    """A figure with its interval (percentiles of the resamples); ``num_identities`` were resampled."""
 
     value: float
     low: float
     high: float
-    num_people: int
+    num_identities: int
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Figure of A minus that of B on the same queries, its interval, and P(A beats B).
 
-    The probability is the share of resamples of the people in which A is the better, equal ones counting half: it
-    speaks of other people like these, not of other training seeds.
+    The probability is the share of resamples of the identities in which A is the better, equal ones counting half: it
+    speaks of other identities like these, not of other training seeds.
     """
 
     difference: float
     low: float
     high: float
     probability: float
-    num_people: int
+    num_identities: int
 
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """A figure, its value in each resample [R] of the ``num_people`` people."""
+    """A figure, its value in each resample [R] of the ``num_identities`` identities."""
 
     value: float
     samples: Values
-    num_people: int
+    num_identities: int
 
 
 def estimate(
@@ -62,7 +62,7 @@ def estimate(
     """One of METRICS, over all aspects or of one, with the interval that holds ``level`` of the resamples."""
     found = resampled(scores, metric, aspect=aspect, seed=seed)
     low, high = interval(found.samples, level)
-    return Estimate(found.value, low, high, found.num_people)
+    return Estimate(found.value, low, high, found.num_identities)
 
 
 def compare_paired(
@@ -74,7 +74,7 @@ def compare_paired(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Comparison:
-    """A against B on the same draws; both see the same resamples of people.
+    """A against B on the same draws; both see the same resamples of identities.
 
     Raises InputError where the two were not scored on the same queries of the same draws and galleries.
     """
@@ -84,17 +84,19 @@ def compare_paired(
 
 
 def resampled(scores: ProtocolScores, metric: str = "map", *, aspect: str | None = None, seed: int = 0) -> Resampled:
-    """A figure and its value in each resample of the people; equal seeds draw equal resamples of the same people."""
+    """A figure and its value in each resample of the identities; equal seeds draw equal resamples of the same
+    identities.
+    """
     cells = _Cells(scores.queries, _aspect_mask(scores, aspect))
     value, samples = cells.means(scores.queries.metric(metric), seed)
-    return Resampled(value, samples, cells.num_people)
+    return Resampled(value, samples, cells.num_identities)
 
 
 def compare_samples(a: Resampled, b: Resampled, *, level: float = LEVEL) -> Comparison:
     """A against B, whose resamples belong together one by one."""
     gaps = a.samples - b.samples
     wins = float(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
-    return Comparison(a.value - b.value, *interval(gaps, level), wins, a.num_people)
+    return Comparison(a.value - b.value, *interval(gaps, level), wins, a.num_identities)
 
 
 def check_same_queries(a: ProtocolScores, b: ProtocolScores) -> None:
@@ -118,11 +120,11 @@ def weighted_mean(queries: QueryScores, metric: str, mask: NDArray[np.bool_], *,
         raise InputError("no query with a match is left to average over")
     cells = _Cells(queries, mask, by_cell=False)
     value, samples = cells.means(values, seed)
-    return Estimate(value, *interval(samples), cells.num_people)
+    return Estimate(value, *interval(samples), cells.num_identities)
 
 
 class _Cells:
-    """Sums by person and cell (a draw and an aspect), from which the figure of any resample is a product."""
+    """Sums by identity and cell (a draw and an aspect), from which the figure of any resample is a product."""
 
     def __init__(self, queries: QueryScores, mask: NDArray[np.bool_], *, by_cell: bool = True) -> None:
         self._kept = mask & (queries.first_rank > 0)
@@ -130,17 +132,17 @@ class _Cells:
         self._cell = np.unique(cell[self._kept], return_inverse=True)[1]
         if not by_cell:
             self._cell = np.zeros_like(self._cell)
-        people, self._person = np.unique(queries.identity[self._kept], return_inverse=True)
-        self.num_people = len(people)
-        self._shape = (len(people), int(self._cell.max(initial=0)) + 1)
+        identities, self._identity = np.unique(queries.identity[self._kept], return_inverse=True)
+        self.num_identities = len(identities)
+        self._shape = (len(identities), int(self._cell.max(initial=0)) + 1)
         self._count = self._sum(np.ones(len(self._cell)))
 
     def means(self, values: Values, seed: int) -> tuple[float, Values]:
-        """Mean over cells of the mean over queries: of the people as they are, and of each resample [R]."""
+        """Mean over cells of the mean over queries: of the identities as they are, and of each resample [R]."""
         total = self._sum(values[self._kept])
         value = float((total.sum(axis=0) / self._count.sum(axis=0)).mean())
         samples = []
-        for times in _resamples(self.num_people, seed):
+        for times in _resamples(self.num_identities, seed):
             counts = times @ self._count
             present = counts > 0
             means = np.divide(times @ total, counts, out=np.zeros_like(counts), where=present)
@@ -148,20 +150,22 @@ class _Cells:
         return value, np.concatenate(samples)
 
     def _sum(self, values: Values) -> Values:
-        people, cells = self._shape
-        sums = np.bincount(self._person * cells + self._cell, weights=values, minlength=people * cells)
-        return sums.astype(np.float64).reshape(people, cells)
+        identities, cells = self._shape
+        sums = np.bincount(self._identity * cells + self._cell, weights=values, minlength=identities * cells)
+        return sums.astype(np.float64).reshape(identities, cells)
 
 
-def _resamples(num_people: int, seed: int) -> Iterator[Values]:
-    """How often each person was drawn [R, people], RESAMPLES rows in all, a bounded number at a time."""
+def _resamples(num_identities: int, seed: int) -> Iterator[Values]:
+    """How often each identity was drawn [R, identities], RESAMPLES rows in all, a bounded number at a time."""
     random = np.random.default_rng(seed)
-    step = max(1, PART // num_people)
+    step = max(1, PART // num_identities)
     for start in range(0, RESAMPLES, step):
         num = min(step, RESAMPLES - start)
-        drawn = random.integers(0, num_people, size=(num, num_people)) + num_people * np.arange(num)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=num * num_people)
-        yield counts.reshape(num, num_people).astype(np.float64)
+        drawn = (
+            random.integers(0, num_identities, size=(num, num_identities)) + num_identities * np.arange(num)[:, None]
+        )
+        counts = np.bincount(drawn.ravel(), minlength=num * num_identities)
+        yield counts.reshape(num, num_identities).astype(np.float64)
 
 
 def _aspect_mask(scores: ProtocolScores, aspect: str | None) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""For whom a model works: scores by aspect and by what the manifest says of the person, with counts and intervals."""
+"""For whom a model works: scores by aspect and by what the manifest says of the identity, with counts and intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ UNKNOWN = "unknown"
 class GroupScores:
     """Scores of the queries that share one ``value`` of a ``group``, all draws and aspects together.
 
-    ``num_images`` are different pictures, ``num_queries`` searches (a picture is searched in many draws).
+    ``num_images`` are different images, ``num_queries`` searches (an image is searched in many draws).
     """
 
     group: str
     value: str
-    num_people: int
+    num_identities: int
     num_images: int
     num_queries: int
     num_unmatched: int
@@ -56,7 +56,7 @@ def _group(scores: ProtocolScores, group: str, value: str, mask: NDArray[np.bool
     return GroupScores(
         group=group,
         value=value,
-        num_people=len(np.unique(queries.identity[mask])),
+        num_identities=len(np.unique(queries.identity[mask])),
         num_images=len(np.unique(queries.row[mask])),
         num_queries=int(mask.sum()),
         num_unmatched=int((queries.first_rank[mask] == 0).sum()),

@@ -1,4 +1,4 @@
-"""Several models side by side, with intervals over people, as Markdown and CSV."""
+"""Several models side by side, with intervals over identities, as Markdown and CSV."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ HEADINGS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One model in one scope (an aspect, or MEAN): its metrics and its gaps to the baseline, None for that itself."""
+    """One model in one scope (an aspect, or MEAN): its metrics and its gaps to the reference, None for that itself."""
 
     model: str
     scope: str
@@ -34,24 +34,26 @@ class Row:
     num_unmatched: int
 
 
-def compare_models(models: Mapping[str, ProtocolScores], *, baseline: str | None = None, seed: int = 0) -> list[Row]:
+def compare_models(models: Mapping[str, ProtocolScores], *, reference: str | None = None, seed: int = 0) -> list[Row]:
     """Rows of all models, scope by scope: the mean over aspects, then each aspect where there is more than one.
 
-    ``baseline`` is the model that the others are held against, the first if not named. Raises InputError where the
-    models were not scored on the same queries, draws and gallery, or the baseline is not among them.
+    ``reference`` is the model that the others are held against, the first if not named. Raises InputError where the
+    models were not scored on the same queries, draws and gallery, or the reference is not among them.
     """
     if not models:
         raise InputError("there are no models to compare")
-    against = next(iter(models)) if baseline is None else baseline
+    against = next(iter(models)) if reference is None else reference
     if against not in models:
-        raise InputError(f"the baseline '{against}' is not among the models: {', '.join(models)}")
+        raise InputError(f"the reference '{against}' is not among the models: {', '.join(models)}")
     aspects = models[against].aspects
     scopes = (None, *aspects) if len(aspects) > 1 else (None,)
     return [_row(models, name, against, scope, seed) for scope in scopes for name in models]
 
 
 def markdown(rows: list[Row], *, scope: str = MEAN, metric: str = "map") -> str:
-    """A Markdown table of one scope in percent: all metrics, and of ``metric`` the interval and gap to the baseline."""
+    """A Markdown table of one scope in percent: all metrics, and of ``metric`` the interval and gap to the
+    reference.
+    """
     chosen = [row for row in rows if row.scope == scope]
     if not chosen:
         raise InputError(f"there are no rows of '{scope}' to show")
@@ -61,9 +63,11 @@ def markdown(rows: list[Row], *, scope: str = MEAN, metric: str = "map") -> str:
         f"|---|{'---:|' * (len(HEADINGS) + 4)}",
         *(_markdown_row(row, metric) for row in chosen),
     ]
-    people = chosen[0].estimates[metric].num_people
+    identities = chosen[0].estimates[metric].num_identities
     unmatched = f", {chosen[0].num_unmatched} of them without a match" if chosen[0].num_unmatched else ""
-    lines.append(f"\n{chosen[0].num_queries} queries of {people} people{unmatched}; intervals by resampling people.")
+    lines.append(
+        f"\n{chosen[0].num_queries} queries of {identities} identities{unmatched}; intervals by resampling identities."
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -84,15 +88,15 @@ def as_csv(rows: list[Row]) -> str:
     return buffer.getvalue()
 
 
-def _row(models: Mapping[str, ProtocolScores], name: str, baseline: str, aspect: str | None, seed: int) -> Row:
+def _row(models: Mapping[str, ProtocolScores], name: str, reference: str, aspect: str | None, seed: int) -> Row:
     scores = models[name]
     figures = scores.overall if aspect is None else scores.per_aspect[aspect]
     gaps = None
-    if name != baseline:
+    if name != reference:
         try:
-            gaps = {m: compare_paired(scores, models[baseline], m, aspect=aspect, seed=seed) for m in METRICS}
+            gaps = {m: compare_paired(scores, models[reference], m, aspect=aspect, seed=seed) for m in METRICS}
         except InputError as error:
-            raise InputError(f"'{name}' cannot be compared with '{baseline}': {error}") from None
+            raise InputError(f"'{name}' cannot be compared with '{reference}': {error}") from None
     mask = slice(None) if aspect is None else scores.queries.aspect == scores.aspects.index(aspect)
     ranks = scores.queries.first_rank[mask]
     return Row(

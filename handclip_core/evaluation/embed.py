@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from handclip_core.data.inputs import Inputs
 from handclip_core.models.hand_model import HandModel
-from handclip_core.process_group import peers
+from handclip_core.process_group import process_group
 from handclip_core.types import ASPECT_INDEX, Aspect, ModelInputs
 
 BATCH = 128
@@ -29,17 +29,17 @@ def embed(
 ) -> Tensor:
     """Float32 embeddings [n, W] of manifest ``rows`` [n], on the CPU; ``model`` ends in evaluation mode.
 
-    ``aspects`` [N] are those of all manifest rows. Embeddings are L2-normalised if ``unit``; with ``mirror``, pictures
+    ``aspects`` [N] are those of all manifest rows. Embeddings are L2-normalised if ``unit``; with ``mirror``, images
     are mirrored first (cached activations cannot be). Several processes share the work, and all get the result.
     """
     model.eval()
-    together = peers()
+    together = process_group()
     embeddings = torch.zeros(len(rows), model.width, device=device)
     mine = together.part(len(rows))
     for start in range(mine.start, mine.stop, BATCH):
         chunk = rows[start : min(start + BATCH, mine.stop)]
-        pictures = _mirrored(inputs.of(chunk, device=device), mirror)
-        found = model.embed(pictures, torch.from_numpy(aspects[chunk]).to(device))
+        images = _mirrored(inputs.of(chunk, device=device), mirror)
+        found = model.embed(images, torch.from_numpy(aspects[chunk]).to(device))
         embeddings[start : start + len(chunk)] = found.float()
     whole = together.sum(embeddings).cpu()
     return F.normalize(whole, dim=1) if unit else whole
@@ -68,5 +68,5 @@ def aspect_accuracy(
 def _mirrored(inputs: ModelInputs, mirror: bool) -> ModelInputs:
     if not mirror:
         return inputs
-    assert isinstance(inputs, Tensor), "activations of mirrored pictures are not cached"
+    assert isinstance(inputs, Tensor), "activations of mirrored images are not cached"
     return inputs.flip(-1)

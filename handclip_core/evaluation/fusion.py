@@ -74,7 +74,7 @@ def fuse_features(
     shares = _weights(weights, len(embeddings))
     units = [normalised(embedding) for embedding in embeddings]
     if len({len(unit) for unit in units}) > 1:
-        raise InputError(f"the models have embeddings of {[len(unit) for unit in units]} pictures; they need the same")
+        raise InputError(f"the models have embeddings of {[len(unit) for unit in units]} images; they need the same")
     scaled = [unit * share for unit, share in zip(units, shares, strict=True)]
     if how is FeatureFusion.CONCAT:
         return normalised(torch.cat(scaled, dim=1)).float()

@@ -1,4 +1,6 @@
-"""Open-set identification: people who are not enrolled must be turned away (ISO/IEC 19795-1:2021, FPIR and TPIR)."""
+"""Open-set identification: identities that are not enrolled must be turned away (ISO/IEC 19795-1:2021, FPIR and
+TPIR).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,24 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from handclip_core.data.manifest import Draw
+from handclip_core.data.manifest import GallerySplit
 from handclip_core.errors import InputError
-from handclip_core.evaluation.draws import DrawScorer
+from handclip_core.evaluation.gallery_splits import SplitScorer
 from handclip_core.evaluation.identities import Ids, identity_codes
 from handclip_core.evaluation.verification import check_support, real_values, threshold_at
 
 Ints = NDArray[np.int64]
 Values = NDArray[np.float64]
 SHARE = 0.3
-"""Share of the people that :func:`open_set_probes` leaves unenrolled in each draw."""
+"""Share of the identities that :func:`open_set_probes` leaves outside in each draw."""
 
 
 @dataclass(frozen=True, eq=False)
 class Probes:
     """Searches of a gallery.
 
-    ``mated`` [M]: for each search of an enrolled person, the score of that person where it stands first, else ``-inf``.
-    ``unmated`` [U]: for each search of a person who is not enrolled, the best score of anybody.
+    ``mated`` [M]: for each search of an enrolled identity, the score of that identity where it stands first, else
+    ``-inf``. ``unmated`` [U]: for each search of an identity that is not enrolled, the best score of anybody.
     """
 
     mated: Values
@@ -50,9 +52,9 @@ class OpenSetScores:
 
 
 def probes(mated: NDArray[Any] | Tensor, query_ids: Ids, gallery_ids: Ids, unmated: NDArray[Any] | Tensor) -> Probes:
-    """Searches from similarities of enrolled people [Q, G] and of people who are not enrolled [U, G].
+    """Searches from similarities of enrolled identities [Q, G] and of identities that are not enrolled [U, G].
 
-    A stranger who scores as high as the person searched for stands before him. Raises InputError for NaN, for shapes
+    A stranger who scores as high as the identity searched for stands before him. Raises InputError for NaN, for shapes
     that do not fit, and where a query of ``mated`` is not enrolled.
     """
     query, gallery = identity_codes(query_ids, gallery_ids, names=("query_ids", "gallery_ids"))
@@ -62,61 +64,63 @@ def probes(mated: NDArray[Any] | Tensor, query_ids: Ids, gallery_ids: Ids, unmat
     if left.shape != (len(query), len(gallery)) or right.shape[1:] != (len(gallery),):
         raise InputError(
             f"similarities are {list(left.shape)} and {list(right.shape)} "
-            f"for {len(query)} enrolled queries and a gallery of {len(gallery)}"
+            f"for {len(query)} queries with a match and a gallery of {len(gallery)}"
         )
     if not right.size or not left.size:
-        raise InputError("open-set identification needs a gallery, enrolled queries and queries that are not enrolled")
+        raise InputError(
+            "open-set identification needs a gallery, queries with their identity in it and queries without"
+        )
     if np.isnan(left).any():
-        raise InputError("a similarity of an enrolled query is NaN")
+        raise InputError("a similarity of a query with its identity in the gallery is NaN")
     same = query[:, None] == gallery
     if not same.any(axis=1).all():
-        raise InputError(f"query {int(np.argmin(same.any(axis=1)))} is not enrolled in the gallery")
+        raise InputError(f"query {int(np.argmin(same.any(axis=1)))} has no match in the gallery")
     return Probes(_first_place(left.astype(np.float64), same), right.astype(np.float64).max(axis=1))
 
 
 def open_set_probes(
     embeddings: NDArray[Any] | Tensor,
     rows: Ids,
-    draws: Sequence[Draw],
+    gallery_splits: Sequence[GallerySplit],
     identities: Ids,
     *,
-    strangers: Sequence[int] | None = None,
+    distractors: Sequence[int] | None = None,
     share: float = SHARE,
     seed: int = 0,
 ) -> Probes:
-    """Searches of every draw and aspect, some of them of people who are not in the gallery.
+    """Searches of every draw and aspect, some of them of identities that are not in the gallery.
 
-    Arguments are those of :func:`~handclip_core.evaluation.protocol.score_draws`; galleries hold the own aspect only.
-    ``strangers`` are manifest rows of people who are nobody's queries (distractors): they are taken out of the
-    galleries and searched. Without them a random ``share`` of the people is left out of a draw, in all aspects at once.
-    Raises InputError where a side remains without a search.
+    Arguments are those of :func:`~handclip_core.evaluation.protocol.score_gallery_splits`; galleries hold the own
+    aspect only. ``distractors`` are manifest rows of identities that are nobody's queries (distractors): they are taken
+    out of the galleries and searched. Without them a random ``share`` of the identities is left out of a draw, in all
+    aspects at once. Raises InputError where a side remains without a search.
     """
-    scorer = DrawScorer(embeddings, rows, identities)
+    scorer = SplitScorer(embeddings, rows, identities)
     random = np.random.default_rng(seed)
-    extra = np.asarray([] if strangers is None else strangers, dtype=np.int64)
+    extra = np.asarray([] if distractors is None else distractors, dtype=np.int64)
     parts = []
-    for draw in draws:
-        searched = np.asarray([row for rows_of in draw.query.values() for row in rows_of], dtype=np.int64)
-        people = np.unique(scorer.identities(searched))
-        left_out = random.choice(people, size=round(share * len(people)), replace=False)
-        unenrolled = left_out if strangers is None else scorer.identities(extra)
-        for aspect, query in draw.query.items():
-            gallery = np.asarray(draw.gallery.get(aspect, ()), dtype=np.int64)
+    for gallery_split in gallery_splits:
+        searched = np.asarray([row for rows_of in gallery_split.query.values() for row in rows_of], dtype=np.int64)
+        queried = np.unique(scorer.identities(searched))
+        left_out = random.choice(queried, size=round(share * len(queried)), replace=False)
+        outside = left_out if distractors is None else scorer.identities(extra)
+        for aspect, query in gallery_split.query.items():
+            gallery = np.asarray(gallery_split.gallery.get(aspect, ()), dtype=np.int64)
             if len(query) and len(gallery):
                 chosen = np.concatenate([np.asarray(query, dtype=np.int64), extra])
-                parts.append(_probes_of(scorer, chosen, gallery, unenrolled))
+                parts.append(_probes_of(scorer, chosen, gallery, outside))
     found = Probes(*(np.concatenate([getattr(part, side) for part in parts] or [[]]) for side in ("mated", "unmated")))
     if not found.mated.size or not found.unmated.size:
-        raise InputError("open-set identification needs queries of people who are enrolled and of people who are not")
+        raise InputError("open-set identification needs queries of identities in the gallery and of others")
     return found
 
 
 def open_set_scores(test: Probes, validation: Probes, *, fpir: float = 1e-2) -> OpenSetScores:
     """TPIR of ``test`` at the threshold that gives ``fpir`` on ``validation``.
 
-    Raises InputError where the searches of people who are not enrolled cannot support ``fpir`` in either.
+    Raises InputError where the searches of identities that are not enrolled cannot support ``fpir`` in either.
     """
-    what = "searches of people who are not enrolled, in "
+    what = "searches of identities outside the gallery, in "
     threshold = threshold_at(validation.unmated, fpir, what=what + "validation")
     check_support(fpir, len(test.unmated), what=what + "the test")
     return OpenSetScores(
@@ -129,18 +133,18 @@ def open_set_scores(test: Probes, validation: Probes, *, fpir: float = 1e-2) -> 
     )
 
 
-def _probes_of(scorer: DrawScorer, query: Ints, gallery: Ints, unenrolled: Ints) -> Probes:
-    gallery = gallery[~np.isin(scorer.identities(gallery), unenrolled)]
-    enrolled = np.isin(scorer.identities(query), scorer.identities(gallery))
+def _probes_of(scorer: SplitScorer, query: Ints, gallery: Ints, outside: Ints) -> Probes:
+    gallery = gallery[~np.isin(scorer.identities(gallery), outside)]
+    in_gallery = np.isin(scorer.identities(query), scorer.identities(gallery))
     if not len(gallery):
         return Probes(np.zeros(0), np.zeros(0))
     similarity = scorer.exact(query, gallery).astype(np.float64)
     same = scorer.identities(query)[:, None] == scorer.identities(gallery)
-    return Probes(_first_place(similarity[enrolled], same[enrolled]), similarity[~enrolled].max(axis=1))
+    return Probes(_first_place(similarity[in_gallery], same[in_gallery]), similarity[~in_gallery].max(axis=1))
 
 
 def _first_place(similarity: Values, same: NDArray[np.bool_]) -> Values:
-    """[Q] best score of the person himself, -inf where a stranger's is as good."""
+    """[Q] best score of the identity itself, -inf where a stranger's is as good."""
     own = np.where(same, similarity, -np.inf).max(axis=1)
-    stranger = np.where(same, -np.inf, similarity).max(axis=1)
-    return np.where(own > stranger, own, -np.inf)
+    other = np.where(same, -np.inf, similarity).max(axis=1)
+    return np.where(own > other, own, -np.inf)

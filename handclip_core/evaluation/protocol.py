@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from handclip_core.data.manifest import Draw
+from handclip_core.data.manifest import GallerySplit
 from handclip_core.errors import InputError
-from handclip_core.evaluation.draws import DrawScorer, Sides, Similarity
+from handclip_core.evaluation.gallery_splits import Sides, Similarity, SplitScorer
 from handclip_core.evaluation.identities import Ids
 from handclip_core.evaluation.metrics import RANKING
 from handclip_core.evaluation.retrieval import exact_mean
@@ -26,7 +26,7 @@ class GalleryKind(StrEnum):
     """Which gallery the queries of an aspect are searched in."""
 
     ALL = "all"
-    """Galleries of every aspect; people of another aspect, the query's own person too, count as strangers."""
+    """Galleries of every aspect; identities of another aspect, the query's own identity too, count as distractors."""
     OWN = "own"
     """The gallery of the query's aspect."""
 
@@ -35,7 +35,7 @@ class GalleryKind(StrEnum):
 class Figure:
     """A mean over draws and the standard deviation (n - 1) between them, None of a single draw.
 
-    The draws share their pictures: the deviation says how much a draw matters, not how sure the mean is.
+    The draws share their images: the deviation says how much a draw matters, not how sure the mean is.
     """
 
     mean: float
@@ -59,8 +59,8 @@ class QueryScores:
     """One entry a query and draw [M], from which means, intervals and breakdowns are made.
 
     ``draw`` and ``aspect`` are positions (in the draws given, in ``ProtocolScores.aspects``), ``row`` is the manifest
-    row, ``identity`` a code shared by all rows of a person. Where the query has no match, ``ap``, ``ap_trapezoid`` and
-    ``inp`` are NaN and ``first_rank`` is 0.
+    row, ``identity`` a code shared by all rows of an identity. Where the query has no match, ``ap``, ``ap_trapezoid``
+    and ``inp`` are NaN and ``first_rank`` is 0.
     """
 
     draw: Ints
@@ -84,10 +84,10 @@ class QueryScores:
 class ProtocolScores:
     """Scores of one model over draws and aspects.
 
-    ``overall`` is the mean over aspects of the mean over draws, its deviation that of the draws' means over aspects.
-    ``per_draw`` [draws, aspects] are the same figures before any mean, by the names in METRICS. ``num_queries`` and
-    ``num_unmatched`` count over all draws; unmatched queries have no part in the means. Aspects in which a draw has no
-    query at all are in ``without_query`` and in no mean.
+    ``overall`` is the mean over aspects of the mean over gallery_splits, its deviation that of the draws' means over
+    aspects. ``per_draw`` [gallery_splits, aspects] are the same figures before any mean, by the names in METRICS.
+    ``num_queries`` and ``num_unmatched`` count over all draws; unmatched queries have no part in the means. Aspects in
+    which a draw has no query at all are in ``without_query`` and in no mean.
     """
 
     gallery: GalleryKind
@@ -109,53 +109,56 @@ class ProtocolScores:
         return float(getattr(self.overall, metric).mean)
 
 
-def score_draws(
+def score_gallery_splits(
     embeddings: NDArray[Any] | Tensor,
     rows: Ids,
-    draws: Sequence[Draw],
+    gallery_splits: Sequence[GallerySplit],
     identities: Ids,
     *,
     gallery: GalleryKind = GalleryKind.ALL,
     similarity: Similarity | None = None,
 ) -> ProtocolScores:
-    """Scores of embeddings [N, D] of the manifest rows [N] over the draws, aspect by aspect.
+    """Scores of embeddings [N, D] of the manifest rows [N] over the gallery_splits, aspect by aspect.
 
-    ``identities`` has the person of every manifest row (not only of those embedded): integers or texts. With one aspect
-    both kinds of gallery are the same. ``similarity`` (see `rerank.RANKINGS`) takes the place of the cosine and
+    ``identities`` has the identity of every manifest row (not only of those embedded): integers or texts. With one
+    aspect both kinds of gallery are the same. ``similarity`` (see `rerank.RANKINGS`) takes the place of the cosine and
     sees all queries of a draw and aspect at once. Raises InputError where a draw uses a row without embedding, an
     aspect has queries but none with a match, or no draw has a query.
     """
-    aspects = _aspects(draws)
-    scorer = DrawScorer(embeddings, rows, identities, similarity=similarity)
+    aspects = _aspects(gallery_splits)
+    scorer = SplitScorer(embeddings, rows, identities, similarity=similarity)
     parts = []
     for position, aspect in enumerate(aspects):
-        sides = [_sides(draw, aspect, gallery) for draw in draws]
+        sides = [_sides(gallery_split, aspect, gallery) for gallery_split in gallery_splits]
         try:
             parts += _parts(scorer, sides, position)
         except InputError as error:
             raise InputError(f"aspect '{aspect}', {error}") from None
-    without = sorted({name for draw in draws for name in draw.gallery} - set(aspects))
+    without = sorted({name for gallery_split in gallery_splits for name in gallery_split.gallery} - set(aspects))
     return collect(_joined(parts), aspects, gallery=gallery, without_query=tuple(without))
 
 
 def cross_aspect_scores(
-    embeddings: NDArray[Any] | Tensor, rows: Ids, draws: Sequence[Draw], identities: Ids
+    embeddings: NDArray[Any] | Tensor, rows: Ids, gallery_splits: Sequence[GallerySplit], identities: Ids
 ) -> dict[tuple[str, str], ProtocolScores]:
     """Scores of the queries of one aspect in the gallery of another: {(query aspect, gallery aspect): scores}.
 
-    Here the same person's other aspect *is* the match. Pairs of aspects that share no person in some draw are left out.
-    Raises as :func:`score_draws` does, and InputError where no two aspects share a person.
+    Here the same identity's other aspect *is* the match. Pairs of aspects that share no identity in some draw are left
+    out. Raises as :func:`score_gallery_splits` does, and InputError where no two aspects share an identity.
     """
-    aspects = _aspects(draws)
-    scorer = DrawScorer(embeddings, rows, identities)
+    aspects = _aspects(gallery_splits)
+    scorer = SplitScorer(embeddings, rows, identities)
     found = {}
     for left, right in permutations(aspects, 2):
-        sides = [Sides(_array(draw.query[left]), _array(draw.gallery.get(right, ())), _array(())) for draw in draws]
+        sides = [
+            Sides(_array(gallery_split.query[left]), _array(gallery_split.gallery.get(right, ())), _array(()))
+            for gallery_split in gallery_splits
+        ]
         if all(np.isin(scorer.identities(one.query), scorer.identities(one.gallery)).any() for one in sides):
             queries = _joined(_parts(scorer, sides, 0))
             found[left, right] = collect(queries, (left,), gallery=GalleryKind.OWN, without_query=())
     if not found:
-        raise InputError("no two aspects share a person, so there is nothing to search across aspects")
+        raise InputError("no two aspects share an identity, so there is nothing to search across aspects")
     return found
 
 
@@ -189,28 +192,34 @@ def _cell_means(values: Values, cell: Ints) -> Values:
     return np.array([exact_mean(part) for part in np.split(values[kept][order], bounds)])
 
 
-def _aspects(draws: Sequence[Draw]) -> tuple[str, ...]:
+def _aspects(gallery_splits: Sequence[GallerySplit]) -> tuple[str, ...]:
     """Aspects with a query in every draw, in the first draw's order."""
-    if not draws:
+    if not gallery_splits:
         raise InputError("there are no draws to score")
-    aspects = tuple(name for name in draws[0].query if all(draw.query.get(name) for draw in draws))
+    aspects = tuple(
+        name
+        for name in gallery_splits[0].query
+        if all(gallery_split.query.get(name) for gallery_split in gallery_splits)
+    )
     if not aspects:
-        raise InputError("no draw has a query: each person needs at least two images of an aspect")
+        raise InputError("no draw has a query: each identity needs at least two images of an aspect")
     return aspects
 
 
-def _sides(draw: Draw, aspect: str, kind: GalleryKind) -> Sides:
-    """The queries of an aspect, the gallery in which their people are matches, and the strangers beside it."""
-    own = _array(draw.gallery.get(aspect, ()))
-    others = [_array(rows) for name, rows in draw.gallery.items() if name != aspect and kind is GalleryKind.ALL]
-    return Sides(_array(draw.query[aspect]), own, np.setdiff1d(np.concatenate([*others, _array(())]), own))
+def _sides(gallery_split: GallerySplit, aspect: str, kind: GalleryKind) -> Sides:
+    """The queries of an aspect, the gallery in which their identities are matches, and the distractors beside it."""
+    own = _array(gallery_split.gallery.get(aspect, ()))
+    others = [
+        _array(rows) for name, rows in gallery_split.gallery.items() if name != aspect and kind is GalleryKind.ALL
+    ]
+    return Sides(_array(gallery_split.query[aspect]), own, np.setdiff1d(np.concatenate([*others, _array(())]), own))
 
 
 def _array(rows: Sequence[int]) -> Ints:
     return np.asarray(rows, dtype=np.int64)
 
 
-def _parts(scorer: DrawScorer, draws: Sequence[Sides], aspect: int) -> list[QueryScores]:
+def _parts(scorer: SplitScorer, gallery_splits: Sequence[Sides], aspect: int) -> list[QueryScores]:
     """Query results of one aspect, draw by draw."""
     return [
         QueryScores(
@@ -223,7 +232,7 @@ def _parts(scorer: DrawScorer, draws: Sequence[Sides], aspect: int) -> list[Quer
             inp=scores.inp,
             first_rank=scores.first_rank,
         )
-        for number, (sides, scores) in enumerate(zip(draws, scorer.score(draws), strict=True))
+        for number, (sides, scores) in enumerate(zip(gallery_splits, scorer.score(gallery_splits), strict=True))
     ]
 
 
@@ -233,7 +242,7 @@ def _joined(parts: Sequence[QueryScores]) -> QueryScores:
 
 
 def _scores(per_draw: Mapping[str, Values]) -> Scores:
-    """[draws, aspects] of each metric as means over aspects and draws."""
+    """[gallery_splits, aspects] of each metric as means over aspects and gallery_splits."""
     return Scores(**{name: _figure(values.mean(axis=1)) for name, values in per_draw.items()})
 
 

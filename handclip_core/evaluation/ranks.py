@@ -49,7 +49,7 @@ class MatchRanks:
 
 
 class Matcher:
-    """Which gallery entries show the person of a query; built once, asked block by block."""
+    """Which gallery entries show the identity of a query; built once, asked block by block."""
 
     def __init__(self, query_codes: Ints, gallery_codes: Ints) -> None:
         """Codes [Q] and [G] as :func:`~handclip_core.evaluation.identities.identity_codes` gives them."""

@@ -75,8 +75,8 @@ def retrieval_scores(
     """Scores of ``similarity`` [Q, G] (larger is more alike) between queries and gallery of the given identities.
 
     ``similarity`` may be of any real type, hold ``-inf``, and lie on a GPU; identities [Q] and [G] are integers or
-    texts. Pairs where ``exclude`` [Q, G] is true take no part (for instance the same person on the same camera). Raises
-    InputError for NaN, shapes that do not fit, an empty side, or where no query at all has a match.
+    texts. Pairs where ``exclude`` [Q, G] is true take no part (for instance the same identity on the same camera).
+    Raises InputError for NaN, shapes that do not fit, an empty side, or where no query at all has a match.
     """
     if similarity.ndim != 2:
         raise InputError(f"similarity has the shape {tuple(similarity.shape)}; it needs two dimensions, [Q, G]")

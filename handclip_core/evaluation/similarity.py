@@ -1,4 +1,4 @@
-"""Cosine similarity in which equal pictures have equal similarities, whatever their place in the batch."""
+"""Cosine similarity in which equal images have equal similarities, whatever their place in the batch."""
 
 import math
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def cosine(queries: AnyArray | Tensor, gallery: AnyArray | Tensor) -> Tensor:
     """Cosine similarities [Q, G] in float32 of embeddings [Q, D] and [G, D], on the device of ``queries``.
 
     The products are summed in float64 and rounded once. A float32 product depends in its last digits on where a row
-    lies in the matrix, so that two copies of a picture would differ by noise and be ranked by it.
+    lies in the matrix, so that two copies of an image would differ by noise and be ranked by it.
     """
     left, right = as_tensor(queries), as_tensor(gallery)
     check_dimensions(left, right)

@@ -1,6 +1,6 @@
 """Test-time augmentation by the mirror image.
 
-Off by default: a mirrored right hand looks like a left one, and the gallery of all aspects holds the same person's
+Off by default: a mirrored right hand looks like a left one, and the gallery of all aspects holds the same identity's
 other hand as a stranger.
 """
 
@@ -14,7 +14,7 @@ from handclip_core.evaluation.similarity import as_tensor, normalised
 
 
 def combine_flips(plain: NDArray[Any] | Tensor, mirrored: NDArray[Any] | Tensor) -> Tensor:
-    """Unit embeddings [N, D], float32, of pictures and their mirror images: the two are added, as the papers do.
+    """Unit embeddings [N, D], float32, of images and their mirror images: the two are added, as the papers do.
 
     The embeddings are added as they come, before normalisation. Raises InputError where the shapes differ or the two
     cancel out.

@@ -1,7 +1,7 @@
 """Verification and open-set identification: error rates of decisions at a threshold (ISO/IEC 19795-1:2021).
 
-A comparison is accepted where its score is **at least** the threshold. Pairs share people, so they are not independent:
-error rates look surer than they are.
+A comparison is accepted where its score is **at least** the threshold. Pairs share identities, so they are not
+independent: error rates look surer than they are.
 """
 
 import math
@@ -29,7 +29,7 @@ SURE = 30.0
 
 @dataclass(frozen=True, eq=False)
 class PairScores:
-    """Scores of comparisons of one person with himself (genuine [M]) and with others (impostor [N])."""
+    """Scores of comparisons of one identity with himself (genuine [M]) and with others (impostor [N])."""
 
     genuine: NDArray[np.floating]
     impostor: NDArray[np.floating]
@@ -98,7 +98,7 @@ class VerificationScores:
 
 
 def pair_scores(embeddings: NDArray[Any] | Tensor, identities: Ids, *, groups: Ids | None = None) -> PairScores:
-    """Cosines of all unordered pairs of embeddings [N, D], no picture with itself.
+    """Cosines of all unordered pairs of embeddings [N, D], no image with itself.
 
     With ``groups`` [N] (the aspects) only pairs within a group. Holds N x N values. Raises InputError where there is no
     genuine or no impostor pair.

@@ -1,4 +1,4 @@
-"""Which side of which hand a picture shows, as a classification."""
+"""Which side of which hand an image shows, as a classification."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,7 +11,7 @@ from handclip_core.types import ASPECT_INDEX, Aspect, Batch, Output
 def aspect_cross_entropy() -> Loss:
     """Mean cross-entropy of ``aspect_logits`` [B, 5], whose columns are those of ASPECT_INDEX.
 
-    Pictures of unknown aspect take no part.
+    Images of unknown aspect take no part.
     """
     unknown = ASPECT_INDEX[Aspect.UNKNOWN]
 

@@ -1,4 +1,4 @@
-"""Center loss: pictures are drawn towards the mean of their class."""
+"""Center loss: images are drawn towards the mean of their class."""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ class CenterLoss(nn.Module):
 
     The paper sums where this is a mean, here as in the cross-entropy beside it, so that their ratio is the paper's.
     After each batch its classes' centres move by ``rate`` as in eq. 4; they are not differentiated. A class's centre
-    starts at the mean of its first pictures. Every call moves the centres.
+    starts at the mean of its first images. Every call moves the centres.
     """
 
     centres: Tensor

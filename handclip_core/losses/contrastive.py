@@ -10,7 +10,7 @@ from handclip_core.losses.pairs import PairLoss, Pairs
 def infonce(*, temperature: float) -> PairLoss:
     """Mean over positive pairs of -log(e^s(a, p) / (e^s(a, p) + sum_n e^s(a, n))), s cosine over ``temperature``.
 
-    Van den Oord 2018, arXiv 1807.03748, eq. 4, with every other picture of the class as a positive in turn. Ours,
+    Van den Oord 2018, arXiv 1807.03748, eq. 4, with every other image of the class as a positive in turn. Ours,
     because pytorch-metric-learning's NTXentLoss holds a matrix of all positive pairs by all negative pairs, gigabytes
     with a memory, and its gradient vanishes for pairs so hard that the exponential underflows. Anchors without a
     negative take no part.

@@ -60,7 +60,7 @@ class EWC:
         return 0.5 * self._strength * total
 
     def consolidate(self, model: nn.Module, batches: Iterable[Batch]) -> None:
-        """Add the Fisher information of the first pictures of ``batches``, anchored where the model is."""
+        """Add the Fisher information of the first images of ``batches``, anchored where the model is."""
         named = {name: p for name, p in model.named_parameters() if name.startswith(self._prefixes) and p.requires_grad}
         was_training = model.training
         model.eval()
@@ -121,7 +121,7 @@ def normalised(fisher: Weights) -> Weights:
 
 
 def _samples(batches: Iterable[Batch], num_samples: int) -> Iterator[Batch]:
-    """Single pictures of the batches, at most ``num_samples``."""
+    """Single images of the batches, at most ``num_samples``."""
     left = num_samples
     for batch in batches:
         for i in range(len(batch.labels)):

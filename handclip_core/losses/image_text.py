@@ -1,6 +1,6 @@
-"""Losses between pictures and the texts of their classes (CLIP-ReID: Li 2023, arXiv 2211.13977).
+"""Losses between images and the texts of their classes (CLIP-ReID: Li 2023, arXiv 2211.13977).
 
-Pictures are ``encoded.projected`` [B, D], texts those of ``Output.texts`` [T, D]. Both are made unit vectors, as CLIP
+Images are ``encoded.projected`` [B, D], texts those of ``Output.texts`` [T, D]. Both are made unit vectors, as CLIP
 compares them; CLIP-ReID leaves them as long as they are, which ties the temperature to one tower's norms.
 """
 
@@ -19,14 +19,14 @@ CLIP_TEMPERATURE = 0.01
 
 
 def image_text_cross_entropy(*, temperature: float = CLIP_TEMPERATURE, smoothing: float = 0.0) -> Loss:
-    """Cross-entropy of each picture's cosines with all texts over ``temperature``, mean over the pictures.
+    """Cross-entropy of each image's cosines with all texts over ``temperature``, mean over the images.
 
-    CLIP-ReID's second stage. The target is the text of the picture's class, all of them in equal parts where it has
-    several. Pictures without a text take no part.
+    CLIP-ReID's second stage. The target is the text of the image's class, all of them in equal parts where it has
+    several. Images without a text take no part.
     """
 
     def loss(output: Output, batch: Batch) -> Tensor:
-        pairs = _pictures_before_texts(output, batch)
+        pairs = _images_before_texts(output, batch)
         described = pairs.positive.any(dim=1)
         if not described.any():
             return pairs.zero()
@@ -40,14 +40,14 @@ def image_text_cross_entropy(*, temperature: float = CLIP_TEMPERATURE, smoothing
 
 
 def image_text_supcon(*, temperature: float = CLIP_TEMPERATURE) -> Loss:
-    """The supervised contrastive loss from pictures to texts plus that from texts to pictures: CLIP-ReID's first stage.
+    """The supervised contrastive loss from images to texts plus that from texts to images: CLIP-ReID's first stage.
 
-    Pictures without a text, and texts without a picture, take no part.
+    Images without a text, and texts without an image, take no part.
     """
     one_way = supcon(temperature=temperature)
 
     def loss(output: Output, batch: Batch) -> Tensor:
-        pairs = _pictures_before_texts(output, batch)
+        pairs = _images_before_texts(output, batch)
         back = Pairs(pairs.references, pairs.anchors, positive=pairs.positive.T, negative=pairs.negative.T)
         with without_autocast(pairs.anchors):
             return one_way(pairs) + one_way(back)
@@ -55,10 +55,10 @@ def image_text_supcon(*, temperature: float = CLIP_TEMPERATURE) -> Loss:
     return loss
 
 
-def _pictures_before_texts(output: Output, batch: Batch) -> Pairs:
-    """Pictures as anchors, texts as references."""
+def _images_before_texts(output: Output, batch: Batch) -> Pairs:
+    """Images as anchors, texts as references."""
     assert output.texts is not None, "the model has no texts"
     same = batch.labels[:, None] == output.texts.labels[None, :]
-    pictures = at_least_float32(output.encoded.projected)
-    texts = output.texts.embedding.to(pictures.dtype)
-    return Pairs(pictures, texts, positive=same, negative=torch.logical_not(same))
+    images = at_least_float32(output.encoded.projected)
+    texts = output.texts.embedding.to(images.dtype)
+    return Pairs(images, texts, positive=same, negative=torch.logical_not(same))

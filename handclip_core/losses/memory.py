@@ -1,4 +1,4 @@
-"""Memory across batches: pictures of earlier steps as further references of pair losses."""
+"""Memory across batches: images of earlier steps as further references of pair losses."""
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,10 @@ EMPTY = -1
 
 
 class CrossBatchMemory(nn.Module):
-    """``loss`` with each batch's pictures before the last ``size`` pictures (XBM: Wang 2020, arXiv 1912.06798).
+    """``loss`` with each batch's images before the last ``size`` images (XBM: Wang 2020, arXiv 1912.06798).
 
     As in its algorithm 1 a batch enters the memory, without gradients, before it is compared with it, so that the
-    gradient reaches a picture as anchor alone; no picture is compared with itself. The memory is used from the first
+    gradient reaches an image as anchor alone; no image is compared with itself. The memory is used from the first
     step: a pretrained tower drifts slowly from the start. Ours, because pytorch-metric-learning keeps the position
     outside of its buffers, so that a resumed run would go on differently, and cannot take batches above ``size``.
 

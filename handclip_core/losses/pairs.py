@@ -1,4 +1,4 @@
-"""Pairs of pictures: what the losses on pairs and triplets compare."""
+"""Pairs of images: what the losses on pairs and triplets compare."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ PairLoss = Callable[[Pairs], Tensor]
 
 
 def within_batch(loss: PairLoss, read: Read) -> Loss:
-    """``loss`` on the pairs of each batch: all pictures before all others, same label or not."""
+    """``loss`` on the pairs of each batch: all images before all others, same label or not."""
 
     def compare(output: Output, batch: Batch) -> Tensor:
         vectors = read(output)

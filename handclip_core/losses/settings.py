@@ -35,7 +35,7 @@ class Contrast(StrEnum):
 
 
 class ImageTextKind(StrEnum):
-    """Which loss between pictures and texts: to find each picture's text, or the contrastive one in both directions."""
+    """Which loss between images and texts: to find each image's text, or the contrastive one in both directions."""
 
     CROSS_ENTROPY = "cross_entropy"
     SUPCON = "supcon"
@@ -95,7 +95,7 @@ class CircleSettings(Config):
 
 
 class ContrastiveSettings(Config):
-    """Contrastive loss of pictures of one class against those of others."""
+    """Contrastive loss of images of one class against those of others."""
 
     weight: float = Field(0.0, ge=0, le=1000)
     """Weight of the loss; 0 turns it off."""
@@ -119,16 +119,16 @@ class CenterSettings(Config):
 
 
 class ImageTextSettings(Config):
-    """A loss between CLIP's embeddings of pictures and of texts: captions that the data give, or learned prompts.
+    """A loss between CLIP's embeddings of images and of texts: captions that the data give, or learned prompts.
 
-    A caption names aspect, gender, skin tone and what is worn, so it is shared by many people (FLYP: Goyal 2023, arXiv
-    2212.00638, with a frozen text tower). ``clip_reid`` learns a text for every identity instead.
+    A caption names aspect, gender, skin tone and what is worn, so it is shared by many identities (FLYP: Goyal 2023,
+    arXiv 2212.00638, with a frozen text tower). ``clip_reid`` learns a text for every identity instead.
     """
 
     weight: float = Field(0.0, ge=0, le=1000)
     """Weight of the loss; 0 turns it off."""
     kind: ImageTextKind = ImageTextKind.CROSS_ENTROPY
-    """``cross_entropy`` of each picture's cosines with all texts, or ``supcon``, from pictures to texts and back (Li
+    """``cross_entropy`` of each image's cosines with all texts, or ``supcon``, from images to texts and back (Li
     2023, arXiv 2211.13977, second and first stage)."""
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Label smoothing of ``cross_entropy``."""
@@ -157,9 +157,9 @@ class Losses(Config):
     center: CenterSettings = CenterSettings()
     """Center loss."""
     image_text: ImageTextSettings = ImageTextSettings()
-    """Loss between pictures and texts."""
+    """Loss between images and texts."""
     memory: int = Field(0, ge=0, le=1_000_000)
-    """Pictures of earlier batches that triplet, circle and contrastive loss compare with too (XBM: Wang 2020, arXiv
+    """Images of earlier batches that triplet, circle and contrastive loss compare with too (XBM: Wang 2020, arXiv
     1912.06798); 0 for none."""
     on: ReadFrom = ReadFrom.EMBEDDING
     """Which vector all losses but the identity loss read: ``embedding``, ``trunk`` or ``projected``."""
@@ -185,11 +185,11 @@ class Losses(Config):
 
     @property
     def needs_pairs(self) -> bool:
-        """Whether a loss learns nothing from batches in which no two pictures share a class; none with a memory."""
+        """Whether a loss learns nothing from batches in which no two images share a class; none with a memory."""
         return not self.memory and self._compares_pairs
 
     def terms(self, *, num_classes: int, embedding: int, trunk: int, projected: int) -> tuple[Term, ...]:
-        """The losses on pictures that are on, for ``num_classes`` = P and vectors of widths W, F and D.
+        """The losses on images that are on, for ``num_classes`` = P and vectors of widths W, F and D.
 
         Center loss and losses with a memory are modules with buffers.
         """

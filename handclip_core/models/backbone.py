@@ -116,7 +116,7 @@ class Backbone(nn.Module):
         hidden = activations
         for step in self._steps()[self._boundary(n) :]:
             hidden = step(hidden)
-        return self._tower.finish(self.visual, hidden)
+        return self._tower.last_block(self.visual, hidden)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Projected text embeddings [B, D], not normalised, of ``tokens`` [B, context] from ``tokenize``."""
@@ -141,7 +141,7 @@ class Backbone(nn.Module):
 
     @property
     def temperature(self) -> float:
-        """What the towers were trained to divide the cosines of pictures and texts by."""
+        """What the towers were trained to divide the cosines of images and texts by."""
         assert self.logit_scale is not None, "load_backbone(..., text=True) keeps the text tower"
         return 1 / self.logit_scale.exp().item()
 

@@ -16,7 +16,8 @@ class HandModel(nn.Module):
     """``backbone`` -> ``neck`` -> ``head``; retrieval reads the neck's embedding, the head serves training alone.
 
     ``num_classes`` is P, the identities of the training label space; 0 for a model without a head, whose logits mean
-    nothing. ``margin_head`` makes the logits cosines. Models of another shape override ``encode`` and ``finish``.
+    nothing. ``margin_head`` makes the logits cosines. Models of another shape override ``forward_trunk`` and
+    ``forward_head``.
     """
 
     def __init__(self, backbone: Backbone, neck: Neck, *, num_classes: int, margin_head: bool = False) -> None:
@@ -26,18 +27,18 @@ class HandModel(nn.Module):
         self.head = identity_head(neck.head_width, num_classes, margin=margin_head)
 
     def forward(self, batch: Batch) -> Output:
-        """Encoded pictures, embedding [B, W] and identity logits [B, P] of a batch."""
-        return self.finish(self.encode(batch.inputs, batch.aspects), batch)
+        """Encoded images, embedding [B, W] and identity logits [B, P] of a batch."""
+        return self.forward_head(self.forward_trunk(batch.inputs, batch.aspects), batch)
 
-    def encode(self, inputs: ModelInputs, aspects: Tensor) -> Encoded:
-        """The image tower's view of pictures [B, 3, H, W] with ``aspects`` [B]; activations go on from where they are.
+    def forward_trunk(self, inputs: ModelInputs, aspects: Tensor) -> Encoded:
+        """The image tower's view of images [B, 3, H, W] with ``aspects`` [B]; activations go on from where they are.
 
-        Each picture's view depends on nothing but the picture and its aspect.
+        Each image's view depends on nothing but the image and its aspect.
         """
         del aspects
         return encode_with(self.backbone, inputs)
 
-    def finish(self, encoded: Encoded, batch: Batch) -> Output:
+    def forward_head(self, encoded: Encoded, batch: Batch) -> Output:
         """All that stands on the image tower, for a whole batch."""
         del batch
         neck = self.neck(encoded)
@@ -45,11 +46,11 @@ class HandModel(nn.Module):
 
     def embed(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
         """The embedding [B, W] that retrieval compares, before normalisation."""
-        embedding: Tensor = self.neck(self.encode(inputs, aspects)).embedding
+        embedding: Tensor = self.neck(self.forward_trunk(inputs, aspects)).embedding
         return embedding
 
     def predict_aspects(self, inputs: ModelInputs) -> Tensor | None:
-        """The aspect [B], by ASPECT_INDEX, that the model sees in each picture; None for models that do not tell."""
+        """The aspect [B], by ASPECT_INDEX, that the model sees in each image; None for models that do not tell."""
         del inputs
         return None
 
@@ -59,8 +60,8 @@ class HandModel(nn.Module):
         return None
 
     @property
-    def template(self) -> Backbone:
-        """The backbone that knows the widths F and D of what ``encode`` gives."""
+    def architecture(self) -> Backbone:
+        """The backbone that knows the widths F and D of what ``forward_trunk`` gives."""
         return self.backbone
 
     @property

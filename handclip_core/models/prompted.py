@@ -48,7 +48,7 @@ class PromptedModel(HandModel):
             identity_head(part.head_width, num_classes, margin=margin_head) for part in self.parts
         )
 
-    def finish(self, encoded: Encoded, batch: Batch) -> PartedOutput:
+    def forward_head(self, encoded: Encoded, batch: Batch) -> PartedOutput:
         """All that stands on the image tower, and the texts of the batch's classes or of all."""
         assert isinstance(self.head, nn.ModuleList)
         neck = self.neck(encoded)

@@ -44,7 +44,7 @@ class Prompts(nn.Module):
         nn.init.normal_(self.tokens, std=TOKEN_STD)
 
     def forward(self, labels: Tensor) -> Texts:
-        """The texts of a batch with classes ``labels`` [B]: one a picture [B, D] while learning, else one a class."""
+        """The texts of a batch with classes ``labels`` [B]: one an image [B, D] while learning, else one a class."""
         if self.learning:
             classes, inverse = labels.unique(return_inverse=True)
             return Texts(self.encode(classes)[inverse], labels)
@@ -64,7 +64,7 @@ class Prompts(nn.Module):
 
     @property
     def temperature(self) -> float:
-        """What the backbone was trained to divide the cosines of pictures and texts by."""
+        """What the backbone was trained to divide the cosines of images and texts by."""
         return self._tower.temperature
 
     @torch.no_grad()

@@ -25,7 +25,7 @@ class TransformerTower:
         """All blocks but the last, each from activations to activations, pixels [B, 3, H, W] first."""
         return [visual._embeds, *visual.transformer.resblocks, lambda tokens: visual._pool(tokens)[0]]
 
-    def finish(self, visual: Any, hidden: Tensor) -> Encoded:
+    def last_block(self, visual: Any, hidden: Tensor) -> Encoded:
         """The last block: from the activations before it to features [B, F] and embeddings [B, D]."""
         return Encoded(features=hidden, projected=hidden @ visual.proj)
 
@@ -47,7 +47,7 @@ class ResNetTower:
         """All blocks but the last, each from activations to activations, pixels [B, 3, H, W] first."""
         return [visual.stem, *visual.layer1, *visual.layer2, *visual.layer3, *visual.layer4]
 
-    def finish(self, visual: Any, hidden: Tensor) -> Encoded:
+    def last_block(self, visual: Any, hidden: Tensor) -> Encoded:
         """The last block: from the activations before it to features [B, F] and embeddings [B, D]."""
         return Encoded(features=hidden.mean(dim=(2, 3)), projected=visual.attnpool(hidden))
 

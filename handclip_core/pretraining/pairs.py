@@ -1,4 +1,4 @@
-"""Pictures with captions for pretraining, and a score on people who are not among them."""
+"""Images with captions for pretraining, and a score on identities that are not among them."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from handclip_core.evaluation.retrieval import embedding_scores
 from handclip_core.models.backbone import Backbone
 
 POPULATION = "pretrain"
-"""People of this population are in no data set that is drawn by default."""
+"""Identities of this population are in no data set that is drawn by default."""
 
 ASPECT_NAMES = ("right dorsal hand", "left dorsal hand", "right palm", "left palm")
 """Words for the aspects, in the order of the drawn arrays."""
@@ -22,7 +22,7 @@ _ENCODED_AT_A_TIME = 64
 
 @dataclass(frozen=True)
 class Drawings:
-    """What is drawn: ``people`` people of POPULATION, ``images_per_aspect`` pictures of each of their aspects."""
+    """What is drawn: ``people`` identities of POPULATION, ``images_per_aspect`` images of each of their aspects."""
 
     people: int
     images_per_aspect: int
@@ -31,40 +31,41 @@ class Drawings:
     workers: int | None
 
     def draw(self, *, size_px: int) -> tuple[Tensor, list[str]]:
-        """Pictures uint8 [P, 4, K, 3, size_px, size_px], squeezed to squares, and their captions in the same order."""
+        """Images uint8 [P, 4, K, 3, size_px, size_px], squeezed to squares, and their captions in the same order."""
         drawn = draw_arrays(
             population=POPULATION, seed=self.seed, people=self.people, images_per_aspect=self.images_per_aspect,
             height_px=self.height_px, workers=self.workers, captions=True,
         )  # fmt: skip
-        pictures = torch.empty(len(drawn.pixels), 3, size_px, size_px, dtype=torch.uint8)
+        images = torch.empty(len(drawn.pixels), 3, size_px, size_px, dtype=torch.uint8)
         for place, pixels in enumerate(drawn.pixels):
             square = Image.fromarray(pixels).resize((size_px, size_px), Image.Resampling.BICUBIC)
-            pictures[place] = torch.from_numpy(np.array(square)).permute(2, 0, 1)
-        return pictures.unflatten(0, (self.people, len(ASPECT_NAMES), self.images_per_aspect)), list(drawn.captions)
+            images[place] = torch.from_numpy(np.array(square)).permute(2, 0, 1)
+        return images.unflatten(0, (self.people, len(ASPECT_NAMES), self.images_per_aspect)), list(drawn.captions)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures of P people, 4 aspects, K each: ``pictures`` uint8 [P, 4, K, 3, S, S] and texts as token ids.
+    """Images of P identities, 4 aspects, K each: ``images`` uint8 [P, 4, K, 3, S, S] and texts as token ids.
 
     ``captions`` [P, 4, K, context] say what is seen, ``named`` the same and whose hand it is, ``names`` [P, 4, context]
     only whose hand it is and which.
     """
 
-    pictures: Tensor
+    images: Tensor
     captions: Tensor
     named: Tensor
     names: Tensor
 
     def batch(self, size: int, *, name_share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures [size, 3, S, S] of random people with texts [size, context]; ``size`` is even, P at least ``size``.
+        """Images [size, 3, S, S] of random identities with texts [size, context]; ``size`` is even, P at least
+        ``size``.
 
-        Half of the batches show one aspect of ``size`` people, so that only what is particular to a person tells them
-        apart, the others two aspects of size / 2 people. No two pictures show the same aspect of the same person, so no
-        name fits two of them. ``name_share`` of the batches have names alone, which are short and quick to read; the
-        others captions, half of them with a name.
+        Half of the batches show one aspect of ``size`` identities, so that only what is particular to an identity tells
+        them apart, the others two aspects of size / 2 identities. No two images show the same aspect of the same
+        identity, so no name fits two of them. ``name_share`` of the batches have names alone, which are short and quick
+        to read; the others captions, half of them with a name.
         """
-        people, aspects, shots = self.pictures.shape[:3]
+        people, aspects, shots = self.images.shape[:3]
         order = torch.randperm(people, generator=generator)
         single, named = torch.rand(2, generator=generator).tolist()
         if single < 0.5:
@@ -73,23 +74,23 @@ class Pairs:
             who = order[: size // 2].repeat_interleave(2)
             aspect = torch.rand(size // 2, aspects, generator=generator).argsort(dim=1)[:, :2].flatten()
         shot = torch.randint(shots, who.shape, generator=generator)
-        pictures = self.pictures[who, aspect, shot]
+        images = self.images[who, aspect, shot]
         if named < name_share:
-            return pictures, self.names[who, aspect]
+            return images, self.names[who, aspect]
         plain = torch.rand(size, 1, generator=generator) < 0.5
-        return pictures, torch.where(plain, self.captions[who, aspect, shot], self.named[who, aspect, shot])
+        return images, torch.where(plain, self.captions[who, aspect, shot], self.named[who, aspect, shot])
 
 
 def captioned_pairs(drawings: Drawings, backbone: Backbone) -> Pairs:
-    """Draw, and write every caption also with a name: a word of the vocabulary for each person, of no meaning."""
-    pictures, captions = drawings.draw(size_px=drawings.height_px)
+    """Draw, and write every caption also with a name: a word of the vocabulary for each identity, of no meaning."""
+    images, captions = drawings.draw(size_px=drawings.height_px)
     words = np.random.default_rng(drawings.seed).permutation(backbone.words())[: drawings.people]
-    each = pictures[0].flatten(0, 1).shape[0]
+    each = images[0].flatten(0, 1).shape[0]
     named = [f"{caption}, {words[place // each]}" for place, caption in enumerate(captions)]
     names = [f"a photo of {word}'s {aspect}" for word in words for aspect in ASPECT_NAMES]
-    shape = pictures.shape[:3]
+    shape = images.shape[:3]
     return Pairs(
-        pictures=pictures,
+        images=images,
         captions=backbone.tokenize(captions).unflatten(0, shape),
         named=backbone.tokenize(named).unflatten(0, shape),
         names=backbone.tokenize(names).unflatten(0, shape[:2]),
@@ -97,17 +98,18 @@ def captioned_pairs(drawings: Drawings, backbone: Backbone) -> Pairs:
 
 
 @torch.no_grad()
-def zero_shot_map(backbone: Backbone, pictures: Tensor) -> float:
-    """Mean average precision on uint8 ``pictures`` [P, 4, K, 3, S, S] of people, in evaluation mode, mean over aspects.
+def zero_shot_map(backbone: Backbone, images: Tensor) -> float:
+    """Mean average precision on uint8 ``images`` [P, 4, K, 3, S, S] of identities, in evaluation mode, mean over
+    aspects.
 
-    The gallery holds the first picture of each person, the others are queries; K must be at least 2.
+    The gallery holds the first image of each identity, the others are queries; K must be at least 2.
     """
     backbone.eval()
-    flat = pictures.flatten(0, 2).split(_ENCODED_AT_A_TIME)
+    flat = images.flatten(0, 2).split(_ENCODED_AT_A_TIME)
     embedded = torch.cat([backbone(part.float() / 255).projected.float() for part in flat]).unflatten(
-        0, pictures.shape[:3]
+        0, images.shape[:3]
     )
-    people, aspects, shots = pictures.shape[:3]
+    people, aspects, shots = images.shape[:3]
     gallery_ids = np.arange(people)
     query_ids = gallery_ids.repeat(shots - 1)
     scores = [

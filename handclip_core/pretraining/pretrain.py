@@ -1,7 +1,7 @@
 """Pretrain a small CLIP on drawn hands with captions: how the weights of ``handclip-nano`` were made.
 
 The loss is CLIP's own (Radford 2021, arXiv 2103.00020). What makes the result tell people apart is the data: captions
-say what is particular about a hand or whose it is, and a batch holds no two pictures of the same hand.
+say what is particular about a hand or whose it is, and a batch holds no two images of the same hand.
 """
 
 import json
@@ -56,19 +56,19 @@ class PretrainSettings(Config):
     seed: int = Field(0, ge=0)
     """Fixes drawings, captions, batches and views."""
     people: int = Field(1000, ge=2)
-    """Drawn people, of a population that no data set holds by default."""
+    """Drawn identities, of a population that no data set holds by default."""
     images_per_aspect: int = Field(4, ge=2)
-    """Pictures of each aspect of each person."""
+    """Images of each aspect of each identity."""
     held_out_people: int = Field(40, ge=2)
-    """People beside those trained on, whose pictures are ranked at every checkpoint."""
+    """Identities beside those trained on, whose images are ranked at every checkpoint."""
     draw_px: int = Field(128, ge=32)
-    """Height of a drawn picture before views are cut from it."""
+    """Height of a drawn image before views are cut from it."""
     workers: int | None = Field(None, ge=1)
     """Processes that draw; none for all cores."""
     steps: int = Field(4000, ge=1, lt=MAX_STEPS)
     """Optimiser steps."""
     batch: int = Field(64, ge=4, multiple_of=2)
-    """Pictures a step, no more than there are people."""
+    """Images a step, no more than there are identities."""
     lr: float = Field(1.5e-3, gt=0)
     """Peak learning rate of AdamW; linear warm-up, then cosine to nothing."""
     text_lr_scale: float = Field(1.0, gt=0)
@@ -78,7 +78,7 @@ class PretrainSettings(Config):
     warmup_steps: int = Field(200, ge=0)
     """Steps of the warm-up."""
     name_share: float = Field(0.5, ge=0, le=1)
-    """Share of batches whose texts only name the person and the aspect."""
+    """Share of batches whose texts only name the identity and the aspect."""
     strength: float = Field(0.7, ge=0, le=1)
     """Final strength of the random changes of light, colour, sharpness and place."""
     ramp: float = Field(0.6, ge=0, le=1)
@@ -89,12 +89,14 @@ class PretrainSettings(Config):
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the forward pass."""
     checkpoint_every: int = Field(200, ge=1)
-    """Steps between checkpoints, each with a score on people who are not trained on."""
+    """Steps between checkpoints, each with a score on identities that are not trained on."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One line of the report: step, mean loss since the line before, score on held-out people, seconds of this run."""
+    """One line of the report: step, mean loss since the line before, score on held-out identities, seconds of this
+    run.
+    """
 
     step: int
     loss: float
@@ -191,16 +193,16 @@ def clip_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
 
 
 def pretrain(settings: PretrainSettings) -> Path:
-    """Train on drawn pictures and captions; returns ``settings.out``, a folder for the backbone name ``local-dir:OUT``.
+    """Train on drawn images and captions; returns ``settings.out``, a folder for the backbone name ``local-dir:OUT``.
 
     Beside weights and configuration it holds ``pretrain.json`` (settings, losses, scores) and a checkpoint from which
     the same command goes on after a stop, to bit-identical weights on the same machine. Raises InputError for an
-    architecture that is missing or wrong, too few people for a batch, and a checkpoint that is damaged or of other
+    architecture that is missing or wrong, too few identities for a batch, and a checkpoint that is damaged or of other
     settings.
     """
     out = settings.out
     if settings.batch > settings.people:
-        raise InputError(f"batch: {settings.batch} pictures need as many people, there are {settings.people}")
+        raise InputError(f"batch: {settings.batch} images need as many identities, there are {settings.people}")
     architecture = json.dumps(read_yaml(settings.architecture), indent=2) + "\n"
     out.mkdir(parents=True, exist_ok=True)
     (out / CONFIG_FILE).write_text(architecture, encoding="utf-8")
@@ -242,9 +244,9 @@ def _batches(pairs: Pairs, settings: PretrainSettings, *, first: int, size_px: i
 
     def prepare(step: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(settings.seed * MAX_STEPS + step)
-        pictures, texts = pairs.batch(settings.batch, name_share=settings.name_share, generator=generator)
+        images, texts = pairs.batch(settings.batch, name_share=settings.name_share, generator=generator)
         strength = settings.strength * min(1.0, step / max(1.0, settings.ramp * settings.steps))
-        return vary(pictures, size_px=size_px, strength=strength, generator=generator), texts
+        return vary(images, size_px=size_px, strength=strength, generator=generator), texts
 
     with ThreadPoolExecutor(max_workers=1) as thread:
         ahead = thread.submit(prepare, first)
@@ -255,11 +257,11 @@ def _batches(pairs: Pairs, settings: PretrainSettings, *, first: int, size_px: i
             yield ready
 
 
-def _score(run: _Run, pictures: Tensor) -> float:
+def _score(run: _Run, images: Tensor) -> float:
     """Held-out mAP of the averaged weights; the weights in training are put back."""
     present = {name: tensor.clone() for name, tensor in run.backbone.state_dict().items()}
     run.backbone.load_state_dict(run.average)
-    score = zero_shot_map(run.backbone, pictures)
+    score = zero_shot_map(run.backbone, images)
     run.backbone.load_state_dict(present)
     run.backbone.train()
     return score

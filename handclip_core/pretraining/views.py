@@ -1,4 +1,4 @@
-"""Strong random changes of drawn pictures, so that what a backbone learns of them carries over to photographs.
+"""Strong random changes of drawn images, so that what a backbone learns of them carries over to photographs.
 
 A drawn hand differs from a photographed one in light, colour, sharpness, noise and surroundings; a backbone that saw
 all of these vary at random has to look at what remains: the shape of the hand, its creases, nails and marks.
@@ -16,18 +16,18 @@ _KERNEL_PX = 7
 _AT_A_TIME = 16
 
 
-def vary(pictures: Tensor, *, size_px: int, strength: float = 1.0, generator: torch.Generator) -> Tensor:
-    """A random view of each of ``pictures`` (uint8 [B, 3, H, W]): float32 [B, 3, size_px, size_px] in [0, 1].
+def vary(images: Tensor, *, size_px: int, strength: float = 1.0, generator: torch.Generator) -> Tensor:
+    """A random view of each of ``images`` (uint8 [B, 3, H, W]): float32 [B, 3, size_px, size_px] in [0, 1].
 
-    ``strength`` scales the range of every change: 0 leaves the pictures as they are but for their size.
+    ``strength`` scales the range of every change: 0 leaves the images as they are but for their size.
     """
-    # A few pictures at a time stay in the processor's cache, which halves the time.
-    parts = (_Views(part.float() / 255, strength, generator) for part in pictures.split(_AT_A_TIME))
+    # A few images at a time stay in the processor's cache, which halves the time.
+    parts = (_Views(part.float() / 255, strength, generator) for part in images.split(_AT_A_TIME))
     return torch.cat([part.changed(size_px) for part in parts])
 
 
 class _Views:
-    """The changes of a few pictures [B, 3, H, W], one after the other."""
+    """The changes of a few images [B, 3, H, W], one after the other."""
 
     def __init__(self, pixels: Tensor, strength: float, generator: torch.Generator) -> None:
         self.pixels, self.strength, self.generator = pixels, strength, generator
@@ -43,7 +43,7 @@ class _Views:
         return (self.pixels + sigma * torch.randn(self.pixels.shape, generator=self.generator)).clamp(0, 1)
 
     def _uniform(self, low: float, high: float, channels: int = 1) -> Tensor:
-        """One number a picture (and channel) in [low, high), as [B, channels, 1, 1]."""
+        """One number an image (and channel) in [low, high), as [B, channels, 1, 1]."""
         return low + (high - low) * torch.rand(len(self.pixels), channels, 1, 1, generator=self.generator)
 
     def _within(self, low: float, high: float, channels: int = 1) -> Tensor:
@@ -51,7 +51,7 @@ class _Views:
         return self.strength * self._uniform(low, high, channels)
 
     def _chance(self, probability: float) -> Tensor:
-        """True for some pictures, the more the greater the strength: [B, 1, 1, 1]."""
+        """True for some images, the more the greater the strength: [B, 1, 1, 1]."""
         return self._uniform(0, 1) < probability * self.strength
 
     def _place(self, size_px: int) -> None:
@@ -88,13 +88,13 @@ class _Views:
         self.pixels = (grey + (pixels - grey) * saturation).clamp(0, 1)
 
     def _sharpness(self) -> None:
-        """Blur half of the pictures, along any direction as motion does, and sharpen the others a little."""
+        """Blur half of the images, along any direction as motion does, and sharpen the others a little."""
         blurred = self._within(0.3, 1.0)
         amount = torch.where(self._uniform(0, 1) < 0.5, blurred, self._within(-0.6, 0.0))
         self.pixels = (self.pixels + amount * (self._smooth() - self.pixels)).clamp(0, 1)
 
     def _smooth(self) -> Tensor:
-        """Each picture under its own Gaussian of random widths and direction."""
+        """Each image under its own Gaussian of random widths and direction."""
         side = torch.arange(_KERNEL_PX) - _KERNEL_PX // 2
         y, x = torch.meshgrid(side, side, indexing="ij")
         angle = self._uniform(0, math.pi)
@@ -108,7 +108,7 @@ class _Views:
         return smooth.view(batch, channels, height, width)
 
     def _cover(self) -> None:
-        """Cover a rectangle of some pictures with a colour of its own (Zhong 2017, arXiv 1708.04896)."""
+        """Cover a rectangle of some images with a colour of its own (Zhong 2017, arXiv 1708.04896)."""
         height, width = self.pixels.shape[-2:]
         area, stretch = self._uniform(0.01, 0.12), torch.exp(self._uniform(-1.0, 1.0))
         half_y, half_x = (area * stretch).sqrt() * height / 2, (area / stretch).sqrt() * width / 2

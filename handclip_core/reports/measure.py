@@ -10,21 +10,21 @@ from torch import Tensor
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.breakdown import GroupScores, breakdown
-from handclip_core.evaluation.draws import Similarity
+from handclip_core.evaluation.gallery_splits import Similarity
 from handclip_core.evaluation.open_set import OpenSetScores, Probes, open_set_probes, open_set_scores
-from handclip_core.evaluation.protocol import ProtocolScores, cross_aspect_scores, score_draws
+from handclip_core.evaluation.protocol import ProtocolScores, cross_aspect_scores, score_gallery_splits
 from handclip_core.evaluation.rerank import RANKINGS
 from handclip_core.evaluation.storage import summary
 from handclip_core.evaluation.verification import PairScores, VerificationScores, pair_scores, verification_scores
 from handclip_core.reports.text import breakdown_table, cross_table, open_set_text, scores_table, verification_text
-from handclip_core.runs.context import Bench, Split
+from handclip_core.runs.context import ExperimentContext, Split
 
 
 @dataclass(frozen=True)
 class View:
-    """How a model is looked at: which people, with the mirror image or not, and how a gallery is ranked.
+    """How a model is looked at: which identities, with the mirror image or not, and how a gallery is ranked.
 
-    With ``hide_aspects`` it is not told which side of which hand a picture shows.
+    With ``hide_aspects`` it is not told which side of which hand an image shows.
     """
 
     split: Split
@@ -61,49 +61,53 @@ class Measured:
 
 
 def measure(
-    embeddings: Tensor, on_val: Tensor, bench: Bench, view: View, *, similarity: Similarity | None = None
+    embeddings: Tensor, on_val: Tensor, context: ExperimentContext, view: View, *, similarity: Similarity | None = None
 ) -> Measured:
     """Measure ``embeddings`` [N, D] of the rows of the view's split; thresholds come from ``on_val``, those of val.
 
     ``similarity`` is the model's own, where retrieval by cosine asks for one; all else compares by cosine.
     """
     split = view.split
-    scores = scored(embeddings, bench, view, similarity=similarity)
+    scores = scored(embeddings, context, view, similarity=similarity)
     return Measured(
         scores=scores,
-        verified=verification_scores(_pairs(embeddings, bench, split), _pairs(on_val, bench, "val")),
-        open_set=_open_set(_probes(embeddings, bench, split), _probes(on_val, bench, "val")),
-        cross=_cross(embeddings, bench, split),
-        groups=breakdown(scores, bench.prepared.manifest),
+        verified=verification_scores(_pairs(embeddings, context, split), _pairs(on_val, context, "val")),
+        open_set=_open_set(_probes(embeddings, context, split), _probes(on_val, context, "val")),
+        cross=_cross(embeddings, context, split),
+        groups=breakdown(scores, context.prepared.manifest),
     )
 
 
 def scored(
-    embeddings: Tensor | NDArray[np.float32], bench: Bench, view: View, *, similarity: Similarity | None = None
+    embeddings: Tensor | NDArray[np.float32],
+    context: ExperimentContext,
+    view: View,
+    *,
+    similarity: Similarity | None = None,
 ) -> ProtocolScores:
     """Retrieval scores of ``embeddings`` [N, D] of the rows of the view's split."""
-    return score_draws(
+    return score_gallery_splits(
         embeddings,
-        bench.rows(view.split),
-        bench.draws(view.split),
-        bench.identities,
-        gallery=bench.gallery,
+        context.rows(view.split),
+        context.gallery_splits(view.split),
+        context.identities,
+        gallery=context.gallery,
         similarity=RANKINGS[view.ranking] or similarity,
     )
 
 
-def _pairs(embeddings: Tensor, bench: Bench, split: Split) -> PairScores:
-    rows = bench.rows(split)
-    aspects = bench.prepared.manifest["aspect"].to_numpy(dtype=str)[rows]
-    return pair_scores(embeddings, bench.identities[rows], groups=aspects)
+def _pairs(embeddings: Tensor, context: ExperimentContext, split: Split) -> PairScores:
+    rows = context.rows(split)
+    aspects = context.prepared.manifest["aspect"].to_numpy(dtype=str)[rows]
+    return pair_scores(embeddings, context.identities[rows], groups=aspects)
 
 
-def _probes(embeddings: Tensor, bench: Bench, split: Split) -> Probes:
-    """Searches of an open set; data with distractors have their own people who are not enrolled, in the test."""
-    rows = bench.rows(split)
-    distractors = rows[bench.prepared.manifest["subset"].to_numpy(dtype=str)[rows] == "distractor"]
-    strangers = distractors.tolist() or None
-    return open_set_probes(embeddings, rows, bench.draws(split), bench.identities, strangers=strangers)
+def _probes(embeddings: Tensor, context: ExperimentContext, split: Split) -> Probes:
+    """Searches of an open set; data with distractors have their own identities outside the gallery, in the test."""
+    rows = context.rows(split)
+    distractors = rows[context.prepared.manifest["subset"].to_numpy(dtype=str)[rows] == "distractor"]
+    outsiders = distractors.tolist() or None
+    return open_set_probes(embeddings, rows, context.gallery_splits(split), context.identities, distractors=outsiders)
 
 
 def _open_set(test: Probes, validation: Probes) -> OpenSetScores | str:
@@ -113,8 +117,8 @@ def _open_set(test: Probes, validation: Probes) -> OpenSetScores | str:
         return str(error)
 
 
-def _cross(embeddings: Tensor, bench: Bench, split: Split) -> dict[tuple[str, str], ProtocolScores]:
+def _cross(embeddings: Tensor, context: ExperimentContext, split: Split) -> dict[tuple[str, str], ProtocolScores]:
     try:
-        return cross_aspect_scores(embeddings, bench.rows(split), bench.draws(split), bench.identities)
+        return cross_aspect_scores(embeddings, context.rows(split), context.gallery_splits(split), context.identities)
     except InputError:
-        return {}  # one aspect alone, or aspects without a person in common: there is nothing to search across
+        return {}  # one aspect alone, or aspects without an identity in common: there is nothing to search across

@@ -12,19 +12,19 @@ from handclip_core.data.samplers import PK, CrossAspect
 from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Optim, Phase, Schedule
 from handclip_core.engine.plan import Span, plan
-from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.experiment import Assembled, Experiment, assemble
 from handclip_core.strategies import ALL, Strategy
 
 WIDTH = 100
 WIDE = 1000
-DEFAULTS = ("strategy", "phase", "share", "pictures", "batches", "trained", "losses", "peak rate", "schedule")
-HEADINGS = ("rows", "classes", "batch", "steps", "images", "trained weights", "peak lr", "losses", "pictures")
+DEFAULTS = ("strategy", "phase", "share", "inputs", "batches", "trained", "losses", "peak rate", "schedule")
+HEADINGS = ("rows", "classes", "batch", "steps", "images", "trained weights", "peak lr", "losses", "inputs")
 
 
 def plan_table(experiment: Experiment, *, device: torch.device) -> str:
     """The phases of ``experiment`` as text; raises InputError where it cannot be run."""
-    ready = assemble(experiment, open_bench(experiment.data, experiment.backbone, device))
+    ready = assemble(experiment, open_context(experiment.data, experiment.backbone, device))
     spans = plan(ready.phases, budget=ready.budget.units, epoch_images=ready.budget.epoch_images)
     weights = sum(parameter.numel() for parameter in ready.model.parameters())
     head = (
@@ -43,19 +43,19 @@ def plan_table(experiment: Experiment, *, device: torch.device) -> str:
     return head + buffer.getvalue().rstrip()
 
 
-def default_plans(bench: Bench) -> str:
+def default_plans(context: ExperimentContext) -> str:
     """The phases of every strategy with its published defaults, as a table in Markdown; those alike share a row."""
     table = Table(*DEFAULTS, box=MARKDOWN)
     for kind in ALL:
-        for row in _default_rows(kind(), bench):  # type: ignore[call-arg]
+        for row in _default_rows(kind(), context):  # type: ignore[call-arg]
             table.add_row(*row)
     buffer = io.StringIO()
     Console(file=buffer, width=WIDE).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().strip().splitlines())
 
 
-def _default_rows(strategy: Strategy, bench: Bench) -> list[tuple[str, ...]]:
-    ready = assemble(Experiment.model_validate({"strategy": strategy.model_dump()}), bench)
+def _default_rows(strategy: Strategy, context: ExperimentContext) -> list[tuple[str, ...]]:
+    ready = assemble(Experiment.model_validate({"strategy": strategy.model_dump()}), context)
     if not ready.phases:
         return [(strategy.name, "none", *[""] * (len(DEFAULTS) - 2))]
     rows = []
@@ -70,7 +70,7 @@ def _default_cells(ready: Assembled, index: int, phase: Phase) -> tuple[str, ...
     whole = sum(each.share for each in ready.phases)
     return (
         f"{phase.share / whole:.0%}",
-        _pictures(ready, index),
+        _input_text(ready, index),
         _batches(phase),
         _parts(ready, phase),
         _losses(phase),
@@ -125,14 +125,14 @@ def _cells(ready: Assembled, index: int, phase: Phase, span: Span) -> list[str]:
         f"{sum(item.parameter.numel() for item in chosen):,}",
         _rates(ready, phase),
         _losses(phase),
-        _pictures(ready, index),
+        _input_text(ready, index),
     ]
 
 
-def _pictures(ready: Assembled, index: int) -> str:
+def _input_text(ready: Assembled, index: int) -> str:
     """What a phase reads."""
     blocks = ready.cached_blocks(index)
-    if blocks == len(ready.bench.template.blocks()):
+    if blocks == len(ready.context.pretrained.blocks()):
         return "cached features"
     if blocks > 1:
         return f"cached after {blocks} blocks"

@@ -24,17 +24,17 @@ def scores_table(models: Mapping[str, ProtocolScores], *, split: str) -> str:
         for aspect, values in scores.per_aspect.items():
             table.add_row(name, aspect, *_cells(values), _interval(estimate(scores, aspect=aspect)))
         table.add_row(name, "mean", *_cells(scores.overall), _interval(estimate(scores)), end_section=True)
-    people = estimate(first).num_people
+    identities = estimate(first).num_identities
     unmatched = f", {first.num_unmatched} without a match" if first.num_unmatched else ""
     about = (
-        f"{split}: {first.num_queries} queries of {people} people over all draws{unmatched}, "
-        f"gallery '{first.gallery}'; percent, mean ± sd over draws; intervals by resampling people"
+        f"{split}: {first.num_queries} queries of {identities} identities over all draws{unmatched}, "
+        f"gallery '{first.gallery}'; percent, mean ± sd over draws; intervals by resampling identities"
     )
     return f"{about}\n{_rendered(table)}"
 
 
 def verification_text(verified: VerificationScores) -> str:
-    """Error rates of deciding whether two pictures of one aspect show one person."""
+    """Error rates of deciding whether two images of one aspect show one identity."""
     lines = [
         f"verification: EER {100 * verified.eer:.2f} %, AUC {verified.auc:.4f}, d' {verified.d_prime:.2f} "
         f"({verified.num_genuine} genuine, {verified.num_impostor} impostor pairs; thresholds from validation)"
@@ -47,17 +47,18 @@ def verification_text(verified: VerificationScores) -> str:
 
 
 def open_set_text(found: OpenSetScores | str) -> str:
-    """Identification where some of the people searched for are not enrolled."""
+    """Identification where some of the identities searched for are not enrolled."""
     if isinstance(found, str):
         return f"open set: refused, {found}"
     return (
         f"open set: TPIR {100 * found.tpir:.2f} % at FPIR {found.fpir:g}, measured {found.fpir_measured:.2g} "
-        f"({found.num_mated} searches of enrolled people, {found.num_unmated} of others; threshold from validation)"
+        f"({found.num_mated} searches of identities in the gallery, {found.num_unmated} of others; threshold from "
+        f"validation)"
     )
 
 
 def cross_table(crossed: Mapping[tuple[str, str], ProtocolScores]) -> str:
-    """mAP of queries of one aspect in the gallery of another, where the same person is the match."""
+    """mAP of queries of one aspect in the gallery of another, where the same identity is the match."""
     aspects = list(dict.fromkeys(name for pair in crossed for name in pair))
     table = Table("query, gallery:", *aspects, header_style="")
     for one in aspects:
@@ -74,7 +75,7 @@ def breakdown_table(groups: Sequence[GroupScores]) -> str:
             figures = ("no match", "", "")
         else:
             figures = (_percent(group.map.value), _interval(group.map), _percent(group.cmc1.value))
-        table.add_row(group.group, group.value, str(group.num_people), str(group.num_images), *figures)
+        table.add_row(group.group, group.value, str(group.num_identities), str(group.num_images), *figures)
     return _rendered(table)
 
 

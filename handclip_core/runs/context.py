@@ -1,4 +1,4 @@
-"""The workbench of an experiment: data, decoded pictures and backbone, opened once a process and kept warm."""
+"""The experiment context of an experiment: data, decoded images and backbone, opened once a process and kept warm."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from handclip_core.data.inputs import (
     cached_features,
 )
 from handclip_core.data.leaks import check_leaks
-from handclip_core.data.manifest import Draw, Prepared
+from handclip_core.data.manifest import GallerySplit, Prepared
 from handclip_core.data.pixels import PixelCache, pixel_cache
 from handclip_core.data.sources import DrawnData, PreparedData, open_data
 from handclip_core.data.training import Part, ReadTexts, TrainingData
 from handclip_core.errors import InputError
-from handclip_core.evaluation.protocol import GalleryKind, QueryScores, score_draws
+from handclip_core.evaluation.protocol import GalleryKind, QueryScores, score_gallery_splits
 from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 from handclip_core.paths import cache_root
 from handclip_core.types import ASPECT_INDEX, Aspect
@@ -34,11 +34,11 @@ TEXTS_A_PASS = 64
 
 
 @dataclass(frozen=True)
-class Bench:
+class ExperimentContext:
     """What every experiment on the same data and backbone shares. Nothing in it is ever changed."""
 
     prepared: Prepared
-    template: Backbone
+    pretrained: Backbone
     settings: BackboneSettings
     aspects: tuple[Aspect, ...]
     gallery: GalleryKind
@@ -47,24 +47,27 @@ class Bench:
 
     def backbone(self, *, text: bool = False) -> Backbone:
         """A copy of the pretrained backbone, on the device; with its text tower if ``text``."""
-        return (self._with_text if text else self.template).copy()
+        return (self._with_text if text else self.pretrained).copy()
 
     def training_data(self, part: Part = "train") -> TrainingData:
-        """The training pictures of the experiment's aspects."""
+        """The training images of the experiment's aspects."""
         return self._training_data[part]
 
-    def draws(self, split: Split) -> tuple[Draw, ...]:
+    def gallery_splits(self, split: Split) -> tuple[GallerySplit, ...]:
         """The split's draws; queries of the experiment's aspects alone, galleries whole."""
         wanted = set(self.aspects)
-        draws = self.prepared.protocol.draws[split]
+        gallery_splits = self.prepared.protocol.draws[split]
         return tuple(
-            Draw(gallery=draw.gallery, query={name: rows for name, rows in draw.query.items() if name in wanted})
-            for draw in draws
+            GallerySplit(
+                gallery=gallery_split.gallery,
+                query={name: rows for name, rows in gallery_split.query.items() if name in wanted},
+            )
+            for gallery_split in gallery_splits
         )
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Every manifest row that the split's draws use, ascending."""
-        return rows_of(self.draws(split))
+        return rows_of(self.gallery_splits(split))
 
     @cached_property
     def aspect_indices(self) -> NDArray[np.int64]:
@@ -73,37 +76,39 @@ class Bench:
 
     @cached_property
     def identities(self) -> NDArray[np.str_]:
-        """The person of every manifest row."""
+        """The identity of every manifest row."""
         return self.prepared.manifest["identity"].to_numpy(dtype=str)
 
     @cached_property
     def pixels(self) -> PixelCache:
-        """The decoded pictures at the backbone's size, built when first asked for."""
-        return pixel_cache(self.prepared, size_px=self.template.image_px, cache_root=self.cache)
+        """The decoded images at the backbone's size, built when first asked for."""
+        return pixel_cache(self.prepared, size_px=self.pretrained.image_px, cache_root=self.cache)
 
     @cached_property
     def pixel_inputs(self) -> PixelInputs:
-        """Pictures as model inputs."""
+        """Images as model inputs."""
         return PixelInputs(self.pixels)
 
     @cached_property
     def feature_inputs(self) -> FeatureInputs:
-        """Training and validation pictures as the pretrained, frozen backbone sees them."""
+        """Training and validation images as the pretrained, frozen backbone sees them."""
         rows, pixels = self._cached_rows, self.pixel_inputs
-        return cached_features(self.template, pixels, rows, key=self._key, cache=self.cache, device=self.device)
+        return cached_features(self.pretrained, pixels, rows, key=self._key, cache=self.cache, device=self.device)
 
     @cached_property
     def zero_shot_queries(self) -> QueryScores:
         """What the pretrained backbone scores on each query of the validation split, by its projected embedding."""
-        rows, draws = self.rows("val"), self.draws("val")
-        return score_draws(self._zero_shot(rows), rows, draws, self.identities, gallery=self.gallery).queries
+        rows, gallery_splits = self.rows("val"), self.gallery_splits("val")
+        return score_gallery_splits(
+            self._zero_shot(rows), rows, gallery_splits, self.identities, gallery=self.gallery
+        ).queries
 
     def inputs_after(self, num_blocks: int) -> Inputs:
-        """Training and validation pictures as the first ``num_blocks`` blocks of the pretrained backbone leave them.
+        """Training and validation images as the first ``num_blocks`` blocks of the pretrained backbone leave them.
 
-        All blocks give encoded pictures, some give activations; a stem alone is not worth a file, so pictures.
+        All blocks give encoded images, some give activations; a stem alone is not worth a file, so images.
         """
-        if num_blocks == len(self.template.blocks()):
+        if num_blocks == len(self.pretrained.blocks()):
             return self.feature_inputs
         return self._activations(num_blocks) if num_blocks > 1 else self.pixel_inputs
 
@@ -111,7 +116,7 @@ class Bench:
         found = self._by_depth.get(depth)
         if found is None:
             found = self._by_depth[depth] = cached_activations(
-                lambda pixels: self.template.head_blocks(pixels, depth),
+                lambda pixels: self.pretrained.head_blocks(pixels, depth),
                 self.pixel_inputs,
                 self._cached_rows,
                 depth=depth,
@@ -150,32 +155,37 @@ class Bench:
 
     @cached_property
     def _key(self) -> str:
-        return f"{self.template.key()} {self.prepared.protocol.manifest_hash} {self.template.image_px}"
+        return f"{self.pretrained.key()} {self.prepared.protocol.manifest_hash} {self.pretrained.image_px}"
 
     @cached_property
     def _with_text(self) -> Backbone:
         return load_backbone(self.settings, text=True).to(self.device)
 
 
-def rows_of(draws: tuple[Draw, ...]) -> NDArray[np.int64]:
+def rows_of(gallery_splits: tuple[GallerySplit, ...]) -> NDArray[np.int64]:
     """Every manifest row that ``draws`` use, ascending."""
-    parts = [rows for draw in draws for side in (draw.gallery, draw.query) for rows in side.values()]
+    parts = [
+        rows
+        for gallery_split in gallery_splits
+        for side in (gallery_split.gallery, gallery_split.query)
+        for rows in side.values()
+    ]
     return np.unique(np.concatenate([np.asarray(rows, np.int64) for rows in parts]))
 
 
 @lru_cache(maxsize=2)
-def open_bench(data: DrawnData | PreparedData, backbone: BackboneSettings, device: torch.device) -> Bench:
+def open_context(data: DrawnData | PreparedData, backbone: BackboneSettings, device: torch.device) -> ExperimentContext:
     """Open data and backbone; drawn data are drawn if need be.
 
-    Raises InputError where data or weights cannot be used, or training people leak into another split.
+    Raises InputError where data or weights cannot be used, or training identities leak into another split.
     """
     cache = cache_root()
-    template = load_backbone(backbone).to(device)
+    pretrained = load_backbone(backbone).to(device)
     prepared = open_data(data, cache=cache)
     check_leaks(prepared)
-    return Bench(
+    return ExperimentContext(
         prepared=prepared,
-        template=template,
+        pretrained=pretrained,
         settings=backbone,
         aspects=used_aspects(prepared, data.aspects),
         gallery=data.gallery,
@@ -189,5 +199,5 @@ def used_aspects(prepared: Prepared, wanted: tuple[Aspect, ...]) -> tuple[Aspect
     held = set(prepared.manifest["aspect"])
     missing = [aspect for aspect in wanted if aspect not in held]
     if missing:
-        raise InputError(f"data.aspects: no picture shows '{missing[0]}'; the data hold {', '.join(sorted(held))}")
+        raise InputError(f"data.aspects: no image shows '{missing[0]}'; the data hold {', '.join(sorted(held))}")
     return wanted or tuple(aspect for aspect in Aspect if aspect in held)

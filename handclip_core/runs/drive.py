@@ -63,7 +63,7 @@ class Drive:
         started = time.perf_counter()
         progress = next(self._progress)
         self._last, self._resume = progress, None
-        self._write(lambda: self.record.record(progress))
+        self._write(lambda: self.record.add_unit(progress))
         return self._report(progress, seconds=time.perf_counter() - started)
 
     @property

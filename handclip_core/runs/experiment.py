@@ -12,19 +12,19 @@ from handclip_core.config import Config
 from handclip_core.data.inputs import Inputs
 from handclip_core.data.sources import DataSettings, DrawnData
 from handclip_core.data.training import Part
-from handclip_core.engine.feed import PhaseFeed
-from handclip_core.engine.loop import Budget, Point, step_seed, train
+from handclip_core.engine.loader import PhaseLoader
+from handclip_core.engine.loop import Budget, StepReport, step_seed, train
 from handclip_core.engine.optim import choose
-from handclip_core.engine.phase import Phase, milestones_of
+from handclip_core.engine.phase import Phase, evaluation_points_of
 from handclip_core.engine.state import Resume, TrainingState
 from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.metrics import RETENTION
-from handclip_core.evaluation.protocol import METRICS, ProtocolScores, score_draws
+from handclip_core.evaluation.protocol import METRICS, ProtocolScores, score_gallery_splits
 from handclip_core.evaluation.retention import retention
-from handclip_core.expert_shares import choose_shares
+from handclip_core.expert_weights import fit_expert_weights
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
-from handclip_core.runs.context import Bench, Split, open_bench
+from handclip_core.runs.context import ExperimentContext, Split, open_context
 from handclip_core.strategies import AnyStrategy
 
 ASPECT_ACCURACY = "aspect_accuracy"
@@ -36,17 +36,17 @@ class Experiment(Config):
     strategy: AnyStrategy
     """How CLIP is fine-tuned."""
     data: DataSettings = DrawnData()
-    """Which pictures."""
+    """Which images."""
     backbone: BackboneSettings = BackboneSettings()
     """Which CLIP."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Fixes the order of the pictures, the random weights and the augmentation."""
+    """Fixes the order of the images, the random weights and the augmentation."""
     budget: int = Field(10, ge=1, le=100_000)
     """Budget units: images shown, in epochs of the training split. The run reports once a unit."""
     micro_batch: int | None = Field(None, ge=1, le=65536)
-    """Most pictures that the image tower trains on at a time; none for whole batches. Saves memory, changes no sum."""
+    """Most images that the image tower trains on at a time; none for whole batches. Saves memory, changes no sum."""
     part: Part = "train"
-    """``train_all`` adds the validation people, for a final fit; its validation scores are those of people seen."""
+    """``train_all`` adds the validation identities, for a final fit; its validation scores are those of people seen."""
 
     @model_validator(mode="after")
     def _parts_are_the_whole(self) -> Self:
@@ -62,29 +62,31 @@ class Experiment(Config):
 class Assembled:
     """An experiment's model and phases, ready to train."""
 
-    bench: Bench
+    context: ExperimentContext
     model: HandModel
     phases: tuple[Phase, ...]
     budget: Budget
     seed: int
 
     def inputs(self, phase: int) -> Inputs:
-        """Inputs of the evaluation of phase ``phase``: what the blocks that are as pretrained have made of pictures."""
-        return self.bench.inputs_after(self.untouched_blocks(phase))
+        """Inputs of the evaluation of phase ``phase``: what the blocks that are as pretrained have made of images."""
+        return self.context.inputs_after(self.untouched_blocks(phase))
 
-    def feed(self, phase: int) -> PhaseFeed:
+    def loader(self, phase: int) -> PhaseLoader:
         """The batches of phase ``phase``."""
-        inputs = self.bench.inputs_after(self.cached_blocks(phase))
-        return PhaseFeed(self.phases[phase].data, inputs, seed=step_seed(self.seed, phase, 0), device=self.bench.device)
+        inputs = self.context.inputs_after(self.cached_blocks(phase))
+        return PhaseLoader(
+            self.phases[phase].data, inputs, seed=step_seed(self.seed, phase, 0), device=self.context.device
+        )
 
     def cached_blocks(self, phase: int) -> int:
-        """Leading blocks of the backbone whose work phase ``phase`` reads from a file; augmented pictures need them."""
+        """Leading blocks of the backbone whose work phase ``phase`` reads from a file; augmented images need them."""
         return 0 if self.phases[phase].data.augment.active else self.untouched_blocks(phase)
 
     def untouched_blocks(self, phase: int) -> int:
         """Leading blocks of the backbone that no phase up to this one trains, and to which nothing was added."""
         trained = {item.name for spec in self.phases[: phase + 1] for item in choose(self.model, spec.train)}
-        return self.model.untouched_blocks(self.bench.template, trained)
+        return self.model.untouched_blocks(self.context.pretrained, trained)
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,13 @@ class Progress:
         return bool(self.metrics)
 
 
-def assemble(experiment: Experiment, bench: Bench) -> Assembled:
+def assemble(experiment: Experiment, context: ExperimentContext) -> Assembled:
     """Build model and phases; raises InputError where the strategy does not fit the data."""
-    data = bench.training_data(experiment.part)
+    data = context.training_data(experiment.part)
     torch.manual_seed(experiment.seed)
-    model = experiment.strategy.build(bench.backbone(text=experiment.strategy.reads_text), data).to(bench.device)
+    model = experiment.strategy.build(context.backbone(text=experiment.strategy.reads_text), data).to(context.device)
     phases = experiment.strategy.phases(model, data)
-    return Assembled(bench, model, phases, Budget(experiment.budget, data.num_images), experiment.seed)
+    return Assembled(context, model, phases, Budget(experiment.budget, data.num_images), experiment.seed)
 
 
 def run(
@@ -130,47 +132,47 @@ def run(
     Closing the generator stops the run. With ``resume`` it goes on from a saved state, bit for bit on the CPU. Raises
     InputError for unusable settings and DivergedError for a loss that is not finite.
     """
-    bench = open_bench(experiment.data, experiment.backbone, device)
-    ready = assemble(experiment, bench)
+    context = open_context(experiment.data, experiment.backbone, device)
+    ready = assemble(experiment, context)
     if not ready.phases:
         if resume is None:
             yield _untrained(ready)
         return
-    points = train(
+    reports = train(
         ready.model,
         ready.phases,
-        feed=ready.feed,
+        loader=ready.loader,
         budget=ready.budget,
         seed=experiment.seed,
         micro_batch=experiment.micro_batch,
         resume=resume,
     )
-    for point in points:
-        if point.milestone:
-            scores = score(ready.bench, ready.model, ready.inputs(point.phase_index), "val")
-            point.state.milestones.append(_by_aspect(scores, milestones_of(ready.phases)))
+    for report in reports:
+        if report.evaluation_point:
+            scores = score(ready.context, ready.model, ready.inputs(report.phase_index), "val")
+            report.state.evaluation_points.append(_by_aspect(scores, evaluation_points_of(ready.phases)))
         else:
-            yield _progress(ready, point)
+            yield _progress(ready, report)
 
 
-def score(ready_bench: Bench, model: HandModel, inputs: Inputs, split: Split) -> ProtocolScores:
+def score(context: ExperimentContext, model: HandModel, inputs: Inputs, split: Split) -> ProtocolScores:
     """Scores of ``model`` over the draws of ``split``."""
-    rows = ready_bench.rows(split)
-    embeddings = embed(model, inputs, rows, aspects=ready_bench.aspect_indices, device=ready_bench.device)
-    return score_draws(
+    rows = context.rows(split)
+    embeddings = embed(model, inputs, rows, aspects=context.aspect_indices, device=context.device)
+    return score_gallery_splits(
         embeddings,
         rows,
-        ready_bench.draws(split),
-        ready_bench.identities,
-        gallery=ready_bench.gallery,
+        context.gallery_splits(split),
+        context.identities,
+        gallery=context.gallery,
         similarity=model.similarity,
     )
 
 
-def metrics_of(scores: ProtocolScores, bench: Bench) -> dict[str, float]:
+def metrics_of(scores: ProtocolScores, context: ExperimentContext) -> dict[str, float]:
     """The means over aspects and draws of the validation split, by the names in METRICS, and RETENTION."""
     means = {name: float(getattr(scores.overall, name).mean) for name in METRICS}
-    return means | {RETENTION: retention(scores.queries, bench.zero_shot_queries)}
+    return means | {RETENTION: retention(scores.queries, context.zero_shot_queries)}
 
 
 def _by_aspect(scores: ProtocolScores, aspects: Sequence[str]) -> list[float]:
@@ -178,42 +180,42 @@ def _by_aspect(scores: ProtocolScores, aspects: Sequence[str]) -> list[float]:
     return [float(scores.per_aspect[name].map.mean) if name in scores.per_aspect else nan for name in aspects]
 
 
-def _progress(ready: Assembled, point: Point) -> Progress:
-    trained = choose(ready.model, ready.phases[point.phase_index].train)
+def _progress(ready: Assembled, report: StepReport) -> Progress:
+    trained = choose(ready.model, ready.phases[report.phase_index].train)
     return Progress(
-        unit=point.unit,
-        images=point.images,
-        phase=point.phase,
-        metrics=_validated(ready, point.phase_index) if point.evaluated else {},
-        train_s=point.train_s,
-        losses=point.losses,
-        learning_rates=point.learning_rates,
+        unit=report.unit,
+        images=report.images,
+        phase=report.phase,
+        metrics=_validated(ready, report.phase_index) if report.evaluated else {},
+        train_s=report.train_s,
+        losses=report.losses,
+        learning_rates=report.learning_rates,
         params_trained=sum(item.parameter.numel() for item in trained),
-        state=point.state,
+        state=report.state,
     )
 
 
 def _validated(ready: Assembled, phase: int) -> dict[str, float]:
     inputs = ready.inputs(phase)
-    choose_shares(ready.model, inputs, ready.bench)
-    return metrics_of(score(ready.bench, ready.model, inputs, "val"), ready.bench) | _routing(ready, inputs)
+    fit_expert_weights(ready.model, inputs, ready.context)
+    return metrics_of(score(ready.context, ready.model, inputs, "val"), ready.context) | _routing(ready, inputs)
 
 
 def _routing(ready: Assembled, inputs: Inputs) -> dict[str, float]:
-    """How often the model tells the aspect of a validation picture, where it does."""
-    bench, rows = ready.bench, ready.bench.rows("val")
-    accuracy = aspect_accuracy(ready.model, inputs, rows, aspects=bench.aspect_indices, device=bench.device)
+    """How often the model tells the aspect of a validation image, where it does."""
+    context, rows = ready.context, ready.context.rows("val")
+    accuracy = aspect_accuracy(ready.model, inputs, rows, aspects=context.aspect_indices, device=context.device)
     return {} if accuracy is None else {ASPECT_ACCURACY: accuracy}
 
 
 def _untrained(ready: Assembled) -> Progress:
-    scores = score(ready.bench, ready.model, ready.bench.feature_inputs, "val")
+    scores = score(ready.context, ready.model, ready.context.feature_inputs, "val")
     state = TrainingState(ready.model)
     return Progress(
         unit=0,
         images=0,
         phase="",
-        metrics=metrics_of(scores, ready.bench),
+        metrics=metrics_of(scores, ready.context),
         train_s=0.0,
         losses={},
         learning_rates={},

@@ -7,11 +7,11 @@ from handclip_core.config import read_yaml
 from handclip_core.engine.optim import choose
 from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.evaluation.storage import save_scores
-from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.drive import Drive, Report
 from handclip_core.runs.experiment import Experiment, assemble, score
 from handclip_core.runs.run_folder import FINAL, write_json
-from handclip_core.runs.soups import Ingredient, wise_scores
+from handclip_core.runs.soups import Ingredient, wise_ft_scores
 
 FACTS, SCORES = "run.json", "scores.npz"
 
@@ -38,7 +38,7 @@ def read_facts(folder: Path) -> Facts:
     return Facts(**read_yaml(folder / FACTS))
 
 
-def wise_file(alpha: float) -> str:
+def wise_ft_file(alpha: float) -> str:
     """Name of the file of a run's scores if ``alpha`` of its weights is mixed with the untrained ones."""
     return f"wise-{alpha:g}.npz"
 
@@ -46,24 +46,24 @@ def wise_file(alpha: float) -> str:
 def write_final_scores(folder: Path, run: Drive, last: Report) -> None:
     """Score ``run``, whose last report was ``last``, on validation identities into its checkpoint ``folder``."""
     experiment, device = run.record.experiment, next(run.model.parameters()).device
-    bench = open_bench(experiment.data, experiment.backbone, device)
-    save_scores(folder / SCORES, score(bench, run.model, bench.pixel_inputs, "val"))
-    for alpha, scores in wise_scores(Ingredient("", experiment, folder / FINAL), device=device).items():
-        save_scores(folder / wise_file(alpha), scores)
+    context = open_context(experiment.data, experiment.backbone, device)
+    save_scores(folder / SCORES, score(context, run.model, context.pixel_inputs, "val"))
+    for alpha, scores in wise_ft_scores(Ingredient("", experiment, folder / FINAL), device=device).items():
+        save_scores(folder / wise_ft_file(alpha), scores)
     facts = Facts(
-        manifest_hash=bench.prepared.protocol.manifest_hash,
+        manifest_hash=context.prepared.protocol.manifest_hash,
         peak=last.best[OBJECTIVE.name],
         peak_unit=int(last.best["unit"]),
         units=last.unit,
         images=last.images,
         train_s=sum(row["train_s"] for row in run.record.log),
-        params_trained=_num_trained(experiment, bench),
+        params_trained=_num_trained(experiment, context),
     )
     write_json(folder / FACTS, asdict(facts))
 
 
-def _num_trained(experiment: Experiment, bench: Bench) -> int:
+def _num_trained(experiment: Experiment, context: ExperimentContext) -> int:
     """Weights that any phase trains."""
-    ready = assemble(experiment, bench)
+    ready = assemble(experiment, context)
     chosen = [item for phase in ready.phases for item in choose(ready.model, phase.train)]
     return sum({item.name: item.parameter.numel() for item in chosen}.values())

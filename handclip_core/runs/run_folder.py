@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from handclip_core.engine.phase import milestones_of
+from handclip_core.engine.phase import evaluation_points_of
 from handclip_core.engine.state import Resume, Saved, save_tensors
 from handclip_core.errors import InputError
 from handclip_core.evaluation.embed import embed
@@ -22,8 +22,8 @@ from handclip_core.evaluation.forgetting import AspectSequence
 from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import restored
-from handclip_core.process_group import peers
-from handclip_core.runs.context import open_bench
+from handclip_core.process_group import process_group
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment, Progress, assemble
 
 CONFIG, METRICS, LOG = "config.json", "metrics.json", "training_log.csv"
@@ -72,7 +72,7 @@ class RunFolder:
         """Whether any unit has been evaluated."""
         return any(OBJECTIVE.name in row for row in self.log)
 
-    def record(self, progress: Progress) -> None:
+    def add_unit(self, progress: Progress) -> None:
         """Log a unit, and keep its weights if its objective is the highest so far.
 
         Of several processes that train one model, the first keeps the weights.
@@ -80,7 +80,7 @@ class RunFolder:
         row = _row(progress)
         # The log comes last: if the weights cannot be written, all of this can be done again.
         better = progress.evaluated and (not self.evaluated or row[OBJECTIVE.name] > self.best[OBJECTIVE.name])
-        if better and peers().rank == 0:
+        if better and process_group().rank == 0:
             save_tensors(progress.state.model.state_dict(), self.folder / BEST)
         self.log.append(row)
 
@@ -132,25 +132,25 @@ class RunFolder:
         metrics = {"best": self.best, "final": self.log[-1], **sequence, "embedding_rows": rows}
         write_json(self.folder / METRICS, metrics)
 
-    def _sequence(self, milestones: list[list[float]], device: torch.device) -> AspectSequence | None:
+    def _sequence(self, evaluation_points: list[list[float]], device: torch.device) -> AspectSequence | None:
         """What learning aspects one after another did to each, where the run did that."""
-        if not milestones:
+        if not evaluation_points:
             return None
-        bench = open_bench(self.experiment.data, self.experiment.backbone, device)
-        return AspectSequence(milestones_of(assemble(self.experiment, bench).phases), milestones)
+        context = open_context(self.experiment.data, self.experiment.backbone, device)
+        return AspectSequence(evaluation_points_of(assemble(self.experiment, context).phases), evaluation_points)
 
     def _write_embeddings(self, device: torch.device) -> dict[str, list[int]]:
         loaded = load_run(self.folder, device=device)
-        bench = open_bench(self.experiment.data, self.experiment.backbone, device)
-        draw = bench.draws("val")[0]
-        sides = {QUERY: draw.query, GALLERY: draw.gallery}
+        context = open_context(self.experiment.data, self.experiment.backbone, device)
+        gallery_split = context.gallery_splits("val")[0]
+        sides = {QUERY: gallery_split.query, GALLERY: gallery_split.gallery}
         rows = {name: [row for part in side.values() for row in part] for name, side in sides.items()}
         for name, wanted in rows.items():
             embeddings = embed(
                 loaded,
-                bench.pixel_inputs,
+                context.pixel_inputs,
                 np.asarray(wanted, np.int64),
-                aspects=bench.aspect_indices,
+                aspects=context.aspect_indices,
                 device=device,
             )
             np.save(self.folder / name, embeddings.numpy())
@@ -173,7 +173,7 @@ def load_run(folder: Path, *, device: torch.device, weights: str = BEST) -> Hand
     Raises InputError for missing or damaged weights.
     """
     experiment = read_experiment(folder)
-    model = assemble(experiment, open_bench(experiment.data, experiment.backbone, device)).model
+    model = assemble(experiment, open_context(experiment.data, experiment.backbone, device)).model
     try:
         return restored(model, load_tensors(folder / weights)).eval()
     except RuntimeError as error:

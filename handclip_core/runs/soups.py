@@ -1,9 +1,9 @@
-"""Soups and WiSE-FT of trained runs, scored on validation people: no training, one pass over the pictures each.
+"""Soups and WiSE-FT of trained runs, scored on validation identities: no training, one pass over the images each.
 
 What is mixed is the weights that a model computes with: low-rank updates are merged into theirs first.
 
-The shares of WiSE-FT and the members of a greedy soup are chosen on the people who judge them, so their scores flatter
-a little, as a sweep's best trial does.
+The shares of WiSE-FT and the members of a greedy soup are chosen on the identities that judge them, so their scores
+flatter a little, as a sweep's best trial does.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from handclip_core.evaluation.protocol import METRICS, ProtocolScores
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import has_updates, merged, restored
 from handclip_core.models.soup import greedy_members, interpolate, uniform_soup
-from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.experiment import Experiment, assemble, score
 from handclip_core.runs.run_folder import load_tensors
 
@@ -69,7 +69,7 @@ class SoupRow:
         return f"{self.kind}{share} of {', '.join(self.members)}"
 
 
-def souped_rows(ingredients: Sequence[Ingredient], *, device: torch.device) -> list[SoupRow]:
+def soup_rows(ingredients: Sequence[Ingredient], *, device: torch.device) -> list[SoupRow]:
     """Soups of the ingredients of each strategy, and WiSE-FT of its best one: rows from best to worst.
 
     All ingredients have the same data and backbone. Raises InputError where weights are missing or damaged.
@@ -77,23 +77,23 @@ def souped_rows(ingredients: Sequence[Ingredient], *, device: torch.device) -> l
     rows: list[SoupRow] = []
     for strategy in dict.fromkeys(item.experiment.strategy.name for item in ingredients):
         ours = [item for item in ingredients if item.experiment.strategy.name == strategy]
-        pot = Pot([[item] for item in ours], device)
-        for soup in pot.soups():
+        builder = SoupBuilder([[item] for item in ours], device)
+        for soup in builder.soups():
             rows.append(_row(soup.kind, strategy, [ours[i].name for i in soup.members], None, soup.scores[0]))
-        best = ours[pot.order[0]]
-        mixed = wise_scores(best, device=device)
+        best = ours[builder.order[0]]
+        mixed = wise_ft_scores(best, device=device)
         if mixed:
             alpha = max(mixed, key=lambda share: mixed[share].overall.map.mean)
             rows.append(_row("WiSE-FT", strategy, [best.name], alpha, mixed[alpha]))
     return sorted(rows, key=lambda row: -row.metrics[OBJECTIVE.name])
 
 
-def wise_scores(ingredient: Ingredient, *, device: torch.device) -> dict[float, ProtocolScores]:
+def wise_ft_scores(ingredient: Ingredient, *, device: torch.device) -> dict[float, ProtocolScores]:
     """Validation scores of WiSE-FT by share of the fine-tuned weights; none for a strategy that trains nothing."""
-    bench = _bench(ingredient, device)
-    if not assemble(ingredient.experiment, bench).phases:
+    context = _context(ingredient, device)
+    if not assemble(ingredient.experiment, context).phases:
         return {}
-    return {alpha: _scores(mixture([ingredient], alpha=alpha, device=device), bench) for alpha in ALPHAS}
+    return {alpha: _scores(mixture([ingredient], alpha=alpha, device=device), context) for alpha in ALPHAS}
 
 
 def mixture(runs: Sequence[Ingredient], *, alpha: float | None = None, device: torch.device) -> HandModel:
@@ -102,14 +102,14 @@ def mixture(runs: Sequence[Ingredient], *, alpha: float | None = None, device: t
     With ``alpha``, that share of the mean and the rest from the model before training. Raises InputError where weights
     are missing or damaged, or the merged weights of two runs differ in names or shapes.
     """
-    bench = _bench(runs[0], device)
-    state = uniform_soup([_merged_weights(run, bench) for run in runs])
-    model = merged(assemble(runs[0].experiment, bench).model)
+    context = _context(runs[0], device)
+    state = uniform_soup([_merged_weights(run, context) for run in runs])
+    model = merged(assemble(runs[0].experiment, context).model)
     model.load_state_dict(state if alpha is None else interpolate(model.state_dict(), state, alpha))
     return model
 
 
-class Pot:
+class SoupBuilder:
     """Runs of one strategy, by configuration and seed; every configuration was run on the same seeds."""
 
     def __init__(self, ingredients: Sequence[Sequence[Ingredient]], device: torch.device) -> None:
@@ -155,7 +155,7 @@ class Pot:
         return self._known[members]
 
     def _average(self, runs: Sequence[Ingredient]) -> ProtocolScores:
-        return _scores(mixture(runs, device=self._device), _bench(runs[0], self._device))
+        return _scores(mixture(runs, device=self._device), _context(runs[0], self._device))
 
     def _map_within(self, group: Sequence[int], chosen: tuple[int, ...]) -> float:
         return self._map(_at(group, chosen))
@@ -166,13 +166,13 @@ class Pot:
     def _alike(self, one: int, other: int) -> bool:
         """Whether the model of ``one`` with the weights of ``other`` is the model of ``other``."""
         host, guest = self._ingredients[one][0], self._ingredients[other][0]
-        bench = _bench(host, self._device)
-        weights = _merged_weights(guest, bench)
+        context = _context(host, self._device)
+        weights = _merged_weights(guest, context)
         try:
-            model = restored(assemble(host.experiment, bench).model, weights)
+            model = restored(assemble(host.experiment, context).model, weights)
         except RuntimeError:
             return False  # other names or shapes
-        found = _scores(model, bench)
+        found = _scores(model, context)
         ranks = (found.queries.first_rank, self.scores((other,))[0].queries.first_rank)
         return bool(np.mean(ranks[0] != ranks[1]) <= ALIKE)
 
@@ -181,21 +181,21 @@ def _at(group: Sequence[int], positions: Sequence[int]) -> tuple[int, ...]:
     return tuple(group[position] for position in positions)
 
 
-def _bench(ingredient: Ingredient, device: torch.device) -> Bench:
-    return open_bench(ingredient.experiment.data, ingredient.experiment.backbone, device)
+def _context(ingredient: Ingredient, device: torch.device) -> ExperimentContext:
+    return open_context(ingredient.experiment.data, ingredient.experiment.backbone, device)
 
 
-def _merged_weights(run: Ingredient, bench: Bench) -> dict[str, Tensor]:
+def _merged_weights(run: Ingredient, context: ExperimentContext) -> dict[str, Tensor]:
     """The weights of ``run``, updates merged, on the CPU."""
     state = load_tensors(run.weights)
     if not has_updates(state):
         return state
-    model = merged(restored(assemble(run.experiment, bench).model, state))
+    model = merged(restored(assemble(run.experiment, context).model, state))
     return {name: value.cpu() for name, value in model.state_dict().items()}
 
 
-def _scores(model: HandModel, bench: Bench) -> ProtocolScores:
-    return score(bench, model, bench.pixel_inputs, "val")
+def _scores(model: HandModel, context: ExperimentContext) -> ProtocolScores:
+    return score(context, model, context.pixel_inputs, "val")
 
 
 def _row(kind: Kind, strategy: str, members: Sequence[str], alpha: float | None, scores: ProtocolScores) -> SoupRow:

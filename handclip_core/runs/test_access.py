@@ -1,4 +1,4 @@
-"""Looks at the test people by hand: entered in the ledger beside the sweeps, where those of the finals are."""
+"""Looks at the test identities by hand: entered in the access log beside the sweeps, where those of the finals are."""
 
 import hashlib
 import shutil
@@ -9,54 +9,58 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from handclip_core.evaluation.ledger import LOOKED, OPENED, Ledger, hash_of_test
+from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, hash_of_test
 from handclip_core.paths import SWEEP_SETTINGS
-from handclip_core.runs.context import Bench, Split
+from handclip_core.runs.context import ExperimentContext, Split
 from handclip_core.runs.run_folder import CONFIG
 
-LEDGER = "test_looks.jsonl"
+ACCESS_LOG = "test_looks.jsonl"
 
 
-def ledger_of(run: Path) -> Ledger:
-    """The ledger of the storage in which a run lies, in a sweep's folder or by itself."""
+def access_log_of(run: Path) -> AccessLog:
+    """The access log of the storage in which a run lies, in a sweep's folder or by itself."""
     run = run.resolve()
     sweeps = [parent for parent in run.parents if (parent / SWEEP_SETTINGS).is_file()]
     # The finals of a sweep are a sweep in its folder.
-    return Ledger((sweeps[-1] if sweeps else run).parent / LEDGER)
+    return AccessLog((sweeps[-1] if sweeps else run).parent / ACCESS_LOG)
 
 
 @contextmanager
-def entered(runs: Sequence[Path], bench: Bench, split: Split, *, by: str) -> Iterator[dict[str, Any]]:
-    """Enter a look of ``runs`` at the test people: a line before the block, one after it with what the block fills in.
+def logged_access(
+    runs: Sequence[Path], context: ExperimentContext, split: Split, *, by: str
+) -> Iterator[dict[str, Any]]:
+    """Enter a look of ``runs`` at the test identities: a line before the block, one after it with what the block fills
+    in.
 
-    ``by`` says who looks. Nothing is entered for validation people. Raises InputError where the ledger's chain is
-    broken.
+    ``by`` says who looks. Nothing is entered for validation identities. Raises InputError where the access log's chain
+    is broken.
     """
     figures: dict[str, Any] = {}
     if split == "val":
         yield figures
         return
-    ledger, data = ledger_of(runs[0]), hash_of_test(bench.prepared)
+    access_log, data = access_log_of(runs[0]), hash_of_test(context.prepared)
     configs = "".join((run / CONFIG).read_text(encoding="utf-8") for run in runs)
     about = {
         "sweep": runs[0].resolve().parent.name,
         "chosen": f"{by} {', '.join(str(run) for run in runs)}",
         "config": hashlib.sha256(configs.encode()).hexdigest(),
         "data": data,
-        "manifest": bench.prepared.protocol.manifest_hash,
+        "manifest": context.prepared.protocol.manifest_hash,
         "code": code_version(),
     }
-    opened = ledger.append(OPENED, about)
+    opened = access_log.append(OPENED, about)
     yield figures
-    ledger.append(LOOKED, {**about, "opened": opened.hash, "figures": figures})
+    access_log.append(SCORED, {**about, "opened": opened.hash, "figures": figures})
 
 
-def looks_text(run: Path, bench: Bench, split: Split) -> str:
-    """How many looks there were at the test people; empty for validation people."""
+def access_text(run: Path, context: ExperimentContext, split: Split) -> str:
+    """How many looks there were at the test identities; empty for validation identities."""
     if split == "val":
         return ""
-    ledger = ledger_of(run)
-    return f"look {len(ledger.looks(hash_of_test(bench.prepared)))} at these test people, entered in {ledger.path}"
+    access_log = access_log_of(run)
+    number = len(access_log.accesses(hash_of_test(context.prepared)))
+    return f"access {number} to these test identities, logged in {access_log.path}"
 
 
 def code_version() -> str:

@@ -20,11 +20,11 @@ class AspectOrder(TowerStrategy):
     """
 
     labels: LabelBy = LabelBy.PERSON
-    """What counts as one class; a person by default, so that all phases train one head."""
+    """What counts as one class; an identity by default, so that all phases train one head."""
     sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.BALANCED)
-    """How pictures come together in a batch; balanced, every person equally often."""
+    """How images come together in a batch; balanced, every identity equally often."""
     order: tuple[Aspect, ...] = HAND_ASPECTS
-    """Aspects in the order of training; those that no training picture shows are passed over."""
+    """Aspects in the order of training; those that no training image shows are passed over."""
 
     @field_validator("order")
     @classmethod
@@ -39,7 +39,7 @@ class AspectOrder(TowerStrategy):
         """A phase an aspect, all under the same penalties."""
         order = [aspect for aspect in self.order if aspect in data.shown_aspects]
         if not order:
-            raise InputError(f"strategy.order: no training picture shows any of {', '.join(self.order)}")
+            raise InputError(f"strategy.order: no training image shows any of {', '.join(self.order)}")
         return tuple(
             Phase(
                 aspect,
@@ -48,7 +48,7 @@ class AspectOrder(TowerStrategy):
                 self.terms(model, data),
                 self.optim,
                 penalties=tuple(penalties),
-                milestone=True,
+                evaluation_point=True,
             )
             for aspect in order
         )

@@ -5,45 +5,45 @@ from typing import Literal
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Phase, Train
 from handclip_core.models.backbone import Backbone
-from handclip_core.models.experts import ExpertFusion, ExpertsModel
 from handclip_core.models.hand_model import HandModel
-from handclip_core.models.router import branch_name
+from handclip_core.models.views.experts import ExpertFusion, PerViewExperts
+from handclip_core.models.views.router import view_name
 from handclip_core.strategies.base import trained_blocks
-from handclip_core.strategies.branched import BranchedStrategy
+from handclip_core.strategies.per_view import PerViewStrategy
 
 
-class AspectSpecific(BranchedStrategy):
+class AspectSpecific(PerViewStrategy):
     """A model for each aspect, trained side by side from the same start; they are fused, or each answers for its own.
 
-    Every batch shows all aspects, and each picture trains the expert of its aspect alone. Needs the memory of a tower
+    Every batch shows all aspects, and each image trains the expert of its aspect alone. Needs the memory of a tower
     an aspect and of the pretrained one, and a pass through each of them where experts are fused.
     """
 
     name: Literal["aspect_specific"] = "aspect_specific"
     """Which strategy this is."""
     fusion: ExpertFusion = ExpertFusion.OWN
-    """``own``, the expert of the picture's aspect; ``mean`` or ``concat`` of all experts' unit embeddings; ``scores``,
-    the sum of their cosines with weights chosen on validation people; ``votes`` on the order of the gallery."""
+    """``own``, the expert of the image's aspect; ``mean`` or ``concat`` of all experts' unit embeddings; ``scores``,
+    the sum of their cosines with weights chosen on validation identities; ``votes`` on the order of the gallery."""
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
-        """An expert an aspect, and a router that is fitted to what the pretrained tower makes of training pictures."""
-        branches = self.branches(data)
-        model = ExpertsModel(backbone, branches, fusion=self.fusion)
-        assert data.zero_shot is not None, "a workbench's training data know their zero-shot embeddings"
-        labelled = data.labelled(self.labels, aspects=branches.aspects)
+        """An expert an aspect, and a router that is fitted to what the pretrained tower makes of training images."""
+        heads = self.head_settings(data)
+        model = PerViewExperts(backbone, heads, fusion=self.fusion)
+        assert data.zero_shot is not None, "an experiment context's training data know their zero-shot embeddings"
+        labelled = data.labelled(self.labels, aspects=heads.aspects)
         model.router.fit(data.zero_shot(labelled.rows), labelled.pool.aspects)
         return model
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
-        """One phase over all training pictures of known aspect."""
-        aspects = self.branches(data).aspects
-        train = [part for aspect in aspects for part in self._expert(model, branch_name(aspect))]
+        """One phase over all training images of known aspect."""
+        aspects = self.head_settings(data).aspects
+        train = [part for aspect in aspects for part in self._expert(model, view_name(aspect))]
         spec, terms = self.data_spec(data, aspects=aspects), self.terms(model, data)
         return (Phase("experts", spec, (*train, *self.head(model)), terms, self.optim),)
 
     def _expert(self, model: HandModel, name: str) -> tuple[Train, ...]:
         blocks = trained_blocks(
-            model.template,
+            model.architecture,
             layer_decay=self.layer_decay,
             frozen=self.frozen_blocks,
             frozen_projection=self.frozen_projection,

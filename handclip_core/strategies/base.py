@@ -54,23 +54,21 @@ class IdentityStrategy(Strategy):
     head_lr_scale: float = Field(1.0, gt=0, le=10_000)
     """Learning rate of neck and head, relative to the rest."""
     sampler: SamplerSettings = SamplerSettings()
-    """How pictures come together in a batch."""
+    """How images come together in a batch."""
     augment: AugmentSettings = AugmentSettings()
-    """Random changes of the training pictures."""
+    """Random changes of the training images."""
 
     @model_validator(mode="after")
     def _pairs_come_together(self) -> Self:
         if self.losses.needs_pairs and not self.sampler.has_pairs:
             raise ValueError(
-                "triplet, circle and contrastive loss need several pictures of a class in a batch: set "
+                "triplet, circle and contrastive loss need several images of a class in a batch: set "
                 "sampler.kind to pk or cross_aspect"
             )
         each, batch = self.sampler.images_each, self.optim.batch_size
         least, words = (2, "two classes") if self.losses.needs_pairs else (1, "one class")
         if self.sampler.has_pairs and batch < least * each:
-            raise ValueError(
-                f"optim.batch_size: {batch} pictures are fewer than {words} of sampler.images_each = {each}"
-            )
+            raise ValueError(f"optim.batch_size: {batch} images are fewer than {words} of sampler.images_each = {each}")
         return self
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
@@ -80,36 +78,36 @@ class IdentityStrategy(Strategy):
         return HandModel(backbone, neck, num_classes=classes, margin_head=self.losses.margin_head)
 
     def data_spec(self, data: TrainingData, *, aspects: Sequence[Aspect] | None = None) -> DataSpec:
-        """All training pictures (of ``aspects``) in the order of the sampler."""
+        """All training images (of ``aspects``) in the order of the sampler."""
         labelled = data.labelled(self.labels, aspects=aspects)
         sampler = self.sampler.build(self.optim.batch_size)
         return DataSpec(labelled.rows, labelled.pool, sampler=sampler, augment=self.augment)
 
     def terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
         """The losses that are on; those with a memory start empty."""
-        return (*self.picture_terms(model, data), *self.caption_terms(data))
+        return (*self.image_terms(model, data), *self.caption_terms(data))
 
-    def picture_terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
-        """The losses on pictures alone."""
+    def image_terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
+        """The losses on images alone."""
         return self.losses.terms(
             num_classes=data.labelled(self.labels).num_classes,
             embedding=model.output_width,
-            trunk=model.template.width,
-            projected=model.template.dim,
+            trunk=model.architecture.width,
+            projected=model.architecture.dim,
         )
 
     def caption_terms(self, data: TrainingData) -> tuple[Term, ...]:
-        """The loss between pictures and their captions, where it is on."""
+        """The loss between images and their captions, where it is on."""
         settings = self.losses.image_text
         if not settings.weight:
             return ()
         captions = data.captions()
         if len(captions.texts) < 2:
             raise InputError(
-                f"strategy.losses.image_text: every training picture has the caption '{captions.texts[0]}', so that "
+                f"strategy.losses.image_text: every training image has the caption '{captions.texts[0]}', so that "
                 "nothing is to be told apart; set weight: 0"
             )
-        assert data.read is not None, "a workbench's training data come with the text tower"
+        assert data.read is not None, "an experiment context's training data come with the text tower"
         read = data.read(captions.texts)
         loss = settings.build(trained_at=read.temperature)
         captioned = CaptionedLoss(loss, read.embedding, torch.from_numpy(captions.text_of_row))

@@ -32,7 +32,7 @@ class PromptSettings(Config):
     num_tokens: int = Field(4, ge=1, le=64)
     """Learned tokens of each identity."""
     share: float = Field(2 / 3, gt=0, lt=1)
-    """Share of the budget. Its pictures count as any others, though cached features make them nearly free."""
+    """Share of the budget. Its images count as any others, though cached features make them nearly free."""
     optim: Optim = Optim(lr=3.5e-4, weight_decay=1e-4, batch_size=64, schedule=Schedule.COSINE, warmup=5 / 120)
     """Optimiser and schedule."""
 
@@ -52,8 +52,8 @@ class ClipReid(TowerStrategy):
     features and projected embedding alike, each with a batch norm and a head of its own, and under the cross-entropy
     to the texts of all identities. Both vectors before their norms, side by side, are the embedding.
 
-    An identity is a person's aspect, not a person: the gallery of all aspects calls the same person's other hand, and
-    its other side, a stranger, which one text for all of them would draw together.
+    An identity is an identity's aspect, not an identity: the gallery of all aspects calls the same identity's other
+    hand, and its other side, a stranger, which one text for all of them would draw together.
 
     What differs from the paper: "hand" for "person"; vectors are compared by cosine at CLIP's own temperature, not by
     plain products; the triplet loss has two vectors, not also the one before the last block; decay is decoupled
@@ -75,13 +75,13 @@ class ClipReid(TowerStrategy):
         triplet=TripletSettings(weight=1.0, margin=0.3),
         image_text=ImageTextSettings(weight=1.0, smoothing=0.1),
     )
-    """What is minimised in the second stage: ``image_text`` between pictures and the texts of all identities, the
+    """What is minimised in the second stage: ``image_text`` between images and the texts of all identities, the
     others on each vector that has a head (for RN50 the paper's identity weight is 1). The temperature of
     ``image_text`` is that of the first stage too."""
     sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.PK, images_each=4)
-    """How pictures come together in a batch of the second stage."""
+    """How images come together in a batch of the second stage."""
     augment: AugmentSettings = AugmentSettings(shift=0.05, erase=0.5)
-    """Random changes of the pictures of the second stage."""
+    """Random changes of the images of the second stage."""
 
     @model_validator(mode="after")
     def _each_part_is_read(self) -> Self:
@@ -108,7 +108,7 @@ class ClipReid(TowerStrategy):
         temperature = self.losses.image_text.temperature * model.prompts.temperature
         prompts = Phase(
             "prompts",
-            self._plain_pictures(data),
+            self._plain_images(data),
             (Train("prompts"),),
             (Term("image_text", image_text_supcon(temperature=temperature)),),
             optim,
@@ -120,14 +120,17 @@ class ClipReid(TowerStrategy):
         return prompts, image
 
     def terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
-        """The losses that are on, for each part of the embedding, and between pictures and the learned texts."""
+        """The losses that are on, for each part of the embedding, and between images and the learned texts."""
         assert isinstance(model, PromptedModel)
         num_classes = data.labelled(self.labels).num_classes
         on_parts = tuple(
             Term(f"{term.name}_{part.name}", _OnPart(term.loss, index), term.weight)
             for index, part in enumerate(model.parts)
             for term in self.losses.terms(
-                num_classes=num_classes, embedding=part.width, trunk=model.template.width, projected=model.template.dim
+                num_classes=num_classes,
+                embedding=part.width,
+                trunk=model.architecture.width,
+                projected=model.architecture.dim,
             )
         )
         settings = self.losses.image_text
@@ -135,8 +138,8 @@ class ClipReid(TowerStrategy):
             return on_parts
         return (*on_parts, Term("image_text", settings.build(trained_at=model.prompts.temperature), settings.weight))
 
-    def _plain_pictures(self, data: TrainingData) -> DataSpec:
-        """All training pictures as they are."""
+    def _plain_images(self, data: TrainingData) -> DataSpec:
+        """All training images as they are."""
         labelled = data.labelled(self.labels)
         sampler = Shuffled(self.prompts.optim.batch_size)
         return DataSpec(labelled.rows, labelled.pool, sampler=sampler, augment=AugmentSettings())

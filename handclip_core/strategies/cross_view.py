@@ -1,4 +1,4 @@
-"""Pull the aspects of one person, or of one hand, together."""
+"""Pull the aspects of one identity, or of one hand, together."""
 
 from typing import Literal
 
@@ -15,27 +15,27 @@ from handclip_core.strategies.tower import TowerStrategy
 class CrossView(TowerStrategy):
     """Supervised contrastive loss (Khosla 2020, arXiv 2004.11362), InfoNCE or triplets across aspects.
 
-    Every class of a batch comes with pictures of several of its aspects. With ``labels: hand``, the palm and the back
-    of a hand attract each other while the person's other hand stays a stranger; with ``labels: person`` all four do.
-    The gallery of all aspects calls every other aspect of the query's person a stranger.
+    Every class of a batch comes with images of several of its aspects. With ``labels: hand``, the palm and the back
+    of a hand attract each other while the identity's other hand stays a stranger; with ``labels: person`` all four do.
+    The gallery of all aspects calls every other aspect of the query's identity a stranger.
     """
 
     name: Literal["cross_view"] = "cross_view"
     """Which strategy this is."""
     labels: LabelBy = LabelBy.HAND
-    """What counts as one class: pictures of a class attract each other."""
+    """What counts as one class: images of a class attract each other."""
     losses: Losses = Losses(contrastive=ContrastiveSettings(weight=1.0))
     """What is minimised."""
     sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.CROSS_ASPECT)
-    """How pictures come together in a batch."""
+    """How images come together in a batch."""
 
     @field_validator("labels")
     @classmethod
     def _several_aspects_a_class(cls, labels: LabelBy) -> LabelBy:
         if labels is LabelBy.PERSON_ASPECT:
-            raise ValueError("a person's aspect by itself has no other view to be pulled to; choose hand or person")
+            raise ValueError("an identity's aspect by itself has no other view to be pulled to; choose hand or person")
         return labels
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
-        """One phase over all training pictures."""
+        """One phase over all training images."""
         return (Phase("cross view", self.data_spec(data), self.trained(model), self.terms(model, data), self.optim),)

@@ -1,4 +1,4 @@
-"""From easy pictures to hard ones."""
+"""From easy images to hard ones."""
 
 from enum import StrEnum
 from typing import Literal
@@ -16,7 +16,7 @@ from handclip_core.strategies.tower import TowerStrategy
 
 
 class Difficulty(StrEnum):
-    """What makes a picture hard: what the data say of it, or what CLIP makes of it."""
+    """What makes an image hard: what the data say of it, or what CLIP makes of it."""
 
     METADATA = "metadata"
     DISTANCE = "distance"
@@ -24,7 +24,7 @@ class Difficulty(StrEnum):
 
 
 class Pace(StrEnum):
-    """How the share of pictures grows from phase to phase."""
+    """How the share of images grows from phase to phase."""
 
     LINEAR = "linear"
     ROOT = "root"
@@ -32,7 +32,7 @@ class Pace(StrEnum):
 
 
 class Direction(StrEnum):
-    """Which pictures come first; ``hard_first`` and ``random`` are controls."""
+    """Which images come first; ``hard_first`` and ``random`` are controls."""
 
     EASY_FIRST = "easy_first"
     HARD_FIRST = "hard_first"
@@ -40,24 +40,24 @@ class Direction(StrEnum):
 
 
 class Curriculum(TowerStrategy):
-    """Full fine-tuning on a growing share of the pictures (Bengio 2009; Hacohen & Weinshall 2019, arXiv 1904.03626).
+    """Full fine-tuning on a growing share of the images (Bengio 2009; Hacohen & Weinshall 2019, arXiv 1904.03626).
 
-    Every class takes part from the first phase on, with its easiest pictures; the last phase shows all. Each phase has
+    Every class takes part from the first phase on, with its easiest images; the last phase shows all. Each phase has
     an optimiser and a schedule of its own, so the control is ``direction: random``, not ``full``.
     """
 
     name: Literal["curriculum"] = "curriculum"
     """Which strategy this is."""
     difficulty: Difficulty = Difficulty.DISTANCE
-    """``metadata`` (accessories, nail polish, irregularities, aspect), by which all pictures are compared, for within a
+    """``metadata`` (accessories, nail polish, irregularities, aspect), by which all images are compared, for within a
     class they hardly differ; ``distance`` of zero-shot CLIP's embedding to the rest of its class; ``loss`` of a
     classifier by class means on those embeddings."""
     direction: Direction = Direction.EASY_FIRST
-    """Which pictures come first."""
+    """Which images come first."""
     pace: Pace = Pace.LINEAR
-    """How the share of pictures grows from ``start`` to 1 (Wu 2021, arXiv 2012.03107)."""
+    """How the share of images grows from ``start`` to 1 (Wu 2021, arXiv 2012.03107)."""
     start: float = Field(0.4, gt=0, le=1)
-    """Share of every class's pictures in the first phase."""
+    """Share of every class's images in the first phase."""
     steps: int = Field(3, ge=2, le=20)
     """Number of phases, of equal shares of the budget."""
 
@@ -69,12 +69,12 @@ class Curriculum(TowerStrategy):
         ranks = rank(self._difficulties(data, whole), whole.pool.labels)
         train, terms = self.trained(model), self.terms(model, data)
         return tuple(
-            Phase(f"{share:.0%} of the pictures", _easiest(whole, ranks, share), train, terms, self.optim)
+            Phase(f"{share:.0%} of the images", _easiest(whole, ranks, share), train, terms, self.optim)
             for share in shares(self.pace, start=self.start, steps=self.steps)
         )
 
     def _difficulties(self, data: TrainingData, whole: DataSpec) -> NDArray[np.float64]:
-        """How late each picture comes, by any increasing measure."""
+        """How late each image comes, by any increasing measure."""
         if self.direction is Direction.RANDOM:
             return np.random.default_rng(len(whole.rows)).random(len(whole.rows))
         found = _measured(self.difficulty, data, whole)
@@ -82,7 +82,7 @@ class Curriculum(TowerStrategy):
 
 
 def shares(pace: Pace, *, start: float, steps: int) -> tuple[float, ...]:
-    """The share of pictures in each of ``steps`` phases, from ``start`` to 1."""
+    """The share of images in each of ``steps`` phases, from ``start`` to 1."""
     times = np.linspace(0, 1, steps)
     grown = {
         Pace.LINEAR: start + (1 - start) * times,
@@ -93,7 +93,7 @@ def shares(pace: Pace, *, start: float, steps: int) -> tuple[float, ...]:
 
 
 def class_ranks(difficulty: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Rank [n] of every picture among those of its class, in [0, 1); the easiest has 0, equal ones keep their order."""
+    """Rank [n] of every image among those of its class, in [0, 1); the easiest has 0, equal ones keep their order."""
     ranks = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -102,7 +102,7 @@ def class_ranks(difficulty: NDArray[np.float64], labels: NDArray[np.int64]) -> N
 
 
 def overall_ranks(difficulty: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Rank [n] of every picture among all, in [0, 1); equal ones alternate over classes, of which each has one at 0."""
+    """Rank [n] of every image among all, in [0, 1); equal ones alternate over classes, of which each has one at 0."""
     within = class_ranks(difficulty, labels)
     ranks = np.empty(len(labels))
     ranks[np.lexsort((within, difficulty))] = np.arange(len(labels)) / len(labels)
@@ -112,7 +112,7 @@ def overall_ranks(difficulty: NDArray[np.float64], labels: NDArray[np.int64]) ->
 def _measured(difficulty: Difficulty, data: TrainingData, whole: DataSpec) -> NDArray[np.float64]:
     if difficulty is Difficulty.METADATA:
         return metadata_difficulty(data.prepared.manifest.iloc[whole.rows])
-    assert data.zero_shot is not None, "a workbench's training data know their zero-shot embeddings"
+    assert data.zero_shot is not None, "an experiment context's training data know their zero-shot embeddings"
     embeddings = data.zero_shot(whole.rows)
     if difficulty is Difficulty.LOSS:
         return prototype_loss(embeddings, whole.pool.labels)

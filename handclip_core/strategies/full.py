@@ -15,5 +15,5 @@ class Full(TowerStrategy):
     """Which strategy this is."""
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
-        """One phase over all training pictures."""
+        """One phase over all training images."""
         return (Phase("full", self.data_spec(data), self.trained(model), self.terms(model, data), self.optim),)

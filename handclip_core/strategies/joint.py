@@ -10,17 +10,17 @@ from handclip_core.strategies.tower import TowerStrategy
 
 
 class Joint(TowerStrategy):
-    """Full fine-tuning on all aspects at once, balanced over aspects and people.
+    """Full fine-tuning on all aspects at once, balanced over aspects and identities.
 
-    People are relabelled an aspect at a time, so that no two hands share a class: that is how the gallery of all
+    Identities are relabelled an aspect at a time, so that no two hands share a class: that is how the gallery of all
     aspects counts. The upper bound against which sequential training is measured (Chaudhry 2018, arXiv 1801.10112).
     """
 
     name: Literal["joint"] = "joint"
     """Which strategy this is."""
     sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.BALANCED)
-    """How pictures come together in a batch."""
+    """How images come together in a batch."""
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
-        """One phase over all training pictures."""
+        """One phase over all training images."""
         return (Phase("joint", self.data_spec(data), self.trained(model), self.terms(model, data), self.optim),)

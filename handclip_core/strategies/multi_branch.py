@@ -9,18 +9,18 @@ from handclip_core.engine.phase import Phase, Train
 from handclip_core.losses.aspect import aspect_cross_entropy
 from handclip_core.losses.term import Term
 from handclip_core.models.backbone import Backbone
-from handclip_core.models.branches import BranchedModel
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.neck import NeckKind, NeckSettings
-from handclip_core.strategies.branched import BranchedStrategy
+from handclip_core.models.views.heads import PerViewHeads
+from handclip_core.strategies.per_view import PerViewStrategy
 
 
-class MultiBranch(BranchedStrategy):
+class MultiBranch(PerViewStrategy):
     """The image tower is shared; every aspect has a neck and an identity head of its own.
 
-    A picture goes by the branch of its aspect. Where that is unknown, a linear classifier on the tower's features
-    routes it, trained along; ``aspect_accuracy`` says how often it is right on validation people. Branches start alike,
-    so that embeddings of different aspects, which meet in the gallery of all aspects, start comparable.
+    An image goes by the branch of its aspect. Where that is unknown, a linear classifier on the tower's features routes
+    it, trained along; ``aspect_accuracy`` says how often it is right on validation identities. Branches start alike, so
+    that embeddings of different aspects, which meet in the gallery of all aspects, start comparable.
     """
 
     name: Literal["multi_branch"] = "multi_branch"
@@ -32,11 +32,11 @@ class MultiBranch(BranchedStrategy):
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """Backbone, branches and router."""
-        return BranchedModel(backbone, self.branches(data))
+        return PerViewHeads(backbone, self.head_settings(data))
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
-        """One phase over all training pictures of known aspect."""
-        spec = self.data_spec(data, aspects=self.branches(data).aspects)
+        """One phase over all training images of known aspect."""
+        spec = self.data_spec(data, aspects=self.head_settings(data).aspects)
         router = Term("aspect", aspect_cross_entropy(), self.router_weight)
         terms = (*self.terms(model, data), router)
         return (Phase("branches", spec, self.trained(model), terms, self.optim),)

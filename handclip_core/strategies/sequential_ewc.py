@@ -36,7 +36,7 @@ class SequentialEWC(AspectOrder):
     fisher_decay: float = Field(1.0, ge=0, le=1)
     """What earlier phases' information is multiplied by when ``online`` adds a phase (its gamma)."""
     fisher_samples: int = Field(40, ge=1, le=100_000)
-    """Pictures a phase that the Fisher information is computed on; each costs a backward pass for every class."""
+    """Images a phase that the Fisher information is computed on; each costs a backward pass for every class."""
 
     @model_validator(mode="after")
     def _the_head_is_trained(self) -> Self:

@@ -128,16 +128,16 @@ def test_rays_aws_code_launches_every_kind_of_machine(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     launched = yaml.safe_load(done.stdout.splitlines()[-1])
-    machines = launched["machines"]
-    assert {name: machine["spot"] for name, machine in machines.items()} == {
+    nodes = launched["machines"]
+    assert {name: machine["spot"] for name, machine in nodes.items()} == {
         "head": False, "gpu": False, "gpu-spot": True,
     }  # fmt: skip
-    assert machines["head"]["resources"] == {"CPU": 0}
-    assert machines["gpu-spot"]["resources"]["GPU"] == machines["gpu"]["resources"]["GPU"] == 1
-    assert {name: machine["profile"] for name, machine in machines.items()} == {
+    assert nodes["head"]["resources"] == {"CPU": 0}
+    assert nodes["gpu-spot"]["resources"]["GPU"] == nodes["gpu"]["resources"]["GPU"] == 1
+    assert {name: machine["profile"] for name, machine in nodes.items()} == {
         "head": "handclip-head", "gpu": "", "gpu-spot": "",
     }  # fmt: skip
-    assert all(machine["group"] for machine in machines.values())
+    assert all(machine["group"] for machine in nodes.values())
     assert launched["open_to"] == ["192.0.2.1/32"]
 
 

@@ -20,8 +20,8 @@ from handclip_core.strategies import ALL
 OPTIONS = {
     "show": ["experiment"],
     "train": ["experiment", "--out", "--device", "--resume"],
-    "evaluate": ["run", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--floor", "--json"],
-    "compare": ["runs", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--floor", "--out"],
+    "evaluate": ["run", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--baseline", "--json"],
+    "compare": ["runs", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--baseline", "--out"],
     "pretrain": ["settings"],
     "prepare drawn": ["root", "--out", "--people", "--images-per-aspect", "--height-px", "--cut", "--seed", "--json"],
     "prepare 11k": ["root", "--out", "--cut", "--seed", "--skip-bad", "--json"],
@@ -98,10 +98,10 @@ def test_train_evaluate_compare(typed: Typed, settings: Path, tmp_path: Path) ->
         "gallery_embeddings.npy", "training_log.csv", "metrics.json",
     }  # fmt: skip
     best = json.loads((run / "metrics.json").read_text())["best"]
-    code, out, _ = typed("evaluate", run, "--floor", "pixels", "--json")
+    code, out, _ = typed("evaluate", run, "--baseline", "pixels", "--json")
     found = json.loads(out)
     assert found["scores"]["overall"]["map"]["mean"] == pytest.approx(best["map"], abs=1e-4)
-    assert 0 < found["floors"]["pixels"]["overall"]["map"]["mean"] < 1
+    assert 0 < found["baselines"]["pixels"]["overall"]["map"]["mean"] < 1
     code, out, _ = typed("evaluate", run, "--split", "test", "--flip", "--ranking", "rerank")
     assert code == 0
     assert "dorsal right" in out
@@ -179,7 +179,7 @@ def test_a_finished_run_is_not_overwritten_or_resumed(typed: Typed, settings: Pa
         ({"strategy": {"name": "magic"}}, "magic"),
         ({"budget": 0}, "budget: "),
         ({"data": {"source": "prepared", "folder": "nowhere"}}, "nowhere"),
-        ({"data": DATA | {"aspects": ["unknown"]}}, "data.aspects: no picture shows 'unknown'"),
+        ({"data": DATA | {"aspects": ["unknown"]}}, "data.aspects: no image shows 'unknown'"),
         ({"backbone": {"name": "ViT-Z-99"}}, "backbone.name: unknown model 'ViT-Z-99'"),
         ({"backbone": {"name": "ViT-B-32"}}, "backbone.pretrained"),
         ({"backbone": {"name": "ViT-B-32", "pretrained": "no/such.pt"}}, "no/such.pt"),
@@ -233,4 +233,4 @@ def test_damaged_weights_are_refused(typed: Typed, settings: Path, tmp_path: Pat
 
 def test_an_unknown_floor(typed: Typed, settings: Path, tmp_path: Path) -> None:
     typed("train", settings, "--out", tmp_path / "run")
-    assert "pixels, hog" in typed.refuses("evaluate", tmp_path / "run", "--floor", "cellar")
+    assert "pixels, hog" in typed.refuses("evaluate", tmp_path / "run", "--baseline", "cellar")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
-from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.experiment import Experiment, run
 from search_spaces.joint import JointSpace
 from search_spaces.suggest import Primitive
@@ -65,18 +65,20 @@ def base(name: str, distribution: BaseDistribution) -> Primitive:
     return middle(distribution)
 
 
-def outcome(strategy: str, bench: Bench, changed: dict[str, Primitive]) -> tuple[dict[str, Tensor], Tensor]:
-    """Weights after two units, and embeddings of validation pictures."""
+def outcome(
+    strategy: str, context: ExperimentContext, changed: dict[str, Primitive]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Weights after two units, and embeddings of validation images."""
     draft = SPACE.draw(strategy, lambda name, part: changed.get(name, base(name, part)))
     experiment = Experiment(
-        strategy=draft.strategy, data=TINY_DATA, backbone=bench.settings, budget=BUDGETS.get(strategy, 2)
+        strategy=draft.strategy, data=TINY_DATA, backbone=context.settings, budget=BUDGETS.get(strategy, 2)
     )
     *_, last = run(experiment, device=CPU)
     model = last.state.model.eval()
     assert isinstance(model, HandModel)
-    rows = bench.rows("val")[:6]
+    rows = context.rows("val")[:6]
     with torch.no_grad():
-        shown = model.embed(bench.pixel_inputs.of(rows, device=CPU), torch.from_numpy(bench.aspect_indices[rows]))
+        shown = model.embed(context.pixel_inputs.of(rows, device=CPU), torch.from_numpy(context.aspect_indices[rows]))
     return {name: value.clone() for name, value in model.state_dict().items()}, shown
 
 
@@ -89,17 +91,17 @@ def same(one: tuple[dict[str, Tensor], Tensor], other: tuple[dict[str, Tensor], 
 def test_every_hyperparameter_that_is_drawn_has_an_effect(
     strategy: str, tiny_backbones: dict[str, BackboneSettings]
 ) -> None:
-    # Only the ResNets have more blocks to adapt than ``last_blocks`` may ask for, and only pretrained ones put pictures
+    # Only the ResNets have more blocks to adapt than ``last_blocks`` may ask for, and only pretrained ones put images
     # far enough apart for a margin to matter.
     backbones = {"lora": tiny_backbones["resnet"], "clip_reid": BackboneSettings()}
-    bench = open_bench(TINY_DATA, backbones.get(strategy, tiny_backbones["vit"]), CPU)
+    context = open_context(TINY_DATA, backbones.get(strategy, tiny_backbones["vit"]), CPU)
     drawn = SPACE.draw(strategy, base).distributions
-    first = outcome(strategy, bench, {})
+    first = outcome(strategy, context, {})
     own = [name for name in drawn if strategy == "full" or not name.partition("/")[2].startswith(SHARED)]
     idle = []
     for name in own:
         values = others(drawn[name], base(name, drawn[name]))
-        if all(same(first, outcome(strategy, bench, {name: value})) for value in values):
+        if all(same(first, outcome(strategy, context, {name: value})) for value in values):
             idle.append(name)
     assert own
     assert idle == []

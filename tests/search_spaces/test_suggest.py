@@ -5,7 +5,7 @@ from pydantic import Field, ValidationError
 from handclip_core.config import Config
 from handclip_core.engine.phase import Optim, Schedule
 from handclip_core.strategies import Full, LinearProbe, SequentialEWC
-from search_spaces.suggest import Choice, Float, LogFloat, LogInt, Nested, Range, Reader, label, suggest
+from search_spaces.suggest import Choice, Float, LogFloat, LogInt, Nested, Range, SettingsTrial, label, suggest
 
 
 class Inner(Config):
@@ -68,7 +68,7 @@ def test_every_range_draws_from_both_ends_of_what_it_says() -> None:
 
 def test_reading_settings_back_gives_the_draws_that_lead_to_them() -> None:
     settings = Outer(inner=Inner(depth=7, rate=0.125), width=8, on=True)
-    reader = Reader(settings)
+    reader = SettingsTrial(settings)
     ranges: dict[str, Range | Nested] = {
         "inner": Nested(Inner, rate=Float(0, 1)),
         "width": LogInt(4, 64),
@@ -87,7 +87,7 @@ def test_reading_settings_back_gives_the_draws_that_lead_to_them() -> None:
 )
 def test_reading_settings_outside_the_space_says_which(ranges: dict[str, LogInt | Choice], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        suggest(Reader(Outer()), Outer, prefix="outer", **ranges)
+        suggest(SettingsTrial(Outer()), Outer, prefix="outer", **ranges)
 
 
 def test_strategies_keep_their_own_optimiser_defaults_under_partial_ranges() -> None:
@@ -101,7 +101,7 @@ def test_strategies_keep_their_own_optimiser_defaults_under_partial_ranges() -> 
 def test_validators_of_the_class_see_drawn_values() -> None:
     order = SequentialEWC().order
     with pytest.raises(ValidationError, match="name each aspect once"):
-        suggest(Reader(SequentialEWC()), SequentialEWC, prefix="s", order=_Always((order[0], order[0])))
+        suggest(SettingsTrial(SequentialEWC()), SequentialEWC, prefix="s", order=_Always((order[0], order[0])))
 
 
 class _Always:

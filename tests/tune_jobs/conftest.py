@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs  # type: ignore[import-untyped]
 
 from tests.tune_jobs.dying import Fuse, fused
-from tune_jobs.storage.location import Bucket
+from tune_jobs.storage.location import BucketLocation
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,14 @@ class ObjectStore:
 
     address: str
 
-    def bucket(self, name: str) -> Bucket:
+    def bucket(self, name: str) -> BucketLocation:
         """A new bucket."""
         fs.S3FileSystem(endpoint_override=self.address, allow_bucket_creation=True).create_dir(name)
         return self.place(name)
 
-    def place(self, name: str) -> Bucket:
+    def place(self, name: str) -> BucketLocation:
         """A bucket, whether there is one or not."""
-        return Bucket(f"s3://{name}?endpoint_override={self.address}")
+        return BucketLocation(f"s3://{name}?endpoint_override={self.address}")
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +74,6 @@ def object_store() -> Iterator[ObjectStore]:
 
 
 @pytest.fixture
-def bucket(object_store: ObjectStore) -> Bucket:
+def bucket(object_store: ObjectStore) -> BucketLocation:
     """An empty bucket."""
     return object_store.bucket(f"test-{secrets.token_hex(4)}") / "runs"

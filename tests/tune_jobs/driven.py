@@ -15,9 +15,9 @@ from ray.tune.experiment import Trial
 from tests.tune_jobs.simulated import ROOM, settings
 from tests.tune_jobs.simulation import Best, Clock, result
 from tune_jobs.execution import cluster
-from tune_jobs.execution.cluster import Room
-from tune_jobs.execution.monitor import LOOK_EVERY_S
-from tune_jobs.lifecycle.build import Session, session
+from tune_jobs.execution.cluster import TrialResources
+from tune_jobs.execution.monitor import POLL_EVERY_S
+from tune_jobs.lifecycle.build import SweepRun, build
 from tune_jobs.state.events import Event
 from tune_jobs.state.journal import FILE, read_journal
 
@@ -47,22 +47,22 @@ class MadeUp:
             for place, name in enumerate(self.names)
         ]
 
-    def places(self, machine: str) -> int:
-        return sum(cluster.places(ROOM, node) for node in self.nodes() if node.id == machine)
+    def places(self, node_id: str) -> int:
+        return sum(cluster.places(ROOM, node) for node in self.nodes() if node.id == node_id)
 
-    def hold(self, machine: str, *, leave: int) -> None:
-        self.left[machine] = leave
+    def hold(self, node_id: str, *, leave: int) -> None:
+        self.left[node_id] = leave
 
-    def release(self, machine: str) -> None:
-        del self.left[machine]
+    def release(self, node_id: str) -> None:
+        del self.left[node_id]
 
-    def has_room(self, *, without: Collection[str]) -> bool:
+    def can_run_trial(self, *, without: Collection[str]) -> bool:
         return cluster.fits(ROOM, [node for node in self.nodes() if node.id not in without]) > 0
 
     def leaving(self) -> dict[str, float]:
         return self.going
 
-    def machine_of(self, process: str) -> str:
+    def node_of(self, process: str) -> str:
         return process.partition("@")[2]
 
     def end(self, actor: Any) -> None:
@@ -75,19 +75,19 @@ class MadeUp:
 class Sweep:
     """A session, driven as Tune would."""
 
-    def __init__(self, ready: Session, machines: MadeUp, clock: Clock) -> None:
-        self.ready, self.machines, self.clock = ready, machines, clock
-        self.recorder = ready.recorder
+    def __init__(self, ready: SweepRun, nodes: MadeUp, clock: Clock) -> None:
+        self.ready, self.nodes, self.clock = ready, nodes, clock
+        self.callback = ready.callback
         self.trials: list[Any] = []
         self.saves = 0
 
     def suggest(self) -> dict[str, Any] | str | None:
         return self.ready.searcher.suggest(f"attempt-{len(self.trials)}")
 
-    def start(self, *, machine: str = "m1") -> Any:
+    def start(self, *, node_id: str = "m1") -> Any:
         config = self.suggest()
         assert isinstance(config, dict)
-        name = f"actor-{len(self.trials)}@{machine}"
+        name = f"actor-{len(self.trials)}@{node_id}"
         actor = SimpleNamespace(_actor_id=SimpleNamespace(hex=lambda: name))
         trial = SimpleNamespace(
             trial_id=f"attempt-{len(self.trials)}",
@@ -98,12 +98,12 @@ class Sweep:
             error_file=None,
         )
         self.trials.append(trial)
-        self.recorder.on_trial_start(trial=trial)
+        self.callback.on_trial_start(trial=trial)
         return trial
 
     def report(self, trial: Any, unit: int, *, seconds: float = 2.0) -> dict[str, Any]:
         told = result(unit, 0.5, best=Best(0.5, 1), seconds=seconds)
-        self.recorder.on_trial_result(trial=trial, result=told)
+        self.callback.on_trial_result(trial=trial, result=told)
         return told
 
     def save(self, trial: Any) -> None:
@@ -115,7 +115,7 @@ class Sweep:
         )
         folder.mkdir(parents=True)
         self.saves += 1
-        self.recorder.on_checkpoint(trial=trial, checkpoint=Checkpoint.from_directory(folder))
+        self.callback.on_checkpoint(trial=trial, checkpoint=Checkpoint.from_directory(folder))
 
     def fail(self, trial: Any, error: Exception | None = None) -> None:
         """What Tune hands over when a trial's worker is gone, or has raised ``error``."""
@@ -126,24 +126,24 @@ class Sweep:
         self.ready.scheduler.on_trial_error(None, trial)
         self.ready.searcher.on_trial_complete(trial.trial_id, error=True)
         trial.temporary_state.ray_actor = None
-        self.recorder.on_trial_error(trial=trial)
+        self.callback.on_trial_error(trial=trial)
 
-    def wait(self, seconds: float, *, step_s: float = LOOK_EVERY_S) -> None:
+    def wait(self, seconds: float, *, step_s: float = POLL_EVERY_S) -> None:
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.clock.now = min(end, self.clock.now + step_s)
-            self.recorder.on_step_end(trials=self.trials)
+            self.callback.on_step_end(trials=self.trials)
 
     def last(self) -> Event:
         return read_journal(self.ready.folder / FILE)[-1]
 
 
 @contextmanager
-def begun(storage: Path, machines: MadeUp, room: Room = ROOM) -> Iterator[Sweep]:
+def begun(storage: Path, nodes: MadeUp, trial_resources: TrialResources = ROOM) -> Iterator[Sweep]:
     folder, clock = storage / "simulated", Clock()
     folder.mkdir()
     swept = settings(storage, stall_minutes=STALL_S / 60, strategies=("linear_probe", "full"), retries=2)
-    with session(swept, folder, room, stop_wanted=lambda: False, machines=machines, clock=clock) as ready:
-        found = Sweep(ready, machines, clock)
-        found.wait(2 * LOOK_EVERY_S)
+    with build(swept, folder, trial_resources, stop_requested=lambda: False, nodes=nodes, clock=clock) as ready:
+        found = Sweep(ready, nodes, clock)
+        found.wait(2 * POLL_EVERY_S)
         yield found

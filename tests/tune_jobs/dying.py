@@ -10,10 +10,10 @@ from handclip_core.runs.run_folder import BEST
 from tests.tune_jobs.simulated import run
 from tests.tune_jobs.simulation import _Trial
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.execution import callback as recorder
+from tune_jobs.execution import callback as callback
 from tune_jobs.state import journal
 from tune_jobs.state.journal import Journal, Tip
-from tune_jobs.storage.location import Bucket, opened
+from tune_jobs.storage.location import BucketLocation, open_location
 
 
 class Killed(BaseException):
@@ -66,7 +66,7 @@ class Fuse:
                 self.burn()
             except Killed:
                 number = trial.storage.current_checkpoint_index + 1
-                store = opened(trial.place / f"checkpoint_{number:06d}")
+                store = open_location(trial.place / f"checkpoint_{number:06d}")
                 store.filesystem.create_dir(store.path)
                 store.filesystem.open_output_stream(f"{store.path}/{BEST}").close()
                 raise
@@ -92,9 +92,9 @@ def fused(patch: pytest.MonkeyPatch) -> Fuse:
     for name in WRITES_OF_THE_STUDY:
         patch.setattr(RDBStorage, name, found.around(getattr(RDBStorage, name)))
     for name in ("drop_state", "drop_weights", "write_leaderboard", "write_text"):
-        patch.setattr(recorder, name, found.around(getattr(recorder, name)))
+        patch.setattr(callback, name, found.around(getattr(callback, name)))
     for name in ("write", "send"):
-        patch.setattr(Bucket, name, found.around(getattr(Bucket, name)))
+        patch.setattr(BucketLocation, name, found.around(getattr(BucketLocation, name)))
     patch.setattr(Journal, "_write", found.within(Journal._write))
     patch.setattr(journal, "write_tip", found.around(journal.write_tip))
     patch.setattr(_Trial, "save", found.amid(_Trial.save))

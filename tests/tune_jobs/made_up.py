@@ -8,7 +8,7 @@ from tests.tune_jobs.simulation import Clock
 from tune_jobs.search.proposer import Proposal, Proposer
 from tune_jobs.state.events import EVENT, Begun, Created, Ended, Event, Opened, Started, Validated
 from tune_jobs.state.sweep_state import Export
-from tune_jobs.state.trials import Records, TrialRecord, folded
+from tune_jobs.state.trials import Trials, TrialView, folded
 
 SECONDS_BETWEEN_EVENTS = 100.0
 
@@ -53,7 +53,7 @@ class MadeUpSweep:
     def __init__(self, *exports: Export, name: str = "made-up") -> None:
         self.clock = Clock()
         self.events: list[Event] = []
-        self.records = Records()
+        self.all_trials = Trials()
         self.exports = [*exports]
         self.happened(Created(at=self.clock(), sweep=name))
         self.happened(opened(self.clock()))
@@ -63,14 +63,14 @@ class MadeUpSweep:
         for event in events:
             self.clock.now += SECONDS_BETWEEN_EVENTS
             self.events.append(event)
-            self.records.apply(event)
+            self.all_trials.apply(event)
             for export in self.exports:
-                export.happened(event, self.records)
+                export.happened(event, self.all_trials)
 
-    def begin(self, proposal: Proposal | None) -> TrialRecord:
+    def begin(self, proposal: Proposal | None) -> TrialView:
         """Let a worker take up what was proposed."""
         assert proposal is not None, "there is something left to try"
-        number = len(self.records.trials)
+        number = len(self.all_trials.trials)
         begun = Begun(
             at=self.clock(),
             trial=number,
@@ -80,9 +80,9 @@ class MadeUpSweep:
             notes=proposal.notes,
         )
         self.happened(begun, Started(at=self.clock(), trial=number))
-        return self.records.trials[number]
+        return self.all_trials.trials[number]
 
-    def score(self, trial: TrialRecord, *scores: float) -> None:
+    def score(self, trial: TrialView, *scores: float) -> None:
         """The trial trains a unit for each of ``scores``."""
         for score in scores:
             best, at = max((score, trial.unit + 1), (trial.score, trial.best_unit), key=_by_score)
@@ -90,25 +90,25 @@ class MadeUpSweep:
             self.happened(event)
 
     def end(
-        self, trial: TrialRecord, status: Literal["complete", "stopped", "failed"] = "complete", *, reason: str = ""
+        self, trial: TrialView, status: Literal["complete", "stopped", "failed"] = "complete", *, reason: str = ""
     ) -> None:
         """The trial is over."""
         self.happened(Ended(at=self.clock(), trial=trial.number, status=status, reason=reason))
 
-    def complete(self, trial: TrialRecord, *scores: float) -> None:
+    def complete(self, trial: TrialView, *scores: float) -> None:
         """The trial trains its last units and is complete."""
         self.score(trial, *scores)
         self.end(trial)
 
-    def run(self, proposer: Proposer, scores: Iterable[float]) -> list[TrialRecord]:
+    def run(self, proposer: Proposer, scores: Iterable[float]) -> list[TrialView]:
         """Trials one after another, each of one unit with the next of ``scores``."""
         found = []
         for score in scores:
-            found.append(self.begin(proposer.next(self.records)))
+            found.append(self.begin(proposer.next(self.all_trials)))
             self.complete(found[-1], score)
         return found
 
-    def read_again(self) -> Records:
+    def read_again(self) -> Trials:
         """The trials as another driver would know them: from the events as text."""
         return folded(EVENT.validate_json(event.model_dump_json()) for event in self.events)
 

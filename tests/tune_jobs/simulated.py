@@ -11,18 +11,18 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import write_text
 from tests.tune_jobs.simulation import Clock, Curve, Machine, Step, simulate
 from tune_jobs.config.settings import SETTINGS, EarlyStopping, SweepSettings, dump_settings
-from tune_jobs.execution.cluster import Room
-from tune_jobs.lifecycle.build import Session, session
+from tune_jobs.execution.cluster import TrialResources
+from tune_jobs.lifecycle.build import SweepRun, build
 from tune_jobs.lifecycle.folders import is_sweep
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state import journal
 from tune_jobs.state.events import Begun, Ended
 from tune_jobs.state.journal import read_journal
-from tune_jobs.state.local_copy import take_down
+from tune_jobs.state.local_copy import download
 from tune_jobs.state.trials import folded
-from tune_jobs.storage.location import Bucket, Place, files_below, folder_of
+from tune_jobs.storage.location import BucketLocation, StorageLocation, files_below, folder_of
 
-ROOM = Room(device="cpu", cpus=1, gpus=1.0, concurrent=1, num_nodes=1)
+ROOM = TrialResources(device="cpu", cpus=1, gpus=1.0, concurrent=1, num_nodes=1)
 SPEED = {"linear_probe": 2.0, "full": 0.5, "adapters": 1.0}
 
 
@@ -33,7 +33,7 @@ def rising(experiment: Experiment, unit: int) -> Step:
     return Step(height * unit / (unit + 3.0 / SPEED[strategy.name]), seconds=30.0 + unit)
 
 
-def settings(storage: Place, **changed: Any) -> SweepSettings:
+def settings(storage: StorageLocation, **changed: Any) -> SweepSettings:
     """A sweep that ends within a second."""
     values: dict[str, Any] = {
         "name": "simulated",
@@ -49,27 +49,32 @@ def settings(storage: Place, **changed: Any) -> SweepSettings:
 
 
 def run(
-    swept: SweepSettings, curve: Curve = rising, *, clock: Clock | None = None, room: Room = ROOM, save_every: int = 1
-) -> Session:
+    swept: SweepSettings,
+    curve: Curve = rising,
+    *,
+    clock: Clock | None = None,
+    trial_resources: TrialResources = ROOM,
+    save_every: int = 1,
+) -> SweepRun:
     """Run a sweep to its end in its folder, or take it up there; returns what the driver knew at the end."""
     clock = clock or Clock()
     where = swept.storage / swept.name
     folder = folder_of(where)
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(where, Bucket) and is_sweep(where):
-        take_down(where)
+    if isinstance(where, BucketLocation) and is_sweep(where):
+        download(where)
     write_text(folder / SETTINGS, dump_settings(swept))
-    with session(swept, folder, room, stop_wanted=lambda: False, clock=clock) as ready:
-        simulate(ready, Machine(curve, concurrent=room.concurrent, save_every=save_every), clock)
-        ready.recorder.close("")
+    with build(swept, folder, trial_resources, stop_requested=lambda: False, clock=clock) as ready:
+        simulate(ready, Machine(curve, concurrent=trial_resources.concurrent, save_every=save_every), clock)
+        ready.callback.close("")
     return ready
 
 
-def state_of(where: Place) -> dict[str, Any]:
+def state_of(where: StorageLocation) -> dict[str, Any]:
     """All of a sweep that must not depend on how often its driver died: trials, rungs, study, files, leaderboard."""
     folder, files = folder_of(where), [path.split("/") for path in files_below(where)]
     events = read_journal(folder / journal.FILE)
-    records = folded(events)
+    all_trials = folded(events)
     study = optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / STUDY}")
     with (folder / "leaderboard.csv").open() as file:
         board = [{k: v for k, v in row.items() if k not in ("seconds", "attempts")} for row in csv.DictReader(file)]
@@ -87,7 +92,7 @@ def state_of(where: Place) -> dict[str, Any]:
                 r.saved_unit,
                 r.failures,
             )
-            for r in records.all()
+            for r in all_trials.all()
         ],
         "study": [
             (t.number, t.state, t.values, t.params, t.intermediate_values, t.user_attrs["strategy"])

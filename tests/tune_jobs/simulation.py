@@ -22,8 +22,8 @@ from handclip_core.runs.drive import Report
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import BEST, LOG
 from tune_jobs.execution.callback import TRIALS
-from tune_jobs.lifecycle.build import Session
-from tune_jobs.storage.location import Place, fetched, named_place, opened, place_of
+from tune_jobs.lifecycle.build import SweepRun
+from tune_jobs.storage.location import StorageLocation, local_copy, location_of, open_location, parse_location
 
 STATE = "state.json"
 NAMES = tuple(metric.name for metric in METRICS)
@@ -114,7 +114,7 @@ class _Trial:
     trial_id: str
     config: dict[str, Any]
     folder: Path
-    place: Place
+    place: StorageLocation
     storage: SimpleNamespace = field(default_factory=SimpleNamespace)
     temporary_state: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(ray_actor=None))
     relative_logdir: str = ""
@@ -125,7 +125,7 @@ class _Trial:
         self.experiment = Experiment.model_validate(self.config["experiment"])
         self.state: dict[str, Any] = {"unit": 0, "best": -1.0, "at": 0}
         if self.config["checkpoint"]:
-            with fetched(named_place(self.config["checkpoint"])) as saved:
+            with local_copy(parse_location(self.config["checkpoint"])) as saved:
                 self.state = json.loads((saved / STATE).read_text())
 
     def step(self, step: Step) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class _Trial:
     def save(self) -> Checkpoint:
         """The trial's state in the sweep's folder."""
         self.storage.current_checkpoint_index += 1
-        store = opened(self.place / f"checkpoint_{self.storage.current_checkpoint_index:06d}")
+        store = open_location(self.place / f"checkpoint_{self.storage.current_checkpoint_index:06d}")
         store.filesystem.create_dir(store.path)
         for name, text in {STATE: json.dumps(self.state), BEST: "simulated", LOG: "simulated"}.items():
             with store.filesystem.open_output_stream(f"{store.path}/{name}") as file:
@@ -158,53 +158,53 @@ class _Trial:
         self.pickled_error_file, self.error_file = str(kept), str(text)
 
 
-def simulate(session: Session, machine: Machine, clock: Clock) -> None:
+def simulate(session: SweepRun, node_id: Machine, clock: Clock) -> None:
     """Run the sweep of ``session`` to its end."""
     queue: list[tuple[float, int, _Trial, Step | Exception]] = []
     attempts = 0
     while True:
-        while len(queue) < machine.concurrent:
+        while len(queue) < node_id.concurrent:
             trial = _next(session, f"attempt-{attempts}")
             if trial is None:
                 break
-            _push(queue, trial, machine, clock, order=attempts)
+            _push(queue, trial, node_id, clock, order=attempts)
             attempts += 1
         if not queue:
             return
         clock.now, order, trial, step = heapq.heappop(queue)
-        if _goes_on(session, machine, trial, step):
-            _push(queue, trial, machine, clock, order=order)
-        session.recorder.on_step_end()
+        if _goes_on(session, node_id, trial, step):
+            _push(queue, trial, node_id, clock, order=order)
+        session.callback.on_step_end()
 
 
-def _next(session: Session, trial_id: str) -> _Trial | None:
+def _next(session: SweepRun, trial_id: str) -> _Trial | None:
     config = session.searcher.suggest(trial_id)
     if config is None or config == Searcher.FINISHED:
         return None
     assert isinstance(config, dict)
     folder = session.folder / TRIALS / config["folder"]
-    place = place_of(session.settings.storage, session.folder) / f"{TRIALS}/{config['folder']}"
+    place = location_of(session.settings.storage, session.folder) / f"{TRIALS}/{config['folder']}"
     trial = _Trial(trial_id, config, folder, place)
     trial.storage.trial_dir_name = ""
     session.scheduler.on_trial_add(None, trial)
-    session.recorder.on_trial_start(trial=trial)
+    session.callback.on_trial_start(trial=trial)
     return trial
 
 
-def _push(queue: list[Any], trial: _Trial, machine: Machine, clock: Clock, *, order: int) -> None:
+def _push(queue: list[Any], trial: _Trial, node_id: Machine, clock: Clock, *, order: int) -> None:
     try:
-        step: Step | Exception = machine.curve(trial.experiment, trial.state["unit"] + 1)
+        step: Step | Exception = node_id.curve(trial.experiment, trial.state["unit"] + 1)
     except Exception as error:
         step = error
     seconds = step.seconds if isinstance(step, Step) else 1.0
     heapq.heappush(queue, (clock.now + seconds, order, trial, step))
 
 
-def _goes_on(session: Session, machine: Machine, trial: _Trial, step: Step | Exception) -> bool:
+def _goes_on(session: SweepRun, node_id: Machine, trial: _Trial, step: Step | Exception) -> bool:
     if isinstance(step, Exception):
         trial.fail(step)
         session.searcher.on_trial_complete(trial.trial_id, error=True)
-        session.recorder.on_trial_error(trial=trial)
+        session.callback.on_trial_error(trial=trial)
         return False
     told = trial.step(step)
     decision = (
@@ -212,10 +212,10 @@ def _goes_on(session: Session, machine: Machine, trial: _Trial, step: Step | Exc
     )
     stops = decision == TrialScheduler.STOP
     told["done"] = stops
-    session.recorder.on_trial_result(trial=trial, result=told)
-    if stops or told["unit"] % machine.save_every == 0:
-        session.recorder.on_checkpoint(trial=trial, checkpoint=trial.save())
+    session.callback.on_trial_result(trial=trial, result=told)
+    if stops or told["unit"] % node_id.save_every == 0:
+        session.callback.on_checkpoint(trial=trial, checkpoint=trial.save())
     if stops:
         session.searcher.on_trial_complete(trial.trial_id)
-        session.recorder.on_trial_complete(trial=trial)
+        session.callback.on_trial_complete(trial=trial)
     return not stops

@@ -16,7 +16,7 @@ SMALL = ("data.people=12", "data.images_per_aspect=3", "data.height_px=96")
 
 
 def prepared(folder: Path) -> list[str]:
-    """Pictures drawn and prepared by the command, in place of the real ones; and the small CLIP."""
+    """Images drawn and prepared by the command, in place of the real ones; and the small CLIP."""
     drawing = ["--people", "8", "--images-per-aspect", "2", "--height-px", "96"]
     arguments = ["drawn", str(folder / "pictures"), "--out", str(folder / "prepared"), *drawing]
     result = CliRunner().invoke(prepare.app, arguments)
@@ -50,7 +50,7 @@ def test_every_file_runs_to_its_end(ray_cluster: None, tmp_path: Path, file: Pat
     settings = load_settings(file)
     check_outcome(tmp_path / settings.name, settings)
     assert "no trial is stopped early" not in output
-    assert ("linear_probe on 5 seeds: validation mAP" in output) == settings.search.calibrate
+    assert ("linear_probe on 5 seeds: validation mAP" in output) == settings.search.power_analysis
 
 
 def check_outcome(folder: Path, settings: SweepSettings) -> None:

@@ -18,7 +18,7 @@ from ray import cloudpickle
 
 from handclip_core.engine.phase import Phase
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import Bench
+from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import assemble, run
 from handclip_core.runs.run_folder import read_log
 from tests.tune_jobs.test_sweep import table, tiny
@@ -27,10 +27,10 @@ from tune_jobs.execution.trainable import HandTrial
 from tune_jobs.lifecycle import build as session
 from tune_jobs.lifecycle import run as driver
 from tune_jobs.lifecycle.run import Outcome, resume, sweep
-from tune_jobs.scheduling.early_stopping import Judge, Rule, judge_for
+from tune_jobs.scheduling.early_stopping import Rule, StoppingDecisions, decisions_for
 from tune_jobs.state.events import Closed, Event, Retried, Saved, Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Status, TrialRecord
+from tune_jobs.state.trials import Status, TrialView
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -106,11 +106,11 @@ class Swept:
         return read_journal(self.outcome.folder / FILE)
 
     @property
-    def disturbed(self) -> TrialRecord:
-        return self.outcome.records.trials[DISTURBED]
+    def disturbed(self) -> TrialView:
+        return self.outcome.all_trials.trials[DISTURBED]
 
-    def log(self, record: TrialRecord) -> list[dict[str, Any]]:
-        (path,) = (self.outcome.folder / "trials" / record.name).glob("*/training_log.csv")
+    def log(self, view: TrialView) -> list[dict[str, Any]]:
+        (path,) = (self.outcome.folder / "trials" / view.name).glob("*/training_log.csv")
         return read_log(path)
 
 
@@ -131,8 +131,8 @@ def units_of(events: Sequence[Event]) -> list[Trained | Validated]:
     return [event for event in events if isinstance(event, Trained | Validated)]
 
 
-def phases_of(record: TrialRecord, bench: Bench) -> tuple[Phase, ...]:
-    return assemble(record.experiment, bench).phases
+def phases_of(view: TrialView, context: ExperimentContext) -> tuple[Phase, ...]:
+    return assemble(view.experiment, context).phases
 
 
 @pytest.fixture(scope="module")
@@ -155,17 +155,17 @@ def swept(
         checkpoint_every_s=0.0,
     )
 
-    def noting_judge(*args: Any, **options: Any) -> Judge:
-        judge = judge_for(*args, **options)
-        judge.rule = Noting(judge.rule, told)
-        return judge
+    def noting_judge(*args: Any, **options: Any) -> StoppingDecisions:
+        decisions = decisions_for(*args, **options)
+        decisions.rule = Noting(decisions.rule, told)
+        return decisions
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "judge_for", noting_judge)
+        patch.setattr(session, "decisions_for", noting_judge)
         with patch.context() as first:
             first.setattr(driver, "HandTrial", KilledAndStuck)
-            first.setattr(driver, "caught_signals", lambda: nullcontext(OnceSaved(folder)))
+            first.setattr(driver, "stop_on_signals", lambda: nullcontext(OnceSaved(folder)))
             interrupted = sweep(settings)
         return Swept(interrupted, resume(load_settings(folder / "sweep.yaml"), folder), told)
 
@@ -179,13 +179,13 @@ def test_every_strategy_there_is_comes_to_the_leaderboard_and_no_trial_fails(swe
     assert all(row["rank"] for row in rows)
 
 
-def test_every_strategys_default_goes_through_all_of_its_phases(swept: Swept, tiny_bench: Bench) -> None:
-    defaults = [record for record in swept.outcome.records.all() if record.origin == "default"]
-    assert tuple(record.strategy for record in defaults) == STRATEGIES
-    for record in defaults:
-        planned = [str(phase.name) for phase in phases_of(record, tiny_bench)]
-        logged = list(dict.fromkeys(row["phase"] for row in swept.log(record)))
-        assert (record.status, logged) == (Status.COMPLETE, planned or ["none"]), record.name
+def test_every_strategys_default_goes_through_all_of_its_phases(swept: Swept, tiny_context: ExperimentContext) -> None:
+    defaults = [view for view in swept.outcome.all_trials.all() if view.origin == "default"]
+    assert tuple(view.strategy for view in defaults) == STRATEGIES
+    for view in defaults:
+        planned = [str(phase.name) for phase in phases_of(view, tiny_context)]
+        logged = list(dict.fromkeys(row["phase"] for row in swept.log(view)))
+        assert (view.status, logged) == (Status.COMPLETE, planned or ["none"]), view.name
 
 
 def test_a_trial_that_is_disturbed_amid_units_without_scores_goes_on_there(swept: Swept) -> None:
@@ -203,25 +203,27 @@ def test_a_trial_that_is_disturbed_amid_units_without_scores_goes_on_there(swept
 
 
 def test_disturbed_trials_score_as_if_nothing_had_happened(swept: Swept) -> None:
-    disturbed = [record for record in swept.outcome.records.all() if record.attempts > 1]
+    disturbed = [view for view in swept.outcome.all_trials.all() if view.attempts > 1]
     assert swept.disturbed in disturbed
-    for record in disturbed:
-        alone = run(record.experiment, device=torch.device("cpu"))
+    for view in disturbed:
+        alone = run(view.experiment, device=torch.device("cpu"))
         curve = {progress.unit: progress.metrics["map"] for progress in alone if progress.evaluated}
-        assert record.curve == {unit: curve[unit] for unit in record.curve}
-        assert record.score == max(record.curve.values())
+        assert view.curve == {unit: curve[unit] for unit in view.curve}
+        assert view.score == max(view.curve.values())
 
 
-def test_units_without_scores_are_told_apart_and_reach_neither_study_nor_rungs(swept: Swept, tiny_bench: Bench) -> None:
+def test_units_without_scores_are_told_apart_and_reach_neither_study_nor_rungs(
+    swept: Swept, tiny_context: ExperimentContext
+) -> None:
     study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{swept.outcome.folder / 'study.db'}")
-    for record in swept.outcome.records.all():
-        units = units_of(of_trial(swept.events, record.number))
+    for view in swept.outcome.all_trials.all():
+        units = units_of(of_trial(swept.events, view.number))
         trained = {event.unit for event in units if isinstance(event, Trained)}
         validated = {event.unit for event in units if isinstance(event, Validated)}
-        unevaluated = {str(phase.name) for phase in phases_of(record, tiny_bench) if not phase.evaluate}
-        assert trained == {row["unit"] for row in swept.log(record) if row["phase"] in unevaluated}
+        unevaluated = {str(phase.name) for phase in phases_of(view, tiny_context) if not phase.evaluate}
+        assert trained == {row["unit"] for row in swept.log(view) if row["phase"] in unevaluated}
         assert bool(trained) == bool(unevaluated)
         assert not trained & validated
-        assert set(study.trials[record.number].intermediate_values) == set(record.curve) == validated
+        assert set(study.trials[view.number].intermediate_values) == set(view.curve) == validated
     evaluated = {(event.trial, event.unit) for event in swept.events if isinstance(event, Validated) and not event.done}
     assert swept.told == evaluated

@@ -116,12 +116,12 @@ def test_the_study_agrees_with_the_leaderboard(outcome: Outcome) -> None:
 @pytest.mark.ray
 def test_every_trial_left_settings_a_log_and_events_and_only_the_best_their_weights(outcome: Outcome) -> None:
     folders = sorted(path.name for path in (outcome.folder / "trials").iterdir() if path.is_dir())
-    assert folders == sorted(record.name for record in outcome.records.all())
+    assert folders == sorted(view.name for view in outcome.all_trials.all())
     assert sorted(path.name for path in (outcome.folder / "tensorboard").iterdir()) == folders
-    for record in outcome.records.all():
-        assert read_experiment(outcome.folder / "trials" / record.name) == record.experiment
+    for view in outcome.all_trials.all():
+        assert read_experiment(outcome.folder / "trials" / view.name) == view.experiment
     weights = {path.parent.parent.name for path in (outcome.folder / "trials").glob("*/*/handclip_best.pth")}
-    assert weights == {record.name for record in outcome.records.ranked()[:3]}
+    assert weights == {view.name for view in outcome.all_trials.ranked()[:3]}
     assert len(list((outcome.folder / "trials").glob("*/*/training_log.csv"))) == 7
 
 
@@ -138,7 +138,7 @@ def test_a_finished_sweep_takes_up_trials_that_are_added_and_runs_no_other_again
     settings = load_settings(outcome.folder / "sweep.yaml")
     longer = resume(settings.model_copy(update={"trials": 9}), outcome.folder)
     rows = {row["trial"]: row for row in table(outcome.folder)}
-    assert len(rows) == len(longer.records.all()) == 9
+    assert len(rows) == len(longer.all_trials.all()) == 9
     assert {row["status"] for row in rows.values()} <= {"complete", "stopped"}
     same = ("seconds", "map", "attempts", "status")
     assert [[rows[n][key] for key in same] for n in before] == [[before[n][key] for key in same] for n in before]
@@ -204,5 +204,5 @@ def test_a_sweep_with_nothing_to_search_ends_after_the_baseline(
 ) -> None:
     del ray_cluster
     found = sweep(tiny(tiny_backbones, tmp_path, strategies=("zero_shot",), trials=5))
-    assert [record.status for record in found.records.all()] == [Status.COMPLETE]
-    assert found.records.winner is not None
+    assert [view.status for view in found.all_trials.all()] == [Status.COMPLETE]
+    assert found.all_trials.winner is not None

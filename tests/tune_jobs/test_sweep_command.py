@@ -16,8 +16,8 @@ from tests.tune_jobs.simulated import run
 from tests.tune_jobs.simulated import settings as simulated
 from tune_jobs.config.settings import SweepSettings, dump_settings
 from tune_jobs.execution import cluster
-from tune_jobs.storage.lease import SweepLock
-from tune_jobs.storage.location import Bucket, files_below
+from tune_jobs.storage.lease import SweepLease
+from tune_jobs.storage.location import BucketLocation, files_below
 from tune_jobs.sweep import app
 
 
@@ -79,7 +79,7 @@ def test_a_sweep_that_is_there_is_not_taken_for_settings(tmp_path: Path) -> None
     ],
 )
 def test_of_a_bucket_too_and_it_is_shown_as_it_was_typed(
-    object_store: ObjectStore, bucket: Bucket, arguments: list[str], message: str
+    object_store: ObjectStore, bucket: BucketLocation, arguments: list[str], message: str
 ) -> None:
     words = {
         "missing": object_store.place("missing-bucket") / "runs",
@@ -140,7 +140,7 @@ def test_two_commands_for_one_sweep_the_second_is_refused(
     )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "sweep.yaml").write_text(dump_settings(settings))
-    with SweepLock(tmp_path / "mine"):
+    with SweepLease(tmp_path / "mine"):
         code, output = invoke(str(tmp_path / "mine"), "--resume")
     assert code == 2
     assert output.startswith(f"error: {tmp_path / 'mine'}: is being run by process {os.getpid()} on ")

@@ -21,17 +21,17 @@ from tests.conftest import TINY_DATA
 from tests.tune_jobs.conftest import ObjectStore
 from tests.tune_jobs.dying import Killed
 from tune_jobs.config.settings import EarlyStopping, SweepSettings
-from tune_jobs.execution.callback import Recorder
+from tune_jobs.execution.callback import SweepCallback
 from tune_jobs.execution.signals import end_workers
 from tune_jobs.lifecycle.reopening import reopen
 from tune_jobs.lifecycle.run import Outcome, resume, sweep, warm_up
 from tune_jobs.state.events import Event, Saved, Validated
 from tune_jobs.state.journal import FILE, joined, read_journal, write_journal
-from tune_jobs.storage.location import Bucket, files_below, folder_of
+from tune_jobs.storage.location import BucketLocation, files_below, folder_of
 from tune_jobs.storage.segments import read_segments
 
 
-def tiny(backbones: dict[str, BackboneSettings], storage: Bucket, **changed: Any) -> SweepSettings:
+def tiny(backbones: dict[str, BackboneSettings], storage: BucketLocation, **changed: Any) -> SweepSettings:
     values: dict[str, Any] = {
         "name": "tiny",
         "data": TINY_DATA,
@@ -47,7 +47,7 @@ def tiny(backbones: dict[str, BackboneSettings], storage: Bucket, **changed: Any
     return SweepSettings(**values | changed)
 
 
-def rows(place: Bucket) -> dict[str, dict[str, str]]:
+def rows(place: BucketLocation) -> dict[str, dict[str, str]]:
     """The leaderboard's trials, as the bucket has them."""
     data = (place / "leaderboard.csv").read()
     assert data is not None
@@ -65,12 +65,12 @@ class Poison:
 
 
 @pytest.fixture(scope="module")
-def storage(object_store: ObjectStore) -> Bucket:
+def storage(object_store: ObjectStore) -> BucketLocation:
     return object_store.bucket("whole-sweeps") / "runs"
 
 
 @pytest.fixture(scope="module")
-def outcome(storage: Bucket, ray_cluster: None, tiny_backbones: dict[str, BackboneSettings]) -> Outcome:
+def outcome(storage: BucketLocation, ray_cluster: None, tiny_backbones: dict[str, BackboneSettings]) -> Outcome:
     del ray_cluster
     return sweep(tiny(tiny_backbones, storage, early_stopping=EarlyStopping(grace=2)))
 
@@ -83,7 +83,7 @@ def test_a_machine_that_cannot_use_the_bucket_says_so_before_trials_begin(
 
 
 @pytest.mark.ray
-def test_all_that_a_sweep_leaves_is_in_the_bucket(outcome: Outcome, storage: Bucket) -> None:
+def test_all_that_a_sweep_leaves_is_in_the_bucket(outcome: Outcome, storage: BucketLocation) -> None:
     assert outcome.exit_code == 0
     files = files_below(storage / "tiny")
     assert {"sweep.yaml", "study.db", "journal/000000.jsonl", "best/handclip_best.pth", "best/metrics.json"} <= {*files}
@@ -91,16 +91,16 @@ def test_all_that_a_sweep_leaves_is_in_the_bucket(outcome: Outcome, storage: Buc
     assert len([path for path in files if path.startswith("tensorboard/")]) == 3
     of_trials = [path.split("/")[1:] for path in files if path.startswith("trials/")]
     with_weights = {parts[0] for parts in of_trials if parts[-1] == "handclip_final.pth"}
-    assert with_weights == {outcome.records.ranked()[0].name}, "one checkpoint is kept"
+    assert with_weights == {outcome.all_trials.ranked()[0].name}, "one checkpoint is kept"
     with_log = {parts[0] for parts in of_trials if parts[-1] == "training_log.csv"}
-    assert with_log == {record.name for record in outcome.records.all()}
+    assert with_log == {view.name for view in outcome.all_trials.all()}
     assert not [path for path in files if path.startswith("driver.")], "the lock is released"
     assert not list(outcome.folder.glob("trials/*/checkpoint_*")), "states go straight to the bucket"
 
 
 @pytest.mark.ray
 def test_it_goes_on_from_the_bucket_alone_and_unpickles_nothing_from_it(
-    outcome: Outcome, storage: Bucket, tmp_path: Path
+    outcome: Outcome, storage: BucketLocation, tmp_path: Path
 ) -> None:
     before = rows(storage / "tiny")
     for path in files_below(storage / "tiny"):
@@ -111,7 +111,7 @@ def test_it_goes_on_from_the_bucket_alone_and_unpickles_nothing_from_it(
     found = reopen(storage / "tiny", name=None, overrides=[], extend=1)
     longer = resume(found.settings, found.folder)
     after = rows(storage / "tiny")
-    assert len(longer.records.all()) == len(after) == 4
+    assert len(longer.all_trials.all()) == len(after) == 4
     assert [after[number]["map"] for number in before] == [row["map"] for row in before.values()]
     assert (longer.folder / "best" / "metrics.json").read_bytes() == (storage / "tiny" / "best/metrics.json").read()
     assert not (tmp_path / "taken").exists()
@@ -119,15 +119,15 @@ def test_it_goes_on_from_the_bucket_alone_and_unpickles_nothing_from_it(
 
 @pytest.mark.ray
 def test_a_driver_that_dies_is_followed_by_one_on_another_machine(
-    storage: Bucket,
+    storage: BucketLocation,
     ray_cluster: None,
     tiny_backbones: dict[str, BackboneSettings],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     del ray_cluster
-    place, step_end = storage / "dying", Recorder.on_step_end
+    place, step_end = storage / "dying", SweepCallback.on_step_end
 
-    def dying(self: Recorder, *, trials: Sequence[Trial] = (), **given: Any) -> None:
+    def dying(self: SweepCallback, *, trials: Sequence[Trial] = (), **given: Any) -> None:
         if any(isinstance(event, Saved) and event.unit == 2 for event in events_in(place)):
             end_workers(trials)
             raise Killed
@@ -135,7 +135,7 @@ def test_a_driver_that_dies_is_followed_by_one_on_another_machine(
 
     settings = tiny(tiny_backbones, storage, name="dying", strategies=("full",), trials=1, budget=4)
     with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "on_step_end", dying)
+        patch.setattr(SweepCallback, "on_step_end", dying)
         with pytest.raises(Killed):
             sweep(settings)
     release_all()
@@ -158,7 +158,7 @@ def release_all() -> None:
             remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(name)))
 
 
-def events_in(place: Bucket) -> list[Event]:
+def events_in(place: BucketLocation) -> list[Event]:
     with TemporaryDirectory() as folder:
         write_journal(Path(folder) / FILE, joined(read_segments(place)))
         return read_journal(Path(folder) / FILE)

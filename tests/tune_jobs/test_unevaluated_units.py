@@ -47,15 +47,20 @@ def test_every_sampler_and_every_kind_of_early_stopping_looks_at_evaluated_units
 
 @pytest.mark.parametrize(
     "search",
-    [{"replicas": 2}, {"calibrate": True}, {"allocation": "equal"}, {"sampler": "gp", "objectives": list(OBJECTIVES)}],
-    ids=("replicas", "calibrate", "equal", "objectives"),
+    [
+        {"replicas": 2},
+        {"power_analysis": True},
+        {"strategy_bandit": "equal"},
+        {"sampler": "gp", "objectives": list(OBJECTIVES)},
+    ],
+    ids=("replicas", "power_analysis", "equal", "objectives"),
 )
 def test_so_do_sweeps_of_several_seeds_and_of_several_objectives(tmp_path: Path, search: dict[str, object]) -> None:
     ready = run(settings(tmp_path, search={"startup_trials": 4, **search}), in_two_stages)
     events = read_journal(tmp_path / "simulated" / FILE)
     assert all(event.unit <= PROMPTS for event in events if isinstance(event, Trained))
     assert all(event.unit > PROMPTS for event in events if isinstance(event, Validated))
-    assert all(record.curve and record.status.over for record in ready.records.all())
+    assert all(view.curve and view.status.over for view in ready.all_trials.all())
 
 
 def smaller(storage: Path) -> SweepSettings:
@@ -80,8 +85,8 @@ def test_a_worker_lost_before_any_evaluation_goes_on_from_the_unit_that_was_save
             raise OSError("Stale file handle")
         return in_two_stages(experiment, unit)
 
-    ready = run(settings(tmp_path, retries=1), losing, room=replace(ROOM, concurrent=1))
+    ready = run(settings(tmp_path, retries=1), losing, trial_resources=replace(ROOM, concurrent=1))
     events = read_journal(tmp_path / "simulated" / FILE)
     units = [event.unit for event in events if isinstance(event, Trained | Validated) and event.trial == 0]
     assert units == sorted(set(units)), "no unit was trained twice"
-    assert ready.records.trials[0].attempts == 2
+    assert ready.all_trials.trials[0].attempts == 2

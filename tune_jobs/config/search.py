@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -24,7 +24,7 @@ class SamplerKind(StrEnum):
     CMAES = "cmaes"
 
 
-class Allocation(StrEnum):
+class StrategyBandit(StrEnum):
     """Which strategy the next trial gets."""
 
     EQUAL = "equal"
@@ -45,13 +45,15 @@ def maximized(objective: str) -> bool:
 class Search(Config):
     """How the trials of a sweep are chosen and judged."""
 
+    renamed: ClassVar[dict[str, str]] = {"calibrate": "power_analysis", "allocation": "strategy_bandit"}
+
     sampler: SamplerKind = SamplerKind.TPE
     """``tpe``: tree-structured Parzen estimators (Bergstra 2011; Watanabe 2023, arXiv 2304.11127). ``random``. ``gp``:
     a Gaussian process. ``cmaes``: CMA-ES on a strategy's numbers and TPE on its choices."""
     startup_trials: int = Field(10, ge=1)
     """Finished trials, defaults included, before the sampler trusts what it has seen; until then it draws at random.
     Inside a strategy its even share of them, and at least three."""
-    allocation: Allocation = Allocation.ADAPTIVE
+    strategy_bandit: StrategyBandit = StrategyBandit.ADAPTIVE
     """``equal`` gives every strategy as many trials; ``adaptive`` gives the next one to the strategy from which the
     largest improvement is expected, after two trials of each."""
     points: tuple[dict[str, Any], ...] = ()
@@ -67,7 +69,7 @@ class Search(Config):
     """What to search for; ``map``, validation mAP, is always among them. Beside it ``params_trained``, ``seconds`` of
     training and validation, ``retention``: the share of zero-shot mAP that fine-tuning leaves in place, or any other
     validation metric. With several there is no winner but a Pareto front."""
-    calibrate: bool = False
+    power_analysis: bool = False
     """Run the baseline on five seeds first, and say what difference the sweep can see."""
     storage: MayChange[Annotated[str, Field(min_length=1)] | None] = None
     """URL of the database of the study, as in ``postgresql://user@host/base``; leave the password to PGPASSWORD or

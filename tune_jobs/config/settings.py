@@ -19,7 +19,7 @@ from handclip_core.strategies import Strategy
 from search_spaces.spaces import SPACES
 from tune_jobs.config.changes import MayChange
 from tune_jobs.config.search import Search
-from tune_jobs.storage.location import PlaceSetting
+from tune_jobs.storage.location import LocationSetting
 
 SETTINGS = SWEEP_SETTINGS
 QUICKSTART = Path(__file__).with_name("quickstart.yaml")
@@ -95,7 +95,7 @@ class SweepSettings(Config):
     name: MayChange[str] = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the sweep's folder under ``storage``."""
     data: DataSettings = DrawnData()
-    """Which pictures."""
+    """Which images."""
     backbone: BackboneSettings = BackboneSettings()
     """Which CLIP."""
     strategies: tuple[str, ...] = tuple(SPACES)
@@ -123,10 +123,10 @@ class SweepSettings(Config):
     """Weights of so many best trials are kept; logs and settings of all of them are."""
     checkpoint_every_s: MayChange[float] = Field(60.0, ge=0)
     """Seconds of training after which a running trial saves its state; it always does when it ends."""
-    warm_start: PlaceSetting | None = None
+    warm_start: LocationSetting | None = None
     """Another sweep, by its folder, the URI of one in a bucket, or its name in ``storage``: the search learns from its
     trials before the first one, as far as the spaces agree."""
-    storage: MayChange[PlaceSetting] = Path("runs")
+    storage: MayChange[LocationSetting] = Path("runs")
     """Folder for sweeps; on a cluster of several machines, one that all of them share. Or a place in a bucket, as
     ``s3://bucket/runs``."""
 

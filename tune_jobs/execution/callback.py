@@ -19,7 +19,7 @@ from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.runs.run_folder import CONFIG, write_text
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.failures import failure_of, traceback_of
-from tune_jobs.execution.monitor import Guard
+from tune_jobs.execution.monitor import TrialMonitor
 from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
 from tune_jobs.execution.signals import Interrupted, end_workers
@@ -28,9 +28,9 @@ from tune_jobs.execution.trainable import number_of
 from tune_jobs.reporting.leaderboard import write_leaderboard
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.scheduling.power_analysis import SEEDS
-from tune_jobs.scheduling.retention import surplus
-from tune_jobs.scheduling.retries import Kind, after_failure
-from tune_jobs.scheduling.seeds import calibrates, seeds_of
+from tune_jobs.scheduling.retention import checkpoints_to_drop
+from tune_jobs.scheduling.retries import FailureKind, after_failure
+from tune_jobs.scheduling.seeds import is_power_baseline, seeds_of
 from tune_jobs.state.events import (
     Alive,
     Closed,
@@ -47,10 +47,10 @@ from tune_jobs.state.events import (
     Validated,
 )
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import TrialRecord, score_of
-from tune_jobs.storage.checkpoints import drop_state, drop_weights, remove_debris, size_of
-from tune_jobs.storage.location import opened, place_of
-from tune_jobs.storage.retry import patiently
+from tune_jobs.state.trials import TrialView, score_of
+from tune_jobs.storage.checkpoints import drop_state, drop_weights, remove_stray_checkpoints, size_of
+from tune_jobs.storage.location import location_of, open_location
+from tune_jobs.storage.retry import with_retry
 
 TRIALS, ERROR = "trials", "error.txt"
 WRITE_EVERY_S = 1.0
@@ -58,14 +58,14 @@ ALIVE_EVERY_S = 60.0
 """Seconds without news after which the journal gets a sign of life, so that a dead driver's hours are known."""
 
 
-class Display(Protocol):
+class ProgressDisplay(Protocol):
     """What shows the sweep to its user."""
 
     def shown(self) -> AbstractContextManager[None]:
         """The block within which it is shown."""
         ...
 
-    def ended(self, record: TrialRecord) -> None:
+    def ended(self, view: TrialView) -> None:
         """A trial is over."""
         ...
 
@@ -74,7 +74,7 @@ class Display(Protocol):
         ...
 
 
-class Recorder(Callback):  # type: ignore[misc]
+class SweepCallback(Callback):  # type: ignore[misc]
     """Hears of every trial from Tune. Nothing else writes to the sweep's folder while it runs."""
 
     def __init__(
@@ -85,39 +85,39 @@ class Recorder(Callback):  # type: ignore[misc]
         state: SweepState,
         searcher: SweepSearcher,
         scheduler: SweepScheduler,
-        guard: Guard,
-        display: Display,
-        stop_wanted: Callable[[], bool],
+        monitor: TrialMonitor,
+        display: ProgressDisplay,
+        stop_requested: Callable[[], bool],
     ) -> None:
-        """The sweep ends once ``stop_wanted`` says so."""
-        self._folder, self._place = folder, place_of(settings.storage, folder)
+        """The sweep ends once ``stop_requested`` says so."""
+        self._folder, self._location = folder, location_of(settings.storage, folder)
         self._settings = settings
         self._state = state
-        self._records = state.records
+        self._all_trials = state.all_trials
         self._searcher = searcher
         self._scheduler = scheduler
-        self._guard = guard
+        self._monitor = monitor
         self._display = display
-        self._stop_wanted = stop_wanted
+        self._stop_requested = stop_requested
         self._broken: InputError | None = None
         self._written_at, self._write_took_s = 0.0, 0.0
         self._changed = True
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         """A worker has begun with a trial, or goes on with it."""
-        record = self._record(trial)
-        patiently(lambda: self._write_config(record), path=self._folder)
-        self._guard.begun(trial)
-        self._happened(Started(at=self._now(), trial=record.number))
-        self.drop_surplus()
+        view = self._view(trial)
+        with_retry(lambda: self._write_config(view), path=self._folder)
+        self._monitor.begun(trial)
+        self._happened(Started(at=self._now(), trial=view.number))
+        self.drop_old_checkpoints()
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """A trial has trained a unit; one that must leave its node saves its state after it."""
-        record = self._record(trial)
-        self._guard.heard_of(trial, result.get(NODES, ()))
-        if self._guard.must_leave(trial) and trial.config["workers"] == 1:
+        view = self._view(trial)
+        self._monitor.heard_of(trial, result.get(NODES, ()))
+        if self._monitor.must_leave(trial) and trial.config["workers"] == 1:
             result[SHOULD_CHECKPOINT] = True
-        self._happened(unit_event(record, result, at=self._now()))
+        self._happened(unit_event(view, result, at=self._now()))
         if CHECKPOINT_PATH_KEY in result:
             self._saved(trial, result[CHECKPOINT_PATH_KEY])
 
@@ -127,93 +127,93 @@ class Recorder(Callback):  # type: ignore[misc]
 
     def _saved(self, trial: Trial, checkpoint: str) -> None:
         """A trial's state is in the storage; the one before it goes."""
-        record = self._record(trial)
-        before, path = record.checkpoint, Path(checkpoint).relative_to(opened(self._place).path).as_posix()
+        view = self._view(trial)
+        before, path = view.checkpoint, Path(checkpoint).relative_to(open_location(self._location).path).as_posix()
         saved = Saved(
             at=self._now(),
-            trial=record.number,
-            unit=record.unit,
+            trial=view.number,
+            unit=view.unit,
             checkpoint=path,
-            size=patiently(lambda: size_of(self._place / path), path=self._place),
+            size=with_retry(lambda: size_of(self._location / path), path=self._location),
         )
         self._happened(saved)
         if before is not None and before != saved.checkpoint:
-            drop_state(self._place / before)
-        self.drop_surplus()
-        self._guard.heard_of(trial)
-        self._guard.leave(trial)
+            drop_state(self._location / before)
+        self.drop_old_checkpoints()
+        self._monitor.heard_of(trial)
+        self._monitor.leave(trial)
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
         """A trial has ended by itself, was stopped early, or was cut short by a limit."""
-        record = self._record(trial)
-        self._guard.ended(trial)
-        if record.number in self._scheduler.cut:
-            self._happened(Cut(at=self._now(), trial=record.number))
+        view = self._view(trial)
+        self._monitor.ended(trial)
+        if view.number in self._scheduler.cut:
+            self._happened(Cut(at=self._now(), trial=view.number))
         else:
-            self.conclude(record)
-        self._guard.leave(trial)
+            self.conclude(view)
+        self._monitor.leave(trial)
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
         """An attempt at a trial has failed, or its node goes; it gets another, or the trial has failed for good."""
-        record, failure = self._record(trial), self._guard.why(failure_of(trial))
-        failure = self._guard.failed(trial, failure, under_way=self._searcher.num_under_way)
+        view, failure = self._view(trial), self._monitor.why(failure_of(trial))
+        failure = self._monitor.failed(trial, failure, under_way=self._searcher.num_under_way)
         on_cpu = trial.config["device"] == Device.CPU
-        follows = after_failure(record, failure, retries=self._settings.retries, at=self._now(), on_cpu=on_cpu)
-        if failure.kind is Kind.LOW_MEMORY and not isinstance(follows, Ended):
+        follows = after_failure(view, failure, retries=self._settings.retries, at=self._now(), on_cpu=on_cpu)
+        if failure.kind is FailureKind.LOW_MEMORY and not isinstance(follows, Ended):
             smaller = follows.micro_batch if isinstance(follows, Retried) else None
             how = "" if smaller is None else f" with {smaller} images per pass"
-            print(f"trial {record.number} goes on later{how}: {self._guard.told(failure)}", flush=True)
-        elif failure.kind is Kind.MOVED:
-            print(f"trial {record.number} goes on elsewhere: {failure.reason}", flush=True)
-        if failure.kind is not Kind.MOVED:
-            patiently(lambda: self._add_error(record, traceback_of(trial)), path=self._folder)
+            print(f"trial {view.number} goes on later{how}: {self._monitor.told(failure)}", flush=True)
+        elif failure.kind is FailureKind.MOVED:
+            print(f"trial {view.number} goes on elsewhere: {failure.reason}", flush=True)
+        if failure.kind is not FailureKind.MOVED:
+            with_retry(lambda: self._add_error(view, traceback_of(trial)), path=self._folder)
         if isinstance(follows, Retried | Moved):
             self._happened(follows)
-            self._searcher.again(record.number)
+            self._searcher.again(view.number)
         else:
-            self._end(record, follows)
+            self._end(view, follows)
 
     def on_step_end(self, *, trials: Sequence[Trial] = (), **_: Any) -> None:
         """Write the leaderboard now and then, let the display breathe; raise Interrupted if that is wanted."""
-        if self._stop_wanted() or self._broken is not None:
+        if self._stop_requested() or self._broken is not None:
             end_workers(trials)
             raise self._broken or Interrupted
-        self._guard.look(trials)
+        self._monitor.poll(trials)
         self._display.tick()
         if self._now() - self._state.written_at >= ALIVE_EVERY_S:
             self._happened(Alive(at=self._now()))
         if self._changed and time.monotonic() - self._written_at >= max(WRITE_EVERY_S, 20 * self._write_took_s):
             self.write()
 
-    def conclude(self, record: TrialRecord) -> None:
+    def conclude(self, view: TrialView) -> None:
         """End a trial that has trained all that it was allowed to."""
-        at, number = self._now(), record.number
-        if isnan(score_of(record.present)):
+        at, number = self._now(), view.number
+        if isnan(score_of(view.present)):
             reason = f"validation {OBJECTIVE.label} is not a number"
-            self._end(record, Ended(at=at, trial=number, status="failed", reason=reason))
-        elif record.replica == 0 and number in self._scheduler.judge.stopped:
-            self._end(record, Ended(at=at, trial=number, status="stopped"))
-        elif seeds_of(record, self._records, self._settings) == 1:
-            self.complete(record)
+            self._end(view, Ended(at=at, trial=number, status="failed", reason=reason))
+        elif view.replica == 0 and number in self._scheduler.decisions.stopped:
+            self._end(view, Ended(at=at, trial=number, status="stopped"))
+        elif seeds_of(view, self._all_trials, self._settings) == 1:
+            self.complete(view)
         else:
-            self._end_seed(record)
+            self._end_seed(view)
 
-    def complete(self, record: TrialRecord) -> None:
+    def complete(self, view: TrialView) -> None:
         """End a trial that has used its whole budget on all of its seeds."""
-        self._end(record, Ended(at=self._now(), trial=record.number, status="complete"))
+        self._end(view, Ended(at=self._now(), trial=view.number, status="complete"))
 
-    def _end_seed(self, record: TrialRecord) -> None:
+    def _end_seed(self, view: TrialView) -> None:
         """The trial has used the budget on one of several seeds; the next one follows, or it is complete."""
-        passing = record.checkpoint if record.replica > 0 else None
-        self._happened(SeedEnded(at=self._now(), trial=record.number, metrics=record.present))
+        passing = view.checkpoint if view.replica > 0 else None
+        self._happened(SeedEnded(at=self._now(), trial=view.number, metrics=view.present))
         if passing is not None:
-            drop_state(self._place / passing)
-        if record.replica < seeds_of(record, self._records, self._settings):
-            self._searcher.again(record.number)
+            drop_state(self._location / passing)
+        if view.replica < seeds_of(view, self._all_trials, self._settings):
+            self._searcher.again(view.number)
         else:
-            self.complete(record)
-        if len(record.seeds) == SEEDS and calibrates(record, self._records, self._settings):
-            print("\n".join(power_analysis_of(self._records, self._settings)), flush=True)
+            self.complete(view)
+        if len(view.seeds) == SEEDS and is_power_baseline(view, self._all_trials, self._settings):
+            print("\n".join(power_analysis_of(self._all_trials, self._settings)), flush=True)
 
     def close(self, reason: str) -> None:
         """Note that the driver leaves, and why if trials are unfinished."""
@@ -223,7 +223,7 @@ class Recorder(Callback):  # type: ignore[misc]
     def write(self) -> None:
         """Write the leaderboard as it stands."""
         began = time.monotonic()
-        patiently(lambda: write_leaderboard(self._records, self._folder), path=self._folder)
+        with_retry(lambda: write_leaderboard(self._all_trials, self._folder), path=self._folder)
         self._written_at, self._changed = time.monotonic(), False
         self._write_took_s = self._written_at - began
 
@@ -236,35 +236,35 @@ class Recorder(Callback):  # type: ignore[misc]
                 self._broken = error
         self._changed = True
 
-    def _end(self, record: TrialRecord, event: Ended) -> None:
+    def _end(self, view: TrialView, event: Ended) -> None:
         self._happened(event)
         if self._broken is not None:
             return
-        self._display.ended(record)
-        if record.attempts > 1 or self._settings.resources.workers > 1:
-            remove_debris(self._place / TRIALS / record.name, kept=record.states)
-        self.drop_surplus()
+        self._display.ended(view)
+        if view.attempts > 1 or self._settings.resources.workers > 1:
+            remove_stray_checkpoints(self._location / TRIALS / view.name, kept=view.states)
+        self.drop_old_checkpoints()
 
-    def drop_surplus(self) -> None:
+    def drop_old_checkpoints(self) -> None:
         """Delete the weights of trials that are over and not among the best."""
         quota = self._settings.limits.disk_gib
-        for record in surplus(self._records, keep=self._settings.keep_checkpoints, disk_gib=quota):
-            assert record.checkpoint is not None, "surplus looks at saved states"
-            patiently(partial(drop_weights, self._place / record.checkpoint), path=self._place)
-            self._happened(Dropped(at=self._now(), trial=record.number))
+        for view in checkpoints_to_drop(self._all_trials, keep=self._settings.keep_checkpoints, disk_gib=quota):
+            assert view.checkpoint is not None, "surplus looks at saved states"
+            with_retry(partial(drop_weights, self._location / view.checkpoint), path=self._location)
+            self._happened(Dropped(at=self._now(), trial=view.number))
 
-    def _record(self, trial: Trial) -> TrialRecord:
-        return self._records.trials[number_of(trial)]
+    def _view(self, trial: Trial) -> TrialView:
+        return self._all_trials.trials[number_of(trial)]
 
-    def _write_config(self, record: TrialRecord) -> None:
-        write_text(self._folder_of(record) / CONFIG, record.experiment.model_dump_json(indent=2))
+    def _write_config(self, view: TrialView) -> None:
+        write_text(self._folder_of(view) / CONFIG, view.experiment.model_dump_json(indent=2))
 
-    def _add_error(self, record: TrialRecord, text: str) -> None:
-        with (self._folder_of(record) / ERROR).open("a", encoding="utf-8") as file:
+    def _add_error(self, view: TrialView, text: str) -> None:
+        with (self._folder_of(view) / ERROR).open("a", encoding="utf-8") as file:
             file.write(text)
 
-    def _folder_of(self, record: TrialRecord) -> Path:
-        folder = self._folder / TRIALS / record.name
+    def _folder_of(self, view: TrialView) -> Path:
+        folder = self._folder / TRIALS / view.name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -272,17 +272,17 @@ class Recorder(Callback):  # type: ignore[misc]
         return self._state.clock()
 
 
-def unit_event(record: TrialRecord, result: dict[str, Any], *, at: float) -> Validated | Trained:
+def unit_event(view: TrialView, result: dict[str, Any], *, at: float) -> Validated | Trained:
     """The event of a worker's report."""
     unit = {
         "at": at,
-        "trial": record.number,
-        "replica": record.replica,
+        "trial": view.number,
+        "replica": view.replica,
         **{name: result[name] for name in ("unit", "images", "seconds", "params_trained", "training")},
     }
     if not result["evaluated"]:
         return Trained(**unit)
     best = dict(result["best"])
     best_unit = int(best.pop("unit"))
-    done = result["unit"] in (0, record.experiment.budget)
+    done = result["unit"] in (0, view.experiment.budget)
     return Validated(**unit, done=done, metrics=result["metrics"], best=best, best_unit=best_unit)

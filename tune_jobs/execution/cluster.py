@@ -39,7 +39,7 @@ NODE_LABEL = "ray.io/node-id"
 """The label by which Ray knows each machine."""
 TIMED_OUT = "timed out during startup"
 """How Ray says it of its own processes."""
-FIRST_MACHINE_S = 1200.0
+FIRST_NODE_S = 1200.0
 """Seconds within which an autoscaler has to bring the first machine."""
 
 
@@ -58,7 +58,7 @@ class WorkerError(Exception):
 
 
 @dataclass(frozen=True)
-class Room:
+class TrialResources:
     """What each trial gets on this cluster, and how many of them run at a time."""
 
     device: str
@@ -71,7 +71,7 @@ class Room:
     """Most trials at a time, however large the cluster gets."""
     waiting: int = 0
     """Trials that are to wait for machines, beside those that have one."""
-    avoided: tuple[str, ...] = ()
+    excluded_nodes: tuple[str, ...] = ()
     """Machines that work beside the trials keeps clear of, if there are others."""
 
 
@@ -107,7 +107,7 @@ def nodes() -> list[Node]:
     return [Node(cpus=item.get("CPU", 0.0), gpus=item.get("GPU", 0.0), id=name) for item, name in alive]
 
 
-def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
+def fit_trials(resources: Resources, cluster: Sequence[Node]) -> TrialResources:
     """Fit trials onto ``cluster``; raises InputError where not a single one fits."""
     has_gpu = any(node.gpus > 0 for node in cluster)
     if resources.device is Device.CUDA and not has_gpu:
@@ -126,7 +126,7 @@ def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
             f"{max((node.gpus for node in cluster), default=0):g} GPUs; set resources.cpus or resources.gpus lower"
         )
     concurrent = fit // resources.workers
-    return Room(
+    return TrialResources(
         device=Device.CUDA if gpus else Device.CPU,
         cpus=resources.cpus,
         gpus=gpus,
@@ -138,25 +138,27 @@ def make_room(resources: Resources, cluster: Sequence[Node]) -> Room:
     )
 
 
-def at_a_time(room: Room, cluster: Sequence[Node], *, allowed: Mapping[str, int] | None = None) -> int:
+def at_a_time(
+    trial_resources: TrialResources, cluster: Sequence[Node], *, allowed: Mapping[str, int] | None = None
+) -> int:
     """Trials that may be under way on ``cluster``, and those that wait for machines.
 
     A machine has no more than are ``allowed`` there, if that is said. At least 1 in all, unless one may have none.
     """
     limits = {node.id: (allowed or {})[node.id] for node in cluster if node.id in (allowed or {})}
-    free = fits(room, [node for node in cluster if node.id not in limits])
-    fit = min(fits(room, cluster), free + sum(limits.values())) + room.waiting
-    return max(int(0 not in limits.values()), fit if room.most is None else min(fit, room.most))
+    free = fits(trial_resources, [node for node in cluster if node.id not in limits])
+    fit = min(fits(trial_resources, cluster), free + sum(limits.values())) + trial_resources.waiting
+    return max(int(0 not in limits.values()), fit if trial_resources.most is None else min(fit, trial_resources.most))
 
 
-def fits(room: Room, cluster: Sequence[Node]) -> int:
+def fits(trial_resources: TrialResources, cluster: Sequence[Node]) -> int:
     """Trials that ``cluster`` has a place for, taken or free."""
-    return sum(places(room, node) for node in cluster) // room.workers
+    return sum(places(trial_resources, node) for node in cluster) // trial_resources.workers
 
 
-def places(room: Room, node: Node) -> int:
+def places(trial_resources: TrialResources, node: Node) -> int:
     """Processes of trials that ``node`` has a place for, taken or free."""
-    return _fit(node, room.cpus, room.gpus)
+    return _fit(node, trial_resources.cpus, trial_resources.gpus)
 
 
 def bundles(*, cpus: int, gpus: float, workers: int) -> list[dict[str, float]]:
@@ -164,62 +166,64 @@ def bundles(*, cpus: int, gpus: float, workers: int) -> list[dict[str, float]]:
     return [{"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})] * workers
 
 
-def trial_bundles(room: Room) -> list[dict[str, float]]:
+def trial_bundles(trial_resources: TrialResources) -> list[dict[str, float]]:
     """What Tune reserves for a trial: its worker; of several, next to nothing, for Ray Train reserves their places."""
-    if room.workers == 1:
-        return bundles(cpus=room.cpus, gpus=room.gpus, workers=1)
+    if trial_resources.workers == 1:
+        return bundles(cpus=trial_resources.cpus, gpus=trial_resources.gpus, workers=1)
     # A byte, for Tune wants something; a part of a CPU would leave workers that want all CPUs of a node without place.
     return [{"memory": 1.0}]
 
 
-def hold(room: Room, machine: str) -> PlacementGroup:
+def hold(trial_resources: TrialResources, node_id: str) -> PlacementGroup:
     """Ask for a place that a machine has for a process of a trial, so that Ray gives it to nothing else."""
-    place = bundles(cpus=room.cpus, gpus=room.gpus, workers=1)
-    return ray.util.placement_group(place, bundle_label_selector=[{NODE_LABEL: machine}])
+    place = bundles(cpus=trial_resources.cpus, gpus=trial_resources.gpus, workers=1)
+    return ray.util.placement_group(place, bundle_label_selector=[{NODE_LABEL: node_id}])
 
 
-def wait_for_room(resources: Resources) -> None:
+def wait_for_node(resources: Resources) -> None:
     """On a cluster that adds machines where trials wait, let one trial wait, for the first machine.
 
-    Raises InputError where none has come after ``FIRST_MACHINE_S``.
+    Raises InputError where none has come after ``FIRST_NODE_S``.
     """
     gpus = resources.gpus if resources.device is Device.CUDA else 0.0
     if resources.waiting == 0 or sum(_fit(node, resources.cpus, gpus) for node in nodes()) >= resources.workers:
         return
-    print(f"no machine has room for a trial yet; waiting {FIRST_MACHINE_S / 60:.0f} minutes for one", flush=True)
+    print(f"no machine has room for a trial yet; waiting {FIRST_NODE_S / 60:.0f} minutes for one", flush=True)
     group = ray.util.placement_group(bundles(cpus=resources.cpus, gpus=gpus, workers=resources.workers))
     try:
-        if not group.wait(FIRST_MACHINE_S):
+        if not group.wait(FIRST_NODE_S):
             raise InputError(
                 f"resources: no machine with room for a trial ({resources.cpus} CPUs and {gpus:g} GPUs) has joined "
-                f"within {FIRST_MACHINE_S / 60:.0f} minutes; see why the autoscaler adds none, or set resources lower"
+                f"within {FIRST_NODE_S / 60:.0f} minutes; see why the autoscaler adds none, or set resources lower"
             )
     finally:
         ray.util.remove_placement_group(group)
 
 
-def run_where_trials_run(room: Room, function: Callable[..., Value], *args: Any) -> Value:
+def run_where_trials_run(trial_resources: TrialResources, function: Callable[..., Value], *args: Any) -> Value:
     """Call ``function`` in this process where the cluster is this machine alone, else as a task on a trial's resources.
 
     Raises InputError where the function does, or its machine fails.
     """
-    if room.num_nodes == 1:
+    if trial_resources.num_nodes == 1:
         return function(*args)
-    options: dict[str, Any] = {"num_cpus": room.cpus, "num_gpus": room.gpus}
-    if room.avoided:
-        options["label_selector"] = {NODE_LABEL: f"!in({','.join(room.avoided)})"}
+    options: dict[str, Any] = {"num_cpus": trial_resources.cpus, "num_gpus": trial_resources.gpus}
+    if trial_resources.excluded_nodes:
+        options["label_selector"] = {NODE_LABEL: f"!in({','.join(trial_resources.excluded_nodes)})"}
         options["fallback_strategy"] = [{"label_selector": {}}]
     task = ray.remote(function).options(**options)
     value: Value = _get(task.remote(*args))
     return value
 
 
-def run_in_own_process(room: Room, function: Callable[..., Value], *args: Any) -> Value:
+def run_in_own_process(trial_resources: TrialResources, function: Callable[..., Value], *args: Any) -> Value:
     """Call ``function`` in a new process on a trial's resources, which ends with it.
 
     Raises WorkerError if the process is lost, or the function raises.
     """
-    task = ray.remote(num_cpus=room.cpus, num_gpus=room.gpus, max_calls=1, max_retries=0)(function)
+    task = ray.remote(num_cpus=trial_resources.cpus, num_gpus=trial_resources.gpus, max_calls=1, max_retries=0)(
+        function
+    )
     try:
         value: Value = ray.get(task.remote(*args))
     except ray.exceptions.RayError as error:
@@ -227,17 +231,20 @@ def run_in_own_process(room: Room, function: Callable[..., Value], *args: Any) -
     return value
 
 
-def run_on_every_node(room: Room, function: Callable[..., object], *args: Any) -> None:
+def run_on_every_node(trial_resources: TrialResources, function: Callable[..., object], *args: Any) -> None:
     """Call ``function`` once on each machine that has room for a trial, at the same time.
 
     A machine that is lost meanwhile is made up for by another. Raises InputError where the function does.
     """
-    if room.num_nodes == 1:
+    if trial_resources.num_nodes == 1:
         function(*args)
         return
     task = ray.remote(function)
-    at = [NodeAffinitySchedulingStrategy(node.id, soft=True) for node in nodes() if places(room, node)]
-    each = [task.options(num_cpus=room.cpus, num_gpus=room.gpus, scheduling_strategy=where) for where in at]
+    at = [NodeAffinitySchedulingStrategy(node.id, soft=True) for node in nodes() if places(trial_resources, node)]
+    each = [
+        task.options(num_cpus=trial_resources.cpus, num_gpus=trial_resources.gpus, scheduling_strategy=where)
+        for where in at
+    ]
     _get([one.remote(*args) for one in each])
 
 

@@ -12,7 +12,7 @@ from handclip_core.engine.objective import DivergedError
 from handclip_core.errors import InputError
 from tune_jobs.execution.trainable import LostStateError
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
-from tune_jobs.scheduling.retries import Failure, Kind
+from tune_jobs.scheduling.retries import Failure, FailureKind
 from tune_jobs.storage.retry import UnwritableError
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -29,34 +29,36 @@ def failure_of(trial: Trial) -> Failure:
     """The last error of ``trial``: kind and first line of what its code raised, or what Ray says of a lost process."""
     if trial.pickled_error_file is None:
         text = traceback_of(trial)
-        return _low_memory(text) if is_low_memory(text) else Failure(_shortened(_lines(text)[-1]), Kind.CHANCE)
+        return (
+            _low_memory(text) if is_low_memory(text) else Failure(_shortened(_lines(text)[-1]), FailureKind.TRANSIENT)
+        )
     error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     actor = error.actor_id or "" if isinstance(error, RayActorError) else ""
     kind = kind_of(error)
-    if kind is Kind.LOW_MEMORY:
+    if kind is FailureKind.LOW_MEMORY:
         return _low_memory(str(_cause(error)), actor)
     return Failure(describe_error(error), kind, actor)
 
 
-def kind_of(error: BaseException) -> Kind:
+def kind_of(error: BaseException) -> FailureKind:
     """The kind of an error that Ray hands over."""
     cause = _cause(error)
     if isinstance(cause, RayActorError) and cause.preempted:
-        return Kind.MOVED
+        return FailureKind.MOVED
     if isinstance(cause, UnwritableError):
-        return Kind.MACHINE
+        return FailureKind.NODE
     if isinstance(cause, DivergedError | InputError):
-        return Kind.CERTAIN
+        return FailureKind.FATAL
     if isinstance(cause, LostStateError):
-        return Kind.LOST_STATE
+        return FailureKind.LOST_CHECKPOINT
     if isinstance(cause, torch.OutOfMemoryError | MemoryError):
-        return Kind.MEMORY
+        return FailureKind.OUT_OF_MEMORY
     text = str(cause).lower()
     if isinstance(cause, OutOfMemoryError) or (isinstance(cause, RayActorError) and is_low_memory(text)):
-        return Kind.LOW_MEMORY
+        return FailureKind.LOW_MEMORY
     if any(words in text for words in OUT_OF_SPACE):
-        return Kind.MACHINE
-    return Kind.MEMORY if any(words in text for words in OUT_OF_MEMORY) else Kind.CHANCE
+        return FailureKind.NODE
+    return FailureKind.OUT_OF_MEMORY if any(words in text for words in OUT_OF_MEMORY) else FailureKind.TRANSIENT
 
 
 def traceback_of(trial: Trial) -> str:
@@ -69,7 +71,7 @@ def traceback_of(trial: Trial) -> str:
 
 def describe_error(error: BaseException) -> str:
     """One line for an error that Ray hands over."""
-    if kind_of(error) is Kind.LOW_MEMORY:
+    if kind_of(error) is FailureKind.LOW_MEMORY:
         return str(read_low_memory(str(_cause(error))))
     if isinstance(error, RayTaskError):
         cause = error.cause
@@ -86,7 +88,7 @@ def _cause(error: BaseException) -> BaseException:
 
 def _low_memory(text: str, actor: str = "") -> Failure:
     found = read_low_memory(text, actor=actor)
-    return Failure(str(found), Kind.LOW_MEMORY, actor, found)
+    return Failure(str(found), FailureKind.LOW_MEMORY, actor, found)
 
 
 def _lines(text: str) -> list[str]:

@@ -6,34 +6,34 @@ from dataclasses import dataclass, field, replace
 
 from ray.tune.experiment import Trial
 
-from tune_jobs.execution.nodes import Machines
+from tune_jobs.execution.nodes import Nodes
 from tune_jobs.execution.trainable import number_of
 from tune_jobs.scheduling.low_memory import LowMemory
 from tune_jobs.scheduling.memory_limits import MemoryLimits
-from tune_jobs.scheduling.retries import Failure, Kind
-from tune_jobs.state.trials import Records, TrialRecord
+from tune_jobs.scheduling.retries import Failure, FailureKind
+from tune_jobs.state.trials import Trials, TrialView
 
-LOOK_EVERY_S = 3.0
-LONGEST_LOOK_S = 3 * LOOK_EVERY_S
+POLL_EVERY_S = 3.0
+LONGEST_GAP_S = 3 * POLL_EVERY_S
 """Silence that one look can add, so that a driver which was itself held up blames no trial."""
 SLOWER = 5.0
 """A unit may take so many times as long as the slowest one of its strategy before its worker counts as lost."""
 MINUTE_S = 60.0
-CLEAR_S = 10 * MINUTE_S
+EXCLUDE_S = 10 * MINUTE_S
 """Seconds for which no trial is sent to a machine that could not write, or on which a worker froze."""
 SHOWN = 8
 """Characters of a machine's name that are shown."""
 
 
 @dataclass
-class Guard:
+class TrialMonitor:
     """Watches the workers of running trials, and ends those that trials have to leave.
 
     Tune then reports the attempt as failed; ``why`` tells the recorder what it really was.
     """
 
-    records: Records
-    machines: Machines
+    all_trials: Trials
+    nodes: Nodes
     stall_s: float
     """Seconds without a finished unit after which a worker counts as lost, if units have not been slow."""
     clock: Callable[[], float]
@@ -41,13 +41,13 @@ class Guard:
     """Processes of a trial."""
     _leaving: Mapping[str, float] = field(default_factory=dict)
     _at_a_time: int | None = None
-    _looked_at: float | None = None
+    _polled_at: float | None = None
     _silent_s: dict[int, float] = field(default_factory=dict)
     _why: dict[str, Failure] = field(default_factory=dict)
     _where: dict[int, str] = field(default_factory=dict)
     _nodes: dict[int, frozenset[str]] = field(default_factory=dict)
     _asked_for: dict[int, float] = field(default_factory=dict)
-    _clear_until: dict[str, float] = field(default_factory=dict)
+    _excluded_until: dict[str, float] = field(default_factory=dict)
     _memory: MemoryLimits = field(init=False)
     _held: dict[str, int] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ class Guard:
     def at_a_time(self) -> int:
         """Trials that may be under way, as of the last look."""
         if self._at_a_time is None:
-            self._at_a_time = self.machines.at_a_time(self._limits())
+            self._at_a_time = self.nodes.at_a_time(self._limits())
         return self._at_a_time
 
     def asked_for(self, number: int) -> None:
@@ -72,7 +72,7 @@ class Guard:
     def locate(self, trial: Trial) -> None:
         """Note where a trial's worker is, while Tune knows its worker; several are known by their first result."""
         if self.workers == 1 and trial.temporary_state.ray_actor is not None:
-            self._where[number_of(trial)] = self.machines.machine_of(_process(trial))
+            self._where[number_of(trial)] = self.nodes.node_of(_process(trial))
 
     def heard_of(self, trial: Trial, nodes: Sequence[str] = ()) -> None:
         """A trial has had a result, of workers on ``nodes`` if there are several, or has saved its state."""
@@ -84,7 +84,7 @@ class Guard:
 
     def ended(self, trial: Trial) -> str:
         """A trial has left its worker; returns the machine that it was on, empty where that is not known."""
-        if self._clear_until:
+        if self._excluded_until:
             self._at_a_time = None
         self._nodes.pop(number_of(trial), None)
         return self._where.pop(number_of(trial), "")
@@ -95,17 +95,21 @@ class Guard:
         Its machine is kept clear for a while if that may have been the machine's fault, and if another has a place for
         a trial. If the machine was low on memory it gets one trial fewer.
         """
-        machine = self.ended(trial) or (self.machines.machine_of(failure.actor) if failure.actor else "")
-        if failure.kind is Kind.MACHINE and machine and self.machines.has_room(without={*self._closed(), machine}):
-            self._clear_until[machine] = self.clock() + CLEAR_S
+        node_id = self.ended(trial) or (self.nodes.node_of(failure.actor) if failure.actor else "")
+        if (
+            failure.kind is FailureKind.NODE
+            and node_id
+            and self.nodes.can_run_trial(without={*self._closed(), node_id})
+        ):
+            self._excluded_until[node_id] = self.clock() + EXCLUDE_S
         if failure.low_memory is not None:
-            found = replace(failure.low_memory, node=failure.low_memory.node or machine)
+            found = replace(failure.low_memory, node=failure.low_memory.node or node_id)
             alone = self._memory.worker_killed(
                 found,
                 others=self._others(found.node, under_way),
                 since=self._asked_for[number_of(trial)],
                 workers=self.workers,
-                rival=self.machines.has_room(without={*self._closed(), found.node}),
+                rival=self.nodes.can_run_trial(without={*self._closed(), found.node}),
             )
             failure = replace(failure, alone=alone, low_memory=found)
         self._hold()
@@ -113,7 +117,7 @@ class Guard:
 
     def node_was_low(self, found: LowMemory, *, at_a_time: int) -> None:
         """A node that ran up to ``at_a_time`` trials was low on memory before this driver began."""
-        ran = min(at_a_time, self.machines.places(found.node) // self.workers)
+        ran = min(at_a_time, self.nodes.places(found.node) // self.workers)
         self._memory.worker_killed(found, others=max(1, ran - 1), since=self.clock(), rival=False)
         self._hold()
 
@@ -123,29 +127,29 @@ class Guard:
         becomes = self._memory.told(node)
         return f"{failure.reason}; node {node[:SHOWN]} {becomes}" if becomes else failure.reason
 
-    def clear(self) -> tuple[str, ...]:
+    def excluded_nodes(self) -> tuple[str, ...]:
         """The machines that are kept clear."""
-        return tuple(self._clear_until)
+        return tuple(self._excluded_until)
 
     def release(self) -> None:
         """Let every machine have as many trials as it has places for."""
-        self._clear_until.clear()
-        self._memory.clear()
+        self._excluded_until.clear()
+        self._memory.reset()
         self._hold()
 
-    def look(self, trials: Sequence[Trial]) -> None:
+    def poll(self, trials: Sequence[Trial]) -> None:
         """See what machines there are, and end the workers that trials have to leave; every few seconds only."""
         now = self.clock()
-        if self._looked_at is not None and now - self._looked_at < LOOK_EVERY_S:
+        if self._polled_at is not None and now - self._polled_at < POLL_EVERY_S:
             return
-        self.machines.remove_abandoned()
-        since_s = 0.0 if self._looked_at is None else min(now - self._looked_at, LONGEST_LOOK_S)
-        self._looked_at = now
-        self._leaving, self._at_a_time = self.machines.leaving(), None
+        self.nodes.remove_abandoned()
+        since_s = 0.0 if self._polled_at is None else min(now - self._polled_at, LONGEST_GAP_S)
+        self._polled_at = now
+        self._leaving, self._at_a_time = self.nodes.leaving(), None
         self._release_some(now)
         for trial in trials:
             if trial.status == Trial.RUNNING:
-                self._look_at(trial, since_s, now)
+                self._check_trial(trial, since_s, now)
 
     def must_leave(self, trial: Trial) -> bool:
         """Whether a machine of a trial's workers is about to go."""
@@ -163,33 +167,33 @@ class Guard:
         """What a failure really was, where this guard has brought it about."""
         return self._why.get(failure.actor, failure)
 
-    def _look_at(self, trial: Trial, since_s: float, now: float) -> None:
+    def _check_trial(self, trial: Trial, since_s: float, now: float) -> None:
         number = number_of(trial)
-        record = self.records.trials[number]
+        view = self.all_trials.trials[number]
         silent_s = self._silent_s[number] = self._silent_s.get(number, 0.0) + since_s
-        unit_s = slowest_unit_s(record, self.records)
-        allowed_s = max(self.stall_s, SLOWER * unit_s) * 2**record.failures
+        unit_s = slowest_unit_s(view, self.all_trials)
+        allowed_s = max(self.stall_s, SLOWER * unit_s) * 2**view.failures
         if silent_s >= allowed_s:
             reason = f"no result for {silent_s / MINUTE_S:.3g} minutes, so its worker counts as lost"
-            self._end(trial, Failure(reason, Kind.MACHINE))
+            self._end(trial, Failure(reason, FailureKind.NODE))
         elif self.must_leave(trial):
-            machine = self._leaving_machine(trial)
-            if now + unit_s - silent_s > self._leaving[machine]:
-                self._end(trial, _moved(machine))
+            node_id = self._leaving_machine(trial)
+            if now + unit_s - silent_s > self._leaving[node_id]:
+                self._end(trial, _moved(node_id))
 
     def _leaving_machine(self, trial: Trial) -> str:
         """The machine of a trial's workers that is the first to go, empty if none is about to."""
         if not self._leaving or trial.temporary_state.ray_actor is None:
             return ""
-        known = self._nodes.get(number_of(trial)) or {self.machines.machine_of(_process(trial))}
-        return min(known & self._leaving.keys(), key=lambda machine: self._leaving[machine], default="")
+        known = self._nodes.get(number_of(trial)) or {self.nodes.node_of(_process(trial))}
+        return min(known & self._leaving.keys(), key=lambda node_id: self._leaving[node_id], default="")
 
     def _release_some(self, now: float) -> None:
         """Let trials go to machines that were kept clear for long enough, and to all where there are no others left."""
-        if self._clear_until and not self.machines.has_room(without=self._clear_until):
-            self._clear_until.clear()
-        for machine in [name for name, until in self._clear_until.items() if until <= now]:
-            del self._clear_until[machine]
+        if self._excluded_until and not self.nodes.can_run_trial(without=self._excluded_until):
+            self._excluded_until.clear()
+        for node_id in [name for name, until in self._excluded_until.items() if until <= now]:
+            del self._excluded_until[node_id]
         self._hold()
 
     def _others(self, node: str, under_way: int) -> int:
@@ -198,7 +202,7 @@ class Guard:
             return under_way  # only the machine of a trial's first process is known
         running = Counter(self._where.values())
         # A worker that starts may be anywhere that has a place for it.
-        starting, left = under_way - running.total(), self.machines.places(node) - running[node] - 1
+        starting, left = under_way - running.total(), self.nodes.places(node) - running[node] - 1
         return running[node] + max(0, min(starting, left))
 
     def _limits(self) -> dict[str, int]:
@@ -207,32 +211,32 @@ class Guard:
         One that is kept clear may keep what still runs there.
         """
         running = Counter(self._where.values())
-        return self._memory.allowed() | {machine: running[machine] for machine in self._clear_until}
+        return self._memory.allowed() | {node_id: running[node_id] for node_id in self._excluded_until}
 
     def _closed(self) -> set[str]:
         """Machines on which no trial is to be put now."""
-        return {*self._clear_until, *(machine for machine, trials in self._memory.allowed().items() if trials == 0)}
+        return {*self._excluded_until, *(node_id for node_id, trials in self._memory.allowed().items() if trials == 0)}
 
     def _hold(self) -> None:
         """Keep trials from machines as far as they are to run fewer than they have places for."""
-        wanted = self._limits() | dict.fromkeys(self._clear_until, 0)
-        for machine in self._held.keys() - wanted.keys():
-            self.machines.release(machine)
-        for machine, leave in wanted.items():
-            if self._held.get(machine) != leave:
-                self.machines.hold(machine, leave=leave)
+        wanted = self._limits() | dict.fromkeys(self._excluded_until, 0)
+        for node_id in self._held.keys() - wanted.keys():
+            self.nodes.release(node_id)
+        for node_id, leave in wanted.items():
+            if self._held.get(node_id) != leave:
+                self.nodes.hold(node_id, leave=leave)
         self._held, self._at_a_time = wanted, None
 
     def _end(self, trial: Trial, failure: Failure) -> None:
         actor = trial.temporary_state.ray_actor
         if actor is not None and _process(trial) not in self._why:
             self._why[_process(trial)] = failure
-            self.machines.end(actor)
+            self.nodes.end(actor)
 
 
-def slowest_unit_s(record: TrialRecord, records: Records) -> float:
+def slowest_unit_s(view: TrialView, all_trials: Trials) -> float:
     """Seconds of the slowest unit that a trial of the same strategy has had, 0 where none has had any."""
-    return max(other.slowest_s for other in records.all() if other.strategy == record.strategy)
+    return max(other.slowest_s for other in all_trials.all() if other.strategy == view.strategy)
 
 
 def _process(trial: Trial) -> str:
@@ -241,5 +245,5 @@ def _process(trial: Trial) -> str:
     return name
 
 
-def _moved(machine: str) -> Failure:
-    return Failure(f"machine {machine[:SHOWN]} is about to go", Kind.MOVED)
+def _moved(node_id: str) -> Failure:
+    return Failure(f"node {node_id[:SHOWN]} is about to go", FailureKind.MOVED)

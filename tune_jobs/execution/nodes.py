@@ -9,13 +9,13 @@ from ray._private.state import state
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from tune_jobs.execution import cluster
-from tune_jobs.execution.cluster import Node, Room
+from tune_jobs.execution.cluster import Node, TrialResources
 from tune_jobs.execution.train_internals import remove_abandoned_groups
 
 NO_DEADLINE = float("inf")
 
 
-class Machines(Protocol):
+class Nodes(Protocol):
     """The cluster as one driver's trials see it."""
 
     def at_a_time(self, allowed: Mapping[str, int]) -> int:
@@ -25,11 +25,11 @@ class Machines(Protocol):
         """
         ...
 
-    def places(self, machine: str) -> int:
+    def places(self, node_id: str) -> int:
         """Processes of trials that a machine has a place for, taken or free; 0 if it is not there."""
         ...
 
-    def has_room(self, *, without: Collection[str]) -> bool:
+    def can_run_trial(self, *, without: Collection[str]) -> bool:
         """Whether other machines have a place for a trial, taken or free."""
         ...
 
@@ -37,15 +37,15 @@ class Machines(Protocol):
         """Machines that are about to go, and when, in seconds since 1970; infinity where nobody said."""
         ...
 
-    def hold(self, machine: str, *, leave: int) -> None:
+    def hold(self, node_id: str, *, leave: int) -> None:
         """Take places of a machine as they get free, so that it has room for ``leave`` trials; may be called again."""
         ...
 
-    def release(self, machine: str) -> None:
+    def release(self, node_id: str) -> None:
         """Let go of them."""
         ...
 
-    def machine_of(self, process: str) -> str:
+    def node_of(self, process: str) -> str:
         """The machine on which a trial's process, by Ray's name of it, runs or ran; empty where that is not known."""
         ...
 
@@ -59,22 +59,22 @@ class Machines(Protocol):
 
 
 @dataclass(frozen=True)
-class Still:
+class FixedNodes:
     """A cluster on which nothing ever changes."""
 
-    room: Room
+    trial_resources: TrialResources
 
     def at_a_time(self, allowed: Mapping[str, int]) -> int:
         """As many as at the start."""
         del allowed
-        return self.room.concurrent
+        return self.trial_resources.concurrent
 
-    def places(self, machine: str) -> int:
+    def places(self, node_id: str) -> int:
         """As many as at the start."""
-        del machine
-        return self.room.concurrent * self.room.workers
+        del node_id
+        return self.trial_resources.concurrent * self.trial_resources.workers
 
-    def has_room(self, *, without: Collection[str]) -> bool:
+    def can_run_trial(self, *, without: Collection[str]) -> bool:
         """It has none but its own machines, which go by no name."""
         return not without
 
@@ -82,13 +82,13 @@ class Still:
         """None."""
         return {}
 
-    def hold(self, machine: str, *, leave: int) -> None:
+    def hold(self, node_id: str, *, leave: int) -> None:
         """Nothing to hold."""
 
-    def release(self, machine: str) -> None:
+    def release(self, node_id: str) -> None:
         """Nothing to let go of."""
 
-    def machine_of(self, process: str) -> str:
+    def node_of(self, process: str) -> str:
         """Nothing is known of it."""
         del process
         return ""
@@ -101,43 +101,43 @@ class Still:
 
 
 @dataclass
-class RayMachines:
+class RayNodes:
     """The Ray cluster that this process has joined. Machines go by Ray's names."""
 
-    room: Room
+    trial_resources: TrialResources
     _known: dict[str, str] = field(default_factory=dict)
     _held: dict[str, list[PlacementGroup]] = field(default_factory=dict)
 
     def at_a_time(self, allowed: Mapping[str, int]) -> int:
         """What the machines hold that are there and stay, and the trials that are to wait for more."""
-        return cluster.at_a_time(self.room, cluster.nodes(), allowed=allowed)
+        return cluster.at_a_time(self.trial_resources, cluster.nodes(), allowed=allowed)
 
-    def places(self, machine: str) -> int:
+    def places(self, node_id: str) -> int:
         """What Ray has of it."""
-        return sum(cluster.places(self.room, node) for node in cluster.nodes() if node.id == machine)
+        return sum(cluster.places(self.trial_resources, node) for node in cluster.nodes() if node.id == node_id)
 
-    def has_room(self, *, without: Collection[str]) -> bool:
+    def can_run_trial(self, *, without: Collection[str]) -> bool:
         """Whether a trial fits onto those that are there and stay."""
-        return cluster.fits(self.room, _others(without)) > 0
+        return cluster.fits(self.trial_resources, _others(without)) > 0
 
     def leaving(self) -> Mapping[str, float]:
         """Machines that Ray was told to drain."""
         return {node: at_ms / 1000 or NO_DEADLINE for node, at_ms in state.get_draining_nodes().items()}
 
-    def hold(self, machine: str, *, leave: int) -> None:
+    def hold(self, node_id: str, *, leave: int) -> None:
         """Nothing where it has gone meanwhile."""
-        held = self._held.setdefault(machine, [])
-        wanted = self.places(machine) - leave * self.room.workers
+        held = self._held.setdefault(node_id, [])
+        wanted = self.places(node_id) - leave * self.trial_resources.workers
         while len(held) > max(0, wanted):
             remove_placement_group(held.pop())
-        held += [cluster.hold(self.room, machine) for _ in range(wanted - len(held))]
+        held += [cluster.hold(self.trial_resources, node_id) for _ in range(wanted - len(held))]
 
-    def release(self, machine: str) -> None:
+    def release(self, node_id: str) -> None:
         """Trials may be put there again."""
-        for group in self._held.pop(machine, []):
+        for group in self._held.pop(node_id, []):
             remove_placement_group(group)
 
-    def machine_of(self, process: str) -> str:
+    def node_of(self, process: str) -> str:
         """Where Ray has started it, asked once a process."""
         if process not in self._known:
             found = state.actor_table(process)
@@ -152,7 +152,7 @@ class RayMachines:
 
     def remove_abandoned(self) -> None:
         """A trial of one worker has its places from Tune, which frees them."""
-        if self.room.workers > 1:
+        if self.trial_resources.workers > 1:
             remove_abandoned_groups()
 
 

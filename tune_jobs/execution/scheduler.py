@@ -8,8 +8,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from handclip_core.evaluation.metrics import OBJECTIVE
 from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT, folder_of, number_of, strategy_of
 from tune_jobs.execution.tune_internals import survive_lost_workers
-from tune_jobs.scheduling.early_stopping import Judge
-from tune_jobs.scheduling.limits import Gate
+from tune_jobs.scheduling.early_stopping import StoppingDecisions
+from tune_jobs.scheduling.limits import LimitCheck
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -22,13 +22,15 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
     ``cut`` holds the numbers of the trials that were stopped by a limit alone.
     """
 
-    def __init__(self, judge: Judge, gate: Gate, *, failing: Callable[["Trial"], None]) -> None:
+    def __init__(
+        self, decisions: StoppingDecisions, limit_check: LimitCheck, *, failing: Callable[["Trial"], None]
+    ) -> None:
         """``failing`` is told of a trial whose attempt fails, before Tune forgets its worker."""
         super().__init__()
         self._failing = failing
-        self.judge = judge
+        self.decisions = decisions
         self.cut: set[int] = set()
-        self._gate = gate
+        self._limit_check = limit_check
 
     def on_trial_add(self, tune_controller: "TuneController", trial: "Trial") -> None:
         """Give every attempt at a trial the trial's one folder, and numbers of saved states of its own in it."""
@@ -52,10 +54,10 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         del tune_controller
         number, strategy = number_of(trial), strategy_of(trial.config)
         exempt = trial.config["replica"] > 0 or not result["evaluated"]
-        goes_on = exempt or self.judge.goes_on(
+        goes_on = exempt or self.decisions.goes_on(
             trial=number, strategy=strategy, unit=result["unit"], score=result[f"best/{OBJECTIVE.name}"]
         )
-        if goes_on and self._gate.cuts(ahead_s=result["seconds"]):
+        if goes_on and self._limit_check.cuts(ahead_s=result["seconds"]):
             self.cut.add(number)
         goes_on = goes_on and number not in self.cut
         decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP

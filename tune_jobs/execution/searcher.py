@@ -6,9 +6,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from tune_jobs.scheduling.limits import Gate
+from tune_jobs.scheduling.limits import LimitCheck
 from tune_jobs.search.proposer import Proposal, Proposer
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.trials import Status, Trials, TrialView
 
 
 class SweepSearcher(Searcher):  # type: ignore[misc]
@@ -17,12 +17,12 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
     def __init__(
         self,
         proposer: Proposer,
-        records: Records,
+        all_trials: Trials,
         *,
         trials: int,
-        gate: Gate,
-        begin: Callable[[Proposal], TrialRecord],
-        config: Callable[[TrialRecord], dict[str, Any]],
+        limit_check: LimitCheck,
+        begin: Callable[[Proposal], TrialView],
+        config: Callable[[TrialView], dict[str, Any]],
         at_a_time: Callable[[], int],
         waits: Callable[[], None],
     ) -> None:
@@ -34,9 +34,9 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         # No metric of Tune's: it would refuse every unit that was not judged, and what is judged comes by the recorder.
         super().__init__()
         self._proposer = proposer
-        self._records = records
+        self._all_trials = all_trials
         self._trials = trials
-        self._gate = gate
+        self._limit_check = limit_check
         self._begin = begin
         self._config = config
         self._at_a_time = at_a_time
@@ -69,10 +69,10 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
                 # Then Tune takes no step, and asks until it is given a trial.
                 self._waits()
             return None
-        record = self._next()
-        if record is not None:
+        view = self._next()
+        if view is not None:
             self._under_way.add(trial_id)
-            return self._config(record)
+            return self._config(view)
         finished: str = Searcher.FINISHED
         return None if self._under_way else finished
 
@@ -88,19 +88,19 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         """Refused: Tune's snapshots hold no state of this search."""
         raise NotImplementedError("the state of the search follows from the sweep's journal")
 
-    def _next(self) -> TrialRecord | None:
-        reason = self._gate.closed_to_new_trials()
+    def _next(self) -> TrialView | None:
+        reason = self._limit_check.closed_to_new_trials()
         self.ended_by = reason if self._is_unfinished() else None
         if reason is not None:
             return None
         if self._again:
-            return self._records.trials[self._again.popleft()]
-        if len(self._records.trials) >= self._trials:
+            return self._all_trials.trials[self._again.popleft()]
+        if len(self._all_trials.trials) >= self._trials:
             return None
-        proposal = self._proposer.next(self._records)
+        proposal = self._proposer.next(self._all_trials)
         return None if proposal is None else self._begin(proposal)
 
     def _is_unfinished(self) -> bool:
         """Whether a limit keeps anything from being done: trials that it cut short, and those not yet begun."""
-        cut = any(record.status is Status.INTERRUPTED for record in self._records.unfinished())
-        return cut or bool(self._again) or len(self._records.trials) < self._trials
+        cut = any(view.status is Status.INTERRUPTED for view in self._all_trials.unfinished())
+        return cut or bool(self._again) or len(self._all_trials.trials) < self._trials

@@ -14,7 +14,7 @@ class Interrupted(Exception):  # noqa: N818 - no error
 
 
 @contextmanager
-def caught_signals() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[threading.Event]:
     """Within the block the first SIGINT or SIGTERM sets the event; the second acts as it would have without the block.
 
     Outside the main thread, where Python cannot catch signals, they do not set it.
@@ -43,7 +43,7 @@ def caught_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Within the block SIGTERM raises KeyboardInterrupt, as SIGINT does."""
     if threading.current_thread() is not threading.main_thread():
         yield

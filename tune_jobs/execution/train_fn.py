@@ -25,8 +25,8 @@ from handclip_core.devices import Device
 from handclip_core.runs.drive import Drive, Report
 from tune_jobs.execution.train_internals import QuietTorchTrainer, cause_of
 from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT, begin
-from tune_jobs.storage.location import Store, named_place, opened
-from tune_jobs.storage.retry import patiently
+from tune_jobs.storage.location import Store, open_location, parse_location
+from tune_jobs.storage.retry import with_retry
 
 GROUP_TIMEOUT_S = 600
 """How long a worker waits for the others before the run counts as failed."""
@@ -80,10 +80,10 @@ def train_trial(config: dict[str, Any]) -> None:
 
     Checkpoints go to the trial's folder in the sweep's storage.
     """
-    trials = named_place(config["sweep"]) / tune.get_context().get_experiment_name()
-    store = opened(trials)
+    trials = parse_location(config["sweep"]) / tune.get_context().get_experiment_name()
+    store = open_location(trials)
     # A run of Ray Train that finds its own state from an earlier attempt insists on all checkpoints of that.
-    patiently(partial(_forget, Store(store.filesystem, f"{store.path}/{config['folder']}")), path=trials)
+    with_retry(partial(_forget, Store(store.filesystem, f"{store.path}/{config['folder']}")), path=trials)
     fit(config, store, name=config["folder"], callbacks=[NodesReportCallback()])
 
 
@@ -133,7 +133,7 @@ def _plain(report: Report, node: str) -> dict[str, Any]:
 
 def _report_saved(driven: Drive, report: Report, node: str, attempt: int) -> None:
     with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
-        patiently(partial(driven.save, Path(folder)), path=Path(folder))
+        with_retry(partial(driven.save, Path(folder)), path=Path(folder))
         ray.train.report(
             _plain(report, node),
             checkpoint=Checkpoint.from_directory(folder),
@@ -153,7 +153,7 @@ def _uploaded(checkpoint: Checkpoint, name: str) -> Checkpoint:
         store.create_dir(f"{run}/{name}")
         fs.copy_files(checkpoint.path, f"{run}/{name}", destination_filesystem=store)
 
-    patiently(copy, path=Path(run))
+    with_retry(copy, path=Path(run))
     return Checkpoint(f"{run}/{name}", store)
 
 

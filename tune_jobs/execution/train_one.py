@@ -15,17 +15,17 @@ from ray.util.queue import Queue
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
 from handclip_core.local import finish, line, origin
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.drive import Report
 from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.runs.run_folder import RunFolder, read_experiment
 from tune_jobs.config.settings import Resources
 from tune_jobs.execution import cluster
-from tune_jobs.execution.cluster import Room
+from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.train_fn import MARKER, SNAPSHOT, fit
-from tune_jobs.storage.location import opened
+from tune_jobs.storage.location import open_location
 
-LOOK_EVERY_S = 0.2
+POLL_EVERY_S = 0.2
 
 
 class ReportsTo(UserCallback):  # type: ignore[misc]
@@ -54,32 +54,32 @@ def train_on_cluster(folder: Path, experiment: Experiment, *, resources: Resourc
     settle(folder)
     checkpoint = origin(folder, experiment, resume=resume)
     cluster.connect()
-    room = cluster.make_room(resources, cluster.nodes())
-    cluster.run_on_every_node(room, check, experiment, room.device)
+    trial_resources = cluster.fit_trials(resources, cluster.nodes())
+    cluster.run_on_every_node(trial_resources, check, experiment, trial_resources.device)
     RunFolder.create(folder, experiment)
     try:
-        _train(folder, experiment, room, checkpoint)
+        _train(folder, experiment, trial_resources, checkpoint)
     except KeyboardInterrupt:
         ray.shutdown()  # nothing is to write into the folder any more
         raise
     finally:
         settle(folder)
-    return cluster.run_where_trials_run(room, complete, folder, experiment, room.device)
+    return cluster.run_where_trials_run(trial_resources, complete, folder, experiment, trial_resources.device)
 
 
 def check(experiment: Experiment, device: str) -> None:
     """Build the caches of a node; raises InputError if the strategy does not fit the data."""
-    bench = open_bench(experiment.data, experiment.backbone, select_device(device))
-    assemble(experiment, bench)
-    _ = bench.feature_inputs
+    context = open_context(experiment.data, experiment.backbone, select_device(device))
+    assemble(experiment, context)
+    _ = context.feature_inputs
 
 
 def complete(folder: Path, experiment: Experiment, device: str) -> RunFolder:
     """Complete the folder of a run that is at its end."""
     checkpoint = RunFolder(folder, experiment).kept_checkpoint()
     assert checkpoint is not None, "the last unit is saved"
-    record, _ = RunFolder.restore(folder, experiment, checkpoint)
-    return finish(record, device=select_device(device))
+    view, _ = RunFolder.restore(folder, experiment, checkpoint)
+    return finish(view, device=select_device(device))
 
 
 def settle(folder: Path) -> None:
@@ -100,14 +100,14 @@ def _move(source: Path, target: Path) -> None:
     source.rename(target)
 
 
-def _train(folder: Path, experiment: Experiment, room: Room, checkpoint: Path | None) -> None:
+def _train(folder: Path, experiment: Experiment, trial_resources: TrialResources, checkpoint: Path | None) -> None:
     config = {
         "experiment": experiment.model_dump(mode="json"),
         "attempt": 0,
-        "device": room.device,
-        "threads": room.cpus,
-        "gpus": room.gpus,
-        "workers": room.workers,
+        "device": trial_resources.device,
+        "threads": trial_resources.cpus,
+        "gpus": trial_resources.gpus,
+        "workers": trial_resources.workers,
         "checkpoint_every_s": 0.0,
         "checkpoint": None if checkpoint is None else str(checkpoint),
     }
@@ -115,7 +115,7 @@ def _train(folder: Path, experiment: Experiment, room: Room, checkpoint: Path | 
 
     def run() -> None:
         try:
-            fit(config, opened(folder.parent), name=folder.name, callbacks=[ReportsTo(reports)], keep=1)
+            fit(config, open_location(folder.parent), name=folder.name, callbacks=[ReportsTo(reports)], keep=1)
         except Exception as error:
             failed.append(error)
 
@@ -123,7 +123,7 @@ def _train(folder: Path, experiment: Experiment, room: Room, checkpoint: Path | 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     while thread.is_alive():
-        thread.join(LOOK_EVERY_S)
+        thread.join(POLL_EVERY_S)
         _show(experiment, reports)
     _show(experiment, reports)
     reports.shutdown()

@@ -21,10 +21,10 @@ from handclip_core.errors import InputError
 from handclip_core.runs.drive import Drive, Report, drive
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import write_final_scores
-from tune_jobs.execution.cluster import Room
-from tune_jobs.state.trials import TrialRecord
-from tune_jobs.storage.location import Place, fetched, is_folder, named_place
-from tune_jobs.storage.retry import patiently
+from tune_jobs.execution.cluster import TrialResources
+from tune_jobs.state.trials import TrialView
+from tune_jobs.storage.location import StorageLocation, is_folder, local_copy, parse_location
+from tune_jobs.storage.retry import with_retry
 
 STATES_OF_AN_ATTEMPT = 100_000
 """Numbers of saved states that each attempt at a trial has for itself; no budget has more units."""
@@ -35,27 +35,32 @@ class LostStateError(Exception):
 
 
 def trial_config(
-    record: TrialRecord, sweep: Place, *, room: Room, checkpoint_every_s: float, final_scores: bool = False
+    view: TrialView,
+    sweep: StorageLocation,
+    *,
+    trial_resources: TrialResources,
+    checkpoint_every_s: float,
+    final_scores: bool = False,
 ) -> dict[str, Any]:
     """What a worker is told about a trial of the sweep at ``sweep``: plain data.
 
     With ``final_scores`` it scores its last weights, and mixtures of them, into its last checkpoint.
     """
-    experiment = record.experiment.model_copy(update={"seed": record.experiment.seed + record.replica})
+    experiment = view.experiment.model_copy(update={"seed": view.experiment.seed + view.replica})
     return {
-        "number": record.number,
+        "number": view.number,
         "sweep": str(sweep),
-        "folder": record.name,
-        "attempt": record.attempts,
-        "replica": record.replica,
+        "folder": view.name,
+        "attempt": view.attempts,
+        "replica": view.replica,
         "experiment": experiment.model_dump(mode="json"),
-        "device": room.device,
-        "threads": room.cpus,
-        "gpus": room.gpus,
-        "workers": room.workers,
+        "device": trial_resources.device,
+        "threads": trial_resources.cpus,
+        "gpus": trial_resources.gpus,
+        "workers": trial_resources.workers,
         "checkpoint_every_s": checkpoint_every_s,
         "final_scores": final_scores,
-        "checkpoint": None if record.checkpoint is None else str(sweep / record.checkpoint),
+        "checkpoint": None if view.checkpoint is None else str(sweep / view.checkpoint),
     }
 
 
@@ -122,7 +127,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Put the state into the sweep's storage, and again while that is away, or this machine's disk is full."""
         del checkpoint_dir
-        return patiently(self._save, path=Path(self._storage.trial_fs_path))
+        return with_retry(self._save, path=Path(self._storage.trial_fs_path))
 
     def cleanup(self) -> None:
         """End the experiment and free what it held."""
@@ -155,7 +160,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
     def _begin(self) -> Drive:
         # Tune may start a second process for a trial that a reused one has taken meanwhile; each has its own folder.
         above = Path(self.logdir)
-        self._folder = Path(patiently(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
+        self._folder = Path(with_retry(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
         self._unsaved_s = 0.0
         return begin(self._given, self._folder, select_device(self._given["device"]))
 
@@ -174,7 +179,7 @@ def begin(config: dict[str, Any], folder: Path, device: torch.device) -> Drive:
     pass, but does not: the storage is away or does not answer, this machine's disk is full.
     """
     torch.set_num_threads(config["threads"])
-    saved = None if config["checkpoint"] is None else named_place(config["checkpoint"])
+    saved = None if config["checkpoint"] is None else parse_location(config["checkpoint"])
 
     def opened() -> Drive:
         start = partial(
@@ -182,16 +187,16 @@ def begin(config: dict[str, Any], folder: Path, device: torch.device) -> Drive:
             Experiment.model_validate(config["experiment"]),
             folder,
             device=device,
-            write=partial(patiently, path=folder),
+            write=partial(with_retry, path=folder),
         )
         return start() if saved is None else _resumed(saved, start)
 
-    return patiently(opened, path=saved or folder, verb="read or written")
+    return with_retry(opened, path=saved or folder, verb="read or written")
 
 
-def _resumed(saved: Place, start: Callable[..., Drive]) -> Drive:
+def _resumed(saved: StorageLocation, start: Callable[..., Drive]) -> Drive:
     try:
-        with fetched(saved) as checkpoint:
+        with local_copy(saved) as checkpoint:
             return start(resume=checkpoint)
     except (InputError, OSError) as error:
         cause = error if isinstance(error, OSError) else error.__context__

@@ -11,30 +11,30 @@ from pathlib import Path
 from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
-from handclip_core.evaluation.ledger import hash_of_test
+from handclip_core.evaluation.access_log import hash_of_test
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import Facts, read_facts
 from handclip_core.runs.run_folder import write_text
 from tune_jobs.config.settings import SETTINGS, EarlyStopping, StoppingKind, SweepSettings, dump_settings
 from tune_jobs.execution import cluster
-from tune_jobs.execution.cluster import Room
+from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.ray_job import submission_id
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.candidates import Finalist, choose, fresh_seeds
 from tune_jobs.finals.in_bucket import kept_in_bucket
-from tune_jobs.finals.mixtures import Complete, Entrant, by_strategy, entrants_of, mix, pot_name, pot_of
+from tune_jobs.finals.mixtures import Complete, Entrant, by_strategy, entrants_of, mix, pot_name, soup_builder_of
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import Cost
 from tune_jobs.lifecycle.build import read_events
 from tune_jobs.lifecycle.run import INTERRUPTED, run_to_the_end
-from tune_jobs.reporting.summary import say
+from tune_jobs.reporting.summary import log
 from tune_jobs.search.proposer import FixedList
-from tune_jobs.state.trials import Records, Status, TrialRecord, folded
-from tune_jobs.storage.lease import SweepLock
+from tune_jobs.state.trials import Status, Trials, TrialView, folded
+from tune_jobs.storage.lease import SweepLease
 from tune_jobs.storage.local_files import local
-from tune_jobs.storage.location import Place, folder_of
+from tune_jobs.storage.location import StorageLocation, folder_of
 
 FOLDER, SOUP_FOLDER = "finals", "soups"
 EARLY = EarlyStopping(kind=StoppingKind.NONE)
@@ -46,7 +46,7 @@ class DataState:
 
     manifest_hash: str
     test_hash: str
-    num_test_people: int
+    num_test_identities: int
 
 
 @dataclass
@@ -56,13 +56,13 @@ class Finals:
     past: PastSweep
     finalists: list[Finalist]
     seeds: tuple[int, ...]
-    room: Room
+    trial_resources: TrialResources
     data: DataState
-    lease: SweepLock
+    lease: SweepLease
     failures: dict[str, str] = field(default_factory=dict)
 
     @property
-    def where(self) -> Place:
+    def where(self) -> StorageLocation:
         """Where everything of the finals lies."""
         return self.past.where / FOLDER
 
@@ -74,45 +74,52 @@ class Finals:
     @property
     def cost(self) -> Cost:
         """What a run holds while it trains."""
-        room = self.room
-        return Cost("GPU-hours", room.gpus) if room.gpus else Cost("CPU-hours", float(room.cpus))
+        trial_resources = self.trial_resources
+        return (
+            Cost("GPU-hours", trial_resources.gpus)
+            if trial_resources.gpus
+            else Cost("CPU-hours", float(trial_resources.cpus))
+        )
 
     def entrants(self) -> list[Entrant]:
         """Run what has not been run, mix what can be mixed, and give all that came to an end on every seed."""
         # Seed by seed, so that what is there early already says something of every finalist.
         runs = {run_name(finalist, seed): finalist.on(seed) for seed in self.seeds for finalist in self.finalists}
         self._complete(folded(read_events(self.folder)))  # runs of other data are refused before others are added
-        records = self.run(runs, what="runs")
-        complete = self._complete(records)
+        all_trials = self.run(runs, what="runs")
+        complete = self._complete(all_trials)
         self._mix_all(complete)
         return entrants_of(complete, self.folder / SOUP_FOLDER)
 
-    def run(self, experiments: Mapping[str, Experiment], *, what: str) -> Records:
+    def run(self, experiments: Mapping[str, Experiment], *, what: str) -> Trials:
         """Run those of ``experiments`` that are not complete; reasons of those that fail go to ``failures``.
 
         Raises Interrupted if the user wants it to end.
         """
         before = folded(read_events(self.folder))
-        complete = {record.origin for record in before.all() if record.status is Status.COMPLETE}
-        failed = [record.number for record in before.all() if record.status is Status.FAILED]
+        complete = {view.origin for view in before.all() if view.status is Status.COMPLETE}
+        failed = [view.number for view in before.all() if view.status is Status.FAILED]
         left = [name for name in experiments if name not in complete]
         if len(left) < len(experiments):
-            say(f"{len(experiments) - len(left)} of {len(experiments)} {what} are complete already")
+            log(f"{len(experiments) - len(left)} of {len(experiments)} {what} are complete already")
         if not left:
             return before
-        say(f"{what}: {len(left)}, {min(len(left), self.room.concurrent)} at a time on {self.room.device}")
+        log(
+            f"{what}: {len(left)}, {min(len(left), self.trial_resources.concurrent)} at a time on "
+            f"{self.trial_resources.device}"
+        )
         settings = self._settings(experiments, most=len(before.trials) + len(left))
         write_text(self.folder / SETTINGS, dump_settings(settings))
         proposer = FixedList(experiments, again=failed)
-        outcome = run_to_the_end(settings, self.room, self.folder, self.lease, proposer)
+        outcome = run_to_the_end(settings, self.trial_resources, self.folder, self.lease, proposer)
         if outcome.reason == INTERRUPTED:
             raise Interrupted
-        latest = {record.origin: record for record in outcome.records.all()}
+        latest = {view.origin: view for view in outcome.all_trials.all()}
         for name in experiments:
-            record = latest.get(name)
-            if record is not None and record.status is Status.FAILED:
-                self.failures[self.shown(name)] = record.reason
-        return outcome.records
+            view = latest.get(name)
+            if view is not None and view.status is Status.FAILED:
+                self.failures[self.shown(name)] = view.reason
+        return outcome.all_trials
 
     def shown(self, name: str) -> str:
         """A run's name as in tables."""
@@ -120,10 +127,10 @@ class Finals:
         finalist = next((one for one in self.finalists if one.key == key), None)
         return name if finalist is None else f"{finalist.name}, {rest}"
 
-    def state_of(self, record: TrialRecord) -> Place:
+    def state_of(self, view: TrialView) -> StorageLocation:
         """Where the last state of a complete run is."""
-        assert record.checkpoint is not None, "states of the finals are kept"
-        return self.where / record.checkpoint
+        assert view.checkpoint is not None, "states of the finals are kept"
+        return self.where / view.checkpoint
 
     def _settings(self, experiments: Mapping[str, Experiment], *, most: int) -> SweepSettings:
         first, past = next(iter(experiments.values())), self.past.settings
@@ -143,21 +150,21 @@ class Finals:
             checkpoint_every_s=past.checkpoint_every_s,
         )
 
-    def _complete(self, records: Records) -> list[Complete]:
+    def _complete(self, all_trials: Trials) -> list[Complete]:
         """Finalists whose runs on all seeds are complete, in the order of the finalists."""
-        runs = {record.origin: record for record in records.all() if record.status is Status.COMPLETE}
+        runs = {view.origin: view for view in all_trials.all() if view.status is Status.COMPLETE}
         found = []
         for finalist in self.finalists:
             own = [runs[name] for seed in self.seeds if (name := run_name(finalist, seed)) in runs]
             if len(own) == len(self.seeds):
-                folders = tuple(self._measured(record) for record in own)
+                folders = tuple(self._measured(view) for view in own)
                 facts = tuple(self._facts(folder) for folder in folders)
-                found.append(Complete(finalist, folders, facts, tuple(self.state_of(record) for record in own)))
+                found.append(Complete(finalist, folders, facts, tuple(self.state_of(view) for view in own)))
         return found
 
-    def _measured(self, record: TrialRecord) -> Path:
+    def _measured(self, view: TrialView) -> Path:
         """A folder of this machine with the scores of a run."""
-        return local(self.state_of(record), self.folder / ".scores" / record.name, suffixes=(".npz", ".json"))
+        return local(self.state_of(view), self.folder / ".scores" / view.name, suffixes=(".npz", ".json"))
 
     def _facts(self, folder: Path) -> Facts:
         facts = read_facts(folder)
@@ -169,9 +176,11 @@ class Finals:
         for strategy, group in by_strategy(complete).items():
             folder = self.folder / SOUP_FOLDER / pot_name(group)
             if len(group) > 1 and not folder.exists():
-                say(f"mixing the weights of {strategy}")
-                pot = pot_of(group, self.seeds)
-                cluster.run_where_trials_run(self.room, mix, pot, self.room.device).save(folder)
+                log(f"mixing the weights of {strategy}")
+                builder = soup_builder_of(group, self.seeds)
+                cluster.run_where_trials_run(self.trial_resources, mix, builder, self.trial_resources.device).save(
+                    folder
+                )
 
 
 def run_name(finalist: Finalist, seed: int) -> str:
@@ -187,25 +196,25 @@ def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
     """
     where = past.where / FOLDER
     folder_of(where).mkdir(parents=True, exist_ok=True)
-    with SweepLock(where, job=submission_id()) as lease, kept_in_bucket(where, lease):
+    with SweepLease(where, job=submission_id()) as lease, kept_in_bucket(where, lease):
         cluster.connect()
-        cluster.wait_for_room(past.settings.resources)
+        cluster.wait_for_node(past.settings.resources)
         # One process a run: several would give the same figures, and fewer runs at a time.
-        room = cluster.make_room(past.settings.resources.model_copy(update={"workers": 1}), cluster.nodes())
+        trial_resources = cluster.fit_trials(past.settings.resources.model_copy(update={"workers": 1}), cluster.nodes())
         example = past.tried[0].experiment
-        wanted = (look_at_data, example.data, example.backbone, room.device)
-        cluster.run_on_every_node(room, *wanted)
-        data = cluster.run_where_trials_run(room, *wanted)
+        wanted = (read_data_state, example.data, example.backbone, trial_resources.device)
+        cluster.run_on_every_node(trial_resources, *wanted)
+        data = cluster.run_where_trials_run(trial_resources, *wanted)
         used = [past.settings.seed, *(one.experiment.seed for one in past.tried)]
-        yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), room, data, lease)
+        yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), trial_resources, data, lease)
 
 
-def look_at_data(data: DrawnData | PreparedData, backbone: BackboneSettings, device: str) -> DataState:
+def read_data_state(data: DrawnData | PreparedData, backbone: BackboneSettings, device: str) -> DataState:
     """Check the data, build the machine's caches, and give the hashes that results are tied to."""
-    bench = open_bench(data, backbone, select_device(device))
-    _ = bench.feature_inputs
-    tested = bench.prepared.manifest.loc[bench.prepared.manifest["subset"] == "test", "identity"]
-    return DataState(bench.prepared.protocol.manifest_hash, hash_of_test(bench.prepared), int(tested.nunique()))
+    context = open_context(data, backbone, select_device(device))
+    _ = context.feature_inputs
+    tested = context.prepared.manifest.loc[context.prepared.manifest["subset"] == "test", "identity"]
+    return DataState(context.prepared.protocol.manifest_hash, hash_of_test(context.prepared), int(tested.nunique()))
 
 
 def command_again() -> str:

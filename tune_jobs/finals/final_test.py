@@ -1,4 +1,4 @@
-"""The sealed look: the chosen configuration, fitted on all training people, on the test people, and entered."""
+"""The sealed look: the chosen configuration, fitted on all training identities, on the test identities, and entered."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ from typing import Any
 from handclip_core.config import read_yaml
 from handclip_core.devices import select_device
 from handclip_core.engine.state import save_tensors
+from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, Entry
 from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_paired, estimate
-from handclip_core.evaluation.ledger import LOOKED, OPENED, Entry, Ledger
 from handclip_core.evaluation.metrics import FINAL_METRICS
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import load_scores, save_scores
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment, assemble, score
 from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, write_json, write_text
 from handclip_core.runs.soups import Ingredient, mixture
@@ -27,9 +27,9 @@ from tune_jobs.finals.build import Finals
 from tune_jobs.finals.in_bucket import sync_ledger
 from tune_jobs.finals.mixtures import Entrant, Recipe
 from tune_jobs.lifecycle.export_best import replaced
-from tune_jobs.reporting.summary import say
+from tune_jobs.reporting.summary import log
 from tune_jobs.state.trials import Status
-from tune_jobs.storage.location import Place, fetched
+from tune_jobs.storage.location import StorageLocation, local_copy
 
 FILE, MODEL = "final_test.json", "model"
 WINNER_SCORES, CLIP_SCORES = "test_winner.npz", "test_clip.npz"
@@ -38,105 +38,112 @@ METRICS = tuple(metric.name for metric in FINAL_METRICS)
 
 @dataclass(frozen=True)
 class FinalTest:
-    """What a look at the test people gave; ``looks`` are all at these people so far, ``number`` is this one's place.
+    """What a look at the test identities gave; ``looks`` are all at these identities so far, ``number`` is this one's
+    place.
 
     ``figures`` has the chosen model's, ``baseline`` CLIP's and ``gaps`` the paired difference, by the names in METRICS.
-    ``entry`` is the hash of its last line in the ledger.
+    ``entry`` is the hash of its last line in the access log.
     """
 
     chosen: str
     entry: str
     number: int
-    looks: tuple[Entry, ...]
+    accesses: tuple[Entry, ...]
     figures: dict[str, Estimate]
     baseline: dict[str, Estimate]
     gaps: dict[str, Comparison]
 
 
 def final_test(finals: Finals, chosen: Entrant) -> FinalTest | None:
-    """Fit ``chosen`` on all training people and look at the test people; None if a fit fails, which is named.
+    """Fit ``chosen`` on all training identities and look at the test identities; None if a fit fails, which is named.
 
-    The ledger is checked and written twice: before the test people are scored and after. Raises InputError if its
-    chain is broken.
+    The access log is checked and written twice: before the test identities are scored and after. Raises InputError if
+    its chain is broken.
     """
     fits = _fit(finals, chosen.recipe)
     if fits is None:
         return None
-    seen, about = check_ledger(ledger_of(finals), finals), _about(finals, chosen)
+    seen, about = check_access_log(access_log_of(finals), finals), _about(finals, chosen)
     entry = _entered(finals, OPENED, about)
-    say(f"opening the test people: look {len(seen) + 1} at these {finals.data.num_test_people}")
+    log(f"opening the test identities: access {len(seen) + 1} to these {finals.data.num_test_identities}")
     name = _folder_name(finals, chosen.recipe)
     where = finals.where / MODEL / name
-    scores = run_where_trials_run(finals.room, look, where, fits, chosen.recipe.alpha, finals.room.device)
+    scores = run_where_trials_run(
+        finals.trial_resources, score_on_test, where, fits, chosen.recipe.alpha, finals.trial_resources.device
+    )
     folder = finals.folder / MODEL / name
     for file, of_model in zip((WINNER_SCORES, CLIP_SCORES), scores, strict=True):
         save_scores(folder / file, of_model)
     found = _measured(folder)
     figures = {name: _values(found[position]) for position, name in enumerate(("winner", "clip", "gap"))}
-    done = _entered(finals, LOOKED, {**about, "opened": entry.hash, "figures": figures})
+    done = _entered(finals, SCORED, {**about, "opened": entry.hash, "figures": figures})
     known = {"chosen": chosen.name, "opened": entry.hash, "entry": done.hash, "data": finals.data.test_hash}
     write_json(finals.folder / FILE, {**known, "model": folder.name})
-    return last_look(finals)
+    return last_access(finals)
 
 
-def last_look(finals: Finals) -> FinalTest | None:
-    """The sweep's latest look, if it has had one; raises InputError where the ledger lacks it or is broken."""
+def last_access(finals: Finals) -> FinalTest | None:
+    """The sweep's latest look, if it has had one; raises InputError where the access log lacks it or is broken."""
     path = finals.folder / FILE
     if not path.exists():
         return None
-    ledger, known = ledger_of(finals), read_yaml(path)
-    check_ledger(ledger, finals)
-    looks = ledger.looks(known["data"])
-    number = next(place for place, look in enumerate(looks, start=1) if look.hash == known["opened"])
+    access_log, known = access_log_of(finals), read_yaml(path)
+    check_access_log(access_log, finals)
+    accesses = access_log.accesses(known["data"])
+    number = next(place for place, access in enumerate(accesses, start=1) if access.hash == known["opened"])
     found = _measured(finals.folder / MODEL / known["model"])
-    return FinalTest(known["chosen"], known["entry"], number, tuple(looks), *found)
+    return FinalTest(known["chosen"], known["entry"], number, tuple(accesses), *found)
 
 
-def ledger_of(finals: Finals) -> Ledger:
-    """The ledger of all sweeps in one storage."""
-    return Ledger(sync_ledger(finals.past.where))
+def access_log_of(finals: Finals) -> AccessLog:
+    """The access log of all sweeps in one storage."""
+    return AccessLog(sync_ledger(finals.past.where))
 
 
 def _entered(finals: Finals, event: str, about: dict[str, Any]) -> Entry:
-    entry = ledger_of(finals).append(event, about)
+    entry = access_log_of(finals).append(event, about)
     sync_ledger(finals.past.where)
     return entry
 
 
-def check_ledger(ledger: Ledger, finals: Finals) -> list[Entry]:
-    """The looks so far at the sweep's test people; raises InputError where the ledger is broken or lost one."""
+def check_access_log(access_log: AccessLog, finals: Finals) -> list[Entry]:
+    """The looks so far at the sweep's test identities; raises InputError where the access log is broken or lost one."""
     path = finals.folder / FILE
     if path.exists():
-        ledger.require(read_yaml(path)["entry"], source=path)
-    return ledger.looks(finals.data.test_hash)
+        access_log.require(read_yaml(path)["entry"], source=path)
+    return access_log.accesses(finals.data.test_hash)
 
 
-def look(
-    where: Place, fits: Sequence[tuple[Experiment, Place]], alpha: float | None, device: str
+def score_on_test(
+    where: StorageLocation, fits: Sequence[tuple[Experiment, StorageLocation]], alpha: float | None, device: str
 ) -> tuple[ProtocolScores, ProtocolScores]:
-    """Put the fitted model together at ``where``; scores of it and of CLIP as it is on the test people."""
+    """Put the fitted model together at ``where``; scores of it and of CLIP as it is on the test identities."""
     on = select_device(device)
     with ExitStack() as opened:
-        runs = [Ingredient("", experiment, opened.enter_context(fetched(state)) / FINAL) for experiment, state in fits]
+        runs = [
+            Ingredient("", experiment, opened.enter_context(local_copy(state)) / FINAL) for experiment, state in fits
+        ]
         winner = mixture(runs, alpha=alpha, device=on)
     experiment = fits[0][0]
-    bench = open_bench(experiment.data, experiment.backbone, on)
+    context = open_context(experiment.data, experiment.backbone, on)
     with replaced(where) as out:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / CONFIG, experiment.model_dump_json(indent=2))
         save_tensors(winner.state_dict(), out / BEST)
-    clip = assemble(experiment.model_copy(update={"strategy": ZeroShot(), "part": "train"}), bench).model
-    return score(bench, winner, bench.pixel_inputs, "test"), score(bench, clip, bench.pixel_inputs, "test")
+    clip = assemble(experiment.model_copy(update={"strategy": ZeroShot(), "part": "train"}), context).model
+    return score(context, winner, context.pixel_inputs, "test"), score(context, clip, context.pixel_inputs, "test")
 
 
-def _fit(finals: Finals, recipe: Recipe) -> list[tuple[Experiment, Place]] | None:
-    """The recipe's members fitted on all training people on the first seed, and their states; None if a fit fails."""
+def _fit(finals: Finals, recipe: Recipe) -> list[tuple[Experiment, StorageLocation]] | None:
+    """The recipe's members fitted on all training identities on the first seed, and their states; None if a fit
+    fails.
+    """
     wanted = {
-        f"{member.key}, on all training people": member.on(finals.seeds[0]).model_copy(update={"part": "train_all"})
+        f"{member.key}, on all training identities": member.on(finals.seeds[0]).model_copy(update={"part": "train_all"})
         for member in recipe.members
     }
-    records = finals.run(wanted, what="final fits")
-    done = {record.origin: record for record in records.all() if record.status is Status.COMPLETE}
+    all_trials = finals.run(wanted, what="final fits")
+    done = {view.origin: view for view in all_trials.all() if view.status is Status.COMPLETE}
     if any(name not in done for name in wanted):
         return None
     return [(experiment, finals.state_of(done[name])) for name, experiment in wanted.items()]
@@ -157,7 +164,7 @@ def _values(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _about(finals: Finals, chosen: Entrant) -> dict[str, Any]:
-    """What the ledger says of a look beside its figures."""
+    """What the access log says of a look beside its figures."""
     return {
         "sweep": finals.past.name,
         "chosen": chosen.name,

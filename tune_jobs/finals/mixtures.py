@@ -14,11 +14,11 @@ from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.runs.experiment import Experiment
-from handclip_core.runs.final_scores import SCORES, Facts, wise_file
+from handclip_core.runs.final_scores import SCORES, Facts, wise_ft_file
 from handclip_core.runs.run_folder import FINAL, write_json
-from handclip_core.runs.soups import ALPHAS, Ingredient, Pot
+from handclip_core.runs.soups import ALPHAS, Ingredient, SoupBuilder
 from tune_jobs.finals.candidates import Finalist
-from tune_jobs.storage.location import Place, fetched
+from tune_jobs.storage.location import StorageLocation, local_copy
 
 SOUPS = "soups.json"
 
@@ -59,7 +59,7 @@ class Complete:
     finalist: Finalist
     folders: tuple[Path, ...]
     facts: tuple[Facts, ...]
-    states: tuple[Place, ...]
+    states: tuple[StorageLocation, ...]
 
     def scores(self, file: str) -> tuple[ProtocolScores, ...]:
         """The scores in ``file`` of each run."""
@@ -70,7 +70,7 @@ def entrants_of(complete: Sequence[Complete], soups: Path) -> list[Entrant]:
     """All entrants; ``soups`` holds what `mix` made of the runs of each strategy."""
     found = [_entrant(one.finalist.name, Recipe((one.finalist,)), one.scores(SCORES), [one]) for one in complete]
     for group in by_strategy(complete).values():
-        found += _wise(group)
+        found += _wise_ft(group)
         found += _soups(group, soups / pot_name(group))
     return found
 
@@ -95,14 +95,14 @@ class PotRun:
 
     key: str
     experiment: Experiment
-    state: Place
+    state: StorageLocation
 
 
 Potful = list[list[PotRun]]
 """The runs of each finalist, one a seed."""
 
 
-def pot_of(group: Sequence[Complete], seeds: Sequence[int]) -> Potful:
+def soup_builder_of(group: Sequence[Complete], seeds: Sequence[int]) -> Potful:
     """The runs of ``group``, for `mix`."""
     return [
         [PotRun(one.finalist.key, one.finalist.on(seed), state) for seed, state in zip(seeds, one.states, strict=True)]
@@ -127,28 +127,28 @@ class Mixed:
         made.rename(folder)
 
 
-def mix(pot: Potful, device: str) -> Mixed:
-    """Soups of the runs in ``pot``, which `pot_of` made."""
+def mix(builder: Potful, device: str) -> Mixed:
+    """Soups of the runs in ``builder``, which `soup_builder_of` made."""
     with ExitStack() as opened:
-        runs = [[_ingredient(run, opened) for run in seeds] for seeds in pot]
-        found = Pot(runs, select_device(device)).soups()
-    return Mixed(tuple((soup.kind, tuple(pot[i][0].key for i in soup.members), soup.scores) for soup in found))
+        runs = [[_ingredient(run, opened) for run in seeds] for seeds in builder]
+        found = SoupBuilder(runs, select_device(device)).soups()
+    return Mixed(tuple((soup.kind, tuple(builder[i][0].key for i in soup.members), soup.scores) for soup in found))
 
 
 def _ingredient(run: PotRun, opened: ExitStack) -> Ingredient:
-    return Ingredient(run.key, run.experiment, opened.enter_context(fetched(run.state)) / FINAL)
+    return Ingredient(run.key, run.experiment, opened.enter_context(local_copy(run.state)) / FINAL)
 
 
-def _wise(group: Sequence[Complete]) -> list[Entrant]:
+def _wise_ft(group: Sequence[Complete]) -> list[Entrant]:
     """WiSE-FT of a strategy: of its finalists and shares, the one with the best mean over seeds."""
     best: Entrant | None = None
     for one in group:
         for alpha in ALPHAS:
-            if not (one.folders[0] / wise_file(alpha)).exists():
+            if not (one.folders[0] / wise_ft_file(alpha)).exists():
                 continue
             label = one.finalist.name.partition(", ")[2]
             name = f"{one.finalist.strategy}, WiSE-FT {alpha:g} of {label}"
-            found = _entrant(name, Recipe((one.finalist,), alpha), one.scores(wise_file(alpha)), [one])
+            found = _entrant(name, Recipe((one.finalist,), alpha), one.scores(wise_ft_file(alpha)), [one])
             if best is None or _mean(found) > _mean(best):
                 best = found
     return [] if best is None else [best]

@@ -1,4 +1,4 @@
-"""Where the parts of the picture of intervals lie; the page's template draws them."""
+"""Where the parts of the image of intervals lie; the page's template draws them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +13,11 @@ MOST_LINES = 10
 
 @dataclass(frozen=True)
 class IntervalsPlot:
-    """Every entrant's mean and 95 % over people as a bar, each seed as a dot, the sweep's own score as a ring."""
+    """Every entrant's mean and 95 % over identities as a bar, each seed as a dot, the sweep's own score as a ring."""
 
     rows: tuple[Standing, ...]
     label = (
-        f"Validation {OBJECTIVE.label} in percent: mean and 95 % over people, seeds as dots, "
+        f"Validation {OBJECTIVE.label} in percent: mean and 95 % over identities, seeds as dots, "
         "the sweep's optimistic score as a ring"
     )
     row_px, left_px, width_px, top_px = 24, 300, 900, 26

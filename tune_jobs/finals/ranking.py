@@ -70,7 +70,7 @@ class StrategyVerdict:
     """A strategy at its best, against the winner.
 
     ``fit_hours`` is what training it once took (all members of a mixture), ``search_hours`` what the sweep spent on its
-    trials; ``images_s`` pictures trained a second, None where nothing is trained.
+    trials; ``images_s`` images trained a second, None where nothing is trained.
     """
 
     strategy: str
@@ -85,7 +85,7 @@ class StrategyVerdict:
 
 
 def rank(entrants: Sequence[Entrant]) -> Standings:
-    """Put ``entrants`` in order and compare every one with every other, on the same people and seeds."""
+    """Put ``entrants`` in order and compare every one with every other, on the same identities and seeds."""
     samples = [sample_seeds(entrant.scores, OBJECTIVE.name) for entrant in entrants]
     order = sorted(range(len(entrants)), key=lambda position: -float(samples[position].values.mean()))
     baseline = next((i for i, one in enumerate(entrants) if one.single and one.recipe.strategy == BASELINE), None)
@@ -124,7 +124,7 @@ def _verdict(strategy: str, row: Standing, search_s: float, cost: Cost) -> Strat
         best=row.entrant.name,
         score=row.score,
         gap=row.gap,
-        verdict=judge(row.gap),
+        verdict=verdict_of(row.gap),
         fit_hours=cost.hours(train_s / len(row.entrant.scores)),
         search_hours=cost.hours(search_s),
         params_trained=max(facts.params_trained for runs in members for facts in runs),
@@ -132,7 +132,7 @@ def _verdict(strategy: str, row: Standing, search_s: float, cost: Cost) -> Strat
     )
 
 
-def judge(gap: Comparison | None) -> Verdict:
+def verdict_of(gap: Comparison | None) -> Verdict:
     """What a gap to the winner says: worse only where the whole interval lies below zero."""
     if gap is None:
         return Verdict.WINNER

@@ -94,7 +94,7 @@ class FinalsReport:
     def _lists(self) -> dict[str, Sequence[str]]:
         """Lists of sentences by their title, those that have any."""
         lists: dict[str, Sequence[str]] = {
-            "The sealed test people": [] if self.test is None else test_lines(self.test),
+            "The sealed test identities": [] if self.test is None else test_lines(self.test),
             "Past their best": drops(self.standings),
             "Early stopping in the sweep": self.past.stopping,
             "Failed": [f"{name}: {reason}" for name, reason in self.failures.items()],

@@ -3,24 +3,24 @@
 import shutil
 import sys
 
-from tune_jobs.execution.signals import Interrupted, terminable
+from tune_jobs.execution.signals import Interrupted, sigterm_as_interrupt
 from tune_jobs.finals.build import Finals, command_again, opened
-from tune_jobs.finals.final_test import check_ledger, final_test, last_look, ledger_of
+from tune_jobs.finals.final_test import access_log_of, check_access_log, final_test, last_access
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import rank
 from tune_jobs.finals.report import FinalsReport
-from tune_jobs.reporting.summary import say, shown
+from tune_jobs.reporting.summary import log, shown
 
 
 def hold_finals(past: PastSweep, *, top: int, seeds: int, with_test: bool) -> int:
     """Hold the finals of ``past``, print and write their report, and give the exit code.
 
     0 with a result, 1 if nothing ran on every seed or the final fit failed, 130 if it was interrupted. Raises
-    InputError if data, cluster or ledger cannot be used.
+    InputError if data, cluster or access log cannot be used.
     """
     try:
-        with terminable(), opened(past, top=top, seeds=seeds) as finals:
-            check_ledger(ledger_of(finals), finals)  # before hours of runs, not after them
+        with sigterm_as_interrupt(), opened(past, top=top, seeds=seeds) as finals:
+            check_access_log(access_log_of(finals), finals)  # before hours of runs, not after them
             return _hold(finals, with_test=with_test)
     except (Interrupted, KeyboardInterrupt):
         print(f"\ninterrupted: complete runs are kept; go on with\n  {command_again()}", file=sys.stderr)
@@ -34,12 +34,12 @@ def _hold(finals: Finals, *, with_test: bool) -> int:
             print(f"{name} failed: {reason}")
         print("no finalist came to an end on every seed, so there is no result")
         return 1
-    say("comparing")
+    log("comparing")
     standings = rank(entrants)
     test = final_test(finals, standings.winner.entrant) if with_test else None
     failed = with_test and test is None
     if not with_test:
-        test = last_look(finals)
+        test = last_access(finals)
     report = FinalsReport(finals.past, finals.seeds, standings, finals.cost, finals.failures, test)
     report.write(finals.folder)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

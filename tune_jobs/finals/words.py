@@ -15,14 +15,14 @@ NOTABLE_DROP, EARLY = 0.01, 0.8
 
 NOTES = (
     f"{' and '.join(metric.label for metric in FINAL_METRICS)} are means over aspects, draws and seeds on validation "
-    "people, in percent, after the last unit of the whole budget. No run was stopped and no unit was picked: a "
-    "fit on all training people has nobody left to pick by.",
-    f"The interval of {OBJECTIVE.label} comes from resampling people (95 %). Differences and P(A beats B) "
-    "resample people and seeds, the same ones for both. Few seeds understate what another seed may do.",
+    "identities, in percent, after the last unit of the whole budget. No run was stopped and no unit was picked: a "
+    "fit on all training identities has nobody left to pick by.",
+    f"The interval of {OBJECTIVE.label} comes from resampling identities (95 %). Differences and P(A beats B) "
+    "resample identities and seeds, the same ones for both. Few seeds understate what another seed may do.",
     "'No difference shown' says that the interval of the difference to the winner reaches zero, not that there is no "
     "difference. The winner is the best of several, so differences to it flatter it a little, and comparisons are not "
     "corrected for their number.",
-    "The members of greedy soups and the shares of WiSE-FT were chosen on the same validation people.",
+    "The members of greedy soups and the shares of WiSE-FT were chosen on the same validation identities.",
 )
 
 
@@ -32,7 +32,7 @@ def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> lis
     shown = ", ".join(str(seed) for seed in seeds)
     lines = [
         f"Winner: {winner.entrant.name}, validation {OBJECTIVE.label} {mean_sd(winner.score)} over {len(seeds)} fresh "
-        f"seeds ({shown}), 95 % {span(winner.score)} over {winner.score.num_people} people.",
+        f"seeds ({shown}), 95 % {span(winner.score)} over {winner.score.num_identities} identities.",
         f"The sweep's own maximum, {percent(swept.score)} by trial {swept.number} ({swept.strategy}), is the best unit "
         f"of the best of {len(past.tried)} trials: optimistic, and no result.",
     ]
@@ -43,23 +43,24 @@ def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> lis
 
 
 def test_lines(test: FinalTest) -> list[str]:
-    """The look at the test people, and which look at them it is."""
+    """The look at the test identities, and which look at them it is."""
     lines = [
-        f"{test.chosen}, fitted on all training people. Look {test.number} of {len(test.looks)} at these people so far."
+        f"{test.chosen}, fitted on all training identities. Access {test.number} of {len(test.accesses)} to these "
+        f"identities so far."
     ]
     for metric in FINAL_METRICS:
         ours, clip, gap = test.figures[metric.name], test.baseline[metric.name], test.gaps[metric.name]
         lines.append(
             f"{metric.label} {percent(ours.value)} (95 % {span(ours)}), CLIP as it is {percent(clip.value)} "
             f"({span(clip)}), difference {signed(gap.difference)} ({span(gap)}), P(better) {gap.probability:.3f}; "
-            f"{gap.num_people} people."
+            f"{gap.num_identities} identities."
         )
-    for place, look in enumerate(test.looks, start=1):
+    for place, access in enumerate(test.accesses, start=1):
         if place != test.number:
-            lines.append(f"Look {place}: {look.time}, sweep {look.values['sweep']}, {look.values['chosen']}.")
-    if len(test.looks) > 1:
-        lines.append("Whoever chooses by what an earlier look showed makes a later one optimistic.")
-    return [*lines, f"Ledger entry {test.entry}."]
+            lines.append(f"Access {place}: {access.time}, sweep {access.values['sweep']}, {access.values['chosen']}.")
+    if len(test.accesses) > 1:
+        lines.append("Whoever chooses by what an earlier access showed makes a later one optimistic.")
+    return [*lines, f"Access log entry {test.entry}."]
 
 
 def drops(standings: Standings) -> list[str]:

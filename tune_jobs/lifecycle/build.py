@@ -9,90 +9,96 @@ from typing import Any
 
 from handclip_core.errors import InputError
 from tune_jobs.config.settings import SETTINGS, SweepSettings, load_settings
-from tune_jobs.execution.callback import TRIALS, Display, Recorder
-from tune_jobs.execution.cluster import Room
-from tune_jobs.execution.monitor import MINUTE_S, Guard
-from tune_jobs.execution.nodes import Machines, Still
+from tune_jobs.execution.callback import TRIALS, ProgressDisplay, SweepCallback
+from tune_jobs.execution.cluster import TrialResources
+from tune_jobs.execution.monitor import MINUTE_S, TrialMonitor
+from tune_jobs.execution.nodes import FixedNodes, Nodes
 from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
 from tune_jobs.execution.trainable import trial_config
 from tune_jobs.lifecycle.exports import Exports
 from tune_jobs.lifecycle.resume import settle
 from tune_jobs.reporting.progress import display_for
-from tune_jobs.reporting.summary import say, shown
-from tune_jobs.scheduling.early_stopping import Judge, judge_for
-from tune_jobs.scheduling.limits import Gate
-from tune_jobs.scheduling.seeds import calibrates
+from tune_jobs.reporting.summary import log, shown
+from tune_jobs.scheduling.early_stopping import StoppingDecisions, decisions_for
+from tune_jobs.scheduling.limits import LimitCheck
+from tune_jobs.scheduling.seeds import is_power_baseline
 from tune_jobs.search.proposer import Proposal, Proposer, SearchProposer
 from tune_jobs.search.transfer import transfer
 from tune_jobs.state.events import Begun, Event, Learned, Opened
 from tune_jobs.state.journal import FILE, Journal, read_journal
-from tune_jobs.state.local_copy import to_read
+from tune_jobs.state.local_copy import readable_folder
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import Records, TrialRecord, folded
-from tune_jobs.storage.location import Bucket, place_of
-from tune_jobs.storage.segments import Segments
-from tune_jobs.storage.sync import in_step
+from tune_jobs.state.trials import Trials, TrialView, folded
+from tune_jobs.storage.location import BucketLocation, location_of
+from tune_jobs.storage.segments import JournalSegments
+from tune_jobs.storage.sync import synced
 
 
 @dataclass(frozen=True)
-class Session:
-    """One driver's work on a sweep. What runs trials asks ``searcher``, and tells ``scheduler`` and ``recorder``."""
+class SweepRun:
+    """One driver's work on a sweep. What runs trials asks ``searcher``, and tells ``scheduler`` and ``callback``."""
 
     folder: Path
     settings: SweepSettings
     state: SweepState
-    judge: Judge
+    decisions: StoppingDecisions
     searcher: SweepSearcher
     scheduler: SweepScheduler
-    recorder: Recorder
-    guard: Guard
-    display: Display
+    callback: SweepCallback
+    monitor: TrialMonitor
+    display: ProgressDisplay
 
     @property
-    def records(self) -> Records:
+    def all_trials(self) -> Trials:
         """The trials of the sweep."""
-        return self.state.records
+        return self.state.all_trials
 
 
 @contextmanager
-def session(
+def build(
     settings: SweepSettings,
     folder: Path,
-    room: Room,
+    trial_resources: TrialResources,
     *,
-    stop_wanted: Callable[[], bool],
+    stop_requested: Callable[[], bool],
     proposer: Proposer | None = None,
-    machines: Machines | None = None,
+    nodes: Nodes | None = None,
     clock: Callable[[], float] = time.time,
-) -> Iterator[Session]:
+) -> Iterator[SweepRun]:
     """Take the sweep in ``folder`` up where its journal ends; raises InputError if its state cannot be read.
 
-    ``proposer`` says what to try; without one, what ``settings`` search for. ``machines`` are those of the cluster that
-    ``room`` was made on, if it may change.
+    ``proposer`` says what to try; without one, what ``settings`` search for. ``nodes`` are those of the cluster that
+    ``trial_resources`` was made on, if it may change.
     """
-    where = place_of(settings.storage, folder)
+    where = location_of(settings.storage, folder)
     events = read_events(folder)
-    with Journal(folder / FILE, Segments(where) if isinstance(where, Bucket) else None) as journal:
+    with Journal(folder / FILE, JournalSegments(where) if isinstance(where, BucketLocation) else None) as journal:
         state = SweepState(journal, events, clock=clock)
-        judge = judge_after(events, state.records, settings)
-        guard = Guard(state.records, machines or Still(room), settings.stall_minutes * MINUTE_S, clock, room.workers)
-        ready = _assembled(settings, folder, room, state, judge, guard, stop_wanted, proposer)
+        decisions = judge_after(events, state.all_trials, settings)
+        monitor = TrialMonitor(
+            state.all_trials,
+            nodes or FixedNodes(trial_resources),
+            settings.stall_minutes * MINUTE_S,
+            clock,
+            trial_resources.workers,
+        )
+        ready = _assembled(settings, folder, trial_resources, state, decisions, monitor, stop_requested, proposer)
         with (
-            in_step(folder, where),
-            closing(Exports(folder, settings, state.records, searched=proposer is None)) as exports,
+            synced(folder, where),
+            closing(Exports(folder, settings, state.all_trials, searched=proposer is None)) as exports,
         ):
             dumped = settings.model_dump(mode="json")
-            state.happened(Opened(at=clock(), gpus=room.gpus * room.workers, settings=dumped))
+            state.happened(Opened(at=clock(), gpus=trial_resources.gpus * trial_resources.workers, settings=dumped))
             exports.open(events)
             state.exports.append(exports)
             _learn_once(state, settings)
-            ready.searcher.take_up(settle(state, ready.recorder, judge, where, settings))
-            ready.recorder.drop_surplus()
+            ready.searcher.take_up(settle(state, ready.callback, decisions, where, settings))
+            ready.callback.drop_old_checkpoints()
             try:
                 yield ready
             finally:
-                guard.release()
+                monitor.release()
 
 
 def read_events(folder: Path) -> list[Event]:
@@ -103,24 +109,24 @@ def read_events(folder: Path) -> list[Event]:
     return events
 
 
-def judge_after(events: Sequence[Event], records: Records, settings: SweepSettings) -> Judge:
-    """What early stopping has decided in the course of ``events``, which ``records`` were computed from."""
-    judge = judge_for(settings.early_stopping, budget=settings.budget)
-    judge.spared.update(record.number for record in records.all() if calibrates(record, records, settings))
+def judge_after(events: Sequence[Event], all_trials: Trials, settings: SweepSettings) -> StoppingDecisions:
+    """What early stopping has decided in the course of ``events``, which ``all_trials`` were computed from."""
+    decisions = decisions_for(settings.early_stopping, budget=settings.budget)
+    decisions.exempt.update(view.number for view in all_trials.all() if is_power_baseline(view, all_trials, settings))
     for event in events:
-        judge.replay(event, records)
-    return judge
+        decisions.replay(event, all_trials)
+    return decisions
 
 
 def _learn_once(state: SweepState, settings: SweepSettings) -> None:
     """Let the search learn from another sweep, as it was when this one began."""
-    if settings.warm_start is None or state.records.learned is not None or state.records.trials:
+    if settings.warm_start is None or state.all_trials.learned is not None or state.all_trials.trials:
         return
-    past = to_read(settings.warm_start)
+    past = readable_folder(settings.warm_start)
     other = load_settings(past / SETTINGS)
     space, objectives = settings.search.space(settings.strategies), settings.search.objectives
     found = transfer(folded(read_events(past)), space, objectives, others=other.search.objectives)
-    say(f"learning from {shown(settings.warm_start)}: {found.lines()[0]}")
+    log(f"learning from {shown(settings.warm_start)}: {found.lines()[0]}")
     for line in found.lines()[1:]:
         print(line, flush=True)
     state.happened(Learned(at=state.clock(), source=str(settings.warm_start), trials=tuple(found.taken)))
@@ -129,19 +135,19 @@ def _learn_once(state: SweepState, settings: SweepSettings) -> None:
 def _assembled(
     settings: SweepSettings,
     folder: Path,
-    room: Room,
+    trial_resources: TrialResources,
     state: SweepState,
-    judge: Judge,
-    guard: Guard,
-    stop_wanted: Callable[[], bool],
+    decisions: StoppingDecisions,
+    monitor: TrialMonitor,
+    stop_requested: Callable[[], bool],
     proposer: Proposer | None,
-) -> Session:
-    records, gate = state.records, Gate(settings.limits, state.records, state.clock)
-    display = display_for(records, num_trials=settings.trials, budget=settings.budget)
-    scheduler = SweepScheduler(judge, gate, failing=guard.locate)
+) -> SweepRun:
+    all_trials, limit_check = state.all_trials, LimitCheck(settings.limits, state.all_trials, state.clock)
+    display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget)
+    scheduler = SweepScheduler(decisions, limit_check, failing=monitor.locate)
 
-    def begin(proposal: Proposal) -> TrialRecord:
-        number = len(records.trials)
+    def begin(proposal: Proposal) -> TrialView:
+        number = len(all_trials.trials)
         state.happened(
             Begun(
                 at=state.clock(),
@@ -152,36 +158,38 @@ def _assembled(
                 notes=proposal.notes,
             )
         )
-        if calibrates(records.trials[number], records, settings):
-            judge.spared.add(number)
-        return records.trials[number]
+        if is_power_baseline(all_trials.trials[number], all_trials, settings):
+            decisions.exempt.add(number)
+        return all_trials.trials[number]
 
-    def config(record: TrialRecord) -> dict[str, Any]:
-        guard.asked_for(record.number)
+    def config(view: TrialView) -> dict[str, Any]:
+        monitor.asked_for(view.number)
         every_s = settings.checkpoint_every_s
-        where = place_of(settings.storage, folder)
+        where = location_of(settings.storage, folder)
         # What trains on all identities has none left to be scored on.
-        scored = proposer is not None and record.experiment.part == "train"
-        return trial_config(record, where, room=room, checkpoint_every_s=every_s, final_scores=scored)
+        scored = proposer is not None and view.experiment.part == "train"
+        return trial_config(
+            view, where, trial_resources=trial_resources, checkpoint_every_s=every_s, final_scores=scored
+        )
 
     searcher = SweepSearcher(
         proposer or SearchProposer(settings),
-        records,
+        all_trials,
         trials=settings.trials,
-        gate=gate,
+        limit_check=limit_check,
         begin=begin,
         config=config,
-        at_a_time=guard.at_a_time,
-        waits=lambda: recorder.on_step_end(),
+        at_a_time=monitor.at_a_time,
+        waits=lambda: callback.on_step_end(),
     )
-    recorder = Recorder(
+    callback = SweepCallback(
         folder,
         settings,
         state=state,
         searcher=searcher,
         scheduler=scheduler,
-        guard=guard,
+        monitor=monitor,
         display=display,
-        stop_wanted=stop_wanted,
+        stop_requested=stop_requested,
     )
-    return Session(folder, settings, state, judge, searcher, scheduler, recorder, guard, display)
+    return SweepRun(folder, settings, state, decisions, searcher, scheduler, callback, monitor, display)

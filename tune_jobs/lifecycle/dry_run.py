@@ -11,13 +11,13 @@ from rich.table import Table
 from handclip_core.runs.experiment import Experiment
 from search_spaces.spaces import searchable
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.execution.cluster import Room, WorkerError, run_in_own_process
+from tune_jobs.execution.cluster import TrialResources, WorkerError, run_in_own_process
 from tune_jobs.execution.ray_job import in_ray_job
 from tune_jobs.lifecycle.folders import refuse_unknown_sweep, resolved
-from tune_jobs.lifecycle.profile import Probe, probe, untried
+from tune_jobs.lifecycle.profile import Profile, profile, unprofiled
 from tune_jobs.lifecycle.run import prepare
-from tune_jobs.reporting import summary as review
-from tune_jobs.scheduling.early_stopping import judge_for
+from tune_jobs.reporting import summary
+from tune_jobs.scheduling.early_stopping import decisions_for
 from tune_jobs.scheduling.limits import GIB
 from tune_jobs.scheduling.power_analysis import SEEDS
 from tune_jobs.scheduling.seeds import UNTRAINED
@@ -50,52 +50,55 @@ def estimate(settings: SweepSettings) -> int:
     settings = resolved(settings, in_ray_job=in_ray_job())
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
-    room = prepare(settings)
+    trial_resources = prepare(settings)
     space = settings.search.space(settings.strategies)
-    probes = []
+    profiles = []
     for name in settings.strategies:
-        review.say(f"trying {name}")
+        summary.log(f"trying {name}")
         experiment = settings.experiment(space.default(name).strategy)
-        probes.append(_tried(experiment, room))
-    tried = [found for found in probes if not found.reason]
+        profiles.append(_profiled(experiment, trial_resources))
+    tried = [found for found in profiles if not found.reason]
     console = Console(soft_wrap=True)
-    console.print(table(probes, settings))
+    console.print(table(profiles, settings))
     if not tried:
         return 1
-    for line in lines(expected(tried, settings, room), settings, room):
+    for line in lines(expected(tried, settings, trial_resources), settings, trial_resources):
         print(line)
     return 0
 
 
-def _tried(experiment: Experiment, room: Room) -> Probe:
+def _profiled(experiment: Experiment, trial_resources: TrialResources) -> Profile:
     """Probe in a process of its own on a trial's resources, so that its memory is its own, and its end too."""
     try:
-        return run_in_own_process(room, probe, experiment, room.device)
+        return run_in_own_process(trial_resources, profile, experiment, trial_resources.device)
     except WorkerError as error:
         cause = error.__cause__
-        return untried(experiment, cause if isinstance(cause, Exception) else error)
+        return unprofiled(experiment, cause if isinstance(cause, Exception) else error)
 
 
-def expected(probes: Sequence[Probe], settings: SweepSettings, room: Room) -> Estimate:
+def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resources: TrialResources) -> Estimate:
     """What the sweep takes by what its strategies' defaults take."""
     trials = shares(settings)
     spent = most = longest = 0.0
-    for found in probes:
+    for found in profiles:
         seeds = 1 if found.strategy == UNTRAINED else settings.search.replicas
         share = share_of_budget(settings, trials[found.strategy])
         finished, whole = share.finished * (seeds - 1) * found.seconds, found.seconds - found.setup_s
         spent += trials[found.strategy] * (found.setup_s + share.units * whole + finished)
         most += trials[found.strategy] * seeds * found.seconds
         longest = max(longest, seeds * found.seconds)
-    calibration = calibration_s(probes, settings)
-    if calibration > 0:
-        baseline = next(found for found in probes if found.strategy != UNTRAINED)
+    analysis = power_analysis_s(profiles, settings)
+    if analysis > 0:
+        baseline = next(found for found in profiles if found.strategy != UNTRAINED)
         longest = max(longest, SEEDS * baseline.seconds)
-    spent, most = spent + calibration, most + calibration
-    gpus, at_a_time = room.gpus * room.workers, min(room.concurrent, sum(trials.values()))
-    state_bytes = max(found.state_bytes for found in probes)
+    spent, most = spent + analysis, most + analysis
+    gpus, at_a_time = (
+        trial_resources.gpus * trial_resources.workers,
+        min(trial_resources.concurrent, sum(trials.values())),
+    )
+    state_bytes = max(found.state_bytes for found in profiles)
     # A trial of several seeds keeps the state of the first while it trains on the others.
-    running = (2 if max(settings.search.replicas, SEEDS * settings.search.calibrate) <= 1 else 3) * at_a_time
+    running = (2 if max(settings.search.replicas, SEEDS * settings.search.power_analysis) <= 1 else 3) * at_a_time
     return Estimate(
         hours=max(spent / at_a_time, longest) / HOUR_S,
         most_hours=max(most / at_a_time, longest) / HOUR_S,
@@ -107,10 +110,10 @@ def expected(probes: Sequence[Probe], settings: SweepSettings, room: Room) -> Es
     )
 
 
-def calibration_s(probes: Sequence[Probe], settings: SweepSettings) -> float:
+def power_analysis_s(profiles: Sequence[Profile], settings: SweepSettings) -> float:
     """Seconds of the seeds that the baseline gets beyond those of every trial, where the sweep calibrates."""
-    trained = [found for found in probes if found.strategy != UNTRAINED]
-    if not settings.search.calibrate or not trained:
+    trained = [found for found in profiles if found.strategy != UNTRAINED]
+    if not settings.search.power_analysis or not trained:
         return 0.0
     return max(0, SEEDS - settings.search.replicas) * trained[0].seconds
 
@@ -136,25 +139,25 @@ def share_of_budget(settings: SweepSettings, trials: int) -> Share:
     """What early stopping leaves ``trials`` trials of one strategy of their budgets, if their ranks never change."""
     units, finished = [], []
     for seed in range(REHEARSALS):
-        judge, rng = judge_for(settings.early_stopping, budget=settings.budget), random.Random(seed)
+        decisions, rng = decisions_for(settings.early_stopping, budget=settings.budget), random.Random(seed)
         for trial in range(trials):
             score, unit, goes_on = rng.random(), 0, True
             while goes_on and unit < settings.budget:
                 unit += 1
-                goes_on = unit == settings.budget or judge.goes_on(trial=trial, strategy="", unit=unit, score=score)
+                goes_on = unit == settings.budget or decisions.goes_on(trial=trial, strategy="", unit=unit, score=score)
             units.append(unit / settings.budget)
             finished.append(float(unit == settings.budget))
     return Share(fmean(units), fmean(finished))
 
 
-def table(probes: Sequence[Probe], settings: SweepSettings) -> Table:
+def table(profiles: Sequence[Profile], settings: SweepSettings) -> Table:
     """What a trial of each strategy takes."""
     trials = shares(settings)
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     found.add_column("strategy", no_wrap=True)
     for heading in ("trials", "s a unit", "s a trial", "memory MiB", "state MiB"):
         found.add_column(heading, justify="right", no_wrap=True)
-    for item in probes:
+    for item in profiles:
         if item.reason:
             found.add_row(item.strategy, str(trials[item.strategy]), item.reason)
             continue
@@ -164,11 +167,11 @@ def table(probes: Sequence[Probe], settings: SweepSettings) -> Table:
     return found
 
 
-def lines(found: Estimate, settings: SweepSettings, room: Room) -> list[str]:
+def lines(found: Estimate, settings: SweepSettings, trial_resources: TrialResources) -> list[str]:
     """The estimate in words, and whether a limit would end the sweep before."""
-    limits, gpus = settings.limits, room.gpus * room.workers
+    limits, gpus = settings.limits, trial_resources.gpus * trial_resources.workers
     told = [
-        f"trials     {settings.trials}, {room.concurrent} at a time on {room.device}",
+        f"trials     {settings.trials}, {trial_resources.concurrent} at a time on {trial_resources.device}",
         f"time       {found.hours:.2f} h; {found.most_hours:.2f} h if no trial is stopped early",
     ]
     if gpus:

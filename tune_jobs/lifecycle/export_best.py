@@ -10,20 +10,20 @@ from handclip_core.devices import select_device
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import RunFolder
 from tune_jobs.storage.checkpoints import drop_state
-from tune_jobs.storage.location import Place, fetched
+from tune_jobs.storage.location import StorageLocation, local_copy
 
 BEST = "best"
 
 
-def export_best(where: Place, experiment: Experiment, checkpoint: Place, device: str) -> None:
+def export_best(where: StorageLocation, experiment: Experiment, checkpoint: StorageLocation, device: str) -> None:
     """Write settings, weights, log, scores and validation embeddings of a trial to ``where``, replacing it whole."""
-    with fetched(checkpoint) as state, replaced(where) as folder:
+    with local_copy(checkpoint) as state, replaced(where) as folder:
         run, _ = RunFolder.restore(folder, experiment, state)
         run.finish(checkpoint=state, device=select_device(device))
 
 
 @contextmanager
-def replaced(where: Place) -> Iterator[Path]:
+def replaced(where: StorageLocation) -> Iterator[Path]:
     """A folder to fill, which takes its place at ``where`` after the block."""
     if isinstance(where, Path):
         partial = where.with_name(f"{where.name}.partial")

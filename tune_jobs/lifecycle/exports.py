@@ -1,4 +1,4 @@
-"""What is written from a sweep's journal for people and other tools; the sweep itself never reads it."""
+"""What is written from a sweep's journal for identities and other tools; the sweep itself never reads it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +12,15 @@ from tune_jobs.reporting.study import StudyExport
 from tune_jobs.reporting.tensorboard import EventLogs
 from tune_jobs.state.events import Event
 from tune_jobs.state.objectives import FRONT, front_csv, pareto_front
-from tune_jobs.state.trials import Records
+from tune_jobs.state.trials import Trials
 
 
 class Exports:
     """The study and the TensorBoard logs of a sweep; the leaderboard is written by the callback, not so often."""
 
-    def __init__(self, folder: Path, settings: SweepSettings, records: Records, *, searched: bool = True) -> None:
+    def __init__(self, folder: Path, settings: SweepSettings, all_trials: Trials, *, searched: bool = True) -> None:
         """Exports into ``folder``; nothing is written before ``open``. What was not ``searched`` has no study."""
-        self._records = records
+        self._all_trials = all_trials
         self._logs = EventLogs(folder / tensorboard.FOLDER, searched_names(settings))
         space, objectives = settings.search.space(settings.strategies), settings.search.objectives
         study = StudyExport(study_url(settings, folder), name=settings.name, space=space, objectives=objectives)
@@ -31,28 +31,28 @@ class Exports:
 
         Raises InputError if the study's database cannot be opened, or has another sweep's study of this name.
         """
-        records = self._records.all() if all_logs else self._records.unfinished()
-        self._logs.rebuild(events, self._records, trials=[record.number for record in records])
+        all_trials = self._all_trials.all() if all_logs else self._all_trials.unfinished()
+        self._logs.rebuild(events, self._all_trials, trials=[view.number for view in all_trials])
         if self._study is not None:
-            self._study.rebuild(self._records)
+            self._study.rebuild(self._all_trials)
 
-    def happened(self, event: Event, records: Records) -> None:
+    def happened(self, event: Event, all_trials: Trials) -> None:
         """Follow one event."""
-        self._logs.happened(event, records)
+        self._logs.happened(event, all_trials)
         if self._study is not None:
-            self._study.happened(event, records)
+            self._study.happened(event, all_trials)
 
     def close(self) -> None:
         """Complete all."""
         self._logs.close()
         if self._study is not None:
-            self._study.close(self._records)
+            self._study.close(self._all_trials)
 
 
-def write_front(records: Records, settings: SweepSettings, folder: Path) -> None:
+def write_front(all_trials: Trials, settings: SweepSettings, folder: Path) -> None:
     """Write the Pareto front of a sweep of several objectives; nothing for one."""
     if len(settings.search.objectives) > 1:
-        write_text(folder / FRONT, front_csv(pareto_front(records, settings.search.objectives)))
+        write_text(folder / FRONT, front_csv(pareto_front(all_trials, settings.search.objectives)))
 
 
 def study_url(settings: SweepSettings, folder: Path) -> str:

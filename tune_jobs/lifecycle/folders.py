@@ -12,15 +12,15 @@ from handclip_core.errors import InputError
 from handclip_core.runs.run_folder import write_text
 from tune_jobs.config.settings import SETTINGS, SweepSettings, dump_settings, load_settings
 from tune_jobs.storage.lease import idle
-from tune_jobs.storage.location import Bucket, Place, exists, folder_of
-from tune_jobs.storage.retry import patiently
-from tune_jobs.storage.sync import clear
+from tune_jobs.storage.location import BucketLocation, StorageLocation, exists, folder_of
+from tune_jobs.storage.retry import with_retry
+from tune_jobs.storage.sync import empty_folder
 
 
 def resolved(settings: SweepSettings, *, in_ray_job: bool) -> SweepSettings:
     """The settings with absolute paths; raises InputError for a Ray job whose storage would vanish with it."""
     storage, other = settings.storage, settings.warm_start
-    if isinstance(storage, Bucket):
+    if isinstance(storage, BucketLocation):
         storage.check()
     elif in_ray_job and not storage.is_absolute():
         raise InputError(
@@ -30,35 +30,35 @@ def resolved(settings: SweepSettings, *, in_ray_job: bool) -> SweepSettings:
     data = settings.data
     if isinstance(data, PreparedData):
         data = data.model_copy(update={"folder": data.folder.expanduser().resolve()})
-    storage = storage if isinstance(storage, Bucket) else storage.expanduser().resolve()
+    storage = storage if isinstance(storage, BucketLocation) else storage.expanduser().resolve()
     other = None if other is None else sweep_folder(other, storage)
     return settings.model_copy(update={"storage": storage, "data": data, "warm_start": other})
 
 
-def sweep_folder(given: Place, storage: Place) -> Place:
+def sweep_folder(given: StorageLocation, storage: StorageLocation) -> StorageLocation:
     """The place of a sweep that is ``given`` by its path or URI, or by its name in ``storage``."""
-    if isinstance(given, Bucket):
+    if isinstance(given, BucketLocation):
         return given
     folder = given.expanduser().resolve()
     return folder if is_sweep(folder) else storage / str(given)
 
 
-def is_sweep(where: Place) -> bool:
+def is_sweep(where: StorageLocation) -> bool:
     """Whether a sweep's settings are there; raises InputError where a bucket stays away."""
-    return patiently(lambda: exists(where / SETTINGS), path=where)
+    return with_retry(lambda: exists(where / SETTINGS), path=where)
 
 
-def refuse_unknown_sweep(where: Place, *, option: str) -> None:
+def refuse_unknown_sweep(where: StorageLocation, *, option: str) -> None:
     """Raise InputError, which names ``option``, where there is no sweep at ``where``."""
-    if isinstance(where, Bucket):
+    if isinstance(where, BucketLocation):
         where.check()
     if not is_sweep(where):
         raise InputError(f"{option}: {where} is no sweep's folder; give the path of one, or its name in the storage")
 
 
-def stored_settings(where: Place) -> SweepSettings:
+def stored_settings(where: StorageLocation) -> SweepSettings:
     """The settings of the sweep at ``where``, with its place as it is now; raises InputError where there are none."""
-    text = patiently((where / SETTINGS).read, path=where) if isinstance(where, Bucket) else None
+    text = with_retry((where / SETTINGS).read, path=where) if isinstance(where, BucketLocation) else None
     with TemporaryDirectory(prefix="handclip-") as folder:
         copy = Path(folder) / SETTINGS
         if text is not None:
@@ -113,11 +113,11 @@ def _taken(settings: SweepSettings) -> InputError:
     )
 
 
-def _is_taken(where: Place) -> bool:
+def _is_taken(where: StorageLocation) -> bool:
     return where.exists() if isinstance(where, Path) else is_sweep(where)
 
 
-def _put_in_place(made: Path, where: Place) -> bool:
+def _put_in_place(made: Path, where: StorageLocation) -> bool:
     """Let ``made`` become the folder or the working copy of the sweep at ``where``, unless there is one."""
     if isinstance(where, Path):
         return _renamed(made, where)
@@ -129,7 +129,7 @@ def _put_in_place(made: Path, where: Place) -> bool:
     with idle(copy) as is_idle:
         if not is_idle:
             return False
-        clear(copy)
+        empty_folder(copy)
         for path in made.iterdir():
             path.rename(copy / path.name)
     return True

@@ -20,7 +20,7 @@ from tune_jobs.search.proposer import DEFAULT, SAMPLED, point_origin
 from tune_jobs.state.events import Begun, Ended, Event, Saved, SeedEnded, Trained, Validated
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import Records, Status, TrialRecord, folded
+from tune_jobs.state.trials import Status, Trials, TrialView, folded
 
 ABOUT_A_TRIAL = (Begun, Trained, Validated, SeedEnded, Saved, Ended)
 """What is taken over of a trial; who ran it when, and its failed attempts, are not."""
@@ -31,7 +31,7 @@ class Fork:
     """What a new sweep takes over from the one in ``folder``."""
 
     folder: Path
-    records: Records
+    all_trials: Trials
     """The other sweep's."""
     numbers: Mapping[int, int]
     """The new numbers of trials by their old ones."""
@@ -49,8 +49,8 @@ class Fork:
     def fill(self, made: Path) -> None:
         """Put the trials' files and the journal into a new sweep's folder, without copying where that can be."""
         for before, after in self.numbers.items():
-            record = self.records.trials[before]
-            old, new = record.name, _renamed(record, after)
+            view = self.all_trials.trials[before]
+            old, new = view.name, _renamed(view, after)
             for kind in (TRIALS, EVENTS):
                 if (self.folder / kind / old).is_dir():
                     shutil.copytree(self.folder / kind / old, made / kind / new, copy_function=_link_or_copy)
@@ -66,36 +66,38 @@ def fork(folder: Path, before: SweepSettings, after: SweepSettings) -> Fork:
     Raises InputError where its journal cannot be read.
     """
     journal = read_journal(folder / FILE)
-    records = folded(journal)
+    all_trials = folded(journal)
     numbers: dict[int, int] = {}
     dropped: Counter[str] = Counter()
-    for record in records.all():
-        reason = _obstacle(record, records, before, after)
+    for view in all_trials.all():
+        reason = _obstacle(view, all_trials, before, after)
         if reason is None and len(numbers) == after.trials:
             reason = f"this sweep has only {after.trials} trials"
         if reason is None:
-            numbers[record.number] = len(numbers)
+            numbers[view.number] = len(numbers)
         else:
             dropped[reason] += 1
-    events = tuple(_taken_over(journal, records, numbers, folder.name, origins=_origins(before, after), at=time.time()))
-    return Fork(folder, records, numbers, dropped, events)
+    events = tuple(
+        _taken_over(journal, all_trials, numbers, folder.name, origins=_origins(before, after), at=time.time())
+    )
+    return Fork(folder, all_trials, numbers, dropped, events)
 
 
-def _obstacle(record: TrialRecord, records: Records, before: SweepSettings, after: SweepSettings) -> str | None:
+def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after: SweepSettings) -> str | None:
     """Why a trial cannot be taken over, None where it can."""
-    if record.status is Status.FAILED or not record.status.over:
-        return "failed" if record.status is Status.FAILED else "never ended"
-    if record.strategy not in after.strategies:
-        return f"strategy {record.strategy} is not in this sweep"
-    wanted = after.experiment(record.experiment.strategy)
-    if wanted != record.experiment.model_copy(update={"micro_batch": None}):
+    if view.status is Status.FAILED or not view.status.over:
+        return "failed" if view.status is Status.FAILED else "never ended"
+    if view.strategy not in after.strategies:
+        return f"strategy {view.strategy} is not in this sweep"
+    wanted = after.experiment(view.experiment.strategy)
+    if wanted != view.experiment.model_copy(update={"micro_batch": None}):
         return "data, backbone, seed or budget differ"
-    if record.status is Status.STOPPED and before.early_stopping != after.early_stopping:
+    if view.status is Status.STOPPED and before.early_stopping != after.early_stopping:
         return "was stopped early by another rule"
-    if record.status is Status.COMPLETE and max(1, len(record.seeds)) != seeds_of(record, records, after):
+    if view.status is Status.COMPLETE and max(1, len(view.seeds)) != seeds_of(view, all_trials, after):
         return "has another number of seeds"
     try:
-        after.search.space(after.strategies).hold(record.experiment.strategy)
+        after.search.space(after.strategies).hold(view.experiment.strategy)
     except ValueError as error:
         return str(error)
     return None
@@ -103,7 +105,7 @@ def _obstacle(record: TrialRecord, records: Records, before: SweepSettings, afte
 
 def _taken_over(
     journal: Sequence[Event],
-    records: Records,
+    all_trials: Trials,
     numbers: Mapping[int, int],
     source: str,
     *,
@@ -117,15 +119,15 @@ def _taken_over(
     for event in journal:
         if not isinstance(event, ABOUT_A_TRIAL) or event.trial not in numbers:
             continue
-        record, number = records.trials[event.trial], numbers[event.trial]
+        view, number = all_trials.trials[event.trial], numbers[event.trial]
         changed: dict[str, object] = {"at": at, "trial": number}
         if isinstance(event, Begun):
-            changed |= {"source": f"{source} trial {event.trial}", "experiment": record.experiment}
+            changed |= {"source": f"{source} trial {event.trial}", "experiment": view.experiment}
             changed |= {"origin": origins.get(event.origin, SAMPLED), "notes": {}}
         if isinstance(event, Saved):
-            if event.checkpoint != record.checkpoint:
+            if event.checkpoint != view.checkpoint:
                 continue
-            changed["checkpoint"] = f"{TRIALS}/{_renamed(record, number)}/{Path(event.checkpoint).name}"
+            changed["checkpoint"] = f"{TRIALS}/{_renamed(view, number)}/{Path(event.checkpoint).name}"
         yield event.model_copy(update=changed)
 
 
@@ -136,8 +138,8 @@ def _origins(before: SweepSettings, after: SweepSettings) -> dict[str, str]:
     return {DEFAULT: DEFAULT} | {point_origin(old): point_origin(new) for old, new in kept.items()}
 
 
-def _renamed(record: TrialRecord, number: int) -> str:
-    return f"{number:04d}-{record.strategy}"
+def _renamed(view: TrialView, number: int) -> str:
+    return f"{number:04d}-{view.strategy}"
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -14,7 +14,7 @@ import torch
 from handclip_core.devices import select_device
 from handclip_core.engine.loop import Budget, train
 from handclip_core.engine.plan import plan
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, score
 
 STEPS = 3
@@ -22,7 +22,7 @@ STEPS = 3
 
 
 @dataclass(frozen=True)
-class Probe:
+class Profile:
     """What one trial would take."""
 
     strategy: str
@@ -45,26 +45,26 @@ class Probe:
         return self.setup_s + self.train_s + self.validate_s
 
 
-def probe(experiment: Experiment, device_name: str) -> Probe:
+def profile(experiment: Experiment, device_name: str) -> Profile:
     """Train and validate a little of ``experiment`` on this machine; what goes wrong is its ``reason``."""
     try:
-        return _probe(experiment, select_device(device_name))
+        return _profile(experiment, select_device(device_name))
     except Exception as error:
-        return untried(experiment, error)
+        return unprofiled(experiment, error)
 
 
-def untried(experiment: Experiment, error: Exception) -> Probe:
+def unprofiled(experiment: Experiment, error: Exception) -> Profile:
     """The probe of an experiment that could not be tried."""
     lines = str(error).splitlines() or [""]
     reason = f"{type(error).__name__}: {lines[0]}"
-    return Probe(experiment.strategy.name, math.nan, math.nan, math.nan, 0, 0, reason=reason)
+    return Profile(experiment.strategy.name, math.nan, math.nan, math.nan, 0, 0, reason=reason)
 
 
-def _probe(experiment: Experiment, device: torch.device) -> Probe:
+def _profile(experiment: Experiment, device: torch.device) -> Profile:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    bench = open_bench(experiment.data, experiment.backbone, device)
-    ready, setup_s = _timed(lambda: assemble(experiment, bench), device)
+    context = open_context(experiment.data, experiment.backbone, device)
+    ready, setup_s = _timed(lambda: assemble(experiment, context), device)
     spans = plan(ready.phases, budget=ready.budget.units, epoch_images=ready.budget.epoch_images)
     train_s, training = 0.0, 0
     for index, span in enumerate(spans):
@@ -73,9 +73,9 @@ def _probe(experiment: Experiment, device: torch.device) -> Probe:
         train_s += took_s / STEPS * span.num_steps
         training = max(training, held)
     last = len(ready.phases) - 1
-    inputs = ready.inputs(last) if ready.phases else bench.feature_inputs
-    _, validate_s = _timed(lambda: score(bench, ready.model, inputs, "val"), device)
-    return Probe(
+    inputs = ready.inputs(last) if ready.phases else context.feature_inputs
+    _, validate_s = _timed(lambda: score(context, ready.model, inputs, "val"), device)
+    return Profile(
         strategy=experiment.strategy.name,
         setup_s=setup_s,
         train_s=train_s,
@@ -88,10 +88,10 @@ def _probe(experiment: Experiment, device: torch.device) -> Probe:
 
 def _train(ready: Assembled, experiment: Experiment, index: int, *, steps: int) -> int:
     """Train phase ``index`` alone for some steps; returns the bytes of what is saved beside the weights."""
-    phase, feed, held = replace(ready.phases[index], milestone=False), ready.feed(index), 0
+    phase, loader, held = replace(ready.phases[index], evaluation_point=False), ready.loader(index), 0
     budget = Budget(1, steps * phase.data.sampler.batch_size)
     points = train(
-        ready.model, (phase,), feed=lambda _: feed, budget=budget, seed=0, micro_batch=experiment.micro_batch
+        ready.model, (phase,), loader=lambda _: loader, budget=budget, seed=0, micro_batch=experiment.micro_batch
     )
     for point in points:
         held = _bytes(point.state.training())
@@ -99,12 +99,12 @@ def _train(ready: Assembled, experiment: Experiment, index: int, *, steps: int) 
 
 
 def _evaluations(ready: Assembled) -> int:
-    """Validations: units of phases that report, and milestones; one for a model that is not trained."""
+    """Validations: units of phases that report, and evaluation points; one for a model that is not trained."""
     shares = [phase.share for phase in ready.phases]
     told = [phase.share for phase in ready.phases if phase.evaluate]
-    milestones = sum(phase.milestone for phase in ready.phases)
+    evaluation_points = sum(phase.evaluation_point for phase in ready.phases)
     units = round(ready.budget.units * sum(told) / sum(shares)) if shares else 1
-    return units + (milestones + 1 if milestones else 0)
+    return units + (evaluation_points + 1 if evaluation_points else 0)
 
 
 def _timed(action: Callable[[], Any], device: torch.device) -> tuple[Any, float]:

@@ -10,7 +10,7 @@ from tune_jobs.config.changes import changeable
 from tune_jobs.config.settings import QUICKSTART, SETTINGS, SweepSettings, load_settings, with_overrides
 from tune_jobs.lifecycle.folders import is_sweep, refuse_unknown_sweep, resolved, stored_settings, sweep_folder
 from tune_jobs.state.local_copy import last_settings
-from tune_jobs.storage.location import Bucket, Place, folder_of, named_place
+from tune_jobs.storage.location import BucketLocation, StorageLocation, folder_of, parse_location
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,15 @@ class Reopened:
     settings: SweepSettings
 
 
-def reopen(file: Place | None, *, name: str | None, overrides: Sequence[str], extend: int | None = None) -> Reopened:
+def reopen(
+    file: StorageLocation | None, *, name: str | None, overrides: Sequence[str], extend: int | None = None
+) -> Reopened:
     """The sweep that a command line names: by its folder or URI, by its settings file, or by ``name`` alone.
 
     With ``extend`` it gets so many trials more. Raises InputError where there is no such sweep, and where the settings
     differ from those it began with in anything that its results depend on.
     """
-    if isinstance(file, Bucket):
+    if isinstance(file, BucketLocation):
         file.parent.check()
         return _agreed(file, None, overrides, extend)
     if file is not None and file.is_dir():
@@ -40,14 +42,14 @@ def reopen(file: Place | None, *, name: str | None, overrides: Sequence[str], ex
     return _agreed(where, wanted, overrides, extend)
 
 
-def forked_settings(other: Place, *, name: str | None, overrides: Sequence[str]) -> Reopened:
+def forked_settings(other: StorageLocation, *, name: str | None, overrides: Sequence[str]) -> Reopened:
     """The sweep ``other``, by its folder or by its name in the storage, and its settings with ``overrides``.
 
     Raises InputError where there is no such sweep, and for sweeps in buckets.
     """
     places = [item.partition("=")[2] for item in overrides if item.startswith("storage=")]
-    storage = named_place(places[-1] if places else "runs")
-    if isinstance(other, Bucket) or isinstance(storage, Bucket):
+    storage = parse_location(places[-1] if places else "runs")
+    if isinstance(other, BucketLocation) or isinstance(storage, BucketLocation):
         raise InputError("--fork: works on sweeps in folders only; --warm-start learns from one in a bucket")
     folder = sweep_folder(other, storage.expanduser().resolve())
     assert isinstance(folder, Path)
@@ -57,7 +59,9 @@ def forked_settings(other: Place, *, name: str | None, overrides: Sequence[str])
     return Reopened(folder, changed)
 
 
-def _agreed(where: Place, wanted: SweepSettings | None, overrides: Sequence[str], extend: int | None) -> Reopened:
+def _agreed(
+    where: StorageLocation, wanted: SweepSettings | None, overrides: Sequence[str], extend: int | None
+) -> Reopened:
     """The sweep at ``where`` with ``wanted``, or its own settings with ``overrides``, as far as they may change."""
     if not is_sweep(where):
         raise InputError(f"{where}: no sweep to take up again; leave out --resume to begin one")
@@ -75,7 +79,9 @@ def _agreed(where: Place, wanted: SweepSettings | None, overrides: Sequence[str]
     return Reopened(folder_of(where), wanted.model_copy(update=changed))
 
 
-def _refuse_differences(where: Place, before: SweepSettings, wanted: SweepSettings, *, stored: SweepSettings) -> None:
+def _refuse_differences(
+    where: StorageLocation, before: SweepSettings, wanted: SweepSettings, *, stored: SweepSettings
+) -> None:
     """Raise InputError if ``wanted`` would change what the trials of a sweep that ran with ``before`` mean."""
     was, kept, now = (_fixed(settings) for settings in (before, stored, wanted))
     differ = [key for key in {**was, **now} if was.get(key) != now.get(key)]

@@ -10,17 +10,17 @@ from handclip_core.evaluation.metrics import TABLE_METRICS
 from handclip_core.runs.run_folder import write_text
 from search_spaces.suggest import Primitive
 from tune_jobs.state.events import Mixture
-from tune_jobs.state.trials import Records, Status, TrialRecord, score_of
+from tune_jobs.state.trials import Status, Trials, TrialView, score_of
 
 FILE = "leaderboard.csv"
 
 
-def write_leaderboard(records: Records, folder: Path) -> None:
+def write_leaderboard(all_trials: Trials, folder: Path) -> None:
     """Write ``leaderboard.csv`` into ``folder``; readers see the old file or the new one."""
-    write_text(folder / FILE, leaderboard(records))
+    write_text(folder / FILE, leaderboard(all_trials))
 
 
-def leaderboard(records: Records) -> str:
+def leaderboard(all_trials: Trials) -> str:
     """CSV text of all trials, and of mixtures of their weights, which have no number and used no time.
 
     ``unit`` counts the units trained on the present seed, ``sd`` is that of the first metric over ``seeds``,
@@ -28,11 +28,11 @@ def leaderboard(records: Records) -> str:
     went on with smaller parts of a batch. A failed trial's status names the reason. Hyperparameters that a trial's
     strategy does not have are blank, as are scores that were never measured.
     """
-    drawn = list(dict.fromkeys(name for record in records.all() for name in record.params))
-    scored = [record for record in records.ranked() if record.has_score]
-    rows: list[TrialRecord | Mixture] = sorted([*scored, *records.mixtures], key=lambda row: -score_of(row.metrics))
+    drawn = list(dict.fromkeys(name for view in all_trials.all() for name in view.params))
+    scored = [view for view in all_trials.ranked() if view.has_score]
+    rows: list[TrialView | Mixture] = sorted([*scored, *all_trials.mixtures], key=lambda row: -score_of(row.metrics))
     cells = [{"rank": str(place)} | _cells(row) for place, row in enumerate(rows, start=1)]
-    cells += [_cells(record) for record in records.ranked() if not record.has_score]
+    cells += [_cells(view) for view in all_trials.ranked() if not view.has_score]
     return pd.DataFrame(cells, columns=[*columns(), *drawn]).to_csv(index=False)
 
 
@@ -44,12 +44,12 @@ def columns() -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def describe_status(record: TrialRecord) -> str:
+def describe_status(view: TrialView) -> str:
     """The status, and why a trial failed."""
-    return f"{record.status}: {record.reason}" if record.status is Status.FAILED else str(record.status)
+    return f"{view.status}: {view.reason}" if view.status is Status.FAILED else str(view.status)
 
 
-def _cells(row: TrialRecord | Mixture) -> dict[str, Any]:
+def _cells(row: TrialView | Mixture) -> dict[str, Any]:
     metrics = {metric.name: _score(row.metrics.get(metric.name, float("nan"))) for metric in TABLE_METRICS}
     if isinstance(row, Mixture):
         return metrics | {"strategy": row.name, "status": row.status}

@@ -10,26 +10,26 @@ from tune_jobs.scheduling.power_analysis import (
     SD_CONFIDENCE,
     SEEDS,
     SPREADS,
-    Calibration,
+    PowerAnalysis,
     best_split,
     expected_gain,
     trials_worth_running,
 )
-from tune_jobs.scheduling.seeds import calibrates
-from tune_jobs.state.trials import Records, score_of
+from tune_jobs.scheduling.seeds import is_power_baseline
+from tune_jobs.state.trials import Trials, score_of
 
 
-def power_analysis_of(records: Records, settings: SweepSettings) -> list[str]:
+def power_analysis_of(all_trials: Trials, settings: SweepSettings) -> list[str]:
     """What the calibration has shown, in words; nothing where there is none, or not yet."""
-    for record in records.all():
-        if calibrates(record, records, settings) and len(record.seeds) >= SEEDS:
-            found = Calibration(tuple(score_of(seed) for seed in record.seeds))
+    for view in all_trials.all():
+        if is_power_baseline(view, all_trials, settings) and len(view.seeds) >= SEEDS:
+            found = PowerAnalysis(tuple(score_of(seed) for seed in view.seeds))
             replicas = settings.search.replicas
-            return calibration_lines(record.strategy, found, trials=settings.trials, replicas=replicas)
+            return power_analysis_lines(view.strategy, found, trials=settings.trials, replicas=replicas)
     return []
 
 
-def calibration_lines(name: str, found: Calibration, *, trials: int, replicas: int) -> list[str]:
+def power_analysis_lines(name: str, found: PowerAnalysis, *, trials: int, replicas: int) -> list[str]:
     """What the baseline ``name`` over seeds says about a sweep of ``trials`` configurations of ``replicas`` seeds."""
     seeds, (low, high) = len(found.scores), found.sd_interval
     if found.sd == 0:
@@ -47,7 +47,7 @@ def calibration_lines(name: str, found: Calibration, *, trials: int, replicas: i
     ]
 
 
-def _advice(found: Calibration, *, runs: int, spread: float) -> str:
+def _advice(found: PowerAnalysis, *, runs: int, spread: float) -> str:
     split = best_split(runs, sd=found.sd, spread=spread)
     doubled = expected_gain(2 * split.trials, split.replicas, sd=found.sd, spread=spread) - split.gain
     seeds = len(found.scores)

@@ -11,7 +11,7 @@ from statistics import median
 
 
 @dataclass(frozen=True)
-class Ran:
+class FinishedTrial:
     """A trial that is over and has scores. ``curve`` is its validation mAP by unit."""
 
     number: int
@@ -36,7 +36,7 @@ class Ran:
 
 
 @dataclass(frozen=True)
-class StrategyAudit:
+class StrategyRegret:
     """What early stopping did to one strategy."""
 
     strategy: str
@@ -58,10 +58,10 @@ class StrategyAudit:
 
 
 @dataclass(frozen=True)
-class Audit:
+class EarlyStoppingRegret:
     """What early stopping did to a sweep."""
 
-    strategies: tuple[StrategyAudit, ...]
+    strategies: tuple[StrategyRegret, ...]
     """In the order of their first trials."""
     units: int
     """Units trained."""
@@ -83,7 +83,7 @@ class Audit:
         return [summary, *(line for one in self.strategies for line in _told(one))]
 
 
-def audit(trials: Sequence[Ran], *, budget: int, first_rung: int) -> Audit:
+def early_stopping_regret(trials: Sequence[FinishedTrial], *, budget: int, first_rung: int) -> EarlyStoppingRegret:
     """Look back at ``trials`` of ``budget`` units each, of which the first ``first_rung`` are every trial's.
 
     NaN scores count as none, and trials without a score are left out.
@@ -92,14 +92,14 @@ def audit(trials: Sequence[Ran], *, budget: int, first_rung: int) -> Audit:
     to_beat = max((trial.best for trial in known), default=0.0)
     names = dict.fromkeys(trial.strategy for trial in known)
     by_strategy = {name: [trial for trial in known if trial.strategy == name] for name in names}
-    return Audit(
+    return EarlyStoppingRegret(
         tuple(_one(found, first_rung=first_rung, to_beat=to_beat) for found in by_strategy.values()),
         units=sum(trial.units for trial in known),
         units_saved=sum(budget - trial.units for trial in known if trial.stopped),
     )
 
 
-def _told(one: StrategyAudit) -> list[str]:
+def _told(one: StrategyRegret) -> list[str]:
     told = []
     if one.lost_all:
         told.append(f"{one.strategy}: all {one.trials} trials were stopped at the first rung; it may be a slow starter")
@@ -112,10 +112,10 @@ def _told(one: StrategyAudit) -> list[str]:
     return told
 
 
-def _one(trials: Sequence[Ran], *, first_rung: int, to_beat: float) -> StrategyAudit:
+def _one(trials: Sequence[FinishedTrial], *, first_rung: int, to_beat: float) -> StrategyRegret:
     stopped = [trial for trial in trials if trial.stopped]
     gains = {trial.number: _gains(trials, after=trial.units) for trial in stopped}
-    return StrategyAudit(
+    return StrategyRegret(
         strategy=trials[0].strategy,
         trials=len(trials),
         finished=len(trials) - len(stopped),
@@ -126,17 +126,17 @@ def _one(trials: Sequence[Ran], *, first_rung: int, to_beat: float) -> StrategyA
     )
 
 
-def _gains(trials: Sequence[Ran], *, after: int) -> list[float]:
+def _gains(trials: Sequence[FinishedTrial], *, after: int) -> list[float]:
     """How much the trials that ran on gained on their best of the first ``after`` units."""
     return [
         trial.best - trial.best_after(after) for trial in trials if trial.units > after and min(trial.curve) <= after
     ]
 
 
-def _winners(stopped: Sequence[Ran], gains: Mapping[int, float], to_beat: float) -> tuple[int, ...]:
+def _winners(stopped: Sequence[FinishedTrial], gains: Mapping[int, float], to_beat: float) -> tuple[int, ...]:
     return tuple(t.number for t in stopped if t.number in gains and t.best + gains[t.number] > to_beat)
 
 
-def _without_nan(trial: Ran) -> Ran:
+def _without_nan(trial: FinishedTrial) -> FinishedTrial:
     curve = {unit: score for unit, score in trial.curve.items() if score == score}
-    return Ran(trial.number, trial.strategy, curve, trial.stopped)
+    return FinishedTrial(trial.number, trial.strategy, curve, trial.stopped)

@@ -18,7 +18,7 @@ from tune_jobs.search.proposer import directions
 from tune_jobs.search.trial_views import frozen
 from tune_jobs.state.events import Begun, Ended, Event, Validated
 from tune_jobs.state.objectives import objective_values
-from tune_jobs.state.trials import Records, Status, TrialRecord, score_of
+from tune_jobs.state.trials import Status, Trials, TrialView, score_of
 
 FILE = "study.db"
 OWNER = "sweep"
@@ -38,10 +38,10 @@ class StudyExport:
         self._study: Study | None = None
         self._open: dict[int, tuple[int, set[int]]] = {}
         """Optuna's id and the units told of each trial that the study does not know as over, by number."""
-        self._changed: dict[int, TrialRecord] = {}
+        self._changed: dict[int, TrialView] = {}
         self._wait_until = 0.0
 
-    def rebuild(self, records: Records) -> None:
+    def rebuild(self, all_trials: Trials) -> None:
         """Write the study of all trials anew.
 
         Raises InputError if the database cannot be opened, or has a study of this name that is another sweep's.
@@ -51,37 +51,37 @@ class StudyExport:
         if found is not None:
             # A driver that died while it made the study has left it empty and without an owner.
             owner = found.user_attrs.get(OWNER)
-            if owner != records.sweep and (owner is not None or found.trials):
+            if owner != all_trials.sweep and (owner is not None or found.trials):
                 raise taken(self._url, self._name)
             delete_study(found)
         study = create_study(self._url, name=self._name, directions=directions(self._objectives))
-        study.set_user_attr(OWNER, records.sweep)
-        for record in records.all():
-            self._add(study, record)
+        study.set_user_attr(OWNER, all_trials.sweep)
+        for view in all_trials.all():
+            self._add(study, view)
         self._study = study
 
-    def happened(self, event: Event, records: Records) -> None:
+    def happened(self, event: Event, all_trials: Trials) -> None:
         """Follow one event; if the database is away, say so once and go on without it."""
         if isinstance(event, Begun | Validated | Ended):
-            self._changed[event.trial] = records.trials[event.trial]
+            self._changed[event.trial] = all_trials.trials[event.trial]
         if self._changed and time.monotonic() >= self._wait_until:
-            self._write(records)
+            self._write(all_trials)
 
-    def close(self, records: Records) -> None:
+    def close(self, all_trials: Trials) -> None:
         """Write what is left; if that cannot be, say what does it later."""
         if self._changed or self._study is None:
-            self._write(records)
+            self._write(all_trials)
         if self._study is None:
             print("the study lacks trials; add them later with --export", flush=True)
 
-    def _write(self, records: Records) -> None:
+    def _write(self, all_trials: Trials) -> None:
         began, was_away = time.monotonic(), self._study is None
         try:
             if self._study is None:
-                self.rebuild(records)
+                self.rebuild(all_trials)
             else:
-                for record in self._changed.values():
-                    self._bring_up(self._study, record)
+                for view in self._changed.values():
+                    self._bring_up(self._study, view)
             self._changed.clear()
         except (StorageInternalError, SQLAlchemyError, InputError) as error:
             self._study, self._wait_until = None, time.monotonic() + AWAY_S
@@ -91,36 +91,36 @@ class StudyExport:
         took_s = time.monotonic() - began
         self._wait_until = time.monotonic() + max(WRITE_EVERY_S, 20 * took_s)
 
-    def _add(self, study: Study, record: TrialRecord) -> None:
-        trial = frozen(record, self._space, self._objectives)
-        if record.status.over:
-            trial.user_attrs |= _outcome(record)
-        if len(self._objectives) > 1 and record.curve:
-            trial.user_attrs[CURVE] = _by_text(record.curve)
+    def _add(self, study: Study, view: TrialView) -> None:
+        trial = frozen(view, self._space, self._objectives)
+        if view.status.over:
+            trial.user_attrs |= _outcome(view)
+        if len(self._objectives) > 1 and view.curve:
+            trial.user_attrs[CURVE] = _by_text(view.curve)
         study.add_trial(trial)
-        if not record.status.over:
+        if not view.status.over:
             added = study.get_trials(deepcopy=False)[-1]
-            if added.number != record.number:
+            if added.number != view.number:
                 raise InputError(f"study '{self._name}': another process writes to it")
-            self._open[record.number] = added._trial_id, set(record.curve)
+            self._open[view.number] = added._trial_id, set(view.curve)
 
-    def _bring_up(self, study: Study, record: TrialRecord) -> None:
+    def _bring_up(self, study: Study, view: TrialView) -> None:
         """Let the study know all of a trial that it does not know yet."""
-        if record.number not in self._open:
-            self._add(study, record)
+        if view.number not in self._open:
+            self._add(study, view)
             return
-        identity, told = self._open[record.number]
+        identity, told = self._open[view.number]
         trial = Trial(study, identity)
-        new = {unit: score for unit, score in record.curve.items() if unit not in told}
+        new = {unit: score for unit, score in view.curve.items() if unit not in told}
         if len(self._objectives) == 1:
             for unit, score in new.items():
                 trial.report(score, step=unit)
         elif new:
-            trial.set_user_attr(CURVE, _by_text(record.curve))
+            trial.set_user_attr(CURVE, _by_text(view.curve))
         told.update(new)
-        if record.status.over:
-            _tell(study, trial, record, self._objectives)
-            del self._open[record.number]
+        if view.status.over:
+            _tell(study, trial, view, self._objectives)
+            del self._open[view.number]
 
 
 def taken(url: str, name: str) -> InputError:
@@ -134,32 +134,32 @@ def refuse_taken(url: str, name: str) -> None:
         raise taken(url, name)
 
 
-def _tell(study: Study, trial: Trial, record: TrialRecord, objectives: Sequence[str]) -> None:
-    for name, value in _outcome(record).items():
+def _tell(study: Study, trial: Trial, view: TrialView, objectives: Sequence[str]) -> None:
+    for name, value in _outcome(view).items():
         trial.set_user_attr(name, value)
-    match record.status:
+    match view.status:
         case Status.COMPLETE:
-            study.tell(trial, list(objective_values(objectives, record)), skip_if_finished=True)
+            study.tell(trial, list(objective_values(objectives, view)), skip_if_finished=True)
         case Status.STOPPED:
             study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         case _:
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def _outcome(record: TrialRecord) -> dict[str, object]:
+def _outcome(view: TrialView) -> dict[str, object]:
     """What the study says of a trial that is over, as plain values."""
     outcome = {
-        "status": str(record.status),
-        "unit": record.unit,
-        "best_unit": record.best_unit,
-        **{name: value if value == value else None for name, value in record.metrics.items()},
-        "seconds": round(record.seconds, 3),
-        "params_trained": record.params_trained,
-        "attempts": record.attempts,
-        "micro_batch": record.experiment.micro_batch,
-        "seeds": [score_of(seed) for seed in record.seeds],
+        "status": str(view.status),
+        "unit": view.unit,
+        "best_unit": view.best_unit,
+        **{name: value if value == value else None for name, value in view.metrics.items()},
+        "seconds": round(view.seconds, 3),
+        "params_trained": view.params_trained,
+        "attempts": view.attempts,
+        "micro_batch": view.experiment.micro_batch,
+        "seeds": [score_of(seed) for seed in view.seeds],
     }
-    return {"outcome": outcome} | ({"reason": record.reason} if record.status is Status.FAILED else {})
+    return {"outcome": outcome} | ({"reason": view.reason} if view.status is Status.FAILED else {})
 
 
 def _by_text(curve: dict[int, float]) -> dict[str, float]:

@@ -12,11 +12,11 @@ from handclip_core.evaluation.metrics import OBJECTIVE
 from tune_jobs.config.settings import Limits, StoppingKind, SweepSettings
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import SHOWN, trial_table
-from tune_jobs.reporting.regret import Ran, audit
+from tune_jobs.reporting.regret import FinishedTrial, early_stopping_regret
 from tune_jobs.state.objectives import FRONT, front_lines, pareto_front
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.trials import Status, Trials, TrialView
 from tune_jobs.state.usage import Usage
-from tune_jobs.storage.location import Place, folder_of
+from tune_jobs.storage.location import StorageLocation, folder_of
 
 BASELINE = "zero_shot"
 ROWS = 30
@@ -24,12 +24,12 @@ LIMIT = "limits."
 """With this begins the reason of a sweep that has come to a limit."""
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """A line about what happens next."""
     print(f"-- {text}", flush=True)
 
 
-def show_outcome(records: Records, *, folder: Place, settings: SweepSettings, reason: str) -> None:
+def show_outcome(all_trials: Trials, *, folder: StorageLocation, settings: SweepSettings, reason: str) -> None:
     """Print the leaderboard, the baseline beside the winner, where everything lies and what to type next.
 
     ``reason`` says why the sweep ended before its last trial, if it did; then the command that resumes it is there too.
@@ -38,38 +38,42 @@ def show_outcome(records: Records, *, folder: Place, settings: SweepSettings, re
         how = f"ended by {reason}" if reason.startswith(LIMIT) else reason
         print(f"\n{how}: what follows is the state so far")
     print()
-    Console(soft_wrap=not sys.stdout.isatty()).print(trial_table(records, budget=settings.budget, rows=ROWS))
+    Console(soft_wrap=not sys.stdout.isatty()).print(trial_table(all_trials, budget=settings.budget, rows=ROWS))
     print()
-    front = pareto_front(records, settings.search.objectives) if len(settings.search.objectives) > 1 else []
-    looks = (
-        *failures(records),
-        *power_analysis_of(records, settings),
-        *look_back(records, settings),
+    front = pareto_front(all_trials, settings.search.objectives) if len(settings.search.objectives) > 1 else []
+    notes = (
+        *failures(all_trials),
+        *power_analysis_of(all_trials, settings),
+        *regret_lines(all_trials, settings),
         *front_lines(front),
     )
-    for line in (*looks, used(records.usage, settings.limits)):
+    for line in (*notes, used(all_trials.usage, settings.limits)):
         print(line)
-    if records.winner is not None:
-        print("\n".join(comparison(records, records.winner, called=f"best {OBJECTIVE.label}" if front else "winner")))
-        for mixture in records.mixtures[:1]:
+    if all_trials.winner is not None:
+        print(
+            "\n".join(
+                comparison(all_trials, all_trials.winner, called=f"best {OBJECTIVE.label}" if front else "winner")
+            )
+        )
+        for mixture in all_trials.mixtures[:1]:
             print(f"mixture    {_scores(mixture.metrics)}  {mixture.status}")
     else:
         print(f"no trial has ended with a score; settings, study and logs are in {shown(folder)}")
     if reason:
-        print("\n".join(["", *how_to_resume(records, folder, reason)]))
-    elif records.winner is not None:
+        print("\n".join(["", *how_to_resume(all_trials, folder, reason)]))
+    elif all_trials.winner is not None:
         own_database = settings.search.storage is None
         where = saved(folder, several_objectives=bool(front), own_database=own_database)
         print("\n".join(["", *where, "", *next_commands(folder)]))
 
 
-def look_back(records: Records, settings: SweepSettings) -> list[str]:
+def regret_lines(all_trials: Trials, settings: SweepSettings) -> list[str]:
     """What early stopping saved, and what it may have cost; nothing where it was off."""
     if settings.early_stopping.kind is StoppingKind.NONE:
         return []
-    over = [record for record in records.all() if record.status in (Status.COMPLETE, Status.STOPPED) and record.unit]
-    ran = [Ran(r.number, r.strategy, r.curve, r.status is Status.STOPPED) for r in over]
-    return audit(ran, budget=settings.budget, first_rung=settings.early_stopping.grace).lines()
+    over = [view for view in all_trials.all() if view.status in (Status.COMPLETE, Status.STOPPED) and view.unit]
+    ran = [FinishedTrial(r.number, r.strategy, r.curve, r.status is Status.STOPPED) for r in over]
+    return early_stopping_regret(ran, budget=settings.budget, first_rung=settings.early_stopping.grace).lines()
 
 
 def used(usage: Usage, limits: Limits) -> str:
@@ -82,9 +86,9 @@ def used(usage: Usage, limits: Limits) -> str:
     return f"used       {', '.join(parts)}"
 
 
-def how_to_resume(records: Records, folder: Place, reason: str) -> list[str]:
+def how_to_resume(all_trials: Trials, folder: StorageLocation, reason: str) -> list[str]:
     """The command that goes on, and what of the work so far it will have to do again."""
-    lost = [r for r in records.unfinished() if r.unit > max(r.saved_unit, 0)]
+    lost = [r for r in all_trials.unfinished() if r.unit > max(r.saved_unit, 0)]
     lines = [
         f"trial {r.number} {r.strategy} was at unit {r.unit} and goes on from unit {max(r.saved_unit, 0)}" for r in lost
     ]
@@ -92,16 +96,16 @@ def how_to_resume(records: Records, folder: Place, reason: str) -> list[str]:
     return [*lines, "resume with", f"  {python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --resume{raised}"]
 
 
-def comparison(records: Records, winner: TrialRecord, *, called: str = "winner") -> list[str]:
+def comparison(all_trials: Trials, winner: TrialView, *, called: str = "winner") -> list[str]:
     """The baseline beside the winner, which is ``called`` so, on validation."""
     lines = []
-    baseline = next((r for r in records.all() if r.strategy == BASELINE and r.has_score), None)
+    baseline = next((r for r in all_trials.all() if r.strategy == BASELINE and r.has_score), None)
     if baseline is not None:
         lines.append(f"zero-shot  {_scores(baseline.metrics)}  trial {baseline.number} {baseline.strategy}")
     gain = "" if baseline is None or baseline is winner else f"  {winner.score - baseline.score:+.4f}"
     lines.append(f"{called:<10} {_scores(winner.metrics)}  trial {winner.number} {winner.strategy}{gain}")
     whose = "The winner's score" if called == "winner" else "It"
-    lines.append(f"{whose} is the best of many on the same people, so it flatters.")
+    lines.append(f"{whose} is the best of many on the same identities, so it flatters.")
     return lines
 
 
@@ -109,16 +113,16 @@ def _scores(metrics: Mapping[str, float]) -> str:
     return "validation " + "  ".join(f"{metric.label} {metrics[metric.name]:.4f}" for metric in SHOWN)
 
 
-def failures(records: Records) -> list[str]:
+def failures(all_trials: Trials) -> list[str]:
     """Failed trials with their reasons, and strategies that have nothing else."""
-    failed = [r for r in records.all() if r.status is Status.FAILED]
+    failed = [r for r in all_trials.all() if r.status is Status.FAILED]
     lines = [f"trial {r.number} {r.strategy} failed: {r.reason}" for r in failed]
-    tried = Counter(r.strategy for r in records.all() if r.status.over)
+    tried = Counter(r.strategy for r in all_trials.all() if r.status.over)
     lost = Counter(r.strategy for r in failed)
     return lines + [f"every trial of {name} failed" for name in tried if tried[name] == lost[name]]
 
 
-def saved(folder: Place, *, several_objectives: bool, own_database: bool = True) -> list[str]:
+def saved(folder: StorageLocation, *, several_objectives: bool, own_database: bool = True) -> list[str]:
     """What lies where."""
     rows = {
         "leaderboard.csv": "every trial with its hyperparameters",
@@ -133,7 +137,7 @@ def saved(folder: Place, *, several_objectives: bool, own_database: bool = True)
     return [f"saved in {shown(folder)}"] + [f"  {name:<16} {what}" for name, what in rows.items()]
 
 
-def next_commands(folder: Place) -> list[str]:
+def next_commands(folder: StorageLocation) -> list[str]:
     """Commands worth typing next."""
     here = shlex.quote(shown(folder_of(folder)))
     return [
@@ -150,7 +154,7 @@ def python() -> str:
     return shlex.quote(shown(Path(sys.executable)))
 
 
-def shown(folder: Place) -> str:
+def shown(folder: StorageLocation) -> str:
     """The folder's path, relative where it lies below the current one; a bucket's URI."""
     if not isinstance(folder, Path):
         return str(folder)

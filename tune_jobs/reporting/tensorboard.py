@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from search_spaces.suggest import Primitive
 from tune_jobs.state.events import Ended, Event, Started, Trained, TrialEvent, Validated
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.trials import Status, Trials, TrialView
 
 FOLDER = "tensorboard"
 INACTIVE = "n/a"
@@ -39,36 +39,36 @@ class EventLogs:
         self._writers: dict[int, SummaryWriter] = {}
         self._units: dict[int, int] = {}
 
-    def rebuild(self, events: Iterable[Event], records: Records, *, trials: Collection[int]) -> None:
+    def rebuild(self, events: Iterable[Event], all_trials: Trials, *, trials: Collection[int]) -> None:
         """Write the logs of ``trials`` anew from the events of a sweep; those that are not over stay open."""
         for number in trials:
-            shutil.rmtree(self._folder / records.trials[number].name, ignore_errors=True)
+            shutil.rmtree(self._folder / all_trials.trials[number].name, ignore_errors=True)
         for event in events:
             if isinstance(event, TrialEvent) and event.trial in trials:
-                self.happened(event, records)
+                self.happened(event, all_trials)
 
-    def happened(self, event: Event, records: Records) -> None:
+    def happened(self, event: Event, all_trials: Trials) -> None:
         """Follow one event. A trial that is tried again keeps its log; a unit that is trained again is not logged."""
         if isinstance(event, Started):
-            self._start(records.trials[event.trial])
+            self._start(all_trials.trials[event.trial])
         elif isinstance(event, Ended):
-            self._end(records.trials[event.trial])
+            self._end(all_trials.trials[event.trial])
         elif isinstance(event, Validated | Trained) and event.replica == 0 and self._is_new(event):
             self._units[event.trial] = event.unit
-            self._start(records.trials[event.trial])  # a trial that was taken over has no start of its own
+            self._start(all_trials.trials[event.trial])  # a trial that was taken over has no start of its own
             self._scalars(event)
 
     def _is_new(self, event: Validated | Trained) -> bool:
         return event.unit > self._units.get(event.trial, -1)
 
-    def _start(self, record: TrialRecord) -> None:
+    def _start(self, view: TrialView) -> None:
         """Open the log of a trial with its strategy and hyperparameters, those that it does not have as ``n/a``."""
-        if record.number in self._writers:
+        if view.number in self._writers:
             return
-        writer = SummaryWriter(str(self._folder / record.name))
-        self._writers[record.number] = writer
+        writer = SummaryWriter(str(self._folder / view.name))
+        self._writers[view.number] = writer
         info = SessionStartInfo()
-        for name, value in self._shown(record).items():
+        for name, value in self._shown(view).items():
             _set(info, name, value)
         _write(writer, SESSION_START_INFO_TAG, HParamsPluginData(version=PLUGIN_DATA_VERSION, session_start_info=info))
 
@@ -80,12 +80,12 @@ class EventLogs:
             writer.add_scalar(name, value, event.images, walltime=event.at)
         writer.flush()
 
-    def _end(self, record: TrialRecord) -> None:
+    def _end(self, view: TrialView) -> None:
         """Write how a trial ended and close its log, if it was started."""
-        writer = self._writers.pop(record.number, None)
+        writer = self._writers.pop(view.number, None)
         if writer is None:
             return
-        info = SessionEndInfo(status=STATUS_FAILURE if record.status is Status.FAILED else STATUS_SUCCESS)
+        info = SessionEndInfo(status=STATUS_FAILURE if view.status is Status.FAILED else STATUS_SUCCESS)
         _write(writer, SESSION_END_INFO_TAG, HParamsPluginData(version=PLUGIN_DATA_VERSION, session_end_info=info))
         writer.close()
 
@@ -94,9 +94,9 @@ class EventLogs:
         while self._writers:
             self._writers.popitem()[1].close()
 
-    def _shown(self, record: TrialRecord) -> dict[str, Primitive]:
-        drawn = {name: record.params.get(name, INACTIVE) for name in self._names}
-        return {"strategy": record.strategy, **drawn}
+    def _shown(self, view: TrialView) -> dict[str, Primitive]:
+        drawn = {name: view.params.get(name, INACTIVE) for name in self._names}
+        return {"strategy": view.strategy, **drawn}
 
 
 def _set(info: Any, name: str, value: Primitive) -> None:

@@ -6,9 +6,9 @@ from statistics import median
 from typing import Protocol
 
 from tune_jobs.config.settings import EarlyStopping, StoppingKind
-from tune_jobs.scheduling.rungs import RungTable
+from tune_jobs.scheduling.rungs import AshaRungs
 from tune_jobs.state.events import Event, Validated
-from tune_jobs.state.trials import Records, score_of
+from tune_jobs.state.trials import Trials, score_of
 
 EVERYONE = "everyone"
 """The one group of rules that compare all trials with each other."""
@@ -50,7 +50,7 @@ class MedianRule:
 
 
 @dataclass
-class Judge:
+class StoppingDecisions:
     """A rule and what it has decided, so that units that are trained again are not judged again."""
 
     rule: Rule
@@ -58,7 +58,7 @@ class Judge:
     """Whether a trial is compared with trials of its own strategy alone."""
     stopped: dict[int, int] = field(default_factory=dict)
     """Trials that may not go on, and after how many units that was."""
-    spared: set[int] = field(default_factory=set)
+    exempt: set[int] = field(default_factory=set)
     """Trials that go on whatever the rule says."""
     _seen: dict[int, int] = field(default_factory=dict)
 
@@ -68,21 +68,21 @@ class Judge:
             self._seen[trial] = unit
             group = strategy if self.per_strategy else EVERYONE
             passes = self.rule.report(group=group, trial=trial, unit=unit, score=score)
-            if not passes and trial not in self.spared:
+            if not passes and trial not in self.exempt:
                 self.stopped[trial] = unit
         return trial not in self.stopped or unit < self.stopped[trial]
 
-    def replay(self, event: Event, records: Records) -> None:
+    def replay(self, event: Event, all_trials: Trials) -> None:
         """Decide again what was decided when ``event`` happened."""
         if isinstance(event, Validated) and not event.done and event.replica == 0:
-            strategy = records.trials[event.trial].strategy
+            strategy = all_trials.trials[event.trial].strategy
             self.goes_on(trial=event.trial, strategy=strategy, unit=event.unit, score=score_of(event.best))
 
 
-def judge_for(stopping: EarlyStopping, *, budget: int) -> Judge:
+def decisions_for(stopping: EarlyStopping, *, budget: int) -> StoppingDecisions:
     """The judge of a sweep at its beginning; without early stopping there are no rungs to fall behind at."""
     if stopping.kind is StoppingKind.MEDIAN:
-        return Judge(MedianRule(grace=stopping.grace), per_strategy=True)
+        return StoppingDecisions(MedianRule(grace=stopping.grace), per_strategy=True)
     grace = budget if stopping.kind is StoppingKind.NONE else stopping.grace
-    table = RungTable(grace=grace, reduction=stopping.reduction, budget=budget)
-    return Judge(table, per_strategy=stopping.kind is StoppingKind.PER_STRATEGY)
+    table = AshaRungs(grace=grace, reduction=stopping.reduction, budget=budget)
+    return StoppingDecisions(table, per_strategy=stopping.kind is StoppingKind.PER_STRATEGY)

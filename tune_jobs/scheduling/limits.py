@@ -5,25 +5,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tune_jobs.config.settings import Limits
-from tune_jobs.state.trials import Records, TrialRecord
+from tune_jobs.state.trials import Trials, TrialView
 from tune_jobs.state.usage import HOUR_S
 
 GIB = 2**30
 
 
 @dataclass
-class Gate:
+class LimitCheck:
     """Says when the sweep has to end before its last trial."""
 
     limits: Limits
-    records: Records
+    all_trials: Trials
     clock: Callable[[], float] = time.time
     shut: str | None = None
     """The limit at which a running trial was cut short: from then on none is begun, however short its units."""
 
     def closed(self, *, ahead_s: float, more: int = 0) -> str | None:
         """The limit that another ``ahead_s`` seconds of all that runs, and ``more`` trials, would pass; else None."""
-        limits, usage = self.limits, self.records.usage
+        limits, usage = self.limits, self.all_trials.usage
         now = self.clock()
         seconds, gpu_seconds = usage.until(now)
         if limits.hours is not None and seconds + ahead_s > limits.hours * HOUR_S:
@@ -41,28 +41,28 @@ class Gate:
 
     def closed_to_new_trials(self) -> str | None:
         """The limit that a unit of another trial would pass, by the time that units have taken on average."""
-        return self.shut or self.closed(ahead_s=self.records.usage.unit_s, more=1)
+        return self.shut or self.closed(ahead_s=self.all_trials.usage.unit_s, more=1)
 
     def _disk(self, *, more: int) -> str | None:
         """The quota, where what may not be deleted leaves no room for the next states of running trials."""
         quota = self.limits.disk_gib
         if quota is None:
             return None
-        going_on = [record for record in self.records.holding() if not record.status.over]
-        wanted = disk_wanted([*going_on, *best_over(self.records)[:1]], self.records, more=more)
+        going_on = [view for view in self.all_trials.holding() if not view.status.over]
+        wanted = disk_needed([*going_on, *best_over(self.all_trials)[:1]], self.all_trials, more=more)
         return None if wanted <= quota * GIB else f"limits.disk_gib: {quota:g}"
 
 
-def best_over(records: Records) -> list[TrialRecord]:
+def best_over(all_trials: Trials) -> list[TrialView]:
     """Trials with a saved state that are over and have a score, the best first, the earlier of equals first."""
-    good = (record for record in records.holding() if record.status.over and record.has_score)
-    return sorted(good, key=lambda record: (-record.score, record.number))
+    good = (view for view in all_trials.holding() if view.status.over and view.has_score)
+    return sorted(good, key=lambda view: (-view.score, view.number))
 
 
-def disk_wanted(holding: Iterable[TrialRecord], records: Records, *, more: int = 0) -> int:
+def disk_needed(holding: Iterable[TrialView], all_trials: Trials, *, more: int = 0) -> int:
     """Bytes of the states of ``holding`` and, for a moment each, of the next ones of the trials that run.
 
     ``more`` counts trials that are about to run, too.
     """
-    sizes = [record.held_bytes for record in holding]
-    return sum(sizes) + max(sizes, default=0) * max(1, len(records.usage.running) + more)
+    sizes = [view.held_bytes for view in holding]
+    return sum(sizes) + max(sizes, default=0) * max(1, len(all_trials.usage.running) + more)

@@ -57,7 +57,7 @@ class MemoryLimits:
         if node in self._limits:
             self._limits[node].waits = 0
 
-    def clear(self) -> None:
+    def reset(self) -> None:
         """Let every node run what it has places for."""
         self._limits.clear()
 

@@ -30,7 +30,7 @@ MOST_TRIALS = 4096
 
 
 @dataclass(frozen=True)
-class Calibration:
+class PowerAnalysis:
     """Validation mAP of one configuration over seeds; at least two."""
 
     scores: tuple[float, ...]
@@ -92,7 +92,7 @@ def best_split(runs: int, *, sd: float, spread: float) -> Split:
     return max(splits, key=lambda split: split.gain)
 
 
-def trials_worth_running(found: Calibration, *, spread: float, seeds: int) -> int | None:
+def trials_worth_running(found: PowerAnalysis, *, spread: float, seeds: int) -> int | None:
     """The fewest trials whose winner is expected to stand above the mean by a difference that ``seeds`` runs can see.
 
     With fewer, a search cannot be told from picking any configuration. None where even ``MOST_TRIALS`` are too few.

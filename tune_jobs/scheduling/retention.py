@@ -1,17 +1,17 @@
 """Which saved states are kept: those of running trials, and those of the best that are over."""
 
-from tune_jobs.scheduling.limits import GIB, best_over, disk_wanted
-from tune_jobs.state.trials import Records, TrialRecord
+from tune_jobs.scheduling.limits import GIB, best_over, disk_needed
+from tune_jobs.state.trials import Trials, TrialView
 
 
-def surplus(records: Records, *, keep: int, disk_gib: float | None) -> list[TrialRecord]:
+def checkpoints_to_drop(all_trials: Trials, *, keep: int, disk_gib: float | None) -> list[TrialView]:
     """Trials that are over and whose weights are to go: all but the ``keep`` best, or fewer where the disk is small.
 
     The best trial's stay even where they alone fill ``disk_gib``, as do those of trials that will go on.
     """
-    over = [record for record in records.holding() if record.status.over]
-    kept = best_over(records)[:keep]
-    others = [record for record in records.holding() if not record.status.over]
-    while disk_gib is not None and len(kept) > 1 and disk_wanted([*others, *kept], records) > disk_gib * GIB:
+    over = [view for view in all_trials.holding() if view.status.over]
+    kept = best_over(all_trials)[:keep]
+    others = [view for view in all_trials.holding() if not view.status.over]
+    while disk_gib is not None and len(kept) > 1 and disk_needed([*others, *kept], all_trials) > disk_gib * GIB:
         kept.pop()
-    return [record for record in over if record not in kept]
+    return [view for view in over if view not in kept]

@@ -7,26 +7,26 @@ from typing import Any
 from handclip_core.strategies import Strategy
 from tune_jobs.scheduling.low_memory import LowMemory
 from tune_jobs.state.events import Ended, Moved, Retried
-from tune_jobs.state.trials import Status, TrialRecord
+from tune_jobs.state.trials import Status, TrialView
 
 TRIES_ALONE = 2
 """Attempts that a trial gets on machines that run nothing else, before it counts as too large for them."""
 
 
-class Kind(Enum):
+class FailureKind(Enum):
     """What can be done about a failure."""
 
-    CERTAIN = auto()
+    FATAL = auto()
     """It would happen again."""
-    MEMORY = auto()
+    OUT_OF_MEMORY = auto()
     """Smaller parts of a batch may do."""
     LOW_MEMORY = auto()
     """Its machine was low on memory, whoever took that; it may go better with fewer trials at a time."""
-    LOST_STATE = auto()
+    LOST_CHECKPOINT = auto()
     """The trial must start over."""
-    MACHINE = auto()
+    NODE = auto()
     """It may go better on another machine."""
-    CHANCE = auto()
+    TRANSIENT = auto()
     """It may go better next time."""
     MOVED = auto()
     """None: its machine was taken away, after notice."""
@@ -37,7 +37,7 @@ class Failure:
     """Why an attempt at a trial ended, in one line, and of what kind that is."""
 
     reason: str
-    kind: Kind
+    kind: FailureKind
     actor: str = ""
     """Ray's name of the worker, where that has ended."""
     low_memory: LowMemory | None = None
@@ -47,9 +47,9 @@ class Failure:
 
 
 def after_failure(
-    record: TrialRecord, failure: Failure, *, retries: int, at: float, on_cpu: bool = True
+    view: TrialView, failure: Failure, *, retries: int, at: float, on_cpu: bool = True
 ) -> Retried | Moved | Ended:
-    """What follows a failed attempt at ``record``'s trial.
+    """What follows a failed attempt at ``view``'s trial.
 
     A failure that would happen again ends it. One for want of memory of its own halves the images per forward and
     backward pass, as often as that is possible; the gradients stay as they are, unless batch statistics move. Any other
@@ -57,31 +57,31 @@ def after_failure(
     doing does not count, such as a machine that is low on memory, unless the trial does not fit onto one that runs
     nothing else.
     """
-    number, reason = record.number, failure.reason
-    if failure.kind is Kind.LOW_MEMORY:
-        return _after_low_memory(record, failure, on_cpu=on_cpu, at=at)
-    if failure.kind is Kind.MOVED:
+    number, reason = view.number, failure.reason
+    if failure.kind is FailureKind.LOW_MEMORY:
+        return _after_low_memory(view, failure, on_cpu=on_cpu, at=at)
+    if failure.kind is FailureKind.MOVED:
         return Moved(at=at, trial=number, reason=reason)
-    if failure.kind is Kind.MEMORY and record.experiment.backbone.batch_norm == "fixed":
-        half = halved(record.experiment.micro_batch, record.experiment.strategy)
+    if failure.kind is FailureKind.OUT_OF_MEMORY and view.experiment.backbone.batch_norm == "fixed":
+        half = halved(view.experiment.micro_batch, view.experiment.strategy)
         if half is not None:
             return Retried(at=at, trial=number, reason=reason, micro_batch=half)
-    if failure.kind is not Kind.CERTAIN and record.failures < retries:
-        return Retried(at=at, trial=number, reason=reason, anew=failure.kind is Kind.LOST_STATE)
+    if failure.kind is not FailureKind.FATAL and view.failures < retries:
+        return Retried(at=at, trial=number, reason=reason, anew=failure.kind is FailureKind.LOST_CHECKPOINT)
     return Ended(at=at, trial=number, status="failed", reason=reason)
 
 
-def _after_low_memory(record: TrialRecord, failure: Failure, *, on_cpu: bool, at: float) -> Retried | Moved | Ended:
+def _after_low_memory(view: TrialView, failure: Failure, *, on_cpu: bool, at: float) -> Retried | Moved | Ended:
     """Try again; if the trial had its machine to itself, once as it is, then with less and less at a time."""
-    number, reason, began = record.number, failure.reason, record.status is Status.RUNNING
-    if not failure.alone or record.killed_alone == 0:
+    number, reason, began = view.number, failure.reason, view.status is Status.RUNNING
+    if not failure.alone or view.killed_alone == 0:
         return Moved(at=at, trial=number, reason=reason, alone=failure.alone)
     # Smaller parts of a batch help neither a worker that was killed before its trial began, nor beside a GPU.
-    if began and on_cpu and record.experiment.backbone.batch_norm == "fixed":
-        half = halved(record.experiment.micro_batch, record.experiment.strategy)
+    if began and on_cpu and view.experiment.backbone.batch_norm == "fixed":
+        half = halved(view.experiment.micro_batch, view.experiment.strategy)
         if half is not None:
             return Retried(at=at, trial=number, reason=reason, micro_batch=max(1, half // 2))
-    if record.killed_alone < TRIES_ALONE and not (began and record.experiment.micro_batch is not None):
+    if view.killed_alone < TRIES_ALONE and not (began and view.experiment.micro_batch is not None):
         return Moved(at=at, trial=number, reason=reason, alone=True)
     return Ended(at=at, trial=number, status="failed", reason=f"does not fit, though nothing else ran there: {reason}")
 

@@ -7,7 +7,7 @@ Rungs = dict[int, dict[int, float]]
 
 
 @dataclass
-class RungTable:
+class AshaRungs:
     """Scores of trials at rungs, group by group (the stopping variant of ASHA, Li 2020, arXiv 1810.05934).
 
     Rungs stand at ``grace`` units, ``grace * reduction``, and so on below ``budget``. A trial goes on after a rung

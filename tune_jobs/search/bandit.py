@@ -6,7 +6,7 @@ from statistics import median
 
 from optuna.distributions import CategoricalDistribution
 
-from search_spaces.recorder import Source
+from search_spaces.recording import Source
 from search_spaces.spaces import STRATEGY
 from tune_jobs.search.expected_improvement import expected_improvement, expected_maximum
 from tune_jobs.search.trial_views import Tally

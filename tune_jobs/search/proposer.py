@@ -11,12 +11,12 @@ from optuna.trial import FrozenTrial
 from handclip_core.runs.experiment import Experiment
 from search_spaces.joint import Draft
 from search_spaces.suggest import Primitive
-from tune_jobs.config.search import Allocation, SamplerKind, maximized
+from tune_jobs.config.search import SamplerKind, StrategyBandit, maximized
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.search.bandit import drawn, fewest, most_promising
 from tune_jobs.search.samplers import Sampling
-from tune_jobs.search.trial_views import FrozenTrials, History, by_path, learned
-from tune_jobs.state.trials import Records
+from tune_jobs.search.trial_views import FrozenTrials, PastTrials, by_path, learned
+from tune_jobs.state.trials import Trials
 
 DEFAULT, SAMPLED = "default", "sampled"
 """Origins of trials; that of a point to try is ``point 0`` and so on."""
@@ -42,8 +42,8 @@ class Proposal:
 class Proposer(Protocol):
     """What says which trial comes next."""
 
-    def next(self, records: Records) -> Proposal | None:
-        """What to try after ``records``; None if there is nothing left."""
+    def next(self, all_trials: Trials) -> Proposal | None:
+        """What to try after ``all_trials``; None if there is nothing left."""
         ...
 
 
@@ -55,9 +55,9 @@ class FixedList:
         self._proposals = [Proposal(experiment, {}, name) for name, experiment in experiments.items()]
         self._again = frozenset(again)
 
-    def next(self, records: Records) -> Proposal | None:
+    def next(self, all_trials: Trials) -> Proposal | None:
         """The first experiment that has not been tried; None after the last one."""
-        tried = {record.origin for record in records.all() if record.number not in self._again}
+        tried = {view.origin for view in all_trials.all() if view.number not in self._again}
         return next((proposal for proposal in self._proposals if proposal.origin not in tried), None)
 
 
@@ -66,7 +66,7 @@ class SearchProposer:
 
     def __init__(self, settings: SweepSettings) -> None:
         search, strategies, seed = settings.search, settings.strategies, settings.seed
-        self._settings, self._search, self._allocation = settings, search, search.allocation
+        self._settings, self._search, self._bandit = settings, search, search.strategy_bandit
         self.space = search.space(strategies)
         self.searchable = self.space.searchable()
         defaults = [self._proposal(self.space.default(name), DEFAULT) for name in strategies]
@@ -78,32 +78,32 @@ class SearchProposer:
         random = search.sampler is SamplerKind.RANDOM
         self._across = replace(everything, kind=SamplerKind.RANDOM if random else SamplerKind.TPE)
         self._frozen = FrozenTrials(self.space, search.objectives)
-        self._history: History | None = None
+        self._history: PastTrials | None = None
 
-    def next(self, records: Records) -> Proposal | None:
-        """What to try after ``records``; None if there is nothing left."""
-        tried = {(record.origin, record.strategy) for record in records.all()}
+    def next(self, all_trials: Trials) -> Proposal | None:
+        """What to try after ``all_trials``; None if there is nothing left."""
+        tried = {(view.origin, view.strategy) for view in all_trials.all()}
         for proposal in self._fixed:
             if (proposal.origin, proposal.experiment.strategy.name) not in tried:
                 return proposal
-        return self._sampled(records) if self.searchable else None
+        return self._sampled(all_trials) if self.searchable else None
 
-    def _sampled(self, records: Records) -> Proposal:
+    def _sampled(self, all_trials: Trials) -> Proposal:
         if self._history is None:  # what was learned elsewhere is known before the first trial
-            others = [learned(trial, self.space) for trial in records.learned or ()]
+            others = [learned(trial, self.space) for trial in all_trials.learned or ()]
             blind = self._search.sampler in BLIND_TO_STOPPED
-            self._history = History(self.searchable, learned=others, stopped_count=blind)
-        trials, history = self._frozen.of(records.all()), self._history
+            self._history = PastTrials(self.searchable, learned=others, stopped_count=blind)
+        trials, history = self._frozen.of(all_trials.all()), self._history
         number = len(trials)
         strategy = self._choose(history, trials, number)
         suggestion = self._inside.suggestion(history.inside(strategy, trials), number)
         draft = self.space.draw(strategy, suggestion)
         return self._proposal(draft, SAMPLED, suggestion.attributes)
 
-    def _choose(self, history: History, trials: Sequence[FrozenTrial], number: int) -> str:
+    def _choose(self, history: PastTrials, trials: Sequence[FrozenTrial], number: int) -> str:
         if len(self.searchable) == 1:
             return self.searchable[0]
-        if self._allocation is Allocation.EQUAL:
+        if self._bandit is StrategyBandit.EQUAL:
             return fewest(self.searchable, history.tally(trials))
         if len(self._across.directions) == 1:
             return most_promising(self.searchable, history.tally(trials))

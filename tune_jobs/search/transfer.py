@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from search_spaces.joint import JointSpace
 from tune_jobs.search.trial_views import by_name, by_path, frozen
 from tune_jobs.state.events import LearnedTrial
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.trials import Status, Trials, TrialView
 
 
 @dataclass(frozen=True)
@@ -26,38 +26,36 @@ class Transfer:
         return [f"{len(self.taken)} of {total} trials are used", *told]
 
 
-def transfer(records: Records, space: JointSpace, objectives: Sequence[str], *, others: Sequence[str]) -> Transfer:
-    """The finished and stopped trials of ``records`` that ``space`` could have drawn, with its distributions.
+def transfer(all_trials: Trials, space: JointSpace, objectives: Sequence[str], *, others: Sequence[str]) -> Transfer:
+    """The finished and stopped trials of ``all_trials`` that ``space`` could have drawn, with its distributions.
 
     ``objectives`` are those of this sweep, ``others`` those of the other one. Ranges may differ as long as the trial's
     values lie inside those of ``space``; names may not. The notes of the other sampler are left behind.
     """
     result = Transfer()
-    for record in records.all():
+    for view in all_trials.all():
         try:
-            result.taken.append(_transferred(record, space, objectives, others))
+            result.taken.append(_transferred(view, space, objectives, others))
         except ValueError as error:
-            result.dropped[record.number] = str(error)
+            result.dropped[view.number] = str(error)
     return result
 
 
-def _transferred(
-    record: TrialRecord, space: JointSpace, objectives: Sequence[str], others: Sequence[str]
-) -> LearnedTrial:
-    if record.status not in (Status.COMPLETE, Status.STOPPED):
-        raise ValueError("failed" if record.status is Status.FAILED else "never ended")
-    if record.status is Status.COMPLETE and tuple(objectives) != tuple(others):
+def _transferred(view: TrialView, space: JointSpace, objectives: Sequence[str], others: Sequence[str]) -> LearnedTrial:
+    if view.status not in (Status.COMPLETE, Status.STOPPED):
+        raise ValueError("failed" if view.status is Status.FAILED else "never ended")
+    if view.status is Status.COMPLETE and tuple(objectives) != tuple(others):
         raise ValueError(f"has the objectives {', '.join(others)}, this sweep {', '.join(objectives)}")
-    if record.strategy not in space.strategies:
-        raise ValueError(f"strategy '{record.strategy}' is not in this sweep")
-    if record.strategy not in space.searchable():
-        raise ValueError(f"{record.strategy} has nothing to search")
-    draft = space.redraw(record.strategy, by_name(record.strategy, record.params))
-    trial = frozen(record, space, others)
+    if view.strategy not in space.strategies:
+        raise ValueError(f"strategy '{view.strategy}' is not in this sweep")
+    if view.strategy not in space.searchable():
+        raise ValueError(f"{view.strategy} has nothing to search")
+    draft = space.redraw(view.strategy, by_name(view.strategy, view.params))
+    trial = frozen(view, space, others)
     return LearnedTrial(
-        strategy=record.strategy,
-        params=by_path(record.strategy, draft.params),
-        complete=record.status is Status.COMPLETE,
+        strategy=view.strategy,
+        params=by_path(view.strategy, draft.params),
+        complete=view.status is Status.COMPLETE,
         values=tuple(trial.values or ()),
         curve=trial.intermediate_values,
     )

@@ -19,7 +19,7 @@ from search_spaces.spaces import STRATEGY
 from search_spaces.suggest import Primitive
 from tune_jobs.state.events import LearnedTrial
 from tune_jobs.state.objectives import objective_values
-from tune_jobs.state.trials import Status, TrialRecord
+from tune_jobs.state.trials import Status, TrialView
 
 STRATEGY_ATTRIBUTE, ORIGIN = "strategy", "origin"
 """User attributes of every trial: its strategy, and why it was tried."""
@@ -47,23 +47,23 @@ def by_name(strategy: str, params: dict[str, Primitive]) -> dict[str, Primitive]
     return {f"{strategy}/{path.removeprefix('strategy/')}": value for path, value in params.items()}
 
 
-def frozen(record: TrialRecord, space: JointSpace, objectives: Sequence[str]) -> FrozenTrial:
+def frozen(view: TrialView, space: JointSpace, objectives: Sequence[str]) -> FrozenTrial:
     """A trial as Optuna knows it; raises ValueError if ``space`` does not hold it.
 
     Finished trials are COMPLETE, those stopped early PRUNED with the last score for their value, and every evaluated
     unit is an intermediate value, so that scores of a small budget are never taken for final ones. Optuna keeps no
     intermediate values with several objectives.
     """
-    draft = space.redraw(record.strategy, by_name(record.strategy, record.params))
+    draft = space.redraw(view.strategy, by_name(view.strategy, view.params))
     params, distributions = dict(draft.params), dict(draft.distributions)
     if params:
-        params[STRATEGY] = record.strategy
+        params[STRATEGY] = view.strategy
         distributions[STRATEGY] = CategoricalDistribution(space.searchable())
-    curve = dict(record.curve) if len(objectives) == 1 else {}
-    state = STATES.get(record.status, TrialState.RUNNING)
+    curve = dict(view.curve) if len(objectives) == 1 else {}
+    state = STATES.get(view.status, TrialState.RUNNING)
     values: Sequence[float] | None = None
     if state is TrialState.COMPLETE:
-        values = objective_values(objectives, record)
+        values = objective_values(objectives, view)
     elif state is TrialState.PRUNED and curve and not isnan(curve[max(curve)]):
         values = (curve[max(curve)],)
     trial = create_trial(
@@ -72,10 +72,10 @@ def frozen(record: TrialRecord, space: JointSpace, objectives: Sequence[str]) ->
         params=params,
         distributions=distributions,
         intermediate_values=curve,
-        user_attrs={STRATEGY_ATTRIBUTE: record.strategy, ORIGIN: record.origin},
-        system_attrs=record.notes,
+        user_attrs={STRATEGY_ATTRIBUTE: view.strategy, ORIGIN: view.origin},
+        system_attrs=view.notes,
     )
-    trial.number = record.number
+    trial.number = view.number
     return trial
 
 
@@ -99,17 +99,17 @@ class FrozenTrials:
         self._space, self._objectives = space, objectives
         self._over: dict[int, FrozenTrial] = {}
 
-    def of(self, records: Iterable[TrialRecord]) -> list[FrozenTrial]:
+    def of(self, all_trials: Iterable[TrialView]) -> list[FrozenTrial]:
         """Of all trials so far, in their order."""
-        return [self._over.get(record.number) or self._made(record) for record in records]
+        return [self._over.get(view.number) or self._made(view) for view in all_trials]
 
-    def _made(self, record: TrialRecord) -> FrozenTrial:
+    def _made(self, view: TrialView) -> FrozenTrial:
         try:
-            trial = frozen(record, self._space, self._objectives)
+            trial = frozen(view, self._space, self._objectives)
         except ValueError as error:
-            raise InputError(f"trial {record.number} was drawn from another space: {error}") from None
-        if record.status.over:
-            self._over[record.number] = trial
+            raise InputError(f"trial {view.number} was drawn from another space: {error}") from None
+        if view.status.over:
+            self._over[view.number] = trial
         return trial
 
 
@@ -137,7 +137,7 @@ class Tally:
         return more
 
 
-class History:
+class PastTrials:
     """What a sampler may learn from: the trials of a study, and finished ones from elsewhere."""
 
     def __init__(self, strategies: Sequence[str], *, learned: Sequence[FrozenTrial] = (), stopped_count: bool) -> None:

@@ -20,10 +20,10 @@ from pydantic import ValidationError
 from handclip_core.config import describe
 from handclip_core.errors import InputError
 from tune_jobs.state.events import EVENT, FORMAT, Begun, Created, Event, TrialEvent
-from tune_jobs.storage.retry import patiently
+from tune_jobs.storage.retry import with_retry
 from tune_jobs.storage.segments import FILE as FILE
 from tune_jobs.storage.segments import TIP as TIP
-from tune_jobs.storage.segments import Segments
+from tune_jobs.storage.segments import JournalSegments
 
 _CHECK = re.compile(rb',"check":"([0-9a-f]{8})"}$')
 _TIP = re.compile(rb"(\d{12}) ([0-9a-f]{8})\n")
@@ -44,7 +44,7 @@ class Tip(NamedTuple):
 class Journal:
     """An open journal. A line is in the storage when ``append`` returns, so what follows may rely on it."""
 
-    def __init__(self, path: Path, segments: Segments | None = None) -> None:
+    def __init__(self, path: Path, segments: JournalSegments | None = None) -> None:
         """Open ``path`` for adding, creating it if need be; half a line that a killed driver left is cut off.
 
         If the sweep is in a bucket, ``segments`` is the journal that counts, and the file is a copy of it. Raises
@@ -58,9 +58,9 @@ class Journal:
         """Add one line; raises InputError if the storage stays away or full."""
         check, line = _sealed(event.model_dump_json().encode(), self._tip.check)
         tip = Tip(self._tip.lines + 1, check)
-        patiently(partial(self._write, line, tip), path=self._path)
+        with_retry(partial(self._write, line, tip), path=self._path)
         if self._segments is not None:
-            patiently(partial(self._segments.add, line), path=self._segments.place)
+            with_retry(partial(self._segments.add, line), path=self._segments.location)
         self._size += len(line)
         self._tip = tip
 

@@ -7,19 +7,19 @@ from typing import Any
 from tune_jobs.state.events import Opened
 from tune_jobs.state.journal import joined, read_journal, write_journal
 from tune_jobs.storage.lease import idle
-from tune_jobs.storage.location import Bucket, Place, folder_of
+from tune_jobs.storage.location import BucketLocation, StorageLocation, folder_of
 from tune_jobs.storage.segments import FILE, read_segments
 from tune_jobs.storage.sync import fetch_files
 
 
-def take_down(bucket: Bucket) -> Path:
+def download(bucket: BucketLocation) -> Path:
     """Make the local copy of a sweep anew from its bucket; raises InputError if that stays away."""
     folder = fetch_files(bucket)
     write_journal(folder / FILE, joined(read_segments(bucket)))
     return folder
 
 
-def to_read(where: Place) -> Path:
+def readable_folder(where: StorageLocation) -> Path:
     """The folder of a sweep, to be read; a local copy is brought up to date unless a driver here is at work in it.
 
     Raises InputError if the bucket stays away.
@@ -29,10 +29,10 @@ def to_read(where: Place) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with idle(folder) as is_idle:
-        return take_down(where) if is_idle else folder
+        return download(where) if is_idle else folder
 
 
-def last_settings(where: Place) -> dict[str, Any] | None:
+def last_settings(where: StorageLocation) -> dict[str, Any] | None:
     """The settings with which the sweep at ``where`` was last run, None before its first driver.
 
     Raises InputError if its journal is damaged, or if the bucket stays away.

@@ -7,7 +7,7 @@ from math import isnan, nan
 import pandas as pd
 
 from tune_jobs.config.search import PARAMS_TRAINED, SECONDS, maximized
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.trials import Status, Trials, TrialView
 
 FRONT = "pareto_front.csv"
 
@@ -21,27 +21,27 @@ class FrontRow:
     values: dict[str, float]
 
 
-def measured(record: TrialRecord) -> dict[str, float]:
+def measured(view: TrialView) -> dict[str, float]:
     """All that a sweep may search for: the metrics of a trial's best weights, and what it cost, a seed."""
-    costs = {PARAMS_TRAINED: float(record.params_trained or 0), SECONDS: record.seconds / max(1, len(record.seeds))}
-    return record.metrics | costs
+    costs = {PARAMS_TRAINED: float(view.params_trained or 0), SECONDS: view.seconds / max(1, len(view.seeds))}
+    return view.metrics | costs
 
 
-def objective_values(objectives: Sequence[str], record: TrialRecord) -> tuple[float, ...]:
+def objective_values(objectives: Sequence[str], view: TrialView) -> tuple[float, ...]:
     """The values of a finished trial; raises ValueError if one was not measured."""
-    values = measured(record)
+    values = measured(view)
     for name in objectives:
         if isnan(values.get(name, nan)):
             raise ValueError(f"{name} was not measured")
     return tuple(float(values[name]) for name in objectives)
 
 
-def pareto_front(records: Records, objectives: Sequence[str]) -> list[FrontRow]:
+def pareto_front(all_trials: Trials, objectives: Sequence[str]) -> list[FrontRow]:
     """The finished trials that no other one equals or beats in every objective and beats in one; best score first.
 
     Trials that were stopped early are not among them: their values would be those of another budget.
     """
-    rows = [_row(record, objectives) for record in records.all() if record.status is Status.COMPLETE]
+    rows = [_row(view, objectives) for view in all_trials.all() if view.status is Status.COMPLETE]
     front = [row for row in rows if not any(dominates(other.values, row.values) for other in rows)]
     return sorted(front, key=lambda row: (-row.values[objectives[0]], row.number))
 
@@ -76,6 +76,6 @@ def _texts(row: FrontRow) -> dict[str, str]:
     return {name: f"{value:.0f}" if value.is_integer() else f"{value:.6g}" for name, value in row.values.items()}
 
 
-def _row(record: TrialRecord, objectives: Sequence[str]) -> FrontRow:
-    values = objective_values(objectives, record)
-    return FrontRow(record.number, record.strategy, dict(zip(objectives, values, strict=True)))
+def _row(view: TrialView, objectives: Sequence[str]) -> FrontRow:
+    values = objective_values(objectives, view)
+    return FrontRow(view.number, view.strategy, dict(zip(objectives, values, strict=True)))

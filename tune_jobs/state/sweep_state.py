@@ -7,14 +7,14 @@ from typing import Protocol
 
 from tune_jobs.state.events import Created, Event
 from tune_jobs.state.journal import Journal
-from tune_jobs.state.trials import Records, folded
+from tune_jobs.state.trials import Trials, folded
 
 
 class Export(Protocol):
     """Something that is written from the events of a sweep as they come, and can be rebuilt from all of them."""
 
-    def happened(self, event: Event, records: Records) -> None:
-        """``event`` is in the journal, and ``records`` are what they are after it."""
+    def happened(self, event: Event, all_trials: Trials) -> None:
+        """``event`` is in the journal, and ``all_trials`` are what they are after it."""
         ...
 
 
@@ -24,7 +24,7 @@ class SweepState:
     def __init__(self, journal: Journal, events: Iterable[Event], *, clock: Callable[[], float] = time.time) -> None:
         """``events`` are those that ``journal`` holds already; ``clock`` gives the seconds since 1970."""
         self._journal = journal
-        self.records = folded(events)
+        self.all_trials = folded(events)
         self.clock = clock
         self.written_at = clock()
         """When the last event happened."""
@@ -32,13 +32,13 @@ class SweepState:
 
     def happened(self, event: Event) -> None:
         """Write an event down, and let trials and exports follow; raises InputError if the storage stays away."""
-        if not self.records.sweep:
+        if not self.all_trials.sweep:
             self._happened(Created(at=event.at, sweep=secrets.token_hex(8)))
         self._happened(event)
 
     def _happened(self, event: Event) -> None:
         self._journal.append(event)
         self.written_at = event.at
-        self.records.apply(event)
+        self.all_trials.apply(event)
         for export in self.exports:
-            export.happened(event, self.records)
+            export.happened(event, self.all_trials)

@@ -61,7 +61,7 @@ class State:
 
 
 @dataclass
-class TrialRecord:
+class TrialView:
     """One trial. ``metrics`` are those of its best weights.
 
     A trial of several seeds runs one after another; from the second on ``metrics`` are means over those that have
@@ -154,10 +154,10 @@ class TrialRecord:
 
 
 @dataclass
-class Records:
+class Trials:
     """All trials of a sweep, by number, and what they have used."""
 
-    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    trials: dict[int, TrialView] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     sweep: str = ""
     """What tells this sweep from any other."""
@@ -167,12 +167,12 @@ class Records:
     """What the search has learned from another sweep; None if it has not been looked at."""
     mixtures: tuple[Mixture, ...] = ()
     """Mixtures of its best trials, if it has come to its end."""
-    _open: dict[int, TrialRecord] = field(init=False)
-    _holding: dict[int, TrialRecord] = field(init=False)
+    _open: dict[int, TrialView] = field(init=False)
+    _holding: dict[int, TrialView] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._open = {number: record for number, record in self.trials.items() if not record.status.over}
-        self._holding = {number: record for number, record in self.trials.items() if record.checkpoint is not None}
+        self._open = {number: view for number, view in self.trials.items() if not view.status.over}
+        self._holding = {number: view for number, view in self.trials.items() if view.checkpoint is not None}
 
     def apply(self, event: Event) -> None:
         """Take one more event into account."""
@@ -196,50 +196,50 @@ class Records:
             case _:
                 pass
 
-    def all(self) -> list[TrialRecord]:
+    def all(self) -> list[TrialView]:
         """Every trial in the order of suggestion."""
         return list(self.trials.values())
 
-    def unfinished(self) -> list[TrialRecord]:
+    def unfinished(self) -> list[TrialView]:
         """Trials that are not over, in the order of suggestion."""
         return list(self._open.values())
 
-    def holding(self) -> list[TrialRecord]:
+    def holding(self) -> list[TrialView]:
         """Trials with a saved state, in the order of their first one."""
         return list(self._holding.values())
 
-    def ranked(self) -> list[TrialRecord]:
+    def ranked(self) -> list[TrialView]:
         """Every trial: those with a score from best to worst, the earlier of equals first, then all others."""
-        scored = sorted((r for r in self.all() if r.has_score), key=lambda record: -record.score)
-        return scored + [record for record in self.all() if not record.has_score]
+        scored = sorted((r for r in self.all() if r.has_score), key=lambda view: -view.score)
+        return scored + [view for view in self.all() if not view.has_score]
 
     @property
-    def best(self) -> TrialRecord | None:
+    def best(self) -> TrialView | None:
         """The trial with the highest score so far, if any has one."""
-        return max((r for r in self.trials.values() if r.has_score), key=lambda record: record.score, default=None)
+        return max((r for r in self.trials.values() if r.has_score), key=lambda view: view.score, default=None)
 
     @property
-    def winner(self) -> TrialRecord | None:
+    def winner(self) -> TrialView | None:
         """The best of the trials that no worker runs and whose best weights have been saved."""
         idle = (r for r in self.trials.values() if r.has_score and r.best_is_saved and r.status is not Status.RUNNING)
-        return max(idle, key=lambda record: record.score, default=None)
+        return max(idle, key=lambda view: view.score, default=None)
 
     def num_over(self) -> int:
         """Trials that will never run again."""
         return len(self.trials) - len(self._open)
 
-    def _apply_to(self, record: TrialRecord, event: TrialEvent) -> None:
-        _apply(record, event)
-        if record.status.over:
-            self._open.pop(record.number, None)
-        if record.held_bytes or record.checkpoint is not None:
-            self._holding[record.number] = record
+    def _apply_to(self, view: TrialView, event: TrialEvent) -> None:
+        _apply(view, event)
+        if view.status.over:
+            self._open.pop(view.number, None)
+        if view.held_bytes or view.checkpoint is not None:
+            self._holding[view.number] = view
         else:
-            self._holding.pop(record.number, None)
+            self._holding.pop(view.number, None)
 
     def _each_unfinished(self, status: Status) -> None:
-        for record in self._open.values():
-            record.status = status
+        for view in self._open.values():
+            view.status = status
 
 
 def score_of(metrics: Mapping[str, float]) -> float:
@@ -247,16 +247,16 @@ def score_of(metrics: Mapping[str, float]) -> float:
     return metrics.get(OBJECTIVE.name, nan)
 
 
-def folded(events: Iterable[Event]) -> Records:
+def folded(events: Iterable[Event]) -> Trials:
     """What the driver knows of every trial after ``events``."""
-    records = Records()
+    all_trials = Trials()
     for event in events:
-        records.apply(event)
-    return records
+        all_trials.apply(event)
+    return all_trials
 
 
-def _begun(event: Begun) -> TrialRecord:
-    return TrialRecord(
+def _begun(event: Begun) -> TrialView:
+    return TrialView(
         event.trial,
         event.experiment.strategy.name,
         event.params,
@@ -267,78 +267,78 @@ def _begun(event: Begun) -> TrialRecord:
     )
 
 
-def _apply(record: TrialRecord, event: TrialEvent) -> None:
+def _apply(view: TrialView, event: TrialEvent) -> None:
     match event:
         case Started():
-            record.status = Status.RUNNING
-            record.attempts += 1
+            view.status = Status.RUNNING
+            view.attempts += 1
         case Trained():
-            _trained(record, event)
+            _trained(view, event)
         case Validated():
-            _trained(record, event)
-            _validated(record, event)
+            _trained(view, event)
+            _validated(view, event)
         case SeedEnded():
-            _seed_ended(record, event)
+            _seed_ended(view, event)
         case Saved():
-            record.checkpoint, record.saved_unit = event.checkpoint, event.unit
-            record.checkpoint_bytes = event.size
+            view.checkpoint, view.saved_unit = event.checkpoint, event.unit
+            view.checkpoint_bytes = event.size
         case Dropped():
-            record.checkpoint, record.checkpoint_bytes = None, 0
+            view.checkpoint, view.checkpoint_bytes = None, 0
         case Retried():
-            _retried(record, event)
+            _retried(view, event)
         case Moved():
-            record.status = Status.WAITING
-            record.killed_alone += event.alone
+            view.status = Status.WAITING
+            view.killed_alone += event.alone
         case Cut():
-            record.status = Status.INTERRUPTED
+            view.status = Status.INTERRUPTED
         case Ended():
-            record.status, record.reason = Status(event.status), event.reason
-            if record.first is not None:
-                _keep(record, record.first)
-                record.first, record.unit, record.done = None, record.saved_unit, True
+            view.status, view.reason = Status(event.status), event.reason
+            if view.first is not None:
+                _keep(view, view.first)
+                view.first, view.unit, view.done = None, view.saved_unit, True
 
 
-def _trained(record: TrialRecord, event: Trained | Validated) -> None:
-    record.unit, record.done = event.unit, False
-    record.seconds += event.seconds
-    record.slowest_s = max(record.slowest_s, event.seconds)
-    record.params_trained = max(record.params_trained or 0, event.params_trained)
-    if (event.replica, event.unit) > record.furthest:
-        record.furthest, record.failures, record.killed_alone = (event.replica, event.unit), 0, 0
+def _trained(view: TrialView, event: Trained | Validated) -> None:
+    view.unit, view.done = event.unit, False
+    view.seconds += event.seconds
+    view.slowest_s = max(view.slowest_s, event.seconds)
+    view.params_trained = max(view.params_trained or 0, event.params_trained)
+    if (event.replica, event.unit) > view.furthest:
+        view.furthest, view.failures, view.killed_alone = (event.replica, event.unit), 0, 0
 
 
-def _validated(record: TrialRecord, event: Validated) -> None:
+def _validated(view: TrialView, event: Validated) -> None:
     """A unit that is trained again after a restart changes what the weights are, not what has been seen."""
-    record.done = event.done
-    record.present = event.best
+    view.done = event.done
+    view.present = event.best
     if event.replica == 0:
-        record.metrics, record.best_unit = event.best, event.best_unit
-        record.curve.setdefault(event.unit, score_of(event.metrics))
+        view.metrics, view.best_unit = event.best, event.best_unit
+        view.curve.setdefault(event.unit, score_of(event.metrics))
 
 
-def _seed_ended(record: TrialRecord, event: SeedEnded) -> None:
-    if record.replica == 0 and record.checkpoint is not None:
-        record.first = State(record.checkpoint, record.saved_unit, record.checkpoint_bytes)
-    record.seeds.append(event.metrics)
-    record.replica += 1
+def _seed_ended(view: TrialView, event: SeedEnded) -> None:
+    if view.replica == 0 and view.checkpoint is not None:
+        view.first = State(view.checkpoint, view.saved_unit, view.checkpoint_bytes)
+    view.seeds.append(event.metrics)
+    view.replica += 1
     averaged = [metric.name for metric in METRICS if metric.over_seeds and metric.name in event.metrics]
-    record.metrics = record.seeds[0] | {name: fmean(seed[name] for seed in record.seeds) for name in averaged}
-    record.status, record.unit, record.done, record.present = Status.WAITING, 0, False, {}
-    _keep(record, None)
+    view.metrics = view.seeds[0] | {name: fmean(seed[name] for seed in view.seeds) for name in averaged}
+    view.status, view.unit, view.done, view.present = Status.WAITING, 0, False, {}
+    _keep(view, None)
 
 
-def _keep(record: TrialRecord, state: State | None) -> None:
+def _keep(view: TrialView, state: State | None) -> None:
     if state is None:
-        record.checkpoint, record.checkpoint_bytes, record.saved_unit = None, 0, -1
+        view.checkpoint, view.checkpoint_bytes, view.saved_unit = None, 0, -1
     else:
-        record.checkpoint, record.checkpoint_bytes, record.saved_unit = state.folder, state.size, state.unit
+        view.checkpoint, view.checkpoint_bytes, view.saved_unit = state.folder, state.size, state.unit
 
 
-def _retried(record: TrialRecord, event: Retried) -> None:
-    record.status = Status.WAITING
+def _retried(view: TrialView, event: Retried) -> None:
+    view.status = Status.WAITING
     if event.anew:
-        _keep(record, None)
+        _keep(view, None)
     if event.micro_batch is None:
-        record.failures += 1
+        view.failures += 1
     else:  # another try, of which there are only so many, since a batch can be halved only so often
-        record.experiment = record.experiment.model_copy(update={"micro_batch": event.micro_batch})
+        view.experiment = view.experiment.model_copy(update={"micro_batch": event.micro_batch})

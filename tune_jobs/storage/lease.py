@@ -21,12 +21,12 @@ from typing import Self
 
 from handclip_core.errors import InputError
 from handclip_core.runs.run_folder import write_text
-from tune_jobs.storage.location import Bucket, Place, folder_of
-from tune_jobs.storage.retry import patiently
+from tune_jobs.storage.location import BucketLocation, StorageLocation, folder_of
+from tune_jobs.storage.retry import with_retry
 
 LOCK, OWNER = "driver.lock", "driver.json"
-BEAT_S = 2.0
-BEATS_TO_WATCH = 4
+HEARTBEAT_S = 2.0
+HEARTBEATS_TO_WATCH = 4
 """Beats without a sign of life after which an owner on another machine is taken for dead."""
 
 
@@ -43,36 +43,36 @@ class Owner:
     """The Ray job that it was submitted as, if it was."""
 
 
-class SweepLock:
+class SweepLease:
     """Held by the driver of a sweep. ``lost`` is set where another driver has taken the sweep over."""
 
-    def __init__(self, where: Place, *, beat_s: float = BEAT_S, job: str = "") -> None:
-        """The lock of the sweep at ``where``; its owner's heart beats every ``beat_s`` seconds.
+    def __init__(self, where: StorageLocation, *, heartbeat_s: float = HEARTBEAT_S, job: str = "") -> None:
+        """The lock of the sweep at ``where``; its owner's heart beats every ``heartbeat_s`` seconds.
 
         ``job`` is what this driver was submitted as.
         """
         self._where, self._folder = where, folder_of(where)
-        self._beat_s = beat_s
+        self._heartbeat_s = heartbeat_s
         self._own = Owner(socket.gethostname(), boot_id(), os.getpid(), secrets.token_hex(8), job=job)
         self._file = -1
         self._released = threading.Event()
-        self._thread = threading.Thread(target=self._keep_beating, daemon=True)
+        self._thread = threading.Thread(target=self._send_heartbeats, daemon=True)
         self.lost = threading.Event()
         self.former: Owner | None = None
         """Who held the lock before and never let go of it, known once the lock is taken."""
 
     def __enter__(self) -> Self:
         """Take the lock; raises InputError where another driver lives, or where a bucket stays away."""
-        if isinstance(self._where, Bucket):
+        if isinstance(self._where, BucketLocation):
             self._folder.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT)
         try:
             has_locks = self._locked()
-            if isinstance(self._where, Bucket):
+            if isinstance(self._where, BucketLocation):
                 self._own = replace(self._own, boot=f"{boot_id()} {self._mark()}")
             self._refuse_living_owner(system_locks=has_locks)
-            patiently(lambda: self._beat(0), path=self._where)
-            if isinstance(self._where, Bucket):
+            with_retry(lambda: self._send_heartbeat(0), path=self._where)
+            if isinstance(self._where, BucketLocation):
                 self._refuse_rival()
         except BaseException:
             os.close(self._file)
@@ -113,39 +113,39 @@ class SweepLock:
         owner = self.former = self._owner()
         if owner is None or (system_locks and owner.boot == self._own.boot):
             return
-        for _ in range(2 * BEATS_TO_WATCH):
-            time.sleep(self._beat_s / 2)
+        for _ in range(2 * HEARTBEATS_TO_WATCH):
+            time.sleep(self._heartbeat_s / 2)
             if self._owner() != owner:
                 raise self._taken(owner)
 
     def _refuse_rival(self) -> None:
         """Of drivers that begin at the same moment the last to write its name stays."""
-        time.sleep(self._beat_s)
+        time.sleep(self._heartbeat_s)
         owner = self._owner()
         if owner is None or owner.token != self._own.token:
             raise self._taken(owner)
 
     def _owner(self) -> Owner | None:
-        return patiently(lambda: _find_owner(self._where), path=self._where)
+        return with_retry(lambda: _find_owner(self._where), path=self._where)
 
     def _taken(self, owner: Owner | None) -> InputError:
         who = "" if owner is None else f" by process {owner.pid} on {owner.host}"
         return InputError(f"{self._where}: is being run{who}; wait until that has ended, or end it")
 
-    def _keep_beating(self) -> None:
+    def _send_heartbeats(self) -> None:
         beats = 0
-        while not self._released.wait(self._beat_s):
+        while not self._released.wait(self._heartbeat_s):
             beats += 1
             try:
                 owner = _find_owner(self._where)
                 if owner is not None and owner.token != self._own.token:
                     self.lost.set()
                     return
-                self._beat(beats)
+                self._send_heartbeat(beats)
             except OSError:
                 continue  # the storage is away for a while; whoever can see it may take the sweep over
 
-    def _beat(self, beats: int) -> None:
+    def _send_heartbeat(self, beats: int) -> None:
         _write_owner(self._where, replace(self._own, beats=beats))
 
 
@@ -161,7 +161,7 @@ def idle(folder: Path) -> Iterator[bool]:
             yield True
 
 
-def read_owner(where: Place) -> Owner | None:
+def read_owner(where: StorageLocation) -> Owner | None:
     """Who runs the sweep at ``where``, or ran it until it died; None where that is not known."""
     try:
         return _find_owner(where)
@@ -169,7 +169,7 @@ def read_owner(where: Place) -> Owner | None:
         return None
 
 
-def _find_owner(where: Place) -> Owner | None:
+def _find_owner(where: StorageLocation) -> Owner | None:
     """Who runs the sweep, None where nobody does; raises OSError where the storage is away."""
     try:
         data = (where / OWNER).read_bytes() if isinstance(where, Path) else (where / OWNER).read()
@@ -178,12 +178,12 @@ def _find_owner(where: Place) -> Owner | None:
         return None
 
 
-def _write_owner(where: Place, owner: Owner) -> None:
+def _write_owner(where: StorageLocation, owner: Owner) -> None:
     text = json.dumps(asdict(owner))
     write_text(where / OWNER, text) if isinstance(where, Path) else (where / OWNER).write(text.encode())
 
 
-def _remove_owner(where: Place) -> None:
+def _remove_owner(where: StorageLocation) -> None:
     (where / OWNER).unlink(missing_ok=True) if isinstance(where, Path) else (where / OWNER).delete()
 
 

@@ -28,7 +28,7 @@ ANSWER_S = 30.0
 
 
 @dataclass(frozen=True)
-class Bucket:
+class BucketLocation:
     """A place in a bucket, named as its user has typed it: any URI that ``pyarrow.fs.FileSystem.from_uri`` knows.
 
     Options, as ``?endpoint_override=...``, hold for all that lies below it.
@@ -39,15 +39,15 @@ class Bucket:
     def __str__(self) -> str:
         return self.uri
 
-    def __truediv__(self, below: str) -> "Bucket":
+    def __truediv__(self, below: str) -> "BucketLocation":
         path, mark, options = self.uri.partition("?")
-        return Bucket(f"{path.rstrip('/')}/{below}{mark}{options}")
+        return BucketLocation(f"{path.rstrip('/')}/{below}{mark}{options}")
 
     @property
-    def parent(self) -> "Bucket":
+    def parent(self) -> "BucketLocation":
         """The place that this one lies in."""
         path, mark, options = self.uri.partition("?")
-        return Bucket(f"{path.rstrip('/').rpartition('/')[0]}{mark}{options}")
+        return BucketLocation(f"{path.rstrip('/').rpartition('/')[0]}{mark}{options}")
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class Bucket:
 
     def read(self) -> bytes | None:
         """The object at this place, None where there is none; raises OSError where the bucket does not answer."""
-        store = opened(self)
+        store = open_location(self)
         try:
             with store.filesystem.open_input_file(store.path) as stream:
                 data: bytes = stream.read()
@@ -66,26 +66,26 @@ class Bucket:
 
     def write(self, data: bytes) -> None:
         """Put an object here whole, in the place of what is there; raises OSError where that cannot be."""
-        store = opened(self)
+        store = open_location(self)
         with _output(store) as stream:
             stream.write(data)
 
     def delete(self) -> None:
         """Remove the object at this place, if there is one; raises OSError where the bucket does not answer."""
-        store = opened(self)
+        store = open_location(self)
         with suppress(FileNotFoundError):
             store.filesystem.delete_file(store.path)
 
     def send(self, file: Path) -> None:
         """Put the contents of ``file`` here; raises OSError where that cannot be."""
-        store = opened(self)
+        store = open_location(self)
         with file.open("rb") as source, _output(store) as stream:
             while part := source.read(2**24):
                 stream.write(part)
 
     def fetch(self, folder: Path) -> None:
         """Copy all objects below this place into ``folder``; raises OSError, FileNotFoundError where there are none."""
-        store = opened(self)
+        store = open_location(self)
         folder.mkdir(parents=True, exist_ok=True)
         fs.copy_files(store.path, str(folder), source_filesystem=store.filesystem)
 
@@ -101,7 +101,7 @@ class Bucket:
     def _problem(self) -> str | None:
         probe = self / f".probe-{secrets.token_hex(4)}"
         try:
-            store = opened(self)
+            store = open_location(self)
             root = store.path.partition("/")[0]
             if root and store.filesystem.get_file_info(root).type is fs.FileType.NotFound:
                 return f"there is no bucket '{root}'; make it first"
@@ -112,7 +112,7 @@ class Bucket:
         return None
 
 
-Place = Path | Bucket
+StorageLocation = Path | BucketLocation
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ class Store:
     path: str
 
 
-def as_place(given: object) -> object:
+def as_location(given: object) -> object:
     """A folder or a bucket from what stands in settings or on a command line; raises ValueError for keys in a URI."""
-    if isinstance(given, Path | Bucket):
+    if isinstance(given, Path | BucketLocation):
         return given
     if not isinstance(given, str) or not given:
         raise ValueError(f"{given!r} is neither a folder nor a URI")
@@ -133,24 +133,24 @@ def as_place(given: object) -> object:
         return Path(given)
     if urlsplit(given).password is not None:
         raise ValueError("a URI with keys would be written down; put them into the environment, as AWS_ACCESS_KEY_ID")
-    return Bucket(given)
+    return BucketLocation(given)
 
 
-def named_place(given: str) -> Place:
+def parse_location(given: str) -> StorageLocation:
     """A folder or a bucket by what stands on a command line; raises InputError where it cannot be one."""
     try:
-        found = as_place(given)
+        found = as_location(given)
     except ValueError as error:
         raise InputError(str(error)) from None
-    assert isinstance(found, Path | Bucket)
+    assert isinstance(found, Path | BucketLocation)
     return found
 
 
-PlaceSetting = Annotated[Place, BeforeValidator(as_place), PlainSerializer(str, when_used="json")]
+LocationSetting = Annotated[StorageLocation, BeforeValidator(as_location), PlainSerializer(str, when_used="json")]
 """A setting that is a folder or the URI of a bucket."""
 
 
-def opened(where: Place) -> Store:
+def open_location(where: StorageLocation) -> Store:
     """The file system of a place and its path there; raises OSError or ValueError where the URI names none."""
     if isinstance(where, Path):
         return Store(fs.LocalFileSystem(), str(where))
@@ -178,26 +178,26 @@ def _output(store: Store) -> NativeFile:
         return store.filesystem.open_output_stream(store.path)
 
 
-def exists(where: Place) -> bool:
+def exists(where: StorageLocation) -> bool:
     """Whether there is anything at a place; raises OSError where it does not answer."""
-    store = opened(where)
+    store = open_location(where)
     return store.filesystem.get_file_info(store.path).type is not fs.FileType.NotFound
 
 
-def is_folder(where: Place) -> bool:
+def is_folder(where: StorageLocation) -> bool:
     """Whether a place can have anything below it; raises OSError where it does not answer."""
-    store = opened(where)
+    store = open_location(where)
     return store.filesystem.get_file_info(store.path).type is fs.FileType.Directory
 
 
-def files_below(where: Place) -> list[str]:
+def files_below(where: StorageLocation) -> list[str]:
     """Paths of all files below a place, relative to it; raises OSError where it does not answer."""
-    store = opened(where)
+    store = open_location(where)
     found = store.filesystem.get_file_info(fs.FileSelector(store.path, allow_not_found=True, recursive=True))
     return [info.path.removeprefix(store.path).lstrip("/") for info in found if info.is_file]
 
 
-def folder_of(where: Place) -> Path:
+def folder_of(where: StorageLocation) -> Path:
     """The folder itself, or the working copy of what is in a bucket: under ``sweeps`` in this machine's cache."""
     if isinstance(where, Path):
         return where
@@ -205,13 +205,13 @@ def folder_of(where: Place) -> Path:
     return cache_root().absolute() / "sweeps" / key / where.name
 
 
-def place_of(storage: Place, folder: Path) -> Place:
+def location_of(storage: StorageLocation, folder: Path) -> StorageLocation:
     """Where a sweep in ``storage`` is kept, given its folder or working copy."""
     return folder if isinstance(storage, Path) else storage / folder.name
 
 
 @contextmanager
-def fetched(where: Place) -> Iterator[Path]:
+def local_copy(where: StorageLocation) -> Iterator[Path]:
     """A folder with the files at a place: itself, or a copy that is there within the block.
 
     Raises FileNotFoundError where there is nothing in the bucket, OSError where it does not answer.

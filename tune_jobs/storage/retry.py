@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from handclip_core.errors import InputError
-from tune_jobs.storage.location import Place
+from tune_jobs.storage.location import StorageLocation
 
 Value = TypeVar("Value")
-PATIENCE_S = 120.0
+RETRY_FOR_S = 120.0
 """Seconds that a storage may be away, or full, before the sweep ends."""
 LONGEST_WAIT_S = 5.0
 
@@ -17,12 +17,12 @@ class UnwritableError(InputError):
     """A place could not be written to, or read, for as long as such a thing is waited for."""
 
 
-def patiently(action: Callable[[], Value], *, path: Place, verb: str = "written") -> Value:
+def with_retry(action: Callable[[], Value], *, path: StorageLocation, verb: str = "written") -> Value:
     """What ``action`` returns, tried again while the system refuses it.
 
     Raises UnwritableError, which says that ``path`` cannot be ``verb``, where that does not pass.
     """
-    end, wait_s = time.monotonic() + PATIENCE_S, 0.1
+    end, wait_s = time.monotonic() + RETRY_FOR_S, 0.1
     while True:
         try:
             return action()

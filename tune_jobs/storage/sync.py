@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tune_jobs.storage.lease import LOCK, OWNER
-from tune_jobs.storage.location import Bucket, Place, files_below, folder_of
-from tune_jobs.storage.retry import patiently
+from tune_jobs.storage.location import BucketLocation, StorageLocation, files_below, folder_of
+from tune_jobs.storage.retry import with_retry
 from tune_jobs.storage.segments import FILE, FOLDER, TIP
 
 EVERY_S = 30.0
@@ -35,10 +35,10 @@ def is_copied(path: str) -> bool:
     return not any(fnmatch(path, pattern) for pattern in ELSEWHERE)
 
 
-class Mirror:
+class FolderSync:
     """Copies what has changed in a working copy to its bucket."""
 
-    def __init__(self, folder: Path, bucket: Bucket, *, wanted: Callable[[str], bool] = is_copied) -> None:
+    def __init__(self, folder: Path, bucket: BucketLocation, *, wanted: Callable[[str], bool] = is_copied) -> None:
         """Of files that are ``wanted``, by their paths in ``folder``, all count as changed at first."""
         self._folder, self._bucket, self._wanted = folder, bucket, wanted
         self._sent: dict[str, tuple[int, int]] = {}
@@ -65,7 +65,7 @@ class Mirror:
 
 
 @contextmanager
-def in_step(folder: Path, where: Place) -> Iterator[None]:
+def synced(folder: Path, where: StorageLocation) -> Iterator[None]:
     """Within the block the bucket follows the working copy ``folder``; it has all of it at the beginning and the end.
 
     Does nothing for a sweep in a folder. Raises InputError where the bucket stays away.
@@ -73,14 +73,14 @@ def in_step(folder: Path, where: Place) -> Iterator[None]:
     if isinstance(where, Path):
         yield
         return
-    mirror, over = Mirror(folder, where), threading.Event()
+    sync, over = FolderSync(folder, where), threading.Event()
 
     def follow() -> None:
         while not over.wait(EVERY_S):
             with suppress(OSError):  # the next round comes soon
-                mirror.send()
+                sync.send()
 
-    patiently(mirror.send, path=where)
+    with_retry(sync.send, path=where)
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
@@ -88,24 +88,24 @@ def in_step(folder: Path, where: Place) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-    patiently(mirror.send, path=where)
+    with_retry(sync.send, path=where)
 
 
-def fetch_files(bucket: Bucket) -> Path:
+def fetch_files(bucket: BucketLocation) -> Path:
     """Make the local copy of a sweep anew from its bucket, but for the journal.
 
     Raises InputError if the bucket stays away.
     """
     folder = folder_of(bucket)
-    clear(folder, but=(LOCK, FINALS))
-    for path in patiently(lambda: files_below(bucket), path=bucket):
+    empty_folder(folder, but=(LOCK, FINALS))
+    for path in with_retry(lambda: files_below(bucket), path=bucket):
         if is_copied(path):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(patiently((bucket / path).read, path=bucket) or b"")
+            (folder / path).write_bytes(with_retry((bucket / path).read, path=bucket) or b"")
     return folder
 
 
-def clear(folder: Path, *, but: Sequence[str] = (LOCK,)) -> None:
+def empty_folder(folder: Path, *, but: Sequence[str] = (LOCK,)) -> None:
     """Remove what a working copy holds ``but`` some; make the folder where there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
@@ -119,7 +119,7 @@ def _files(folder: Path) -> Iterator[str]:
         yield from ((Path(root) / name).relative_to(folder).as_posix() for name in names)
 
 
-def _send_database(file: Path, target: Bucket) -> None:
+def _send_database(file: Path, target: BucketLocation) -> None:
     """Copy a database as it is at one moment; raises OSError where that cannot be."""
     with TemporaryDirectory(prefix="handclip-") as folder:
         copy = Path(folder) / file.name

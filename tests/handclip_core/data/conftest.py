@@ -24,7 +24,7 @@ HEADER = (
 ASPECTS = ("dorsal right", "dorsal left", "palmar right", "palmar left")
 
 
-def draw_picture(seed: int, *, size: tuple[int, int] = (96, 72)) -> Image.Image:
+def draw_image(seed: int, *, size: tuple[int, int] = (96, 72)) -> Image.Image:
     """Smooth random colours, different for each seed."""
     coarse = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
@@ -36,13 +36,13 @@ def write_table(path: Path, rows: Iterable[Sequence[object]], header: Sequence[s
 
 
 @pytest.fixture
-def picture() -> Callable[..., Image.Image]:
-    return draw_picture
+def make_image() -> Callable[..., Image.Image]:
+    return draw_image
 
 
 @pytest.fixture
 def eleven_k(tmp_path: Path) -> Callable[..., Path]:
-    """Write people x aspects x shots in the layout of 11k Hands; returns its root."""
+    """Write identities x aspects x shots in the layout of 11k Hands; returns its root."""
 
     def write(people: Iterable[int], *, shots: int = 3, aspects: Sequence[str] = ASPECTS, name: str = "11k") -> Path:
         root = tmp_path / name
@@ -52,7 +52,7 @@ def eleven_k(tmp_path: Path) -> Callable[..., Path]:
             for aspect in aspects:
                 for _ in range(shots):
                     image = f"Hand_{len(rows):07d}.jpg"
-                    draw_picture(len(rows)).save(root / "Hands" / image, quality=92)
+                    draw_image(len(rows)).save(root / "Hands" / image, quality=92)
                     rows.append([f"{identity:07d}", 30, "female", "fair", 0, 0, aspect, image, 0])
         write_table(root / "HandInfo.csv", rows)
         return root
@@ -61,9 +61,9 @@ def eleven_k(tmp_path: Path) -> Callable[..., Path]:
 
 
 def write_table_only(folder: Path, rows: Sequence[Sequence[object]], header: Sequence[str] = HEADER) -> Path:
-    """A HandInfo.csv of the given rows whose pictures are all links to one small file; returns its root."""
+    """A HandInfo.csv of the given rows whose images are all links to one small file; returns its root."""
     (folder / "Hands").mkdir(parents=True)
-    draw_picture(0, size=(32, 24)).save(folder / "original.jpg")
+    draw_image(0, size=(32, 24)).save(folder / "original.jpg")
     for image in {str(row[header.index("imageName")]) for row in rows}:
         os.link(folder / "original.jpg", folder / "Hands" / image)
     write_table(folder / "HandInfo.csv", rows, header)
@@ -82,21 +82,21 @@ def module_table(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
 @pytest.fixture
 def small_jpeg(tmp_path: Path) -> Path:
-    draw_picture(0, size=(32, 24)).save(tmp_path / "small.jpg")
+    draw_image(0, size=(32, 24)).save(tmp_path / "small.jpg")
     return tmp_path / "small.jpg"
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Callable[..., Path]:
-    """Write ``<identity>/<image>`` for the given numbers of pictures; returns its root."""
+    """Write ``<identity>/<image>`` for the given numbers of images; returns its root."""
 
-    def write(pictures: dict[str, int], *, name: str = "people") -> Path:
+    def write(images: dict[str, int], *, name: str = "people") -> Path:
         root = tmp_path / name
         seed = 0
-        for identity, number in pictures.items():
+        for identity, number in images.items():
             (root / identity).mkdir(parents=True)
             for shot in range(number):
-                draw_picture(seed).save(root / identity / f"{shot}.png")
+                draw_image(seed).save(root / identity / f"{shot}.png")
                 seed += 1
         return root
 

@@ -15,7 +15,7 @@ PEOPLE = {f"p{i:02d}": 3 for i in range(10)}
 
 
 def test_source_hash_follows_files_and_table(
-    folders: Write, tmp_path: Path, picture: Callable[..., Image.Image]
+    folders: Write, tmp_path: Path, make_image: Callable[..., Image.Image]
 ) -> None:
     root = folders(PEOPLE)
     lines = [f"{person}/{shot}.png,{person}" for person in PEOPLE for shot in range(3)]
@@ -28,7 +28,7 @@ def test_source_hash_follows_files_and_table(
     original = source_hash("\n".join(["path,identity", *lines]))
     assert source_hash("\n".join(["path,identity", *lines])) == original
     assert source_hash("\n".join(["path,identity", *lines, ""])) != original
-    picture(4711).save(root / "p00" / "0.png")
+    make_image(4711).save(root / "p00" / "0.png")
     assert source_hash("\n".join(["path,identity", *lines])) != original
 
 
@@ -36,7 +36,9 @@ def test_a_refusal_leaves_an_earlier_preparation_alone(folders: Write, tmp_path:
     root, out = folders(PEOPLE), tmp_path / "out"
     earlier = prepare_folder(root, out)
     (root / "p00" / "0.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"people: p00/0.png: empty file \(zero bytes\); mend or remove them, or pass"):
+    with pytest.raises(
+        InputError, match=r"identities: p00/0.png: empty file \(zero bytes\); mend or remove them, or pass"
+    ):
         prepare_folder(root, out)
     assert load_prepared(out).protocol == earlier.protocol
 
@@ -44,8 +46,8 @@ def test_a_refusal_leaves_an_earlier_preparation_alone(folders: Write, tmp_path:
 def test_many_bad_files_are_counted_and_the_first_named(folders: Write, tmp_path: Path) -> None:
     root = folders(PEOPLE)
     for person in PEOPLE:
-        (root / person / "1.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"p04/1.png: not a picture .*; and 5 more; mend"):
+        (root / person / "1.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"p04/1.png: not an image .*; and 5 more; mend"):
         prepare_folder(root, tmp_path / "out")
     prepared = prepare_folder(root, tmp_path / "out", skip_bad=True)
     assert len(prepared.protocol.skipped) == 10

@@ -33,7 +33,7 @@ def test_a_caption_says_what_is_known(changed: dict[str, str], expected: str) ->
     assert captions(table({**FULL, **changed})).texts == (expected,)
 
 
-def test_pictures_alike_share_a_caption() -> None:
+def test_images_alike_share_a_caption() -> None:
     rows: list[dict[str, Any]] = [FULL, {**FULL, "identity": "7", "age": "40"}, {**FULL, "skin_tone": "dark"}]
     found = captions(table(*rows))
     assert len(found.texts) == 2

@@ -1,4 +1,4 @@
-"""Copies within a person are told, or left out on request; what two people share is tested with the leaks."""
+"""Copies within an identity are told, or left out on request; what two identities share is tested with the leaks."""
 
 import shutil
 from collections.abc import Callable

@@ -79,7 +79,7 @@ def test_training_on_several_aspects_loses_them(published: Prepared) -> None:
         people = set(identity[training_rows(published, aspects, which="train_all")])
         assert not people & leaking_identities(published.manifest)
     rows = training_rows(published, [Aspect.DORSAL_RIGHT, Aspect.PALMAR_LEFT], which="train_all")
-    assert len(set(identity[rows])) == 74  # 1..74 of palmar left hold 1..68 of dorsal right; six people are lost
+    assert len(set(identity[rows])) == 74  # 1..74 of palmar left hold 1..68 of dorsal right; six identities are lost
     assert set(published.manifest.loc[rows, "aspect"]) == {"dorsal right", "palmar left"}
 
 

@@ -96,7 +96,7 @@ def test_prototype_loss_is_the_loop_over_class_means() -> None:
     assert prototype_loss(embeddings, labels) == pytest.approx(np.array(expected))
 
 
-def test_a_picture_alone_in_its_class_is_neither_easy_nor_hard() -> None:
+def test_a_image_alone_in_its_class_is_neither_easy_nor_hard() -> None:
     embeddings = np.random.default_rng(1).normal(size=(5, 3))
     found = prototype_loss(embeddings, np.array([0, 0, 1, 1, 2]))
     assert found[4] == np.median(found[:4])

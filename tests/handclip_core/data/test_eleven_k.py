@@ -56,7 +56,7 @@ def test_manifest_holds_what_the_table_says(eleven_k: Write, tmp_path: Path) -> 
     assert all(path.is_file() for path in prepared.paths())
 
 
-def test_pictures_with_accessories_are_left_out_and_need_no_file(eleven_k: Write, tmp_path: Path) -> None:
+def test_images_with_accessories_are_left_out_and_need_no_file(eleven_k: Write, tmp_path: Path) -> None:
     root = eleven_k(PEOPLE)
     rows = rows_of(root)
     for row in rows[::7]:
@@ -210,4 +210,4 @@ def test_missing_parts_of_the_layout(eleven_k: Write, tmp_path: Path) -> None:
 def test_too_few_people_for_validation(eleven_k: Write, tmp_path: Path) -> None:
     refused(eleven_k([1, 2, 1060, 1061]), tmp_path / "out", "no validation split with a gallery match")
     root = eleven_k(PEOPLE, shots=1, name="single")
-    refused(root, tmp_path / "out", "no validation split with a gallery match: 0 of 8 training people have two")
+    refused(root, tmp_path / "out", "no validation split with a gallery match: 0 of 8 training identities have two")

@@ -1,4 +1,4 @@
-"""A user's own pictures, by folders or by a table."""
+"""A user's own images, by folders or by a table."""
 
 import shutil
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def test_share_of_test_people(folders: Write, tmp_path: Path) -> None:
             prepare_folder(root, tmp_path / "none", test_share=share)
 
 
-def test_what_is_no_picture_of_a_person_is_told(folders: Write, tmp_path: Path) -> None:
+def test_what_is_no_image_of_a_person_is_told(folders: Write, tmp_path: Path) -> None:
     root = folders(PEOPLE)
     (root / "readme.txt").touch()
     (root / "p00" / "notes.txt").touch()
@@ -92,18 +92,18 @@ def test_names_that_are_not_text_are_refused(folders: Write, tmp_path: Path) -> 
     assert len(prepare_folder(root, tmp_path / "out", skip_bad=True).manifest) == 36
 
 
-def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
-    refused(tmp_path / "none", tmp_path / "out", "none: no such folder; name the folder that holds the pictures")
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+    refused(tmp_path / "none", tmp_path / "out", "none: no such folder; name the folder that holds the images")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", tmp_path / "out", "empty: empty folder")
     (tmp_path / "empty" / "person").mkdir()
-    refused(tmp_path / "empty", tmp_path / "out", "no picture in it; expected <identity>/<image>")
+    refused(tmp_path / "empty", tmp_path / "out", "no image in it; expected <identity>/<image>")
 
 
-def test_a_single_bad_picture_leaves_nothing_usable(tmp_path: Path) -> None:
+def test_a_single_bad_image_leaves_nothing_usable(tmp_path: Path) -> None:
     (tmp_path / "root" / "a").mkdir(parents=True)
-    (tmp_path / "root" / "a" / "0.jpg").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"no usable picture \(a/0.jpg: not a picture"):
+    (tmp_path / "root" / "a" / "0.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"no usable image \(a/0.jpg: not an image"):
         prepare_folder(tmp_path / "root", tmp_path / "out", skip_bad=True)
 
 

@@ -1,4 +1,4 @@
-"""Every kind of file that somebody will one day put among the pictures."""
+"""Every kind of file that somebody will one day put among the images."""
 
 import contextlib
 import io
@@ -33,7 +33,7 @@ def assert_colour(data: bytes, colour: tuple[int, int, int], *, tolerance: int =
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
-def test_plain_pictures_of_every_kind(kind: str) -> None:
+def test_plain_images_of_every_kind(kind: str) -> None:
     assert_colour(encode(plain(), kind), RED)
 
 
@@ -92,15 +92,15 @@ def test_exif_rotation_is_applied(orientation: int, corner: tuple[int, int], dra
     assert int(np.argmin(quarters)) == 2 * corner[1] + corner[0]
 
 
-def test_draft_keeps_at_least_the_size_asked_for(picture: Callable[..., Image.Image]) -> None:
-    data = encode(picture(1, size=(1600, 1200)), "JPEG")
+def test_draft_keeps_at_least_the_size_asked_for(make_image: Callable[..., Image.Image]) -> None:
+    data = encode(make_image(1, size=(1600, 1200)), "JPEG")
     assert decode_rgb(data, draft_px=256).size == (400, 300)
     assert decode_rgb(data, draft_px=300).size == (400, 300)
     assert decode_rgb(data, draft_px=301).size == (800, 600)
     assert decode_rgb(data).size == (1600, 1200)
 
 
-def test_second_picture_of_a_phone_file_is_ignored() -> None:
+def test_second_image_of_a_phone_file_is_ignored() -> None:
     data = encode(plain(), "MPO", save_all=True, append_images=[plain(colour=(0, 0, 255))])
     assert_colour(data, RED)
 
@@ -112,9 +112,9 @@ def test_animations_are_refused(kind: str) -> None:
         decode_rgb(data)
 
 
-def test_truncated_files_are_refused(picture: Callable[..., Image.Image]) -> None:
+def test_truncated_files_are_refused(make_image: Callable[..., Image.Image]) -> None:
     for kind in ("JPEG", "PNG", "WEBP"):
-        data = encode(picture(2, size=(320, 240)), kind)
+        data = encode(make_image(2, size=(320, 240)), kind)
         for share in (0.02, 0.5, 0.9):
             with pytest.raises(BadImageError):
                 decode_rgb(data[: int(len(data) * share)], draft_px=64)
@@ -123,8 +123,8 @@ def test_truncated_files_are_refused(picture: Callable[..., Image.Image]) -> Non
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"hello, I am a text", "not a picture"),
-        (b"\xff\xd8\xff\xe0" + bytes(200), "not a picture"),
+        (b"hello, I am a text", "not an image"),
+        (b"\xff\xd8\xff\xe0" + bytes(200), "not an image"),
         (encode(plain(size=(1, 1)), "PNG"), "1 x 1 pixels"),
         (encode(plain(size=(7, 500)), "PNG"), "7 x 500 pixels"),
         (png(12_000, 11_000, b""), "decompression bomb"),
@@ -141,10 +141,10 @@ def test_refused_with_the_reason(data: bytes, reason: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_random_damage_is_refused_or_decoded_but_never_crashes(picture: Callable[..., Image.Image]) -> None:
+def test_random_damage_is_refused_or_decoded_but_never_crashes(make_image: Callable[..., Image.Image]) -> None:
     random = np.random.default_rng(0)
     for kind in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"):
-        original = np.frombuffer(encode(picture(3), kind), dtype=np.uint8)
+        original = np.frombuffer(encode(make_image(3), kind), dtype=np.uint8)
         for _ in range(60):
             damaged = original.copy()
             places = random.integers(0, len(damaged), 8)

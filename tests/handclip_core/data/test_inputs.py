@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from handclip_core.data.inputs import FeatureInputs, cached_features
-from handclip_core.runs.context import Bench
+from handclip_core.runs.context import ExperimentContext
 from handclip_core.types import Encoded
 
 CPU = torch.device("cpu")
@@ -14,7 +14,7 @@ ROWS = np.array([4, 0, 7, 9])
 
 
 class Tower:
-    """Means of pictures, and how often it was asked."""
+    """Means of images, and how often it was asked."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -24,42 +24,42 @@ class Tower:
         return Encoded(features=pixels.mean(dim=(2, 3)), projected=pixels.amax(dim=(2, 3)))
 
 
-def cached(bench: Bench, tower: Tower, folder: Path, *, key: str = "a") -> FeatureInputs:
-    return cached_features(tower, bench.pixel_inputs, ROWS, key=key, cache=folder, device=CPU)
+def cached(context: ExperimentContext, tower: Tower, folder: Path, *, key: str = "a") -> FeatureInputs:
+    return cached_features(tower, context.pixel_inputs, ROWS, key=key, cache=folder, device=CPU)
 
 
-def test_pictures_are_the_cached_bytes_as_floats(tiny_bench: Bench) -> None:
-    pictures = tiny_bench.pixel_inputs.of(ROWS, device=CPU)
-    bytes_ = tiny_bench.pixels.batch(ROWS)
-    assert pictures.shape == (4, 3, 32, 32)
-    assert np.array_equal((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), bytes_)
+def test_images_are_the_cached_bytes_as_floats(tiny_context: ExperimentContext) -> None:
+    images = tiny_context.pixel_inputs.of(ROWS, device=CPU)
+    bytes_ = tiny_context.pixels.batch(ROWS)
+    assert images.shape == (4, 3, 32, 32)
+    assert np.array_equal((images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), bytes_)
 
 
-def test_rows_are_found_in_any_order(tiny_bench: Bench, tmp_path: Path) -> None:
-    inputs = cached(tiny_bench, Tower(), tmp_path)
+def test_rows_are_found_in_any_order(tiny_context: ExperimentContext, tmp_path: Path) -> None:
+    inputs = cached(tiny_context, Tower(), tmp_path)
     asked = np.array([9, 4, 4])
-    expected = Tower()(tiny_bench.pixel_inputs.of(asked, device=CPU))
+    expected = Tower()(tiny_context.pixel_inputs.of(asked, device=CPU))
     found = inputs.of(asked, device=CPU)
     torch.testing.assert_close(found.features, expected.features)
     torch.testing.assert_close(found.projected, expected.projected)
 
 
-def test_a_cache_is_made_once_for_each_key(tiny_bench: Bench, tmp_path: Path) -> None:
+def test_a_cache_is_made_once_for_each_key(tiny_context: ExperimentContext, tmp_path: Path) -> None:
     tower = Tower()
     for key in ("a", "a", "b", "a"):
-        cached(tiny_bench, tower, tmp_path, key=key)
+        cached(tiny_context, tower, tmp_path, key=key)
     assert tower.calls == 2
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "gone"])
-def test_a_damaged_cache_is_made_anew(tiny_bench: Bench, tmp_path: Path, damage: str) -> None:
-    before = cached(tiny_bench, Tower(), tmp_path).of(ROWS, device=CPU).projected.clone()
+def test_a_damaged_cache_is_made_anew(tiny_context: ExperimentContext, tmp_path: Path, damage: str) -> None:
+    before = cached(tiny_context, Tower(), tmp_path).of(ROWS, device=CPU).projected.clone()
     (file,) = tmp_path.rglob("projected.npy")
     data = file.read_bytes()
     file.unlink()
     if damage != "gone":
         file.write_bytes(data[:100] if damage == "truncated" else data[:-1] + bytes([data[-1] ^ 1]))
     tower = Tower()
-    after = cached(tiny_bench, tower, tmp_path).of(ROWS, device=CPU).projected
+    after = cached(tiny_context, tower, tmp_path).of(ROWS, device=CPU).projected
     assert tower.calls == 1
     assert torch.equal(before, after)

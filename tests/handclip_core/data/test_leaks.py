@@ -1,4 +1,4 @@
-"""The same person, file or picture on both sides of a split is refused, whatever way it came there."""
+"""The same identity, file or image on both sides of a split is refused, whatever way it came there."""
 
 import json
 import os
@@ -68,11 +68,11 @@ def test_clean_data_pass(clean: Prepared) -> None:
         (copy_bytes, "the same content"),
         (link_hard, "the same file"),
         (link_softly, "the same file"),
-        (copy_resaved, "the same picture"),
-        (copy_in_a_comment, "the same picture"),
+        (copy_resaved, "the same image"),
+        (copy_in_a_comment, "the same image"),
     ],
 )
-def test_a_picture_on_both_sides_is_refused_with_both_names(
+def test_a_image_on_both_sides_is_refused_with_both_names(
     clean: Prepared, tmp_path: Path, sides: tuple[str, str], way: Callable[[Path, Path], None], what: str
 ) -> None:
     one, other = (first_of(clean, side) for side in sides)
@@ -162,7 +162,7 @@ def test_many_leaks_are_counted_and_the_first_named(clean: Prepared, tmp_path: P
         check_leaks(again(clean, tmp_path))
 
 
-def test_a_picture_that_is_gone_still_counts_by_its_content(clean: Prepared, tmp_path: Path) -> None:
+def test_a_image_that_is_gone_still_counts_by_its_content(clean: Prepared, tmp_path: Path) -> None:
     one, other = first_of(clean, "train"), first_of(clean, "test")
     shutil.copy(clean.root / one, clean.root / Path(other).parent / "copy.png")
     spoilt = again(clean, tmp_path)

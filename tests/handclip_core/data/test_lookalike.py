@@ -1,4 +1,4 @@
-"""The same picture saved again is recognised; similar pictures are not taken for the same."""
+"""The same image saved again is recognised; similar images are not taken for the same."""
 
 import io
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def bits_apart(first: Image.Image, second: Image.Image) -> int:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_same_picture_saved_otherwise_is_the_same(change: str) -> None:
+def test_the_same_image_saved_otherwise_is_the_same(change: str) -> None:
     for person in range(4):
         image = silhouette(person, 0)
         other = CHANGES[change](image)
@@ -104,7 +104,7 @@ def test_no_more_pairs_than_asked_for_but_one() -> None:
     assert near_pairs(looks, np.arange(0), np.arange(50)).shape == (0, 2)
 
 
-def test_a_picture_without_content_is_never_the_same() -> None:
+def test_a_image_without_content_is_never_the_same() -> None:
     blank = Image.new("RGB", SIZE, (250, 250, 250))
     assert gradient_of(blank) is None
     assert len(same_pairs(np.array([[0, 1]]), lambda _: gradient_of(blank))) == 0

@@ -86,10 +86,10 @@ def test_a_batch_is_a_copy(prepared: Prepared, tmp_path: Path) -> None:
         cache.pixels[0] = 0
 
 
-def test_the_whole_picture_is_kept_and_draft_mode_changes_little(
-    picture: Callable[..., Image.Image], tmp_path: Path
+def test_the_whole_image_is_kept_and_draft_mode_changes_little(
+    make_image: Callable[..., Image.Image], tmp_path: Path
 ) -> None:
-    image = picture(7, size=(1600, 1200))
+    image = make_image(7, size=(1600, 1200))
     for corner in ((0, 0), (1400, 0), (0, 1000), (1400, 1000)):
         image.paste((255, 0, 0), (*corner, corner[0] + 200, corner[1] + 200))
     image.save(tmp_path / "x.jpg", quality=95)

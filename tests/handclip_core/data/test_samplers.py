@@ -16,7 +16,7 @@ def pool(labels: Positions, aspects: Positions | None = None) -> Pool:
 
 
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 5))
-def test_shuffled_shows_every_picture_once_an_epoch(n: int, batch: int, seed: int) -> None:
+def test_shuffled_shows_every_image_once_an_epoch(n: int, batch: int, seed: int) -> None:
     steps = -(-3 * n // batch)
     everything = pool(np.zeros(n, np.int64))
     stream = np.concatenate([Shuffled(batch).step(step, everything, seed=seed) for step in range(steps)])
@@ -34,11 +34,11 @@ def test_a_step_depends_on_its_number_alone(sampler: Sampler) -> None:
     assert {len(drawn) for drawn in forwards} == {sampler.batch_size}
 
 
-def test_pk_draws_p_people_with_k_pictures_each() -> None:
+def test_pk_draws_p_people_with_k_images_each() -> None:
     labels = np.repeat(np.arange(6), 5)
     drawn = PK(3, 4).step(0, pool(labels), seed=0)
     assert sorted(Counter(labels[drawn].tolist()).values()) == [4, 4, 4]
-    assert len(set(drawn.tolist())) == 12, "no picture twice where there are enough"
+    assert len(set(drawn.tolist())) == 12, "no image twice where there are enough"
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 3))
@@ -49,7 +49,7 @@ def test_pk_draws_no_class_more_often_than_it_must_and_visits_all_evenly(n: int,
     assert set(Counter(np.concatenate(batches).tolist()).values()) == {3 * p}
 
 
-def test_batches_that_cross_epochs_repeat_no_picture() -> None:
+def test_batches_that_cross_epochs_repeat_no_image() -> None:
     for sampler in (PK(4, 4), CrossAspect(4, 4)):
         for step in range(100):
             drawn = sampler.step(step, pool(PEOPLE, ASPECTS), seed=0)
@@ -57,7 +57,7 @@ def test_batches_that_cross_epochs_repeat_no_picture() -> None:
             assert len(set(PEOPLE[drawn].tolist())) == 4
 
 
-def test_pk_repeats_the_pictures_of_people_with_few() -> None:
+def test_pk_repeats_the_images_of_people_with_few() -> None:
     labels = np.array([0, 1, 1, 1, 1])
     drawn = PK(2, 4).step(0, pool(labels), seed=0)
     assert Counter(labels[drawn].tolist()) == {0: 4, 1: 4}
@@ -75,7 +75,7 @@ def test_pk_visits_people_evenly(p: int) -> None:
 def test_cross_aspect_spreads_a_person_over_aspects(k: int, each: list[int]) -> None:
     for step in range(3):
         drawn = CrossAspect(3, k).step(step, pool(PEOPLE, ASPECTS), seed=0)
-        assert len(set(drawn.tolist())) == 3 * k, "no picture twice where there are enough"
+        assert len(set(drawn.tolist())) == 3 * k, "no image twice where there are enough"
         for person in set(PEOPLE[drawn].tolist()):
             seen = Counter(ASPECTS[drawn][PEOPLE[drawn] == person].tolist())
             assert sorted(seen.values()) == each
@@ -94,4 +94,4 @@ def test_balanced_shows_aspects_and_people_equally_often_whatever_they_have() ->
     drawn = np.concatenate([Balanced(4).step(step, pool(labels, aspects), seed=5) for step in range(60)])
     seen = Counter(zip(aspects[drawn].tolist(), labels[drawn].tolist(), strict=True))
     assert seen == {(0, 0): 40, (0, 1): 40, (0, 2): 40, (3, 0): 60, (3, 1): 60}
-    assert len(set(drawn.tolist())) == 16, "every picture is shown"
+    assert len(set(drawn.tolist())) == 16, "every image is shown"

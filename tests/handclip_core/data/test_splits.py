@@ -1,4 +1,4 @@
-"""Cuts, validation people and draws: who may meet whom, and what a seed fixes."""
+"""Cuts, validation identities and draws: who may meet whom, and what a seed fixes."""
 
 import numpy as np
 import pandas as pd
@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handclip_core.data.splits import (
-    NUM_DRAWS,
+    NUM_GALLERY_SPLITS,
     choose_closed_val,
     choose_val,
     generator,
     halves,
     leaking_identities,
-    make_draws,
+    make_gallery_splits,
 )
 from handclip_core.errors import InputError
 
@@ -21,20 +21,20 @@ ASPECTS = ("dorsal left", "dorsal right", "palmar left", "palmar right")
 
 
 def table_of(entries: list[tuple[str, str, str, int]]) -> pd.DataFrame:
-    """Rows of (identity, aspect, subset, number of pictures)."""
+    """Rows of (identity, aspect, subset, number of images)."""
     rows = [(identity, aspect, subset) for identity, aspect, subset, number in entries for _ in range(number)]
     table = pd.DataFrame(rows, columns=["identity", "aspect", "subset"])
     table["path"] = [f"{number:05d}.jpg" for number in range(len(table))]
     return table
 
 
-def people(number: int, *, subset: str = "train", pictures: int = 3, prefix: str = "p") -> pd.DataFrame:
-    return table_of([(f"{prefix}{i:03d}", aspect, subset, pictures) for i in range(number) for aspect in ASPECTS])
+def people(number: int, *, subset: str = "train", images: int = 3, prefix: str = "p") -> pd.DataFrame:
+    return table_of([(f"{prefix}{i:03d}", aspect, subset, images) for i in range(number) for aspect in ASPECTS])
 
 
 @st.composite
 def collections(draw: st.DrawFn) -> pd.DataFrame:
-    """People with any number of pictures of any aspects, on either side in each."""
+    """Identities with any number of images of any aspects, on either side in each."""
     entries = []
     for person in range(draw(st.integers(4, 30))):
         for aspect in draw(st.sets(st.sampled_from(ASPECTS), min_size=1)):
@@ -63,14 +63,14 @@ def test_validation_people_are_never_tested_and_always_have_a_match(table: pd.Da
 
 @settings(max_examples=25, deadline=None)
 @given(table=collections(), seed=st.integers(0, 99))
-def test_draws_partition_the_pictures_of_each_aspect(table: pd.DataFrame, seed: int) -> None:
+def test_draws_partition_the_images_of_each_aspect(table: pd.DataFrame, seed: int) -> None:
     test = table[table["subset"] == "test"]
     if test.groupby(["identity", "aspect"]).size().max() < 2 or test.empty:
         with pytest.raises(InputError, match="no query has a match"):
-            make_draws(table, "test", seed=seed)
+            make_gallery_splits(table, "test", seed=seed)
         return
-    draws = make_draws(table, "test", seed=seed)
-    assert len(draws) == NUM_DRAWS
+    draws = make_gallery_splits(table, "test", seed=seed)
+    assert len(draws) == NUM_GALLERY_SPLITS
     for draw in draws:
         for aspect, rows in test.groupby("aspect"):
             gallery, query = draw.gallery[str(aspect)], draw.query[str(aspect)]
@@ -105,13 +105,13 @@ def test_small_data_validate_with_as_many_as_half_of_the_people() -> None:
     assert len(choose_val(people(60), seed=0)) == 15
 
 
-def test_people_with_one_picture_do_not_validate() -> None:
-    table = pd.concat([people(6, prefix="a"), people(30, pictures=1, prefix="b")], ignore_index=True)
+def test_people_with_one_image_do_not_validate() -> None:
+    table = pd.concat([people(6, prefix="a"), people(30, images=1, prefix="b")], ignore_index=True)
     assert {identity[0] for identity in choose_val(table, seed=0)} == {"a"}
 
 
 def test_nobody_left_to_validate_is_refused() -> None:
-    for table in (people(3), people(20, pictures=1), people(20, subset="test")):
+    for table in (people(3), people(20, images=1), people(20, subset="test")):
         with pytest.raises(InputError, match="no validation split with a gallery match"):
             choose_val(table, seed=0)
 
@@ -124,7 +124,7 @@ def test_leaking_people_are_those_on_both_sides() -> None:
     assert leaking_identities(table) == {"a"}
 
 
-def test_published_validation_has_one_picture_of_each_person_and_aspect() -> None:
+def test_published_validation_has_one_image_of_each_person_and_aspect() -> None:
     table = pd.concat([people(5), people(4, subset="val", prefix="v"), people(3, subset="test", prefix="t")])
     table = table.reset_index(drop=True)
     chosen = table.loc[list(choose_closed_val(table, seed=0))]
@@ -133,16 +133,18 @@ def test_published_validation_has_one_picture_of_each_person_and_aspect() -> Non
 
 
 def test_draws_differ_from_each_other_and_follow_the_seed() -> None:
-    table = people(10, subset="test", pictures=6)
-    draws = make_draws(table, "test", seed=1)
-    assert len({str(draw.gallery) for draw in draws}) == NUM_DRAWS
-    assert draws == make_draws(table, "test", seed=1)
-    assert draws != make_draws(table, "test", seed=2)
+    table = people(10, subset="test", images=6)
+    draws = make_gallery_splits(table, "test", seed=1)
+    assert len({str(draw.gallery) for draw in draws}) == NUM_GALLERY_SPLITS
+    assert draws == make_gallery_splits(table, "test", seed=1)
+    assert draws != make_gallery_splits(table, "test", seed=2)
 
 
-def test_each_picture_is_as_likely_to_be_enrolled() -> None:
+def test_each_image_is_as_likely_to_be_enrolled() -> None:
     table = table_of([("a", "dorsal left", "test", 4), ("b", "dorsal left", "test", 2)])
-    enrolled = [draw.gallery["dorsal left"] for seed in range(100) for draw in make_draws(table, "test", seed=seed)]
+    enrolled = [
+        draw.gallery["dorsal left"] for seed in range(100) for draw in make_gallery_splits(table, "test", seed=seed)
+    ]
     share = np.bincount(np.concatenate(enrolled), minlength=6) / len(enrolled)
     assert share[:4] == pytest.approx([0.25] * 4, abs=0.05)  # 1,000 draws: one sd is 0.014
     assert share[4:] == pytest.approx([0.5] * 2, abs=0.06)
@@ -152,10 +154,10 @@ def test_distractors_join_test_galleries_only() -> None:
     parts = [people(4, subset="test", prefix="t"), people(3, subset="val", prefix="v"), people(2, subset="distractor")]
     table = pd.concat(parts, ignore_index=True)
     strangers = set(table.index[table["subset"] == "distractor"])
-    for draw in make_draws(table, "test", seed=0):
+    for draw in make_gallery_splits(table, "test", seed=0):
         assert strangers <= {row for rows in draw.gallery.values() for row in rows}
         assert not strangers & {row for rows in draw.query.values() for row in rows}
-    for draw in make_draws(table, "val", seed=0):
+    for draw in make_gallery_splits(table, "val", seed=0):
         assert not strangers & {row for rows in draw.gallery.values() for row in rows}
 
 

@@ -83,8 +83,8 @@ def test_folders_must_exist_and_hold_something(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     for name, reason in (("none", "no such folder"), ("file", "not a folder"), ("empty", "empty folder")):
-        with pytest.raises(InputError, match=rf"{name}: {reason}; give me pictures"):
-            check_folder(tmp_path / name, what="give me pictures")
+        with pytest.raises(InputError, match=rf"{name}: {reason}; give me images"):
+            check_folder(tmp_path / name, what="give me images")
     check_folder(tmp_path, what="")
 
 

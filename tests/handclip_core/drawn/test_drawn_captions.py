@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from handclip_core.drawn import caption, person, picture
+from handclip_core.drawn import caption, draw_image, person
 from handclip_core.types import HAND_ASPECTS, Aspect
 
 
 def _texts(index: int, aspect: Aspect, count: int) -> list[str]:
     someone = person("words", 0, index)
-    shot = picture(someone, aspect, shot=0, height_px=48)
+    shot = draw_image(someone, aspect, shot=0, height_px=48)
     return [caption(someone, aspect, shot, np.random.default_rng(seed)) for seed in range(count)]
 
 
@@ -41,7 +41,7 @@ def test_nails_and_polish_are_told_only_where_nails_are_seen() -> None:
     for index in range(30):
         someone = person("words", 0, index)
         for aspect in (Aspect.PALMAR_LEFT, Aspect.DORSAL_LEFT):
-            shot = picture(someone, aspect, shot=0, height_px=32)
+            shot = draw_image(someone, aspect, shot=0, height_px=32)
             for seed in range(6):
                 text = caption(someone, aspect, shot, np.random.default_rng(seed))
                 if "nail" in text:
@@ -57,7 +57,7 @@ def test_what_is_worn_is_told_only_when_it_is_worn() -> None:
     for index in range(25):
         someone = person("words", 0, index)
         for number in range(3):
-            shot = picture(someone, Aspect.DORSAL_RIGHT, shot=number, height_px=32)
+            shot = draw_image(someone, Aspect.DORSAL_RIGHT, shot=number, height_px=32)
             worn = shot.details.outfit
             text = caption(someone, Aspect.DORSAL_RIGHT, shot, np.random.default_rng(number))
             for word, there in (("sleeve", worn.sleeve), ("watch", worn.watch), (" ring on", worn.rings)):

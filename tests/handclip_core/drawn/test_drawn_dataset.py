@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handclip_core.drawn import draw_arrays, person, picture, write_data_set
+from handclip_core.drawn import draw_arrays, draw_image, person, write_data_set
 from handclip_core.drawn.dataset import identity_ids
 from handclip_core.errors import InputError
 from handclip_core.types import HAND_ASPECTS
@@ -43,7 +43,7 @@ def test_the_layout_is_that_of_11k_hands(written: Path) -> None:
         assert (opened.format, opened.size) == ("JPEG", (64, 48))
 
 
-def test_every_person_has_the_asked_number_of_pictures_without_accessories(written: Path) -> None:
+def test_every_person_has_the_asked_number_of_images_without_accessories(written: Path) -> None:
     plain = Counter((row["id"], row["aspectOfHand"]) for row in _rows(written) if row["accessories"] == "0")
     assert len(plain) == 4 * 4
     assert set(plain.values()) == {2}
@@ -112,7 +112,7 @@ def test_a_folder_in_use_and_impossible_numbers_are_refused(tmp_path: Path) -> N
     assert not (tmp_path / "none").exists()
 
 
-def test_arrays_hold_the_pictures_that_their_labels_name() -> None:
+def test_arrays_hold_the_images_that_their_labels_name() -> None:
     drawn = draw_arrays(
         population="pretrain", seed=2, people=2, images_per_aspect=2, height_px=48, workers=1, captions=True
     )
@@ -120,7 +120,7 @@ def test_arrays_hold_the_pictures_that_their_labels_name() -> None:
     assert len(drawn.captions) == 16
     for n in (0, 5, 11, 14):
         someone, aspect = person("pretrain", 2, int(drawn.person[n])), HAND_ASPECTS[int(drawn.aspect[n])]
-        np.testing.assert_array_equal(drawn.pixels[n], picture(someone, aspect, shot=n % 2, height_px=48).pixels)
+        np.testing.assert_array_equal(drawn.pixels[n], draw_image(someone, aspect, shot=n % 2, height_px=48).pixels)
         assert f" {aspect.split()[1]} " in drawn.captions[n]
 
 

@@ -33,9 +33,9 @@ def test_saved_weights_go_on_from_where_they_were() -> None:
     nn.init.constant_(layer.weight, 4.0)
     average.update(1)
     with average.applied():
-        judged, raw = layer.weight.item(), {name: value.clone() for name, value in average.raw().items()}
+        evaluated, raw = layer.weight.item(), {name: value.clone() for name, value in average.raw().items()}
     other, restored = linear(0.9)
-    nn.init.constant_(other.weight, judged)
+    nn.init.constant_(other.weight, evaluated)
     restored.load_raw(raw)
     assert other.weight.item() == 4.0
     for layer_, average_ in ((layer, average), (other, restored)):

@@ -12,7 +12,7 @@ from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores, Query
 def scores_of(
     ap: NDArray[np.float64], *, person: NDArray[np.int64], num_draws: int = 1, aspects: tuple[str, ...] = ("unknown",)
 ) -> ProtocolScores:
-    """Scores in which each query has the given AP [M], its person [M], draws and aspects in turn."""
+    """Scores in which each query has the given AP [M], its identity [M], draws and aspects in turn."""
     cell = np.arange(len(ap)) % (num_draws * len(aspects))
     queries = QueryScores(
         draw=cell // len(aspects),
@@ -36,13 +36,13 @@ def test_the_value_is_that_of_the_protocol() -> None:
         assert one.value == pytest.approx(getattr(scores.per_aspect["b"], metric).mean, abs=1e-12)
     found = estimate(scores)
     assert found.low < found.value < found.high
-    assert found.num_people == 30
+    assert found.num_identities == 30
     assert estimate(scores) == found
     assert estimate(scores, seed=1) != found
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """Queries of a person share its luck: resampling queries instead of people would hold it far more rarely."""
+    """Queries of an identity share its luck: resampling queries instead of identities would hold it far more rarely."""
     rng = np.random.default_rng(1)
     held, held_by_queries = [], []
     for _ in range(100):
@@ -89,7 +89,7 @@ def test_queries_without_a_match_have_no_part() -> None:
     ap = np.array([0.2, np.nan, 0.6, 0.4])
     scores = scores_of(ap, person=np.array([0, 1, 2, 0]))
     assert estimate(scores).value == pytest.approx(0.4)
-    assert estimate(scores).num_people == 2
+    assert estimate(scores).num_identities == 2
     assert scores.num_unmatched == 1
     mask = np.array([True, True, False, False])
     assert weighted_mean(scores.queries, "map", mask).value == pytest.approx(0.2)

@@ -41,13 +41,13 @@ def manifest() -> pd.DataFrame:
 def test_groups_have_counts_and_means() -> None:
     groups = {(row.group, row.value): row for row in breakdown(scores(), manifest())}
     fair = groups["skin_tone", "fair"]
-    assert (fair.num_people, fair.num_images, fair.num_queries, fair.num_unmatched) == (1, 2, 3, 0)
+    assert (fair.num_identities, fair.num_images, fair.num_queries, fair.num_unmatched) == (1, 2, 3, 0)
     assert fair.map is not None
     assert fair.map.value == pytest.approx((1 + 0.5 + 1) / 3)
     assert fair.cmc1 is not None
     assert fair.cmc1.value == pytest.approx(2 / 3)
     dark = groups["skin_tone", "dark"]
-    assert (dark.num_people, dark.num_queries, dark.num_unmatched) == (2, 3, 1)
+    assert (dark.num_identities, dark.num_queries, dark.num_unmatched) == (2, 3, 1)
     assert dark.map is not None
     assert dark.map.value == pytest.approx((0.25 + 0.5) / 2)
     assert [value for group, value in groups if group == "accessories"] == ["no", "yes", "unknown"]

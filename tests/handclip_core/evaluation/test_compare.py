@@ -4,10 +4,10 @@ import io
 import numpy as np
 import pytest
 
-from handclip_core.data.manifest import Draw
+from handclip_core.data.manifest import GallerySplit
 from handclip_core.errors import InputError
 from handclip_core.evaluation.compare import as_csv, compare_models, markdown
-from handclip_core.evaluation.protocol import METRICS, GalleryKind, ProtocolScores, score_draws
+from handclip_core.evaluation.protocol import METRICS, GalleryKind, ProtocolScores, score_gallery_splits
 
 PEOPLE, IMAGES = 12, 4
 
@@ -19,8 +19,8 @@ def model(noise: float, *, seed: int = 0, aspects: tuple[str, ...] = ("dorsal", 
     step = PEOPLE * IMAGES
     gallery = {name: tuple(range(step * i, step * (i + 1), IMAGES)) for i, name in enumerate(aspects)}
     query = {name: tuple(r for r in range(step * i, step * (i + 1)) if r % IMAGES) for i, name in enumerate(aspects)}
-    draws = [Draw(gallery=gallery, query=query)] * 2
-    return score_draws(embeddings, np.arange(len(person)), draws, person, gallery=GalleryKind.OWN)
+    draws = [GallerySplit(gallery=gallery, query=query)] * 2
+    return score_gallery_splits(embeddings, np.arange(len(person)), draws, person, gallery=GalleryKind.OWN)
 
 
 def test_the_table_shows_every_model_beside_the_baseline() -> None:
@@ -37,12 +37,12 @@ def test_the_table_shows_every_model_beside_the_baseline() -> None:
     assert float(cells[3][8]) == pytest.approx(gap, abs=0.005)
     assert cells[3][8].startswith("+")
     assert float(cells[3][10]) == 1
-    assert lines[-1] == "144 queries of 12 people; intervals by resampling people."
+    assert lines[-1] == "144 queries of 12 identities; intervals by resampling identities."
 
 
 def test_csv_has_a_row_for_each_model_and_scope() -> None:
     models = {"a": model(1.0), "b": model(0.5), "c": model(0.8, seed=1)}
-    rows = compare_models(models, baseline="b")
+    rows = compare_models(models, reference="b")
     table = list(csv.DictReader(io.StringIO(as_csv(rows))))
     assert [(line["scope"], line["model"]) for line in table] == [
         (scope, name) for scope in ("mean", "dorsal", "palmar") for name in models
@@ -65,8 +65,8 @@ def test_one_aspect_is_one_scope() -> None:
 def test_what_cannot_be_compared_is_named() -> None:
     with pytest.raises(InputError, match="no models"):
         compare_models({})
-    with pytest.raises(InputError, match="baseline 'x' is not among the models: a"):
-        compare_models({"a": model(1.0)}, baseline="x")
+    with pytest.raises(InputError, match="reference 'x' is not among the models: a"):
+        compare_models({"a": model(1.0)}, reference="x")
     with pytest.raises(InputError, match="'b' cannot be compared with 'a': the two models"):
         compare_models({"a": model(1.0), "b": model(1.0, aspects=("unknown",))})
     with pytest.raises(InputError, match="no rows of 'thumb'"):

@@ -79,7 +79,7 @@ def test_what_cannot_be_fused_is_named() -> None:
     one, two = np.ones((2, 3)), np.ones((2, 4))
     with pytest.raises(InputError, match=r"\[3, 4\] dimensions have no mean; use 'concat'"):
         fuse_features([one, two], how=FeatureFusion.MEAN)
-    with pytest.raises(InputError, match=r"embeddings of \[2, 1\] pictures"):
+    with pytest.raises(InputError, match=r"embeddings of \[2, 1\] images"):
         fuse_features([one, one[:1]])
     with pytest.raises(InputError, match="2 models need as many"):
         fuse_features([one, two], weights=[1])

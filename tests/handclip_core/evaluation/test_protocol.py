@@ -6,29 +6,31 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from handclip_core.data.manifest import Draw
+from handclip_core.data.manifest import GallerySplit
 from handclip_core.errors import InputError
-from handclip_core.evaluation import draws as draws_module
-from handclip_core.evaluation.protocol import METRICS, GalleryKind, cross_aspect_scores, score_draws
+from handclip_core.evaluation import gallery_splits as draws_module
+from handclip_core.evaluation.protocol import METRICS, GalleryKind, cross_aspect_scores, score_gallery_splits
 
 ASPECTS = ("dorsal right", "dorsal left", "palmar right", "unknown")
 
 
 def people(
-    num_people: int = 9, images: int = 4, aspects: tuple[str, ...] = ASPECTS, num_draws: int = 3, seed: int = 0
-) -> tuple[NDArray[np.float64], list[str], list[str], list[Draw]]:
-    """Noisy embeddings of people whose aspects differ, with draws of one gallery image each."""
+    num_identities: int = 9, images: int = 4, aspects: tuple[str, ...] = ASPECTS, num_draws: int = 3, seed: int = 0
+) -> tuple[NDArray[np.float64], list[str], list[str], list[GallerySplit]]:
+    """Noisy embeddings of identities whose aspects differ, with draws of one gallery image each."""
     rng = np.random.default_rng(seed)
-    keys = [(person, aspect) for aspect in range(len(aspects)) for person in range(num_people) for _ in range(images)]
-    centres = rng.standard_normal((num_people, 8))
+    keys = [
+        (person, aspect) for aspect in range(len(aspects)) for person in range(num_identities) for _ in range(images)
+    ]
+    centres = rng.standard_normal((num_identities, 8))
     sides = rng.standard_normal((len(aspects), 8))
     noise = rng.standard_normal((len(keys), 8))
     embeddings = np.array([centres[p] + sides[a] for p, a in keys]) + noise
     draws = [random_draw(rng, keys, aspects) for _ in range(num_draws)]
-    return embeddings, [f"person {p}" for p, _ in keys], [aspects[a] for _, a in keys], draws
+    return embeddings, [f"identity {p}" for p, _ in keys], [aspects[a] for _, a in keys], draws
 
 
-def random_draw(rng: np.random.Generator, keys: list[tuple[int, int]], aspects: tuple[str, ...]) -> Draw:
+def random_draw(rng: np.random.Generator, keys: list[tuple[int, int]], aspects: tuple[str, ...]) -> GallerySplit:
     gallery: dict[str, Any] = {aspect: [] for aspect in aspects}
     query: dict[str, Any] = {aspect: [] for aspect in aspects}
     for key in dict.fromkeys(keys):
@@ -36,7 +38,7 @@ def random_draw(rng: np.random.Generator, keys: list[tuple[int, int]], aspects: 
         chosen = int(rng.choice(rows))
         gallery[aspects[key[1]]].append(chosen)
         query[aspects[key[1]]] += [row for row in rows if row != chosen]
-    return Draw(gallery=gallery, query=query)
+    return GallerySplit(gallery=gallery, query=query)
 
 
 def slow_ap(embeddings: NDArray[np.float64], query: int, gallery: list[tuple[int, bool]]) -> float:
@@ -52,7 +54,9 @@ def slow_ap(embeddings: NDArray[np.float64], query: int, gallery: list[tuple[int
 @pytest.mark.parametrize("kind", list(GalleryKind))
 def test_agrees_with_a_plain_loop_over_draws(kind: GalleryKind) -> None:
     embeddings, identities, _, draws = people()
-    scores = score_draws(torch.from_numpy(embeddings), np.arange(len(embeddings)), draws, identities, gallery=kind)
+    scores = score_gallery_splits(
+        torch.from_numpy(embeddings), np.arange(len(embeddings)), draws, identities, gallery=kind
+    )
     means = []
     for aspect in ASPECTS:
         by_draw = []
@@ -73,18 +77,18 @@ def test_agrees_with_a_plain_loop_over_draws(kind: GalleryKind) -> None:
 
 def test_one_relevant_item_ties_both_definitions_together() -> None:
     embeddings, identities, _, draws = people()
-    overall = score_draws(embeddings, np.arange(len(embeddings)), draws, identities).overall
+    overall = score_gallery_splits(embeddings, np.arange(len(embeddings)), draws, identities).overall
     assert overall.map.mean == pytest.approx(2 * overall.map_trapezoid.mean - overall.cmc1.mean, abs=1e-12)
     assert overall.map.mean == pytest.approx(overall.minp.mean, abs=1e-12)
 
 
 def test_large_sets_are_scored_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, identities, _, draws = people()
-    whole = score_draws(embeddings, np.arange(len(embeddings)), draws, identities)
+    whole = score_gallery_splits(embeddings, np.arange(len(embeddings)), draws, identities)
     monkeypatch.setattr(draws_module, "TABLE_ELEMENTS", 10)
     monkeypatch.setattr(draws_module, "BLOCK_ELEMENTS", 100)
     np.testing.assert_array_equal(
-        score_draws(embeddings, np.arange(len(embeddings)), draws, identities).queries.ap, whole.queries.ap
+        score_gallery_splits(embeddings, np.arange(len(embeddings)), draws, identities).queries.ap, whole.queries.ap
     )
 
 
@@ -92,8 +96,8 @@ def test_order_of_embeddings_does_not_matter() -> None:
     embeddings, identities, _, draws = people(images=3)
     embeddings = np.repeat(embeddings[::2], 2, axis=0)[: len(embeddings)]
     order = np.random.default_rng(3).permutation(len(embeddings))
-    plain = score_draws(embeddings, np.arange(len(embeddings)), draws, identities)
-    mixed = score_draws(embeddings[order].astype(np.float64), order, draws, identities)
+    plain = score_gallery_splits(embeddings, np.arange(len(embeddings)), draws, identities)
+    mixed = score_gallery_splits(embeddings[order].astype(np.float64), order, draws, identities)
     assert mixed.overall == plain.overall
 
 
@@ -107,12 +111,12 @@ def test_distractors_only_stand_in_galleries_and_are_counted_once() -> None:
     ]
     every = np.concatenate([embeddings, extra])
     people_and_extra = [*identities, *(f"extra {row}" for row in rows)]
-    plain = score_draws(embeddings, np.arange(len(embeddings)), draws, identities)
-    crowded = score_draws(every, np.arange(len(every)), with_extra, people_and_extra)
+    plain = score_gallery_splits(embeddings, np.arange(len(embeddings)), draws, identities)
+    crowded = score_gallery_splits(every, np.arange(len(every)), with_extra, people_and_extra)
     assert crowded.overall.map.mean < plain.overall.map.mean
     assert crowded.num_queries == plain.num_queries
     once = [draws[0].model_copy(update={"gallery": {**draws[0].gallery, "extra": rows}})]
-    apart = score_draws(every, np.arange(len(every)), once, people_and_extra)
+    apart = score_gallery_splits(every, np.arange(len(every)), once, people_and_extra)
     assert apart.overall.map.mean == pytest.approx(crowded.per_draw["map"][0].mean(), abs=1e-12)
     assert apart.without_query == ("extra",)
 
@@ -120,7 +124,8 @@ def test_distractors_only_stand_in_galleries_and_are_counted_once() -> None:
 def test_one_aspect_has_the_same_gallery_either_way() -> None:
     embeddings, identities, _, draws = people(aspects=("unknown",), num_draws=1)
     own, both = (
-        score_draws(embeddings, np.arange(len(embeddings)), draws, identities, gallery=kind) for kind in GalleryKind
+        score_gallery_splits(embeddings, np.arange(len(embeddings)), draws, identities, gallery=kind)
+        for kind in GalleryKind
     )
     assert dataclasses.asdict(own.overall) == dataclasses.asdict(both.overall)
     assert own.overall.map.sd is None
@@ -147,7 +152,7 @@ def test_across_aspects_the_same_person_is_the_match() -> None:
 def test_queries_without_a_match_are_counted() -> None:
     embeddings, identities, _, draws = people(aspects=("unknown",), num_draws=2)
     lost = [draw.model_copy(update={"gallery": {"unknown": draw.gallery["unknown"][1:]}}) for draw in draws]
-    scores = score_draws(embeddings, np.arange(len(embeddings)), lost, identities)
+    scores = score_gallery_splits(embeddings, np.arange(len(embeddings)), lost, identities)
     assert scores.num_unmatched == 2 * 3
     assert np.isnan(scores.queries.ap).sum() == 6
     assert set(scores.per_draw) == set(METRICS)
@@ -157,15 +162,15 @@ def test_what_cannot_be_scored_is_named() -> None:
     embeddings, identities, _, draws = people(aspects=("unknown",), num_draws=1)
     rows = np.arange(len(embeddings))
     with pytest.raises(InputError, match="manifest row 35, which has no embedding"):
-        score_draws(embeddings[:-1], rows[:-1], draws, identities)
+        score_gallery_splits(embeddings[:-1], rows[:-1], draws, identities)
     with pytest.raises(InputError, match="35 embeddings were given for 36"):
-        score_draws(embeddings[:-1], rows, draws, identities)
+        score_gallery_splits(embeddings[:-1], rows, draws, identities)
     with pytest.raises(InputError, match="more than one embedding"):
-        score_draws(embeddings, np.zeros(36, dtype=int), draws, identities)
+        score_gallery_splits(embeddings, np.zeros(36, dtype=int), draws, identities)
     with pytest.raises(InputError, match="two images"):
-        score_draws(embeddings, rows, [draws[0].model_copy(update={"query": {"unknown": ()}})], identities)
+        score_gallery_splits(embeddings, rows, [draws[0].model_copy(update={"query": {"unknown": ()}})], identities)
     with pytest.raises(InputError, match="no draws"):
-        score_draws(embeddings, rows, [], identities)
+        score_gallery_splits(embeddings, rows, [], identities)
     nobody = [draws[0].model_copy(update={"gallery": {"unknown": ()}})]
     with pytest.raises(InputError, match="aspect 'unknown', draw 0: the gallery is empty"):
-        score_draws(embeddings, rows, nobody, identities)
+        score_gallery_splits(embeddings, rows, nobody, identities)

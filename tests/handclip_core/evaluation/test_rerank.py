@@ -64,7 +64,7 @@ def clusters() -> tuple[Any, ...]:
     return *noisy, np.repeat(np.arange(15), 3), np.repeat(np.arange(15), 6)
 
 
-def test_both_help_where_the_gallery_holds_several_pictures_a_person() -> None:
+def test_both_help_where_the_gallery_holds_several_images_a_person() -> None:
     query, gallery, query_ids, gallery_ids = clusters()
     plain = embedding_scores(query, gallery, query_ids, gallery_ids).map
     ranked = retrieval_scores(k_reciprocal(query, gallery, k1=8, k2=3), query_ids, gallery_ids).map

@@ -7,7 +7,7 @@ import torch
 from handclip_core.evaluation.metrics import RETENTION
 from handclip_core.evaluation.protocol import QueryScores
 from handclip_core.evaluation.retention import retention
-from handclip_core.runs.context import Bench
+from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, run
 from tests.conftest import TINY_DATA
 
@@ -28,9 +28,9 @@ def test_queries_without_a_match_count_on_neither_side() -> None:
     assert retention(queries(0.25, np.nan), queries(0.5, np.nan)) == 0.5
 
 
-def test_clip_as_it_is_retains_all_and_a_model_with_random_weights_does_not(tiny_bench: Bench) -> None:
+def test_clip_as_it_is_retains_all_and_a_model_with_random_weights_does_not(tiny_context: ExperimentContext) -> None:
     def after_a_unit(strategy: dict[str, Any]) -> dict[str, float]:
-        values = {"strategy": strategy, "data": TINY_DATA, "backbone": tiny_bench.settings, "budget": 1}
+        values = {"strategy": strategy, "data": TINY_DATA, "backbone": tiny_context.settings, "budget": 1}
         return next(run(Experiment.model_validate(values), device=torch.device("cpu"))).metrics
 
     assert after_a_unit({"name": "zero_shot"})[RETENTION] == pytest.approx(1.0)

@@ -54,7 +54,7 @@ def test_order_of_the_input_never_changes_a_score(seed: int, levels: int, size: 
     np.testing.assert_allclose(mixed.ndcg, plain.ndcg, atol=1e-12)
 
 
-def test_copies_of_a_picture_tie_wherever_they_stand() -> None:
+def test_copies_of_a_image_tie_wherever_they_stand() -> None:
     rng = np.random.default_rng(0)
     person, strangers = rng.standard_normal((1, 512)), rng.standard_normal((900, 512))
     for place in range(0, 900, 113):

@@ -1,4 +1,4 @@
-"""Retrieval scores beside those of other people's libraries, on random cases without ties across persons."""
+"""Retrieval scores beside those of other people's libraries, on random cases without ties across identities."""
 
 import numpy as np
 import pytest

@@ -2,25 +2,25 @@ import numpy as np
 import pytest
 import torch
 
-from handclip_core.data.manifest import Draw
+from handclip_core.data.manifest import GallerySplit
 from handclip_core.errors import InputError
 from handclip_core.evaluation.bootstrap import compare_paired, estimate
-from handclip_core.evaluation.protocol import ProtocolScores, score_draws
+from handclip_core.evaluation.protocol import ProtocolScores, score_gallery_splits
 from handclip_core.evaluation.seeds import SeedSamples, beats, compare_seeds, estimate_seeds, sample_seeds
 
 PEOPLE, EACH = 14, 4
 IDENTITIES = np.repeat(np.arange(PEOPLE), EACH)
 FIRSTS = tuple(range(0, PEOPLE * EACH, EACH))
 OTHERS = tuple(row for row in range(PEOPLE * EACH) if row not in FIRSTS)
-DRAWS = (Draw(gallery={"dorsal right": FIRSTS}, query={"dorsal right": OTHERS}),)
+DRAWS = (GallerySplit(gallery={"dorsal right": FIRSTS}, query={"dorsal right": OTHERS}),)
 
 
-def scores(noise: float, seed: int, *, draws: tuple[Draw, ...] = DRAWS) -> ProtocolScores:
-    """People as points of a plane, their pictures ``noise`` off them: more noise, lower scores."""
+def scores(noise: float, seed: int, *, draws: tuple[GallerySplit, ...] = DRAWS) -> ProtocolScores:
+    """Identities as points of a plane, their images ``noise`` off them: more noise, lower scores."""
     random = torch.Generator().manual_seed(0)
     centres = torch.randn(PEOPLE, 3, generator=random)
     wobble = torch.randn(len(IDENTITIES), 3, generator=random.manual_seed(seed))
-    return score_draws(centres[IDENTITIES] + noise * wobble, np.arange(len(IDENTITIES)), draws, IDENTITIES)
+    return score_gallery_splits(centres[IDENTITIES] + noise * wobble, np.arange(len(IDENTITIES)), draws, IDENTITIES)
 
 
 def model(noise: float, seeds: tuple[int, ...] = (1, 2, 3)) -> SeedSamples:
@@ -33,12 +33,12 @@ def test_mean_and_spread_are_over_seeds_and_the_interval_over_people() -> None:
     values = [run.overall.map.mean for run in runs]
     assert found.mean == pytest.approx(sum(values) / 3)
     assert found.sd == pytest.approx(float(np.std(values, ddof=1)))
-    assert (found.num_seeds, found.num_people) == (3, PEOPLE)
+    assert (found.num_seeds, found.num_identities) == (3, PEOPLE)
     assert found.low < found.mean < found.high
 
 
 def test_the_interval_is_that_of_the_mean_of_the_queries_over_seeds() -> None:
-    """Resampling whole people by a plain loop over their mean precision gives the same percentiles up to chance."""
+    """Resampling whole identities by a plain loop over their mean precision gives the same percentiles up to chance."""
     runs = [scores(0.6, seed) for seed in (1, 2, 3)]
     by_query = np.mean([run.queries.ap for run in runs], axis=0)
     by_person = np.array([by_query[runs[0].queries.identity == person].mean() for person in range(PEOPLE)])
@@ -59,11 +59,11 @@ def test_one_seed_is_the_estimate_and_the_comparison_of_two_models() -> None:
 
 
 def test_seeds_that_disagree_widen_the_interval_of_a_difference() -> None:
-    """Two models that differ by noise of the seeds alone: over people a seed's gap is sure, over both it is not."""
-    num_people, num = 5, 2000
-    level = SeedSamples(np.zeros(3), np.zeros((3, num)), num_people)
+    """Two models that differ by noise of the seeds alone: over identities a seed's gap is sure, over both it is not."""
+    num_identities, num = 5, 2000
+    level = SeedSamples(np.zeros(3), np.zeros((3, num)), num_identities)
     offsets = np.array([0.3, 0.3, -0.5])
-    noisy = SeedSamples(offsets, np.tile(offsets[:, None], (1, num)), num_people)
+    noisy = SeedSamples(offsets, np.tile(offsets[:, None], (1, num)), num_identities)
     found = compare_seeds(noisy, level)
     assert found.difference == pytest.approx(1 / 30)
     assert found.low == pytest.approx(-0.5)
@@ -97,6 +97,6 @@ def test_runs_that_do_not_belong_together_are_refused() -> None:
         sample_seeds([])
     with pytest.raises(InputError, match="different seeds"):
         compare_seeds(model(0.5), model(0.5, seeds=(1, 2)))
-    half = (Draw(gallery={"dorsal right": FIRSTS}, query={"dorsal right": OTHERS[::2]}),)
+    half = (GallerySplit(gallery={"dorsal right": FIRSTS}, query={"dorsal right": OTHERS[::2]}),)
     with pytest.raises(InputError, match="different queries"):
         sample_seeds([scores(0.5, 1), scores(0.5, 2, draws=half)])

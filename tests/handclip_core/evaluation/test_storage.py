@@ -5,21 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handclip_core.data.manifest import Draw
+from handclip_core.data.manifest import GallerySplit
 from handclip_core.errors import InputError
 from handclip_core.evaluation.bootstrap import compare_paired
-from handclip_core.evaluation.protocol import ProtocolScores, QueryScores, score_draws
+from handclip_core.evaluation.protocol import ProtocolScores, QueryScores, score_gallery_splits
 from handclip_core.evaluation.storage import load_scores, save_scores, summary
 
 
 def scored() -> ProtocolScores:
     rng = np.random.default_rng(0)
     draws = [
-        Draw(gallery={"a": (0, 3), "b": (6,), "c": (8,)}, query={"a": (1, 2, 4, 5), "b": (7,), "c": ()}),
-        Draw(gallery={"a": (1, 4), "b": (7,), "c": (8,)}, query={"a": (0, 2, 3, 5), "b": (6,), "c": ()}),
+        GallerySplit(gallery={"a": (0, 3), "b": (6,), "c": (8,)}, query={"a": (1, 2, 4, 5), "b": (7,), "c": ()}),
+        GallerySplit(gallery={"a": (1, 4), "b": (7,), "c": (8,)}, query={"a": (0, 2, 3, 5), "b": (6,), "c": ()}),
     ]
     people = ["x"] * 3 + ["y"] * 3 + ["x"] * 3
-    return score_draws(rng.standard_normal((9, 4)), np.arange(9), draws, people)
+    return score_gallery_splits(rng.standard_normal((9, 4)), np.arange(9), draws, people)
 
 
 def test_scores_come_back_as_they_were(tmp_path: Path) -> None:

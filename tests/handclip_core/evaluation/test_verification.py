@@ -139,7 +139,7 @@ def test_points_for_plotting_lie_on_the_curve() -> None:
     np.testing.assert_allclose(few.frr, 1 - curve.tar[places])
 
 
-def test_pairs_of_pictures() -> None:
+def test_pairs_of_images() -> None:
     embeddings = torch.tensor([[1.0, 0], [1, 0], [0, 1], [1, 1]], requires_grad=True)
     scores = pair_scores(embeddings, ["a", "a", "b", "b"])
     assert scores.genuine.tolist() == pytest.approx([1, math.sqrt(0.5)])

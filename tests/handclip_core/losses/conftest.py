@@ -1,4 +1,4 @@
-"""Awkward batches, and every loss on pairs as a slow loop over single pictures."""
+"""Awkward batches, and every loss on pairs as a slow loop over single images."""
 
 import itertools
 from collections.abc import Callable
@@ -26,11 +26,11 @@ LABELS = {
     "many": [i // 4 for i in range(40)],
 }
 TWINS = (0, 1, 3)
-"""Pictures of the batch 'twins' that are the same, two of one class and one of another."""
+"""Images of the batch 'twins' that are the same, two of one class and one of another."""
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Vectors [B, WIDTH] in float64 and classes [B] of a batch."""
 
     vectors: Tensor
@@ -72,13 +72,13 @@ def random(*shape: int, seed: int) -> Tensor:
 
 
 @pytest.fixture(params=itertools.product(LABELS, range(3)), ids=lambda param: f"{param[0]}-{param[1]}")
-def pictures(request: pytest.FixtureRequest) -> Pictures:
+def images(request: pytest.FixtureRequest) -> Images:
     name, seed = request.param
     labels = torch.tensor(LABELS[name])
     vectors = random(len(labels), WIDTH, seed=seed)
     if name == "twins":
         vectors[list(TWINS)] = vectors[0].clone()
-    return Pictures(vectors, labels)
+    return Images(vectors, labels)
 
 
 @pytest.fixture(params=["hard", "semihard", "circle", "supcon", "infonce"])

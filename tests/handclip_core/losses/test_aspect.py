@@ -24,7 +24,7 @@ def loss_of(logits: Tensor, aspects: list[Aspect]) -> Tensor:
         [Aspect.UNKNOWN, Aspect.DORSAL_LEFT, Aspect.UNKNOWN],
     ],
 )
-def test_it_is_the_slow_sum_over_pictures_of_known_aspect(aspects: list[Aspect]) -> None:
+def test_it_is_the_slow_sum_over_images_of_known_aspect(aspects: list[Aspect]) -> None:
     logits = random(len(aspects), len(Aspect), seed=len(aspects)).requires_grad_()
     known = [(row, aspect) for row, aspect in zip(logits, aspects, strict=True) if aspect is not Aspect.UNKNOWN]
     value = torch.zeros((), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Pictures before the captions of their manifest rows."""
+"""Images before the captions of their manifest rows."""
 
 import dataclasses
 
@@ -18,23 +18,23 @@ CAPTION = [2, 1, 0, 0]
 
 
 def batch() -> Batch:
-    """Pictures of four different people, two of which share a caption."""
+    """Images of four different identities, two of which share a caption."""
     return dataclasses.replace(batch_of(torch.tensor([9, 8, 7, 6])), rows=torch.tensor(ROWS))
 
 
 @pytest.mark.parametrize("kind", ImageTextKind)
-def test_a_picture_is_compared_with_the_caption_of_its_row(kind: ImageTextKind) -> None:
-    pictures, texts = random(4, 5, seed=1).double().requires_grad_(), random(3, 5, seed=2).double()
+def test_a_image_is_compared_with_the_caption_of_its_row(kind: ImageTextKind) -> None:
+    images, texts = random(4, 5, seed=1).double().requires_grad_(), random(3, 5, seed=2).double()
     settings = ImageTextSettings(weight=1.0, kind=kind, smoothing=0.0, temperature=2.0)
     loss = CaptionedLoss(settings.build(trained_at=0.25), texts, torch.tensor(CAPTION_OF_ROW))
-    found = loss(dataclasses.replace(output_of(pictures), encoded=Encoded(pictures * torch.nan, pictures)), batch())
-    cosines = F.normalize(pictures, dim=1) @ F.normalize(texts, dim=1).T / 0.5
+    found = loss(dataclasses.replace(output_of(images), encoded=Encoded(images * torch.nan, images)), batch())
+    cosines = F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T / 0.5
     expected = -torch.stack([cosines[i].log_softmax(0)[text] for i, text in enumerate(CAPTION)]).mean()
     if kind is ImageTextKind.SUPCON:
         back = cosines.T.log_softmax(dim=1)
         expected = expected - (back[0, 2:].mean() + back[1, 1] + back[2, 0]) / 3
     torch.testing.assert_close(found, expected)
-    gradients = [torch.autograd.grad(value, pictures, retain_graph=True)[0] for value in (found, expected)]
+    gradients = [torch.autograd.grad(value, images, retain_graph=True)[0] for value in (found, expected)]
     torch.testing.assert_close(*gradients)
 
 

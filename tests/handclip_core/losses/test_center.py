@@ -69,7 +69,7 @@ def test_the_derivative_is_that_of_the_loss() -> None:
     assert torch.autograd.gradcheck(value, random(3, WIDTH, seed=9).requires_grad_())
 
 
-def test_centres_have_no_parameters_and_draw_pictures_together() -> None:
+def test_centres_have_no_parameters_and_draw_images_together() -> None:
     loss = fresh()
     assert list(loss.parameters()) == []
     vectors, labels = random(6, WIDTH, seed=0).requires_grad_(), torch.tensor([0, 0, 0, 1, 1, 1])

@@ -21,7 +21,7 @@ from tests.handclip_core.losses.conftest import (
 
 READ = reader(ReadFrom.EMBEDDING)
 SIZES = (5, 3, 7, 5, 2, 2, 6)
-"""Pictures of each batch in turn."""
+"""Images of each batch in turn."""
 
 
 def memory_of(case: PairCase, size: int, dtype: torch.dtype = torch.float64) -> CrossBatchMemory:
@@ -45,7 +45,7 @@ def run(memory: CrossBatchMemory, steps: list[tuple[Tensor, Tensor]]) -> list[tu
 
 
 @pytest.mark.parametrize("size", [1, 4, 11, 100])
-def test_a_memory_is_a_list_of_the_last_pictures(pair_case: PairCase, size: int) -> None:
+def test_a_memory_is_a_list_of_the_last_images(pair_case: PairCase, size: int) -> None:
     memory = memory_of(pair_case, size)
     kept: list[tuple[Tensor, int, int]] = []
     serial = itertools.count()
@@ -103,8 +103,8 @@ def test_a_batch_of_strangers_in_an_empty_memory_is_a_zero_with_a_gradient(pair_
     assert found[0][1].eq(0).all()
 
 
-def test_earlier_pictures_are_compared_with(pair_case: PairCase) -> None:
-    """A batch of strangers has pairs as soon as the memory holds the same people."""
+def test_earlier_images_are_compared_with(pair_case: PairCase) -> None:
+    """A batch of strangers has pairs as soon as the memory holds the same identities."""
     memory = memory_of(pair_case, 9)
     strangers = [(random(4, WIDTH, seed=step), torch.arange(4)) for step in range(3)]
     values = [value.item() for value, _ in run(memory, strangers)]

@@ -7,8 +7,8 @@ from handclip_core.losses.reading import ReadFrom, reader
 from handclip_core.losses.term import Loss
 from tests.handclip_core.losses.conftest import (
     LABELS,
+    Images,
     PairCase,
-    Pictures,
     batch_of,
     differentiated,
     output_of,
@@ -21,24 +21,24 @@ def in_batch(loss: PairLoss) -> Loss:
     return within_batch(loss, reader(ReadFrom.EMBEDDING))
 
 
-def by_loop(case: PairCase, pictures: Pictures) -> tuple[Tensor, Tensor]:
-    """Value and gradient of the loop, where all pictures of the batch are anchors and references."""
-    vectors = pictures.vectors.clone().requires_grad_()
-    relation = relations(pictures.labels, pictures.labels, own=list(range(len(vectors))))
+def by_loop(case: PairCase, images: Images) -> tuple[Tensor, Tensor]:
+    """Value and gradient of the loop, where all images of the batch are anchors and references."""
+    vectors = images.vectors.clone().requires_grad_()
+    relation = relations(images.labels, images.labels, own=list(range(len(vectors))))
     rows = list(vectors)
     return differentiated(case.loop(rows, rows, relation) + 0 * vectors.sum(), vectors)
 
 
-def test_a_loss_and_its_gradient_are_those_of_the_loop(pair_case: PairCase, pictures: Pictures) -> None:
-    expected, gradient = by_loop(pair_case, pictures)
-    found, found_gradient = pictures.value_and_gradient(in_batch(pair_case.loss))
+def test_a_loss_and_its_gradient_are_those_of_the_loop(pair_case: PairCase, images: Images) -> None:
+    expected, gradient = by_loop(pair_case, images)
+    found, found_gradient = images.value_and_gradient(in_batch(pair_case.loss))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found_gradient, gradient, rtol=1e-7, atol=1e-10)
 
 
-def test_float32_is_close_to_the_loop(pair_case: PairCase, pictures: Pictures) -> None:
-    expected, gradient = by_loop(pair_case, pictures)
-    found, found_gradient = pictures.value_and_gradient(in_batch(pair_case.loss), torch.float32)
+def test_float32_is_close_to_the_loop(pair_case: PairCase, images: Images) -> None:
+    expected, gradient = by_loop(pair_case, images)
+    found, found_gradient = images.value_and_gradient(in_batch(pair_case.loss), torch.float32)
     assert found.dtype == found_gradient.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found_gradient.double(), gradient, rtol=1e-3, atol=1e-4)
@@ -47,23 +47,23 @@ def test_float32_is_close_to_the_loop(pair_case: PairCase, pictures: Pictures) -
 @pytest.mark.parametrize("labels", ["one class", "strangers"])
 def test_without_positives_or_negatives_the_loss_is_zero_with_a_gradient(pair_case: PairCase, labels: str) -> None:
     classes = torch.tensor(LABELS[labels])
-    pictures = Pictures(random(len(classes), 5, seed=0), classes)
-    value, gradient = pictures.value_and_gradient(in_batch(pair_case.loss), torch.float32)
+    images = Images(random(len(classes), 5, seed=0), classes)
+    value, gradient = images.value_and_gradient(in_batch(pair_case.loss), torch.float32)
     assert value.item() == 0
     assert gradient.eq(0).all()
 
 
 def test_half_precision_under_autocast_is_computed_in_float32(pair_case: PairCase) -> None:
-    pictures = Pictures(random(8, 5, seed=3).bfloat16(), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]))
-    expected, _ = pictures.value_and_gradient(in_batch(pair_case.loss), torch.float32)
+    images = Images(random(8, 5, seed=3).bfloat16(), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]))
+    expected, _ = images.value_and_gradient(in_batch(pair_case.loss), torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found, gradient = pictures.value_and_gradient(in_batch(pair_case.loss), torch.bfloat16)
+        found, gradient = images.value_and_gradient(in_batch(pair_case.loss), torch.bfloat16)
     assert found.dtype == torch.float32
     assert found.item() == expected.item() > 0
     assert gradient.isfinite().all()
 
 
-def test_gradients_stay_finite_for_identical_pictures(pair_case: PairCase) -> None:
+def test_gradients_stay_finite_for_identical_images(pair_case: PairCase) -> None:
     vectors = random(1, 5, seed=0).float().repeat(32, 1).requires_grad_()
     loss = in_batch(pair_case.loss)(output_of(vectors), batch_of(torch.arange(32) // 4))
     (gradient,) = torch.autograd.grad(loss, vectors)

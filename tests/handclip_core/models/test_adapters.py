@@ -17,14 +17,14 @@ PLACES = {
 everywhere = pytest.mark.parametrize(("tower", "place"), PLACES, ids=str)
 
 
-def pictures(backbone: Backbone) -> Tensor:
+def images(backbone: Backbone) -> Tensor:
     return torch.rand(3, 3, backbone.image_px, backbone.image_px, generator=torch.Generator().manual_seed(1))
 
 
 @everywhere
 def test_adapters_start_as_the_identity(tiny_backbones: dict[str, BackboneSettings], tower: str, place: Place) -> None:
     backbone = load_backbone(tiny_backbones[tower])
-    pixels = pictures(backbone)
+    pixels = images(backbone)
     expected = backbone(pixels)
     insert_adapters(backbone, bottleneck=4, place=place)
     found = backbone(pixels)

@@ -39,7 +39,7 @@ def settle(backbone: Backbone) -> None:
         tensor.data.add_(0.05 * torch.randn(tensor.shape, generator=generator))
 
 
-def pictures(backbone: Backbone, count: int = 3) -> Tensor:
+def images(backbone: Backbone, count: int = 3) -> Tensor:
     return torch.rand(count, 3, backbone.image_px, backbone.image_px, generator=torch.Generator().manual_seed(1))
 
 
@@ -60,7 +60,7 @@ def test_blocks_name_what_a_tower_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_embeddings_are_those_of_the_open_clip_tower_on_normalised_pixels(tmp_path: Path, kind: str) -> None:
     backbone = random_backbone(tmp_path, kind)
-    pixels = pictures(backbone)
+    pixels = images(backbone)
     mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
     std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)
     expected = backbone.visual((pixels - mean) / std)
@@ -70,7 +70,7 @@ def test_embeddings_are_those_of_the_open_clip_tower_on_normalised_pixels(tmp_pa
 
 def test_features_of_a_transformer_are_what_its_projection_reads(tmp_path: Path) -> None:
     backbone = random_backbone(tmp_path, "vit")
-    encoded = backbone(pictures(backbone))
+    encoded = backbone(images(backbone))
     assert encoded.features.shape == (3, backbone.width) == (3, 32)
     torch.testing.assert_close(encoded.features @ backbone.visual.get_parameter("proj"), encoded.projected)
 
@@ -79,7 +79,7 @@ def test_features_of_a_resnet_are_the_mean_of_its_last_map(tmp_path: Path) -> No
     backbone = random_backbone(tmp_path, "resnet")
     maps: list[Tensor] = []
     backbone.visual.get_submodule("layer4").register_forward_hook(lambda *call: maps.append(call[2]))
-    pixels = pictures(backbone)
+    pixels = images(backbone)
     backbone.visual((pixels - backbone.mean) / backbone.std)
     features = backbone(pixels).features
     assert features.shape == (3, backbone.width) == (3, 8 * 32)
@@ -89,7 +89,7 @@ def test_features_of_a_resnet_are_the_mean_of_its_last_map(tmp_path: Path) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_cut_anywhere_the_two_halves_give_the_very_same_numbers(tmp_path: Path, kind: str) -> None:
     backbone = random_backbone(tmp_path, kind)
-    pixels = pictures(backbone)
+    pixels = images(backbone)
     whole, last = backbone(pixels), len(backbone.blocks()) - 1
     for n in range(last + 1):
         cut = backbone.head_blocks(pixels, n)
@@ -106,7 +106,7 @@ def test_cut_anywhere_the_two_halves_give_the_very_same_numbers(tmp_path: Path, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_lies_in_one_block_and_acts_there_first(tmp_path: Path, kind: str) -> None:
     backbone = random_backbone(tmp_path, kind)
-    pixels, blocks = pictures(backbone), backbone.blocks()
+    pixels, blocks = images(backbone), backbone.blocks()
     before = [backbone.head_blocks(pixels, n) for n in range(len(blocks))]
     owners: dict[str, int] = {}
     generator = torch.Generator().manual_seed(2)
@@ -149,7 +149,7 @@ def test_frozen_blocks_give_the_same_in_training_mode(tmp_path: Path) -> None:
         for key, parameter in backbone.named_parameters():
             parameter.requires_grad_(key.startswith(trained))
         before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
-        shown = pictures(backbone)
+        shown = images(backbone)
         torch.testing.assert_close(backbone.train().head_blocks(shown, 2), backbone.eval().head_blocks(shown, 2))
         backbone.train()(shown)
         moved = {key for key, value in backbone.state_dict().items() if not torch.equal(before[key], value)}
@@ -162,7 +162,7 @@ def test_batch_statistics_move_only_where_told(tmp_path: Path, mode: str, moves:
     settings = BackboneSettings.parse({"name": name, "pretrained": "random", "batch_norm": mode}, source="test")
     backbone = load_backbone(settings).train()
     before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
-    backbone(pictures(backbone)).projected.sum().backward()
+    backbone(images(backbone)).projected.sum().backward()
     after = backbone.state_dict()
     moved = {key for key in before if not torch.equal(before[key], after[key])}
     assert {key.rsplit(".", 1)[1] for key in moved} == (
@@ -191,7 +191,7 @@ def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_bfloat16_autocast_stays_near(tmp_path: Path, kind: str) -> None:
     backbone = random_backbone(tmp_path, kind)
-    pixels = pictures(backbone)
+    pixels = images(backbone)
     exact = backbone(pixels).projected
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = backbone(pixels).projected.float()
@@ -229,7 +229,7 @@ def test_an_archive_as_openai_published_them_gets_quick_gelu(tmp_path: Path) -> 
     path = tmp_path / "ViT-X.pt"
     torch.jit.save(torch.jit.script(published), path)
     backbone = load_backbone(BackboneSettings(name=name, pretrained=str(path)), text=True)
-    pixels = pictures(backbone)
+    pixels = images(backbone)
     expected = published.encode_image((pixels - backbone.mean) / backbone.std)
     torch.testing.assert_close(backbone(pixels).projected, expected)
     tokens = backbone.tokenize(["a hand"])
@@ -246,7 +246,7 @@ def test_published_architectures_load_from_a_local_file_and_a_tag(
     assert (again.width, again.dim, again.image_px) == (width, dim, 224)
     kept = first.get_parameter("visual.conv1.weight").float()
     assert torch.equal(again.get_parameter("visual.conv1.weight"), kept)
-    encoded = again(pictures(again, 1))
+    encoded = again(images(again, 1))
     assert (encoded.features.shape, encoded.projected.shape) == ((1, width), (1, dim))
     monkeypatch.setattr("open_clip.factory.download_pretrained", lambda *_, **__: str(path))
     tagged = load_backbone(BackboneSettings(name=name, pretrained="openai"), text=True)

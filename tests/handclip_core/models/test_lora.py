@@ -45,7 +45,7 @@ def updates_of(backbone: Backbone) -> dict[str, nn.Parameter]:
     return {name: tensor for name, tensor in backbone.named_parameters() if ".lora_" in name}
 
 
-def pictures(backbone: Backbone) -> Tensor:
+def images(backbone: Backbone) -> Tensor:
     return torch.rand(3, 3, backbone.image_px, backbone.image_px, generator=torch.Generator().manual_seed(1))
 
 
@@ -53,7 +53,7 @@ def pictures(backbone: Backbone) -> Tensor:
 def test_starts_as_pretrained(tiny_backbones: Backbones, tower: str, targets: LoraTargets) -> None:
     pretrained, backbone = load_backbone(tiny_backbones[tower]), adapted(tiny_backbones[tower], targets)
     with torch.no_grad():
-        expected, found = pretrained(pictures(backbone)), backbone(pictures(backbone))
+        expected, found = pretrained(images(backbone)), backbone(images(backbone))
     # Attention rounds in another order where its projections are called one by one.
     tolerance = 0.0 if targets is MLP else 1e-6
     torch.testing.assert_close(found.projected, expected.projected, rtol=tolerance, atol=tolerance)
@@ -101,7 +101,7 @@ def test_every_matrix_learns_once_b_has_left_zero(tiny_backbones: Backbones, tow
     optimizer = torch.optim.SGD(matrices.values(), lr=0.1)
     for step in range(2):
         optimizer.zero_grad()
-        encoded = backbone(pictures(backbone))
+        encoded = backbone(images(backbone))
         (encoded.projected.square().sum() + encoded.features.square().sum()).backward()
         still = {name for name, tensor in matrices.items() if tensor.grad is None or not tensor.grad.any()}
         assert still == ({name for name in matrices if ".lora_A." in name} if step == 0 else set())
@@ -114,7 +114,7 @@ def test_merged_weights_give_what_unmerged_ones_give(
 ) -> None:
     backbone = trained(tiny_backbones[tower], targets, dropout=0.5)
     pretrained = load_backbone(tiny_backbones[tower])
-    pixels = pictures(backbone)
+    pixels = images(backbone)
     with torch.no_grad():
         before, expected = pretrained(pixels), backbone(pixels)
         plain = merged(backbone)
@@ -172,7 +172,7 @@ def test_last_blocks_are_counted_from_the_output(
 @everywhere
 def test_dropout_acts_in_training_mode_alone(tiny_backbones: Backbones, tower: str, targets: LoraTargets) -> None:
     backbone = trained(tiny_backbones[tower], targets, dropout=0.5)
-    pixels = pictures(backbone)
+    pixels = images(backbone)
 
     def encode(seed: int) -> Tensor:
         torch.manual_seed(seed)

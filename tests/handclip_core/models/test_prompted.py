@@ -58,11 +58,11 @@ def test_the_embedding_is_both_vectors_before_their_norms_side_by_side(
     tower: str, tiny_backbones: dict[str, BackboneSettings]
 ) -> None:
     model = model_of(tiny_backbones[tower]).eval()
-    pictures = batch()
-    assert isinstance(pictures.inputs, Tensor)
-    encoded = load_backbone(tiny_backbones[tower])(pictures.inputs)
+    images = batch()
+    assert isinstance(images.inputs, Tensor)
+    encoded = load_backbone(tiny_backbones[tower])(images.inputs)
     expected = torch.cat([encoded.projected, encoded.features], dim=1)
-    torch.testing.assert_close(model.embed(pictures.inputs, pictures.aspects), expected)
+    torch.testing.assert_close(model.embed(images.inputs, images.aspects), expected)
     assert model.width == expected.shape[1]
 
 

@@ -47,7 +47,7 @@ def test_learned_tokens_that_are_words_read_exactly_as_the_words(case: Case) -> 
     assert torch.equal(case.prompts.encode(torch.arange(len(WORDS))), written(case))
 
 
-def test_while_learning_each_picture_has_its_text_and_gradients_reach_its_class_alone(case: Case) -> None:
+def test_while_learning_each_image_has_its_text_and_gradients_reach_its_class_alone(case: Case) -> None:
     labels = [3, 1, 3]
     found = case.prompts(torch.tensor(labels))
     assert found.labels.tolist() == labels
@@ -115,7 +115,7 @@ def test_the_text_tower_is_in_no_checkpoint_stays_frozen_and_never_trains(
     assert not any(parameter.requires_grad for parameter in text.parameters())
 
 
-def test_a_backbone_without_its_text_tower_still_encodes_pictures(tiny_backbones: dict[str, BackboneSettings]) -> None:
+def test_a_backbone_without_its_text_tower_still_encodes_images(tiny_backbones: dict[str, BackboneSettings]) -> None:
     whole, part = (load_backbone(tiny_backbones["vit"], text=True) for _ in range(2))
     part.release_text()
     pixels = torch.rand(2, 3, 32, 32)

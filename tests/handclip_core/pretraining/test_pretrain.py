@@ -27,7 +27,7 @@ TINY = {
 
 @pytest.fixture(scope="module", autouse=True)
 def drawn_once() -> Iterator[None]:
-    """Draw the same pictures once for all tests; that the same arguments give the same bytes is tested elsewhere."""
+    """Draw the same images once for all tests; that the same arguments give the same bytes is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("handclip_core.pretraining.pairs.draw_arrays", cache(draw_arrays))
         yield
@@ -129,6 +129,6 @@ def test_a_damaged_checkpoint_is_refused(settings: Callable[..., PretrainSetting
 
 def test_a_batch_larger_than_the_people_leaves_nothing_behind(settings: Callable[..., PretrainSettings]) -> None:
     chosen = settings("run", batch=32)
-    with pytest.raises(InputError, match="batch: 32 pictures need as many people, there are 16"):
+    with pytest.raises(InputError, match="batch: 32 images need as many identities, there are 16"):
         pretrain(chosen)
     assert not chosen.out.exists()

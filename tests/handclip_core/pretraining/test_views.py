@@ -6,12 +6,12 @@ from handclip_core.pretraining.views import vary
 
 def hands(count: int = 20) -> Tensor:
     """A dark bar on light ground, in place of a hand."""
-    pictures = torch.full((count, 3, 40, 40), 220, dtype=torch.uint8)
-    pictures[:, :, 8:32, 16:24] = 90
-    return pictures
+    images = torch.full((count, 3, 40, 40), 220, dtype=torch.uint8)
+    images[:, :, 8:32, 16:24] = 90
+    return images
 
 
-def test_views_are_pictures_of_the_size_asked_for_and_repeat_by_seed() -> None:
+def test_views_are_images_of_the_size_asked_for_and_repeat_by_seed() -> None:
     first, again = (vary(hands(), size_px=24, generator=torch.Generator().manual_seed(3)) for _ in range(2))
     assert first.shape == (20, 3, 24, 24)
     assert first.dtype == torch.float32
@@ -20,17 +20,17 @@ def test_views_are_pictures_of_the_size_asked_for_and_repeat_by_seed() -> None:
     assert not torch.equal(first, vary(hands(), size_px=24, generator=torch.Generator().manual_seed(4)))
 
 
-def test_every_picture_varies_in_its_own_way_and_keeps_what_it_shows() -> None:
+def test_every_image_varies_in_its_own_way_and_keeps_what_it_shows() -> None:
     views = vary(hands(60), size_px=40, generator=torch.Generator().manual_seed(0))
     assert len({round(value, 4) for value in views.mean(dim=(1, 2, 3)).tolist()}) == 60
     middle, corner = views[:, :, 18:22, 18:22].mean(dim=(1, 2, 3)), views[:, :, :4, :4].mean(dim=(1, 2, 3))
     assert (middle < corner).float().mean().item() > 0.8
 
 
-def test_pictures_are_left_as_they_are() -> None:
-    pictures = hands(3)
-    vary(pictures, size_px=24, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(pictures, hands(3))
+def test_images_are_left_as_they_are() -> None:
+    images = hands(3)
+    vary(images, size_px=24, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(images, hands(3))
 
 
 def test_without_strength_nothing_changes() -> None:

@@ -12,16 +12,16 @@ import torch
 from handclip_core.data.inputs import Inputs
 from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.sources import DrawnData
-from handclip_core.engine.feed import PhaseFeed
 from handclip_core.engine.gradients import backward
-from handclip_core.engine.loop import Point, train
+from handclip_core.engine.loader import PhaseLoader
+from handclip_core.engine.loop import StepReport, train
 from handclip_core.engine.optim import choose, freeze_all_but
 from handclip_core.engine.phase import Optim
 from handclip_core.engine.state import Resume
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.process_group import peers
-from handclip_core.runs.context import Bench, open_bench
+from handclip_core.process_group import process_group
+from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.experiment import Assembled, Experiment, Progress, assemble, run
 from handclip_core.strategies import Adapters, Full, LinearProbe, Lora, Sequential, SequentialEWC, Strategy, ZeroShot
 from search_spaces.spaces import SPACES
@@ -46,49 +46,51 @@ ALL_BLOCKS = 6
 
 
 class UncachedFeed(Assembled):
-    """The same experiment with pictures everywhere."""
+    """The same experiment with images everywhere."""
 
     def inputs(self, phase: int) -> Inputs:
         del phase
-        return self.bench.pixel_inputs
+        return self.context.pixel_inputs
 
     def cached_blocks(self, phase: int) -> int:
         del phase
         return 0
 
 
-def last_point(ready: Assembled) -> Point:
-    *_, last = train(ready.model, ready.phases, feed=ready.feed, budget=ready.budget, seed=ready.seed)
+def last_point(ready: Assembled) -> StepReport:
+    *_, last = train(ready.model, ready.phases, loader=ready.loader, budget=ready.budget, seed=ready.seed)
     return last
 
 
 @pytest.mark.parametrize("strategy", [LinearProbe(optim=OPTIM), Full(optim=OPTIM, frozen_blocks=2)])
-def test_training_on_cached_activations_is_training_on_pictures(strategy: Strategy, tiny_bench: Bench) -> None:
+def test_training_on_cached_activations_is_training_on_images(
+    strategy: Strategy, tiny_context: ExperimentContext
+) -> None:
     experiment = experiment_of(strategy, BackboneSettings())
-    cached, plain = (assemble(experiment, tiny_bench) for _ in range(2))
+    cached, plain = (assemble(experiment, tiny_context) for _ in range(2))
     plain = UncachedFeed(**vars(plain))
     assert cached.cached_blocks(0) == (ALL_BLOCKS if isinstance(strategy, LinearProbe) else 2)
     points = [last_point(ready) for ready in (cached, plain)]
     assert points[0].losses == pytest.approx(points[1].losses, rel=1e-4)
-    pictures, aspects = plain.feed(0).batch(0).inputs, torch.zeros(8, dtype=torch.int64)
-    found, expected = (ready.model.eval().embed(pictures, aspects) for ready in (cached, plain))
+    epoch_images, aspects = plain.loader(0).batch(0).inputs, torch.zeros(8, dtype=torch.int64)
+    found, expected = (ready.model.eval().embed(epoch_images, aspects) for ready in (cached, plain))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("tower", ["vit", "resnet"])
 @pytest.mark.parametrize("strategy", [LinearProbe(), Full(frozen_blocks=2), Lora(last_blocks=1)])
-def test_gradients_on_cached_activations_are_those_on_pictures(
+def test_gradients_on_cached_activations_are_those_on_images(
     strategy: Strategy, tower: str, tiny_backbones: dict[str, BackboneSettings]
 ) -> None:
-    bench = open_bench(DATA, tiny_backbones[tower], CPU)
+    context = open_context(DATA, tiny_backbones[tower], CPU)
     found = []
     for kind in (Assembled, UncachedFeed):
-        ready = assemble(experiment_of(strategy, tiny_backbones[tower]), bench)
-        ready = kind(ready.bench, ready.model, ready.phases, ready.budget, ready.seed)
-        batch = ready.feed(0).batch(0)
+        ready = assemble(experiment_of(strategy, tiny_backbones[tower]), context)
+        ready = kind(ready.context, ready.model, ready.phases, ready.budget, ready.seed)
+        batch = ready.loader(0).batch(0)
         assert isinstance(batch.inputs, torch.Tensor) == (kind is UncachedFeed)
         freeze_all_but(ready.model, choose(ready.model, ready.phases[0].train))
-        backward(ready.model.train(), batch, ready.phases[0], micro_batch=None, peers=peers(), seed=0)
+        backward(ready.model.train(), batch, ready.phases[0], micro_batch=None, group=process_group(), seed=0)
         found.append({name: p.grad for name, p in ready.model.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
     for name, gradient in found[1].items():
@@ -107,21 +109,23 @@ def test_gradients_on_cached_activations_are_those_on_pictures(
     ],
 )
 def test_activations_are_cached_only_where_nothing_could_change_them(
-    strategy: Strategy, expected: int, tiny_bench: Bench
+    strategy: Strategy, expected: int, tiny_context: ExperimentContext
 ) -> None:
-    ready = assemble(experiment_of(strategy, BackboneSettings()), tiny_bench)
+    ready = assemble(experiment_of(strategy, BackboneSettings()), tiny_context)
     assert ready.cached_blocks(0) == expected
 
 
 @pytest.mark.parametrize(("frozen", "projection", "most"), [(ALL_BLOCKS, False, 5), (ALL_BLOCKS - 1, True, 4)])
-def test_freezing_everything_is_refused(frozen: int, projection: bool, most: int, tiny_bench: Bench) -> None:
+def test_freezing_everything_is_refused(
+    frozen: int, projection: bool, most: int, tiny_context: ExperimentContext
+) -> None:
     strategy = Full(frozen_blocks=frozen, frozen_projection=projection)
     with pytest.raises(InputError, match=f"frozen_blocks: {frozen} leaves nothing to train; .* {most} may be frozen"):
-        assemble(experiment_of(strategy, BackboneSettings()), tiny_bench)
+        assemble(experiment_of(strategy, BackboneSettings()), tiny_context)
 
 
-def test_after_the_backbone_has_been_trained_its_cache_is_never_used_again(tiny_bench: Bench) -> None:
-    ready = assemble(experiment_of(SequentialEWC(), BackboneSettings()), tiny_bench)
+def test_after_the_backbone_has_been_trained_its_cache_is_never_used_again(tiny_context: ExperimentContext) -> None:
+    ready = assemble(experiment_of(SequentialEWC(), BackboneSettings()), tiny_context)
     head_only = replace(ready.phases[1], train=ready.phases[1].train[-1:])
     changed = replace(ready, phases=(ready.phases[0], head_only))
     assert changed.cached_blocks(1) == 0
@@ -163,11 +167,11 @@ def test_a_result_does_not_depend_on_what_ran_before_in_the_process(backbone: Ba
 
 
 def test_a_run_resumed_amid_units_that_one_step_reached_reports_the_rest(backbone: BackboneSettings) -> None:
-    pictures = assemble(experiment_of(ZeroShot(), backbone), open_bench(DATA, backbone, CPU)).budget.epoch_images
-    strategy = Full(optim=Optim(batch_size=2 * pictures, ema=0.5))
+    epoch_images = assemble(experiment_of(ZeroShot(), backbone), open_context(DATA, backbone, CPU)).budget.epoch_images
+    strategy = Full(optim=Optim(batch_size=2 * epoch_images, ema=0.5))
     experiment = experiment_of(strategy, backbone).model_copy(update={"budget": 4})
     whole = [(item.unit, item.images, item.metrics) for item in run(experiment, device=CPU)]
-    assert [(unit, images // pictures) for unit, images, _ in whole] == [(1, 2), (2, 2), (3, 4), (4, 4)]
+    assert [(unit, images // epoch_images) for unit, images, _ in whole] == [(1, 2), (2, 2), (3, 4), (4, 4)]
     for cut, item in enumerate(run(experiment, device=CPU), start=1):
         state = copy.deepcopy(Resume(item.state.model.state_dict(), item.state.training()))
         rest = [(again.unit, again.images, again.metrics) for again in run(experiment, device=CPU, resume=state)]
@@ -189,29 +193,29 @@ def test_the_seed_matters(backbone: BackboneSettings) -> None:
     assert not torch.equal(results[0]["head.weight"], results[1]["head.weight"])
 
 
-def test_training_never_sees_validation_or_test_people(tiny_bench: Bench) -> None:
-    people = tiny_bench.identities
-    trained = set(people[tiny_bench.training_data().rows])
+def test_training_never_sees_validation_or_test_people(tiny_context: ExperimentContext) -> None:
+    people = tiny_context.identities
+    trained = set(people[tiny_context.training_data().rows])
     for split in ("val", "test"):
-        assert not trained & set(people[tiny_bench.rows(split)])
-    both = set(people[tiny_bench.training_data("train_all").rows])
-    assert both == trained | set(people[tiny_bench.rows("val")])
+        assert not trained & set(people[tiny_context.rows(split)])
+    both = set(people[tiny_context.training_data("train_all").rows])
+    assert both == trained | set(people[tiny_context.rows("val")])
 
 
-def test_feeds_differ_by_seed_and_phase(tiny_bench: Bench) -> None:
-    ready = assemble(experiment_of(SequentialEWC(), BackboneSettings()), tiny_bench)
+def test_feeds_differ_by_seed_and_phase(tiny_context: ExperimentContext) -> None:
+    ready = assemble(experiment_of(SequentialEWC(), BackboneSettings()), tiny_context)
     other = replace(ready, seed=1)
 
-    def rows(feed: PhaseFeed) -> list[int]:
-        return feed.batch(0).rows.tolist()
+    def rows(loader: PhaseLoader) -> list[int]:
+        return loader.batch(0).rows.tolist()
 
-    assert rows(ready.feed(0)) != rows(other.feed(0))
-    assert rows(ready.feed(0)) != rows(ready.feed(1))
+    assert rows(ready.loader(0)) != rows(other.loader(0))
+    assert rows(ready.loader(0)) != rows(ready.loader(1))
 
 
-def test_batches_of_whole_people(tiny_bench: Bench) -> None:
+def test_batches_of_whole_people(tiny_context: ExperimentContext) -> None:
     strategy = Full(optim=OPTIM, sampler=SamplerSettings(kind=SamplerKind.PK, images_each=2))
-    labels = assemble(experiment_of(strategy, BackboneSettings()), tiny_bench).feed(0).batch(0).labels
+    labels = assemble(experiment_of(strategy, BackboneSettings()), tiny_context).loader(0).batch(0).labels
     assert sorted(Counter(labels.tolist()).values()) == [2, 2, 2, 2]
 
 
@@ -219,7 +223,7 @@ def test_one_aspect_alone(backbone: BackboneSettings) -> None:
     data = DrawnData.model_validate(DATA.model_dump() | {"aspects": ["palmar left"]})
     values = {"strategy": Full(optim=OPTIM), "data": data, "backbone": backbone, "budget": 1}
     experiment = Experiment.model_validate(values)
-    bench = open_bench(experiment.data, experiment.backbone, CPU)
-    shown = set(bench.prepared.manifest["aspect"].iloc[bench.training_data().rows])
+    context = open_context(experiment.data, experiment.backbone, CPU)
+    shown = set(context.prepared.manifest["aspect"].iloc[context.training_data().rows])
     assert shown == {"palmar left"}
     assert next(run(experiment, device=CPU)).metrics["map"] > 0

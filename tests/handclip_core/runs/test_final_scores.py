@@ -10,12 +10,12 @@ from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Optim
 from handclip_core.evaluation.storage import load_scores
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.drive import Drive, drive
 from handclip_core.runs.experiment import Experiment, assemble, run
-from handclip_core.runs.final_scores import Facts, read_facts, wise_file, write_final_scores
+from handclip_core.runs.final_scores import Facts, read_facts, wise_ft_file, write_final_scores
 from handclip_core.runs.run_folder import load_tensors
-from handclip_core.runs.soups import ALPHAS, Ingredient, wise_scores
+from handclip_core.runs.soups import ALPHAS, Ingredient, wise_ft_scores
 from handclip_core.strategies import AnyStrategy, Full, SequentialEWC, ZeroShot
 from tests.conftest import TINY_DATA
 
@@ -63,15 +63,15 @@ def test_scores_of_the_saved_weights_and_of_their_mixtures_lie_beside_them(
     ran(tmp_path, experiment)
     state = tmp_path / "state"
     saved = {"handclip_final.pth", "handclip_optimizer.pth", "handclip_best.pth", "training_log.csv"}
-    wise = {wise_file(alpha) for alpha in ALPHAS}
+    wise = {wise_ft_file(alpha) for alpha in ALPHAS}
     assert {path.name for path in state.iterdir()} == saved | wise | {"scores.npz", "run.json"}
     *_, last = run(experiment, device=CPU)
     weights, expected = load_tensors(state / "handclip_final.pth"), last.state.model.state_dict()
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
-    again = wise_scores(Ingredient("", experiment, state / "handclip_final.pth"), device=CPU)
+    again = wise_ft_scores(Ingredient("", experiment, state / "handclip_final.pth"), device=CPU)
     assert again.keys() == set(ALPHAS)
     for alpha, scores in again.items():
-        assert load_scores(state / wise_file(alpha)).overall.map.mean == scores.overall.map.mean
+        assert load_scores(state / wise_ft_file(alpha)).overall.map.mean == scores.overall.map.mean
 
 
 def test_a_run_that_was_cut_short_goes_on_to_the_same_scores(experiment: Experiment, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_zero_shot_trains_nothing_and_is_mixed_with_nothing(
 
 def test_weights_of_all_phases_count_once(tiny_backbones: dict[str, BackboneSettings], tmp_path: Path) -> None:
     experiment = experiment_of(SequentialEWC(fisher_samples=1), tiny_backbones["vit"])
-    ready = assemble(experiment, open_bench(experiment.data, experiment.backbone, CPU))
+    ready = assemble(experiment, open_context(experiment.data, experiment.backbone, CPU))
     assert len(ready.phases) == 4
     one_phase = sum(item.parameter.numel() for item in choose(ready.model, ready.phases[0].train))
     assert ran(tmp_path, experiment).params_trained == one_phase

@@ -10,10 +10,10 @@ from handclip_core.engine.phase import Optim
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.neck import EmbeddingAt, NeckKind, NeckSettings
-from handclip_core.runs.context import Bench
+from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, assemble, run, score
 from handclip_core.runs.run_folder import load_tensors
-from handclip_core.runs.soups import ALPHAS, Ingredient, Pot, souped_rows, wise_scores
+from handclip_core.runs.soups import ALPHAS, Ingredient, SoupBuilder, soup_rows, wise_ft_scores
 from handclip_core.strategies import AnyStrategy, Full, LinearProbe, ZeroShot
 from tests.conftest import TINY_DATA
 
@@ -48,46 +48,50 @@ def ingredients(
     return found
 
 
-def scored(experiment: Experiment, state: dict[str, Tensor], bench: Bench) -> ProtocolScores:
-    model = assemble(experiment, bench).model
+def scored(experiment: Experiment, state: dict[str, Tensor], context: ExperimentContext) -> ProtocolScores:
+    model = assemble(experiment, context).model
     model.load_state_dict(state)
-    return score(bench, model, bench.pixel_inputs, "val")
+    return score(context, model, context.pixel_inputs, "val")
 
 
-def test_a_soup_scores_like_weights_averaged_by_hand(ingredients: dict[str, Ingredient], tiny_bench: Bench) -> None:
+def test_a_soup_scores_like_weights_averaged_by_hand(
+    ingredients: dict[str, Ingredient], tiny_context: ExperimentContext
+) -> None:
     pair = [ingredients["slow"], ingredients["fast"]]
     one, other = (load_tensors(item.weights) for item in pair)
     mean = {name: (value + other[name]) / 2 if value.is_floating_point() else value for name, value in one.items()}
-    expected = scored(pair[0].experiment, mean, tiny_bench)
-    uniform = Pot([[item] for item in pair], CPU).soups()[0]
+    expected = scored(pair[0].experiment, mean, tiny_context)
+    uniform = SoupBuilder([[item] for item in pair], CPU).soups()[0]
     assert (uniform.kind, sorted(uniform.members)) == ("uniform soup", [0, 1])
     assert uniform.scores[0].overall.map.mean == pytest.approx(expected.overall.map.mean, abs=1e-9)
 
 
 def test_only_models_in_which_the_same_weights_mean_the_same_are_mixed(ingredients: dict[str, Ingredient]) -> None:
     names = ["slow", "before", "fast", "bare"]
-    pot = Pot([[ingredients[name]] for name in names], CPU)
-    groups = sorted(sorted(names[position] for position in group) for group in pot.groups())
+    builder = SoupBuilder([[ingredients[name]] for name in names], CPU)
+    groups = sorted(sorted(names[position] for position in group) for group in builder.groups())
     assert groups == [["bare"], ["before"], ["fast", "slow"]]
 
 
-def test_wise_ft_mixes_with_the_model_before_training(ingredients: dict[str, Ingredient], tiny_bench: Bench) -> None:
+def test_wise_ft_mixes_with_the_model_before_training(
+    ingredients: dict[str, Ingredient], tiny_context: ExperimentContext
+) -> None:
     fast = ingredients["fast"]
-    untrained = assemble(fast.experiment, tiny_bench).model.state_dict()
+    untrained = assemble(fast.experiment, tiny_context).model.state_dict()
     tuned = load_tensors(fast.weights)
     mixed = {
         name: 0.7 * untrained[name] + 0.3 * value if value.is_floating_point() else value
         for name, value in tuned.items()
     }
-    found = wise_scores(fast, device=CPU)
+    found = wise_ft_scores(fast, device=CPU)
     assert tuple(found) == ALPHAS
-    expected = scored(fast.experiment, mixed, tiny_bench)
+    expected = scored(fast.experiment, mixed, tiny_context)
     assert found[0.3].overall.map.mean == pytest.approx(expected.overall.map.mean, abs=1e-9)
-    assert wise_scores(ingredients["zero"], device=CPU) == {}
+    assert wise_ft_scores(ingredients["zero"], device=CPU) == {}
 
 
 def test_rows_stay_within_a_strategy_and_name_what_they_are_made_of(ingredients: dict[str, Ingredient]) -> None:
-    rows = souped_rows([ingredients[name] for name in ("slow", "probe", "fast", "zero")], device=CPU)
+    rows = soup_rows([ingredients[name] for name in ("slow", "probe", "fast", "zero")], device=CPU)
     assert [row.metrics["map"] for row in rows] == sorted((row.metrics["map"] for row in rows), reverse=True)
     kinds = {(row.kind, row.strategy) for row in rows} - {("greedy soup", "full")}
     assert kinds == {("uniform soup", "full"), ("WiSE-FT", "full"), ("WiSE-FT", "linear_probe")}
@@ -95,20 +99,20 @@ def test_rows_stay_within_a_strategy_and_name_what_they_are_made_of(ingredients:
     assert soup.status in ("uniform soup of slow, fast", "uniform soup of fast, slow")
     wise = next(row for row in rows if row.strategy == "linear_probe")
     assert wise.status == f"WiSE-FT at {wise.alpha:g} of probe"
-    best = max(wise_scores(ingredients["probe"], device=CPU).values(), key=lambda scores: scores.overall.map.mean)
+    best = max(wise_ft_scores(ingredients["probe"], device=CPU).values(), key=lambda scores: scores.overall.map.mean)
     assert (wise.metrics["map"], wise.metrics["cmc1"]) == (best.overall.map.mean, best.overall.cmc1.mean)
 
 
-def average_map(pot: Pot, members: tuple[int, ...]) -> float:
-    return sum(scores.overall.map.mean for scores in pot.scores(members)) / 2
+def average_map(builder: SoupBuilder, members: tuple[int, ...]) -> float:
+    return sum(scores.overall.map.mean for scores in builder.scores(members)) / 2
 
 
 def test_the_soup_of_a_seed_is_made_of_that_seeds_runs(ingredients: dict[str, Ingredient]) -> None:
     slow, fast = ingredients["slow"], ingredients["fast"]
-    pot = Pot([[slow, fast], [fast, slow]], CPU)
-    one, other = pot.scores((0,)), pot.scores((1,))
+    builder = SoupBuilder([[slow, fast], [fast, slow]], CPU)
+    one, other = builder.scores((0,)), builder.scores((1,))
     assert one[0].overall.map.mean == other[1].overall.map.mean != one[1].overall.map.mean
-    mixed = pot.soups()[0].scores
+    mixed = builder.soups()[0].scores
     assert mixed[0].overall.map.mean == pytest.approx(mixed[1].overall.map.mean)
 
 
@@ -123,9 +127,9 @@ def test_a_greedy_soup_leaves_out_what_harms_on_average_over_the_seeds(
     }
     torch.save(state, tmp_path / "wrecked.pth")
     wrecked = Ingredient("wrecked", slow.experiment, tmp_path / "wrecked.pth")
-    pot = Pot([[wrecked, wrecked], [slow, fast], [slow, slow]], CPU)
-    by_kind = {soup.kind: soup for soup in pot.soups()}
+    builder = SoupBuilder([[wrecked, wrecked], [slow, fast], [slow, slow]], CPU)
+    by_kind = {soup.kind: soup for soup in builder.soups()}
     assert sorted(by_kind["uniform soup"].members) == [0, 1, 2]
     greedy = by_kind["greedy soup"].members
     assert 0 not in greedy
-    assert average_map(pot, greedy) >= max(average_map(pot, (position,)) for position in range(3))
+    assert average_map(builder, greedy) >= max(average_map(builder, (position,)) for position in range(3))

@@ -5,7 +5,7 @@ import pytest
 
 from handclip_core.data.difficulty import metadata_difficulty
 from handclip_core.engine.phase import Optim, Phase
-from handclip_core.runs.context import Bench
+from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.strategies.curriculum import (
     Curriculum,
@@ -19,9 +19,9 @@ from handclip_core.strategies.curriculum import (
 from tests.conftest import TINY_DATA
 
 
-def phases_of(bench: Bench, **settings: object) -> tuple[Phase, ...]:
+def phases_of(context: ExperimentContext, **settings: object) -> tuple[Phase, ...]:
     strategy = Curriculum.model_validate({"optim": Optim(batch_size=8), **settings})
-    return assemble(Experiment(strategy=strategy, data=TINY_DATA, backbone=bench.settings), bench).phases
+    return assemble(Experiment(strategy=strategy, data=TINY_DATA, backbone=context.settings), context).phases
 
 
 @pytest.mark.parametrize("pace", list(Pace))
@@ -39,18 +39,18 @@ def test_ranks_are_counted_within_classes() -> None:
     assert ranks.tolist() == pytest.approx([2 / 3, 0, 1 / 3, 0])
 
 
-def test_ranks_over_all_pictures_leave_no_class_out_and_alternate_among_equals() -> None:
+def test_ranks_over_all_images_leave_no_class_out_and_alternate_among_equals() -> None:
     ranks = overall_ranks(np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]), np.array([0, 0, 0, 1, 2, 2]))
     assert ranks.tolist() == pytest.approx([0, 4 / 6, 5 / 6, 0, 0, 2 / 6])
 
 
-def test_metadata_tell_easy_pictures_though_a_class_is_of_one_aspect(tiny_bench: Bench) -> None:
+def test_metadata_tell_easy_images_though_a_class_is_of_one_aspect(tiny_context: ExperimentContext) -> None:
     easy, hard = (
-        phases_of(tiny_bench, difficulty="metadata", direction=direction, start=0.3)[0].data.rows
+        phases_of(tiny_context, difficulty="metadata", direction=direction, start=0.3)[0].data.rows
         for direction in ("easy_first", "hard_first")
     )
-    manifest = tiny_bench.prepared.manifest
-    everything = metadata_difficulty(manifest.iloc[tiny_bench.training_data().rows]).mean()
+    manifest = tiny_context.prepared.manifest
+    everything = metadata_difficulty(manifest.iloc[tiny_context.training_data().rows]).mean()
     means = [metadata_difficulty(manifest.iloc[rows]).mean() for rows in (easy, hard)]
     assert means[0] < everything < means[1]
 
@@ -58,23 +58,23 @@ def test_metadata_tell_easy_pictures_though_a_class_is_of_one_aspect(tiny_bench:
 @pytest.mark.parametrize("difficulty", list(Difficulty))
 @pytest.mark.parametrize("direction", list(Direction))
 def test_phases_nest_and_every_class_takes_part_from_the_first(
-    tiny_bench: Bench, difficulty: Difficulty, direction: Direction
+    tiny_context: ExperimentContext, difficulty: Difficulty, direction: Direction
 ) -> None:
-    phases = phases_of(tiny_bench, difficulty=difficulty, direction=direction, start=0.4, steps=3)
+    phases = phases_of(tiny_context, difficulty=difficulty, direction=direction, start=0.4, steps=3)
     rows = [set(phase.data.rows.tolist()) for phase in phases]
-    assert rows[0] < rows[1] <= rows[2] == set(tiny_bench.training_data().rows.tolist())
+    assert rows[0] < rows[1] <= rows[2] == set(tiny_context.training_data().rows.tolist())
     assert set(phases[0].data.pool.labels.tolist()) == set(phases[-1].data.pool.labels.tolist())
 
 
-def test_the_control_shows_the_hard_ones_first(tiny_bench: Bench) -> None:
-    easy, hard = (phases_of(tiny_bench, direction=which, start=0.34)[0] for which in ("easy_first", "hard_first"))
+def test_the_control_shows_the_hard_ones_first(tiny_context: ExperimentContext) -> None:
+    easy, hard = (phases_of(tiny_context, direction=which, start=0.34)[0] for which in ("easy_first", "hard_first"))
     assert set(easy.data.rows.tolist()) != set(hard.data.rows.tolist())
-    embeddings = tiny_bench.feature_inputs
+    embeddings = tiny_context.feature_inputs
 
     def distance(phase: Phase) -> float:
-        """Mean cosine distance of the shown pictures to the mean of all pictures of their class."""
-        whole = phases_of(tiny_bench)[-1].data
-        vectors = embeddings.of(whole.rows, device=tiny_bench.device).projected.numpy()
+        """Mean cosine distance of the shown images to the mean of all images of their class."""
+        whole = phases_of(tiny_context)[-1].data
+        vectors = embeddings.of(whole.rows, device=tiny_context.device).projected.numpy()
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         shown = np.isin(whole.rows, phase.data.rows)
         centres = {label: vectors[whole.pool.labels == label].mean(axis=0) for label in set(whole.pool.labels.tolist())}

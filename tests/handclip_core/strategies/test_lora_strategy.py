@@ -11,7 +11,7 @@ from handclip_core.engine.phase import Optim
 from handclip_core.local import finish
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.lora import LoraTargets, merged
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
 from handclip_core.runs.run_folder import load_run
@@ -54,15 +54,15 @@ def test_dropout_in_parts_of_batches_resumes_bit_for_bit_and_merges_after_loadin
 
 
 def test_blocks_before_the_first_update_are_read_from_a_cache(tiny_backbones: dict[str, BackboneSettings]) -> None:
-    bench = open_bench(DATA, tiny_backbones["vit"], CPU)
-    ready = assemble(experiment_of(Lora(last_blocks=1), tiny_backbones["vit"]), bench)
-    blocks = bench.template.blocks()
+    context = open_context(DATA, tiny_backbones["vit"], CPU)
+    ready = assemble(experiment_of(Lora(last_blocks=1), tiny_backbones["vit"]), context)
+    blocks = context.pretrained.blocks()
     assert blocks[ready.cached_blocks(0)] == ("visual.transformer.resblocks.2",)
 
 
 def test_trains_updates_neck_and_head_alone(tiny_backbones: dict[str, BackboneSettings]) -> None:
-    bench = open_bench(DATA, tiny_backbones["vit"], CPU)
-    ready = assemble(experiment_of(Lora(targets=LoraTargets.ATTENTION), tiny_backbones["vit"]), bench)
+    context = open_context(DATA, tiny_backbones["vit"], CPU)
+    ready = assemble(experiment_of(Lora(targets=LoraTargets.ATTENTION), tiny_backbones["vit"]), context)
     names = {
         item.name.removeprefix("backbone.visual.transformer.resblocks.")
         for item in choose(ready.model, ready.phases[0].train)

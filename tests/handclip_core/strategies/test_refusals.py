@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from handclip_core.errors import InputError
-from handclip_core.runs.context import Bench
+from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, run
 from tests.conftest import TINY_DATA
 
@@ -13,11 +13,11 @@ PAIRS: dict[str, Any] = {"losses": {"identity": {"weight": 0}, "triplet": {"weig
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"name": "full", **PAIRS, "optim": {"batch_size": 4}},
-        "strategy: optim.batch_size: 4 pictures are fewer than two classes of sampler.images_each = 4",
+        "strategy: optim.batch_size: 4 images are fewer than two classes of sampler.images_each = 4",
     ),
     (
         {"name": "full", "sampler": {"kind": "pk", "images_each": 64}, "optim": {"batch_size": 32}},
-        "strategy: optim.batch_size: 32 pictures are fewer than one class of sampler.images_each = 64",
+        "strategy: optim.batch_size: 32 images are fewer than one class of sampler.images_each = 64",
     ),
     (
         {"name": "full", "losses": PAIRS["losses"]},
@@ -25,7 +25,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"name": "cross_view", "labels": "person_aspect"},
-        "strategy.labels: a person's aspect by itself has no other",
+        "strategy.labels: an identity's aspect by itself has no other",
     ),
     ({"name": "sequential", "order": ["palmar left", "palmar left"]}, "strategy.order: name each aspect once"),
     ({"name": "full", "optim": {"lr": -1}}, "strategy.optim.lr: Input should be greater than 0"),
@@ -48,11 +48,11 @@ def test_settings_that_contradict_each_other_are_refused(strategy: dict[str, Any
 
 @pytest.mark.parametrize(("strategy", "reason"), IDLE)
 def test_losses_that_can_change_nothing_are_refused_at_the_first_step(
-    strategy: dict[str, Any], reason: str, tiny_bench: Bench
+    strategy: dict[str, Any], reason: str, tiny_context: ExperimentContext
 ) -> None:
-    values = {"strategy": strategy, "data": TINY_DATA, "backbone": tiny_bench.settings}
+    values = {"strategy": strategy, "data": TINY_DATA, "backbone": tiny_context.settings}
     with pytest.raises(InputError, match=reason):
-        next(run(Experiment.model_validate(values), device=tiny_bench.device))
+        next(run(Experiment.model_validate(values), device=tiny_context.device))
 
 
 def test_a_batch_in_parts_and_statistics_that_move_do_not_go_together() -> None:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from handclip_core.engine.loop import Budget, train
-from handclip_core.engine.phase import milestones_of
+from handclip_core.engine.phase import evaluation_points_of
 from handclip_core.errors import InputError
 from handclip_core.evaluation.forgetting import sequential_scores
 from handclip_core.local import train_into
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment, assemble, run, score
 from handclip_core.strategies import SequentialEWC
 from tests.conftest import TINY_DATA
@@ -94,9 +94,9 @@ def test_more_strength_moves_the_tower_less(backbone: BackboneSettings, penalty:
 
 
 def matrices(backbone: BackboneSettings, strength: float) -> NDArray[np.float64]:
-    """Forgetting matrices [S, T + 1, T] of two seeds: palmar hands after dorsal ones, people who were trained on.
+    """Forgetting matrices [S, T + 1, T] of two seeds: palmar hands after dorsal ones, identities that were trained on.
 
-    Every aspect of a person is a class of its own, so that nothing in the second phase repeats the first.
+    Every aspect of an identity is a class of its own, so that nothing in the second phase repeats the first.
     """
     strategy = {
         "name": "sequential_ewc",
@@ -109,20 +109,20 @@ def matrices(backbone: BackboneSettings, strength: float) -> NDArray[np.float64]
         "head_lr_scale": 3,
     }
     values = {"strategy": strategy, "data": TINY_DATA, "backbone": backbone, "budget": 20, "part": "train_all"}
-    return np.array([milestones(Experiment.model_validate({**values, "seed": seed})) for seed in (1, 2)])
+    return np.array([evaluation_points(Experiment.model_validate({**values, "seed": seed})) for seed in (1, 2)])
 
 
-def milestones(experiment: Experiment) -> list[list[float]]:
-    """The forgetting matrix [T + 1, T] of a run that is validated at its milestones alone."""
-    bench = open_bench(experiment.data, experiment.backbone, CPU)
-    ready = assemble(experiment, bench)
+def evaluation_points(experiment: Experiment) -> list[list[float]]:
+    """The forgetting matrix [T + 1, T] of a run that is validated at its evaluation points alone."""
+    context = open_context(experiment.data, experiment.backbone, CPU)
+    ready = assemble(experiment, context)
     budget = Budget(units=1, epoch_images=ready.budget.units * ready.budget.epoch_images)
     found: list[list[float]] = []
-    for point in train(ready.model, ready.phases, feed=ready.feed, budget=budget, seed=experiment.seed):
-        if point.milestone:
-            scores = score(bench, ready.model, ready.inputs(point.phase_index), "val")
-            found = point.state.milestones
-            found.append([scores.per_aspect[aspect].map.mean for aspect in milestones_of(ready.phases)])
+    for point in train(ready.model, ready.phases, loader=ready.loader, budget=budget, seed=experiment.seed):
+        if point.evaluation_point:
+            scores = score(context, ready.model, ready.inputs(point.phase_index), "val")
+            found = point.state.evaluation_points
+            found.append([scores.per_aspect[aspect].map.mean for aspect in evaluation_points_of(ready.phases)])
     return found
 
 

@@ -12,18 +12,18 @@ from torch import Tensor
 
 from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.sources import DrawnData
-from handclip_core.engine.feed import PhaseFeed
 from handclip_core.engine.gradients import backward
+from handclip_core.engine.loader import PhaseLoader
 from handclip_core.engine.loop import Budget, train
 from handclip_core.engine.optim import choose, freeze_all_but
 from handclip_core.engine.phase import Optim
 from handclip_core.engine.plan import plan
 from handclip_core.losses.settings import Losses
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.process_group import peers
+from handclip_core.process_group import process_group
 from handclip_core.reports.measure import View
 from handclip_core.reports.report import evaluate_run
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.drive import Report, drive
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, run
 from handclip_core.runs.run_folder import RunFolder, load_run
@@ -56,7 +56,7 @@ def experiment_of(strategy: Strategy, backbone: BackboneSettings) -> Experiment:
 
 
 def quick(kind: type[Strategy]) -> Strategy:
-    """The strategy with its defaults, but batches that fit the tiny data and an information matrix of few pictures."""
+    """The strategy with its defaults, but batches that fit the tiny data and an information matrix of few images."""
     changes: dict[str, object] = {}
     if "optim" in kind.model_fields:
         changes["optim"] = {**kind().model_dump()["optim"], "batch_size": 8, "lr": 1e-3}  # type: ignore[call-arg]
@@ -130,7 +130,7 @@ def test_every_setting_is_explained(kind: type[Strategy]) -> None:
 @every_whole_run
 def test_reports_every_unit_of_its_budget(finished: WholeRun) -> None:
     experiment, progress, kind = finished.experiment, finished.reports, kind_of(finished)
-    ready = assemble(experiment, open_bench(DATA, experiment.backbone, CPU))
+    ready = assemble(experiment, open_context(DATA, experiment.backbone, CPU))
     assert [item.unit for item in progress] == ([0] if kind not in TRAINED else list(range(1, BUDGET + 1)))
     assert [item.unit for item in progress if item.evaluated] == (
         [0] if kind not in TRAINED else evaluated_units(ready)
@@ -156,7 +156,7 @@ def evaluated_units(ready: Assembled) -> list[int]:
 @trained_whole_runs
 def test_trains_what_it_says_and_nothing_else(finished: WholeRun) -> None:
     experiment, after = finished.experiment, finished.weights
-    ready = assemble(experiment, open_bench(DATA, experiment.backbone, CPU))
+    ready = assemble(experiment, open_context(DATA, experiment.backbone, CPU))
     before = {name: value.clone() for name, value in ready.model.state_dict().items()}
     said = {item.name for phase in ready.phases for item in choose(ready.model, phase.train)}
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
@@ -234,16 +234,21 @@ def test_fifty_draws_build_and_train_a_step_of_every_phase_with_finite_gradients
     kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings]
 ) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=2))
-    bench = open_bench(DATA, tiny_backbones[tower], CPU)
+    context = open_context(DATA, tiny_backbones[tower], CPU)
     for _ in range(50):
         strategy = SPACES[kind.model_fields["name"].default](study.ask())
-        ready = assemble(experiment_of(strategy, tiny_backbones[tower]), bench)
+        ready = assemble(experiment_of(strategy, tiny_backbones[tower]), context)
         for index, phase in enumerate(ready.phases):
             chosen = choose(ready.model, phase.train)
             freeze_all_but(ready.model, chosen)
             ready.model.zero_grad()
             found = backward(
-                ready.model.train(), ready.feed(index).batch(0), phase, micro_batch=None, peers=peers(), seed=0
+                ready.model.train(),
+                ready.loader(index).batch(0),
+                phase,
+                micro_batch=None,
+                group=process_group(),
+                seed=0,
             )
             assert found.total.isfinite()
             gradients = [item.parameter.grad for item in chosen if item.parameter.grad is not None]
@@ -255,11 +260,11 @@ def test_fifty_draws_build_and_train_a_step_of_every_phase_with_finite_gradients
 def test_every_loss_trains_every_strategy(kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings]) -> None:
     changes = quick(kind).model_dump() | {"losses": EVERY_LOSS, "sampler": {"kind": "pk", "images_each": 4}}
     strategy = kind.model_validate(changes | {"finetune_share": 0.5} if kind is LinearProbe else changes)
-    ready = assemble(experiment_of(strategy, tiny_backbones["vit"]), open_bench(DATA, tiny_backbones["vit"], CPU))
+    ready = assemble(experiment_of(strategy, tiny_backbones["vit"]), open_context(DATA, tiny_backbones["vit"], CPU))
     trained: set[str] = set()
     for index, phase in enumerate(ready.phases):
         freeze_all_but(ready.model, choose(ready.model, phase.train))
-        batch = ready.feed(index).batch(0)
+        batch = ready.loader(index).batch(0)
         output = ready.model.train()(batch)
         values = {term.name: term.loss(output, batch) for term in phase.terms}
         assert all(value.isfinite() for value in values.values())
@@ -281,15 +286,15 @@ def test_two_processes_train_every_strategy_as_one(tiny_backbones: dict[str, Bac
 
 def weights_of_all(backbone: BackboneSettings) -> dict[str, Weights]:
     """Of every strategy, after all of its phases."""
-    bench = open_bench(DATA, backbone, CPU)
+    context = open_context(DATA, backbone, CPU)
     found = {}
     for kind in TRAINED:
-        ready = assemble(experiment_of(quick(kind), backbone), bench)
+        ready = assemble(experiment_of(quick(kind), backbone), context)
         ready.model.double()
         budget = Budget(units=1, epoch_images=64)
-        feeds = [DoubleFeed(ready.feed(index)) for index in range(len(ready.phases))]
-        phases = tuple(replace(phase, milestone=False) for phase in ready.phases)
-        for _ in train(ready.model, phases, feed=feeds.__getitem__, budget=budget, seed=3):
+        feeds = [DoubleFeed(ready.loader(index)) for index in range(len(ready.phases))]
+        phases = tuple(replace(phase, evaluation_point=False) for phase in ready.phases)
+        for _ in train(ready.model, phases, loader=feeds.__getitem__, budget=budget, seed=3):
             pass
         found[kind.__name__] = {name: value.clone() for name, value in ready.model.state_dict().items()}
     return found
@@ -297,12 +302,12 @@ def weights_of_all(backbone: BackboneSettings) -> dict[str, Weights]:
 
 @dataclass(frozen=True)
 class DoubleFeed:
-    """The batches of ``feed`` with cached activations in double precision; pictures follow the model by themselves."""
+    """The batches of ``loader`` with cached activations in double precision; images follow the model by themselves."""
 
-    feed: PhaseFeed
+    loader: PhaseLoader
 
     def batch(self, step: int) -> Batch:
-        given = self.feed.batch(step)
+        given = self.loader.batch(step)
         if isinstance(given.inputs, Encoded):
             return replace(given, inputs=Encoded(given.inputs.features.double(), given.inputs.projected.double()))
         return given

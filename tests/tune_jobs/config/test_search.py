@@ -4,7 +4,7 @@ import pytest
 
 from handclip_core.config import Config
 from handclip_core.errors import InputError
-from tune_jobs.config.search import OBJECTIVES, Allocation, SamplerKind, Search, maximized
+from tune_jobs.config.search import OBJECTIVES, SamplerKind, Search, StrategyBandit, maximized
 
 STRATEGIES = ("zero_shot", "linear_probe", "full")
 
@@ -15,7 +15,7 @@ def parsed(**values: Any) -> Search:
 
 def test_what_is_left_out_searches_as_ever() -> None:
     search = parsed()
-    assert (search.sampler, search.allocation, search.replicas) == (SamplerKind.TPE, Allocation.ADAPTIVE, 1)
+    assert (search.sampler, search.strategy_bandit, search.replicas) == (SamplerKind.TPE, StrategyBandit.ADAPTIVE, 1)
     assert search.objectives == ("map",)
     search.check(STRATEGIES)
     assert search.drafts(STRATEGIES) == ()

@@ -23,10 +23,10 @@ from tests.tune_jobs.simulated import ROOM, settings
 from tests.tune_jobs.simulation import Best, Clock, result
 from tune_jobs.config.settings import Limits
 from tune_jobs.execution.signals import Interrupted
-from tune_jobs.lifecycle.build import session
+from tune_jobs.lifecycle.build import build
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state.journal import FILE, Journal, Tip, read_journal
-from tune_jobs.state.trials import Status, TrialRecord
+from tune_jobs.state.trials import Status, TrialView
 from tune_jobs.storage import retry as patience
 
 
@@ -36,9 +36,9 @@ class Sweep:
     def __init__(self, folder: Path, ready: Any, clock: Clock) -> None:
         self.folder = folder
         self.ready = ready
-        self.recorder = ready.recorder
+        self.callback = ready.callback
         self.clock = clock
-        self.stop_wanted = False
+        self.stop_requested = False
 
     def start(self) -> Any:
         config = self.ready.searcher.suggest("tune-id")
@@ -50,7 +50,7 @@ class Sweep:
             pickled_error_file=None,
             error_file=None,
         )
-        self.recorder.on_trial_start(trial=trial)
+        self.callback.on_trial_start(trial=trial)
         return trial
 
     def report(self, trial: Any, unit: int, value: float, *, best: float | None = None) -> None:
@@ -58,35 +58,35 @@ class Sweep:
         at = Best(best, 1, cmc1=best / 2)
         training = {"loss/identity": 1.0 / unit}
         told = result(unit, value, best=at, images=unit * 100, training=training)
-        self.recorder.on_trial_result(trial=trial, result=told)
+        self.callback.on_trial_result(trial=trial, result=told)
 
     def save(self, trial: Any, number: int = 0) -> Path:
         folder: Path = self.folder / "trials" / trial.config["folder"] / f"checkpoint_{number:06d}"
         folder.mkdir(parents=True)
         for name in ("handclip_best.pth", "handclip_final.pth", "training_log.csv"):
             (folder / name).write_text(name)
-        self.recorder.on_checkpoint(trial=trial, checkpoint=Checkpoint.from_directory(folder))
+        self.callback.on_checkpoint(trial=trial, checkpoint=Checkpoint.from_directory(folder))
         return folder
 
     def complete(self, trial: Any) -> None:
         self.ready.searcher.on_trial_complete(trial.trial_id)
-        self.recorder.on_trial_complete(trial=trial)
+        self.callback.on_trial_complete(trial=trial)
 
     def fail(self, trial: Any, error: BaseException) -> None:
         trial.pickled_error_file, trial.error_file = str(self.folder / "error.pkl"), str(self.folder / "error.log")
         Path(trial.pickled_error_file).write_bytes(cloudpickle.dumps(error))
         Path(trial.error_file).write_text("the whole traceback\n")
         self.ready.searcher.on_trial_complete(trial.trial_id, error=True)
-        self.recorder.on_trial_error(trial=trial)
+        self.callback.on_trial_error(trial=trial)
 
-    def of(self, trial: Any) -> TrialRecord:
-        record: TrialRecord = self.ready.records.trials[trial.config["number"]]
-        return record
+    def of(self, trial: Any) -> TrialView:
+        view: TrialView = self.ready.all_trials.trials[trial.config["number"]]
+        return view
 
     def stored(self) -> list[optuna.trial.FrozenTrial]:
         """The study as it is in the database, with all that has happened so far."""
         (exports,) = self.ready.state.exports
-        exports._study._write(self.ready.records)
+        exports._study._write(self.ready.all_trials)
         return optuna.load_study(study_name="simulated", storage=f"sqlite:///{self.folder / STUDY}").get_trials()
 
     def leaderboard(self) -> list[dict[str, str]]:
@@ -99,8 +99,8 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
     folder, clock = tmp_path / "simulated", Clock()
     folder.mkdir()
     swept = settings(tmp_path, keep_checkpoints=1, retries=1)
-    room = replace(ROOM, concurrent=9)
-    with session(swept, folder, room, stop_wanted=lambda: found.stop_wanted, clock=clock) as ready:
+    trial_resources = replace(ROOM, concurrent=9)
+    with build(swept, folder, trial_resources, stop_requested=lambda: found.stop_requested, clock=clock) as ready:
         found = Sweep(folder, ready, clock)
         yield found
 
@@ -119,30 +119,30 @@ def test_a_unit_that_is_not_evaluated_is_recorded_shown_and_saved_but_scores_not
     trial = sweep.start()
     told = unevaluated(1)
     assert sweep.ready.scheduler.on_trial_result(None, trial, told) == TrialScheduler.CONTINUE
-    sweep.recorder.on_trial_result(trial=trial, result=told)
+    sweep.callback.on_trial_result(trial=trial, result=told)
     saved = sweep.save(trial)
-    record = sweep.of(trial)
-    assert (record.unit, record.seconds, record.params_trained) == (1, 3.0, 7)
-    assert (record.curve, record.metrics, record.done, sweep.stored()[0].intermediate_values) == ({}, {}, False, {})
-    assert record.saved_unit == 1
-    assert record.checkpoint == saved.relative_to(sweep.folder).as_posix()
-    (logged,) = (sweep.folder / "tensorboard" / record.name).glob("events*")
+    view = sweep.of(trial)
+    assert (view.unit, view.seconds, view.params_trained) == (1, 3.0, 7)
+    assert (view.curve, view.metrics, view.done, sweep.stored()[0].intermediate_values) == ({}, {}, False, {})
+    assert view.saved_unit == 1
+    assert view.checkpoint == saved.relative_to(sweep.folder).as_posix()
+    (logged,) = (sweep.folder / "tensorboard" / view.name).glob("events*")
     assert b"loss/image_text" in logged.read_bytes()
     assert read_journal(sweep.folder / FILE)[-2].event == "trained"
 
 
 def test_units_that_are_not_evaluated_count_as_getting_further_and_are_shown_once(sweep: Sweep) -> None:
     trial = sweep.start()
-    sweep.recorder.on_trial_result(trial=trial, result=unevaluated(1))
+    sweep.callback.on_trial_result(trial=trial, result=unevaluated(1))
     sweep.save(trial)
     for unit in (2, 3):
         sweep.fail(trial, RayActorError(error_msg="The actor died."))
         assert sweep.of(trial).failures == 1
         trial = sweep.start()
-        sweep.recorder.on_trial_result(trial=trial, result=unevaluated(unit))
+        sweep.callback.on_trial_result(trial=trial, result=unevaluated(unit))
         assert (sweep.of(trial).failures, sweep.of(trial).unit) == (0, unit)
     before = sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*"))
-    sweep.recorder.on_trial_result(trial=trial, result=unevaluated(3))
+    sweep.callback.on_trial_result(trial=trial, result=unevaluated(3))
     assert sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*")) == before
 
 
@@ -152,17 +152,17 @@ def test_a_trial_whose_last_unit_was_not_saved_is_not_done_when_it_is_trained_ag
     assert sweep.of(trial).done
     sweep.fail(trial, RayActorError(error_msg="The actor died."))
     again = sweep.start()
-    sweep.recorder.on_trial_result(trial=again, result=unevaluated(1))
+    sweep.callback.on_trial_result(trial=again, result=unevaluated(1))
     sweep.save(again)
     assert (sweep.of(again).unit, sweep.of(again).saved_unit, sweep.of(again).done) == (1, 1, False)
 
 
 def test_a_limit_ends_a_trial_after_a_unit_that_is_not_evaluated(sweep: Sweep) -> None:
     trial = sweep.start()
-    gate = sweep.ready.scheduler._gate
-    gate.limits = Limits(hours=1e-9)
+    limit_check = sweep.ready.scheduler._limit_check
+    limit_check.limits = Limits(hours=1e-9)
     assert sweep.ready.scheduler.on_trial_result(None, trial, unevaluated(1)) == TrialScheduler.STOP
-    sweep.recorder.on_trial_result(trial=trial, result=unevaluated(1))
+    sweep.callback.on_trial_result(trial=trial, result=unevaluated(1))
     sweep.save(trial)
     sweep.complete(trial)
     assert (sweep.of(trial).status, sweep.of(trial).saved_unit) == (Status.INTERRUPTED, 1)
@@ -173,19 +173,19 @@ def test_a_finished_trial_is_complete_with_the_score_of_its_best_weights(sweep: 
     sweep.report(trial, 1, 0.6)
     sweep.report(trial, 2, 0.5, best=0.6)
     sweep.complete(trial)
-    record, stored = sweep.of(trial), sweep.stored()[0]
-    assert (record.status, record.unit, record.score, record.metrics["cmc1"]) == (Status.COMPLETE, 2, 0.6, 0.6)
-    assert (record.seconds, record.params_trained, record.attempts) == (4.0, 10, 1)
+    view, stored = sweep.of(trial), sweep.stored()[0]
+    assert (view.status, view.unit, view.score, view.metrics["cmc1"]) == (Status.COMPLETE, 2, 0.6, 0.6)
+    assert (view.seconds, view.params_trained, view.attempts) == (4.0, 10, 1)
     assert (stored.state, stored.value, stored.intermediate_values) == (TrialState.COMPLETE, 0.6, {1: 0.6, 2: 0.5})
     assert stored.user_attrs["outcome"]["unit"] == 2
-    config = sweep.folder / "trials" / record.name / "config.json"
-    assert Experiment.from_file(config) == record.experiment
+    config = sweep.folder / "trials" / view.name / "config.json"
+    assert Experiment.from_file(config) == view.experiment
 
 
 def test_a_trial_that_was_stopped_early_is_pruned(sweep: Sweep) -> None:
     trial = sweep.start()
     sweep.report(trial, 1, 0.4)
-    sweep.ready.judge.stopped[0] = 1
+    sweep.ready.decisions.stopped[0] = 1
     sweep.complete(trial)
     assert sweep.of(trial).status is Status.STOPPED
     assert sweep.stored()[0].state is TrialState.PRUNED
@@ -203,11 +203,11 @@ def test_a_score_that_is_not_a_number_is_a_failure(sweep: Sweep) -> None:
 def test_a_trial_that_diverges_fails_at_once_with_its_reason_and_the_traceback_is_kept(sweep: Sweep) -> None:
     trial = sweep.start()
     sweep.fail(trial, diverged())
-    record = sweep.of(trial)
-    assert (record.status, record.reason) == (Status.FAILED, "DivergedError: the loss diverged at step 3")
+    view = sweep.of(trial)
+    assert (view.status, view.reason) == (Status.FAILED, "DivergedError: the loss diverged at step 3")
     assert sweep.stored()[0].state is TrialState.FAIL
-    assert sweep.stored()[0].user_attrs["reason"] == record.reason
-    assert (sweep.folder / "trials" / record.name / "error.txt").read_text() == "the whole traceback\n"
+    assert sweep.stored()[0].user_attrs["reason"] == view.reason
+    assert (sweep.folder / "trials" / view.name / "error.txt").read_text() == "the whole traceback\n"
 
 
 def test_a_trial_whose_worker_is_lost_is_handed_out_again_from_its_last_state_and_then_fails(sweep: Sweep) -> None:
@@ -220,9 +220,9 @@ def test_a_trial_whose_worker_is_lost_is_handed_out_again_from_its_last_state_an
     again = sweep.start()
     assert (again.config["number"], again.config["checkpoint"], again.config["attempt"]) == (0, str(saved), 1)
     sweep.fail(again, lost)
-    record = sweep.of(first)
-    assert (record.status, record.attempts) == (Status.FAILED, 2)
-    assert record.reason == "The actor died unexpectedly before finishing this task."
+    view = sweep.of(first)
+    assert (view.status, view.attempts) == (Status.FAILED, 2)
+    assert view.reason == "The actor died unexpectedly before finishing this task."
     assert sweep.start().config["number"] == 1
 
 
@@ -274,14 +274,14 @@ def test_only_the_best_trials_that_are_over_keep_their_weights(sweep: Sweep) -> 
     whole = ["handclip_best.pth", "handclip_final.pth", "training_log.csv"]
     log = ["training_log.csv"]
     assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [log, whole, log, whole, log]
-    assert sweep.ready.records.winner is not None
-    assert sweep.ready.records.winner.score == 0.5
+    assert sweep.ready.all_trials.winner is not None
+    assert sweep.ready.all_trials.winner.score == 0.5
 
 
 def test_the_leaderboard_on_disk_follows(sweep: Sweep) -> None:
     trial = sweep.start()
     sweep.report(trial, 1, 0.4)
-    sweep.recorder.on_step_end()
+    sweep.callback.on_step_end()
     (row,) = sweep.leaderboard()
     assert (row["map"], row["status"]) == ("0.400000", "running")
 
@@ -291,10 +291,10 @@ def test_an_interrupted_sweep_ends_between_two_steps_and_leaves_running_trials_o
     for trial in (done, running):
         sweep.report(trial, 1, 0.4)
     sweep.complete(done)
-    sweep.stop_wanted = True
+    sweep.stop_requested = True
     with pytest.raises(Interrupted):
-        sweep.recorder.on_step_end()
-    sweep.recorder.close("interrupted")
+        sweep.callback.on_step_end()
+    sweep.callback.close("interrupted")
     assert [row["status"] for row in sweep.leaderboard()] == ["complete", "interrupted"]
     assert [trial.state for trial in sweep.stored()] == [TrialState.COMPLETE, TrialState.RUNNING]
 
@@ -303,7 +303,7 @@ def test_a_driver_without_news_leaves_a_sign_of_life_once_a_minute(sweep: Sweep)
     before = len(read_journal(sweep.folder / FILE))
     for _ in range(10):
         sweep.clock.now += 20
-        sweep.recorder.on_step_end()
+        sweep.callback.on_step_end()
     assert [event.event for event in read_journal(sweep.folder / FILE)[before:]] == ["alive"] * 3
 
 
@@ -315,13 +315,13 @@ def test_a_storage_that_stays_away_ends_the_sweep_with_one_line_after_the_step(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(patience, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(patience, "RETRY_FOR_S", 0.3)
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "_write", full)
         sweep.report(trial, 1, 0.4)
         sweep.report(trial, 2, 0.5)
     with pytest.raises(InputError, match=r"journal\.jsonl: cannot be written \(No space left on device\)"):
-        sweep.recorder.on_step_end()
+        sweep.callback.on_step_end()
     assert sweep.of(trial).unit == 0, "what could not be written down has not happened"
 
 

@@ -15,19 +15,19 @@ from tune_jobs.execution.cluster import (
     at_a_time,
     bundles,
     connect,
-    make_room,
+    fit_trials,
     run_where_trials_run,
     trial_bundles,
-    wait_for_room,
+    wait_for_node,
 )
-from tune_jobs.execution.nodes import RayMachines
+from tune_jobs.execution.nodes import RayNodes
 
 CPU_ONLY = [Node(cpus=2, gpus=0)]
 GPUS = [Node(cpus=16, gpus=2), Node(cpus=8, gpus=0)]
 
 
 def test_tune_reserves_the_place_of_one_worker_and_leaves_those_of_several_to_ray_train() -> None:
-    alone = make_room(Resources(cpus=2), [Node(cpus=4, gpus=0)])
+    alone = fit_trials(Resources(cpus=2), [Node(cpus=4, gpus=0)])
     assert trial_bundles(alone) == [{"CPU": 2.0}]
     assert trial_bundles(replace(alone, workers=2)) == [{"memory": 1.0}]
 
@@ -53,13 +53,13 @@ def test_tune_reserves_the_place_of_one_worker_and_leaves_those_of_several_to_ra
 def test_trials_at_a_time_are_those_that_fit(
     resources: Resources, cluster: list[Node], device: str, gpus: float, concurrent: int
 ) -> None:
-    room = make_room(resources, cluster)
-    assert (room.device, room.gpus, room.concurrent) == (device, gpus, concurrent)
+    trial_resources = fit_trials(resources, cluster)
+    assert (trial_resources.device, trial_resources.gpus, trial_resources.concurrent) == (device, gpus, concurrent)
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="'cuda' was asked for, but the cluster has no GPU"):
-        make_room(Resources(device=Device.CUDA), CPU_ONLY)
+        fit_trials(Resources(device=Device.CUDA), CPU_ONLY)
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 def test_a_trial_that_fits_nowhere_is_refused_with_what_there_is(resources: Resources, cluster: list[Node]) -> None:
     largest = max((node.cpus for node in cluster), default=0)
     with pytest.raises(InputError, match=f"the largest machine has {largest:g} CPUs and .* set resources.cpus"):
-        make_room(resources, cluster)
+        fit_trials(resources, cluster)
 
 
 def test_on_one_machine_work_beside_the_trials_runs_in_this_process() -> None:
     here: list[int] = []
-    run_where_trials_run(make_room(Resources(), CPU_ONLY), here.append, 1)
+    run_where_trials_run(fit_trials(Resources(), CPU_ONLY), here.append, 1)
     assert here == [1]
 
 
@@ -90,8 +90,8 @@ def test_on_one_machine_work_beside_the_trials_runs_in_this_process() -> None:
     ],
 )
 def test_trials_at_a_time_follow_the_machines_that_are_there(resources: Resources, nodes: int, wanted: int) -> None:
-    room = make_room(resources, CPU_ONLY)
-    assert at_a_time(room, [Node(cpus=2, gpus=0)] * nodes) == wanted
+    trial_resources = fit_trials(resources, CPU_ONLY)
+    assert at_a_time(trial_resources, [Node(cpus=2, gpus=0)] * nodes) == wanted
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_trials_at_a_time_follow_the_machines_that_are_there(resources: Resource
 )
 def test_a_machine_has_no_more_trials_than_it_may_have(allowed: dict[str, int], wanted: int) -> None:
     nodes = [Node(cpus=2, gpus=0, id=name) for name in "abc"]
-    assert at_a_time(make_room(Resources(), nodes), nodes, allowed=allowed) == wanted
-    many = make_room(Resources(workers=2), nodes)
+    assert at_a_time(fit_trials(Resources(), nodes), nodes, allowed=allowed) == wanted
+    many = fit_trials(Resources(workers=2), nodes)
     assert at_a_time(many, nodes, allowed={"a": 1, "b": 1}) == 3
     assert at_a_time(replace(many, waiting=2), nodes, allowed={"a": 0, "b": 0, "c": 0}) == 2
 
@@ -123,12 +123,12 @@ def test_a_first_machine_is_waited_for_where_trials_may_wait_and_not_for_ever(
     ray_cluster: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     del ray_cluster
-    monkeypatch.setattr(module, "FIRST_MACHINE_S", 1.0)
-    wait_for_room(Resources(cpus=64))
-    wait_for_room(Resources(cpus=2, waiting=1))
+    monkeypatch.setattr(module, "FIRST_NODE_S", 1.0)
+    wait_for_node(Resources(cpus=64))
+    wait_for_node(Resources(cpus=2, waiting=1))
     assert capsys.readouterr().out == ""
     with pytest.raises(InputError, match=r"no machine with room for a trial \(64 CPUs and 0 GPUs\) has joined"):
-        wait_for_room(Resources(cpus=64, waiting=1))
+        wait_for_node(Resources(cpus=64, waiting=1))
     assert capsys.readouterr().out.startswith("no machine has room for a trial yet; waiting")
 
 
@@ -156,19 +156,19 @@ def test_a_machine_that_is_held_gets_nothing_until_it_is_released_and_work_besid
 ) -> None:
     del ray_cluster
     (node,) = module.nodes()
-    room = replace(make_room(Resources(), [node]), num_nodes=2, avoided=(node.id,))
-    assert run_where_trials_run(room, os.path.basename, "a/b") == "b"
-    machines = RayMachines(room)
-    machines.hold(node.id, leave=0)
+    trial_resources = replace(fit_trials(Resources(), [node]), num_nodes=2, excluded_nodes=(node.id,))
+    assert run_where_trials_run(trial_resources, os.path.basename, "a/b") == "b"
+    nodes = RayNodes(trial_resources)
+    nodes.hold(node.id, leave=0)
     place = ray.util.placement_group(bundles(cpus=1, gpus=0.0, workers=1))
     try:
         assert not place.wait(3)
-        assert not machines.has_room(without=[node.id])
-        machines.hold(node.id, leave=1)
+        assert not nodes.can_run_trial(without=[node.id])
+        nodes.hold(node.id, leave=1)
         assert place.wait(30)
-        machines.hold(node.id, leave=2)
-        assert machines._held[node.id] == []
-        machines.release(node.id)
+        nodes.hold(node.id, leave=2)
+        assert nodes._held[node.id] == []
+        nodes.release(node.id)
     finally:
-        machines.release(node.id)
+        nodes.release(node.id)
         ray.util.remove_placement_group(place)

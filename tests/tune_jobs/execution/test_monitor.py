@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 from tests.tune_jobs.driven import STALL_S, MadeUp, Sweep, begun
 from tests.tune_jobs.simulated import ROOM
 from tests.tune_jobs.simulation import result
-from tune_jobs.execution.monitor import CLEAR_S, LONGEST_LOOK_S, LOOK_EVERY_S
+from tune_jobs.execution.monitor import EXCLUDE_S, LONGEST_GAP_S, POLL_EVERY_S
 from tune_jobs.execution.train_fn import NODES
 from tune_jobs.state.events import Moved, Retried
 from tune_jobs.state.trials import Status
@@ -31,13 +31,13 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
 def test_as_many_trials_are_under_way_as_there_are_places_now(sweep: Sweep) -> None:
     first = sweep.start()
     assert sweep.suggest() is None
-    sweep.machines.num_places = 3
-    sweep.wait(2 * LOOK_EVERY_S)
+    sweep.nodes.num_places = 3
+    sweep.wait(2 * POLL_EVERY_S)
     sweep.start()
     third = sweep.start()
     assert sweep.suggest() is None
-    sweep.machines.num_places = 1
-    sweep.wait(2 * LOOK_EVERY_S)
+    sweep.nodes.num_places = 1
+    sweep.wait(2 * POLL_EVERY_S)
     for trial in (first, third):
         assert sweep.suggest() is None
         sweep.report(trial, 1)
@@ -46,14 +46,14 @@ def test_as_many_trials_are_under_way_as_there_are_places_now(sweep: Sweep) -> N
 
 
 def test_a_sweep_without_trials_left_ends_however_many_places_there_are(sweep: Sweep) -> None:
-    sweep.machines.num_places = 50
-    sweep.wait(2 * LOOK_EVERY_S)
+    sweep.nodes.num_places = 50
+    sweep.wait(2 * POLL_EVERY_S)
     trials = [sweep.start() for _ in range(9)]
     assert sweep.suggest() is None
     for trial in trials:
         sweep.report(trial, 5)
         sweep.ready.searcher.on_trial_complete(trial.trial_id)
-        sweep.recorder.on_trial_complete(trial=trial)
+        sweep.callback.on_trial_complete(trial=trial)
     assert sweep.suggest() == Searcher.FINISHED
 
 
@@ -61,10 +61,10 @@ def test_a_worker_that_is_silent_for_too_long_is_ended_and_that_is_a_failure_wit
     trial = sweep.start()
     sweep.report(trial, 1)
     sweep.save(trial)
-    sweep.wait(STALL_S - 2 * LOOK_EVERY_S)
-    assert sweep.machines.ended == []
-    sweep.wait(3 * LOOK_EVERY_S)
-    assert sweep.machines.ended == ["actor-0@m1"]
+    sweep.wait(STALL_S - 2 * POLL_EVERY_S)
+    assert sweep.nodes.ended == []
+    sweep.wait(3 * POLL_EVERY_S)
+    assert sweep.nodes.ended == ["actor-0@m1"]
     sweep.fail(trial)
     event = sweep.last()
     assert isinstance(event, Retried)
@@ -77,39 +77,39 @@ def test_a_worker_that_is_silent_for_too_long_is_ended_and_that_is_a_failure_wit
 def test_every_result_and_every_saved_state_starts_the_silence_anew(sweep: Sweep) -> None:
     trial = sweep.start()
     for unit in range(1, 4):
-        sweep.wait(STALL_S - 2 * LOOK_EVERY_S)
+        sweep.wait(STALL_S - 2 * POLL_EVERY_S)
         sweep.report(trial, unit)
-        sweep.wait(STALL_S - 2 * LOOK_EVERY_S)
+        sweep.wait(STALL_S - 2 * POLL_EVERY_S)
         sweep.save(trial)
-    assert sweep.machines.ended == []
+    assert sweep.nodes.ended == []
 
 
 def test_units_that_are_slow_are_waited_for_by_what_their_strategy_has_needed(sweep: Sweep) -> None:
-    sweep.machines.num_places = 2
-    sweep.wait(2 * LOOK_EVERY_S)
+    sweep.nodes.num_places = 2
+    sweep.wait(2 * POLL_EVERY_S)
     slow, other = sweep.start(), sweep.start()
     sweep.report(slow, 1, seconds=STALL_S)
     sweep.wait(4 * STALL_S)
-    assert sweep.machines.ended == ["actor-1@m1"], "the other strategy has had no such unit"
+    assert sweep.nodes.ended == ["actor-1@m1"], "the other strategy has had no such unit"
     sweep.fail(other)
     sweep.wait(2 * STALL_S)
-    assert sweep.machines.ended == ["actor-1@m1", "actor-0@m1"]
+    assert sweep.nodes.ended == ["actor-1@m1", "actor-0@m1"]
 
 
 def test_after_each_failure_in_a_row_a_trial_gets_twice_the_time(sweep: Sweep) -> None:
     sweep.fail(sweep.start())
     sweep.start()
-    sweep.wait(2 * STALL_S - 3 * LOOK_EVERY_S)
-    assert sweep.machines.ended == []
-    sweep.wait(4 * LOOK_EVERY_S)
-    assert sweep.machines.ended == ["actor-1@m1"]
+    sweep.wait(2 * STALL_S - 3 * POLL_EVERY_S)
+    assert sweep.nodes.ended == []
+    sweep.wait(4 * POLL_EVERY_S)
+    assert sweep.nodes.ended == ["actor-1@m1"]
 
 
 def test_a_driver_that_was_held_up_itself_blames_no_worker(sweep: Sweep) -> None:
     sweep.start()
     sweep.wait(10 * STALL_S, step_s=10 * STALL_S)
-    assert sweep.machines.ended == []
-    assert 10 * STALL_S > LONGEST_LOOK_S
+    assert sweep.nodes.ended == []
+    assert 10 * STALL_S > LONGEST_GAP_S
 
 
 def test_on_a_machine_that_goes_a_trial_saves_after_its_unit_and_goes_on_elsewhere_without_having_failed(
@@ -117,20 +117,20 @@ def test_on_a_machine_that_goes_a_trial_saves_after_its_unit_and_goes_on_elsewhe
 ) -> None:
     trial = sweep.start()
     assert SHOULD_CHECKPOINT not in sweep.report(trial, 1)
-    sweep.machines.going = {"m1": float("inf")}
-    sweep.wait(2 * LOOK_EVERY_S)
-    assert sweep.machines.ended == []
+    sweep.nodes.going = {"m1": float("inf")}
+    sweep.wait(2 * POLL_EVERY_S)
+    assert sweep.nodes.ended == []
     assert sweep.report(trial, 2)[SHOULD_CHECKPOINT]
-    assert sweep.machines.ended == []
+    assert sweep.nodes.ended == []
     sweep.save(trial)
-    assert sweep.machines.ended == ["actor-0@m1"]
+    assert sweep.nodes.ended == ["actor-0@m1"]
     sweep.fail(trial)
     assert isinstance(sweep.last(), Moved)
-    assert capsys.readouterr().out == "trial 0 goes on elsewhere: machine m1 is about to go\n"
-    record = sweep.ready.records.trials[0]
-    assert (record.status, record.failures, record.saved_unit) == (Status.WAITING, 0, 2)
-    assert not (sweep.ready.folder / "trials" / record.name / "error.txt").exists()
-    again = sweep.start(machine="m2")
+    assert capsys.readouterr().out == "trial 0 goes on elsewhere: node m1 is about to go\n"
+    view = sweep.ready.all_trials.trials[0]
+    assert (view.status, view.failures, view.saved_unit) == (Status.WAITING, 0, 2)
+    assert not (sweep.ready.folder / "trials" / view.name / "error.txt").exists()
+    again = sweep.start(node_id="m2")
     assert again.config["number"] == 0
     assert SHOULD_CHECKPOINT not in sweep.report(again, 3)
 
@@ -142,92 +142,92 @@ def test_a_unit_that_cannot_be_finished_before_the_machine_goes_is_not_waited_fo
     trial = sweep.start()
     sweep.report(trial, 1, seconds=40.0)
     sweep.save(trial)
-    sweep.machines.going = {"m1": sweep.clock.now + left_s}
-    sweep.wait(LOOK_EVERY_S)
-    assert sweep.machines.ended == (["actor-0@m1"] if ends else [])
+    sweep.nodes.going = {"m1": sweep.clock.now + left_s}
+    sweep.wait(POLL_EVERY_S)
+    assert sweep.nodes.ended == (["actor-0@m1"] if ends else [])
 
 
 def test_trials_elsewhere_are_left_alone(sweep: Sweep) -> None:
-    trial = sweep.start(machine="m2")
-    sweep.machines.going = {"m1": sweep.clock.now}
-    sweep.wait(2 * LOOK_EVERY_S)
+    trial = sweep.start(node_id="m2")
+    sweep.nodes.going = {"m1": sweep.clock.now}
+    sweep.wait(2 * POLL_EVERY_S)
     assert SHOULD_CHECKPOINT not in sweep.report(trial, 1)
     sweep.save(trial)
-    assert sweep.machines.ended == []
+    assert sweep.nodes.ended == []
 
 
 def test_the_worker_of_a_trial_that_is_over_gets_no_other_one_where_the_machine_goes(sweep: Sweep) -> None:
     trial = sweep.start()
-    sweep.machines.going = {"m1": float("inf")}
-    sweep.wait(2 * LOOK_EVERY_S)
+    sweep.nodes.going = {"m1": float("inf")}
+    sweep.wait(2 * POLL_EVERY_S)
     sweep.report(trial, 5)
     sweep.ready.searcher.on_trial_complete(trial.trial_id)
     trial.status = Trial.TERMINATED
-    sweep.recorder.on_trial_complete(trial=trial)
-    assert sweep.machines.ended == ["actor-0@m1"]
+    sweep.callback.on_trial_complete(trial=trial)
+    assert sweep.nodes.ended == ["actor-0@m1"]
     # Tune, which has not heard of that yet, gives the worker to the next trial.
     following = sweep.start()
     following.temporary_state.ray_actor = trial.temporary_state.ray_actor
     sweep.fail(following)
     assert isinstance(sweep.last(), Moved)
-    assert sweep.ready.records.trials[following.config["number"]].failures == 0
+    assert sweep.ready.all_trials.trials[following.config["number"]].failures == 0
 
 
 FULL = UnwritableError("/tmp: cannot be written (No space left on device); mend that")
 
 
 def test_a_machine_that_cannot_write_is_kept_clear_for_a_while_and_what_runs_there_goes_on(sweep: Sweep) -> None:
-    sweep.machines.num_places = 4
-    sweep.wait(2 * LOOK_EVERY_S)
-    trials = [sweep.start(machine=name) for name in ("m1", "m1", "m2", "m2")]
+    sweep.nodes.num_places = 4
+    sweep.wait(2 * POLL_EVERY_S)
+    trials = [sweep.start(node_id=name) for name in ("m1", "m1", "m2", "m2")]
     sweep.fail(trials[0], FULL)
     assert isinstance(sweep.last(), Retried)
-    assert sweep.machines.left == {"m1": 0}
+    assert sweep.nodes.left == {"m1": 0}
     assert sweep.suggest() is None, "one still runs there, and the other machine has no place"
     sweep.fail(trials[2])
-    again = sweep.start(machine="m2")
+    again = sweep.start(node_id="m2")
     assert again.config["number"] == 0
     sweep.fail(trials[1])
     assert sweep.suggest() is None
-    sweep.wait(CLEAR_S)
-    assert sweep.machines.left == {}
-    assert sweep.start(machine="m1").config["number"] == 2
+    sweep.wait(EXCLUDE_S)
+    assert sweep.nodes.left == {}
+    assert sweep.start(node_id="m1").config["number"] == 2
 
 
 def test_a_machine_on_which_a_worker_cannot_even_begin_is_kept_clear(sweep: Sweep) -> None:
-    sweep.machines.num_places = 2
-    trial = sweep.start(machine="m1")
+    sweep.nodes.num_places = 2
+    trial = sweep.start(node_id="m1")
     trial.temporary_state.ray_actor = None
     sweep.ready.scheduler.on_trial_error(None, trial)
     text = (
         "The actor died because of an error raised in its creation task ... OSError: [Errno 28] No space left on device"
     )
-    sweep.recorder._guard.ended(trial)
+    sweep.callback._monitor.ended(trial)
     path = sweep.ready.folder / "error.pkl"
     path.write_bytes(cloudpickle.dumps(RayActorError(actor_id="actor-9@m1", error_msg=text)))
     trial.pickled_error_file = str(path)
-    sweep.recorder.on_trial_error(trial=trial)
-    assert sweep.machines.left == {"m1": 0}
+    sweep.callback.on_trial_error(trial=trial)
+    assert sweep.nodes.left == {"m1": 0}
 
 
 def test_the_only_machine_is_not_kept_clear_nor_the_last_one_left(sweep: Sweep) -> None:
-    sweep.machines.num_places = 2
-    sweep.wait(2 * LOOK_EVERY_S)
-    sweep.fail(sweep.start(machine="m1"), FULL)
-    assert sweep.machines.left == {"m1": 0}
-    sweep.fail(sweep.start(machine="m2"), FULL)
-    assert sweep.machines.left == {"m1": 0}
-    sweep.machines.names = ("m1",)
-    sweep.wait(LOOK_EVERY_S)
-    assert sweep.machines.left == {}
+    sweep.nodes.num_places = 2
+    sweep.wait(2 * POLL_EVERY_S)
+    sweep.fail(sweep.start(node_id="m1"), FULL)
+    assert sweep.nodes.left == {"m1": 0}
+    sweep.fail(sweep.start(node_id="m2"), FULL)
+    assert sweep.nodes.left == {"m1": 0}
+    sweep.nodes.names = ("m1",)
+    sweep.wait(POLL_EVERY_S)
+    assert sweep.nodes.left == {}
 
 
 def test_nothing_is_held_when_a_sweep_has_ended(tmp_path: Path) -> None:
-    machines = MadeUp(num_places=2)
-    with begun(tmp_path, machines) as sweep:
-        sweep.fail(sweep.start(machine="m1"), FULL)
-        assert machines.left == {"m1": 0}
-    assert machines.left == {}
+    nodes = MadeUp(num_places=2)
+    with begun(tmp_path, nodes) as sweep:
+        sweep.fail(sweep.start(node_id="m1"), FULL)
+        assert nodes.left == {"m1": 0}
+    assert nodes.left == {}
 
 
 def saved(sweep: Sweep, trial: Trial, unit: int) -> str:
@@ -237,23 +237,23 @@ def saved(sweep: Sweep, trial: Trial, unit: int) -> str:
 
 
 def test_a_trial_of_several_workers_leaves_with_its_checkpoint_if_any_of_their_machines_goes(tmp_path: Path) -> None:
-    machines = MadeUp(names=("m1", "m2", "m3"), num_places=6)
-    with begun(tmp_path, machines, replace(ROOM, workers=2)) as sweep:
+    nodes = MadeUp(names=("m1", "m2", "m3"), num_places=6)
+    with begun(tmp_path, nodes, replace(ROOM, workers=2)) as sweep:
         trial = sweep.start()
         on_both = {NODES: ["m2", "m3"]}
-        sweep.recorder.on_trial_result(trial=trial, result=result(1, 0.5) | on_both)
-        machines.going["m3"] = sweep.clock.now + 1e6
-        sweep.wait(2 * LOOK_EVERY_S)
+        sweep.callback.on_trial_result(trial=trial, result=result(1, 0.5) | on_both)
+        nodes.going["m3"] = sweep.clock.now + 1e6
+        sweep.wait(2 * POLL_EVERY_S)
         told = result(2, 0.4) | on_both
-        sweep.recorder.on_trial_result(trial=trial, result=told)
-        assert (machines.ended, SHOULD_CHECKPOINT in told) == ([], False)
+        sweep.callback.on_trial_result(trial=trial, result=told)
+        assert (nodes.ended, SHOULD_CHECKPOINT in told) == ([], False)
         told = result(3, 0.6) | on_both | {CHECKPOINT_PATH_KEY: saved(sweep, trial, 3)}
-        sweep.recorder.on_trial_result(trial=trial, result=told)
-        assert machines.ended == ["actor-0@m1"]
+        sweep.callback.on_trial_result(trial=trial, result=told)
+        assert nodes.ended == ["actor-0@m1"]
         sweep.fail(trial)
         assert isinstance(sweep.last(), Moved)
-        record = sweep.ready.records.trials[0]
-        assert (record.unit, record.saved_unit, record.checkpoint) == (
+        view = sweep.ready.all_trials.trials[0]
+        assert (view.unit, view.saved_unit, view.checkpoint) == (
             3,
             3,
             "trials/0000-linear_probe/checkpoint_000000003",
@@ -261,9 +261,9 @@ def test_a_trial_of_several_workers_leaves_with_its_checkpoint_if_any_of_their_m
 
 
 def test_it_is_the_first_workers_machine_that_is_kept_clear_not_that_of_its_function(tmp_path: Path) -> None:
-    machines = MadeUp(names=("m1", "m2", "m3"), num_places=6)
-    with begun(tmp_path, machines, replace(ROOM, workers=2)) as sweep:
+    nodes = MadeUp(names=("m1", "m2", "m3"), num_places=6)
+    with begun(tmp_path, nodes, replace(ROOM, workers=2)) as sweep:
         trial = sweep.start()
-        sweep.recorder.on_trial_result(trial=trial, result=result(1, 0.5) | {NODES: ["m2", "m3"]})
+        sweep.callback.on_trial_result(trial=trial, result=result(1, 0.5) | {NODES: ["m2", "m3"]})
         sweep.fail(trial, UnwritableError("/disk: cannot be written (No space left on device); mend that"))
-        assert sweep.ready.guard.clear() == ("m2",)
+        assert sweep.ready.monitor.excluded_nodes() == ("m2",)

@@ -9,11 +9,11 @@ import pytest
 from tests.tune_jobs.scheduling.test_low_memory import NODE, TOLD
 from tests.tune_jobs.simulated import ROOM
 from tune_jobs.execution import ray_job as submission
-from tune_jobs.execution.cluster import Room
-from tune_jobs.execution.monitor import Guard
+from tune_jobs.execution.cluster import TrialResources
+from tune_jobs.execution.monitor import TrialMonitor
 from tune_jobs.execution.ray_job import JOB_CONFIG, in_ray_job, submission_id, why_ended
 from tune_jobs.lifecycle import run as driver
-from tune_jobs.state.trials import Records
+from tune_jobs.state.trials import Trials
 
 
 def test_a_job_knows_the_name_that_it_was_submitted_under(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,14 +60,14 @@ def test_after_a_driver_that_went_with_a_node_low_on_memory_that_node_begins_wit
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     left: dict[str, int] = {}
-    machines: Any = SimpleNamespace(hold=lambda machine, leave: left.update({machine: leave}), places=lambda _: 3)
-    guard = Guard(Records(), machines, 60.0, lambda: 1e9)
-    room = Room(device="cpu", cpus=1, gpus=0.0, concurrent=6, num_nodes=2)
-    driver._tell_what_ended("mine", guard, room)
+    nodes: Any = SimpleNamespace(hold=lambda node_id, leave: left.update({node_id: leave}), places=lambda _: 3)
+    monitor = TrialMonitor(Trials(), nodes, 60.0, lambda: 1e9)
+    trial_resources = TrialResources(device="cpu", cpus=1, gpus=0.0, concurrent=6, num_nodes=2)
+    driver._tell_what_ended("mine", monitor, trial_resources)
     assert left == {NODE: 2}
     assert capsys.readouterr().out == (
         "the driver before this one was ended with its job mine: "
         "node low on memory (3.1 of 23.5 GiB used, 3.0 allowed)\n"
     )
-    driver._tell_what_ended("unheard-of", guard, ROOM)
+    driver._tell_what_ended("unheard-of", monitor, ROOM)
     assert capsys.readouterr().out == ""

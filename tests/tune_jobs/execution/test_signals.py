@@ -18,7 +18,7 @@ from chaos.watching import is_amid_training
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings, load_settings
-from tune_jobs.execution.signals import caught_signals, terminable
+from tune_jobs.execution.signals import sigterm_as_interrupt, stop_on_signals
 from tune_jobs.execution.trainable import HandTrial, trial_config
 from tune_jobs.lifecycle import build as session
 from tune_jobs.lifecycle import run as driver
@@ -33,7 +33,7 @@ def test_the_first_signal_is_noted_and_the_second_acts_as_ever(number: signal.Si
     taken: list[int] = []
     before = signal.signal(number, lambda seen, _: taken.append(seen))
     try:
-        with caught_signals() as caught:
+        with stop_on_signals() as caught:
             assert not caught.is_set()
             signal.raise_signal(number)
             assert caught.is_set()
@@ -50,7 +50,7 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     seen: list[bool] = []
 
     def work() -> None:
-        with caught_signals() as caught:
+        with stop_on_signals() as caught:
             seen.append(caught.is_set())
 
     thread = threading.Thread(target=work)
@@ -61,7 +61,7 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
 
 def test_sigterm_can_be_made_to_interrupt_like_ctrl_c() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), terminable():
+    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -121,7 +121,7 @@ def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with monkeypatch.context() as patch:
         patch.setattr(driver, "HandTrial", Stuck)
-        patch.setattr(driver, "caught_signals", once_stuck)
+        patch.setattr(driver, "stop_on_signals", once_stuck)
         patch.setattr(session, "trial_config", lambda *a, **k: trial_config(*a, **k) | {"marks": str(tmp_path)})
         started = time.monotonic()
         ended = driver.sweep(swept)
@@ -136,12 +136,12 @@ def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_
     undisturbed = driver.sweep(three_trials(tiny_backbones, tmp_path / "undisturbed"))
     assert resumed.exit_code == 0
     assert _scores(resumed) == _scores(undisturbed)
-    assert resumed.records.trials[2].attempts == 2
+    assert resumed.all_trials.trials[2].attempts == 2
     assert (folder / "best" / "metrics.json").exists()
 
 
 def _scores(outcome: driver.Outcome) -> list[Any]:
-    return [(r.number, r.params, r.status, r.curve, r.score, r.unit) for r in outcome.records.all()]
+    return [(r.number, r.params, r.status, r.curve, r.score, r.unit) for r in outcome.all_trials.all()]
 
 
 @pytest.mark.ray

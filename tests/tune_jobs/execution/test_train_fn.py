@@ -24,11 +24,11 @@ from tune_jobs.execution.train_fn import fit, train_fn
 from tune_jobs.execution.train_internals import remove_abandoned_groups
 from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT
 from tune_jobs.lifecycle.run import Outcome, sweep
-from tune_jobs.scheduling.early_stopping import Judge
+from tune_jobs.scheduling.early_stopping import StoppingDecisions
 from tune_jobs.state.events import Saved, Started, Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.state.trials import Status
-from tune_jobs.storage.location import opened
+from tune_jobs.storage.location import open_location
 
 pytestmark = pytest.mark.ray
 
@@ -48,7 +48,7 @@ def settings(backbones: dict[str, BackboneSettings], storage: Path, **changed: A
 
 
 def curves(outcome: Outcome) -> list[list[float]]:
-    return [list(record.curve.values()) for record in sorted(outcome.records.all(), key=lambda one: one.number)]
+    return [list(view.curve.values()) for view in sorted(outcome.all_trials.all(), key=lambda one: one.number)]
 
 
 def test_two_workers_give_the_scores_of_one_though_more_trials_wait_than_fit(
@@ -62,7 +62,7 @@ def test_two_workers_give_the_scores_of_one_though_more_trials_wait_than_fit(
         assert two == pytest.approx(one, abs=2e-3)
     for name in ("handclip_best.pth", "handclip_final.pth", "training_log.csv", "metrics.json"):
         assert (shared.folder / "best" / name).exists()
-    known = {record.checkpoint for record in shared.records.all()}
+    known = {view.checkpoint for view in shared.all_trials.all()}
     assert {path.relative_to(shared.folder).as_posix() for path in shared.folder.glob("trials/*/checkpoint_*")} == known
 
 
@@ -80,7 +80,7 @@ def test_two_workers_train_every_strategy_as_one_process_does(
         **{"workers": 2, "device": "cpu", "threads": 1, "gpus": 0.0, "checkpoint": None, "checkpoint_every_s": 1e9},
     }
     monkeypatch.setattr("tune_jobs.execution.train_fn.train_fn", every_strategy)
-    fit(config, opened(tmp_path), name="run")
+    fit(config, open_location(tmp_path), name="run")
     for number, experiment in enumerate(experiments):
         alone = drive(experiment, tmp_path / "alone" / str(number), device=CPU)
         last = list(alone)[-1]
@@ -120,11 +120,11 @@ def test_a_trial_that_loses_a_worker_goes_on_from_its_checkpoint_and_counts_no_u
     killer.start()
     outcome = sweep(wanted)
     killer.join()
-    (record,) = outcome.records.all()
+    (view,) = outcome.all_trials.all()
     assert killed, "the trial was over before anything could be killed"
-    assert record.status is Status.COMPLETE
-    assert record.attempts > 1
-    assert list(record.curve) == list(range(1, 41))
+    assert view.status is Status.COMPLETE
+    assert view.attempts > 1
+    assert list(view.curve) == list(range(1, 41))
     events = read_journal(tmp_path / "workers" / FILE)
     last = max(place for place, event in enumerate(events) if isinstance(event, Started))
     assert next(event.unit for event in events[last:] if isinstance(event, Validated)) > 1
@@ -167,16 +167,16 @@ def test_a_trial_that_is_stopped_early_frees_its_places_for_the_next(
 ) -> None:
     del ray_cluster
 
-    def stops(judge: Judge, *, trial: int, unit: int, **_: Any) -> bool:
-        judge.stopped[trial] = unit
+    def stops(decisions: StoppingDecisions, *, trial: int, unit: int, **_: Any) -> bool:
+        decisions.stopped[trial] = unit
         return False
 
-    monkeypatch.setattr(Judge, "goes_on", stops)
+    monkeypatch.setattr(StoppingDecisions, "goes_on", stops)
     outcome = sweep(
         settings(tiny_backbones, tmp_path, strategies=("full",), trials=2, budget=10_000, resources={"workers": 2})
     )
-    assert [(record.status, list(record.curve)) for record in outcome.records.all()] == [(Status.STOPPED, [1])] * 2
-    known = {record.checkpoint for record in outcome.records.all()}
+    assert [(view.status, list(view.curve)) for view in outcome.all_trials.all()] == [(Status.STOPPED, [1])] * 2
+    known = {view.checkpoint for view in outcome.all_trials.all()}
     assert {
         path.relative_to(outcome.folder).as_posix() for path in outcome.folder.glob("trials/*/checkpoint_*")
     } == known

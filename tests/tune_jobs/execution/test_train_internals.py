@@ -14,7 +14,7 @@ from handclip_core.engine.objective import DivergedError
 from tune_jobs.execution.failures import kind_of
 from tune_jobs.execution.train_internals import cause_of, remove_abandoned_groups
 from tune_jobs.execution.trainable import LostStateError
-from tune_jobs.scheduling.retries import Kind
+from tune_jobs.scheduling.retries import FailureKind
 
 LOST = RuntimeError("[/pytorch/gloo/tcp/pair.cc:547] Connection closed by peer [127.0.1.1]:1234")
 
@@ -36,19 +36,22 @@ def told(error: Exception) -> UserExceptionWithTraceback:
 @pytest.mark.parametrize(
     ("failures", "kind"),
     [
-        ({0: told(DivergedError("at step 3")), 1: told(DivergedError("at step 3"))}, Kind.CERTAIN),
-        ({0: told(LOST), 1: told(MemoryError("no"))}, Kind.MEMORY),
-        ({1: told(LostStateError("gone"))}, Kind.LOST_STATE),
-        ({0: told(LOST), 1: WorkerHealthCheckFailedError("lost", RayActorError(error_msg="died"))}, Kind.CHANCE),
-        ({0: told(LOST)}, Kind.CHANCE),
+        ({0: told(DivergedError("at step 3")), 1: told(DivergedError("at step 3"))}, FailureKind.FATAL),
+        ({0: told(LOST), 1: told(MemoryError("no"))}, FailureKind.OUT_OF_MEMORY),
+        ({1: told(LostStateError("gone"))}, FailureKind.LOST_CHECKPOINT),
+        (
+            {0: told(LOST), 1: WorkerHealthCheckFailedError("lost", RayActorError(error_msg="died"))},
+            FailureKind.TRANSIENT,
+        ),
+        ({0: told(LOST)}, FailureKind.TRANSIENT),
     ],
 )
 def test_the_worker_that_failed_tells_why_not_the_one_that_missed_it(
-    failures: dict[int, Exception], kind: Kind
+    failures: dict[int, Exception], kind: FailureKind
 ) -> None:
     cause = cause_of(WorkerGroupError("workers failed", failures))
     assert kind_of(cause) is kind
-    assert (cause is LOST) == (list(failures) == [0] and kind is Kind.CHANCE)
+    assert (cause is LOST) == (list(failures) == [0] and kind is FailureKind.TRANSIENT)
 
 
 def test_a_failure_of_the_controller_is_its_cause() -> None:

@@ -16,14 +16,14 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import RunFolder
 from handclip_core.strategies import Adapters, ClipReid, Full, LinearProbe, Strategy, ZeroShot
 from tests.conftest import TINY_DATA
-from tune_jobs.execution.cluster import Room
+from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.trainable import HandTrial, LostStateError, folder_of, number_of, strategy_of, trial_config
-from tune_jobs.state.trials import TrialRecord
+from tune_jobs.state.trials import TrialView
 from tune_jobs.storage.retry import UnwritableError
 
 Start = Callable[..., HandTrial]
 BATCH = 16
-ROOM = Room(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)
+ROOM = TrialResources(device="cpu", cpus=1, gpus=0.0, concurrent=1, num_nodes=1)
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def config(tiny_backbones: dict[str, BackboneSettings]) -> Callable[..., dict[st
         experiment = Experiment(
             strategy=strategy, data=TINY_DATA, backbone=tiny_backbones["vit"], seed=seed, budget=budget
         )
-        record = TrialRecord(3, strategy.name, {}, experiment)
-        return trial_config(record, Path("/sweep"), room=ROOM, checkpoint_every_s=every_s)
+        view = TrialView(3, strategy.name, {}, experiment)
+        return trial_config(view, Path("/sweep"), trial_resources=ROOM, checkpoint_every_s=every_s)
 
     return build
 
@@ -211,21 +211,21 @@ def test_a_full_disk_is_waited_for_and_the_unit_is_logged_once(
 ) -> None:
     trial = start(config(full()))
     trial.train()
-    record = record_of(trial)
-    record.log[-1]["map"] = -1.0
-    partial = record.folder / "handclip_best.pth.partial"
+    view = record_of(trial)
+    view.log[-1]["map"] = -1.0
+    partial = view.folder / "handclip_best.pth.partial"
     partial.symlink_to("/dev/full")
     waits: list[float] = []
 
-    def make_room(seconds: float) -> None:
+    def fit_trials(seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 2:
             partial.unlink()
 
-    monkeypatch.setattr("tune_jobs.storage.retry.time.sleep", make_room)
+    monkeypatch.setattr("tune_jobs.storage.retry.time.sleep", fit_trials)
     assert trial.train()["unit"] == 2
     assert len(waits) == 2
-    assert [row["unit"] for row in record.log] == [1, 2]
+    assert [row["unit"] for row in view.log] == [1, 2]
 
 
 def test_a_disk_that_stays_full_is_the_machines_failure(
@@ -233,10 +233,10 @@ def test_a_disk_that_stays_full_is_the_machines_failure(
 ) -> None:
     trial = start(config(full()))
     trial.train()
-    record = record_of(trial)
-    record.log[-1]["map"] = -1.0
-    (record.folder / "handclip_best.pth.partial").symlink_to("/dev/full")
-    monkeypatch.setattr("tune_jobs.storage.retry.PATIENCE_S", 0.0)
+    view = record_of(trial)
+    view.log[-1]["map"] = -1.0
+    (view.folder / "handclip_best.pth.partial").symlink_to("/dev/full")
+    monkeypatch.setattr("tune_jobs.storage.retry.RETRY_FOR_S", 0.0)
     with pytest.raises(UnwritableError, match="No space left on device"):
         trial.train()
 
@@ -328,7 +328,7 @@ def test_a_save_that_fails_leaves_the_last_state_alone_and_no_half_of_another(
         monkeypatch.setattr("ray.train._internal.storage._pyarrow_fs_copy_files", fail)
     else:
         monkeypatch.setattr(record_of(stored), "save_checkpoint", fail)
-    monkeypatch.setattr("tune_jobs.storage.retry.PATIENCE_S", 0.0)
+    monkeypatch.setattr("tune_jobs.storage.retry.RETRY_FOR_S", 0.0)
     with pytest.raises(UnwritableError, match="No space left"):
         stored.save()
     assert saved_in(tmp_path / "sweep") == before
@@ -350,7 +350,7 @@ def test_a_state_that_cannot_be_read_just_now_is_not_lost(
 
     with monkeypatch.context() as patch:
         patch.setattr(name, fail)
-        patch.setattr("tune_jobs.storage.retry.PATIENCE_S", 0.0)
+        patch.setattr("tune_jobs.storage.retry.RETRY_FOR_S", 0.0)
         with pytest.raises(UnwritableError, match="cannot be read or written"):
             again.train()
     assert again.train()["unit"] == 2

@@ -24,7 +24,7 @@ from tune_jobs.execution.tune_internals import SurvivingActorManager
 from tune_jobs.lifecycle import build as session
 from tune_jobs.lifecycle import run as driver
 from tune_jobs.scheduling.low_memory import read_low_memory
-from tune_jobs.scheduling.retries import Kind
+from tune_jobs.scheduling.retries import FailureKind
 from tune_jobs.state.events import Moved
 from tune_jobs.state.journal import FILE, read_journal
 
@@ -179,7 +179,7 @@ def assert_lost_for_memory(found: Managed) -> None:
     """The manager has heard of the actor's end, as that of an actor, and would hand out no task of it any more."""
     error = found.errors[0]
     assert isinstance(error, RayActorError)
-    assert kind_of(error) is Kind.LOW_MEMORY
+    assert kind_of(error) is FailureKind.LOW_MEMORY
     told = read_low_memory(str(error), actor=error.actor_id)
     assert told.node == ray.nodes()[0]["NodeID"]
     assert told.wanted_gib is not None
@@ -267,10 +267,10 @@ def test_a_sweep_outlives_kills_uses_up_no_retries_and_ends_as_one_left_in_peace
     moved = [event for event in read_journal(disturbed.folder / FILE) if isinstance(event, Moved)]
     assert {0, 1} <= {event.trial for event in moved}
     assert all(event.reason.startswith("node low on memory (") for event in moved)
-    assert disturbed.records.trials[1].attempts >= 2
+    assert disturbed.all_trials.trials[1].attempts >= 2
     said = capsys.readouterr().out
     assert "trial 0 goes on later: node low on memory (" in said
 
 
 def scores(outcome: driver.Outcome) -> list[Any]:
-    return [(r.number, r.params, r.status, r.curve, r.score, r.unit) for r in outcome.records.all()]
+    return [(r.number, r.params, r.status, r.curve, r.score, r.unit) for r in outcome.all_trials.all()]

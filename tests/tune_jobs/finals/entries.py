@@ -1,10 +1,10 @@
-"""Entrants of finals, made up: people as points, their pictures some noise off them."""
+"""Entrants of finals, made up: identities as points, their images some noise off them."""
 
 import numpy as np
 import torch
 
-from handclip_core.data.manifest import Draw
-from handclip_core.evaluation.protocol import ProtocolScores, score_draws
+from handclip_core.data.manifest import GallerySplit
+from handclip_core.evaluation.protocol import ProtocolScores, score_gallery_splits
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import Facts
 from handclip_core.strategies import Adapters, AnyStrategy, Full, LinearProbe, ZeroShot
@@ -15,7 +15,7 @@ PEOPLE, EACH = 20, 4
 IDENTITIES = np.repeat(np.arange(PEOPLE), EACH)
 FIRSTS = tuple(range(0, PEOPLE * EACH, EACH))
 OTHERS = tuple(row for row in range(PEOPLE * EACH) if row not in FIRSTS)
-DRAWS = (Draw(gallery={"dorsal right": FIRSTS}, query={"dorsal right": OTHERS}),)
+DRAWS = (GallerySplit(gallery={"dorsal right": FIRSTS}, query={"dorsal right": OTHERS}),)
 STRATEGIES: dict[str, AnyStrategy] = {
     "zero_shot": ZeroShot(),
     "linear_probe": LinearProbe(),
@@ -29,7 +29,7 @@ def scores(noise: float, seed: int) -> ProtocolScores:
     random = torch.Generator().manual_seed(0)
     centres = torch.randn(PEOPLE, 3, generator=random)
     wobble = torch.randn(len(IDENTITIES), 3, generator=random.manual_seed(seed))
-    return score_draws(centres[IDENTITIES] + noise * wobble, np.arange(len(IDENTITIES)), DRAWS, IDENTITIES)
+    return score_gallery_splits(centres[IDENTITIES] + noise * wobble, np.arange(len(IDENTITIES)), DRAWS, IDENTITIES)
 
 
 def facts(**changed: float) -> Facts:

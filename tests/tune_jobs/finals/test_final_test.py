@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import assemble, score
 from handclip_core.runs.run_folder import FINAL, load_run, load_tensors
 from handclip_core.strategies import Lora, ZeroShot
@@ -21,7 +21,7 @@ from tests.lora_runs import (
     plain_model,
     untrained,
 )
-from tune_jobs.finals.final_test import look
+from tune_jobs.finals.final_test import score_on_test
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_the_model_of_a_look_has_the_mixed_merged_weights_and_is_kept_to_load(
         lora_run(strategy, tiny_backbones[tower], folder, seed=seed) for seed, (strategy, folder) in enumerate(given)
     ]
     first, kept_at = runs[0], tmp_path / "model" / "kept"
-    winner, clip = look(kept_at, list(zip(runs, folders, strict=True)), alpha, "cpu")
+    winner, clip = score_on_test(kept_at, list(zip(runs, folders, strict=True)), alpha, "cpu")
     states = [
         merged_by_hand(load_tensors(folder / FINAL), strategy)
         for strategy, folder in zip(strategies, folders, strict=True)
@@ -53,11 +53,11 @@ def test_the_model_of_a_look_has_the_mixed_merged_weights_and_is_kept_to_load(
     shares = [1 - share, *[share / len(states)] * len(states)]
     expected = plain_model(first, mean_by_hand([start, *states], shares))
     kept = load_run(kept_at, device=CPU)
-    bench = open_bench(TINY_DATA, tiny_backbones[tower], CPU)
+    context = open_context(TINY_DATA, tiny_backbones[tower], CPU)
     found = winner.overall.map.mean
-    assert found == score(bench, kept, bench.pixel_inputs, "test").overall.map.mean
-    as_it_is = assemble(first.model_copy(update={"strategy": ZeroShot()}), bench).model
-    assert clip.overall.map.mean == score(bench, as_it_is, bench.pixel_inputs, "test").overall.map.mean
+    assert found == score(context, kept, context.pixel_inputs, "test").overall.map.mean
+    as_it_is = assemble(first.model_copy(update={"strategy": ZeroShot()}), context).model
+    assert clip.overall.map.mean == score(context, as_it_is, context.pixel_inputs, "test").overall.map.mean
     torch.testing.assert_close(embedded(kept), embedded(expected), rtol=0, atol=1e-6)
-    by_hand = score(bench, expected.float(), bench.pixel_inputs, "test").overall.map.mean
-    assert found == pytest.approx(by_hand, abs=1e-3), "more than near-equal pictures that change places"
+    by_hand = score(context, expected.float(), context.pixel_inputs, "test").overall.map.mean
+    assert found == pytest.approx(by_hand, abs=1e-3), "more than near-equal images that change places"

@@ -7,12 +7,12 @@ import torch
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.drive import drive
-from handclip_core.runs.final_scores import wise_file, write_final_scores
+from handclip_core.runs.final_scores import wise_ft_file, write_final_scores
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.conftest import full
 from tests.tune_jobs.finals.entries import facts, finalist, scores
 from tune_jobs.finals.candidates import Finalist
-from tune_jobs.finals.mixtures import Complete, entrants_of, mix, pot_name, pot_of
+from tune_jobs.finals.mixtures import Complete, entrants_of, mix, pot_name, soup_builder_of
 
 SEEDS = (1001, 1002)
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ def complete(folder: Path, one: Finalist, noise: float, *, wise: dict[float, flo
     for seed, where in enumerate(folders):
         save_scores(where / "scores.npz", scores(noise, seed))
         for alpha, other in (wise or {}).items():
-            save_scores(where / wise_file(alpha), scores(other, seed))
+            save_scores(where / wise_ft_file(alpha), scores(other, seed))
     return Complete(one, folders, tuple(facts() for _ in SEEDS), folders)
 
 
@@ -65,7 +65,7 @@ def test_soups_are_found_again_whatever_the_order_of_the_finalists(
             write_final_scores(folder, driven, last)
         members.append(Complete(one, folders, tuple(facts() for _ in SEEDS), folders))
     folder = tmp_path / "soups" / pot_name(members)
-    mix(pot_of(members, SEEDS), "cpu").save(folder)
+    mix(soup_builder_of(members, SEEDS), "cpu").save(folder)
     for group in (members, members[::-1]):
         assert pot_name(group) == folder.name
         soup = next(one for one in entrants_of(group, tmp_path / "soups") if "uniform soup" in one.name)

@@ -8,10 +8,10 @@ from handclip_core.strategies import Full, LinearProbe, ZeroShot
 from tests.tune_jobs.finals.conftest import AT, SweepFolder, full
 from tests.tune_jobs.simulated import run, settings
 from tune_jobs.finals.past_sweep import read_sweep
-from tune_jobs.reporting.summary import look_back
+from tune_jobs.reporting.summary import regret_lines
 from tune_jobs.state.events import Begun, Mixed, Mixture
 from tune_jobs.state.journal import FILE, TIP
-from tune_jobs.storage.location import Bucket
+from tune_jobs.storage.location import BucketLocation
 
 
 def test_trials_come_best_first_with_their_settings(sweep_folder: SweepFolder) -> None:
@@ -62,7 +62,7 @@ def test_a_damaged_journal_is_refused_by_name(sweep_folder: SweepFolder) -> None
         read_sweep(folder)
 
 
-def test_a_sweep_in_a_bucket_is_read_from_there(sweep_folder: SweepFolder, bucket: Bucket) -> None:
+def test_a_sweep_in_a_bucket_is_read_from_there(sweep_folder: SweepFolder, bucket: BucketLocation) -> None:
     folder = sweep_folder()
     (bucket / "tiny" / "sweep.yaml").write((folder / "sweep.yaml").read_bytes())
     (bucket / "tiny" / "journal/000000.jsonl").write((folder / FILE).read_bytes())
@@ -76,5 +76,5 @@ def test_what_early_stopping_did_in_the_sweep_is_told(tmp_path: Path) -> None:
     swept = settings(tmp_path, trials=30)
     ready = run(swept)
     past = read_sweep(tmp_path / "simulated")
-    assert past.stopping == tuple(look_back(ready.records, swept))
+    assert past.stopping == tuple(regret_lines(ready.all_trials, swept))
     assert "early stopping ended" in past.stopping[0]

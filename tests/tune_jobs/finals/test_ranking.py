@@ -5,7 +5,7 @@ from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.seeds import compare_seeds, sample_seeds
 from tests.tune_jobs.finals.entries import entrant, facts, finalist, scores
 from tune_jobs.finals.mixtures import Entrant, Recipe
-from tune_jobs.finals.ranking import Cost, Verdict, judge, rank, verdicts
+from tune_jobs.finals.ranking import Cost, Verdict, rank, verdict_of, verdicts
 
 
 def test_entrants_are_ranked_by_their_mean_and_held_against_the_first_and_zero_shot() -> None:
@@ -41,8 +41,8 @@ def test_without_zero_shot_nothing_is_held_against_it() -> None:
     ("high", "verdict"), [(-0.001, Verdict.WORSE), (0.0, Verdict.NO_DIFFERENCE), (0.02, Verdict.NO_DIFFERENCE)]
 )
 def test_only_an_interval_below_zero_makes_a_strategy_worse(high: float, verdict: Verdict) -> None:
-    assert judge(Comparison(-0.05, -0.1, high, 0.1, 20)) is verdict
-    assert judge(None) is Verdict.WINNER
+    assert verdict_of(Comparison(-0.05, -0.1, high, 0.1, 20)) is verdict
+    assert verdict_of(None) is Verdict.WINNER
 
 
 def test_every_strategy_is_judged_at_its_best_with_what_it_cost() -> None:

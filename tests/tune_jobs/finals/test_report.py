@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from handclip_core.evaluation.access_log import Entry
 from handclip_core.evaluation.bootstrap import compare_paired, estimate
-from handclip_core.evaluation.ledger import Entry
 from tests.tune_jobs.finals.conftest import SweepFolder
 from tests.tune_jobs.finals.entries import entrant, facts, scores
 from tune_jobs.finals.final_test import FinalTest
@@ -76,10 +76,10 @@ def test_the_audit_of_early_stopping_stands_in_the_report_and_on_the_page(report
 
 def test_a_look_says_which_one_it_is_and_names_the_others(report: FinalsReport) -> None:
     first = FinalsReport(report.past, report.seeds, report.standings, report.cost, {}, looked(2)).text()
-    assert "Look 2 of 2 at these people so far" in first
-    assert "Look 1: 2030-01-01, sweep tiny, full, trial 2." in first
+    assert "Access 2 of 2 to these identities so far" in first
+    assert "Access 1: 2030-01-01, sweep tiny, full, trial 2." in first
     assert "makes a later one optimistic" in first
-    assert "Ledger entry abc" in first
+    assert "Access log entry abc" in first
     gap = looked(2).gaps["map"]
     assert f"difference {100 * gap.difference:+.2f} ({100 * gap.low:.2f} to {100 * gap.high:.2f})" in first
 

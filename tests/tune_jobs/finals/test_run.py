@@ -19,12 +19,12 @@ import torch
 
 from chaos.processes import is_training, read_process, wait_until
 from handclip_core.errors import InputError
-from handclip_core.evaluation.ledger import LOOKED, OPENED, Ledger
+from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment, assemble, run, score
 from handclip_core.runs.run_folder import load_run, read_experiment
-from handclip_core.runs.test_access import LEDGER
+from handclip_core.runs.test_access import ACCESS_LOG
 from handclip_core.strategies import LinearProbe, SequentialEWC, ZeroShot
 from handclip_core.types import Aspect
 from tests.conftest import TINY_DATA
@@ -35,9 +35,9 @@ from tune_jobs.finals.run import hold_finals
 from tune_jobs.lifecycle.run import sweep
 from tune_jobs.state.events import Retried, Started, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Records, Status, folded
-from tune_jobs.storage.lease import SweepLock
-from tune_jobs.storage.location import Bucket, files_below, folder_of
+from tune_jobs.state.trials import Status, Trials, folded
+from tune_jobs.storage.lease import SweepLease
+from tune_jobs.storage.location import BucketLocation, files_below, folder_of
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -61,7 +61,7 @@ class Held:
         return self.storage / "tiny" / "finals"
 
 
-def records_of(finals: Path) -> Records:
+def records_of(finals: Path) -> Trials:
     return folded(read_journal(finals / FILE))
 
 
@@ -74,15 +74,15 @@ def hold(storage: Path, *, with_test: bool = False, seeds: int = 2) -> int:
     return hold_finals(read_sweep(storage / "tiny"), top=2, seeds=seeds, with_test=with_test)
 
 
-def ledger_of(storage: Path) -> Ledger:
-    return Ledger(storage / "test_looks.jsonl")
+def access_log_of(storage: Path) -> AccessLog:
+    return AccessLog(storage / "test_looks.jsonl")
 
 
 @pytest.fixture(scope="module")
 def held(
     ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path_factory: pytest.TempPathFactory
 ) -> Held:
-    """Finals with a look at the test people; one of the sweep's best configurations does not fit the data."""
+    """Finals with a look at the test identities; one of the sweep's best configurations does not fit the data."""
     del ray_cluster
     storage = tmp_path_factory.mktemp("runs")
     trials = ((ZeroShot(), 0.50), (LinearProbe(), 0.52), (full(1e-3), 0.70), (IMPOSSIBLE, 0.71))
@@ -115,15 +115,15 @@ def test_finalists_have_the_figures_of_plain_runs_on_the_fresh_seeds(held: Held)
 
 
 def test_every_configuration_ran_on_the_same_fresh_seeds(held: Held) -> None:
-    runs = [record for record in records_of(held.finals).all() if record.experiment.part == "train"]
-    complete = [record for record in runs if record.status is Status.COMPLETE]
+    runs = [view for view in records_of(held.finals).all() if view.experiment.part == "train"]
+    complete = [view for view in runs if view.status is Status.COMPLETE]
     assert len(complete) == len(SEEDS) * 5
-    assert len({record.origin for record in runs}) == len(runs) == len(SEEDS) * 6
-    assert all(record.origin.endswith(f", seed {record.experiment.seed}") for record in runs)
-    assert {record.experiment.seed for record in runs} == set(SEEDS)
+    assert len({view.origin for view in runs}) == len(runs) == len(SEEDS) * 6
+    assert all(view.origin.endswith(f", seed {view.experiment.seed}") for view in runs)
+    assert {view.experiment.seed for view in runs} == set(SEEDS)
     scored = {path.parent.parent.name for path in held.finals.glob("trials/*/*/run.json")}
-    assert scored == {record.name for record in complete}
-    fit = next(record for record in records_of(held.finals).all() if record.experiment.part == "train_all")
+    assert scored == {view.name for view in complete}
+    fit = next(view for view in records_of(held.finals).all() if view.experiment.part == "train_all")
     assert fit.status is Status.COMPLETE
 
 
@@ -131,9 +131,9 @@ def test_a_failed_run_is_named_and_the_rest_goes_on(held: Held) -> None:
     for seed in SEEDS:
         assert f"sequential_ewc, trial 3, seed {seed}: InputError: strategy.order" in held.said
         failed = [one for one in records_of(held.finals).all() if one.status is Status.FAILED]
-        (record,) = (one for one in failed if one.origin.endswith(f", seed {seed}"))
-        text = (held.finals / "trials" / record.name / "error.txt").read_text()
-        assert text.splitlines()[-1].endswith("no training picture shows any of palmar left")
+        (view,) = (one for one in failed if one.origin.endswith(f", seed {seed}"))
+        text = (held.finals / "trials" / view.name / "error.txt").read_text()
+        assert text.splitlines()[-1].endswith("no training image shows any of palmar left")
         assert "\x1b" not in text
     found = finalists(held.finals)
     assert "sequential_ewc, trial 3" not in found
@@ -163,13 +163,13 @@ def test_the_verdict_has_every_strategy_and_the_sweeps_maximum_is_called_optimis
 def test_the_look_is_that_of_a_model_fitted_on_all_training_people(held: Held) -> None:
     (folder,) = held.finals.glob("model/*")
     experiment = read_experiment(folder)
-    bench = open_bench(experiment.data, experiment.backbone, CPU)
+    context = open_context(experiment.data, experiment.backbone, CPU)
     assert (experiment.part, experiment.seed) == ("train_all", SEEDS[0])
-    found = score(bench, load_run(folder, device=CPU), bench.pixel_inputs, "test").overall.map.mean
-    clip = assemble(Experiment(strategy=ZeroShot(), data=DORSAL, backbone=experiment.backbone), bench).model
-    baseline = score(bench, clip, bench.pixel_inputs, "test").overall.map.mean
-    opened, looked = ledger_of(held.storage).entries()
-    assert (opened.event, looked.event) == (OPENED, LOOKED)
+    found = score(context, load_run(folder, device=CPU), context.pixel_inputs, "test").overall.map.mean
+    clip = assemble(Experiment(strategy=ZeroShot(), data=DORSAL, backbone=experiment.backbone), context).model
+    baseline = score(context, clip, context.pixel_inputs, "test").overall.map.mean
+    opened, looked = access_log_of(held.storage).entries()
+    assert (opened.event, looked.event) == (OPENED, SCORED)
     figures = looked.values["figures"]
     assert figures["winner"]["map"]["value"] == pytest.approx(found, abs=1e-6)
     assert figures["clip"]["map"]["value"] == pytest.approx(baseline, abs=1e-6)
@@ -188,22 +188,20 @@ def test_what_is_complete_does_not_run_again_and_a_second_look_is_counted(
     assert [path.stat().st_mtime_ns for path in weights] == before
     said = capsys.readouterr().out
     assert "10 of 12 runs are complete already" in said
-    assert "opening the test people: look 2 at these 6" in said
-    assert "Look 2 of 2 at these people so far" in said
-    assert "Look 1: " in said
-    first, second = (entry for entry in ledger_of(again).entries() if entry.event == LOOKED)
+    assert "opening the test identities: access 2 to these 6" in said
+    assert "Access 2 of 2 to these identities so far" in said
+    assert "Access 1: " in said
+    first, second = (entry for entry in access_log_of(again).entries() if entry.event == SCORED)
     assert first.values["figures"] == second.values["figures"]
 
 
 def test_a_failed_run_is_tried_again_by_the_next_command(again: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finals = again / "tiny" / "finals"
-    before = [record.number for record in records_of(finals).all()]
+    before = [view.number for view in records_of(finals).all()]
     assert hold(again) == 0
-    new = [record for record in records_of(finals).all() if record.number not in before]
-    assert sorted((record.strategy, record.experiment.seed) for record in new) == [
-        ("sequential_ewc", seed) for seed in SEEDS
-    ]
-    assert {record.status for record in new} == {Status.FAILED}
+    new = [view for view in records_of(finals).all() if view.number not in before]
+    assert sorted((view.strategy, view.experiment.seed) for view in new) == [("sequential_ewc", seed) for seed in SEEDS]
+    assert {view.status for view in new} == {Status.FAILED}
     said = capsys.readouterr().out
     assert all(f"sequential_ewc, trial 3, seed {seed}: InputError" in said for seed in SEEDS)
 
@@ -212,21 +210,21 @@ def test_without_a_new_look_the_last_one_stays_in_the_report_and_more_seeds_run(
     again: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hold(again, seeds=3) == 0
-    assert "Look 1 of 1 at these people so far" in capsys.readouterr().out
-    assert len(ledger_of(again).entries()) == 2
+    assert "Access 1 of 1 to these identities so far" in capsys.readouterr().out
+    assert len(access_log_of(again).entries()) == 2
     assert {row["seeds"] for row in finalists(again / "tiny" / "finals").values()} == {"3"}
 
 
 def test_a_broken_or_lost_ledger_is_refused_before_anything_runs(again: Path) -> None:
-    ledger = ledger_of(again).path
-    whole = ledger.read_text()
-    ledger.write_text(whole.replace('"sweep":"tiny"', '"sweep":"other"'))
+    access_log = access_log_of(again).path
+    whole = access_log.read_text()
+    access_log.write_text(whole.replace('"sweep":"tiny"', '"sweep":"other"'))
     with pytest.raises(InputError, match="line 1: was changed"):
         hold(again, with_test=True)
-    ledger.write_text("")
-    with pytest.raises(InputError, match=r"lacks a look that .*final_test.json names"):
+    access_log.write_text("")
+    with pytest.raises(InputError, match=r"lacks a test access that .*final_test.json names"):
         hold(again, with_test=True)
-    assert ledger.read_text() == ""
+    assert access_log.read_text() == ""
 
 
 def test_runs_of_other_data_are_refused_by_name(again: Path) -> None:
@@ -240,7 +238,7 @@ def test_runs_of_other_data_are_refused_by_name(again: Path) -> None:
 
 
 def test_two_commands_on_one_sweep_do_not_mix(again: Path) -> None:
-    taken = SweepLock(again / "tiny" / "finals")
+    taken = SweepLease(again / "tiny" / "finals")
     with taken, pytest.raises(InputError, match=f"finals: is being run by process {os.getpid()}"):
         hold(again)
 
@@ -262,7 +260,7 @@ def test_sigterm_ends_the_command_with_how_to_go_on_and_it_goes_on(
     assert "interrupted: complete runs are kept; go on with" in said
     assert f"tune_jobs/finalists.py tiny --storage {again} --top 2 --seeds 2" in said
     assert "Traceback" not in said
-    complete = [record for record in records_of(finals).all() if record.status is Status.COMPLETE]
+    complete = [view for view in records_of(finals).all() if view.status is Status.COMPLETE]
     assert 1 <= len(complete) < 10
     assert hold(again) == 0
     assert f"{len(complete)} of 12 runs are complete already" in capsys.readouterr().out
@@ -291,8 +289,8 @@ def test_a_worker_that_is_killed_amid_a_run_is_replaced_by_one_that_goes_on_from
     killer.join()
     assert killed, "the run was over before anything could be killed"
     first, *others = records_of(finals).all()
-    assert {record.status for record in (first, *others)} == {Status.COMPLETE}
-    assert (first.attempts, {record.attempts for record in others}) == (2, {1})
+    assert {view.status for view in (first, *others)} == {Status.COMPLETE}
+    assert (first.attempts, {view.attempts for view in others}) == (2, {1})
     events = [event for event in read_journal(finals / FILE) if getattr(event, "trial", None) == first.number]
     assert [type(event) for event in events].count(Retried) == 1
     taken_up = max(place for place, event in enumerate(events) if isinstance(event, Started))
@@ -318,7 +316,7 @@ def kill_a_worker(journal: Path, killed: list[int]) -> None:
 def test_finals_of_a_sweep_in_a_bucket_are_there_for_other_machines(
     ray_cluster: None,
     tiny_backbones: dict[str, BackboneSettings],
-    bucket: Bucket,
+    bucket: BucketLocation,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -333,9 +331,9 @@ def test_finals_of_a_sweep_in_a_bucket_are_there_for_other_machines(
     assert {"report.html", "report.md", "finalists.csv", "journal/000000.jsonl", "final_test.json"} <= {*files}
     assert len([path for path in files if path.startswith("trials/") and path.endswith("/run.json")]) == 2
     assert any(path.startswith("model/") and path.endswith("handclip_best.pth") for path in files)
-    ledger = (bucket / LEDGER).read()
-    assert ledger is not None
-    assert [json.loads(line)["event"] for line in ledger.splitlines()] == [OPENED, LOOKED]
+    access_log = (bucket / ACCESS_LOG).read()
+    assert access_log is not None
+    assert [json.loads(line)["event"] for line in access_log.splitlines()] == [OPENED, SCORED]
     assert not [path for path in files if path.startswith("driver.")], "the lease is released"
 
     shutil.rmtree(folder_of(sweep).parent.parent)  # another machine has none of it
@@ -343,9 +341,9 @@ def test_finals_of_a_sweep_in_a_bucket_are_there_for_other_machines(
     assert hold_finals(read_sweep(sweep), top=1, seeds=1, with_test=False) == 0
     said = capsys.readouterr().out
     assert "2 of 2 runs are complete already" in said
-    assert "Look 1 of 1 at these people so far" in said
+    assert "Access 1 of 1 to these identities so far" in said
     assert (finals / "finalists.csv").read() == before
-    assert (bucket / LEDGER).read() == ledger
+    assert (bucket / ACCESS_LOG).read() == access_log
 
 
 def test_the_finals_of_a_real_sweep(

@@ -16,12 +16,12 @@ from tests.conftest import TINY_DATA
 from tests.tune_jobs.simulated import ROOM
 from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.lifecycle.dry_run import estimate, expected, lines, share_of_budget, shares
-from tune_jobs.lifecycle.profile import Probe, probe
+from tune_jobs.lifecycle.profile import Profile, profile
 from tune_jobs.scheduling.limits import GIB
 
 STRATEGIES = ("zero_shot", "linear_probe", "full")
 PROBES = [
-    Probe(name, setup_s=1.0, train_s=train_s, validate_s=1.0, memory_bytes=0, state_bytes=10)
+    Profile(name, setup_s=1.0, train_s=train_s, validate_s=1.0, memory_bytes=0, state_bytes=10)
     for name, train_s in zip(STRATEGIES, (0.0, 8.0, 98.0), strict=True)
 ]
 
@@ -53,7 +53,7 @@ def test_seeds_multiply_what_is_not_stopped() -> None:
 
 def test_the_baseline_of_a_calibration_gets_five_seeds() -> None:
     plain = settings(early_stopping=EarlyStopping(kind=StoppingKind.NONE), search={"replicas": 2})
-    swept = settings(early_stopping=plain.early_stopping, search={"replicas": 2, "calibrate": True})
+    swept = settings(early_stopping=plain.early_stopping, search={"replicas": 2, "power_analysis": True})
     found, without = expected(PROBES, swept, ROOM), expected(PROBES, plain, ROOM)
     assert found.hours - without.hours == pytest.approx(3 * 10.0 / 3600)
     assert found.most_hours == found.hours
@@ -70,7 +70,7 @@ def test_no_more_trials_run_at_a_time_than_there_are_and_the_longest_is_waited_f
 def test_the_seeds_of_a_calibration_are_waited_for_one_after_the_other() -> None:
     found = expected(
         PROBES[:2],
-        settings(strategies=STRATEGIES[:2], trials=2, search={"calibrate": True}),
+        settings(strategies=STRATEGIES[:2], trials=2, search={"power_analysis": True}),
         replace(ROOM, concurrent=50),
     )
     assert found.hours == pytest.approx(5 * 10.0 / 3600)
@@ -113,7 +113,7 @@ def tiny(tiny_backbones: dict[str, BackboneSettings]) -> dict[str, Any]:
 @pytest.mark.parametrize("strategy", [ZeroShot(), Full(), SequentialEWC()])
 def test_a_probe_knows_the_size_of_a_saved_state(strategy: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
     experiment = Experiment(strategy=strategy, **tiny)
-    found = probe(experiment, "cpu")
+    found = profile(experiment, "cpu")
     assert found.reason == ""
     assert (found.train_s > 0) is (strategy.name != "zero_shot")
     assert found.validate_s > 0
@@ -127,7 +127,7 @@ def test_a_probe_knows_the_size_of_a_saved_state(strategy: Any, tiny: dict[str, 
 
 def test_what_cannot_be_tried_says_why(tiny: dict[str, Any]) -> None:
     broken = BackboneSettings(name="ViT-Z-99")
-    found = probe(Experiment(strategy=Full(), **tiny | {"backbone": broken}), "cpu")
+    found = profile(Experiment(strategy=Full(), **tiny | {"backbone": broken}), "cpu")
     assert found.reason.startswith("InputError: ")
     assert "ViT-Z-99" in found.reason
     assert found.seconds != found.seconds, f"not a number, {nan}"

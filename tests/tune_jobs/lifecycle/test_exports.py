@@ -1,4 +1,6 @@
-"""``--export``: all that is written for people and other tools, made anew from the journal alone and without Ray."""
+"""``--export``: all that is written for identities and other tools, made anew from the journal alone and without
+Ray.
+"""
 
 import os
 import shutil
@@ -24,8 +26,8 @@ from tune_jobs.state.events import Mixed, Mixture
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.objectives import FRONT
 from tune_jobs.state.trials import folded
-from tune_jobs.storage.lease import SweepLock
-from tune_jobs.storage.location import Bucket, Place, folder_of
+from tune_jobs.storage.lease import SweepLease
+from tune_jobs.storage.location import BucketLocation, StorageLocation, folder_of
 from tune_jobs.sweep import app
 
 MIXED = Mixed(
@@ -54,7 +56,7 @@ def exported(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def small(storage: Place, **changed: Any) -> SweepSettings:
+def small(storage: StorageLocation, **changed: Any) -> SweepSettings:
     return settings(storage, **{"trials": 6, "budget": 3, "search": {"objectives": ("map", "seconds")}} | changed)
 
 
@@ -63,14 +65,14 @@ def ended(swept: SweepSettings) -> Path:
     ready = run(swept)
     with Journal(ready.folder / FILE) as journal:
         journal.append(MIXED)
-    records = folded(read_journal(ready.folder / FILE))
-    write_leaderboard(records, ready.folder)
-    write_front(records, swept, ready.folder)
+    all_trials = folded(read_journal(ready.folder / FILE))
+    write_leaderboard(all_trials, ready.folder)
+    write_front(all_trials, swept, ready.folder)
     return ready.folder
 
 
 def seen(folder: Path, name: str = "simulated") -> dict[str, Any]:
-    """What people and other tools see of a sweep: tables byte by byte, study and logs by what they hold."""
+    """What identities and other tools see of a sweep: tables byte by byte, study and logs by what they hold."""
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{folder / STUDY}")
     return {
         "tables": [(folder / table).read_bytes() for table in (LEADERBOARD, FRONT) if (folder / table).exists()],
@@ -128,9 +130,9 @@ def test_a_sweep_whose_driver_died_shows_what_had_happened_by_then(fuse: Fuse, t
     fuse.length = float("inf")
     assert exported(str(tmp_path / "simulated"))[0] == 0
     found = seen(tmp_path / "simulated")
-    records = folded(read_journal(tmp_path / "simulated" / FILE))
-    assert len(records.unfinished()) > 0
-    assert [trial[0] for trial in found["study"]] == list(records.trials)
+    all_trials = folded(read_journal(tmp_path / "simulated" / FILE))
+    assert len(all_trials.unfinished()) > 0
+    assert [trial[0] for trial in found["study"]] == list(all_trials.trials)
     assert found["tables"][0].count(b"running") == 1
     run(small(tmp_path))
     run(small(tmp_path / "whole"))
@@ -174,7 +176,7 @@ def test_a_damaged_journal_is_refused_and_nothing_is_changed(tmp_path: Path) -> 
 def test_a_sweep_that_is_being_run_is_refused(tmp_path: Path) -> None:
     folder = ended(small(tmp_path))
     before = seen(folder)
-    with SweepLock(folder):
+    with SweepLease(folder):
         code, output = exported(str(folder))
     assert code == 2
     assert output.startswith(f"error: {folder}: is being run by process {os.getpid()} on ")
@@ -204,7 +206,7 @@ def test_what_cannot_be_is_one_line_and_exit_code_two(tmp_path: Path, arguments:
     assert len(output.splitlines()) == 1
 
 
-def test_of_a_sweep_in_a_bucket_the_bucket_gets_them(bucket: Bucket) -> None:
+def test_of_a_sweep_in_a_bucket_the_bucket_gets_them(bucket: BucketLocation) -> None:
     folder, place = ended(small(bucket)), bucket / "simulated"
     before = (folder / LEADERBOARD).read_bytes()
     for name in (LEADERBOARD, FRONT, STUDY):

@@ -67,17 +67,17 @@ def test_a_longer_fork_takes_every_trial_over_but_the_failed_one_and_runs_the_re
     ]
     assert [by_number[n].intermediate_values for n in range(7)] == [trial[5] for trial in kept]
     assert [by_number[n].user_attrs["origin"] for n in (0, 7)] == ["default", "default"], "what failed is tried again"
-    assert ready.records.trials[0].source == "first trial 0"
-    assert (folder / "trials" / ready.records.trials[0].name / "config.json").exists()
+    assert ready.all_trials.trials[0].source == "first trial 0"
+    assert (folder / "trials" / ready.all_trials.trials[0].name / "config.json").exists()
 
 
 def test_rungs_know_the_trials_that_were_taken_over(other: Path, tmp_path: Path) -> None:
     after, found = forked(other, tmp_path, trials=7)
     ready = run(after)
-    whole = {number for number in found.numbers.values() if ready.records.trials[number].status is Status.COMPLETE}
-    assert set(ready.judge.stopped) == set(found.numbers.values()) - whole
-    assert ready.records.winner is not None
-    assert (tmp_path / "second" / str(ready.records.winner.checkpoint) / "handclip_best.pth").exists()
+    whole = {number for number in found.numbers.values() if ready.all_trials.trials[number].status is Status.COMPLETE}
+    assert set(ready.decisions.stopped) == set(found.numbers.values()) - whole
+    assert ready.all_trials.winner is not None
+    assert (tmp_path / "second" / str(ready.all_trials.winner.checkpoint) / "handclip_best.pth").exists()
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ def test_a_point_that_both_sweeps_try_is_not_tried_again(tmp_path: Path) -> None
     search = before.search.model_copy(update={"points": (second,)})
     after, _ = forked(tmp_path / "first", tmp_path, search=search, trials=6)
     ready = run(after)
-    assert [record.origin for record in ready.records.all()] == [
+    assert [view.origin for view in ready.all_trials.all()] == [
         "default", "default", "sampled", "point 0", "sampled", "sampled",
     ]  # fmt: skip
-    assert [record.source != "" for record in ready.records.all()] == [True] * 5 + [False]
+    assert [view.source != "" for view in ready.all_trials.all()] == [True] * 5 + [False]
 
 
 def test_a_warm_start_makes_the_search_know_the_others_trials_and_says_what_it_uses(
@@ -149,10 +149,10 @@ def test_a_warm_start_makes_the_search_know_the_others_trials_and_says_what_it_u
     told = capsys.readouterr().out
     assert f"learning from {other}: 7 of 8 trials are used\n  1 dropped: failed\n" in told
     cold = run(settings(tmp_path, name="cold", trials=5, **SHARED))
-    drawn = [[record.params for record in found.records.all()] for found in (ready, cold)]
+    drawn = [[view.params for view in found.all_trials.all()] for found in (ready, cold)]
     assert drawn[0][:2] == drawn[1][:2], "the defaults come first in both"
     assert drawn[0][2:] != drawn[1][2:]
-    assert len(ready.records.all()) == 5, "the other's trials are not counted"
+    assert len(ready.all_trials.all()) == 5, "the other's trials are not counted"
     study = optuna.load_study(study_name="warm", storage=f"sqlite:///{tmp_path / 'warm' / STUDY}")
     assert len(study.trials) == 5
 
@@ -188,7 +188,7 @@ def test_a_sweep_that_has_not_begun_has_nothing_to_learn_from(
     empty.mkdir()
     write_text(empty / SETTINGS, dump_settings(settings(tmp_path, name="empty")))
     ready = run(settings(tmp_path, trials=3, warm_start=empty, **SHARED))
-    assert ready.records.learned == ()
+    assert ready.all_trials.learned == ()
     assert f"learning from {empty}: 0 of 0 trials are used" in capsys.readouterr().out
 
 

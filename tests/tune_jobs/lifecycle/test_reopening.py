@@ -14,7 +14,7 @@ from tune_jobs.config.settings import SETTINGS, SweepSettings, dump_settings, lo
 from tune_jobs.lifecycle.reopening import reopen
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.storage.location import Bucket
+from tune_jobs.storage.location import BucketLocation
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_a_damaged_journal_is_refused(storage: Path) -> None:
         reopen(storage / "mine", name=None, overrides=[])
 
 
-def test_of_a_bucket_too(bucket: Bucket) -> None:
+def test_of_a_bucket_too(bucket: BucketLocation) -> None:
     place = bucket / "simulated"
     (place / SETTINGS).write(dump_settings(simulated(bucket)).encode())
     run(simulated(bucket, trials=3))

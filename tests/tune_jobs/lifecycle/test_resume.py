@@ -106,7 +106,7 @@ def test_with_several_workers_no_trial_is_lost_and_none_is_run_twice(fuse: Fuse,
     random_numbers = random.Random(0)
     swept = settings(tmp_path, trials=12, budget=4)
     lengths = iter(lambda: random_numbers.randint(1, 60), None)
-    assert run_to_the_end(swept, fuse, lengths, room=replace(ROOM, concurrent=3)) >= 5
+    assert run_to_the_end(swept, fuse, lengths, trial_resources=replace(ROOM, concurrent=3)) >= 5
     found = state_of(tmp_path / "simulated")
     assert begun(tmp_path / "simulated") == list(range(12))
     assert sorted(number for number, _ in found["ends"]) == list(range(12))

@@ -7,16 +7,16 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
 from tests.tune_jobs.made_up import metrics
 from tune_jobs.reporting import progress as live
-from tune_jobs.reporting.progress import LiveTable, LogLines, clock
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.reporting.progress import ProgressLog, ProgressTable, clock
+from tune_jobs.state.trials import Status, Trials, TrialView
 
 
-def sweep(count: int, **known: Any) -> Records:
+def sweep(count: int, **known: Any) -> Trials:
     experiment = Experiment(strategy=ZeroShot())
     kinds = [Status.COMPLETE, Status.STOPPED, Status.FAILED, Status.RUNNING]
-    return Records(
+    return Trials(
         {
-            n: TrialRecord(
+            n: TrialView(
                 n,
                 "sequential_ewc",
                 {},
@@ -33,9 +33,9 @@ def sweep(count: int, **known: Any) -> Records:
 
 @pytest.mark.parametrize("count", [0, 1, 14, 60])
 def test_the_live_table_never_exceeds_twenty_lines_of_a_small_terminal(count: int) -> None:
-    records = sweep(count, reason="RuntimeError: " + "x" * 200, seconds=3725)
+    all_trials = sweep(count, reason="RuntimeError: " + "x" * 200, seconds=3725)
     console = Console(width=80, height=24, force_terminal=True, color_system=None)
-    table = LiveTable(records, num_trials=max(count, 1), budget=8, console=console)
+    table = ProgressTable(all_trials, num_trials=max(count, 1), budget=8, console=console)
     with console.capture() as captured:
         console.print(table.render())
     lines = captured.get().splitlines()
@@ -62,10 +62,10 @@ def test_a_log_gets_a_line_a_trial_and_a_sign_of_life(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr("tune_jobs.reporting.progress.time.monotonic", lambda: now[0])
-    records = sweep(4, reason="RuntimeError: lost", seconds=12.0)
-    lines = LogLines(records, num_trials=9, budget=8)
-    for record in records.all()[:3]:
-        lines.ended(record)
+    all_trials = sweep(4, reason="RuntimeError: lost", seconds=12.0)
+    lines = ProgressLog(all_trials, num_trials=9, budget=8)
+    for view in all_trials.all()[:3]:
+        lines.ended(view)
     lines.tick()
     now[0] += 31
     lines.tick()
@@ -85,7 +85,7 @@ def test_before_the_first_trial_there_is_nothing_to_rank(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("tune_jobs.reporting.progress.time.monotonic", lambda: now[0])
-    lines = LogLines(Records(), num_trials=9, budget=8)
+    lines = ProgressLog(Trials(), num_trials=9, budget=8)
     now[0] += 40
     lines.tick()
     assert capsys.readouterr().out == "[0:40] 0/9  running: no trial yet of 8\n"

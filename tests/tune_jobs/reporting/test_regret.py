@@ -1,24 +1,24 @@
 import math
 
-from tune_jobs.reporting.regret import Ran, audit
+from tune_jobs.reporting.regret import FinishedTrial, early_stopping_regret
 
 
-def ran(number: int, strategy: str, *scores: float, stopped: bool = False) -> Ran:
-    return Ran(number, strategy, dict(enumerate(scores, start=1)), stopped)
+def ran(number: int, strategy: str, *scores: float, stopped: bool = False) -> FinishedTrial:
+    return FinishedTrial(number, strategy, dict(enumerate(scores, start=1)), stopped)
 
 
 FAST = [ran(0, "probe", 0.5, 0.6, 0.6, 0.6), ran(1, "probe", 0.4, stopped=True)]
 
 
 def test_a_sweep_in_which_nothing_was_stopped_has_nothing_to_tell() -> None:
-    found = audit([ran(0, "full", 0.1, 0.2)], budget=2, first_rung=1)
+    found = early_stopping_regret([ran(0, "full", 0.1, 0.2)], budget=2, first_rung=1)
     assert found.lines() == ["early stopping ended no trial"]
-    assert audit([], budget=2, first_rung=1).lines() == ["early stopping ended no trial"]
+    assert early_stopping_regret([], budget=2, first_rung=1).lines() == ["early stopping ended no trial"]
 
 
 def test_a_strategy_that_never_came_past_the_first_rung_is_named() -> None:
     slow = [ran(number, "full", 0.1 + number / 100, stopped=True) for number in (2, 3)]
-    found = audit([*FAST, *slow], budget=4, first_rung=1)
+    found = early_stopping_regret([*FAST, *slow], budget=4, first_rung=1)
     probe, full = found.strategies
     assert (full.trials, full.finished, full.lost_at_first_rung, full.lost_all, full.untold) == (2, 0, 2, True, 2)
     assert not probe.lost_all
@@ -36,7 +36,7 @@ def test_gains_of_those_that_ran_on_tell_who_might_have_won() -> None:
         ran(3, "full", 0.55, stopped=True),
         ran(4, "full", 0.2, stopped=True),
     ]
-    found = audit(trials, budget=3, first_rung=1)
+    found = early_stopping_regret(trials, budget=3, first_rung=1)
     (full,) = found.strategies
     assert full.possible == (2, 3)
     assert full.likely == (3,)
@@ -49,13 +49,13 @@ def test_a_later_rung_is_compared_with_gains_from_there_on() -> None:
         ran(0, "full", 0.1, 0.7, 0.75),
         ran(1, "full", 0.2, 0.6, stopped=True),
     ]
-    (full,) = audit(trials, budget=3, first_rung=1).strategies
+    (full,) = early_stopping_regret(trials, budget=3, first_rung=1).strategies
     assert full.possible == ()
     assert full.lost_at_first_rung == 0
 
 
 def test_what_was_saved_is_counted_in_units() -> None:
-    found = audit(FAST, budget=4, first_rung=1)
+    found = early_stopping_regret(FAST, budget=4, first_rung=1)
     assert (found.units, found.units_saved) == (5, 3)
     assert found.lines()[0] == (
         "early stopping ended 1 of 2 trials and saved 38% of the units; "
@@ -65,6 +65,6 @@ def test_what_was_saved_is_counted_in_units() -> None:
 
 def test_scores_that_are_not_numbers_count_as_none() -> None:
     trials = [*FAST, ran(2, "full", math.nan, stopped=True), ran(3, "probe", 0.9, math.nan)]
-    found = audit(trials, budget=4, first_rung=1)
+    found = early_stopping_regret(trials, budget=4, first_rung=1)
     assert [one.strategy for one in found.strategies] == ["probe"]
     assert found.strategies[0].trials == 3

@@ -20,7 +20,7 @@ from tune_jobs.reporting import study as module
 from tune_jobs.reporting.study import FILE, StudyExport, refuse_taken
 from tune_jobs.search.proposer import SearchProposer
 from tune_jobs.search.trial_views import frozen
-from tune_jobs.state.trials import Records
+from tune_jobs.state.trials import Trials
 
 ALL = tuple(SPACES)
 PAIR = ("full", "adapters")
@@ -45,7 +45,7 @@ class Exported:
         self.url, self.settings = url, SweepSettings(strategies=strategies, trials=100, search=search or Search())
         self.sweep = MadeUpSweep(name=sweep)
         self.study = self.another()
-        self.study.rebuild(self.sweep.records)
+        self.study.rebuild(self.sweep.all_trials)
         self.sweep.exports.append(self.study)
         self.proposer = SearchProposer(self.settings)
         patch.setattr(module, "time", SimpleNamespace(monotonic=self.sweep.clock))
@@ -57,7 +57,7 @@ class Exported:
         return StudyExport(self.url, name="sweep", space=space, objectives=search.objectives)
 
     def begin(self) -> Any:
-        return self.sweep.begin(self.proposer.next(self.sweep.records))
+        return self.sweep.begin(self.proposer.next(self.sweep.all_trials))
 
     def stored(self) -> list[FrozenTrial]:
         """What another process reads in the database."""
@@ -86,7 +86,7 @@ def of_every_kind(exported: Exported) -> None:
 def test_the_study_tells_the_truth_while_the_sweep_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exported = Exported(sqlite(tmp_path), monkeypatch)
     of_every_kind(exported)
-    exported.study.close(exported.sweep.records)
+    exported.study.close(exported.sweep.all_trials)
     stored = exported.stored()
     assert [trial.state for trial in stored] == [
         TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING,
@@ -109,13 +109,13 @@ def test_a_study_that_is_rebuilt_is_the_one_that_was_written_as_it_went(
 ) -> None:
     exported = Exported(sqlite(tmp_path), monkeypatch, search=Search(objectives=objectives))
     of_every_kind(exported)
-    exported.study.close(exported.sweep.records)
+    exported.study.close(exported.sweep.all_trials)
     written = exported.truth()
     assert len(written) == 5
     exported.another().rebuild(exported.sweep.read_again())
     assert exported.truth() == written
     (tmp_path / FILE).unlink()
-    exported.another().rebuild(exported.sweep.records)
+    exported.another().rebuild(exported.sweep.all_trials)
     assert exported.truth() == written
 
 
@@ -126,10 +126,10 @@ def test_a_study_that_was_rebuilt_amid_the_sweep_goes_on_with_it(
     running = exported.begin()
     exported.sweep.score(running, 0.1)
     another = exported.another()
-    another.rebuild(exported.sweep.records)
+    another.rebuild(exported.sweep.all_trials)
     exported.sweep.exports = [another]
     exported.sweep.complete(running, 0.3)
-    another.close(exported.sweep.records)
+    another.close(exported.sweep.all_trials)
     (trial,) = exported.stored()
     assert (trial.state, trial.values) == (TrialState.COMPLETE, [0.3])
     assert trial.intermediate_values == {1: 0.1, 2: 0.3}
@@ -143,7 +143,7 @@ def test_the_curves_of_several_objectives_are_kept_in_attributes(
     exported.sweep.score(stopped, 0.3, 0.4)
     exported.sweep.end(stopped, "stopped")
     exported.sweep.complete(complete, 0.1, 0.2)
-    exported.study.close(exported.sweep.records)
+    exported.study.close(exported.sweep.all_trials)
     stored = exported.stored()
     assert [trial.state for trial in stored] == [TrialState.PRUNED, TrialState.COMPLETE]
     assert [trial.user_attrs["curve"] for trial in stored] == [{"1": 0.3, "2": 0.4}, {"1": 0.1, "2": 0.2}]
@@ -165,7 +165,7 @@ def test_importances_and_the_best_trial_never_see_low_budget_scores(
             exported.sweep.end(trial, "stopped")
         else:
             exported.sweep.complete(trial, width / 256)
-    exported.study.rebuild(exported.sweep.records)
+    exported.study.rebuild(exported.sweep.all_trials)
     study = optuna.load_study(study_name="sweep", storage=exported.url)
     weights = optuna.importance.get_param_importances(
         study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
@@ -179,7 +179,7 @@ def test_names_in_the_database_keep_strategies_apart(tmp_path: Path, monkeypatch
     exported = Exported(sqlite(tmp_path), monkeypatch, strategies=PAIR)
     for _ in range(2):
         exported.begin()
-    exported.study.close(exported.sweep.records)
+    exported.study.close(exported.sweep.all_trials)
     names = [set(trial.params) for trial in exported.stored()]
     assert names[0] & names[1] == {"strategy"}
     assert "full/optim/lr" in names[0]
@@ -206,10 +206,10 @@ def test_a_database_that_goes_away_costs_the_sweep_nothing_and_is_caught_up(
     told = capsys.readouterr().out
     assert told == "the study cannot be written (could not connect); the sweep goes on without it\n", "said once"
     exported.sweep.complete(exported.begin(), 0.4)
-    exported.study.close(exported.sweep.records)
+    exported.study.close(exported.sweep.all_trials)
     assert [trial.values for trial in exported.stored()] == [[0.1], [0.2], [0.3], [0.4]]
     written = exported.truth()
-    exported.another().rebuild(exported.sweep.records)
+    exported.another().rebuild(exported.sweep.all_trials)
     assert exported.truth() == written
     assert capsys.readouterr().out == ""
 
@@ -221,7 +221,7 @@ def test_a_database_that_is_away_to_the_end_is_said_with_the_mend(
     for name in WRITES:
         monkeypatch.setattr(RDBStorage, name, away)
     exported.sweep.complete(exported.begin(), 0.1)
-    exported.study.close(exported.sweep.records)
+    exported.study.close(exported.sweep.all_trials)
     assert capsys.readouterr().out.splitlines()[-1] == "the study lacks trials; add them later with --export"
 
 
@@ -240,8 +240,8 @@ def test_a_whole_sweep_whose_database_goes_away_ends_as_any_other(
         patch.setattr(RDBStorage, "_create_new_trial", flaky)
         cut = run(settings(tmp_path / "cut", trials=5))
     assert calls > 3
-    assert [(r.params, r.status, r.curve) for r in cut.records.all()] == [
-        (r.params, r.status, r.curve) for r in whole.records.all()
+    assert [(r.params, r.status, r.curve) for r in cut.all_trials.all()] == [
+        (r.params, r.status, r.curve) for r in whole.all_trials.all()
     ]
 
 
@@ -250,10 +250,10 @@ def test_a_study_of_that_name_of_another_sweep_is_refused_and_stays(
 ) -> None:
     exported = Exported(sqlite(tmp_path), monkeypatch)
     exported.sweep.complete(exported.begin(), 0.1)
-    exported.study.close(exported.sweep.records)
+    exported.study.close(exported.sweep.all_trials)
     before = exported.truth()
     with pytest.raises(InputError, match="has a study 'sweep' already; choose another --name"):
-        exported.another().rebuild(MadeUpSweep(name="another").records)
+        exported.another().rebuild(MadeUpSweep(name="another").all_trials)
     with pytest.raises(InputError, match="has a study 'sweep' already; choose another --name"):
         refuse_taken(exported.url, "sweep")
     refuse_taken(exported.url, "another")
@@ -266,27 +266,27 @@ def test_what_a_driver_left_that_died_while_it_made_the_study_is_made_anew(
 ) -> None:
     exported = Exported(sqlite(tmp_path), monkeypatch)
     of_every_kind(exported)
-    exported.study.close(exported.sweep.records)
+    exported.study.close(exported.sweep.all_trials)
     written = exported.truth()
     optuna.delete_study(study_name="sweep", storage=exported.url)
     left = optuna.create_study(study_name="sweep", storage=exported.url)
     if owned:
         left.set_user_attr("sweep", "made-up")
         left.add_trial(exported_first(exported))
-    exported.another().rebuild(exported.sweep.records)
+    exported.another().rebuild(exported.sweep.all_trials)
     assert exported.truth() == written
 
 
 def exported_first(exported: Exported) -> FrozenTrial:
     """The first trial as Optuna knows it."""
-    return frozen(exported.sweep.records.trials[0], exported.settings.search.space(ALL), ("map",))
+    return frozen(exported.sweep.all_trials.trials[0], exported.settings.search.space(ALL), ("map",))
 
 
 def test_a_study_without_an_owner_that_holds_trials_is_not_ours(tmp_path: Path) -> None:
     optuna.create_study(study_name="sweep", storage=sqlite(tmp_path)).add_trial(optuna.trial.create_trial(value=1.0))
     space = Search().space(PAIR)
     with pytest.raises(InputError, match="has a study 'sweep' already"):
-        StudyExport(sqlite(tmp_path), name="sweep", space=space, objectives=("map",)).rebuild(Records())
+        StudyExport(sqlite(tmp_path), name="sweep", space=space, objectives=("map",)).rebuild(Trials())
 
 
 def test_another_process_that_adds_trials_is_noticed_and_told_once(
@@ -298,7 +298,7 @@ def test_another_process_that_adds_trials_is_noticed_and_told_once(
     exported.sweep.complete(exported.begin(), 0.1)
     assert "study 'sweep': another process writes to it" in capsys.readouterr().out
     exported.sweep.complete(exported.begin(), 0.2)
-    exported.study.close(exported.sweep.records)
+    exported.study.close(exported.sweep.all_trials)
     assert [trial.values for trial in exported.stored()] == [[0.1], [0.2]], "written anew from the journal"
 
 
@@ -310,7 +310,7 @@ def test_a_score_that_is_not_a_number_breaks_nothing(
     trial = exported.begin()
     exported.sweep.score(trial, score)
     exported.sweep.end(trial, "failed", reason="validation mAP is not a number")
-    exported.study.close(exported.sweep.records)
+    exported.study.close(exported.sweep.all_trials)
     (stored,) = exported.stored()
     assert stored.state is TrialState.FAIL
     assert stored.user_attrs["outcome"]["map"] is None

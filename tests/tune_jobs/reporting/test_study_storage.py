@@ -38,7 +38,7 @@ def made_up(*, name: str, trials: int) -> MadeUpSweep:
 
 def add(sweep: MadeUpSweep, proposer: SearchProposer, trials: int) -> None:
     for _ in range(trials):
-        trial = sweep.begin(proposer.next(sweep.records))
+        trial = sweep.begin(proposer.next(sweep.all_trials))
         sweep.score(trial, trial.number / 10)
         sweep.end(trial, "stopped" if trial.number == 3 else "complete")
 
@@ -72,7 +72,7 @@ def test_a_study_in_postgresql_is_the_same_as_one_in_sqlite(server: Any, tmp_pat
     sweep = made_up(name="whole", trials=7)
     urls = server.get_uri(), f"sqlite:///{tmp_path / 'study.db'}"
     for url in urls:
-        export(url, name="whole").rebuild(sweep.records)
+        export(url, name="whole").rebuild(sweep.all_trials)
     found = [stored(url, name="whole") for url in urls]
     assert plain(found[0]) == plain(found[1])
     assert [trial.state for trial in found[0]].count(TrialState.PRUNED) == 1
@@ -83,11 +83,11 @@ def test_a_study_in_postgresql_is_the_same_as_one_in_sqlite(server: Any, tmp_pat
 @pytest.mark.spawn
 def test_several_sweeps_share_a_database_by_name(server: Any) -> None:
     url = server.get_uri()
-    export(url, name="one").rebuild(made_up(name="one", trials=3).records)
-    export(url, name="two").rebuild(made_up(name="two", trials=2).records)
+    export(url, name="one").rebuild(made_up(name="one", trials=3).all_trials)
+    export(url, name="two").rebuild(made_up(name="two", trials=2).all_trials)
     assert [len(stored(url, name=name)) for name in ("one", "two")] == [3, 2]
     with pytest.raises(InputError, match="has a study 'one' already; choose another --name"):
-        export(url, name="one").rebuild(made_up(name="two", trials=1).records)
+        export(url, name="one").rebuild(made_up(name="two", trials=1).all_trials)
     assert [len(stored(url, name=name)) for name in ("one", "two")] == [3, 2]
 
 
@@ -97,13 +97,13 @@ def test_connections_that_the_server_has_closed_are_opened_again(
 ) -> None:
     url, sweep, proposer = server.get_uri(), MadeUpSweep(name="cut"), SearchProposer(SETTINGS)
     study = export(url, name="cut")
-    study.rebuild(sweep.records)
+    study.rebuild(sweep.all_trials)
     sweep.exports.append(study)
     add(sweep, proposer, 2)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     add(sweep, proposer, 2)
-    study.close(sweep.records)
+    study.close(sweep.all_trials)
     assert [trial.state.name for trial in stored(url, name="cut")] == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED"]
     assert capsys.readouterr().out == ""
 

@@ -8,26 +8,26 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.summary import show_outcome, shown
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.trials import Status, Trials, TrialView
 
 BASELINE: dict[str, Any] = {
     "strategy": "zero_shot", "status": Status.COMPLETE, "map": 0.5, "cmc1": 0.4, "checkpoint": "a", "saved_unit": 0,
 }  # fmt: skip
 
 
-def sweep(*known: dict[str, Any]) -> Records:
+def sweep(*known: dict[str, Any]) -> Trials:
     experiment = Experiment(strategy=ZeroShot())
-    return Records({n: TrialRecord(n, item.pop("strategy"), {}, experiment, **item) for n, item in enumerate(known)})
+    return Trials({n: TrialView(n, item.pop("strategy"), {}, experiment, **item) for n, item in enumerate(known)})
 
 
-def said(records: Records, capsys: pytest.CaptureFixture[str], *, reason: str = "", **settings: Any) -> str:
+def said(all_trials: Trials, capsys: pytest.CaptureFixture[str], *, reason: str = "", **settings: Any) -> str:
     swept = SweepSettings(budget=8, **settings)
-    show_outcome(records, folder=Path.cwd() / "runs" / "my sweep", settings=swept, reason=reason)
+    show_outcome(all_trials, folder=Path.cwd() / "runs" / "my sweep", settings=swept, reason=reason)
     return capsys.readouterr().out
 
 
 def test_the_end_compares_winner_and_baseline_and_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
-    records = sweep(
+    all_trials = sweep(
         {
             "strategy": "zero_shot",
             "status": Status.COMPLETE,
@@ -39,7 +39,7 @@ def test_the_end_compares_winner_and_baseline_and_says_what_to_type(capsys: pyte
         {"strategy": "full", "status": Status.COMPLETE, "map": 0.75, "cmc1": 0.6, "checkpoint": "b", "saved_unit": 0},
         {"strategy": "adapters", "status": Status.FAILED, "reason": "DivergedError: at step 3"},
     )
-    text = said(records, capsys)
+    text = said(all_trials, capsys)
     assert "zero-shot  validation mAP 0.5000  rank-1 0.4000  trial 0 zero_shot" in text
     assert "winner     validation mAP 0.7500  rank-1 0.6000  trial 1 full  +0.2500" in text
     assert "trial 2 adapters failed: DivergedError: at step 3\nevery trial of adapters failed\n" in text
@@ -61,13 +61,13 @@ def test_several_objectives_have_no_winner_and_a_study_elsewhere_is_not_said_to_
 
 def test_what_the_calibration_has_shown_is_said_again_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     seeds = [(0.5, 0.4), (0.52, 0.4), (0.48, 0.4), (0.51, 0.4), (0.49, 0.4)]
-    records = sweep(dict(BASELINE), dict(BASELINE) | {"strategy": "linear_probe", "seeds": seeds, "unit": 8})
-    text = said(records, capsys, search={"calibrate": True})
+    all_trials = sweep(dict(BASELINE), dict(BASELINE) | {"strategy": "linear_probe", "seeds": seeds, "unit": 8})
+    text = said(all_trials, capsys, search={"power_analysis": True})
     assert "linear_probe on 5 seeds: validation mAP 0.5000, sd 0.0158" in text
 
 
 def test_a_sweep_that_the_baseline_wins_says_so_without_a_gain(capsys: pytest.CaptureFixture[str]) -> None:
-    records = sweep(
+    all_trials = sweep(
         {
             "strategy": "zero_shot",
             "status": Status.COMPLETE,
@@ -77,12 +77,12 @@ def test_a_sweep_that_the_baseline_wins_says_so_without_a_gain(capsys: pytest.Ca
             "saved_unit": 0,
         }
     )
-    assert "winner     validation mAP 0.5000  rank-1 0.4000  trial 0 zero_shot\n" in said(records, capsys)
+    assert "winner     validation mAP 0.5000  rank-1 0.4000  trial 0 zero_shot\n" in said(all_trials, capsys)
 
 
 def test_a_sweep_without_any_result_gives_reasons_and_no_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    records = sweep({"strategy": "full", "status": Status.FAILED, "reason": "RuntimeError: lost"})
-    text = said(records, capsys)
+    all_trials = sweep({"strategy": "full", "status": Status.FAILED, "reason": "RuntimeError: lost"})
+    text = said(all_trials, capsys)
     assert "trial 0 full failed: RuntimeError: lost\nevery trial of full failed\n" in text
     assert "no trial has ended with a score" in text
     assert "evaluate" not in text
@@ -90,7 +90,7 @@ def test_a_sweep_without_any_result_gives_reasons_and_no_commands(capsys: pytest
 
 def test_an_interrupted_sweep_says_how_to_go_on_and_what_will_be_done_again(capsys: pytest.CaptureFixture[str]) -> None:
     saved = {"checkpoint": "b", "saved_unit": 4}
-    records = sweep(
+    all_trials = sweep(
         {
             "strategy": "zero_shot",
             "status": Status.COMPLETE,
@@ -102,7 +102,7 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_what_will_be_done_again(caps
         {"strategy": "full", "status": Status.INTERRUPTED, "map": 0.9, "cmc1": 0.9, "unit": 6, "best_unit": 6, **saved},
         {"strategy": "full", "status": Status.INTERRUPTED, "unit": 4, **saved},
     )
-    text = said(records, capsys, reason="interrupted")
+    text = said(all_trials, capsys, reason="interrupted")
     assert text.startswith("\ninterrupted: what follows is the state so far\n")
     assert "winner     validation mAP 0.5000" in text
     assert "trial 1 full was at unit 6 and goes on from unit 4\nresume with\n" in text
@@ -111,7 +111,7 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_what_will_be_done_again(caps
 
 
 def test_a_sweep_at_a_limit_says_which_and_what_it_has_used(capsys: pytest.CaptureFixture[str]) -> None:
-    records = sweep(
+    all_trials = sweep(
         {
             "strategy": "zero_shot",
             "status": Status.COMPLETE,
@@ -121,7 +121,9 @@ def test_a_sweep_at_a_limit_says_which_and_what_it_has_used(capsys: pytest.Captu
             "saved_unit": 0,
         }
     )
-    records.usage.seconds, records.usage.gpu_seconds = 5400.0, 9000.0
-    text = said(records, capsys, reason="limits.gpu_hours: 2.5", limits={"gpu_hours": 2.5, "price_per_gpu_hour": 3.0})
+    all_trials.usage.seconds, all_trials.usage.gpu_seconds = 5400.0, 9000.0
+    text = said(
+        all_trials, capsys, reason="limits.gpu_hours: 2.5", limits={"gpu_hours": 2.5, "price_per_gpu_hour": 3.0}
+    )
     assert "used       1.50 h, 2.50 GPU-hours, cost 7.50\n" in text
     assert text.endswith("--resume --set limits.gpu_hours=...\n")

@@ -100,7 +100,7 @@ def test_the_end_of_a_trial_is_written(
     tmp_path: Path, status: Literal["complete", "stopped", "failed"], told: int
 ) -> None:
     sweep, _ = logged(tmp_path)
-    sweep.end(sweep.records.trials[0], status)
+    sweep.end(sweep.all_trials.trials[0], status)
     assert plugin_data(tmp_path, "session_end_info").session_end_info.status == told
 
 
@@ -115,9 +115,9 @@ def test_a_trial_that_never_started_has_no_log_to_end(tmp_path: Path) -> None:
 def test_logs_that_are_rebuilt_show_what_those_showed_that_were_written_as_it_went(tmp_path: Path) -> None:
     params: dict[str, Primitive] = {"strategy/optim/lr": 1e-4}
     sweep, logs = logged(tmp_path / "went", params)
-    sweep.score(sweep.records.trials[0], 0.25, 0.5)
+    sweep.score(sweep.all_trials.trials[0], 0.25, 0.5)
     sweep.happened(opened(sweep.clock()), Started(at=sweep.clock(), trial=0))
-    sweep.complete(sweep.records.trials[0], 0.75)
+    sweep.complete(sweep.all_trials.trials[0], 0.75)
     logs.close()
     rebuilt = EventLogs(tmp_path / "rebuilt", NAMES)
     rebuilt.rebuild(sweep.events, sweep.read_again(), trials=[0])
@@ -129,14 +129,14 @@ def test_logs_that_are_rebuilt_show_what_those_showed_that_were_written_as_it_we
 
 def test_the_next_driver_writes_the_logs_of_unfinished_trials_anew_and_goes_on_with_them(tmp_path: Path) -> None:
     sweep, dead = logged(tmp_path)
-    running = sweep.records.trials[0]
+    running = sweep.all_trials.trials[0]
     sweep.score(running, 0.25)
     done = sweep.begin(Proposal(EXPERIMENT, {}, "sampled"))
     sweep.complete(done, 0.5)
     before = {path: path.read_bytes() for path in (tmp_path / done.name).iterdir()}
     dead.close()
     logs = EventLogs(tmp_path, NAMES)
-    logs.rebuild(sweep.events, sweep.records, trials=[running.number])
+    logs.rebuild(sweep.events, sweep.all_trials, trials=[running.number])
     sweep.exports = [logs]
     sweep.complete(running, 0.75)
     assert len(list((tmp_path / running.name).iterdir())) == 1, "the log of the dead driver has gone"

@@ -5,15 +5,15 @@ from statistics import fmean, median
 import pytest
 
 from tune_jobs.config.settings import EarlyStopping, StoppingKind
-from tune_jobs.scheduling.early_stopping import Judge, MedianRule, judge_for
-from tune_jobs.scheduling.rungs import RungTable
+from tune_jobs.scheduling.early_stopping import MedianRule, StoppingDecisions, decisions_for
+from tune_jobs.scheduling.rungs import AshaRungs
 
 
-def judge(kind: StoppingKind, *, grace: int = 2, budget: int = 20) -> Judge:
-    return judge_for(EarlyStopping(kind=kind, grace=grace), budget=budget)
+def decisions(kind: StoppingKind, *, grace: int = 2, budget: int = 20) -> StoppingDecisions:
+    return decisions_for(EarlyStopping(kind=kind, grace=grace), budget=budget)
 
 
-def fast_and_slow(found: Judge) -> list[int]:
+def fast_and_slow(found: StoppingDecisions) -> list[int]:
     """Trials of two strategies, the slow ones far behind at first; who is left after unit 2."""
     for number in range(12):
         slow = number % 2
@@ -24,15 +24,15 @@ def fast_and_slow(found: Judge) -> list[int]:
 
 
 def test_rungs_a_strategy_keep_the_best_of_each_and_shared_ones_only_the_fast() -> None:
-    assert {number % 2 for number in fast_and_slow(judge(StoppingKind.PER_STRATEGY))} == {0, 1}
-    assert {number % 2 for number in fast_and_slow(judge(StoppingKind.ASHA))} == {0}
-    assert {number % 2 for number in fast_and_slow(judge(StoppingKind.MEDIAN))} == {0, 1}
+    assert {number % 2 for number in fast_and_slow(decisions(StoppingKind.PER_STRATEGY))} == {0, 1}
+    assert {number % 2 for number in fast_and_slow(decisions(StoppingKind.ASHA))} == {0}
+    assert {number % 2 for number in fast_and_slow(decisions(StoppingKind.MEDIAN))} == {0, 1}
 
 
 def test_without_early_stopping_nobody_is_stopped() -> None:
-    assert fast_and_slow(judge(StoppingKind.NONE)) == list(range(12))
-    rule = judge(StoppingKind.NONE).rule
-    assert isinstance(rule, RungTable)
+    assert fast_and_slow(decisions(StoppingKind.NONE)) == list(range(12))
+    rule = decisions(StoppingKind.NONE).rule
+    assert isinstance(rule, AshaRungs)
     assert rule.rungs == ()
 
 
@@ -61,7 +61,7 @@ def test_the_median_rule_ends_what_has_no_score_and_is_not_moved_by_it() -> None
 
 @pytest.mark.parametrize("kind", [StoppingKind.PER_STRATEGY, StoppingKind.MEDIAN])
 def test_a_decision_is_taken_once_and_kept(kind: StoppingKind) -> None:
-    found = judge(kind, grace=1)
+    found = decisions(kind, grace=1)
     for number in range(6):
         found.goes_on(trial=number, strategy="full", unit=1, score=0.9)
     assert not found.goes_on(trial=9, strategy="full", unit=1, score=0.1)

@@ -12,8 +12,8 @@ from tests.tune_jobs.simulated import ROOM, begun, rising, run, settings, state_
 from tests.tune_jobs.simulation import Clock, Step
 from tune_jobs.config.settings import EarlyStopping, Limits, StoppingKind, SweepSettings
 from tune_jobs.scheduling.limits import GIB
-from tune_jobs.scheduling.retention import surplus
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.scheduling.retention import checkpoints_to_drop
+from tune_jobs.state.trials import Status, Trials, TrialView
 
 NO_STOPPING = EarlyStopping(kind=StoppingKind.NONE)
 
@@ -27,21 +27,21 @@ def limited(storage: Path, **limits: Any) -> SweepSettings:
 def test_a_sweep_ends_within_its_hours_and_uses_nearly_all_of_them(
     tmp_path: Path, concurrent: int, hours: float
 ) -> None:
-    ready = run(limited(tmp_path, hours=hours), room=replace(ROOM, concurrent=concurrent))
+    ready = run(limited(tmp_path, hours=hours), trial_resources=replace(ROOM, concurrent=concurrent))
     assert ready.searcher.ended_by == f"limits.hours: {hours}"
-    assert hours - 2 * 35 / 3600 < ready.records.usage.hours <= hours
-    statuses = [record.status for record in ready.records.all()]
+    assert hours - 2 * 35 / 3600 < ready.all_trials.usage.hours <= hours
+    statuses = [view.status for view in ready.all_trials.all()]
     assert statuses.count(Status.INTERRUPTED) <= concurrent
     assert len(statuses) < 27
-    assert ready.records.winner is not None
+    assert ready.all_trials.winner is not None
 
 
 def test_gpu_hours_count_every_gpu(tmp_path: Path) -> None:
-    room = replace(ROOM, concurrent=4, gpus=2.0)
-    ready = run(limited(tmp_path, gpu_hours=2.0), room=room)
+    trial_resources = replace(ROOM, concurrent=4, gpus=2.0)
+    ready = run(limited(tmp_path, gpu_hours=2.0), trial_resources=trial_resources)
     assert ready.searcher.ended_by == "limits.gpu_hours: 2"
-    assert 2.0 - 4 * 2 * 35 * 2 / 3600 < ready.records.usage.gpu_hours <= 2.0
-    assert ready.records.usage.hours == pytest.approx(ready.records.usage.gpu_hours / 8, rel=0.3)
+    assert 2.0 - 4 * 2 * 35 * 2 / 3600 < ready.all_trials.usage.gpu_hours <= 2.0
+    assert ready.all_trials.usage.hours == pytest.approx(ready.all_trials.usage.gpu_hours / 8, rel=0.3)
 
 
 def test_what_a_limit_cut_short_goes_on_when_it_is_raised(tmp_path: Path) -> None:
@@ -62,17 +62,17 @@ def test_hours_of_all_drivers_count_together(tmp_path: Path) -> None:
     run(limited(tmp_path, hours=0.3), clock=clock)
     clock.now += 1e6
     ready = run(limited(tmp_path, hours=0.5), clock=clock)
-    assert 0.45 < ready.records.usage.hours <= 0.5
+    assert 0.45 < ready.all_trials.usage.hours <= 0.5
 
 
 def test_a_limit_below_one_unit_ends_the_sweep_without_a_trial_that_finishes(tmp_path: Path) -> None:
     ready = run(limited(tmp_path, hours=0.001))
     assert ready.searcher.ended_by == "limits.hours: 0.001"
-    assert [record.status for record in ready.records.all()] == [Status.INTERRUPTED]
+    assert [view.status for view in ready.all_trials.all()] == [Status.INTERRUPTED]
 
 
-def held(number: int, score: float, gib: float, status: Status = Status.COMPLETE) -> TrialRecord:
-    return TrialRecord(
+def held(number: int, score: float, gib: float, status: Status = Status.COMPLETE) -> TrialView:
+    return TrialView(
         number,
         "zero_shot",
         {},
@@ -84,31 +84,31 @@ def held(number: int, score: float, gib: float, status: Status = Status.COMPLETE
     )
 
 
-def records(*items: TrialRecord) -> Records:
-    return Records({item.number: item for item in items})
+def all_trials(*items: TrialView) -> Trials:
+    return Trials({item.number: item for item in items})
 
 
-def numbers(items: list[TrialRecord]) -> list[int]:
+def numbers(items: list[TrialView]) -> list[int]:
     return sorted(item.number for item in items)
 
 
 def test_the_best_are_kept_the_earlier_of_equals_first_and_running_ones_all() -> None:
-    found = records(
+    found = all_trials(
         held(0, 0.5, 1),
         held(1, 0.7, 1),
         held(2, 0.5, 1),
         held(3, 0.9, 1, Status.FAILED),
         held(4, 0.1, 1, Status.RUNNING),
     )
-    assert numbers(surplus(found, keep=2, disk_gib=None)) == [2, 3]
-    assert numbers(surplus(found, keep=9, disk_gib=None)) == [3]
+    assert numbers(checkpoints_to_drop(found, keep=2, disk_gib=None)) == [2, 3]
+    assert numbers(checkpoints_to_drop(found, keep=9, disk_gib=None)) == [3]
 
 
 def test_a_small_disk_keeps_fewer_of_the_best_but_always_the_first() -> None:
-    found = records(*(held(n, 0.1 * n, 1.0) for n in range(5)), held(9, 0.0, 1.0, Status.RUNNING))
-    assert numbers(surplus(found, keep=5, disk_gib=8.0)) == []
-    assert numbers(surplus(found, keep=5, disk_gib=4.5)) == [0, 1, 2]
-    assert numbers(surplus(found, keep=5, disk_gib=0.1)) == [0, 1, 2, 3]
+    found = all_trials(*(held(n, 0.1 * n, 1.0) for n in range(5)), held(9, 0.0, 1.0, Status.RUNNING))
+    assert numbers(checkpoints_to_drop(found, keep=5, disk_gib=8.0)) == []
+    assert numbers(checkpoints_to_drop(found, keep=5, disk_gib=4.5)) == [0, 1, 2]
+    assert numbers(checkpoints_to_drop(found, keep=5, disk_gib=0.1)) == [0, 1, 2, 3]
 
 
 def test_a_quota_holds_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,11 +122,11 @@ def test_a_quota_holds_at_every_moment(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("tune_jobs.execution.callback.size_of", size_of)
     quota = 6.5 * state_bytes / GIB
     swept = settings(tmp_path, trials=12, keep_checkpoints=8, limits={"disk_gib": quota}, early_stopping=NO_STOPPING)
-    ready = run(swept, rising, room=replace(ROOM, concurrent=2))
+    ready = run(swept, rising, trial_resources=replace(ROOM, concurrent=2))
     assert ready.searcher.ended_by is None
-    assert len(ready.records.all()) == 12
+    assert len(ready.all_trials.all()) == 12
     assert 3 * state_bytes < most[0] <= quota * GIB
-    assert ready.records.winner is not None
+    assert ready.all_trials.winner is not None
 
 
 def test_weights_of_good_trials_go_before_a_quota_cuts_a_trial_short(
@@ -135,9 +135,9 @@ def test_weights_of_good_trials_go_before_a_quota_cuts_a_trial_short(
     monkeypatch.setattr("tune_jobs.execution.callback.size_of", lambda _: 1000)
     swept = settings(tmp_path, trials=12, limits={"disk_gib": 5500 / GIB}, early_stopping=NO_STOPPING)
     run(swept.model_copy(update={"trials": 6, "keep_checkpoints": 3}))
-    ready = run(swept, room=replace(ROOM, concurrent=2))
+    ready = run(swept, trial_resources=replace(ROOM, concurrent=2))
     assert ready.searcher.ended_by is None
-    assert {record.status for record in ready.records.all()} == {Status.COMPLETE}
+    assert {view.status for view in ready.all_trials.all()} == {Status.COMPLETE}
 
 
 def test_a_quota_without_room_for_one_more_state_ends_the_sweep(
@@ -148,7 +148,7 @@ def test_a_quota_without_room_for_one_more_state_ends_the_sweep(
     ready = run(swept)
     assert ready.searcher.ended_by is not None
     assert ready.searcher.ended_by.startswith("limits.disk_gib: ")
-    assert len(ready.records.all()) == 1
+    assert len(ready.all_trials.all()) == 1
 
 
 def test_a_limit_of_nothing_is_refused() -> None:
@@ -157,10 +157,10 @@ def test_a_limit_of_nothing_is_refused() -> None:
 
 
 def test_a_sweep_whose_last_trial_fits_in_is_not_said_to_have_been_ended(tmp_path: Path) -> None:
-    hours = run(limited(tmp_path / "free")).records.usage.hours
+    hours = run(limited(tmp_path / "free")).all_trials.usage.hours
     ready = run(limited(tmp_path / "just", hours=hours + 1 / 3600))
-    assert {record.status for record in ready.records.all()} == {Status.COMPLETE}
-    assert len(ready.records.all()) == 27
+    assert {view.status for view in ready.all_trials.all()} == {Status.COMPLETE}
+    assert len(ready.all_trials.all()) == 27
     assert ready.searcher.ended_by is None
 
 
@@ -170,6 +170,6 @@ def test_no_trial_is_begun_once_a_slow_one_was_cut_short(tmp_path: Path) -> None
         return replace(step, seconds=900.0 if experiment.strategy.name == "full" else 1.0)
 
     ready = run(limited(tmp_path, hours=0.6), slow_full)
-    statuses = {record.number: record.status for record in ready.records.all()}
+    statuses = {view.number: view.status for view in ready.all_trials.all()}
     assert statuses == {0: Status.COMPLETE, 1: Status.INTERRUPTED}
     assert ready.searcher.ended_by == "limits.hours: 0.6"

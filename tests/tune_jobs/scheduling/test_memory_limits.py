@@ -9,7 +9,7 @@ import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from tests.tune_jobs.driven import MadeUp, Sweep, begun
-from tune_jobs.execution.monitor import LOOK_EVERY_S
+from tune_jobs.execution.monitor import POLL_EVERY_S
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.scheduling.memory_limits import FEWER_S, FIRST_PAUSE_S, LONGEST_PAUSE_S
 from tune_jobs.state.events import Moved
@@ -44,9 +44,9 @@ def text_of(error: OutOfMemoryError, trial: Any) -> RayActorError:
 def test_a_node_low_on_memory_gets_one_trial_fewer_for_a_while_and_nobody_has_failed(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep.machines.num_places = 4
-    sweep.wait(2 * LOOK_EVERY_S)
-    trials = [sweep.start(machine=name) for name in ("m1", "m1", "m2", "m2")]
+    sweep.nodes.num_places = 4
+    sweep.wait(2 * POLL_EVERY_S)
+    trials = [sweep.start(node_id=name) for name in ("m1", "m1", "m2", "m2")]
     sweep.report(trials[0], 1)
     sweep.save(trials[0])
     sweep.fail(trials[0], text_of(killed(trials[0]), trials[0]))
@@ -56,34 +56,34 @@ def test_a_node_low_on_memory_gets_one_trial_fewer_for_a_while_and_nobody_has_fa
     said = capsys.readouterr().out
     assert said.startswith("trial 0 goes on later: node low on memory (22.5 of 23.5 GiB used, 22.0 allowed")
     assert said.endswith("; node m1 runs 1 at a time for 10 minutes\n")
-    assert sweep.machines.left == {"m1": 1}
+    assert sweep.nodes.left == {"m1": 1}
     assert sweep.suggest() is None
-    assert (sweep.ready.records.trials[0].failures, sweep.ready.records.trials[0].status) == (0, Status.WAITING)
+    assert (sweep.ready.all_trials.trials[0].failures, sweep.ready.all_trials.trials[0].status) == (0, Status.WAITING)
     sweep.fail(trials[2])
-    again = sweep.start(machine="m2")
+    again = sweep.start(node_id="m2")
     assert (again.config["number"], again.config["checkpoint"] is not None) == (0, True)
     sweep.wait(FEWER_S)
-    assert sweep.machines.left == {}
-    assert sweep.start(machine="m1").config["number"] == 2
+    assert sweep.nodes.left == {}
+    assert sweep.start(node_id="m1").config["number"] == 2
 
 
 def test_trials_that_are_killed_together_have_not_had_the_node_to_themselves(sweep: Sweep) -> None:
-    sweep.machines.num_places = 4
-    sweep.wait(2 * LOOK_EVERY_S)
-    trials = [sweep.start(machine="m1") for _ in range(3)]
-    sweep.wait(LOOK_EVERY_S)
+    sweep.nodes.num_places = 4
+    sweep.wait(2 * POLL_EVERY_S)
+    trials = [sweep.start(node_id="m1") for _ in range(3)]
+    sweep.wait(POLL_EVERY_S)
     for trial, told in [(trial, text_of(killed(*trials[:2]), trial)) for trial in trials[:2]]:
         sweep.fail(trial, told)
     # A moment later, before the memory of the first two is free.
     sweep.fail(trials[2], text_of(killed(trials[2]), trials[2]))
-    assert [record.killed_alone for record in sweep.ready.records.all()] == [0, 0, 0]
-    assert sweep.machines.left == {"m1": 1}
+    assert [view.killed_alone for view in sweep.ready.all_trials.all()] == [0, 0, 0]
+    assert sweep.nodes.left == {"m1": 1}
 
 
 def test_workers_that_start_elsewhere_do_not_count_on_a_node_that_has_no_place_for_them(sweep: Sweep) -> None:
-    sweep.machines.num_places, sweep.machines.names = 4, ("m1", "m2", "m3", "m4")
-    sweep.wait(2 * LOOK_EVERY_S)
-    trial = sweep.start(machine="m1")
+    sweep.nodes.num_places, sweep.nodes.names = 4, ("m1", "m2", "m3", "m4")
+    sweep.wait(2 * POLL_EVERY_S)
+    trial = sweep.start(node_id="m1")
     for _ in range(3):
         assert isinstance(sweep.suggest(), dict)
         sweep.trials.append(trial)
@@ -91,26 +91,26 @@ def test_workers_that_start_elsewhere_do_not_count_on_a_node_that_has_no_place_f
     event = sweep.last()
     assert isinstance(event, Moved)
     assert event.alone
-    assert sweep.ready.guard.at_a_time() == 3
-    sweep.wait(LONGEST_PAUSE_S + LOOK_EVERY_S)
-    assert sweep.machines.left == {"m1": 1}
-    assert sweep.ready.guard.at_a_time() == 4
+    assert sweep.ready.monitor.at_a_time() == 3
+    sweep.wait(LONGEST_PAUSE_S + POLL_EVERY_S)
+    assert sweep.nodes.left == {"m1": 1}
+    assert sweep.ready.monitor.at_a_time() == 4
 
 
 def test_trials_that_wait_for_more_machines_do_not_keep_a_trial_from_having_had_its_node_alone(sweep: Sweep) -> None:
-    sweep.machines.names, sweep.machines.waiting = ("m1",), 1
-    sweep.wait(2 * LOOK_EVERY_S)
-    trial = sweep.start(machine="m1")
+    sweep.nodes.names, sweep.nodes.waiting = ("m1",), 1
+    sweep.wait(2 * POLL_EVERY_S)
+    trial = sweep.start(node_id="m1")
     assert isinstance(sweep.suggest(), dict), "this one waits"
     sweep.trials.append(trial)
     sweep.fail(trial, text_of(killed(trial), trial))
-    assert sweep.ready.records.trials[0].killed_alone == 1
+    assert sweep.ready.all_trials.trials[0].killed_alone == 1
 
 
 def alone(sweep: Sweep, **known: Any) -> Any:
     """The next trial is begun once its node may run it, and killed without a neighbour."""
-    sweep.wait(FIRST_PAUSE_S + 2 * LOOK_EVERY_S)
-    trial = sweep.start(machine="m1")
+    sweep.wait(FIRST_PAUSE_S + 2 * POLL_EVERY_S)
+    trial = sweep.start(node_id="m1")
     sweep.fail(trial, text_of(killed(trial, **known), trial))
     return trial
 
@@ -118,61 +118,61 @@ def alone(sweep: Sweep, **known: Any) -> Any:
 def test_a_trial_that_does_not_fit_alone_is_begun_again_then_with_less_and_less_and_fails_at_last(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep.machines.names = ("m1",)
+    sweep.nodes.names = ("m1",)
     first = alone(sweep).config
     assert (first["experiment"]["micro_batch"], first["experiment"]["strategy"]["optim"]["batch_size"]) == (None, 32)
     assert sweep.suggest() is None, "the node is paused"
-    assert sweep.machines.left == {"m1": 0}
+    assert sweep.nodes.left == {"m1": 0}
     sizes = [alone(sweep).config["experiment"]["micro_batch"] for _ in range(4)]
     assert sizes == [None, 8, 2, 1]
-    record = sweep.ready.records.trials[0]
-    assert record.status is Status.FAILED
-    assert record.reason.startswith("does not fit, though nothing else ran there: node low on memory (22.5 of 23.5 GiB")
+    view = sweep.ready.all_trials.trials[0]
+    assert view.status is Status.FAILED
+    assert view.reason.startswith("does not fit, though nothing else ran there: node low on memory (22.5 of 23.5 GiB")
     assert "is paused for 5 s" in capsys.readouterr().out
-    assert sweep.ready.records.trials[0].failures == 0
+    assert sweep.ready.all_trials.trials[0].failures == 0
 
 
 def test_getting_further_makes_up_for_having_been_killed_alone(sweep: Sweep) -> None:
-    sweep.machines.names = ("m1",)
-    record = sweep.ready.records.trials[alone(sweep).config["number"]]
+    sweep.nodes.names = ("m1",)
+    view = sweep.ready.all_trials.trials[alone(sweep).config["number"]]
     for unit in range(1, 5):
-        assert record.killed_alone == 1
-        sweep.wait(FIRST_PAUSE_S + 2 * LOOK_EVERY_S)
-        trial = sweep.start(machine="m1")
+        assert view.killed_alone == 1
+        sweep.wait(FIRST_PAUSE_S + 2 * POLL_EVERY_S)
+        trial = sweep.start(node_id="m1")
         sweep.report(trial, unit)
-        assert record.killed_alone == 0
+        assert view.killed_alone == 0
         sweep.fail(trial, text_of(killed(trial), trial))
-    assert (record.status, record.experiment.micro_batch) == (Status.WAITING, None)
+    assert (view.status, view.experiment.micro_batch) == (Status.WAITING, None)
 
 
 def test_a_node_that_others_fill_is_waited_for_longer_and_longer_and_no_trial_fails(sweep: Sweep) -> None:
-    sweep.machines.names = ("m1",)
+    sweep.nodes.names = ("m1",)
     waited = []
     for _ in range(8):
-        trial = sweep.start(machine="m1")
+        trial = sweep.start(node_id="m1")
         sweep.fail(trial, text_of(killed(trial, foreign_gib=15.0), trial))
         began = sweep.clock.now
-        while sweep.machines.left == {"m1": 0}:
-            sweep.wait(LOOK_EVERY_S)
+        while sweep.nodes.left == {"m1": 0}:
+            sweep.wait(POLL_EVERY_S)
         waited.append(sweep.clock.now - began)
-    assert waited == pytest.approx([10, 20, 40, 60, 60, 60, 60, 60], abs=2 * LOOK_EVERY_S)
-    assert sweep.ready.records.trials[0].killed_alone == 0
+    assert waited == pytest.approx([10, 20, 40, 60, 60, 60, 60, 60], abs=2 * POLL_EVERY_S)
+    assert sweep.ready.all_trials.trials[0].killed_alone == 0
 
 
 def test_a_trial_goes_elsewhere_if_its_node_is_too_small_and_another_has_room(sweep: Sweep) -> None:
-    sweep.machines.num_places = 2
-    trial = sweep.start(machine="m1")
+    sweep.nodes.num_places = 2
+    trial = sweep.start(node_id="m1")
     sweep.fail(trial, text_of(killed(trial), trial))
-    sweep.wait(LONGEST_PAUSE_S - LOOK_EVERY_S)
-    assert sweep.machines.left == {"m1": 0}
-    sweep.wait(2 * LOOK_EVERY_S)
-    assert sweep.machines.left == {"m1": 1}
+    sweep.wait(LONGEST_PAUSE_S - POLL_EVERY_S)
+    assert sweep.nodes.left == {"m1": 0}
+    sweep.wait(2 * POLL_EVERY_S)
+    assert sweep.nodes.left == {"m1": 1}
 
 
 def test_a_worker_killed_before_its_trial_began_gets_no_smaller_batch(sweep: Sweep) -> None:
-    sweep.machines.names = ("m1",)
+    sweep.nodes.names = ("m1",)
     for _ in range(3):
-        sweep.wait(FIRST_PAUSE_S + 2 * LOOK_EVERY_S)
+        sweep.wait(FIRST_PAUSE_S + 2 * POLL_EVERY_S)
         config = sweep.suggest()
         assert isinstance(config, dict)
         path = sweep.ready.folder / "error.txt"
@@ -180,15 +180,15 @@ def test_a_worker_killed_before_its_trial_began_gets_no_smaller_batch(sweep: Swe
         trial = SimpleNamespace(config=config, pickled_error_file=None, error_file=str(path))
         trial.temporary_state = SimpleNamespace(ray_actor=None)
         sweep.ready.searcher.on_trial_complete("attempt-0", error=True)
-        sweep.recorder.on_trial_error(trial=trial)
-    record = sweep.ready.records.trials[0]
-    assert (record.status, record.experiment.micro_batch) == (Status.FAILED, None)
-    assert record.reason == "does not fit, though nothing else ran there: node low on memory"
+        sweep.callback.on_trial_error(trial=trial)
+    view = sweep.ready.all_trials.trials[0]
+    assert (view.status, view.experiment.micro_batch) == (Status.FAILED, None)
+    assert view.reason == "does not fit, though nothing else ran there: node low on memory"
 
 
 def test_a_sweep_whose_only_node_is_left_alone_still_hears_that_it_is_to_end(sweep: Sweep) -> None:
-    sweep.machines.names = ("m1",)
+    sweep.nodes.names = ("m1",)
     alone(sweep)
-    sweep.recorder._stop_wanted = lambda: True
+    sweep.callback._stop_requested = lambda: True
     with pytest.raises(Interrupted):
         sweep.suggest()

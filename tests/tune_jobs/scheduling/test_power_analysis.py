@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
-from tune_jobs.reporting.power_analysis_text import calibration_lines
+from tune_jobs.reporting.power_analysis_text import power_analysis_lines
 from tune_jobs.scheduling.power_analysis import (
-    Calibration,
+    PowerAnalysis,
     best_split,
     expected_gain,
     trials_worth_running,
 )
 
-FOUND = Calibration((0.712, 0.705, 0.719, 0.701, 0.708))
+FOUND = PowerAnalysis((0.712, 0.705, 0.719, 0.701, 0.708))
 
 
 def test_the_smallest_difference_follows_the_printed_tables_of_t() -> None:
@@ -26,7 +26,7 @@ def test_the_smallest_difference_follows_the_printed_tables_of_t() -> None:
 def test_a_difference_of_that_size_is_found_about_as_often_as_promised() -> None:
     rng = np.random.default_rng(0)
     seeds, true_sd = 5, 0.01
-    asked = Calibration(tuple(rng.normal(0.7, true_sd, 2000)))
+    asked = PowerAnalysis(tuple(rng.normal(0.7, true_sd, 2000)))
     difference = asked.smallest_difference(seeds)
     pairs = rng.normal(0, true_sd, (4000, 2, seeds)) + np.array([0.0, difference])[:, None]
     found = stats.ttest_ind(pairs[:, 1], pairs[:, 0], axis=1).pvalue < 0.05
@@ -38,7 +38,7 @@ def test_the_interval_of_the_noise_holds_the_truth_as_often_as_it_says() -> None
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(800):
-        low, high = Calibration(tuple(rng.normal(0.5, 0.02, 5))).sd_interval
+        low, high = PowerAnalysis(tuple(rng.normal(0.5, 0.02, 5))).sd_interval
         inside += low <= 0.02 <= high
     assert 0.87 < inside / 800 < 0.93
 
@@ -71,7 +71,7 @@ def test_trials_worth_running_are_the_fewest_whose_gain_can_be_seen() -> None:
 
 
 def test_the_words_carry_the_figures() -> None:
-    text = "\n".join(calibration_lines("full", FOUND, trials=14, replicas=2))
+    text = "\n".join(power_analysis_lines("full", FOUND, trials=14, replicas=2))
     assert "full on 5 seeds: validation mAP 0.7090, sd 0.0069" in text
     for seeds in (1, 2, 3, 5, 10):
         assert f"{FOUND.smallest_difference(seeds):.4f}" in text
@@ -80,5 +80,5 @@ def test_the_words_carry_the_figures() -> None:
 
 
 def test_a_baseline_that_no_seed_changes_is_said_to_be_one() -> None:
-    (line,) = calibration_lines("zero_shot", Calibration((0.5, 0.5, 0.5)), trials=14, replicas=1)
+    (line,) = power_analysis_lines("zero_shot", PowerAnalysis((0.5, 0.5, 0.5)), trials=14, replicas=1)
     assert "seeds make no difference" in line

@@ -12,9 +12,9 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Full, ZeroShot
 from tune_jobs.execution.failures import kind_of
 from tune_jobs.execution.trainable import LostStateError
-from tune_jobs.scheduling.retries import Failure, Kind, after_failure, halved, largest_batch
+from tune_jobs.scheduling.retries import Failure, FailureKind, after_failure, halved, largest_batch
 from tune_jobs.state.events import Ended, Moved, Retried
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.trials import Status, Trials, TrialView
 from tune_jobs.storage.retry import UnwritableError
 
 
@@ -29,58 +29,61 @@ def raised(error: Exception) -> BaseException:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (raised(DivergedError("at step 3")), Kind.CERTAIN),
-        (raised(InputError("data.aspects: none")), Kind.CERTAIN),
-        (raised(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")), Kind.MEMORY),
-        (raised(RuntimeError("CUDA error: out of memory")), Kind.MEMORY),
-        (raised(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")), Kind.MEMORY),
-        (raised(MemoryError()), Kind.MEMORY),
-        (OutOfMemoryError("Task was killed due to the node running low on memory."), Kind.LOW_MEMORY),
-        (RayActorError(error_msg="The actor was killed: the node was running low on memory."), Kind.LOW_MEMORY),
-        (raised(LostStateError("handclip_final.pth: damaged")), Kind.LOST_STATE),
-        (raised(UnwritableError("/tmp: cannot be written")), Kind.MACHINE),
-        (raised(RuntimeError("CUDA error: unspecified launch failure")), Kind.CHANCE),
-        (raised(OSError("Stale file handle")), Kind.CHANCE),
-        (RayActorError(error_msg="The actor died unexpectedly before finishing this task."), Kind.CHANCE),
+        (raised(DivergedError("at step 3")), FailureKind.FATAL),
+        (raised(InputError("data.aspects: none")), FailureKind.FATAL),
+        (raised(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")), FailureKind.OUT_OF_MEMORY),
+        (raised(RuntimeError("CUDA error: out of memory")), FailureKind.OUT_OF_MEMORY),
+        (
+            raised(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")),
+            FailureKind.OUT_OF_MEMORY,
+        ),
+        (raised(MemoryError()), FailureKind.OUT_OF_MEMORY),
+        (OutOfMemoryError("Task was killed due to the node running low on memory."), FailureKind.LOW_MEMORY),
+        (RayActorError(error_msg="The actor was killed: the node was running low on memory."), FailureKind.LOW_MEMORY),
+        (raised(LostStateError("handclip_final.pth: damaged")), FailureKind.LOST_CHECKPOINT),
+        (raised(UnwritableError("/tmp: cannot be written")), FailureKind.NODE),
+        (raised(RuntimeError("CUDA error: unspecified launch failure")), FailureKind.TRANSIENT),
+        (raised(OSError("Stale file handle")), FailureKind.TRANSIENT),
+        (RayActorError(error_msg="The actor died unexpectedly before finishing this task."), FailureKind.TRANSIENT),
     ],
 )
-def test_errors_are_told_apart_by_what_can_be_done(error: BaseException, kind: Kind) -> None:
+def test_errors_are_told_apart_by_what_can_be_done(error: BaseException, kind: FailureKind) -> None:
     assert kind_of(error) is kind
 
 
-def record(*, failures: int = 0, micro_batch: int | None = None, strategy: Any = None) -> TrialRecord:
+def view(*, failures: int = 0, micro_batch: int | None = None, strategy: Any = None) -> TrialView:
     experiment = Experiment(strategy=strategy or Full(optim=Optim(batch_size=32)), micro_batch=micro_batch)
-    return TrialRecord(3, "full", {}, experiment, failures=failures)
+    return TrialView(3, "full", {}, experiment, failures=failures)
 
 
-def follows(kind: Kind, *, retries: int = 2, **known: Any) -> Retried | Moved | Ended:
-    return after_failure(record(**known), Failure("why", kind), retries=retries, at=1.0)
+def follows(kind: FailureKind, *, retries: int = 2, **known: Any) -> Retried | Moved | Ended:
+    return after_failure(view(**known), Failure("why", kind), retries=retries, at=1.0)
 
 
 def test_chance_gets_so_many_more_tries_and_certainty_none() -> None:
-    assert isinstance(follows(Kind.CHANCE, failures=0), Retried)
-    assert isinstance(follows(Kind.CHANCE, failures=1), Retried)
-    last = follows(Kind.CHANCE, failures=2)
+    assert isinstance(follows(FailureKind.TRANSIENT, failures=0), Retried)
+    assert isinstance(follows(FailureKind.TRANSIENT, failures=1), Retried)
+    last = follows(FailureKind.TRANSIENT, failures=2)
     assert (last.event, last.reason) == ("ended", "why")
-    assert isinstance(follows(Kind.CHANCE, retries=0), Ended)
-    assert isinstance(follows(Kind.CERTAIN), Ended)
+    assert isinstance(follows(FailureKind.TRANSIENT, retries=0), Ended)
+    assert isinstance(follows(FailureKind.FATAL), Ended)
 
 
 def test_a_state_that_is_lost_makes_the_trial_start_over() -> None:
-    assert follows(Kind.LOST_STATE) == Retried(at=1.0, trial=3, reason="why", anew=True)
-    assert follows(Kind.CHANCE) == Retried(at=1.0, trial=3, reason="why", anew=False)
+    assert follows(FailureKind.LOST_CHECKPOINT) == Retried(at=1.0, trial=3, reason="why", anew=True)
+    assert follows(FailureKind.TRANSIENT) == Retried(at=1.0, trial=3, reason="why", anew=False)
 
 
-def test_too_little_memory_halves_the_pass_until_it_is_one_picture() -> None:
+def test_too_little_memory_halves_the_pass_until_it_is_one_image() -> None:
     sizes, size = [], None
-    while isinstance(found := follows(Kind.MEMORY, failures=9, micro_batch=size), Retried):
+    while isinstance(found := follows(FailureKind.OUT_OF_MEMORY, failures=9, micro_batch=size), Retried):
         size = found.micro_batch
         sizes.append(size)
     assert sizes == [16, 8, 4, 2, 1]
 
 
 def test_what_has_no_batch_is_tried_again_as_it_is() -> None:
-    found = follows(Kind.MEMORY, strategy=ZeroShot())
+    found = follows(FailureKind.OUT_OF_MEMORY, strategy=ZeroShot())
     assert found == Retried(at=1.0, trial=3, reason="why")
     assert halved(None, ZeroShot()) is None
 
@@ -92,9 +95,9 @@ def test_the_largest_batch_is_found_at_any_depth() -> None:
 def alone(**known: Any) -> Retried | Moved | Ended:
     status = known.pop("status", Status.RUNNING)
     on_cpu = known.pop("on_cpu", True)
-    tried = record(micro_batch=known.pop("micro_batch", None))
+    tried = view(micro_batch=known.pop("micro_batch", None))
     tried.status, tried.killed_alone = status, known.pop("killed_alone")
-    failure = Failure("low", Kind.LOW_MEMORY, alone=known.pop("alone", True))
+    failure = Failure("low", FailureKind.LOW_MEMORY, alone=known.pop("alone", True))
     return after_failure(tried, failure, retries=0, at=1.0, on_cpu=on_cpu)
 
 
@@ -116,11 +119,11 @@ def test_smaller_passes_help_neither_beside_a_gpu_nor_before_a_trial_has_begun()
 
 
 def test_retries_change_the_record_as_they_say_and_smaller_passes_use_none_up() -> None:
-    tried = record()
+    tried = view()
     tried.checkpoint, tried.saved_unit, tried.checkpoint_bytes = "trials/x", 4, 9
-    records = Records({3: tried})
-    records.apply(Retried(at=0, trial=3, reason="why", micro_batch=16))
-    assert (tried.experiment.micro_batch, tried.failures, records.holding()) == (16, 0, [tried])
-    records.apply(Retried(at=0, trial=3, reason="why", anew=True))
+    all_trials = Trials({3: tried})
+    all_trials.apply(Retried(at=0, trial=3, reason="why", micro_batch=16))
+    assert (tried.experiment.micro_batch, tried.failures, all_trials.holding()) == (16, 0, [tried])
+    all_trials.apply(Retried(at=0, trial=3, reason="why", anew=True))
     assert (tried.experiment.micro_batch, tried.saved_unit, tried.failures) == (16, -1, 1)
-    assert records.holding() == []
+    assert all_trials.holding() == []

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune_jobs.scheduling.rungs import RungTable
+from tune_jobs.scheduling.rungs import AshaRungs
 
 SCORE = st.one_of(st.integers(0, 6).map(lambda n: n / 6), st.just(math.nan))
 REPORT = st.tuples(st.sampled_from(["full", "probe"]), st.integers(0, 5), SCORE)
 
 
-def table(*, grace: int = 1, reduction: int = 3, budget: int = 30) -> RungTable:
-    return RungTable(grace=grace, reduction=reduction, budget=budget)
+def table(*, grace: int = 1, reduction: int = 3, budget: int = 30) -> AshaRungs:
+    return AshaRungs(grace=grace, reduction=reduction, budget=budget)
 
 
 def slow_answer(seen: list[float], own: float, reduction: int) -> bool:

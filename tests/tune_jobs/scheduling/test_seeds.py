@@ -22,7 +22,7 @@ from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state.events import Begun, Saved, SeedEnded, Started
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Records, Status, score_of
+from tune_jobs.state.trials import Status, Trials, score_of
 
 NO_STOPPING = EarlyStopping(kind=StoppingKind.NONE)
 
@@ -42,20 +42,20 @@ def averaged(storage: Path, **changed: Any) -> SweepSettings:
 
 def test_a_trials_score_is_the_mean_over_its_seeds_and_its_weights_are_the_firsts(tmp_path: Path) -> None:
     ready = run(averaged(tmp_path, early_stopping=NO_STOPPING, keep_checkpoints=9), noisy)
-    for record in ready.records.all():
-        one = [max(noisy(seeded(record.experiment, seed), unit).score for unit in (1, 2, 3)) for seed in range(3)]
-        assert [seed["map"] for seed in record.seeds] == one
-        assert (record.score, record.sd) == (fmean(one), stdev(one))
-        assert (record.unit, record.saved_unit, record.status) == (3, 3, Status.COMPLETE)
-        assert record.curve == {unit: noisy(record.experiment, unit).score for unit in (1, 2, 3)}
-        states = list((tmp_path / "simulated" / "trials" / record.name).glob("checkpoint_*"))
-        assert [state.relative_to(tmp_path / "simulated").as_posix() for state in states] == [record.checkpoint]
-        assert record.checkpoint is not None
-        assert record.checkpoint.endswith("checkpoint_000002"), "the first attempt's last state"
+    for view in ready.all_trials.all():
+        one = [max(noisy(seeded(view.experiment, seed), unit).score for unit in (1, 2, 3)) for seed in range(3)]
+        assert [seed["map"] for seed in view.seeds] == one
+        assert (view.score, view.sd) == (fmean(one), stdev(one))
+        assert (view.unit, view.saved_unit, view.status) == (3, 3, Status.COMPLETE)
+        assert view.curve == {unit: noisy(view.experiment, unit).score for unit in (1, 2, 3)}
+        states = list((tmp_path / "simulated" / "trials" / view.name).glob("checkpoint_*"))
+        assert [state.relative_to(tmp_path / "simulated").as_posix() for state in states] == [view.checkpoint]
+        assert view.checkpoint is not None
+        assert view.checkpoint.endswith("checkpoint_000002"), "the first attempt's last state"
     for trial in stored(tmp_path):
-        record = ready.records.trials[trial.number]
-        assert (trial.value, trial.intermediate_values) == (record.score, record.curve)
-        assert trial.user_attrs["outcome"]["seeds"] == [seed["map"] for seed in record.seeds]
+        view = ready.all_trials.trials[trial.number]
+        assert (trial.value, trial.intermediate_values) == (view.score, view.curve)
+        assert trial.user_attrs["outcome"]["seeds"] == [seed["map"] for seed in view.seeds]
 
 
 def stored(storage: Path) -> list[FrozenTrial]:
@@ -69,7 +69,7 @@ def seeded(experiment: Experiment, seed: int) -> Experiment:
 
 def test_what_the_first_seed_loses_gets_no_other(tmp_path: Path) -> None:
     ready = run(averaged(tmp_path, trials=9), noisy)
-    statuses = {record.number: record.status for record in ready.records.all()}
+    statuses = {view.number: view.status for view in ready.all_trials.all()}
     assert set(statuses.values()) == {Status.COMPLETE, Status.STOPPED}
     starts = [event.trial for event in read_journal(tmp_path / "simulated" / FILE) if isinstance(event, Started)]
     assert {number: starts.count(number) for number in statuses} == {
@@ -94,7 +94,7 @@ def test_a_later_seed_that_fails_for_good_fails_the_trial(tmp_path: Path) -> Non
         return noisy(experiment, unit)
 
     ready = run(averaged(tmp_path, early_stopping=NO_STOPPING, retries=1), unlucky)
-    by_strategy = {record.strategy: record.status for record in ready.records.all()}
+    by_strategy = {view.strategy: view.status for view in ready.all_trials.all()}
     assert by_strategy == {"linear_probe": Status.COMPLETE, "adapters": Status.FAILED}
 
 
@@ -103,7 +103,7 @@ def test_a_seed_that_ends_without_a_number_fails_the_trial(tmp_path: Path) -> No
         return replace(noisy(experiment, unit), score=float("nan") if experiment.seed == 2 else 0.5)
 
     ready = run(averaged(tmp_path, trials=2, early_stopping=NO_STOPPING), broken)
-    assert {record.reason for record in ready.records.all()} == {"validation mAP is not a number"}
+    assert {view.reason for view in ready.all_trials.all()} == {"validation mAP is not a number"}
 
 
 def test_the_baseline_of_a_calibration_gets_five_seeds_and_is_never_stopped(
@@ -114,13 +114,13 @@ def test_the_baseline_of_a_calibration_gets_five_seeds_and_is_never_stopped(
         default = experiment.strategy.optim.lr == 1e-3  # type: ignore[union-attr]
         return Step(0.2 + experiment.seed / 100 if default else 0.5)
 
-    search = {"replicas": 1, "calibrate": True}
+    search = {"replicas": 1, "power_analysis": True}
     swept = averaged(tmp_path, trials=6, search=search, early_stopping=EarlyStopping(kind=StoppingKind.ASHA, grace=1))
-    ready = run(swept, first_is_worst, room=replace(ROOM, concurrent=3))
-    baseline, *others = ready.records.all()
+    ready = run(swept, first_is_worst, trial_resources=replace(ROOM, concurrent=3))
+    baseline, *others = ready.all_trials.all()
     assert [seed["map"] for seed in baseline.seeds] == pytest.approx([0.2, 0.21, 0.22, 0.23, 0.24])
     assert baseline.status is Status.COMPLETE
-    assert all(record.seeds == [] for record in others)
+    assert all(view.seeds == [] for view in others)
     assert "linear_probe on 5 seeds: validation mAP 0.2200, sd 0.0158" in capsys.readouterr().out
 
 
@@ -129,14 +129,14 @@ def test_the_strategy_without_training_neither_repeats_nor_calibrates(tmp_path: 
         return Step(0.3 + experiment.seed / 100 + unit / 1000)
 
     swept = averaged(
-        tmp_path, strategies=("zero_shot", "adapters"), trials=2, search={"replicas": 2, "calibrate": True}
+        tmp_path, strategies=("zero_shot", "adapters"), trials=2, search={"replicas": 2, "power_analysis": True}
     )
     ready = run(swept, flat)
-    assert [len(record.seeds) for record in ready.records.all()] == [0, 5]
+    assert [len(view.seeds) for view in ready.all_trials.all()] == [0, 5]
 
 
 def test_a_trial_between_seeds_is_no_winner_and_its_first_state_counts() -> None:
-    records = Records()
+    all_trials = Trials()
     experiment = Experiment(strategy=Full())
     for event in (
         Begun(at=0, trial=0, params={}, experiment=experiment),
@@ -145,9 +145,9 @@ def test_a_trial_between_seeds_is_no_winner_and_its_first_state_counts() -> None
         Saved(at=0, trial=0, unit=1, checkpoint="a", size=7),
         SeedEnded(at=0, trial=0, metrics=metrics(0.5)),
     ):
-        records.apply(event)
-    record = records.trials[0]
-    assert (record.checkpoint, record.held_bytes, record.replica) == (None, 7, 1)
-    assert isnan(score_of(record.present))
-    assert records.winner is None
-    assert records.holding() == [record]
+        all_trials.apply(event)
+    view = all_trials.trials[0]
+    assert (view.checkpoint, view.held_bytes, view.replica) == (None, 7, 1)
+    assert isnan(score_of(view.present))
+    assert all_trials.winner is None
+    assert all_trials.holding() == [view]

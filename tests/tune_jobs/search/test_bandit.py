@@ -1,18 +1,18 @@
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tune_jobs.search import bandit as allocation
-from tune_jobs.search.trial_views import History, Tally
+from tune_jobs.search import bandit as strategy_bandit
+from tune_jobs.search.trial_views import PastTrials, Tally
 
 NAMES = ("probe", "full", "adapters")
 
 
 def fewest(names: tuple[str, ...], trials: list[FrozenTrial]) -> str:
-    return allocation.fewest(names, Tally().with_more(trials))
+    return strategy_bandit.fewest(names, Tally().with_more(trials))
 
 
 def most_promising(names: tuple[str, ...], trials: list[FrozenTrial]) -> str:
-    return allocation.most_promising(names, Tally().with_more(trials))
+    return strategy_bandit.most_promising(names, Tally().with_more(trials))
 
 
 def trial(strategy: str, *curve: float, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
@@ -97,7 +97,7 @@ def test_most_trials_go_to_the_better_of_two_strategies_and_regret_is_lower_than
 def test_a_tally_that_grows_with_the_study_is_that_of_all_its_trials() -> None:
     rng = np.random.default_rng(0)
     learned = finished(probe=(0.4, 0.5))
-    history, trials = History(NAMES, learned=learned, stopped_count=False), list[FrozenTrial]()
+    history, trials = PastTrials(NAMES, learned=learned, stopped_count=False), list[FrozenTrial]()
     for _ in range(60):
         place = int(rng.integers(len(trials) + 1))
         if place < len(trials) and trials[place].state is TrialState.RUNNING:

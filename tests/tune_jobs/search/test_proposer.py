@@ -8,11 +8,11 @@ from handclip_core.errors import InputError
 from handclip_core.strategies import ZeroShot
 from search_spaces.spaces import SPACES, default_of
 from tests.tune_jobs.made_up import MadeUpSweep, opened
-from tune_jobs.config.search import Allocation, SamplerKind, Search
+from tune_jobs.config.search import SamplerKind, Search, StrategyBandit
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.search.proposer import FixedList, Proposal, SearchProposer, directions
 from tune_jobs.state.events import Learned, LearnedTrial
-from tune_jobs.state.trials import Records
+from tune_jobs.state.trials import Trials
 
 ALL = tuple(SPACES)
 PAIR = ("full", "adapters")
@@ -27,7 +27,7 @@ def begun(swept: SweepSettings, trials: int) -> list[Proposal]:
     """What is proposed if no trial ever ends."""
     sweep, proposer, found = MadeUpSweep(), SearchProposer(swept), []
     for _ in range(trials):
-        proposal = proposer.next(sweep.records)
+        proposal = proposer.next(sweep.all_trials)
         assert proposal is not None
         sweep.begin(proposal)
         found.append(proposal)
@@ -69,8 +69,8 @@ def test_the_baseline_is_never_suggested_again() -> None:
 
 def test_a_sweep_of_the_baseline_alone_ends_after_it() -> None:
     sweep, proposer = MadeUpSweep(), SearchProposer(settings(("zero_shot",)))
-    sweep.complete(sweep.begin(proposer.next(sweep.records)), 0.5)
-    assert proposer.next(sweep.records) is None
+    sweep.complete(sweep.begin(proposer.next(sweep.all_trials)), 0.5)
+    assert proposer.next(sweep.all_trials) is None
 
 
 def test_draws_are_named_by_the_fields_path_and_reach_the_settings() -> None:
@@ -86,15 +86,15 @@ def test_an_experiment_has_the_sweeps_seed_and_budget() -> None:
     assert {(p.experiment.seed, p.experiment.budget) for p in begun(swept, 4)} == {(8, swept.budget)}
 
 
-@pytest.mark.parametrize("allocation", Allocation)
-def test_equal_shares_are_equal_and_adaptive_ones_go_where_it_pays(allocation: Allocation) -> None:
+@pytest.mark.parametrize("strategy_bandit", StrategyBandit)
+def test_equal_shares_are_equal_and_adaptive_ones_go_where_it_pays(strategy_bandit: StrategyBandit) -> None:
     strategies = ("full", "adapters", "linear_probe")
-    sweep, proposer = MadeUpSweep(), SearchProposer(settings(strategies, allocation=allocation))
+    sweep, proposer = MadeUpSweep(), SearchProposer(settings(strategies, strategy_bandit=strategy_bandit))
     for _ in range(60):
-        trial = sweep.begin(proposer.next(sweep.records))
+        trial = sweep.begin(proposer.next(sweep.all_trials))
         sweep.complete(trial, 0.9 if trial.strategy == "adapters" else 0.1)
-    late = [trial.strategy for trial in sweep.records.all()[30:]]
-    if allocation is Allocation.EQUAL:
+    late = [trial.strategy for trial in sweep.all_trials.all()[30:]]
+    if strategy_bandit is StrategyBandit.EQUAL:
         assert [late.count(name) for name in strategies] == [10, 10, 10]
     else:
         assert late.count("adapters") > len(late) / 2
@@ -110,7 +110,7 @@ def play(swept: SweepSettings, trials: int, *, anew: bool) -> list[Proposal]:
         if anew:
             sweep.happened(opened(sweep.clock()))
             proposer = SearchProposer(swept)
-        proposal = proposer.next(sweep.read_again() if anew else sweep.records)
+        proposal = proposer.next(sweep.read_again() if anew else sweep.all_trials)
         assert proposal is not None
         sweep.begin(proposal)
         found.append(proposal)
@@ -120,7 +120,7 @@ def play(swept: SweepSettings, trials: int, *, anew: bool) -> list[Proposal]:
 
 
 def _end(sweep: MadeUpSweep, number: int) -> None:
-    trial = sweep.records.trials[number]
+    trial = sweep.all_trials.trials[number]
     rate = trial.params.get("strategy/optim/lr", 0.001)
     assert isinstance(rate, float)
     sweep.score(trial, 50 * rate)
@@ -133,22 +133,22 @@ def _end(sweep: MadeUpSweep, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "allocation", "trials"),
+    ("sampler", "strategy_bandit", "trials"),
     [
-        (SamplerKind.TPE, Allocation.ADAPTIVE, 18),
-        (SamplerKind.TPE, Allocation.EQUAL, 18),
-        (SamplerKind.RANDOM, Allocation.ADAPTIVE, 9),
-        (SamplerKind.GP, Allocation.EQUAL, 11),
-        (SamplerKind.CMAES, Allocation.ADAPTIVE, 18),
+        (SamplerKind.TPE, StrategyBandit.ADAPTIVE, 18),
+        (SamplerKind.TPE, StrategyBandit.EQUAL, 18),
+        (SamplerKind.RANDOM, StrategyBandit.ADAPTIVE, 9),
+        (SamplerKind.GP, StrategyBandit.EQUAL, 11),
+        (SamplerKind.CMAES, StrategyBandit.ADAPTIVE, 18),
     ],
 )
 def test_a_driver_that_is_replaced_before_every_trial_proposes_the_same(
-    sampler: SamplerKind, allocation: Allocation, trials: int
+    sampler: SamplerKind, strategy_bandit: StrategyBandit, trials: int
 ) -> None:
     swept = settings(
         THREE,
         sampler=sampler,
-        allocation=allocation,
+        strategy_bandit=strategy_bandit,
         startup_trials=4,
         points=({"strategy": "adapters", "optim/lr": 1e-4},),
     )
@@ -158,10 +158,10 @@ def test_a_driver_that_is_replaced_before_every_trial_proposes_the_same(
 def test_nothing_changes_if_it_is_asked_again_for_the_same_trials() -> None:
     sweep, proposer = MadeUpSweep(), SearchProposer(settings(THREE, startup_trials=2))
     sweep.run(proposer, (0.1, 0.2, 0.3, 0.4, 0.5))
-    first = proposer.next(sweep.records)
+    first = proposer.next(sweep.all_trials)
     assert first is not None
     assert first.origin == "sampled"
-    assert [proposer.next(sweep.records) for _ in range(3)] == [first] * 3
+    assert [proposer.next(sweep.all_trials) for _ in range(3)] == [first] * 3
 
 
 def test_another_seed_draws_something_else() -> None:
@@ -177,7 +177,7 @@ def test_a_trial_of_another_space_is_refused_with_its_number() -> None:
     narrower = SearchProposer(settings(THREE, ranges={"linear_probe/optim/lr": (1e-5, 2e-5)}))
     # The defaults of the narrower space are others, so that the trials so far count as theirs.
     with pytest.raises(InputError, match=r"trial 1 was drawn from another space: linear_probe/optim/lr: .* outside"):
-        narrower.next(sweep.records)
+        narrower.next(sweep.all_trials)
 
 
 def learned(*, good: str, trials: int) -> Learned:
@@ -186,7 +186,7 @@ def learned(*, good: str, trials: int) -> Learned:
     found = [
         LearnedTrial(
             strategy=name,
-            params=SearchProposer(settings((name,))).next(Records()).params | {"strategy/optim/lr": rate},  # type: ignore[union-attr]
+            params=SearchProposer(settings((name,))).next(Trials()).params | {"strategy/optim/lr": rate},  # type: ignore[union-attr]
             complete=True,
             values=(0.9 if name == good else 0.1,),
             curve={1: 0.9 if name == good else 0.1},
@@ -203,11 +203,11 @@ def test_what_was_learned_elsewhere_steers_the_search_but_is_no_trial_of_this_sw
         proposer = SearchProposer(swept)
         if warm:
             sweep.happened(learned(good="adapters", trials=8))
-        assert sweep.records.all() == []
+        assert sweep.all_trials.all() == []
         for _ in range(20):
             proposer = SearchProposer(swept) if anew else proposer
-            sweep.begin(proposer.next(sweep.records))
-        return [record.strategy for record in sweep.records.all()]
+            sweep.begin(proposer.next(sweep.all_trials))
+        return [view.strategy for view in sweep.all_trials.all()]
 
     warm = names(anew=False, warm=True)
     assert warm[:3] == list(THREE), "the defaults come first nevertheless"
@@ -220,10 +220,10 @@ def test_a_search_of_several_objectives_goes_on_past_stopped_and_failed_trials(s
     swept = settings(THREE, objectives=("map", "params_trained"), sampler=sampler, startup_trials=4)
     sweep, proposer = MadeUpSweep(), SearchProposer(swept)
     for number in range(9):
-        trial = sweep.begin(proposer.next(sweep.records))
+        trial = sweep.begin(proposer.next(sweep.all_trials))
         sweep.score(trial, number / 10)
         sweep.end(trial, ("complete", "complete", "stopped", "failed")[number % 4])
-    assert proposer.next(sweep.records) is not None
+    assert proposer.next(sweep.all_trials) is not None
 
 
 def test_each_objective_has_its_direction() -> None:
@@ -235,7 +235,7 @@ def test_a_fixed_list_is_tried_in_order_whatever_came_of_each() -> None:
     experiment = settings().experiment(ZeroShot())
     proposer = FixedList({"first": experiment, "second": experiment.model_copy(update={"seed": 1})})
     sweep = MadeUpSweep()
-    sweep.end(sweep.begin(proposer.next(sweep.records)), "failed", reason="lost")
-    second = sweep.begin(proposer.next(sweep.records))
+    sweep.end(sweep.begin(proposer.next(sweep.all_trials)), "failed", reason="lost")
+    second = sweep.begin(proposer.next(sweep.all_trials))
     assert (second.origin, second.experiment.seed, second.params) == ("second", 1, {})
-    assert proposer.next(sweep.records) is None
+    assert proposer.next(sweep.all_trials) is None

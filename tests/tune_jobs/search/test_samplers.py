@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search_spaces.suggest import Primitive
 from tune_jobs.config.search import SamplerKind
 from tune_jobs.search.samplers import Sampling, seed_of
-from tune_jobs.search.trial_views import BEST_SEEN, MOST_SEEN, History, bounded
+from tune_jobs.search.trial_views import BEST_SEEN, MOST_SEEN, PastTrials, bounded
 
 SPACE: dict[str, BaseDistribution] = {
     "s/x": FloatDistribution(0.0, 1.0),
@@ -158,7 +158,7 @@ def test_of_many_trials_a_sampler_sees_the_best_and_the_latest_in_their_order() 
 
 
 def test_views_separate_the_choice_of_a_strategy_from_its_settings() -> None:
-    views = History(("full", "adapters"), stopped_count=False)
+    views = PastTrials(("full", "adapters"), stopped_count=False)
     trials = [finished(0, 0.3), finished(1, 0.2, TrialState.PRUNED)]
     assert [trial.params for trial in views.inside("full", trials)] == [{"full/x": 0.3}, {"full/x": 0.2}]
     assert views.inside("adapters", trials) == []
@@ -168,13 +168,13 @@ def test_views_separate_the_choice_of_a_strategy_from_its_settings() -> None:
 
 
 def test_stopped_trials_count_for_samplers_that_would_not_see_them() -> None:
-    views = History(("full",), stopped_count=True)
+    views = PastTrials(("full",), stopped_count=True)
     states = [trial.state for trial in views.inside("full", [finished(0, 0.2, TrialState.PRUNED)])]
     assert states == [TrialState.COMPLETE]
 
 
 def test_trials_learned_elsewhere_are_older_than_all_others() -> None:
-    views = History(("full",), learned=[finished(7, 0.9), finished(9, 0.8)], stopped_count=False)
+    views = PastTrials(("full",), learned=[finished(7, 0.9), finished(9, 0.8)], stopped_count=False)
     assert [trial.number for trial in views.inside("full", [finished(0, 0.1)])] == [-2, -1, 0]
 
 

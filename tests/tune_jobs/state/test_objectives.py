@@ -10,7 +10,7 @@ from handclip_core.strategies import ZeroShot
 from tune_jobs.config.search import Search
 from tune_jobs.reporting.study import StudyExport
 from tune_jobs.state.objectives import dominates, front_csv, front_lines, objective_values, pareto_front
-from tune_jobs.state.trials import Records, Status, TrialRecord
+from tune_jobs.state.trials import Status, Trials, TrialView
 
 BOTH = ("map", "params_trained")
 
@@ -23,10 +23,10 @@ def test_dominance_is_that_of_the_textbook() -> None:
         assert dominates(a, b) is (no_worse and a != b)
 
 
-def swept(*values: tuple[float, int], status: Status = Status.COMPLETE) -> Records:
+def swept(*values: tuple[float, int], status: Status = Status.COMPLETE) -> Trials:
     experiment = Experiment(strategy=ZeroShot())
     trials = [
-        TrialRecord(
+        TrialView(
             n,
             "zero_shot",
             {},
@@ -37,17 +37,17 @@ def swept(*values: tuple[float, int], status: Status = Status.COMPLETE) -> Recor
         )
         for n, (score, params) in enumerate(values)
     ]
-    return Records({trial.number: trial for trial in trials})
+    return Trials({trial.number: trial for trial in trials})
 
 
 def test_the_front_is_optunas_and_holds_no_stopped_or_failed_trial(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    records = swept(*((float(rng.integers(0, 9)) / 10, int(rng.integers(1, 9))) for _ in range(25)))
-    for record in records.all():
-        record.status = {1: Status.STOPPED, 2: Status.FAILED}.get(record.number % 5, Status.COMPLETE)
+    all_trials = swept(*((float(rng.integers(0, 9)) / 10, int(rng.integers(1, 9))) for _ in range(25)))
+    for view in all_trials.all():
+        view.status = {1: Status.STOPPED, 2: Status.FAILED}.get(view.number % 5, Status.COMPLETE)
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    StudyExport(url, name="s", space=Search().space(("zero_shot",)), objectives=BOTH).rebuild(records)
-    front = pareto_front(records, BOTH)
+    StudyExport(url, name="s", space=Search().space(("zero_shot",)), objectives=BOTH).rebuild(all_trials)
+    front = pareto_front(all_trials, BOTH)
     assert len(front) > 1
     study = optuna.load_study(study_name="s", storage=url)
     assert {row.number for row in front} == {trial.number for trial in study.best_trials}
@@ -79,8 +79,8 @@ def test_counts_of_parameters_are_written_whole() -> None:
     ]
 
 
-def measured(*, status: Status = Status.COMPLETE, **metrics: float) -> TrialRecord:
-    return TrialRecord(
+def measured(*, status: Status = Status.COMPLETE, **metrics: float) -> TrialView:
+    return TrialView(
         0,
         "zero_shot",
         {},
@@ -100,7 +100,7 @@ def test_what_was_not_measured_is_named() -> None:
 
 
 def test_values_are_those_of_the_best_weights_and_what_they_cost_a_seed() -> None:
-    record = measured(map=0.5, cmc1=0.75)
-    assert objective_values(("map", "cmc1", "params_trained", "seconds"), record) == (0.5, 0.75, 3.0, 6.0)
-    record.seeds = [{"map": 0.4}, {"map": 0.6}, {"map": 0.5}]
-    assert objective_values(("map", "seconds"), record) == (0.5, 2.0)
+    view = measured(map=0.5, cmc1=0.75)
+    assert objective_values(("map", "cmc1", "params_trained", "seconds"), view) == (0.5, 0.75, 3.0, 6.0)
+    view.seeds = [{"map": 0.4}, {"map": 0.6}, {"map": 0.5}]
+    assert objective_values(("map", "seconds"), view) == (0.5, 2.0)

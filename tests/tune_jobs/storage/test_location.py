@@ -8,18 +8,27 @@ from handclip_core.errors import InputError
 from tests.tune_jobs.conftest import ObjectStore
 from tune_jobs.config.settings import SweepSettings, dump_settings, load_settings
 from tune_jobs.storage import location as places
-from tune_jobs.storage.location import Bucket, exists, fetched, files_below, folder_of, is_folder, named_place, opened
+from tune_jobs.storage.location import (
+    BucketLocation,
+    exists,
+    files_below,
+    folder_of,
+    is_folder,
+    local_copy,
+    open_location,
+    parse_location,
+)
 
 OPTIONS = "?endpoint_override=http://127.0.0.1:9&region=eu-west-1"
 
 
 @pytest.mark.parametrize("options", ["", OPTIONS])
 def test_places_below_and_above_keep_the_options(options: str) -> None:
-    place = Bucket(f"s3://hands/runs{options}") / "first" / "trials/0001-full"
+    place = BucketLocation(f"s3://hands/runs{options}") / "first" / "trials/0001-full"
     assert str(place) == f"s3://hands/runs/first/trials/0001-full{options}"
     assert place.name == "0001-full"
     assert str(place.parent.parent) == f"s3://hands/runs/first{options}"
-    assert str(Bucket("s3://hands/") / "first") == "s3://hands/first"
+    assert str(BucketLocation("s3://hands/") / "first") == "s3://hands/first"
 
 
 @pytest.mark.parametrize(
@@ -31,8 +40,8 @@ def test_places_below_and_above_keep_the_options(options: str) -> None:
     ],
 )
 def test_what_lies_below_a_root_has_its_file_system(uri: str, path: str) -> None:
-    assert opened(Bucket(uri)).path == path
-    assert opened(Bucket(uri)).filesystem is opened(Bucket(uri) / "below").filesystem
+    assert open_location(BucketLocation(uri)).path == path
+    assert open_location(BucketLocation(uri)).filesystem is open_location(BucketLocation(uri) / "below").filesystem
 
 
 def test_settings_keep_a_uri_as_it_was_typed(tmp_path: Path) -> None:
@@ -41,10 +50,10 @@ def test_settings_keep_a_uri_as_it_was_typed(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(dump_settings(settings))
     assert f"storage: {uri}\n" in (tmp_path / "sweep.yaml").read_text()
     assert load_settings(tmp_path / "sweep.yaml") == settings
-    assert settings.storage == Bucket(uri)
+    assert settings.storage == BucketLocation(uri)
     overridden = load_settings(tmp_path / "sweep.yaml", overrides=["storage=s3://other/runs", "warm_start=first"])
-    assert (overridden.storage, overridden.warm_start) == (Bucket("s3://other/runs"), Path("first"))
-    assert named_place("runs//first") == Path("runs/first")
+    assert (overridden.storage, overridden.warm_start) == (BucketLocation("s3://other/runs"), Path("first"))
+    assert parse_location("runs//first") == Path("runs/first")
 
 
 def test_keys_in_a_uri_are_refused_without_being_shown(tmp_path: Path) -> None:
@@ -56,12 +65,12 @@ def test_keys_in_a_uri_are_refused_without_being_shown(tmp_path: Path) -> None:
 
 def test_working_copies_are_told_apart_by_the_whole_uri_of_their_storage() -> None:
     uris = ["s3://hands/runs/first", "s3://hands/other/first", f"s3://hands/runs/first{OPTIONS}"]
-    copies = [folder_of(Bucket(uri)) for uri in uris]
+    copies = [folder_of(BucketLocation(uri)) for uri in uris]
     assert {copy.name for copy in copies} == {"first"}
     assert len({copy.parent for copy in copies}) == 3
 
 
-def test_objects_are_written_whole_read_listed_and_deleted(bucket: Bucket, tmp_path: Path) -> None:
+def test_objects_are_written_whole_read_listed_and_deleted(bucket: BucketLocation, tmp_path: Path) -> None:
     assert (bucket / "a").read() is None
     assert not exists(bucket / "a")
     assert not is_folder(bucket / "below")
@@ -73,17 +82,17 @@ def test_objects_are_written_whole_read_listed_and_deleted(bucket: Bucket, tmp_p
     assert sorted(files_below(bucket)) == ["a", "below/b"]
     assert is_folder(bucket / "below")
     assert not is_folder(bucket / "a")
-    with fetched(bucket / "below") as folder:
+    with local_copy(bucket / "below") as folder:
         assert (folder / "b").read_bytes() == (tmp_path / "file").read_bytes()
     assert not folder.exists()
     (bucket / "a").delete()
     (bucket / "a").delete()
     assert files_below(bucket) == ["below/b"]
-    with pytest.raises(FileNotFoundError), fetched(bucket / "gone"):
+    with pytest.raises(FileNotFoundError), local_copy(bucket / "gone"):
         pass
 
 
-def test_a_bucket_that_can_be_used_is_left_as_it_was(bucket: Bucket) -> None:
+def test_a_bucket_that_can_be_used_is_left_as_it_was(bucket: BucketLocation) -> None:
     bucket.check()
     assert files_below(bucket) == []
 
@@ -93,7 +102,7 @@ def test_a_missing_bucket_is_named(object_store: ObjectStore) -> None:
         (object_store.place("nobodys") / "runs").check()
 
 
-def test_wrong_keys_are_one_line(object_store: ObjectStore, bucket: Bucket) -> None:
+def test_wrong_keys_are_one_line(object_store: ObjectStore, bucket: BucketLocation) -> None:
     requests.post(f"{object_store.address}/moto-api/reset-auth", data=b"0", timeout=30)
     try:
         with pytest.raises(InputError, match=r"cannot be used .*; look at its name, endpoint and keys") as raised:
@@ -114,14 +123,14 @@ def test_wrong_keys_are_one_line(object_store: ObjectStore, bucket: Bucket) -> N
 def test_what_does_not_answer_or_is_no_uri_is_one_line(object_store: ObjectStore, uri: str, reason: str) -> None:
     del object_store
     with pytest.raises(InputError, match=rf"^storage: .*cannot be used \(.*{reason}") as raised:
-        Bucket(uri).check()
+        BucketLocation(uri).check()
     assert "\n" not in str(raised.value)
 
 
 def test_what_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(places, "ANSWER_S", 0.1)
     over = threading.Event()
-    monkeypatch.setattr(Bucket, "write", lambda *_: over.wait(60))
+    monkeypatch.setattr(BucketLocation, "write", lambda *_: over.wait(60))
     with pytest.raises(InputError, match=r"does not answer within 0.1 s"):
-        Bucket(f"file://{tmp_path}").check()
+        BucketLocation(f"file://{tmp_path}").check()
     over.set()

@@ -13,21 +13,21 @@ from tests.tune_jobs.dying import Fuse, Killed, run_to_the_end
 from tests.tune_jobs.simulated import begun, run, settings, state_of
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.state.journal import FILE, joined, read_journal
-from tune_jobs.state.local_copy import take_down, to_read
+from tune_jobs.state.local_copy import download, readable_folder
 from tune_jobs.storage import location as places
 from tune_jobs.storage import retry as patience
-from tune_jobs.storage.lease import LOCK, SweepLock
-from tune_jobs.storage.location import Bucket, Place, files_below, folder_of
+from tune_jobs.storage.lease import LOCK, SweepLease
+from tune_jobs.storage.location import BucketLocation, StorageLocation, files_below, folder_of
 from tune_jobs.storage.segments import read_segments
-from tune_jobs.storage.sync import Mirror, is_copied
+from tune_jobs.storage.sync import FolderSync, is_copied
 
 
-def small(storage: Place, **changed: Any) -> SweepSettings:
+def small(storage: StorageLocation, **changed: Any) -> SweepSettings:
     return settings(storage, strategies=("linear_probe", "adapters"), trials=6, budget=4, **changed)
 
 
 @pytest.fixture
-def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Each number is a machine with a cache of its own."""
 
     def next_machine() -> Iterator[int]:
@@ -50,32 +50,32 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_a_sweep_in_a_bucket_is_that_in_a_folder(
-    bucket: Bucket, undisturbed: dict[str, Any], machines: Iterator[int]
+    bucket: BucketLocation, undisturbed: dict[str, Any], nodes: Iterator[int]
 ) -> None:
     run(small(bucket))
     sweep = bucket / "simulated"
     assert state_of(sweep) == undisturbed
     assert joined(read_segments(sweep)) == (folder_of(sweep) / FILE).read_bytes()
-    next(machines)
-    take_down(sweep)
+    next(nodes)
+    download(sweep)
     assert state_of(sweep) == undisturbed, "all of it is in the bucket"
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_drivers_that_die_on_one_machine_after_another_end_with_the_same_sweep(
-    fuse: Fuse, undisturbed: dict[str, Any], tmp_path: Path, machines: Iterator[int], seed: int
+    fuse: Fuse, undisturbed: dict[str, Any], tmp_path: Path, nodes: Iterator[int], seed: int
 ) -> None:
-    storage, random_numbers = Bucket(f"file://{tmp_path}/bucket"), random.Random(seed)
-    lengths = (random_numbers.randint(15, 80) for _ in machines)
+    storage, random_numbers = BucketLocation(f"file://{tmp_path}/bucket"), random.Random(seed)
+    lengths = (random_numbers.randint(15, 80) for _ in nodes)
     assert run_to_the_end(small(storage), fuse, lengths) >= 5
     assert state_of(storage / "simulated") == undisturbed
     assert begun(folder_of(storage / "simulated")) == list(range(6))
 
 
 def test_a_working_copy_that_is_ahead_of_the_bucket_does_not_count(
-    bucket: Bucket, undisturbed: dict[str, Any], fuse: Fuse, machines: Iterator[int]
+    bucket: BucketLocation, undisturbed: dict[str, Any], fuse: Fuse, nodes: Iterator[int]
 ) -> None:
-    del machines
+    del nodes
     fuse.length = 150
     with pytest.raises(Killed):
         run(small(bucket))
@@ -89,7 +89,7 @@ def test_a_working_copy_that_is_ahead_of_the_bucket_does_not_count(
 
 
 def test_what_the_search_has_learned_elsewhere_is_known_on_another_machine(
-    bucket: Bucket, fuse: Fuse, machines: Iterator[int]
+    bucket: BucketLocation, fuse: Fuse, nodes: Iterator[int]
 ) -> None:
     run(small(bucket, name="first"))
     learning = small(bucket, name="second", warm_start=bucket / "first", seed=1)
@@ -99,37 +99,39 @@ def test_what_the_search_has_learned_elsewhere_is_known_on_another_machine(
     with pytest.raises(Killed):
         run(learning)
     fuse.length = float("inf")
-    next(machines)
+    next(nodes)
     run(learning)
     assert state_of(bucket / "second")["trials"] == whole
 
 
-def test_what_has_changed_is_copied_and_a_database_as_it_is_at_one_moment(bucket: Bucket, tmp_path: Path) -> None:
-    mirror = Mirror(tmp_path, bucket)
+def test_what_has_changed_is_copied_and_a_database_as_it_is_at_one_moment(
+    bucket: BucketLocation, tmp_path: Path
+) -> None:
+    sync = FolderSync(tmp_path, bucket)
     (tmp_path / "leaderboard.csv").write_text("one")
     with sqlite3.connect(tmp_path / "study.db") as database:
         database.execute("create table trials (number)")
         database.commit()
         database.execute("insert into trials values (1)")
-        mirror.send()
+        sync.send()
         database.commit()
     copy = tmp_path / "copy"
     copy.write_bytes((bucket / "study.db").read() or b"")
     with sqlite3.connect(copy) as found:
         assert found.execute("select count(*) from trials").fetchone() == (0,), "what was not finished is not in it"
     (tmp_path / "leaderboard.csv").write_text("two")
-    mirror.send()
+    sync.send()
     assert (bucket / "leaderboard.csv").read() == b"two"
 
 
 def test_a_local_copy_has_a_journal_that_can_be_read_and_is_refused_if_it_was_cut(
-    bucket: Bucket, machines: Iterator[int]
+    bucket: BucketLocation, nodes: Iterator[int]
 ) -> None:
     run(small(bucket))
     sweep = bucket / "simulated"
     events = read_journal(folder_of(sweep) / FILE)
-    next(machines)
-    copy = take_down(sweep) / FILE
+    next(nodes)
+    copy = download(sweep) / FILE
     assert read_journal(copy) == events
     copy.write_bytes(b"".join(copy.read_bytes().splitlines(keepends=True)[:-1]))
     with pytest.raises(InputError, match=f"line {len(events)} and what follows is missing"):
@@ -160,33 +162,36 @@ def test_these_files_are_copied(path: str, copied: bool) -> None:
     assert is_copied(path) == copied
 
 
-def test_a_sweep_that_runs_here_is_read_where_it_is(bucket: Bucket, machines: Iterator[int]) -> None:
+def test_a_sweep_that_runs_here_is_read_where_it_is(bucket: BucketLocation, nodes: Iterator[int]) -> None:
     run(small(bucket))
     sweep = bucket / "simulated"
     folder = folder_of(sweep)
-    with SweepLock(sweep, beat_s=0.01):
+    with SweepLease(sweep, heartbeat_s=0.01):
         (folder / "leaderboard.csv").write_text("newer")
-        assert to_read(sweep) == folder
+        assert readable_folder(sweep) == folder
         assert (folder / "leaderboard.csv").read_text() == "newer"
-    assert (to_read(sweep) / "leaderboard.csv").read_text() != "newer"
-    next(machines)
-    assert {path.name for path in to_read(sweep).iterdir()} >= {LOCK, FILE, "study.db", "sweep.yaml"}
+    assert (readable_folder(sweep) / "leaderboard.csv").read_text() != "newer"
+    next(nodes)
+    assert {path.name for path in readable_folder(sweep).iterdir()} >= {LOCK, FILE, "study.db", "sweep.yaml"}
 
 
 def test_a_bucket_that_is_away_for_a_while_is_waited_for(
-    undisturbed: dict[str, Any], tmp_path: Path, machines: Iterator[int], monkeypatch: pytest.MonkeyPatch
+    undisturbed: dict[str, Any], tmp_path: Path, nodes: Iterator[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del machines
-    storage, failures = Bucket(f"file://{tmp_path}/bucket"), iter([False] * 20 + [True] * 3 + [False] * 10 + [True] * 5)
+    del nodes
+    storage, failures = (
+        BucketLocation(f"file://{tmp_path}/bucket"),
+        iter([False] * 20 + [True] * 3 + [False] * 10 + [True] * 5),
+    )
     monkeypatch.setattr("tune_jobs.storage.retry.time.sleep", lambda _: None)
-    monkeypatch.setattr(places, "opened", failing(places.opened, failures))
+    monkeypatch.setattr(places, "open_location", failing(places.open_location, failures))
     run(small(storage))
     assert next(failures, None) is None, "it was away"
     assert state_of(storage / "simulated") == undisturbed
 
 
 def failing(opened: Any, failures: Iterator[bool]) -> Any:
-    def maybe(where: Place) -> Any:
+    def maybe(where: StorageLocation) -> Any:
         if next(failures, False):
             raise OSError("AWS Error NETWORK_CONNECTION during PutObject operation")
         return opened(where)
@@ -195,19 +200,19 @@ def failing(opened: Any, failures: Iterator[bool]) -> Any:
 
 
 def test_a_bucket_that_stays_away_ends_the_sweep_with_whole_lines(
-    tmp_path: Path, machines: Iterator[int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, nodes: Iterator[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del machines
-    storage = Bucket(f"file://{tmp_path}/bucket")
-    write, lines = Bucket.write, iter(range(30))
+    del nodes
+    storage = BucketLocation(f"file://{tmp_path}/bucket")
+    write, lines = BucketLocation.write, iter(range(30))
 
-    def full(self: Bucket, data: bytes) -> None:
+    def full(self: BucketLocation, data: bytes) -> None:
         if self.parent.name == "journal" and next(lines, None) is None:
             raise OSError("the bucket is gone")
         write(self, data)
 
-    monkeypatch.setattr(patience, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(Bucket, "write", full)
+    monkeypatch.setattr(patience, "RETRY_FOR_S", 0.0)
+    monkeypatch.setattr(BucketLocation, "write", full)
     with pytest.raises(InputError, match=r"/journal: cannot be written \(the bucket is gone\); mend that"):
         run(small(storage))
     assert len(joined(read_segments(storage / "simulated")).splitlines()) == 30

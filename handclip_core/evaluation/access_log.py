@@ -1,7 +1,8 @@
-"""The ledger of looks at test people: lines of JSON that are only ever added, each holding the hash of the one before.
+"""The access log of looks at test identities: lines of JSON that are only ever added, each holding the hash of the one
+before.
 
-A look is two lines: ``opened`` before test people are scored and ``looked`` with the figures after. So a look that was
-cut short counts, too. Whoever changes, removes or reorders lines breaks the chain; cutting lines off its end shows
+A look is two lines: ``opened`` before test identities are scored and ``looked`` with the figures after. So a look that
+was cut short counts, too. Whoever changes, removes or reorders lines breaks the chain; cutting lines off its end shows
 where a hash was kept elsewhere (see `require`). It guards against mistakes and second thoughts, not against somebody
 who writes the whole file anew.
 """
@@ -21,10 +22,10 @@ from filelock import FileLock
 from handclip_core.data.manifest import Prepared
 from handclip_core.errors import InputError
 
-OPENED, LOOKED = "opened", "looked"
+OPENED, SCORED = "opened", "looked"
 START = "0" * 64
 """What the first line holds in place of a hash."""
-MEND = "restore the ledger from a copy; looks that are not in it cannot be counted"
+MEND = "restore the access log from a copy; accesses that are not in it cannot be counted"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """The ledger in the file ``path``, which need not exist yet."""
+class AccessLog:
+    """The access log in the file ``path``, which need not exist yet."""
 
     path: Path
 
@@ -52,7 +53,7 @@ class Ledger:
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.path}: not readable as a ledger of looks ({error})") from None
+            raise InputError(f"{self.path}: not readable as an access log ({error})") from None
         found: list[Entry] = []
         for number, line in enumerate(lines, start=1):
             found.append(_checked(line, number, found[-1].hash if found else START, source=self.path))
@@ -77,18 +78,18 @@ class Ledger:
                 os.fsync(file.fileno())
         return entry
 
-    def looks(self, data: str) -> list[Entry]:
-        """The looks so far at the test people whose hash is ``data``, those cut short among them."""
+    def accesses(self, data: str) -> list[Entry]:
+        """The looks so far at the test identities whose hash is ``data``, those cut short among them."""
         return [entry for entry in self.entries() if entry.event == OPENED and entry.values.get("data") == data]
 
     def require(self, hash_: str, *, source: Path) -> None:
-        """Raise InputError where the ledger has lost the line with ``hash_``, which ``source`` names."""
+        """Raise InputError where the access log has lost the line with ``hash_``, which ``source`` names."""
         if all(entry.hash != hash_ for entry in self.entries()):
-            raise InputError(f"{self.path}: lacks a look that {source} names; {MEND}")
+            raise InputError(f"{self.path}: lacks a test access that {source} names; {MEND}")
 
 
 def hash_of_test(prepared: Prepared) -> str:
-    """SHA-256 over who and what the test pictures show, whatever their order, their folder and the draws."""
+    """SHA-256 over who and what the test images show, whatever their order, their folder and the draws."""
     manifest = prepared.manifest
     tested = manifest[manifest["subset"] == "test"]
     columns: pd.DataFrame = tested[["hash", "identity", "aspect"]].astype(str)
@@ -101,7 +102,7 @@ def _checked(line: str, number: int, previous: str, *, source: Path) -> Entry:
         values = json.loads(line)
         entry = Entry(**values)
     except (ValueError, TypeError):
-        raise InputError(f"{where}: not a line of a ledger of looks; {MEND}") from None
+        raise InputError(f"{where}: not a line of an access log; {MEND}") from None
     if _hash({name: value for name, value in values.items() if name != "hash"}) != entry.hash:
         raise InputError(f"{where}: was changed after it was written; {MEND}")
     if entry.previous != previous or entry.number != number:

@@ -1,4 +1,4 @@
-"""Branches and experts: who sees which picture, and how views are put together."""
+"""Branches and experts: who sees which image, and how views are put together."""
 
 from dataclasses import replace
 
@@ -11,13 +11,13 @@ from torch.nn import functional as F
 from handclip_core.errors import InputError
 from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.fusion import vote
-from handclip_core.evaluation.protocol import GalleryKind, score_draws
-from handclip_core.expert_shares import choose_shares
-from handclip_core.models.branches import BranchedModel
-from handclip_core.models.experts import ExpertFusion, ExpertsModel
+from handclip_core.evaluation.protocol import GalleryKind, score_gallery_splits
+from handclip_core.expert_weights import fit_expert_weights
 from handclip_core.models.hand_model import HandModel
-from handclip_core.models.router import Router
-from handclip_core.runs.context import Bench
+from handclip_core.models.views.experts import ExpertFusion, PerViewExperts
+from handclip_core.models.views.heads import PerViewHeads
+from handclip_core.models.views.router import Router
+from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.types import ASPECT_INDEX, HAND_ASPECTS, Aspect
 from tests.conftest import TINY_DATA
@@ -26,33 +26,33 @@ UNKNOWN = ASPECT_INDEX[Aspect.UNKNOWN]
 ASPECTS = torch.arange(4).repeat(3)
 
 
-def model_of(bench: Bench, name: str, **settings: object) -> HandModel:
+def model_of(context: ExperimentContext, name: str, **settings: object) -> HandModel:
     strategy = {"name": name, "neck": {"kind": "linear"}, **settings}
-    values = {"strategy": strategy, "data": TINY_DATA, "backbone": bench.settings}
-    model = assemble(Experiment.model_validate(values), bench).model.eval()
+    values = {"strategy": strategy, "data": TINY_DATA, "backbone": context.settings}
+    model = assemble(Experiment.model_validate(values), context).model.eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return model
 
 
-def pictures(bench: Bench) -> Tensor:
-    return bench.pixel_inputs.of(bench.rows("val")[:12], device=bench.device)
+def images(context: ExperimentContext) -> Tensor:
+    return context.pixel_inputs.of(context.rows("val")[:12], device=context.device)
 
 
-def own_view(model: ExpertsModel, picture: Tensor, aspect: Aspect) -> Tensor:
-    """What one expert makes of one picture, step by step."""
+def own_view(model: PerViewExperts, image: Tensor, aspect: Aspect) -> Tensor:
+    """What one expert makes of one image, step by step."""
     name = aspect.value.replace(" ", "_")
-    encoded = model.experts[name](picture.unsqueeze(0))
+    encoded = model.experts[name](image.unsqueeze(0))
     vector: Tensor = encoded.projected @ model.branches.necks[name].get_parameter("layer.weight").T
     return vector[0]
 
 
 @torch.no_grad()
-def test_every_picture_goes_through_the_expert_of_its_aspect(tiny_bench: Bench) -> None:
-    model = model_of(tiny_bench, "aspect_specific")
-    assert isinstance(model, ExpertsModel)
-    shown = pictures(tiny_bench)
+def test_every_image_goes_through_the_expert_of_its_aspect(tiny_context: ExperimentContext) -> None:
+    model = model_of(tiny_context, "aspect_specific")
+    assert isinstance(model, PerViewExperts)
+    shown = images(tiny_context)
     found = model.embed(shown, ASPECTS)
     for i in range(12):
         torch.testing.assert_close(found[i], own_view(model, shown[i], HAND_ASPECTS[ASPECTS[i]]), rtol=1e-4, atol=1e-5)
@@ -60,11 +60,13 @@ def test_every_picture_goes_through_the_expert_of_its_aspect(tiny_bench: Bench) 
 
 @torch.no_grad()
 @pytest.mark.parametrize("fusion", [ExpertFusion.MEAN, ExpertFusion.CONCAT, ExpertFusion.SCORES])
-def test_fused_cosines_are_the_weighted_sums_of_the_experts(tiny_bench: Bench, fusion: ExpertFusion) -> None:
-    model = model_of(tiny_bench, "aspect_specific", fusion=fusion)
-    assert isinstance(model, ExpertsModel)
+def test_fused_cosines_are_the_weighted_sums_of_the_experts(
+    tiny_context: ExperimentContext, fusion: ExpertFusion
+) -> None:
+    model = model_of(tiny_context, "aspect_specific", fusion=fusion)
+    assert isinstance(model, PerViewExperts)
     model.shares.copy_(torch.rand(model.shares.shape).softmax(dim=1))
-    shown = pictures(tiny_bench)
+    shown = images(tiny_context)
     views = torch.stack(
         [torch.stack([F.normalize(own_view(model, one, aspect), dim=0) for aspect in HAND_ASPECTS]) for one in shown]
     )
@@ -82,11 +84,11 @@ def test_fused_cosines_are_the_weighted_sums_of_the_experts(tiny_bench: Bench, f
 
 
 @torch.no_grad()
-def test_votes_are_those_of_the_experts_one_by_one(tiny_bench: Bench) -> None:
-    model = model_of(tiny_bench, "aspect_specific", fusion="votes")
-    assert isinstance(model, ExpertsModel)
+def test_votes_are_those_of_the_experts_one_by_one(tiny_context: ExperimentContext) -> None:
+    model = model_of(tiny_context, "aspect_specific", fusion="votes")
+    assert isinstance(model, PerViewExperts)
     assert model.similarity is not None
-    shown = pictures(tiny_bench)
+    shown = images(tiny_context)
     found = F.normalize(model.embed(shown, ASPECTS), dim=1)
     raw = [torch.stack([own_view(model, one, aspect) for one in shown]) for aspect in HAND_ASPECTS]
     views = [F.normalize(view, dim=1) for view in raw]
@@ -99,52 +101,58 @@ def test_votes_are_those_of_the_experts_one_by_one(tiny_bench: Bench) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("fusion", ExpertFusion)
-def test_the_router_looks_only_where_an_aspect_is_asked_for(tiny_bench: Bench, fusion: ExpertFusion) -> None:
-    model = model_of(tiny_bench, "aspect_specific", fusion=fusion)
-    assert isinstance(model, ExpertsModel)
+def test_the_router_looks_only_where_an_aspect_is_asked_for(
+    tiny_context: ExperimentContext, fusion: ExpertFusion
+) -> None:
+    model = model_of(tiny_context, "aspect_specific", fusion=fusion)
+    assert isinstance(model, PerViewExperts)
     looks: list[object] = []
     model.start.register_forward_hook(lambda *_: looks.append(None))
-    model.embed(pictures(tiny_bench), ASPECTS)
+    model.embed(images(tiny_context), ASPECTS)
     assert not looks
-    model.embed(pictures(tiny_bench), torch.full((12,), UNKNOWN))
+    model.embed(images(tiny_context), torch.full((12,), UNKNOWN))
     assert len(looks) == (fusion in (ExpertFusion.OWN, ExpertFusion.SCORES))
 
 
-def test_chosen_shares_are_at_least_as_good_on_validation_people_as_any_expert_alone(tiny_bench: Bench) -> None:
-    model = model_of(tiny_bench, "aspect_specific", fusion="scores")
-    assert isinstance(model, ExpertsModel)
-    rows, draws = tiny_bench.rows("val"), tiny_bench.draws("val")[:3]
+def test_chosen_shares_are_at_least_as_good_on_validation_people_as_any_expert_alone(
+    tiny_context: ExperimentContext,
+) -> None:
+    model = model_of(tiny_context, "aspect_specific", fusion="scores")
+    assert isinstance(model, PerViewExperts)
+    rows, draws = tiny_context.rows("val"), tiny_context.gallery_splits("val")[:3]
 
     def mean_map() -> float:
-        found = embed(model, tiny_bench.pixel_inputs, rows, aspects=tiny_bench.aspect_indices, device=tiny_bench.device)
-        scores = score_draws(found, rows, draws, tiny_bench.identities, gallery=GalleryKind.OWN)
+        found = embed(
+            model, tiny_context.pixel_inputs, rows, aspects=tiny_context.aspect_indices, device=tiny_context.device
+        )
+        scores = score_gallery_splits(found, rows, draws, tiny_context.identities, gallery=GalleryKind.OWN)
         return float(scores.overall.map.mean)
 
     equal = mean_map()
     model.shares.zero_()
     model.shares[:4] = torch.eye(4)
     alone = mean_map()
-    choose_shares(model, tiny_bench.pixel_inputs, tiny_bench)
+    fit_expert_weights(model, tiny_context.pixel_inputs, tiny_context)
     assert torch.allclose(model.shares[:4].sum(dim=1), torch.ones(4), atol=1e-5)
     before = model.shares.clone()
     assert mean_map() >= max(equal, alone) - 1e-6
-    choose_shares(model, tiny_bench.pixel_inputs, tiny_bench)
+    fit_expert_weights(model, tiny_context.pixel_inputs, tiny_context)
     assert torch.equal(model.shares, before), "the same model gets the same weights"
 
 
 @pytest.mark.parametrize("name", ["multi_branch", "aspect_specific"])
-def test_hidden_aspects_are_routed_by_the_classifier(tiny_bench: Bench, name: str) -> None:
-    model = model_of(tiny_bench, name)
-    shown = pictures(tiny_bench)
+def test_hidden_aspects_are_routed_by_the_classifier(tiny_context: ExperimentContext, name: str) -> None:
+    model = model_of(tiny_context, name)
+    shown = images(tiny_context)
     with torch.no_grad():
         predicted = model.predict_aspects(shown)
         assert predicted is not None
         hidden = model.embed(shown, torch.full((12,), UNKNOWN))
         told = model.embed(shown, predicted)
     torch.testing.assert_close(hidden, told, rtol=1e-4, atol=1e-5)
-    rows, aspects = tiny_bench.rows("val"), tiny_bench.aspect_indices
-    found = aspect_accuracy(model, tiny_bench.pixel_inputs, rows, aspects=aspects, device=tiny_bench.device)
-    inputs = tiny_bench.pixel_inputs.of(rows, device=tiny_bench.device)
+    rows, aspects = tiny_context.rows("val"), tiny_context.aspect_indices
+    found = aspect_accuracy(model, tiny_context.pixel_inputs, rows, aspects=aspects, device=tiny_context.device)
+    inputs = tiny_context.pixel_inputs.of(rows, device=tiny_context.device)
     with torch.no_grad():
         every = model.predict_aspects(inputs)
     assert every is not None
@@ -170,34 +178,38 @@ def test_a_router_answers_with_its_own_aspects_only() -> None:
     assert set(routed.tolist()) == allowed
 
 
-def test_branches_of_one_picture_train_by_running_statistics(tiny_bench: Bench) -> None:
-    model = model_of(tiny_bench, "multi_branch", neck={"kind": "bn"}).train()
-    assert isinstance(model, BranchedModel)
-    shown = pictures(tiny_bench)[:5]
+def test_branches_of_one_image_train_by_running_statistics(tiny_context: ExperimentContext) -> None:
+    model = model_of(tiny_context, "multi_branch", neck={"kind": "bn"}).train()
+    assert isinstance(model, PerViewHeads)
+    shown = images(tiny_context)[:5]
     embeddings = model.embed(shown, torch.tensor([0, 0, 0, 0, 3]))
     assert embeddings.isfinite().all()
     neck = model.branches.necks["palmar_left"]
     assert neck.training
 
 
-def test_training_moves_only_the_expert_that_saw_the_picture(tiny_bench: Bench) -> None:
-    model = model_of(tiny_bench, "aspect_specific")
-    assert isinstance(model, ExpertsModel)
-    model.encode(pictures(tiny_bench)[:3], torch.zeros(3, dtype=torch.int64)).projected.sum().backward()
+def test_training_moves_only_the_expert_that_saw_the_image(tiny_context: ExperimentContext) -> None:
+    model = model_of(tiny_context, "aspect_specific")
+    assert isinstance(model, PerViewExperts)
+    model.forward_trunk(images(tiny_context)[:3], torch.zeros(3, dtype=torch.int64)).projected.sum().backward()
     moved = {name for name, tower in model.experts.items() if any(p.grad is not None for p in tower.parameters())}
     assert moved == {"dorsal_right"}
 
 
-def test_pictures_without_any_known_aspect_are_refused(tiny_bench: Bench) -> None:
-    manifest = tiny_bench.prepared.manifest.assign(aspect=Aspect.UNKNOWN.value)
-    nameless = replace(tiny_bench, prepared=replace(tiny_bench.prepared, manifest=manifest), aspects=(Aspect.UNKNOWN,))
+def test_images_without_any_known_aspect_are_refused(tiny_context: ExperimentContext) -> None:
+    manifest = tiny_context.prepared.manifest.assign(aspect=Aspect.UNKNOWN.value)
+    nameless = replace(
+        tiny_context, prepared=replace(tiny_context.prepared, manifest=manifest), aspects=(Aspect.UNKNOWN,)
+    )
     with pytest.raises(InputError, match="aspect is known"):
         model_of(nameless, "multi_branch")
 
 
-def test_embeddings_of_all_fusions_have_the_width_they_say(tiny_bench: Bench) -> None:
+def test_embeddings_of_all_fusions_have_the_width_they_say(tiny_context: ExperimentContext) -> None:
     for fusion in ExpertFusion:
-        model = model_of(tiny_bench, "aspect_specific", fusion=fusion)
-        rows = tiny_bench.rows("val")[:4]
-        found = embed(model, tiny_bench.pixel_inputs, rows, aspects=tiny_bench.aspect_indices, device=tiny_bench.device)
+        model = model_of(tiny_context, "aspect_specific", fusion=fusion)
+        rows = tiny_context.rows("val")[:4]
+        found = embed(
+            model, tiny_context.pixel_inputs, rows, aspects=tiny_context.aspect_indices, device=tiny_context.device
+        )
         assert found.shape == (4, model.width)

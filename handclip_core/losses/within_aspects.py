@@ -1,4 +1,4 @@
-"""Losses within aspects: pictures of different aspects are not compared."""
+"""Losses within aspects: images of different aspects are not compared."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from handclip_core.types import ASPECT_INDEX, Aspect, Batch, Output
 
 
 class WithinAspects(nn.Module):
-    """The mean over a batch's pictures of the loss of each aspect's pictures by themselves.
+    """The mean over a batch's images of the loss of each aspect's images by themselves.
 
     Each aspect has a loss of its own, with its own memory or centres. A module, for a loss may have buffers.
     """
@@ -22,7 +22,7 @@ class WithinAspects(nn.Module):
         self._memories = nn.ModuleList(loss for loss in losses.values() if isinstance(loss, nn.Module))
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
-        """A scalar; pictures of other aspects take no part."""
+        """A scalar; images of other aspects take no part."""
         found, shown = [], 0
         for aspect, loss in self._losses.items():
             at = (batch.aspects == ASPECT_INDEX[aspect]).nonzero(as_tuple=True)[0]
@@ -33,7 +33,7 @@ class WithinAspects(nn.Module):
 
 
 def within_aspects(aspects: Sequence[Aspect], terms: Callable[[], tuple[Term, ...]]) -> tuple[Term, ...]:
-    """The ``terms`` with a loss of its own for each of ``aspects``; what they do to single pictures stays the same."""
+    """The ``terms`` with a loss of its own for each of ``aspects``; what they do to single images stays the same."""
     by_aspect = {aspect: terms() for aspect in aspects}
     first = next(iter(by_aspect.values()))
     return tuple(
@@ -48,5 +48,5 @@ def _some(output: Output, at: Tensor) -> Output:
 
 
 def _those(batch: Batch, at: Tensor) -> Batch:
-    """Labels, rows and aspects of some pictures; no loss reads ``inputs``, which stay whole."""
+    """Labels, rows and aspects of some images; no loss reads ``inputs``, which stay whole."""
     return replace(batch, labels=batch.labels[at], rows=batch.rows[at.to(batch.rows.device)], aspects=batch.aspects[at])

@@ -1,4 +1,4 @@
-"""Which side of which hand a picture shows, where nobody says it."""
+"""Which side of which hand an image shows, where nobody says it."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from handclip_core.types import ASPECT_INDEX, HAND_ASPECTS, Aspect
 
 RIDGE = 1e-2
-"""Penalty on the squared coefficients, relative to the number of pictures; what they multiply has variance one."""
+"""Penalty on the squared coefficients, relative to the number of images; what they multiply has variance one."""
 
 
 class Router(nn.Module):
@@ -39,7 +39,7 @@ class Router(nn.Module):
         return logits.masked_fill(~self.allowed, torch.finfo(logits.dtype).min)
 
     def route(self, aspects: Tensor, logits: Tensor) -> Tensor:
-        """The aspect [B] by whose branch each picture goes: its own, or the classifier's where that is unknown."""
+        """The aspect [B] by whose branch each image goes: its own, or the classifier's where that is unknown."""
         return torch.where(self.allowed[aspects], aspects, logits.argmax(dim=1))
 
     @torch.no_grad()
@@ -65,11 +65,11 @@ def directions(vectors: Tensor) -> Tensor:
     return math.sqrt(vectors.shape[1]) * unit
 
 
-def branch_aspects(aspects: Sequence[Aspect]) -> tuple[Aspect, ...]:
+def view_aspects(aspects: Sequence[Aspect]) -> tuple[Aspect, ...]:
     """Those of ``aspects`` that get a branch of their own, in the published order."""
     return tuple(aspect for aspect in HAND_ASPECTS if aspect in aspects)
 
 
-def branch_name(aspect: Aspect) -> str:
+def view_name(aspect: Aspect) -> str:
     """The name of an aspect's modules."""
     return aspect.value.replace(" ", "_")

@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from handclip_core.evaluation.fusion import vote
 from handclip_core.models.backbone import Backbone
-from handclip_core.models.branches import Branches, BranchSettings
 from handclip_core.models.hand_model import HandModel, encode_with, untouched_blocks
-from handclip_core.models.router import Router, branch_name, directions
+from handclip_core.models.views.heads import ViewHeads, ViewHeadSettings
+from handclip_core.models.views.router import Router, directions, view_name
 from handclip_core.types import ASPECT_INDEX, Activations, Aspect, Batch, Encoded, ModelInputs, Output
 
 
 class ExpertFusion(StrEnum):
-    """How the experts' views of a picture become one embedding, or one score."""
+    """How the experts' views of an image become one embedding, or one score."""
 
     OWN = "own"
     MEAN = "mean"
@@ -26,29 +26,29 @@ class ExpertFusion(StrEnum):
     VOTES = "votes"
 
 
-class ExpertsModel(HandModel):
+class PerViewExperts(HandModel):
     """An expert an aspect: image tower, neck and identity head, all from the same start.
 
-    A training picture goes through the expert of its aspect alone. An embedding is that expert's (``own``), or is made
+    A training image goes through the expert of its aspect alone. An embedding is that expert's (``own``), or is made
     of all experts' unit embeddings: their ``mean``, side by side (``concat``), or side by side with weights by the
-    picture's aspect (``scores``), whose cosine is the weighted sum of the experts' cosines. The router, fitted to
-    training pictures as the pretrained tower sees them, tells an unknown aspect.
+    image's aspect (``scores``), whose cosine is the weighted sum of the experts' cosines. The router, fitted to
+    training images as the pretrained tower sees them, tells an unknown aspect.
     """
 
     shares: Tensor
 
-    def __init__(self, backbone: Backbone, settings: BranchSettings, *, fusion: ExpertFusion) -> None:
+    def __init__(self, backbone: Backbone, settings: ViewHeadSettings, *, fusion: ExpertFusion) -> None:
         nn.Module.__init__(self)
         self.aspects, self.fusion = settings.aspects, fusion
-        self.experts = nn.ModuleDict({branch_name(aspect): copy.deepcopy(backbone) for aspect in settings.aspects})
-        self.branches = Branches(settings, features=backbone.width, projected=backbone.dim)
+        self.experts = nn.ModuleDict({view_name(aspect): copy.deepcopy(backbone) for aspect in settings.aspects})
+        self.branches = ViewHeads(settings, features=backbone.width, projected=backbone.dim)
         self.start = backbone
         self.router = Router(backbone.dim, settings.aspects)
         num = len(settings.aspects)
         self.register_buffer("shares", torch.full((len(ASPECT_INDEX), num), 1 / num))
 
-    def encode(self, inputs: ModelInputs, aspects: Tensor) -> Encoded:
-        """Each picture as the expert of its aspect sees it."""
+    def forward_trunk(self, inputs: ModelInputs, aspects: Tensor) -> Encoded:
+        """Each image as the expert of its aspect sees it."""
         routed = self._routed(inputs, aspects)
         size, device = len(aspects), aspects.device
         parts, places = [], []
@@ -62,8 +62,8 @@ class ExpertsModel(HandModel):
             torch.cat([part.features for part in parts])[order], torch.cat([part.projected for part in parts])[order]
         )
 
-    def finish(self, encoded: Encoded, batch: Batch) -> Output:
-        """All that stands on the experts' towers; the pictures' aspects are known."""
+    def forward_head(self, encoded: Encoded, batch: Batch) -> Output:
+        """All that stands on the experts' towers; the images' aspects are known."""
         embedding, logits = self.branches(encoded, batch.aspects)
         return Output(encoded, embedding, logits)
 
@@ -71,7 +71,7 @@ class ExpertsModel(HandModel):
         """The embedding that retrieval compares: of one expert, or of all."""
         if self.fusion is ExpertFusion.OWN:
             routed = self._routed(inputs, aspects)
-            embedding: Tensor = self.branches(self.encode(inputs, routed), routed)[0]
+            embedding: Tensor = self.branches(self.forward_trunk(inputs, routed), routed)[0]
             return embedding
         views = torch.stack([self._view(aspect, inputs) for aspect in self.aspects], dim=1)
         if self.fusion is ExpertFusion.MEAN:
@@ -81,14 +81,14 @@ class ExpertsModel(HandModel):
         return views.flatten(start_dim=1)
 
     def predict_aspects(self, inputs: ModelInputs) -> Tensor:
-        """The aspect [B] that the router sees in each picture, by ASPECT_INDEX."""
+        """The aspect [B] that the router sees in each image, by ASPECT_INDEX."""
         vectors = directions(encode_with(self.start, inputs).projected.detach().float())
         predicted: Tensor = self.router(vectors).argmax(dim=1)
         return predicted
 
     @property
-    def template(self) -> Backbone:
-        """The backbone that knows the widths F and D of what ``encode`` gives."""
+    def architecture(self) -> Backbone:
+        """The backbone that knows the widths F and D of what ``forward_trunk`` gives."""
         return self.start
 
     @property
@@ -109,7 +109,7 @@ class ExpertsModel(HandModel):
 
     def untouched_blocks(self, pretrained: Backbone, trained: Set[str]) -> int:
         """How many leading blocks no expert trains."""
-        names = map(branch_name, self.aspects)
+        names = map(view_name, self.aspects)
         return min(
             untouched_blocks(self._tower(name), pretrained, trained, prefix=f"experts.{name}.") for name in names
         )
@@ -132,7 +132,7 @@ class ExpertsModel(HandModel):
         return F.normalize(self.branches.embed(aspect, encode_with(self._expert(aspect), inputs)).float(), dim=1)
 
     def _expert(self, aspect: Aspect) -> Backbone:
-        return self._tower(branch_name(aspect))
+        return self._tower(view_name(aspect))
 
     def _tower(self, name: str) -> Backbone:
         tower = self.experts[name]

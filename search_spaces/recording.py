@@ -14,7 +14,7 @@ Narrow = Callable[[str, BaseDistribution], BaseDistribution]
 """Gives the part of a hyperparameter's distribution that is to be searched."""
 
 
-class Recorder:
+class RecordingTrial:
     """Stands in for a trial: ``source`` answers out of what ``narrow`` leaves of each distribution.
 
     ``params`` and ``distributions`` keep what was given, by name.

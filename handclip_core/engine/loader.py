@@ -11,7 +11,7 @@ from handclip_core.types import Batch
 
 
 @dataclass(frozen=True)
-class PhaseFeed:
+class PhaseLoader:
     """The batches of one phase. ``seed`` fixes the order; augmentation draws from torch's own generator."""
 
     spec: DataSpec

@@ -2,13 +2,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from handclip_core.drawn import person, picture
+from handclip_core.drawn import draw_image, person
 from handclip_core.drawn.pose import drift, outfit, pose
 from handclip_core.drawn.shape import Frame, frame
 from handclip_core.errors import InputError
 from handclip_core.types import HAND_ASPECTS, Aspect
 
-Picture = npt.NDArray[np.float32]
+ImageFactory = npt.NDArray[np.float32]
 
 
 def _view(population: str, index: int, aspect: str, shot: int, height_px: int) -> Frame:
@@ -24,7 +24,7 @@ def _skin_mask(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 def test_the_same_arguments_give_the_same_bytes_and_others_do_not() -> None:
     def draw(index: int, aspect: Aspect, shot: int) -> bytes:
-        return picture(person("default", 0, index), aspect, shot=shot, height_px=96).pixels.tobytes()
+        return draw_image(person("default", 0, index), aspect, shot=shot, height_px=96).pixels.tobytes()
 
     first = draw(3, Aspect.PALMAR_LEFT, 2)
     draw(4, Aspect.DORSAL_LEFT, 0)
@@ -43,7 +43,7 @@ def test_populations_and_seeds_hold_different_people() -> None:
 
 
 def test_the_real_size_is_that_of_11k_hands() -> None:
-    pixels = picture(person("default", 0, 0), Aspect.DORSAL_RIGHT, shot=0, height_px=1200).pixels
+    pixels = draw_image(person("default", 0, 0), Aspect.DORSAL_RIGHT, shot=0, height_px=1200).pixels
     assert pixels.shape == (1200, 1600, 3)
     assert pixels.dtype == np.uint8
 
@@ -56,7 +56,7 @@ def test_with_the_fingers_up_the_thumb_is_where_it_is_on_a_real_hand(aspect: Asp
     }[aspect]  # fmt: skip
     checked = 0
     for index in range(8):
-        shot = picture(person("thumbs", 0, index), aspect, shot=0, height_px=120)
+        shot = draw_image(person("thumbs", 0, index), aspect, shot=0, height_px=120)
         view = _view("thumbs", index, aspect, 0, 120)
         mask = _skin_mask(shot.pixels)
         rows, columns = np.nonzero(mask & (view.y > 0.15) & (view.y < 0.45))
@@ -74,7 +74,7 @@ def test_with_the_fingers_up_the_thumb_is_where_it_is_on_a_real_hand(aspect: Asp
 def test_fingers_point_where_the_details_say() -> None:
     seen = set()
     for index in range(8):
-        shot = picture(person("thumbs", 0, index), Aspect.PALMAR_RIGHT, shot=0, height_px=96)
+        shot = draw_image(person("thumbs", 0, index), Aspect.PALMAR_RIGHT, shot=0, height_px=96)
         mask = _skin_mask(shot.pixels)
         arm_at_bottom = mask[-2].sum() > mask[1].sum()
         assert arm_at_bottom == shot.details.fingers_up
@@ -96,16 +96,16 @@ def test_left_is_no_mirror_image_of_right_but_closer_than_a_stranger() -> None:
     assert np.mean(own) < 0.75 * np.mean(other)
 
 
-def _palm_print(index: int, shot: int) -> Picture:
-    """The palm of a picture without its tone: brightness in the frame of the hand, less its local mean."""
-    pixels = picture(person("prints", 0, index), Aspect.PALMAR_LEFT, shot=shot, height_px=240).pixels
+def _palm_print(index: int, shot: int) -> ImageFactory:
+    """The palm of an image without its tone: brightness in the frame of the hand, less its local mean."""
+    pixels = draw_image(person("prints", 0, index), Aspect.PALMAR_LEFT, shot=shot, height_px=240).pixels
     view = _view("prints", index, Aspect.PALMAR_LEFT, shot, 240)
     y, x = np.meshgrid(np.linspace(0.12, 0.46, 48), np.linspace(-0.15, 0.14, 40), indexing="ij")
     places = np.round(view.pixel(np.stack([x, y], axis=-1))).astype(int)
     grey = pixels.mean(axis=2)[np.clip(places[..., 1], 0, 239), np.clip(places[..., 0], 0, 319)]
     around = np.pad(grey, 4, mode="edge")
     mean = np.mean([around[i : i + 48, j : j + 40] for i in range(9) for j in range(9)], axis=0)
-    print_: Picture = ((grey - mean) / (grey - mean).std()).astype(np.float32)
+    print_: ImageFactory = ((grey - mean) / (grey - mean).std()).astype(np.float32)
     return print_
 
 
@@ -117,17 +117,17 @@ def test_creases_tell_people_apart_without_tone_or_outline() -> None:
     assert (likeness.argmax(axis=1) == np.arange(people)).mean() >= 0.75
 
 
-def test_accessories_are_known_before_drawing_and_change_the_picture() -> None:
+def test_accessories_are_known_before_drawing_and_change_the_image() -> None:
     someone = next(p for p in (person("default", 0, i) for i in range(40)) if p.ring_habit > 0.3)
     worn = [outfit(someone, "dorsal right", shot).accessories for shot in range(40)]
     assert 0.2 < np.mean(worn) < 0.75
     for shot in range(3):
-        details = picture(someone, Aspect.DORSAL_RIGHT, shot=shot, height_px=64).details
+        details = draw_image(someone, Aspect.DORSAL_RIGHT, shot=shot, height_px=64).details
         assert details.accessories == worn[shot]
 
 
-def test_impossible_pictures_are_refused() -> None:
+def test_impossible_images_are_refused() -> None:
     with pytest.raises(InputError, match="unknown"):
-        picture(person("default", 0, 0), Aspect.UNKNOWN, shot=0, height_px=96)
+        draw_image(person("default", 0, 0), Aspect.UNKNOWN, shot=0, height_px=96)
     with pytest.raises(InputError, match="height_px 8"):
-        picture(person("default", 0, 0), Aspect.DORSAL_LEFT, shot=0, height_px=8)
+        draw_image(person("default", 0, 0), Aspect.DORSAL_LEFT, shot=0, height_px=8)

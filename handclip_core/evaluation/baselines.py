@@ -26,15 +26,15 @@ CHUNK = 256
 
 
 def pixel_descriptors(images: NDArray[Any]) -> Descriptors:
-    """Pictures uint8 [N, H, W, 3] as their 32 x 32 colour pixels less the picture's mean, [N, 3072].
+    """Images uint8 [N, H, W, 3] as their 32 x 32 colour pixels less the image's mean, [N, 3072].
 
-    The cosine of two is then the correlation of the pictures. Raises InputError for another shape or type.
+    The cosine of two is then the correlation of the images. Raises InputError for another shape or type.
     """
     return _described(images, _pixels, "pixel descriptors")
 
 
 def hog_descriptors(images: NDArray[Any]) -> Descriptors:
-    """Histograms of oriented gradients of pictures uint8 [N, H, W, 3], as [N, 1764].
+    """Histograms of oriented gradients of images uint8 [N, H, W, 3], as [N, 1764].
 
     Dalal 2005, doi 10.1109/CVPR.2005.177: grey, 128 px, 9 orientations, cells of 16 px, blocks of 2 x 2 cells. Raises
     InputError for another shape or type.
@@ -42,15 +42,15 @@ def hog_descriptors(images: NDArray[Any]) -> Descriptors:
     return _described(images, _hogs, "HOG descriptors")
 
 
-FLOORS: dict[str, Callable[[NDArray[Any]], Descriptors]] = {"pixels": pixel_descriptors, "hog": hog_descriptors}
+BASELINES: dict[str, Callable[[NDArray[Any]], Descriptors]] = {"pixels": pixel_descriptors, "hog": hog_descriptors}
 """The floors by the names under which tables show them."""
 
 
 def _described(images: NDArray[Any], describe: Callable[[Tensor], Descriptors], what: str) -> Descriptors:
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-        raise InputError(f"pictures are {images.dtype} {list(images.shape)}; {what} need uint8 [N, H, W, 3]")
+        raise InputError(f"images are {images.dtype} {list(images.shape)}; {what} need uint8 [N, H, W, 3]")
     if not images.size:
-        raise InputError(f"there are no pictures to make {what} of")
+        raise InputError(f"there are no images to make {what} of")
     starts = range(0, len(images), CHUNK)
     shown: Iterable[int] = track(starts, description=what, total=len(starts))
     return np.concatenate([describe(_planes(images[start : start + CHUNK])) for start in shown])
@@ -80,7 +80,7 @@ def _hogs(planes: Tensor) -> Descriptors:
 
 
 def _never_zero(descriptors: Descriptors) -> Descriptors:
-    """A picture of one colour has no gradient and no contrast: give it one and the same direction, not none."""
+    """An image of one colour has no gradient and no contrast: give it one and the same direction, not none."""
     empty = np.abs(descriptors).max(axis=1, initial=0) < 1e-6
     descriptors[empty] = 1
     return descriptors

@@ -17,11 +17,11 @@ from handclip_core.engine.loop import Budget, train
 from handclip_core.errors import InputError
 from handclip_core.local import train_into
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.models.experts import ExpertFusion
-from handclip_core.process_group import peers
+from handclip_core.models.views.experts import ExpertFusion
+from handclip_core.process_group import process_group
 from handclip_core.reports.measure import View
 from handclip_core.reports.report import evaluate_run
-from handclip_core.runs.context import Bench, open_bench
+from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.experiment import Experiment, assemble, run
 from handclip_core.runs.run_folder import load_run
 from handclip_core.strategies import MultiBranch
@@ -37,67 +37,67 @@ TINTS = ((155, 0, 0), (0, 155, 0), (0, 0, 155), (155, 155, 155))
 
 
 def experiment_of(
-    bench: Bench, strategy: dict[str, object], *, data: DrawnData = TINY_DATA, budget: int = 4
+    context: ExperimentContext, strategy: dict[str, object], *, data: DrawnData = TINY_DATA, budget: int = 4
 ) -> Experiment:
     values = {
         "strategy": {"optim": OPTIM, **strategy},
         "data": data,
-        "backbone": bench.settings,
+        "backbone": context.settings,
         "budget": budget,
         "seed": 3,
     }
     return Experiment.model_validate(values)
 
 
-def gradients(bench: Bench, strategy: dict[str, object], *, micro_batch: int | None) -> dict[str, Tensor]:
+def gradients(context: ExperimentContext, strategy: dict[str, object], *, micro_batch: int | None) -> dict[str, Tensor]:
     """Of the first step, in double precision."""
-    ready = assemble(experiment_of(bench, strategy), bench)
+    ready = assemble(experiment_of(context, strategy), context)
     ready.model.double().train()
     torch.manual_seed(0)
-    batch = ready.feed(0).batch(0)
-    backward(ready.model, batch, ready.phases[0], micro_batch=micro_batch, peers=peers(), seed=5)
+    batch = ready.loader(0).batch(0)
+    backward(ready.model, batch, ready.phases[0], micro_batch=micro_batch, group=process_group(), seed=5)
     return {name: p.grad.clone() for name, p in ready.model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("micro_batch", [1, 3])
 def test_parts_that_lack_an_aspect_have_the_gradients_of_the_whole_batch(
-    tiny_bench: Bench, name: str, micro_batch: int
+    tiny_context: ExperimentContext, name: str, micro_batch: int
 ) -> None:
     strategy: dict[str, object] = {"name": name, "neck": {"kind": "bn"}}
-    expected, found = (gradients(tiny_bench, strategy, micro_batch=size) for size in (None, micro_batch))
+    expected, found = (gradients(tiny_context, strategy, micro_batch=size) for size in (None, micro_batch))
     assert expected.keys() == found.keys()
     for key, gradient in expected.items():
         torch.testing.assert_close(found[key], gradient, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_what_a_batch_does_not_show_is_not_trained_by_it(tiny_bench: Bench, name: str) -> None:
+def test_what_a_batch_does_not_show_is_not_trained_by_it(tiny_context: ExperimentContext, name: str) -> None:
     strategy: dict[str, object] = {"name": name, "sampler": {"kind": "shuffled"}, "optim": {"batch_size": 2}}
-    ready = assemble(experiment_of(tiny_bench, strategy), tiny_bench)
-    shown = set(ready.feed(0).batch(0).aspects.tolist())
-    heads = [key for key in gradients(tiny_bench, strategy, micro_batch=None) if key.startswith("branches.heads.")]
+    ready = assemble(experiment_of(tiny_context, strategy), tiny_context)
+    shown = set(ready.loader(0).batch(0).aspects.tolist())
+    heads = [key for key in gradients(tiny_context, strategy, micro_batch=None) if key.startswith("branches.heads.")]
     assert len(heads) == len(shown) < 4
 
 
 @pytest.mark.parametrize("loss", ["identity", "triplet", "circle", "contrastive", "center"])
 @pytest.mark.parametrize("memory", [0, 8])
-def test_no_loss_lets_pictures_of_one_aspect_train_the_expert_of_another(
-    tiny_bench: Bench, loss: str, memory: int
+def test_no_loss_lets_images_of_one_aspect_train_the_expert_of_another(
+    tiny_context: ExperimentContext, loss: str, memory: int
 ) -> None:
     losses = {"identity": {"weight": 0}, loss: {"weight": 1.0}, "memory": memory}
     strategy = {"name": "aspect_specific", "losses": losses, "sampler": {"kind": "pk", "images_each": 8}}
-    ready = assemble(experiment_of(tiny_bench, {**strategy, "optim": {"batch_size": 24}}), tiny_bench)
-    batch = ready.feed(0).batch(0)
+    ready = assemble(experiment_of(tiny_context, {**strategy, "optim": {"batch_size": 24}}), tiny_context)
+    batch = ready.loader(0).batch(0)
     assert isinstance(batch.inputs, Tensor)
     others = (batch.aspects != 0).view(-1, 1, 1, 1)
     found = []
-    for pictures in (batch.inputs, torch.where(others, 1 - batch.inputs, batch.inputs)):
-        ready = assemble(experiment_of(tiny_bench, {**strategy, "optim": {"batch_size": 24}}), tiny_bench)
+    for images in (batch.inputs, torch.where(others, 1 - batch.inputs, batch.inputs)):
+        ready = assemble(experiment_of(tiny_context, {**strategy, "optim": {"batch_size": 24}}), tiny_context)
         for _ in range(2):  # the second time, there is something in the memory
             ready.model.zero_grad()
-            changed = dataclasses.replace(batch, inputs=pictures)
-            backward(ready.model.train(), changed, ready.phases[0], micro_batch=None, peers=peers(), seed=5)
+            changed = dataclasses.replace(batch, inputs=images)
+            backward(ready.model.train(), changed, ready.phases[0], micro_batch=None, group=process_group(), seed=5)
         tower = ready.model.get_submodule("experts.dorsal_right")
         found.append([p.grad for p in tower.parameters() if p.grad is not None])
     assert found[0]
@@ -113,12 +113,12 @@ def test_batches_of_many_aspects_a_class_are_refused_where_branches_compare_pair
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_an_aspect_that_no_training_picture_shows_has_no_branch(tiny_bench: Bench, name: str) -> None:
-    manifest = tiny_bench.prepared.manifest
+def test_an_aspect_that_no_training_image_shows_has_no_branch(tiny_context: ExperimentContext, name: str) -> None:
+    manifest = tiny_context.prepared.manifest
     lost = (manifest["aspect"] == "palmar left") & (manifest["subset"] == "train")
     manifest = manifest.assign(aspect=manifest["aspect"].where(~lost, "palmar right"))
-    bench = dataclasses.replace(tiny_bench, prepared=dataclasses.replace(tiny_bench.prepared, manifest=manifest))
-    model = assemble(experiment_of(bench, {"name": name}), bench).model
+    context = dataclasses.replace(tiny_context, prepared=dataclasses.replace(tiny_context.prepared, manifest=manifest))
+    model = assemble(experiment_of(context, {"name": name}), context).model
     heads = {key for key, _ in model.get_submodule("branches.heads").named_children()}
     assert heads == {"dorsal_right", "dorsal_left", "palmar_right"}
 
@@ -126,18 +126,18 @@ def test_an_aspect_that_no_training_picture_shows_has_no_branch(tiny_bench: Benc
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("aspects", [["palmar left"], ["dorsal left", "palmar right"]])
 def test_data_of_some_aspects_have_strangers_of_others_in_the_gallery(
-    tiny_bench: Bench, name: str, aspects: list[str]
+    tiny_context: ExperimentContext, name: str, aspects: list[str]
 ) -> None:
     data = DrawnData.model_validate(TINY_DATA.model_dump() | {"aspects": aspects})
-    experiment = experiment_of(tiny_bench, {"name": name}, data=data)
+    experiment = experiment_of(tiny_context, {"name": name}, data=data)
     assert next(run(experiment, device=CPU)).metrics["map"] > 0
-    heads = assemble(experiment, open_bench(data, tiny_bench.settings, CPU)).model.get_submodule("branches.heads")
+    heads = assemble(experiment, open_context(data, tiny_context.settings, CPU)).model.get_submodule("branches.heads")
     assert {key for key, _ in heads.named_children()} == {aspect.replace(" ", "_") for aspect in aspects}
 
 
 @pytest.fixture(scope="module")
 def tinted(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    """Twelve people whose pictures are noise of a colour for each aspect."""
+    """Twelve identities whose images are noise of a colour for each aspect."""
     folder, rng = tmp_path_factory.mktemp("tinted"), np.random.default_rng(0)
     rows = ["path,who,aspect"]
     for person, (number, aspect), shot in product(range(12), enumerate(HAND_ASPECTS), range(3)):
@@ -153,9 +153,14 @@ def tinted(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 @pytest.mark.parametrize("name", BOTH)
 def test_aspects_that_can_be_seen_are_told_and_routed_by(
-    tiny_bench: Bench, tinted: PreparedData, tmp_path: Path, name: str
+    tiny_context: ExperimentContext, tinted: PreparedData, tmp_path: Path, name: str
 ) -> None:
-    values = {"strategy": {"name": name, "optim": OPTIM}, "data": tinted, "backbone": tiny_bench.settings, "budget": 8}
+    values = {
+        "strategy": {"name": name, "optim": OPTIM},
+        "data": tinted,
+        "backbone": tiny_context.settings,
+        "budget": 8,
+    }
     train_into(tmp_path / "run", Experiment.model_validate(values), device=CPU)
     told, hidden = (
         evaluate_run(tmp_path / "run", device=CPU, view=View("test", hide_aspects=hide)).values
@@ -165,16 +170,16 @@ def test_aspects_that_can_be_seen_are_told_and_routed_by(
     assert hidden["scores"] == told["scores"]
 
 
-def test_weights_of_experts_resume_too(tiny_bench: Bench, tmp_path: Path) -> None:
+def test_weights_of_experts_resume_too(tiny_context: ExperimentContext, tmp_path: Path) -> None:
     strategy: dict[str, object] = {"name": "aspect_specific", "fusion": "scores"}
-    resumes_bit_for_bit(experiment_of(tiny_bench, strategy, budget=BUDGET), tmp_path)
+    resumes_bit_for_bit(experiment_of(tiny_context, strategy, budget=BUDGET), tmp_path)
 
 
 @pytest.mark.parametrize("fusion", ExpertFusion)
 def test_a_saved_run_of_any_fusion_gives_its_figures_again(
-    tiny_bench: Bench, tmp_path: Path, fusion: ExpertFusion
+    tiny_context: ExperimentContext, tmp_path: Path, fusion: ExpertFusion
 ) -> None:
-    experiment = experiment_of(tiny_bench, {"name": "aspect_specific", "fusion": fusion})
+    experiment = experiment_of(tiny_context, {"name": "aspect_specific", "fusion": fusion})
     folder = train_into(tmp_path / "run", experiment, device=CPU)
     told, hidden = (
         evaluate_run(tmp_path / "run", device=CPU, view=View("val", hide_aspects=hide)).values for hide in (False, True)
@@ -187,28 +192,30 @@ def test_a_saved_run_of_any_fusion_gives_its_figures_again(
 
 
 @pytest.mark.spawn
-def test_two_processes_pass_over_what_their_batch_does_not_show(tiny_bench: Bench, tmp_path: Path) -> None:
+def test_two_processes_pass_over_what_their_batch_does_not_show(
+    tiny_context: ExperimentContext, tmp_path: Path
+) -> None:
     """Batches of two never show four aspects: the weights of two processes are those of one."""
-    with process_pair(one_of_two, tiny_bench.settings, tmp_path):
-        alone = {name: weights_after_ten_steps(tiny_bench, name) for name in BOTH}
+    with process_pair(one_of_two, tiny_context.settings, tmp_path):
+        alone = {name: weights_after_ten_steps(tiny_context, name) for name in BOTH}
     for rank in range(2):
         for name, weights in torch.load(tmp_path / f"{rank}.pt", weights_only=True).items():
             for key, value in alone[name].items():
                 torch.testing.assert_close(weights[key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
 
 
-def weights_after_ten_steps(bench: Bench, name: str) -> dict[str, Tensor]:
-    """Of ten steps of two pictures each, in double precision."""
+def weights_after_ten_steps(context: ExperimentContext, name: str) -> dict[str, Tensor]:
+    """Of ten steps of two images each, in double precision."""
     strategy = {"name": name, "sampler": {"kind": "shuffled"}, "optim": {"batch_size": 2, "weight_decay": 0.5}}
-    ready = assemble(experiment_of(bench, {**strategy}), bench)
+    ready = assemble(experiment_of(context, {**strategy}), context)
     ready.model.double()
     budget = Budget(units=1, epoch_images=20)
-    for _ in train(ready.model, ready.phases, feed=ready.feed, budget=budget, seed=0):
+    for _ in train(ready.model, ready.phases, loader=ready.loader, budget=budget, seed=0):
         pass
     return {key: value.clone() for key, value in ready.model.state_dict().items()}
 
 
 def one_of_two(rank: int, settings: BackboneSettings, folder: Path) -> None:
     """Train in a process group of two and save what comes out."""
-    bench = open_bench(TINY_DATA, settings, CPU)
-    torch.save({name: weights_after_ten_steps(bench, name) for name in BOTH}, folder / f"{rank}.pt")
+    context = open_context(TINY_DATA, settings, CPU)
+    torch.save({name: weights_after_ten_steps(context, name) for name in BOTH}, folder / f"{rank}.pt")

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel, identity_head
 from handclip_core.models.neck import Neck, NeckOutput, NeckSettings
-from handclip_core.models.router import Router, branch_name
+from handclip_core.models.views.router import Router, view_name
 from handclip_core.types import ASPECT_INDEX, Aspect, Batch, Encoded, ModelInputs, Output
 
 
 @dataclass(frozen=True)
-class BranchSettings:
+class ViewHeadSettings:
     """What the branches are made of: one for each of ``aspects``."""
 
     aspects: tuple[Aspect, ...]
@@ -23,14 +23,14 @@ class BranchSettings:
     margin_head: bool = False
 
 
-class Branches(nn.Module):
-    """A neck and an identity head an aspect; every picture goes through those of its own."""
+class ViewHeads(nn.Module):
+    """A neck and an identity head an aspect; every image goes through those of its own."""
 
-    def __init__(self, settings: BranchSettings, *, features: int, projected: int) -> None:
+    def __init__(self, settings: ViewHeadSettings, *, features: int, projected: int) -> None:
         super().__init__()
         self.aspects = settings.aspects
         build, classes = settings.neck.build, settings.num_classes
-        necks = {branch_name(aspect): build(features=features, projected=projected) for aspect in settings.aspects}
+        necks = {view_name(aspect): build(features=features, projected=projected) for aspect in settings.aspects}
         self.width = next(iter(necks.values())).width
         self.necks = nn.ModuleDict(necks)
         self.heads = nn.ModuleDict(
@@ -38,45 +38,45 @@ class Branches(nn.Module):
         )
 
     def forward(self, encoded: Encoded, routed: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings [B, W] and logits [B, P] of pictures that go by the aspects ``routed`` [B]."""
-        outputs = {aspect: self._branch(aspect) for aspect in self.aspects}
+        """Embeddings [B, W] and logits [B, P] of images that go by the aspects ``routed`` [B]."""
+        outputs = {aspect: self._head(aspect) for aspect in self.aspects}
         embeddings = by_aspect(outputs, encoded, routed)
         return embeddings[0], embeddings[1]
 
     def embed(self, aspect: Aspect, encoded: Encoded) -> Tensor:
-        """Embeddings [B, W] of pictures as the neck of ``aspect`` sees them, whatever they show."""
+        """Embeddings [B, W] of images as the neck of ``aspect`` sees them, whatever they show."""
         return self._neck(aspect, encoded).embedding
 
-    def _branch(self, aspect: Aspect) -> Callable[[Encoded], tuple[Tensor, Tensor]]:
+    def _head(self, aspect: Aspect) -> Callable[[Encoded], tuple[Tensor, Tensor]]:
         def forward(encoded: Encoded) -> tuple[Tensor, Tensor]:
             found = self._neck(aspect, encoded)
-            return found.embedding, self.heads[branch_name(aspect)](found.head_input)
+            return found.embedding, self.heads[view_name(aspect)](found.head_input)
 
         return forward
 
     def _neck(self, aspect: Aspect, encoded: Encoded) -> NeckOutput:
-        neck = self.necks[branch_name(aspect)]
+        neck = self.necks[view_name(aspect)]
         assert isinstance(neck, Neck)
         if not (self.training and len(encoded.features) == 1):
             found: NeckOutput = neck(encoded)
             return found
-        # A single picture has no batch statistics: it goes by the running ones.
+        # A single image has no batch statistics: it goes by the running ones.
         neck.eval()
         found = neck(encoded)
         neck.train()
         return found
 
 
-class BranchedModel(HandModel):
+class PerViewHeads(HandModel):
     """One image tower for all aspects, and a neck and an identity head for each; the router tells what is unknown."""
 
-    def __init__(self, backbone: Backbone, settings: BranchSettings) -> None:
+    def __init__(self, backbone: Backbone, settings: ViewHeadSettings) -> None:
         nn.Module.__init__(self)
         self.backbone = backbone
-        self.branches = Branches(settings, features=backbone.width, projected=backbone.dim)
+        self.branches = ViewHeads(settings, features=backbone.width, projected=backbone.dim)
         self.router = Router(backbone.width, settings.aspects)
 
-    def finish(self, encoded: Encoded, batch: Batch) -> Output:
+    def forward_head(self, encoded: Encoded, batch: Batch) -> Output:
         """All that stands on the image tower, for a whole batch."""
         logits = self.router(encoded.features)
         embedding, identities = self.branches(encoded, self.router.route(batch.aspects, logits))
@@ -84,15 +84,15 @@ class BranchedModel(HandModel):
 
     def embed(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
         """The embedding [B, W] that retrieval compares, before normalisation."""
-        encoded = self.encode(inputs, aspects)
+        encoded = self.forward_trunk(inputs, aspects)
         routed = self.router.route(aspects, self.router(encoded.features))
         embedding: Tensor = self.branches(encoded, routed)[0]
         return embedding
 
     def predict_aspects(self, inputs: ModelInputs) -> Tensor:
-        """The aspect [B] that the router sees in each picture, by ASPECT_INDEX."""
+        """The aspect [B] that the router sees in each image, by ASPECT_INDEX."""
         unknown = torch.full((_length(inputs),), ASPECT_INDEX[Aspect.UNKNOWN], device=self.router.allowed.device)
-        predicted: Tensor = self.router(self.encode(inputs, unknown).features).argmax(dim=1)
+        predicted: Tensor = self.router(self.forward_trunk(inputs, unknown).features).argmax(dim=1)
         return predicted
 
     @property
@@ -104,7 +104,7 @@ class BranchedModel(HandModel):
 def by_aspect(
     functions: Mapping[Aspect, Callable[[Encoded], Sequence[Tensor]]], encoded: Encoded, routed: Tensor
 ) -> list[Tensor]:
-    """Apply to each picture the function of its aspect ``routed`` [B]; the results [B, ...] in the pictures' order."""
+    """Apply to each image the function of its aspect ``routed`` [B]; the results [B, ...] in the images' order."""
     places, found = [], []
     for aspect, function in functions.items():
         at = (routed == ASPECT_INDEX[aspect]).nonzero(as_tuple=True)[0]

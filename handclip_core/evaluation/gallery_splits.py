@@ -1,4 +1,4 @@
-"""Queries of draws against their galleries, by indexing into cosines that are computed once."""
+"""Queries of gallery_splits against their galleries, by indexing into cosines that are computed once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ TABLE_ELEMENTS = 1 << 25
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Manifest rows of queries [Q], of the gallery [G] in which they have matches, and of strangers beside it [S]."""
+    """Manifest rows of queries [Q], of the gallery [G] in which they have matches, and of distractors beside it [S]."""
 
     query: Ints
     gallery: Ints
-    strangers: Ints
+    distractors: Ints
 
 
-class DrawScorer:
+class SplitScorer:
     """Embeddings of the rows of a manifest, normalised once and asked for each draw."""
 
     def __init__(
@@ -59,7 +59,7 @@ class DrawScorer:
             raise InputError("a manifest row has more than one embedding")
 
     def identities(self, rows: Ints) -> Ints:
-        """Codes [R] of the people on manifest rows [R]; raises InputError for a row without an embedding."""
+        """Codes [R] of the identities on manifest rows [R]; raises InputError for a row without an embedding."""
         self._places(rows)
         return self._codes[rows]
 
@@ -67,15 +67,15 @@ class DrawScorer:
         """Exact cosines [Q, G] of manifest rows; raises InputError for a row without an embedding."""
         return CosineBlock.of(self._units, self._units, self._places(query), self._places(gallery)).exact()
 
-    def score(self, draws: Sequence[Sides]) -> list[PerQuery]:
+    def score(self, gallery_splits: Sequence[Sides]) -> list[PerQuery]:
         """Scores of the queries of each draw; the cosines that the draws share are computed once.
 
         Raises InputError, with the number of the draw, for a row without an embedding and where no query has a match.
         """
-        table = self._table(draws)
+        table = self._table(gallery_splits)
         scores = []
-        for number, sides in enumerate(draws):
-            nobody = np.full(len(sides.strangers), len(self._codes), dtype=np.int64)
+        for number, sides in enumerate(gallery_splits):
+            nobody = np.full(len(sides.distractors), len(self._codes), dtype=np.int64)
             try:
                 blocks = self._blocks(sides, table)
                 gallery_codes = np.concatenate([self.identities(sides.gallery), nobody])
@@ -84,10 +84,10 @@ class DrawScorer:
                 raise InputError(f"draw {number}: {error}") from None
         return scores
 
-    def _table(self, draws: Sequence[Sides]) -> CosineBlock | None:
+    def _table(self, gallery_splits: Sequence[Sides]) -> CosineBlock | None:
         """Cosines of all queries of the draws with all their gallery entries, None where they are too many to keep."""
-        queries = np.unique(np.concatenate([self._places(sides.query) for sides in draws]))
-        entries = [self._places(rows) for sides in draws for rows in (sides.gallery, sides.strangers)]
+        queries = np.unique(np.concatenate([self._places(sides.query) for sides in gallery_splits]))
+        entries = [self._places(rows) for sides in gallery_splits for rows in (sides.gallery, sides.distractors)]
         gallery = np.unique(np.concatenate(entries))
         if self._similarity is not None or len(queries) * len(gallery) > TABLE_ELEMENTS:
             return None
@@ -95,7 +95,7 @@ class DrawScorer:
 
     def _blocks(self, sides: Sides, table: CosineBlock | None) -> Iterator[tuple[int, CosineBlock | Tensor]]:
         """Yield (first query, similarities [q, G + S])."""
-        left, right = self._places(sides.query), self._places(np.concatenate([sides.gallery, sides.strangers]))
+        left, right = self._places(sides.query), self._places(np.concatenate([sides.gallery, sides.distractors]))
         if self._similarity is not None:
             yield 0, self._similarity(self._units.exact(left), self._units.exact(right))
             return

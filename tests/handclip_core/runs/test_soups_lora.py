@@ -10,10 +10,10 @@ from torch import Tensor
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
-from handclip_core.runs.context import open_bench
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import score
 from handclip_core.runs.run_folder import FINAL, load_tensors
-from handclip_core.runs.soups import ALPHAS, Ingredient, Pot, mixture, wise_scores
+from handclip_core.runs.soups import ALPHAS, Ingredient, SoupBuilder, mixture, wise_ft_scores
 from handclip_core.strategies import Lora
 from tests.lora_runs import (
     CPU,
@@ -28,7 +28,7 @@ from tests.lora_runs import (
 )
 
 ROUNDING = 1e-3
-"""Of validation mAP: weights rounded otherwise let near-equal pictures change places."""
+"""Of validation mAP: weights rounded otherwise let near-equal images change places."""
 Backbones = dict[str, BackboneSettings]
 both_towers = pytest.mark.parametrize("tower", ["vit", "resnet"])
 of_all_kinds = pytest.mark.parametrize("strategies", [SAME, OTHERS], ids=["same", "others"])
@@ -52,8 +52,8 @@ def start_by_hand(run: Ingredient) -> dict[str, Tensor]:
 
 
 def scored(run: Ingredient, model: HandModel) -> ProtocolScores:
-    bench = open_bench(run.experiment.data, run.experiment.backbone, CPU)
-    return score(bench, model, bench.pixel_inputs, "val")
+    context = open_context(run.experiment.data, run.experiment.backbone, CPU)
+    return score(context, model, context.pixel_inputs, "val")
 
 
 def same_embeddings(found: HandModel, expected: HandModel) -> None:
@@ -69,9 +69,9 @@ def test_a_soup_embeds_like_the_mean_of_the_merged_weights(
     shares = [1 / len(runs)] * len(runs)
     expected = plain_model(runs[0].experiment, mean_by_hand([by_hand(run) for run in runs], shares))
     same_embeddings(mixture(runs, device=CPU), expected)
-    pot = Pot([[run] for run in runs], CPU)
-    assert [sorted(group) for group in pot.groups()] == [[*range(len(runs))]]
-    (uniform,) = (soup for soup in pot.soups() if soup.kind == "uniform soup")
+    builder = SoupBuilder([[run] for run in runs], CPU)
+    assert [sorted(group) for group in builder.groups()] == [[*range(len(runs))]]
+    (uniform,) = (soup for soup in builder.soups() if soup.kind == "uniform soup")
     map_by_hand = scored(runs[0], expected.float()).overall.map.mean
     assert uniform.scores[0].overall.map.mean == pytest.approx(map_by_hand, abs=ROUNDING)
 
@@ -95,7 +95,7 @@ def test_one_run_alone_embeds_like_its_merged_weights(tiny_backbones: Backbones,
 @both_towers
 def test_wise_ft_is_between_the_merged_weights(tiny_backbones: Backbones, tmp_path: Path, tower: str) -> None:
     (run,) = baked(OTHERS[:1], tiny_backbones[tower], tmp_path)
-    found = wise_scores(run, device=CPU)
+    found = wise_ft_scores(run, device=CPU)
     assert tuple(found) == ALPHAS
     for alpha in (0.3, 0.9):
         between = mean_by_hand([start_by_hand(run), by_hand(run)], [1 - alpha, alpha])

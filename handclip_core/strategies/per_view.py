@@ -8,39 +8,39 @@ from handclip_core.data.sampling import SamplerKind, SamplerSettings
 from handclip_core.data.training import LabelBy, TrainingData
 from handclip_core.engine.phase import Train
 from handclip_core.errors import InputError
-from handclip_core.losses.by_aspect import within_aspects
 from handclip_core.losses.term import Term
-from handclip_core.models.branches import BranchSettings
+from handclip_core.losses.within_aspects import within_aspects
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.neck import NeckKind
-from handclip_core.models.router import branch_aspects
+from handclip_core.models.views.heads import ViewHeadSettings
+from handclip_core.models.views.router import view_aspects
 from handclip_core.strategies.tower import TowerStrategy
 
 
-class BranchedStrategy(TowerStrategy):
-    """Settings of the strategies with a branch an aspect: losses compare pictures within an aspect alone."""
+class PerViewStrategy(TowerStrategy):
+    """Settings of the strategies with a branch an aspect: losses compare images within an aspect alone."""
 
     labels: LabelBy = LabelBy.PERSON
-    """What counts as one class; a person by default: each aspect's head tells people apart by that aspect alone."""
+    """What counts as one class; an identity by default: each aspect's head tells people apart by that aspect alone."""
     sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.BALANCED)
-    """How pictures come together in a batch."""
+    """How images come together in a batch."""
 
     @model_validator(mode="after")
     def _pairs_within_an_aspect(self) -> Self:
         if self.losses.needs_pairs and self.sampler.kind is SamplerKind.CROSS_ASPECT:
             raise ValueError(
                 "sampler.kind: cross_aspect brings different aspects of a class together, but branches compare "
-                "pictures of one; choose pk, best with labels: person_aspect"
+                "images of one; choose pk, best with labels: person_aspect"
             )
         return self
 
-    def branches(self, data: TrainingData) -> BranchSettings:
-        """What the branches are made of; raises InputError where no training picture has a known aspect."""
-        aspects = branch_aspects(data.shown_aspects)
+    def head_settings(self, data: TrainingData) -> ViewHeadSettings:
+        """What the branches are made of; raises InputError where no training image has a known aspect."""
+        aspects = view_aspects(data.shown_aspects)
         if not aspects:
-            raise InputError("strategy.name: branches need training pictures whose aspect is known")
+            raise InputError("strategy.name: branches need training images whose aspect is known")
         classes = data.labelled(self.labels).num_classes
-        return BranchSettings(aspects, self.neck, classes, margin_head=self.losses.margin_head)
+        return ViewHeadSettings(aspects, self.neck, classes, margin_head=self.losses.margin_head)
 
     def head(self, model: HandModel) -> tuple[Train, ...]:
         """Necks, where they have weights, and identity heads, where a loss reads them."""
@@ -49,7 +49,7 @@ class BranchedStrategy(TowerStrategy):
         heads = ("branches.heads",) if self.losses.identity.weight else ()
         return tuple(Train(part, self.head_lr_scale) for part in (*necks, *heads))
 
-    def picture_terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
-        """The losses on pictures, of each aspect by itself."""
-        terms = super().picture_terms
-        return within_aspects(branch_aspects(data.shown_aspects), lambda: terms(model, data))
+    def image_terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:
+        """The losses on images, of each aspect by itself."""
+        terms = super().image_terms
+        return within_aspects(view_aspects(data.shown_aspects), lambda: terms(model, data))

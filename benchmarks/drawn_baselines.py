@@ -1,7 +1,7 @@
 """How far simple descriptors get on drawn hands: the floor that an embedding has to beat.
 
 Each image is a query in turn against a gallery of one image an identity and aspect; other aspects are strangers.
-Run: python benchmarks/drawn_floor.py [PEOPLE] [IMAGES_PER_ASPECT]
+Run: python benchmarks/drawn_baselines.py [PEOPLE] [IMAGES_PER_ASPECT]
 """
 
 import sys
@@ -55,7 +55,7 @@ def main() -> None:
     identity = drawn.person * 4 + drawn.aspect
     gallery = np.arange(len(identity)) % images == 0
     chance = float((1 / np.arange(1, gallery.sum() + 1)).mean())
-    print(f"{people} people, {len(identity)} images, gallery {gallery.sum()}; chance mAP {chance:.3f}")
+    print(f"{people} identities, {len(identity)} images, gallery {gallery.sum()}; chance mAP {chance:.3f}")
     for name, describe in (("mean skin colour", colour), ("32x32 pixels", tiny), ("HOG", gradients)):
         print(f"{name:16s} mAP {mean_ap(describe(drawn), identity, gallery):.3f}")
 

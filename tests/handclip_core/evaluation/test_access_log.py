@@ -9,38 +9,38 @@ from pathlib import Path
 import pytest
 
 from handclip_core.errors import InputError
-from handclip_core.evaluation.ledger import LOOKED, OPENED, START, Ledger, hash_of_test
-from handclip_core.runs.context import Bench
+from handclip_core.evaluation.access_log import OPENED, SCORED, START, AccessLog, hash_of_test
+from handclip_core.runs.context import ExperimentContext
 
 Damage = Callable[[list[str]], list[str]]
 
 
-def three_looks(path: Path) -> Ledger:
-    ledger = Ledger(path)
+def three_looks(path: Path) -> AccessLog:
+    access_log = AccessLog(path)
     for number, data in enumerate(("hands", "hands", "feet")):
-        ledger.append(OPENED, {"data": data, "config": str(number)})
-        ledger.append(LOOKED, {"data": data, "map": 0.5})
-    return ledger
+        access_log.append(OPENED, {"data": data, "config": str(number)})
+        access_log.append(SCORED, {"data": data, "map": 0.5})
+    return access_log
 
 
 def test_every_line_holds_the_hash_of_the_one_before(tmp_path: Path) -> None:
-    ledger = three_looks(tmp_path / "looks.jsonl")
-    entries = ledger.entries()
+    access_log = three_looks(tmp_path / "looks.jsonl")
+    entries = access_log.entries()
     assert [entry.number for entry in entries] == [1, 2, 3, 4, 5, 6]
     assert entries[0].previous == START
     assert [entry.previous for entry in entries[1:]] == [entry.hash for entry in entries[:-1]]
-    line = json.loads(ledger.path.read_text().splitlines()[2])
+    line = json.loads(access_log.path.read_text().splitlines()[2])
     given = line.pop("hash")
     canonical = json.dumps(line, sort_keys=True, separators=(",", ":"))
     assert given == hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def test_looks_are_counted_by_data_and_those_cut_short_count(tmp_path: Path) -> None:
-    ledger = three_looks(tmp_path / "looks.jsonl")
-    ledger.append(OPENED, {"data": "hands"})
-    assert len(ledger.looks("hands")) == 3
-    assert len(ledger.looks("feet")) == 1
-    assert Ledger(tmp_path / "none.jsonl").looks("hands") == []
+    access_log = three_looks(tmp_path / "looks.jsonl")
+    access_log.append(OPENED, {"data": "hands"})
+    assert len(access_log.accesses("hands")) == 3
+    assert len(access_log.accesses("feet")) == 1
+    assert AccessLog(tmp_path / "none.jsonl").accesses("hands") == []
 
 
 @pytest.mark.parametrize(
@@ -50,44 +50,44 @@ def test_looks_are_counted_by_data_and_those_cut_short_count(tmp_path: Path) -> 
         (lambda lines: lines[1:], "line 1: does not follow"),
         (lambda lines: [*lines[:2], *lines[3:]], "line 3: does not follow"),
         (lambda lines: [lines[1], lines[0], *lines[2:]], "line 1: does not follow"),
-        (lambda lines: [*lines[:-1], lines[-1][:40]], "line 6: not a line of a ledger"),
-        (lambda lines: [*lines, "[1, 2]"], "line 7: not a line of a ledger"),
+        (lambda lines: [*lines[:-1], lines[-1][:40]], "line 6: not a line of an access log"),
+        (lambda lines: [*lines, "[1, 2]"], "line 7: not a line of an access log"),
         (lambda lines: [*lines, lines[-1]], "line 7: does not follow"),
     ],
 )
 def test_a_broken_chain_is_named_and_nothing_is_added_to_it(tmp_path: Path, damage: Damage, message: str) -> None:
-    ledger = three_looks(tmp_path / "looks.jsonl")
-    ledger.path.write_text("".join(f"{line}\n" for line in damage(ledger.path.read_text().splitlines())))
-    before = ledger.path.read_bytes()
-    for use in (ledger.entries, lambda: ledger.append(OPENED, {}), lambda: ledger.looks("hands")):
+    access_log = three_looks(tmp_path / "looks.jsonl")
+    access_log.path.write_text("".join(f"{line}\n" for line in damage(access_log.path.read_text().splitlines())))
+    before = access_log.path.read_bytes()
+    for use in (access_log.entries, lambda: access_log.append(OPENED, {}), lambda: access_log.accesses("hands")):
         with pytest.raises(InputError, match=message):
             use()
-    assert ledger.path.read_bytes() == before
+    assert access_log.path.read_bytes() == before
 
 
 def test_lines_cut_off_the_end_show_where_a_hash_was_kept(tmp_path: Path) -> None:
-    ledger = three_looks(tmp_path / "looks.jsonl")
-    last = ledger.entries()[-1].hash
-    ledger.require(last, source=Path("report"))
-    lines = ledger.path.read_text().splitlines()
-    ledger.path.write_text("".join(f"{line}\n" for line in lines[:-2]))
-    assert len(ledger.entries()) == 4
-    with pytest.raises(InputError, match="lacks a look that report names"):
-        ledger.require(last, source=Path("report"))
+    access_log = three_looks(tmp_path / "looks.jsonl")
+    last = access_log.entries()[-1].hash
+    access_log.require(last, source=Path("report"))
+    lines = access_log.path.read_text().splitlines()
+    access_log.path.write_text("".join(f"{line}\n" for line in lines[:-2]))
+    assert len(access_log.entries()) == 4
+    with pytest.raises(InputError, match="lacks a test access that report names"):
+        access_log.require(last, source=Path("report"))
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "looks.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not readable as a ledger"):
-        Ledger(tmp_path / "looks.jsonl").entries()
+    with pytest.raises(InputError, match="not readable as an access log"):
+        AccessLog(tmp_path / "looks.jsonl").entries()
 
 
 WRITER = """
 import sys
 from pathlib import Path
-from handclip_core.evaluation.ledger import OPENED, Ledger
+from handclip_core.evaluation.access_log import OPENED, AccessLog
 for turn in range(5):
-    Ledger(Path(sys.argv[1])).append(OPENED, {"data": "hands", "writer": sys.argv[2], "turn": turn})
+    AccessLog(Path(sys.argv[1])).append(OPENED, {"data": "hands", "writer": sys.argv[2], "turn": turn})
 """
 
 
@@ -96,14 +96,14 @@ def test_writers_at_the_same_time_keep_the_chain_whole(tmp_path: Path) -> None:
     path = tmp_path / "looks.jsonl"
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(number)]) for number in range(3)]
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0, 0]
-    looks = Ledger(path).looks("hands")
+    looks = AccessLog(path).accesses("hands")
     assert sorted((look.values["writer"], look.values["turn"]) for look in looks) == [
         (str(writer), turn) for writer in range(3) for turn in range(5)
     ]
 
 
-def test_the_same_test_pictures_have_one_hash_however_they_were_cut_and_ordered(tiny_bench: Bench) -> None:
-    prepared = tiny_bench.prepared
+def test_the_same_test_images_have_one_hash_however_they_were_cut_and_ordered(tiny_context: ExperimentContext) -> None:
+    prepared = tiny_context.prepared
     shuffled = prepared.manifest.sample(frac=1, random_state=1).reset_index(drop=True)
     shuffled["subset"] = shuffled["subset"].replace({"val": "train"})
     assert hash_of_test(replace(prepared, manifest=shuffled, root=Path("/elsewhere"))) == hash_of_test(prepared)
