@@ -38,12 +38,12 @@ class Config(BaseModel):
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read a YAML or JSON file; raises InputError where it is missing, unreadable or wrong."""
+        """Read a YAML or JSON file; raises InputError if it is missing, unreadable or wrong."""
         return cls.parse(read_yaml(path), source=str(path))
 
 
 def read_yaml(path: Path) -> Any:
-    """The contents of a YAML or JSON file, loaded safely; raises InputError where it cannot be read."""
+    """The contents of a YAML or JSON file, loaded safely; raises InputError if it cannot be read."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from handclip_core.errors import InputError
 
 
 class Device(StrEnum):
-    """``auto`` takes a GPU where there is one."""
+    """``auto`` takes a GPU if there is one."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -16,7 +16,7 @@ class Device(StrEnum):
 
 
 def select_device(name: Device | str) -> torch.device:
-    """The torch device for ``name``; raises InputError where a GPU is asked for and there is none."""
+    """The torch device for ``name``; raises InputError if a GPU is asked for and there is none."""
     available = torch.cuda.is_available()
     if name == Device.CUDA and not available:
         raise InputError("device: 'cuda' was asked for, but this machine shows no CUDA GPU; use 'cpu' or 'auto'")

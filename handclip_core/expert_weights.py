@@ -13,7 +13,7 @@ from handclip_core.runs.context import ExperimentContext
 from handclip_core.types import ASPECT_INDEX, Aspect
 
 GALLERY_SPLITS = 3
-"""Validation draws that the weights are fitted on; they share their images."""
+"""Validation gallery splits that the weights are fitted on; they share their images."""
 
 
 def fit_expert_weights(model: HandModel, inputs: Inputs, context: ExperimentContext) -> None:

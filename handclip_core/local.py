@@ -14,7 +14,7 @@ from handclip_core.runs.run_folder import CONFIG, METRICS, RunFolder, read_exper
 def train_into(folder: Path, experiment: Experiment, *, device: torch.device, resume: bool = False) -> RunFolder:
     """Run ``experiment`` to its end and write its folder; with ``resume``, go on from the folder's checkpoint.
 
-    Raises InputError where the folder holds another run or, to resume, none.
+    Raises InputError if the folder holds another run or, to resume, none.
     """
     assemble(experiment, open_context(experiment.data, experiment.backbone, device))  # refuses before a folder is made
     checkpoint = origin(folder, experiment, resume=resume)

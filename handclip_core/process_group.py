@@ -1,4 +1,4 @@
-"""Several processes that train one model: who they are, and what they add up.
+"""Several processes that train one model: their rank, and sums over them.
 
 Every process holds the whole model and goes through the same batches; each encodes its own part of the images, and
 what they find is added up. Without ``torch.distributed`` there is one process, and nothing here costs anything.
@@ -49,7 +49,7 @@ class ProcessGroup:
 
 
 def process_group() -> ProcessGroup:
-    """The processes of this training run, one where ``torch.distributed`` was not set up."""
+    """The processes of this training run, one if ``torch.distributed`` was not set up."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return ProcessGroup(torch.distributed.get_rank(), torch.distributed.get_world_size())
     return ProcessGroup(0, 1)

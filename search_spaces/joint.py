@@ -46,12 +46,12 @@ class JointSpace:
         return Draft(settings, recording.params, recording.distributions)
 
     def default(self, strategy: str) -> Draft:
-        """The published default; where a narrowed range leaves it out, the nearest that it allows."""
+        """The published default; if a narrowed range leaves it out, the nearest that it allows."""
         settings = default_of(strategy)
         return self.draw(strategy, lambda name, part: nearest(label(value_at(settings, name)), part))
 
     def point(self, strategy: str, values: Mapping[str, Any]) -> Draft:
-        """The default with ``values`` by path; raises ValueError where the narrowed space does not hold them."""
+        """The default with ``values`` by path; raises ValueError if the narrowed space does not hold them."""
         settings = default_of(strategy)
         used: set[str] = set()
 
@@ -74,7 +74,7 @@ class JointSpace:
         return draft
 
     def redraw(self, strategy: str, params: Mapping[str, Primitive]) -> Draft:
-        """What exactly ``params``, by name, lead to; raises ValueError where the space asks for others."""
+        """What exactly ``params``, by name, lead to; raises ValueError if the space asks for others."""
 
         def source(name: str, part: BaseDistribution) -> Primitive:
             if name not in params:
@@ -91,7 +91,7 @@ class JointSpace:
         return draft
 
     def hold(self, settings: Strategy) -> Draft:
-        """The draws that lead to ``settings``; raises ValueError where the narrowed space does not hold them."""
+        """The draws that lead to ``settings``; raises ValueError if the narrowed space does not hold them."""
         params = params_of(settings)
         draft = self.redraw(settings.name, params)
         assert draft.strategy == settings, "params_of has compared them"
@@ -104,7 +104,7 @@ class JointSpace:
             raise ValueError(describe(error)) from None
 
     def check(self) -> None:
-        """Raise ValueError where a narrowed range has an unknown key, or is no part of what a strategy searches."""
+        """Raise ValueError if a narrowed range has an unknown key, or is no part of what a strategy searches."""
         names = {strategy: inventory(strategy) for strategy in self.strategies}
         every = [name for found in names.values() for name in found]
         for key in self.narrowing.ranges:

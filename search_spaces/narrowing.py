@@ -28,7 +28,7 @@ class Narrowing:
         return next((key for key in (name, path) if key in self.ranges), None)
 
     def apply(self, name: str, distribution: BaseDistribution) -> BaseDistribution:
-        """The distribution of ``name`` as narrowed; raises ValueError where it would not be a part of the old one."""
+        """The distribution of ``name`` as narrowed; raises ValueError if it would not be a part of the old one."""
         key = self.key(name)
         if key is None:
             return distribution
@@ -40,7 +40,7 @@ class Narrowing:
 
 
 def stored(value: Any, distribution: BaseDistribution) -> Primitive:
-    """A value from YAML as Optuna stores it; raises ValueError where the distribution does not hold it."""
+    """A value from YAML as Optuna stores it; raises ValueError if the distribution does not hold it."""
     if isinstance(distribution, CategoricalDistribution):
         return _choice(value, distribution)
     number = _number(value)
@@ -55,7 +55,7 @@ def stored(value: Any, distribution: BaseDistribution) -> Primitive:
 
 
 def nearest(value: Any, distribution: BaseDistribution) -> Primitive:
-    """The value itself where the distribution holds it, else the nearer end of a range or the first choice."""
+    """The value itself if the distribution holds it, else the nearer end of a range or the first choice."""
     try:
         return stored(value, distribution)
     except ValueError:

@@ -312,7 +312,7 @@ def default_of(name: str) -> Strategy:
 def params_of(strategy: Strategy) -> dict[str, Primitive]:
     """The draws, by Optuna's names, that lead to ``strategy``; its own name is not among them.
 
-    Raises ValueError where it lies outside its space.
+    Raises ValueError if it lies outside its space.
     """
     reader = SettingsTrial(strategy)
     drawn = SPACES[strategy.name](reader)

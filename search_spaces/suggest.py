@@ -92,7 +92,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class When:
-    """``range``, where an earlier field of the same settings has one of ``values``; elsewhere the field has no effect.
+    """``range``, if an earlier field of the same settings has one of ``values``; elsewhere the field has no effect.
 
     ``field`` is a dotted path.
     """
@@ -123,7 +123,7 @@ class Nested:
 def suggest(trial: TrialLike, kind: type[Settings], /, *, prefix: str, **ranges: Range | Nested | When) -> Settings:
     """Settings of class ``kind``: fields with a range are drawn in its order, all others keep their defaults.
 
-    Raises TypeError for a keyword that is no field of ``kind``, and pydantic's ValidationError where a range allows
+    Raises TypeError for a keyword that is no field of ``kind``, and pydantic's ValidationError if a range allows
     what the field forbids.
     """
     refuse_unknown(kind, ranges)
@@ -138,7 +138,7 @@ def refuse_unknown(kind: type[Config], ranges: dict[str, Any]) -> None:
 
 
 def label(value: object) -> Primitive:
-    """What Optuna stores for ``value``: itself where it can, an enum's value, a row of values joined by ' > '."""
+    """What Optuna stores for ``value``: itself if it can, an enum's value, a row of values joined by ' > '."""
     if isinstance(value, Enum):
         return label(value.value)
     if isinstance(value, tuple):
@@ -169,17 +169,17 @@ class SettingsTrial:
         self.params: dict[str, Primitive] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """The settings' number; raises ValueError where it lies outside the range."""
+        """The settings' number; raises ValueError if it lies outside the range."""
         del log
         return float(self._within(name, low, high))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """The settings' integer; raises ValueError where it lies outside the range."""
+        """The settings' integer; raises ValueError if it lies outside the range."""
         del log
         return int(self._within(name, low, high))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """The label of the settings' value; raises ValueError where it is none of ``choices``."""
+        """The label of the settings' value; raises ValueError if it is none of ``choices``."""
         value = label(self._at(name))
         if value not in choices:
             raise ValueError(f"{name} = {value!r} is none of {', '.join(map(repr, choices))}")

@@ -12,7 +12,7 @@ from handclip_core.errors import InputError
 if TYPE_CHECKING:
     from handclip_core.data.manifest import Prepared
 
-app = typer.Typer(help="Read a data set, check every image, cut identities, draw galleries.", no_args_is_help=True)
+app = typer.Typer(help="Read a data set, check every image, cut identities, draw gallery splits.", no_args_is_help=True)
 
 Root = Annotated[Path, typer.Argument(help="Folder of the images.")]
 Out = Annotated[Path, typer.Option(help="Folder to write manifest.csv and protocol.json to.")]
@@ -105,7 +105,7 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder that `prepare` wro
 
 
 def _report(prepared: "Prepared", *, as_json: bool) -> None:
-    """Print counts (as JSON or as a table), notes, and loudly where the published counts differ."""
+    """Print counts (as JSON or as a table), notes, and loudly if the published counts differ."""
     from handclip_core.data.counts import count_differences, counts
     from handclip_core.data.leaks import check_leaks
 

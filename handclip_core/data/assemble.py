@@ -30,8 +30,8 @@ def prepare(
     """Check every file, cut the identities, draw, and write manifest and protocol into ``out``.
 
     ``assign`` turns the table of good rows into their side: ``train``, ``test`` or ``distractor``. Nothing is written
-    where anything is refused. Raises InputError for bad files and rows (with ``skip_bad`` they are listed in the
-    protocol instead) and where no usable split remains.
+    if anything is refused. Raises InputError for bad files and rows (with ``skip_bad`` they are listed in the
+    protocol instead) and if no usable split remains.
     """
     collection = _without_bad_files(collection)
     collection = without_copies(collection) if skip_bad else with_note_on_copies(collection)

@@ -33,7 +33,7 @@ class AugmentSettings(Config):
     erase: float = Field(0.0, ge=0, le=1)
     """Chance that a rectangle of up to a fifth of the image is blanked (Zhong 2017, arXiv 1708.04896)."""
     flip: bool = False
-    """Mirror half of the images. A mirrored right hand looks like a left one, which the gallery calls a stranger."""
+    """Mirror half of the images. A mirrored right hand looks like a left one, which is a distractor in the gallery."""
 
     @property
     def active(self) -> bool:

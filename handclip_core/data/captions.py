@@ -24,7 +24,7 @@ class Captions:
 def captions(manifest: pd.DataFrame) -> Captions:
     """A caption for every row of ``manifest``, for instance "a photo of the back of a man's right hand with fair skin".
 
-    It names the aspect, gender, skin tone, nail polish, jewellery and irregularities, where they are known. Nothing
+    It names the aspect, gender, skin tone, nail polish, jewellery and irregularities, if they are known. Nothing
     in it is particular to one identity.
     """
     known = manifest.assign(**{column: manifest[column].fillna(0) for column in WORN})

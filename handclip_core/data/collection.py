@@ -9,7 +9,7 @@ import pandas as pd
 from handclip_core.data.manifest import COLUMNS
 
 FOUND_COLUMNS = COLUMNS[: COLUMNS.index("subset")]
-"""What a source knows of an image; all texts, empty where unknown."""
+"""What a source says of an image; all texts, empty if unknown."""
 NUM_NAMED = 5
 """So many bad files are named in the one line of a refusal."""
 
@@ -23,7 +23,7 @@ class Collection:
     table: pd.DataFrame
     """[N] rows of FOUND_COLUMNS, all texts."""
     digest: str
-    """SHA-256 of the source's own table, empty where it has none."""
+    """SHA-256 of the source's own table, empty if it has none."""
     problems: tuple[str, ...] = ()
     """Rows that are left out of ``table`` because they are bad, each with its place and reason."""
     notes: tuple[str, ...] = ()

@@ -24,8 +24,8 @@ def with_note_on_copies(collection: Collection) -> Collection:
 def without_copies(collection: Collection) -> Collection:
     """``collection`` without copies, which join its problems.
 
-    Of equal files of one identity the first stays. Where two identities have the same file or the same image nobody
-    knows whose it is, so none stays.
+    Of equal files of one identity the first stays. If two identities have the same file or the same image, its
+    identity is not known, so none stays.
     """
     table = collection.table
     reasons: dict[int, str] = {}

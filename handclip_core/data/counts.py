@@ -1,4 +1,4 @@
-"""The counts of a prepared data set, in the terms of the published tables, and where they differ from them."""
+"""The counts of a prepared data set, in the terms of the published tables, and how they differ."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -76,7 +76,7 @@ def counts(prepared: Prepared) -> dict[str, Any]:
 
 
 def count_differences(prepared: Prepared) -> tuple[str, ...]:
-    """How the counts differ from the published table, one line each; empty where they do not or no table applies.
+    """How the counts differ from the published table, one line each; empty if they do not or no table applies.
 
     A table applies to the sources of PUBLISHED, under the published cut.
     """

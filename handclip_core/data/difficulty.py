@@ -40,7 +40,7 @@ def centre_distance(embeddings: np.ndarray, groups: Sequence[str]) -> np.ndarray
 
     ``embeddings`` [N, D] need not be normalised; ``groups`` [N] are identities, or identity and aspect. The image
     itself is left out of its centre: it would otherwise look easy in small groups. An image without others gets the
-    median of the rest, 1 where there is no rest.
+    median of the rest, 1 if there is no rest.
     """
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit = embeddings.astype(np.float64) / np.maximum(lengths, np.finfo(np.float32).tiny)
@@ -61,7 +61,7 @@ def prototype_loss(embeddings: np.ndarray, labels: np.ndarray, *, temperature: f
     ``embeddings`` [N, D] are zero-shot embeddings, ``labels`` [N] classes. Logits are cosines to the mean of each class
     over ``temperature``; the image itself is left out of its class's mean. A classifier on pretrained features as the
     judge of difficulty is the transfer scoring of Hacohen & Weinshall 2019, arXiv 1904.03626. An image without others
-    of its class gets the median of the rest, 0 where there is no rest.
+    of its class gets the median of the rest, 0 if there is no rest.
     """
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit = embeddings.astype(np.float64) / np.maximum(lengths, np.finfo(np.float32).tiny)

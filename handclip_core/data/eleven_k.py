@@ -54,7 +54,7 @@ def prepare_eleven_k(
 def read_eleven_k(root: Path, *, name: str) -> Collection:
     """The rows without accessories of ``root/HandInfo.csv``, with those that are bad set aside.
 
-    Raises InputError where the table or the folder is missing, empty, or lacks a column.
+    Raises InputError if the table or the folder is missing, empty, or lacks a column.
     """
     layout = f"11k Hands is a folder that holds {TABLE_NAME} and {FOLDER_NAME}/"
     check_folder(root, what=layout)
@@ -78,7 +78,7 @@ def read_eleven_k(root: Path, *, name: str) -> Collection:
 
 
 def _faults(rows: pd.DataFrame, root: Path) -> pd.Series:
-    """What is wrong with each row, empty where nothing is; rows with accessories need no file."""
+    """What is wrong with each row, empty if nothing is; rows with accessories need no file."""
     faults = pd.Series("", index=rows.index)
 
     def mark(wrong: pd.Series, text: pd.Series | str) -> None:

@@ -55,7 +55,7 @@ def prepare_folder(
 
 
 def read_folders(root: Path, *, name: str) -> Collection:
-    """The images of ``root/<identity>/<image>``. Raises InputError where there is none."""
+    """The images of ``root/<identity>/<image>``. Raises InputError if there is none."""
     rows: list[dict[str, str]] = []
     problems: list[str] = []
     others: list[str] = []
@@ -102,7 +102,7 @@ def _printable(relative: str) -> str:
 def read_listed(
     root: Path, table: Path, path_column: str, identity_column: str, aspect_column: str | None, *, name: str
 ) -> Collection:
-    """The rows of ``table``. Raises InputError where it is missing, malformed, empty or lacks a column."""
+    """The rows of ``table``. Raises InputError if it is missing, malformed, empty or lacks a column."""
     names = {path_column: "path", identity_column: "identity"} | ({aspect_column: "aspect"} if aspect_column else {})
     if len(names) != (3 if aspect_column else 2):
         raise InputError(f"{table}: the columns of path, identity and aspect must be different ones")

@@ -37,7 +37,7 @@ def prepare_hd(root: Path, out: Path, *, seed: int = 0, skip_bad: bool = False, 
 
 
 def read_hd(base: Path, *, name: str) -> Collection:
-    """The files of the two folders under ``base``. Raises InputError where a folder is missing or cannot be read."""
+    """The files of the two folders under ``base``. Raises InputError if a folder is missing or cannot be read."""
     rows: list[dict[str, str]] = []
     problems: list[str] = []
     others: list[str] = []

@@ -1,4 +1,4 @@
-"""Opening images that nobody has checked: every file becomes 8-bit RGB, upright, or is refused with its reason."""
+"""Opening unchecked images: every file becomes 8-bit RGB, upright, or is refused with its reason."""
 
 import io
 import struct
@@ -33,7 +33,7 @@ class BadImageError(InputError):
 
 
 def read_image(path: Path) -> bytes:
-    """The bytes of an image file; raises BadImageError where it cannot be read, is empty or absurdly large."""
+    """The bytes of an image file; raises BadImageError if it cannot be read, is empty or absurdly large."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:

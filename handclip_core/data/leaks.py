@@ -25,7 +25,7 @@ SIDE_OF = {"train": "train", "val": "val", "test": "test", "distractor": "test"}
 
 
 def check_leaks(prepared: Prepared) -> None:
-    """Raise InputError, with the list, where training, validation and test share an identity, a file or an image.
+    """Raise InputError, with the list, if training, validation and test share an identity, a file or an image.
 
     Files are the same by path, link, inode or content; images by `lookalike`. Under the published cut an identity may
     be a test identity of one aspect and train in another, since `training_rows` never brings the two together; within
@@ -47,7 +47,7 @@ def check_leaks(prepared: Prepared) -> None:
 
 
 def find_leaks(prepared: Prepared) -> list[str]:
-    """One line a leak; empty where there is none. Raises InputError where an image must be looked at and cannot be."""
+    """One line a leak; empty if there is none. Raises InputError if an image must be looked at and cannot be."""
     manifest = prepared.manifest
     found = [*_shared_identities(manifest, prepared.protocol.cut), *_shared_files(prepared), *_shared_images(prepared)]
     return list(dict.fromkeys(found))
@@ -77,7 +77,7 @@ def _shared_files(prepared: Prepared) -> Iterator[str]:
 
 
 def _inodes(prepared: Prepared) -> pd.Series:
-    """Device and inode of each file, empty where it is gone (its content is still compared, by the manifest)."""
+    """Device and inode of each file, empty if it is gone (its content is still compared, by the manifest)."""
 
     def inode(path: Path) -> str:
         try:
@@ -99,10 +99,10 @@ def _shared_images(prepared: Prepared) -> Iterator[str]:
 
 
 def same_images(root: Path, table: pd.DataFrame, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Pairs of rows, one of ``left`` and one of ``right``, where two identities share an image, int64 [n, 2].
+    """Pairs of rows, one of ``left`` and one of ``right``, in which two identities share an image, int64 [n, 2].
 
     ``table`` has ``path``, ``identity``, ``hash`` and ``look``. Files of equal content are not listed again. Raises
-    InputError where a candidate cannot be read, or where so many look alike that the images must be without content.
+    InputError if a candidate cannot be read, or if so many look alike that the images must be without content.
     """
     content, identities = table["hash"].to_numpy(dtype=str), table["identity"].to_numpy(dtype=str)
     i, j = near_pairs(table["look"].to_numpy(dtype=str), left, right).T

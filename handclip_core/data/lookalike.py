@@ -40,7 +40,7 @@ def look_of(image: Image.Image) -> str:
 
 
 def gradient_of(image: Image.Image) -> np.ndarray | None:
-    """The centred, normalised brightness gradient of an image [2 * 63 * 63], float32; None where it is flat."""
+    """The centred, normalised brightness gradient of an image [2 * 63 * 63], float32; None if it is flat."""
     grey = _grey(image)
     if grey.std() < FLAT:
         return None

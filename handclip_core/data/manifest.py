@@ -20,7 +20,7 @@ COLUMNS = (
 """Columns of ``manifest.csv``.
 
 ``path`` is relative to the protocol's root, with forward slashes; ``identity`` and the other texts are strings
-(empty where unknown); ``accessories``, ``nail_polish``, ``irregularities`` and ``age`` are nullable integers;
+(empty if unknown); ``accessories``, ``nail_polish``, ``irregularities`` and ``age`` are nullable integers;
 ``subset`` is one of SUBSETS; ``hash`` is the SHA-256 of the file; ``look`` its perceptual hash (see `lookalike`).
 """
 
@@ -34,7 +34,7 @@ PROTOCOL_NAME = "protocol.json"
 
 
 class Cut(StrEnum):
-    """Where training identities end and test identities begin."""
+    """How identities are divided into training and test."""
 
     PUBLISHED = "published"
     """The thresholds of the published tables; in 11k they differ by aspect, so some identities are on both sides."""
@@ -43,7 +43,7 @@ class Cut(StrEnum):
 
 
 class GallerySplit(Config):
-    """One random draw of galleries: manifest rows, by aspect."""
+    """One random choice of galleries: manifest rows, by aspect."""
 
     gallery: dict[str, tuple[int, ...]]
     """One row of each identity of the aspect (and, for test, the distractors)."""
@@ -57,9 +57,9 @@ class Protocol(Config):
     source: str
     """What was prepared: ``11k``, ``hd``, ``folder`` or ``drawn``."""
     cut: Cut
-    """Where training identities end and test identities begin."""
+    """How identities are divided into training and test."""
     seed: int
-    """Seed of the validation cut and of every draw."""
+    """Seed of the validation cut and of every gallery split."""
     root: str
     """Folder that the manifest's paths start from."""
     source_hash: str
@@ -69,7 +69,7 @@ class Protocol(Config):
     closed_val: tuple[int, ...]
     """The published validation rows: one random image of each training identity of an aspect; no search uses them."""
     draws: dict[str, tuple[GallerySplit, ...]]
-    """The draws of ``val`` and of ``test``."""
+    """The gallery splits of ``val`` and of ``test``."""
     skipped: tuple[str, ...] = ()
     """Files and rows that were left out because they are bad, each with the reason."""
     notes: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ def write_prepared(prepared: Prepared) -> None:
     """Write manifest and protocol into ``prepared.folder``, through temporary names.
 
     A kill between the two renames leaves a pair whose hashes differ, which `load_prepared` refuses.
-    Raises InputError where the folder cannot be written.
+    Raises InputError if the folder cannot be written.
     """
     contents = {
         MANIFEST_NAME: manifest_bytes(prepared.manifest),
@@ -134,7 +134,7 @@ def _write_through(path: Path, data: bytes) -> None:
 def load_prepared(out: Path) -> Prepared:
     """Read what `prepare` wrote into ``out``.
 
-    Raises InputError where a file is missing, damaged, or the manifest is not the one that the protocol was made for.
+    Raises InputError if a file is missing, damaged, or the manifest is not the one that the protocol was made for.
     """
     protocol_path, manifest_path = out / PROTOCOL_NAME, out / MANIFEST_NAME
     try:
@@ -160,7 +160,7 @@ def _parse_manifest(data: bytes) -> pd.DataFrame:
 
 
 def typed_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy of ``table`` (texts) in which INTEGER_COLUMNS are nullable integers, unknown where the text is empty."""
+    """A copy of ``table`` (texts) in which INTEGER_COLUMNS are nullable integers, unknown if the text is empty."""
     typed = table.copy()
     for column in INTEGER_COLUMNS:
         typed[column] = pd.to_numeric(typed[column].replace("", None), errors="raise").astype("Int64")

@@ -47,7 +47,7 @@ class PixelCache:
     pixels: np.ndarray
     """Memory-mapped uint8 [M, S, S, 3], one image a distinct file, read-only."""
     position: np.ndarray
-    """int64 [N]: where each manifest row's image lies in ``pixels``."""
+    """int64 [N]: position of each manifest row's image in ``pixels``."""
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """A copy of the images of manifest ``rows`` [B]: uint8 [B, S, S, 3]."""
@@ -74,12 +74,12 @@ def shrink(data: bytes, *, size_px: int) -> np.ndarray:
 
 
 def pixel_cache(prepared: Prepared, *, size_px: int, cache_root: Path, workers: int | None = None) -> PixelCache:
-    """Open the cache of a prepared data set at a size, building it first where there is none.
+    """Open the cache of a prepared data set at a size, building it first if there is none.
 
     Caches lie in ``cache_root`` under a name made of the contents of the files, the size and DECODE_VERSION, so data
     sets of the same files share one whatever their cut. Building happens under a lock, in a folder of a temporary name
     that is renamed when complete; what a killed process left is thrown away, and a cache that does not match its own
-    index is rebuilt. Raises InputError where a file is bad, missing, or has changed since `prepare`, or the cache
+    index is rebuilt. Raises InputError if a file is bad, missing, or has changed since `prepare`, or the cache
     cannot be written.
     """
     if size_px < 1:
@@ -100,7 +100,7 @@ def _key(hashes: tuple[str, ...], size_px: int) -> str:
 
 
 def _open(folder: Path, hashes: tuple[str, ...], size_px: int) -> np.ndarray | None:
-    """The pixels of a complete cache, or None where there is none that can be trusted."""
+    """The pixels of a complete cache, or None if there is none that can be trusted."""
     shape = (len(hashes), size_px, size_px, 3)
     try:
         index = Index.parse(json.loads((folder / INDEX_NAME).read_bytes()), source=str(folder))

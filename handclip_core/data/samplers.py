@@ -36,7 +36,7 @@ class Shuffled:
 class PK:
     """P classes with K images each (Hermans 2017, arXiv 1703.07737); classes with fewer than K repeat images.
 
-    The classes of a batch differ, where there are P.
+    The classes of a batch differ, if there are P.
     """
 
     p: int
@@ -58,7 +58,7 @@ class PK:
 class CrossAspect:
     """P classes with K images each that show as many different aspects of the class as there are.
 
-    The classes of a batch differ, where there are P.
+    The classes of a batch differ, if there are P.
     """
 
     p: int

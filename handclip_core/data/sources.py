@@ -21,7 +21,7 @@ class _View(Config):
     aspects: tuple[Aspect, ...] = ()
     """Aspects to train and score, in this order; none means every aspect that the data hold."""
     gallery: GalleryKind = GalleryKind.ALL
-    """Gallery of a query: ``all`` aspects, where identities of another aspect are strangers, or its ``own``
+    """Gallery of a query: ``all`` aspects, in which other aspects are distractors, or its ``own``
     aspect's."""
 
 
@@ -55,7 +55,7 @@ DataSettings = Annotated[DrawnData | PreparedData, Field(discriminator="source")
 def open_data(settings: DrawnData | PreparedData, *, cache: Path) -> Prepared:
     """The prepared data set that ``settings`` name; drawn hands are drawn once a machine, into ``cache``.
 
-    Raises InputError where a prepared folder is missing or damaged.
+    Raises InputError if a prepared folder is missing or damaged.
     """
     if isinstance(settings, PreparedData):
         return load_prepared(settings.folder)

@@ -1,4 +1,4 @@
-"""Who trains, who validates, who is tested: cuts, the identity-disjoint validation set, and the seeded draws."""
+"""Training, validation and test identities: cuts, the identity-disjoint validation set, the seeded gallery splits."""
 
 import math
 import zlib
@@ -21,11 +21,11 @@ of ten is settled to about 0.01; with the 24 test identities to 0.006. Who valid
 VAL_SHARE = 0.25
 """Share of the training identities that validate the search."""
 MIN_VAL_IDENTITIES = 8
-"""So many validation identities where the training identities allow it: a smaller gallery says little."""
+"""At least so many validation identities if the training identities allow it: a smaller gallery says little."""
 
 
 def generator(seed: int, *purpose: str) -> np.random.Generator:
-    """A random generator of its own for each purpose, so that adding one draw never changes another."""
+    """A random generator of its own for each purpose, so that adding one never changes another."""
     return np.random.default_rng([seed, *(zlib.crc32(word.encode("utf-8")) for word in purpose)])
 
 
@@ -43,7 +43,7 @@ def training_rows(prepared: Prepared, aspects: Sequence[Aspect], *, which: Liter
 
     ``train`` leaves the search's validation identities out; ``train_all`` (train + val) is for the final fit only.
     Under the published cut, asking for several aspects drops the identities that are test identities in any aspect;
-    asking for one keeps them, because the published tables do. Raises InputError where no row is left.
+    asking for one keeps them, because the published tables do. Raises InputError if no row is left.
     """
     manifest = prepared.manifest
     wanted = [aspect.value for aspect in aspects]
@@ -63,7 +63,7 @@ def choose_val(table: pd.DataFrame, *, seed: int) -> frozenset[str]:
     ECML-PKDD).
 
     Only identities whose every row is a training row and who have two images in each of their aspects are eligible. In
-    each step the aspect that is furthest below its share gets one of its identities at random. Raises InputError where
+    each step the aspect that is furthest below its share gets one of its identities at random. Raises InputError if
     fewer than two identities could be chosen, or fewer than two would be left to train on.
     """
     leaking = leaking_identities(table)
@@ -98,7 +98,7 @@ def _fill(target: dict[str, float], candidates: dict[str, frozenset[str]], *, wa
             break
         neediest = max(open_aspects, key=lambda aspect: missing[aspect] / target[aspect])
         holders = [identity for identity, have in left.items() if neediest in have]
-        # Whoever also has an aspect that is full already is the second choice.
+        # An identity that also has an aspect which is full already is the second choice.
         fitting = [identity for identity in holders if all(missing[aspect] > 0 for aspect in left[identity])]
         identity = str(random.choice(fitting or holders))
         chosen.add(identity)
@@ -122,10 +122,10 @@ def _one_each(part: pd.DataFrame, random: np.random.Generator) -> list[int]:
 
 
 def make_gallery_splits(table: pd.DataFrame, subset: Literal["val", "test"], *, seed: int) -> tuple[GallerySplit, ...]:
-    """Ten seeded draws: one image of each identity of an aspect is its gallery, all its others are queries.
+    """Ten seeded gallery splits: one image of each identity of an aspect is its gallery, all its others are queries.
 
     Distractors join every test gallery of their aspect; validation galleries hold validation identities only, so that
-    the search never sees what the test uses. Raises InputError where no query has a match.
+    the search never sees what the test uses. Raises InputError if no query has a match.
     """
     part, others = table[table["subset"] == subset], table[table["subset"] == "distractor"]
     gallery_splits = tuple(

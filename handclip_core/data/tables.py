@@ -24,7 +24,7 @@ class Table:
 def read_table(path: Path, *, required: Sequence[str]) -> Table:
     """Read a CSV file as stripped texts, with or without byte-order mark, with any line end and column order.
 
-    Raises InputError where it is missing, unreadable, empty, malformed, or lacks a required column.
+    Raises InputError if it is missing, unreadable, empty, malformed, or lacks a required column.
     """
     data = _read(path)
     try:
@@ -84,7 +84,7 @@ def check_folder(path: Path, *, what: str) -> None:
 
 
 def path_fault(root: Path, relative: str) -> str | None:
-    """Why ``relative`` may not be read as a file under ``root``, or None where it may.
+    """Why ``relative`` may not be read as a file under ``root``, or None if it may.
 
     Absolute paths, ``..``, links that leave ``root``, loops and missing files are faults.
     """

@@ -107,7 +107,7 @@ class FingerField:
 
 
 def finger_field(posed: PosedFinger, frame: Frame, reach: float) -> FingerField | None:
-    """Coordinates along and across a finger up to ``reach`` from it; None where it is out of the image."""
+    """Coordinates along and across a finger up to ``reach`` from it; None if it is out of the image."""
     finger = posed.finger
     box = frame.box(posed.joints, float(finger.widths.max()) + reach)
     x, y = frame.x[box], frame.y[box]

@@ -59,7 +59,7 @@ def _in_parts(
 
 
 def _encoded(model: HandModel, batch: Batch, parts: list[slice], group: ProcessGroup, seed: int) -> Encoded:
-    """The whole batch as the tower sees it, cut off from the graph: leaves [B, F] and [B, D] that want gradients."""
+    """The whole batch as the tower sees it, cut off from the graph: leaves [B, F] and [B, D] that require gradients."""
     size, device = len(batch.labels), batch.labels.device
     dtype = next(model.parameters()).dtype
     widths = (model.architecture.width, model.architecture.dim)
@@ -79,7 +79,7 @@ def _encode(model: HandModel, batch: Batch, seed: int) -> Encoded:
 
 
 def _carry(encoded: Tensor, gradient: Tensor | None, part: slice) -> None:
-    """Carry the gradient of encoded images into the tower's weights, where anything in it is trained."""
+    """Carry the gradient of encoded images into the tower's weights, if anything in it is trained."""
     if gradient is not None and encoded.requires_grad:
         encoded.backward(gradient[part].to(encoded.dtype), retain_graph=True)
 

@@ -71,11 +71,11 @@ def train(
     micro_batch: int | None = None,
     resume: Resume | None = None,
 ) -> Iterator[StepReport]:
-    """Run ``phases`` on ``model`` and yield a Point at every whole budget unit, and at evaluation points.
+    """Run ``phases`` on ``model`` and yield a StepReport at every whole budget unit, and at evaluation points.
 
     ``loader(i)`` gives the batches of phase i; the image tower trains on ``micro_batch`` images of a batch at a time.
     Every random number of a step is a function of (seed, phase, step), so a run that is resumed at any point continues
-    bit for bit. Raises DivergedError where the loss is not finite, and InputError where a phase trains nothing, or one
+    bit for bit. Raises DivergedError if the loss is not finite, and InputError if a phase trains nothing, or one
     of its losses reads nothing that it trains.
     """
     memories = memories_of(phases, next(model.parameters()).device)
@@ -178,11 +178,11 @@ class _PhaseRun:
         yield from self.evaluation_points_until(self.index + 1)
 
     def evaluation_points_until(self, index: int) -> Iterator[StepReport]:
-        """Yield where the evaluation points of the phases before ``index`` have not all been measured."""
+        """Yield if the evaluation points of the phases before ``index`` have not all been measured."""
         wanted = sum(phase.evaluation_point for phase in self.common.phases[:index])
         if self.phase.evaluation_point and len(self.common.evaluation_points) < wanted + 1:
             yield self.step_report(evaluation_point=True)
-            assert len(self.common.evaluation_points) == wanted + 1, "whoever takes an evaluation point adds its scores"
+            assert len(self.common.evaluation_points) == wanted + 1, "the caller adds the scores of an evaluation point"
 
     def report(self) -> Iterator[StepReport]:
         """Yield for every whole unit that the last step has reached, with the average weights in the model."""

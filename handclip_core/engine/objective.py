@@ -52,7 +52,7 @@ def objective(
 
 
 def refuse_divergence(found: Objective, *, phase: str, step: int) -> None:
-    """Raise DivergedError where the total is NaN or infinite, or its terms are larger than any that learn."""
+    """Raise DivergedError if the total is NaN or infinite, or its terms are larger than any that learn."""
     if not (math.isfinite(found.total.item()) and abs(found.from_terms.item()) < EXPLODED):
         values = ", ".join(f"{name} {value.item():g}" for name, value in found.parts.items())
         raise DivergedError(f"the loss diverged in phase '{phase}' at step {step}: {values}")

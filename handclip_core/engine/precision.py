@@ -1,4 +1,4 @@
-"""Numeric precision: bfloat16 autocast where the hardware has it, float32 elsewhere."""
+"""Numeric precision: bfloat16 autocast if the hardware has it, float32 elsewhere."""
 
 from contextlib import AbstractContextManager, nullcontext
 

@@ -99,7 +99,7 @@ def memories_of(phases: Iterable[Phase], device: torch.device) -> tuple[Memory, 
 def save_tensors(values: Saved, path: Path) -> None:
     """Write with a temporary name and rename, so that a killed process leaves the old file or the new one.
 
-    Raises OSError where the system refuses, as on a full disk.
+    Raises OSError if the system refuses, as on a full disk.
     """
     temporary = path.with_name(f"{path.name}.partial")
     with temporary.open("wb") as file:

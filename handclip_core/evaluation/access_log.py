@@ -1,10 +1,10 @@
-"""The access log of looks at test identities: lines of JSON that are only ever added, each holding the hash of the one
+"""The log of accesses to test identities: lines of JSON that are only ever added, each holding the hash of the one
 before.
 
-A look is two lines: ``opened`` before test identities are scored and ``looked`` with the figures after. So a look that
-was cut short counts, too. Whoever changes, removes or reorders lines breaks the chain; cutting lines off its end shows
-where a hash was kept elsewhere (see `require`). It guards against mistakes and second thoughts, not against somebody
-who writes the whole file anew.
+An access is two lines: ``opened`` before test identities are scored and ``looked`` with the figures after. So an access
+that was cut short counts, too. Changing, removing or reordering lines breaks the chain; cutting lines off its end shows
+if a hash was kept elsewhere (see `require`). It guards against mistakes and second thoughts, not against writing the
+whole file anew.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class AccessLog:
     path: Path
 
     def entries(self) -> list[Entry]:
-        """Every line, checked; raises InputError, naming the line, where the chain is broken."""
+        """Every line, checked; raises InputError, naming the line, if the chain is broken."""
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -60,7 +60,7 @@ class AccessLog:
         return found
 
     def append(self, event: str, values: Mapping[str, Any]) -> Entry:
-        """Add a line, under a lock that other writers wait for; raises InputError where the chain is broken."""
+        """Add a line, under a lock that other writers wait for; raises InputError if the chain is broken."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
             entries = self.entries()
@@ -79,17 +79,17 @@ class AccessLog:
         return entry
 
     def accesses(self, data: str) -> list[Entry]:
-        """The looks so far at the test identities whose hash is ``data``, those cut short among them."""
+        """The accesses so far to the test identities whose hash is ``data``, those cut short among them."""
         return [entry for entry in self.entries() if entry.event == OPENED and entry.values.get("data") == data]
 
     def require(self, hash_: str, *, source: Path) -> None:
-        """Raise InputError where the access log has lost the line with ``hash_``, which ``source`` names."""
+        """Raise InputError if the access log has lost the line with ``hash_``, which ``source`` names."""
         if all(entry.hash != hash_ for entry in self.entries()):
             raise InputError(f"{self.path}: lacks a test access that {source} names; {MEND}")
 
 
 def hash_of_test(prepared: Prepared) -> str:
-    """SHA-256 over who and what the test images show, whatever their order, their folder and the draws."""
+    """SHA-256 over who and what the test images show, whatever their order, their folder and the gallery splits."""
     manifest = prepared.manifest
     tested = manifest[manifest["subset"] == "test"]
     columns: pd.DataFrame = tested[["hash", "identity", "aspect"]].astype(str)

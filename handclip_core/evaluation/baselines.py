@@ -1,6 +1,6 @@
-"""Descriptors that learn nothing: the floor that a model has to rise above.
+"""Baselines that learn nothing: descriptors that a model has to beat.
 
-Hand data hold near-duplicates, taken seconds apart, which even pixels match; a score says little without this floor.
+Hand data hold near-duplicates, taken seconds apart, which even pixels match; a score says little without this baseline.
 """
 
 from collections.abc import Callable, Iterable
@@ -43,7 +43,7 @@ def hog_descriptors(images: NDArray[Any]) -> Descriptors:
 
 
 BASELINES: dict[str, Callable[[NDArray[Any]], Descriptors]] = {"pixels": pixel_descriptors, "hog": hog_descriptors}
-"""The floors by the names under which tables show them."""
+"""The baselines by the names under which tables show them."""
 
 
 def _described(images: NDArray[Any], describe: Callable[[Tensor], Descriptors], what: str) -> Descriptors:

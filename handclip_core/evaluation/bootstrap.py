@@ -2,7 +2,7 @@
 
 Comparisons share identities, so neither queries nor pairs are independent; identities are (ISO/IEC 19795-1:2021). A
 resample draws as many identities as there are, with replacement, and counts all queries of an identity, in every aspect
-and draw, as often as that identity was drawn. Galleries stay as they are.
+and gallery split, as often as that identity was drawn. Galleries stay as they are.
 """
 
 from collections.abc import Iterator
@@ -74,9 +74,9 @@ def compare_paired(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Comparison:
-    """A against B on the same draws; both see the same resamples of identities.
+    """A against B on the same gallery splits; both see the same resamples of identities.
 
-    Raises InputError where the two were not scored on the same queries of the same draws and galleries.
+    Raises InputError if the two were not scored on the same queries of the same gallery splits and galleries.
     """
     check_same_queries(a, b)
     found_a, found_b = (resampled(scores, metric, aspect=aspect, seed=seed) for scores in (a, b))
@@ -100,7 +100,7 @@ def compare_samples(a: Resampled, b: Resampled, *, level: float = LEVEL) -> Comp
 
 
 def check_same_queries(a: ProtocolScores, b: ProtocolScores) -> None:
-    """Raise InputError where two models were not scored on the same queries, draws and kind of gallery."""
+    """Raise InputError if two models were not scored on the same queries, draws and kind of gallery."""
     if a.gallery is not b.gallery:
         raise InputError(f"one model was scored on gallery '{a.gallery}', the other on '{b.gallery}'")
     same = a.aspects == b.aspects and all(
@@ -124,7 +124,7 @@ def weighted_mean(queries: QueryScores, metric: str, mask: NDArray[np.bool_], *,
 
 
 class _Cells:
-    """Sums by identity and cell (a draw and an aspect), from which the figure of any resample is a product."""
+    """Sums by identity and cell (a gallery split and an aspect), from which the figure of any resample is a product."""
 
     def __init__(self, queries: QueryScores, mask: NDArray[np.bool_], *, by_cell: bool = True) -> None:
         self._kept = mask & (queries.first_rank > 0)

@@ -1,4 +1,4 @@
-"""For whom a model works: scores by aspect and by what the manifest says of the identity, with counts and intervals."""
+"""Scores by aspect and by what the manifest says of the identity, with counts and intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class GroupScores:
-    """Scores of the queries that share one ``value`` of a ``group``, all draws and aspects together.
+    """Scores of the queries that share one ``value`` of a ``group``, all gallery splits and aspects together.
 
-    ``num_images`` are different images, ``num_queries`` searches (an image is searched in many draws).
+    ``num_images`` are different images, ``num_queries`` searches (an image is searched in many gallery splits).
     """
 
     group: str
@@ -39,7 +39,7 @@ def breakdown(
 ) -> list[GroupScores]:
     """Scores by each of ``groups``: columns of the manifest, or ``age_band``; unknown values are a group too.
 
-    Figures are means over queries and hence differ from the mean over aspects; they are None where no query has a
+    Figures are means over queries and hence differ from the mean over aspects; they are None if no query has a
     match. Raises InputError for a column that the manifest lacks.
     """
     found = []

@@ -35,9 +35,9 @@ class Row:
 
 
 def compare_models(models: Mapping[str, ProtocolScores], *, reference: str | None = None, seed: int = 0) -> list[Row]:
-    """Rows of all models, scope by scope: the mean over aspects, then each aspect where there is more than one.
+    """Rows of all models, scope by scope: the mean over aspects, then each aspect if there is more than one.
 
-    ``reference`` is the model that the others are held against, the first if not named. Raises InputError where the
+    ``reference`` is the model that the others are held against, the first if not named. Raises InputError if the
     models were not scored on the same queries, draws and gallery, or the reference is not among them.
     """
     if not models:
@@ -72,7 +72,9 @@ def markdown(rows: list[Row], *, scope: str = MEAN, metric: str = "map") -> str:
 
 
 def as_csv(rows: list[Row]) -> str:
-    """All rows as CSV, as fractions: for every metric the value, its sd over draws, its interval, and its gap."""
+    """All rows as CSV, as fractions: for every metric the value, its sd over gallery splits, its interval, and its
+    gap.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     parts = ("", "_sd", "_low", "_high", "_gap", "_gap_low", "_gap_high", "_p_better")

@@ -49,7 +49,7 @@ def embed(
 def aspect_accuracy(
     model: HandModel, inputs: Inputs, rows: Rows, *, aspects: Rows, device: torch.device
 ) -> float | None:
-    """How often ``model`` tells the aspect of manifest ``rows`` [n]; None where it does not tell, or none is known.
+    """How often ``model`` tells the aspect of manifest ``rows`` [n]; None if it does not tell, or none is known.
 
     ``aspects`` [N] are those of all manifest rows; rows of unknown aspect are left out.
     """

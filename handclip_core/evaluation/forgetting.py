@@ -16,13 +16,13 @@ from handclip_core.errors import InputError
 
 @dataclass(frozen=True)
 class SequentialScores:
-    """Figures of one sequence; None where they need more aspects than one, or the joint training that was not given.
+    """Figures of one sequence; None if they need more aspects than one, or the joint training that was not given.
 
     ``average``: mean over aspects after the last phase. ``backward_transfer``: mean change of the earlier aspects since
     their own phase. ``forward_transfer``: mean gain over zero-shot of an aspect right before its own phase (Lopez-Paz
     2017, arXiv 1706.08840, with zero-shot for the random start). ``forgetting``: mean drop of the earlier
     aspects from their best after any earlier phase (Chaudhry 2018, arXiv 1801.10112). ``intransigence``: mean
-    of joint training minus the aspect right after its own phase (ibid.); negative where sequences do better.
+    of joint training minus the aspect right after its own phase (ibid.); negative if sequences do better.
     """
 
     average: float
@@ -76,7 +76,7 @@ class AspectSequence:
 
     @property
     def scores(self) -> SequentialScores | None:
-        """The figures of the whole sequence; None where it was stopped early or an aspect has no query."""
+        """The figures of the whole sequence; None if it was stopped early or an aspect has no query."""
         whole = len(self.rows) == len(self.aspects) + 1
         return sequential_scores(self.rows) if whole and np.isfinite(np.asarray(self.rows)).all() else None
 

@@ -69,7 +69,7 @@ def fuse_features(
 ) -> Tensor:
     """Unit embeddings of several models, each [N, D_m], as one unit embedding: [N, D] (mean) or [N, sum D_m].
 
-    Each is normalised first. Raises InputError where numbers of rows differ, or for the mean those of dimensions.
+    Each is normalised first. Raises InputError if numbers of rows differ, or for the mean those of dimensions.
     """
     shares = _weights(weights, len(embeddings))
     units = [normalised(embedding) for embedding in embeddings]
@@ -84,9 +84,10 @@ def fuse_features(
 
 
 def fit_score_fusion(validation: Sequence[ValidationSet]) -> ScoreFusion:
-    """Weights with the highest mean mAP over the sets (one a draw), by trying shares of one model after the other.
+    """Weights with the highest mean mAP over the sets (one a gallery split), by trying shares of one model after the
+    other.
 
-    Starts from equal weights and stops when no share of any model is better. Raises InputError where the sets do not
+    Starts from equal weights and stops when no share of any model is better. Raises InputError if the sets do not
     have the same number of models.
     """
     if not validation:
@@ -128,7 +129,7 @@ def fit_score_fusion(validation: Sequence[ValidationSet]) -> ScoreFusion:
 def vote(similarities: Sequence[NDArray[Any]]) -> Matrix:
     """Scores [Q, G] by votes: how many models put an entry first, and among equals the Borda count over all models.
 
-    The Borda count is the share of the gallery that an entry beats, equal similarities counting half. Where several
+    The Borda count is the share of the gallery that an entry beats, equal similarities counting half. If several
     entries are first for a model, all of them get its vote.
     """
     matrices = _checked(similarities, len(similarities))

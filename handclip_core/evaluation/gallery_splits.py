@@ -16,9 +16,10 @@ from handclip_core.evaluation.similarity import CosineBlock, Units, as_tensor
 
 Ints = NDArray[np.int64]
 Similarity = Callable[[Tensor, Tensor], Tensor]
-"""From the embeddings of all queries [Q, D] and gallery entries [G, D] of a draw to similarities [Q, G]."""
+"""From the embeddings of all queries [Q, D] and gallery entries [G, D] of a gallery split to similarities [Q, G]."""
 TABLE_ELEMENTS = 1 << 25
-"""Up to this many cosines (128 MiB) are computed at once for all draws; beyond, those of one draw at a time."""
+"""Up to this many cosines (128 MiB) are computed at once for all gallery splits; beyond, those of one gallery split at
+a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Sides:
 
 
 class SplitScorer:
-    """Embeddings of the rows of a manifest, normalised once and asked for each draw."""
+    """Embeddings of the rows of a manifest, normalised once and asked for each gallery split."""
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class SplitScorer:
     ) -> None:
         """Embeddings [N, D], the manifest row of each [N], and the identity of every manifest row.
 
-        ``similarity`` takes the place of the cosine. Raises InputError where lengths differ or a row is given twice.
+        ``similarity`` takes the place of the cosine. Raises InputError if lengths differ or a row is given twice.
         """
         self._units = Units(as_tensor(embeddings).cpu())
         self._similarity = similarity
@@ -68,9 +69,10 @@ class SplitScorer:
         return CosineBlock.of(self._units, self._units, self._places(query), self._places(gallery)).exact()
 
     def score(self, gallery_splits: Sequence[Sides]) -> list[PerQuery]:
-        """Scores of the queries of each draw; the cosines that the draws share are computed once.
+        """Scores of the queries of each gallery split; the cosines that the gallery splits share are computed once.
 
-        Raises InputError, with the number of the draw, for a row without an embedding and where no query has a match.
+        Raises InputError, with the number of the gallery split, for a row without an embedding and if no query has a
+        match.
         """
         table = self._table(gallery_splits)
         scores = []
@@ -85,7 +87,9 @@ class SplitScorer:
         return scores
 
     def _table(self, gallery_splits: Sequence[Sides]) -> CosineBlock | None:
-        """Cosines of all queries of the draws with all their gallery entries, None where they are too many to keep."""
+        """Cosines of all queries of the gallery splits with all their gallery entries, None if they are too many to
+        keep.
+        """
         queries = np.unique(np.concatenate([self._places(sides.query) for sides in gallery_splits]))
         entries = [self._places(rows) for sides in gallery_splits for rows in (sides.gallery, sides.distractors)]
         gallery = np.unique(np.concatenate(entries))

@@ -1,4 +1,4 @@
-"""Open-set identification: identities that are not enrolled must be turned away (ISO/IEC 19795-1:2021, FPIR and
+"""Open-set identification: identities outside the gallery must be rejected (ISO/IEC 19795-1:2021, FPIR and
 TPIR).
 """
 
@@ -19,15 +19,15 @@ from handclip_core.evaluation.verification import check_support, real_values, th
 Ints = NDArray[np.int64]
 Values = NDArray[np.float64]
 SHARE = 0.3
-"""Share of the identities that :func:`open_set_probes` leaves outside in each draw."""
+"""Share of the identities that :func:`open_set_probes` leaves outside in each gallery split."""
 
 
 @dataclass(frozen=True, eq=False)
 class Probes:
     """Searches of a gallery.
 
-    ``mated`` [M]: for each search of an enrolled identity, the score of that identity where it stands first, else
-    ``-inf``. ``unmated`` [U]: for each search of an identity that is not enrolled, the best score of anybody.
+    ``mated`` [M]: for each search of an identity in the gallery, the score of that identity if it stands first, else
+    ``-inf``. ``unmated`` [U]: for each search of an identity outside it, the best score of any entry.
     """
 
     mated: Values
@@ -52,10 +52,10 @@ class OpenSetScores:
 
 
 def probes(mated: NDArray[Any] | Tensor, query_ids: Ids, gallery_ids: Ids, unmated: NDArray[Any] | Tensor) -> Probes:
-    """Searches from similarities of enrolled identities [Q, G] and of identities that are not enrolled [U, G].
+    """Searches from similarities of identities in the gallery [Q, G] and of others [U, G].
 
-    A stranger who scores as high as the identity searched for stands before him. Raises InputError for NaN, for shapes
-    that do not fit, and where a query of ``mated`` is not enrolled.
+    An entry of another identity that scores as high as the match ranks before it. Raises InputError for NaN, for shapes
+    that do not fit, and if the identity of a query of ``mated`` is not in the gallery.
     """
     query, gallery = identity_codes(query_ids, gallery_ids, names=("query_ids", "gallery_ids"))
     left, right = (
@@ -88,12 +88,12 @@ def open_set_probes(
     share: float = SHARE,
     seed: int = 0,
 ) -> Probes:
-    """Searches of every draw and aspect, some of them of identities that are not in the gallery.
+    """Searches of every gallery split and aspect, some of them of identities that are not in the gallery.
 
     Arguments are those of :func:`~handclip_core.evaluation.protocol.score_gallery_splits`; galleries hold the own
-    aspect only. ``distractors`` are manifest rows of identities that are nobody's queries (distractors): they are taken
-    out of the galleries and searched. Without them a random ``share`` of the identities is left out of a draw, in all
-    aspects at once. Raises InputError where a side remains without a search.
+    aspect only. ``distractors`` are manifest rows of identities without queries: they are taken out of the galleries
+    and searched. Without them a random ``share`` of the identities is left out of a gallery split, in all aspects at
+    once. Raises InputError if a side remains without a search.
     """
     scorer = SplitScorer(embeddings, rows, identities)
     random = np.random.default_rng(seed)
@@ -118,7 +118,7 @@ def open_set_probes(
 def open_set_scores(test: Probes, validation: Probes, *, fpir: float = 1e-2) -> OpenSetScores:
     """TPIR of ``test`` at the threshold that gives ``fpir`` on ``validation``.
 
-    Raises InputError where the searches of identities that are not enrolled cannot support ``fpir`` in either.
+    Raises InputError if the searches of identities outside the gallery cannot support ``fpir`` in either.
     """
     what = "searches of identities outside the gallery, in "
     threshold = threshold_at(validation.unmated, fpir, what=what + "validation")
@@ -144,7 +144,7 @@ def _probes_of(scorer: SplitScorer, query: Ints, gallery: Ints, outside: Ints) -
 
 
 def _first_place(similarity: Values, same: NDArray[np.bool_]) -> Values:
-    """[Q] best score of the identity itself, -inf where a stranger's is as good."""
+    """[Q] best score of the match, -inf if another identity's is as good."""
     own = np.where(same, similarity, -np.inf).max(axis=1)
     other = np.where(same, -np.inf, similarity).max(axis=1)
     return np.where(own > other, own, -np.inf)

@@ -1,4 +1,4 @@
-"""The protocol of the hand papers: embeddings once, all draws of galleries by indexing."""
+"""The protocol of the hand papers: embeddings once, all gallery splits by indexing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,9 +33,10 @@ class GalleryKind(StrEnum):
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean over draws and the standard deviation (n - 1) between them, None of a single draw.
+    """A mean over gallery splits and the standard deviation (n - 1) between them, None of a single gallery split.
 
-    The draws share their images: the deviation says how much a draw matters, not how sure the mean is.
+    The gallery splits share their images: the deviation says how much a gallery split matters, not how sure the mean
+    is.
     """
 
     mean: float
@@ -56,11 +57,11 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class QueryScores:
-    """One entry a query and draw [M], from which means, intervals and breakdowns are made.
+    """One entry a query and gallery split [M], from which means, intervals and breakdowns are made.
 
-    ``draw`` and ``aspect`` are positions (in the draws given, in ``ProtocolScores.aspects``), ``row`` is the manifest
-    row, ``identity`` a code shared by all rows of an identity. Where the query has no match, ``ap``, ``ap_trapezoid``
-    and ``inp`` are NaN and ``first_rank`` is 0.
+    ``draw`` and ``aspect`` are positions (in the gallery splits given, in ``ProtocolScores.aspects``), ``row`` is the
+    manifest row, ``identity`` a code shared by all rows of an identity. If the query has no match, ``ap``,
+    ``ap_trapezoid`` and ``inp`` are NaN and ``first_rank`` is 0.
     """
 
     draw: Ints
@@ -73,7 +74,7 @@ class QueryScores:
     first_rank: Ints
 
     def metric(self, name: str) -> Values:
-        """One of METRICS for each query [M] (``cmc<k>`` as 0 or 1), NaN where the query has no match."""
+        """One of METRICS for each query [M] (``cmc<k>`` as 0 or 1), NaN if the query has no match."""
         if name.startswith("cmc"):
             found = (self.first_rank <= int(name.removeprefix("cmc"))).astype(np.float64)
             return np.where(self.first_rank > 0, found, np.nan)
@@ -82,12 +83,12 @@ class QueryScores:
 
 @dataclass(frozen=True, eq=False)
 class ProtocolScores:
-    """Scores of one model over draws and aspects.
+    """Scores of one model over gallery splits and aspects.
 
-    ``overall`` is the mean over aspects of the mean over gallery_splits, its deviation that of the draws' means over
-    aspects. ``per_draw`` [gallery_splits, aspects] are the same figures before any mean, by the names in METRICS.
-    ``num_queries`` and ``num_unmatched`` count over all draws; unmatched queries have no part in the means. Aspects in
-    which a draw has no query at all are in ``without_query`` and in no mean.
+    ``overall`` is the mean over aspects of the mean over gallery splits, its deviation that of the gallery splits'
+    means over aspects. ``per_draw`` [gallery_splits, aspects] are the same figures before any mean, by the names in
+    METRICS. ``num_queries`` and ``num_unmatched`` count over all gallery splits; unmatched queries have no part in the
+    means. Aspects in which a gallery split has no query at all are in ``without_query`` and in no mean.
     """
 
     gallery: GalleryKind
@@ -122,8 +123,8 @@ def score_gallery_splits(
 
     ``identities`` has the identity of every manifest row (not only of those embedded): integers or texts. With one
     aspect both kinds of gallery are the same. ``similarity`` (see `rerank.RANKINGS`) takes the place of the cosine and
-    sees all queries of a draw and aspect at once. Raises InputError where a draw uses a row without embedding, an
-    aspect has queries but none with a match, or no draw has a query.
+    sees all queries of a gallery split and aspect at once. Raises InputError if a gallery split uses a row without
+    embedding, an aspect has queries but none with a match, or no gallery split has a query.
     """
     aspects = _aspects(gallery_splits)
     scorer = SplitScorer(embeddings, rows, identities, similarity=similarity)
@@ -143,8 +144,8 @@ def cross_aspect_scores(
 ) -> dict[tuple[str, str], ProtocolScores]:
     """Scores of the queries of one aspect in the gallery of another: {(query aspect, gallery aspect): scores}.
 
-    Here the same identity's other aspect *is* the match. Pairs of aspects that share no identity in some draw are left
-    out. Raises as :func:`score_gallery_splits` does, and InputError where no two aspects share an identity.
+    Here the same identity's other aspect *is* the match. Pairs of aspects that share no identity in some gallery split
+    are left out. Raises as :func:`score_gallery_splits` does, and InputError if no two aspects share an identity.
     """
     aspects = _aspects(gallery_splits)
     scorer = SplitScorer(embeddings, rows, identities)
@@ -165,7 +166,9 @@ def cross_aspect_scores(
 def collect(
     queries: QueryScores, aspects: Sequence[str], *, gallery: GalleryKind, without_query: tuple[str, ...]
 ) -> ProtocolScores:
-    """Means over queries, draws and aspects of single results; each draw and aspect needs a query with a match."""
+    """Means over queries, draws and aspects of single results; each gallery split and aspect needs a query with a
+    match.
+    """
     cell = queries.draw * len(aspects) + queries.aspect
     per_draw = {name: _cell_means(queries.metric(name), cell).reshape(-1, len(aspects)) for name in METRICS}
     per_aspect = {
@@ -193,7 +196,7 @@ def _cell_means(values: Values, cell: Ints) -> Values:
 
 
 def _aspects(gallery_splits: Sequence[GallerySplit]) -> tuple[str, ...]:
-    """Aspects with a query in every draw, in the first draw's order."""
+    """Aspects with a query in every gallery split, in the first gallery split's order."""
     if not gallery_splits:
         raise InputError("there are no draws to score")
     aspects = tuple(

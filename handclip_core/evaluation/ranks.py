@@ -1,9 +1,9 @@
 """At which rank each match of each query stands: the one computation behind AP, CMC, mINP and NDCG.
 
 The ranking is never written out: the rank of a match is one more than the number of gallery entries that stand before
-it, so counting does what sorting would. **Ties:** strangers that are as similar as a match stand before it (the worst
-order). Ranks therefore depend on the similarities alone, never on the order of the input, and an embedding that
-collapses to a point scores lowest, not highest.
+it, so counting does what sorting would. **Ties:** entries of other identities that are as similar as a match rank
+before it (the worst order). Ranks therefore depend on the similarities alone, never on the order of the input, and an
+embedding that collapses to a point scores lowest, not highest.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ FEW_OF = 8
 WIDE = 4096
 """Gallery size from which rows are counted one by one: a temporary of several would leave the processor's cache."""
 DENSE = 16
-"""Where one in so many entries is near a match, all are computed exactly at once."""
+"""If one in so many entries is near a match, all are computed exactly at once."""
 PART = 1 << 20
 """Elements of a temporary on the CPU."""
 PART_ON_DEVICE = 1 << 27
@@ -78,8 +78,8 @@ def match_ranks(
 ) -> MatchRanks:
     """Ranks of the matches (``row`` [M], ``column`` [M]) in ``block`` [q, G] without the pairs of ``exclude`` [q, G].
 
-    Where ``block`` are the fast values of ``cosines`` they are made exact where the order depends on it. Raises
-    InputError where a similarity that counts is NaN.
+        If ``block`` are the fast values of ``cosines`` they are made exact if the order depends on it. Raises
+    InputError if a similarity that counts is NaN.
     """
     if exclude is not None:
         kept = ~exclude[row, column]
@@ -165,7 +165,7 @@ def _count(block: Floats, row: Ints, values: Floats) -> Ints:
 
 
 def _rows(block: Floats, row: Ints) -> Floats:
-    """Rows [M] of the block, rising; not copied where there is one match a query."""
+    """Rows [M] of the block, rising; not copied if there is one match a query."""
     first, last = int(row[0]), int(row[-1])
     return block[first : last + 1] if last - first + 1 == len(row) and (np.diff(row) == 1).all() else block[row]
 

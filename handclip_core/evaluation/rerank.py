@@ -1,7 +1,8 @@
 """Rankings improved by their neighbourhoods: k-reciprocal re-ranking and query expansion.
 
-Both are options. Re-ranking looks at all queries at once, which a single search cannot; and where the gallery holds one
-image an identity, as in the hand protocol, every neighbour that expansion adds to a query but one is a stranger.
+Both are options. Re-ranking looks at all queries at once, which a single search cannot; and if the gallery holds one
+image an identity, as in the hand protocol, every neighbour that expansion adds to a query but one is another
+identity's.
 """
 
 from collections.abc import Callable

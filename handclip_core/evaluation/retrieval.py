@@ -46,8 +46,8 @@ class RetrievalScores:
     share of a query's matches among the first k + 1. ``ndcg`` [K]: with gain 1 / log2(1 + rank). Past the size of the
     gallery the curves stay at their last value.
 
-    ``ap``, ``ap_trapezoid``, ``inp`` [Q] are one value a query, NaN where a query has no match, ``first_rank`` [Q] the
-    rank of the best match, 0 where there is none. ``num_unmatched`` of ``num_queries`` have none.
+    ``ap``, ``ap_trapezoid``, ``inp`` [Q] are one value a query, NaN if a query has no match, ``first_rank`` [Q] the
+    rank of the best match, 0 if there is none. ``num_unmatched`` of ``num_queries`` have none.
     """
 
     map: float
@@ -76,7 +76,7 @@ def retrieval_scores(
 
     ``similarity`` may be of any real type, hold ``-inf``, and lie on a GPU; identities [Q] and [G] are integers or
     texts. Pairs where ``exclude`` [Q, G] is true take no part (for instance the same identity on the same camera).
-    Raises InputError for NaN, shapes that do not fit, an empty side, or where no query at all has a match.
+    Raises InputError for NaN, shapes that do not fit, an empty side, or if no query at all has a match.
     """
     if similarity.ndim != 2:
         raise InputError(f"similarity has the shape {tuple(similarity.shape)}; it needs two dimensions, [Q, G]")
@@ -129,7 +129,7 @@ def ranks_of_blocks(
 ) -> MatchRanks:
     """Ranks of all matches in similarities that come as (first query, block [q, G]).
 
-    Raises InputError for an empty side, NaN, or where no query has a match.
+    Raises InputError for an empty side, NaN, or if no query has a match.
     """
     if not len(query_codes):
         raise InputError("there are no queries")
@@ -242,7 +242,7 @@ def _joined(parts: list[tuple[int, MatchRanks]]) -> MatchRanks:
 
 
 def _mean_by_query(values: Curve, query: Ints, num_matches: Ints) -> Curve:
-    """[M] values as means [Q], NaN where a query has none."""
+    """[M] values as means [Q], NaN if a query has none."""
     sums = np.bincount(query, weights=values, minlength=len(num_matches))
     means: Curve = np.where(num_matches > 0, sums / np.maximum(num_matches, 1), np.nan)
     return means

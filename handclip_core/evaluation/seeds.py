@@ -1,9 +1,9 @@
 """The same settings trained on several seeds: spread between seeds, intervals over identities, comparison over both.
 
 Models are compared in pairs: the same seeds gave them their random numbers, the same resamples draw their identities. A
-resample of a comparison draws identities and seeds, each as many as there are with replacement, and takes the mean over
-the drawn seeds. With few seeds that understates what another seed may do, by a factor of sqrt((n - 1) / n) in the
-deviation.
+resample of a comparison draws identities and seeds, each as many as there are with replacement, and takes the
+mean over the drawn seeds. With few seeds that understates what another seed may do, by a factor of sqrt((n - 1) / n) in
+the deviation.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class SeedEstimate:
 def sample_seeds(runs: Sequence[ProtocolScores], metric: str = "map", *, seed: int = 0) -> SeedSamples:
     """The figures of one model's ``runs``, one a seed; ``seed`` draws the identities, the same for all models.
 
-    Raises InputError where there is no run, or they were not scored on the same queries.
+    Raises InputError if there is no run, or they were not scored on the same queries.
     """
     if not runs:
         raise InputError("a model without a single run cannot be evaluated")
@@ -71,7 +71,7 @@ def estimate_seeds(model: SeedSamples, *, level: float = LEVEL) -> SeedEstimate:
 
 
 def compare_seeds(a: SeedSamples, b: SeedSamples, *, seed: int = 0, level: float = LEVEL) -> Comparison:
-    """A against B over identities and seeds; run i of both has one seed. Raises InputError where their numbers
+    """A against B over identities and seeds; run i of both has one seed. Raises InputError if their numbers
     differ.
     """
     if a.samples.shape != b.samples.shape or a.num_identities != b.num_identities:

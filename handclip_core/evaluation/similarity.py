@@ -60,7 +60,7 @@ def cosine(queries: AnyArray | Tensor, gallery: AnyArray | Tensor) -> Tensor:
 
 
 def check_dimensions(left: Tensor, right: Tensor) -> None:
-    """Raise InputError where embeddings [Q, D] and [G, D] differ in D."""
+    """Raise InputError if embeddings [Q, D] and [G, D] differ in D."""
     if left.shape[1] != right.shape[1]:
         raise InputError(f"query embeddings have {left.shape[1]} dimensions, gallery embeddings {right.shape[1]}")
 
@@ -92,10 +92,10 @@ class Units:
 
 @dataclass(frozen=True, eq=False)
 class CosineBlock:
-    """Cosines between some queries [q] and a gallery [G], computed fast and made exact where that may matter.
+    """Cosines between some queries [q] and a gallery [G], computed fast and made exact if that may matter.
 
     ``rows`` [q] and ``columns`` [G] are their places in ``left`` and ``right``. On a CPU ``values`` [q, G] are float32
-    products, off by less than half of ``margin``; elsewhere, and where torch may round products further than to
+    products, off by less than half of ``margin``; elsewhere, and if torch may round products further than to
     float32, they are those of :func:`cosine` and ``margin`` is 0.
     """
 

@@ -16,7 +16,7 @@ FORMAT = 1
 
 
 def summary(scores: ProtocolScores) -> dict[str, Any]:
-    """The figures as plain values for JSON: overall, by aspect, and of each draw; no single queries."""
+    """The figures as plain values for JSON: overall, by aspect, and of each gallery split; no single queries."""
     return {
         "gallery": scores.gallery.value,
         "num_queries": scores.num_queries,
@@ -48,7 +48,7 @@ def save_scores(path: Path, scores: ProtocolScores) -> None:
 
 
 def load_scores(path: Path) -> ProtocolScores:
-    """Read what :func:`save_scores` wrote; raises InputError where the file is missing or is something else."""
+    """Read what :func:`save_scores` wrote; raises InputError if the file is missing or is something else."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             about = json.loads(str(stored["about"]))

@@ -1,7 +1,7 @@
 """Test-time augmentation by the mirror image.
 
 Off by default: a mirrored right hand looks like a left one, and the gallery of all aspects holds the same identity's
-other hand as a stranger.
+other hand as a distractor.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from handclip_core.evaluation.similarity import as_tensor, normalised
 def combine_flips(plain: NDArray[Any] | Tensor, mirrored: NDArray[Any] | Tensor) -> Tensor:
     """Unit embeddings [N, D], float32, of images and their mirror images: the two are added, as the papers do.
 
-    The embeddings are added as they come, before normalisation. Raises InputError where the shapes differ or the two
+    The embeddings are added as they come, before normalisation. Raises InputError if the shapes differ or the two
     cancel out.
     """
     left, right = as_tensor(plain), as_tensor(mirrored)

@@ -1,6 +1,6 @@
 """Verification and open-set identification: error rates of decisions at a threshold (ISO/IEC 19795-1:2021).
 
-A comparison is accepted where its score is **at least** the threshold. Pairs share identities, so they are not
+A comparison is accepted if its score is **at least** the threshold. Pairs share identities, so they are not
 independent: error rates look surer than they are.
 """
 
@@ -100,7 +100,7 @@ class VerificationScores:
 def pair_scores(embeddings: NDArray[Any] | Tensor, identities: Ids, *, groups: Ids | None = None) -> PairScores:
     """Cosines of all unordered pairs of embeddings [N, D], no image with itself.
 
-    With ``groups`` [N] (the aspects) only pairs within a group. Holds N x N values. Raises InputError where there is no
+    With ``groups`` [N] (the aspects) only pairs within a group. Holds N x N values. Raises InputError if there is no
     genuine or no impostor pair.
     """
     (codes,) = identity_codes(identities, names=("identities",))
@@ -148,7 +148,7 @@ def det_points(pairs: PairScores, *, num: int = 101) -> ErrorCurve:
 
 
 def equal_error_rate(pairs: PairScores) -> float:
-    """Where the false accept rate equals the false reject rate, on the straight lines between the curve's points."""
+    """The rate at which false accept and false reject rates are equal, on straight lines between the curve's points."""
     curve = error_curve(pairs)
     gap = curve.far - curve.frr
     after = int(np.argmax(gap >= 0))
@@ -176,7 +176,7 @@ def d_prime(pairs: PairScores) -> float:
 def threshold_at(impostor: NDArray[Any], rate: float, *, what: str = "impostor pairs") -> float:
     """The lowest threshold that accepts at most the share ``rate`` of the ``impostor`` scores [N].
 
-    Raises InputError where N is below 3 / rate: not even zero errors would then show that the rate is so low.
+    Raises InputError if N is below 3 / rate: not even zero errors would then show that the rate is so low.
     """
     check_support(rate, len(impostor), what=what)
     descending = np.sort(impostor.astype(np.float64))[::-1]
@@ -185,7 +185,7 @@ def threshold_at(impostor: NDArray[Any], rate: float, *, what: str = "impostor p
 
 
 def check_support(rate: float, trials: int, *, what: str) -> None:
-    """Raise InputError, with the reason, where ``trials`` are too few to speak of an error rate of ``rate``."""
+    """Raise InputError, with the reason, if ``trials`` are too few to speak of an error rate of ``rate``."""
     if not 0 < rate < 1:
         raise InputError(f"an error rate of {rate:g} was asked for; it needs to be between 0 and 1")
     if rate * trials < SUPPORT - 1e-9:
@@ -196,7 +196,7 @@ def check_support(rate: float, trials: int, *, what: str) -> None:
 def tar_at_far(test: PairScores, validation: PairScores, far: float) -> OperatingPoint:
     """True accept rate of ``test`` at the threshold that gives ``far`` on ``validation``.
 
-    Raises InputError where the impostor pairs of either cannot support ``far``.
+    Raises InputError if the impostor pairs of either cannot support ``far``.
     """
     threshold = threshold_at(validation.impostor, far, what="impostor pairs in validation")
     check_support(far, len(test.impostor), what="impostor pairs in the test")

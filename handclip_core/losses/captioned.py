@@ -10,7 +10,7 @@ from handclip_core.types import Batch, Output, Texts
 
 
 class CaptionedLoss(nn.Module):
-    """``loss`` between images and texts, where the class of an image is its caption, not its identity.
+    """``loss`` between images and texts, in which the class of an image is its caption, not its identity.
 
     Fine-tuning as CLIP was pretrained (FLYP: Goyal 2023, arXiv 2212.00638), but for the frozen text tower. Its buffers
     follow from the data and are in no checkpoint.

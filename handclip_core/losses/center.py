@@ -12,7 +12,7 @@ from handclip_core.types import Batch, Output
 class CenterLoss(nn.Module):
     """Mean over the batch of 1/2 |x - c_y|^2 (Wen 2016, doi 10.1007/978-3-319-46478-7_31, eq. 2).
 
-    The paper sums where this is a mean, here as in the cross-entropy beside it, so that their ratio is the paper's.
+    The paper takes sums; this is a mean, as is the cross-entropy beside it, so that their ratio is the paper's.
     After each batch its classes' centres move by ``rate`` as in eq. 4; they are not differentiated. A class's centre
     starts at the mean of its first images. Every call moves the centres.
     """

@@ -60,7 +60,7 @@ class EWC:
         return 0.5 * self._strength * total
 
     def consolidate(self, model: nn.Module, batches: Iterable[Batch]) -> None:
-        """Add the Fisher information of the first images of ``batches``, anchored where the model is."""
+        """Add the Fisher information of the first images of ``batches``, anchored at the present weights."""
         named = {name: p for name, p in model.named_parameters() if name.startswith(self._prefixes) and p.requires_grad}
         was_training = model.training
         model.eval()

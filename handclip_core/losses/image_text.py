@@ -21,7 +21,7 @@ CLIP_TEMPERATURE = 0.01
 def image_text_cross_entropy(*, temperature: float = CLIP_TEMPERATURE, smoothing: float = 0.0) -> Loss:
     """Cross-entropy of each image's cosines with all texts over ``temperature``, mean over the images.
 
-    CLIP-ReID's second stage. The target is the text of the image's class, all of them in equal parts where it has
+    CLIP-ReID's second stage. The target is the text of the image's class, all of them in equal parts if it has
     several. Images without a text take no part.
     """
 

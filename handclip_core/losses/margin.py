@@ -1,7 +1,7 @@
 """Margin softmax losses on the cosines of a ``CosineHead``.
 
-Ours, because pytorch-metric-learning keeps the class weights inside the loss, where neither optimiser nor checkpoint
-looks for them.
+Ours, because pytorch-metric-learning keeps the class weights inside the loss, outside the optimiser and the
+checkpoint.
 """
 
 import math
@@ -20,7 +20,7 @@ SMALLEST_SINE_SQUARED = 1e-12
 def arcface(*, margin: float, scale: float, smoothing: float = 0.0) -> Loss:
     """Cross-entropy of ``scale`` * cos(theta + ``margin``) for the own class, ``scale`` * cos(theta) for the others.
 
-    Deng 2019, arXiv 1801.07698, eq. 3; the margin is in radians. Where theta + margin would pass pi, the own class has
+    Deng 2019, arXiv 1801.07698, eq. 3; the margin is in radians. If theta + margin would pass pi, the own class has
     cos(theta) - margin * sin(margin), which goes on falling, as in the authors' code.
     """
     turn = math.cos(math.pi - margin)

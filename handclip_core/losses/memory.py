@@ -45,7 +45,7 @@ class CrossBatchMemory(nn.Module):
             return self._loss(Pairs(anchors, self.vectors, positive=same & ~itself, negative=~same & filled))
 
     def _remember(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        """Put vectors [B, W] in the oldest places; returns where each one is [B], -1 for those that do not fit."""
+        """Put vectors [B, W] in the oldest places; returns the place of each [B], -1 for those that do not fit."""
         size, count = len(self.labels), len(labels)
         kept = min(size, count)
         places = (self.position + torch.arange(count, device=labels.device)) % size

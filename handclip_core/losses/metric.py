@@ -51,7 +51,7 @@ def supcon(*, temperature: float) -> PairLoss:
 
 
 def _by_anchor(library: Any) -> PairLoss:
-    """Mean of the library's losses of the complete anchors; a zero where there is none."""
+    """Mean of the library's losses of the complete anchors; a zero if there is none."""
 
     def loss(pairs: Pairs) -> Tensor:
         found = library(pairs.anchors, indices_tuple=pairs.indices(), ref_emb=pairs.references)["loss"]["losses"]

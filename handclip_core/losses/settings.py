@@ -175,7 +175,7 @@ class Losses(Config):
 
     @property
     def margin_head(self) -> bool:
-        """Whether the identity loss wants the cosines of a ``CosineHead`` as logits."""
+        """Whether the identity loss needs the cosines of a ``CosineHead`` as logits."""
         return self.identity.kind is not IdentityKind.SOFTMAX
 
     @property

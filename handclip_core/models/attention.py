@@ -53,7 +53,7 @@ class OpenPool(nn.Module):
         self.c_proj: nn.Module = pool.c_proj
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """From a map [B, C, H, W] to embeddings [B, D]: what its mean sees when it looks at the mean and all places."""
+        """From a map [B, C, H, W] to embeddings [B, D]: the mean attends to itself and to all positions."""
         places = hidden.flatten(2).transpose(1, 2)
         tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
         tokens = tokens + self.positional_embedding.to(tokens.dtype)

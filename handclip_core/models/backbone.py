@@ -1,6 +1,6 @@
-"""CLIP backbones: the one place that knows open_clip.
+"""CLIP backbones: the one place that imports open_clip.
 
-A backbone is an image tower (and, where asked for, its text tower) cut into an ordered row of blocks, so that a
+A backbone is an image tower (and, if asked for, its text tower) cut into an ordered row of blocks, so that a
 strategy can decay learning rates by depth, unfreeze the last n blocks, or cache what the frozen first n blocks make of
 an image.
 """
@@ -59,11 +59,11 @@ class BackboneSettings(Config):
     with a folder that ``pretrain`` wrote."""
     pretrained: str | None = None
     """Weights: a tag of open_clip (``openai``), the path of a file, or ``random``; none for the weights of
-    ``handclip-nano`` and of ``local-dir:FOLDER``. A file that holds OpenAI's weights wants a name that ends in
+    ``handclip-nano`` and of ``local-dir:FOLDER``. A file that holds OpenAI's weights needs a name that ends in
     ``-quickgelu``, unless it is their original archive."""
     batch_norm: Literal["fixed", "moving"] = "fixed"
     """Running statistics of batch normalisation (RN50 and its like) in training mode: kept as they were loaded, so that
-    a step does not depend on how a batch is shared among devices, or moving with the batches where its block trains."""
+    a step does not depend on how a batch is shared among devices, or moving with the batches if its block trains."""
 
 
 class Backbone(nn.Module):
@@ -317,7 +317,7 @@ def _is_torchscript(path: Path) -> bool:
 
 def _load_openai_archive(clip: Any, path: Path) -> None:
     with warnings.catch_warnings():
-        # Torch would rather see no TorchScript any more; these files are what there is.
+        # TorchScript is deprecated, but these files are published in it.
         warnings.simplefilter("ignore", FutureWarning)
         module: nn.Module = torch.jit.load(str(path), map_location="cpu")
     buffers = ("input_resolution", "context_length", "vocab_size", "attn_mask")

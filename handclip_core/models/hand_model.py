@@ -31,7 +31,7 @@ class HandModel(nn.Module):
         return self.forward_head(self.forward_trunk(batch.inputs, batch.aspects), batch)
 
     def forward_trunk(self, inputs: ModelInputs, aspects: Tensor) -> Encoded:
-        """The image tower's view of images [B, 3, H, W] with ``aspects`` [B]; activations go on from where they are.
+        """The image tower's view of images [B, 3, H, W] with ``aspects`` [B]; activations are continued.
 
         Each image's view depends on nothing but the image and its aspect.
         """
@@ -61,7 +61,7 @@ class HandModel(nn.Module):
 
     @property
     def architecture(self) -> Backbone:
-        """The backbone that knows the widths F and D of what ``forward_trunk`` gives."""
+        """A backbone of the model's architecture, for its blocks and the widths F and D of ``forward_trunk``."""
         return self.backbone
 
     @property

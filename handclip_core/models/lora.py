@@ -1,4 +1,4 @@
-"""Low-rank updates of an image tower's linear maps: the one place that knows peft."""
+"""Low-rank updates of an image tower's linear maps: the one place that imports peft."""
 
 import re
 import warnings
@@ -64,7 +64,7 @@ def insert_lora(
     A is [rank, in], random from torch's global generator; B is [out, rank] and starts at zero, so that the backbone
     starts as it was but for how attention rounds. For a convolution A has its kernel, and B is 1 x 1. ``dropout`` acts
     on what A reads. Of the blocks with such maps only the ``last_blocks`` get updates, None for all; a ResNet's pool
-    counts as one. Raises InputError where attention is of a kind that cannot be adapted.
+    counts as one. Raises InputError if attention is of a kind that cannot be adapted.
     """
     names = [name for block in _blocks(backbone, targets)[-(last_blocks or 0) :] for name in block]
     for name in names:
@@ -108,9 +108,9 @@ def merged(model: Model) -> Model:
 
 
 def restored(model: Model, state: Mapping[str, Tensor]) -> Model:
-    """``model`` with the weights ``state``, or its merged copy with them where they are of a merged model.
+    """``model`` with the weights ``state``, or its merged copy with them if they are of a merged model.
 
-    Raises RuntimeError where names or shapes differ.
+    Raises RuntimeError if names or shapes differ.
     """
     host = merged(model) if has_updates(model.state_dict()) and not has_updates(state) else model
     host.load_state_dict(state)
@@ -129,7 +129,7 @@ def _blocks(backbone: Backbone, targets: LoraTargets) -> list[list[str]]:
 
 
 def _open_owner(backbone: Backbone, name: str) -> None:
-    """Where the map ``name`` is not called as a module by the one that owns it, let it be."""
+    """Replace the owner of the map ``name`` if it does not call it as a module."""
     owner, _, part = name.rpartition(".")
     module = backbone.get_submodule(owner)
     if part == "q_proj":

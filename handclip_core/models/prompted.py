@@ -68,7 +68,7 @@ class PromptedModel(HandModel):
 
 
 def _parts(neck: Neck, backbone: Backbone) -> tuple[Part, ...]:
-    """The neck's columns: projected first where it reads both."""
+    """The neck's columns: projected first if it reads both."""
     settings = neck.settings
     if settings.source is not NeckInput.BOTH or settings.kind not in (NeckKind.NONE, NeckKind.BN):
         return (Part(settings.source, slice(None), neck.width, neck.head_width),)

@@ -11,7 +11,7 @@ SLOT = "{}"
 """Where the learned tokens stand in a template."""
 TOKEN_STD = 0.02
 CLASSES_A_PASS = 64
-"""Texts that the tower reads at a time where no gradient is wanted."""
+"""Texts that the tower reads at a time if no gradient is wanted."""
 
 
 class Prompts(nn.Module):
@@ -26,7 +26,7 @@ class Prompts(nn.Module):
     after: Tensor
 
     def __init__(self, tower: TextTower, *, template: str, num_tokens: int, num_classes: int) -> None:
-        """Random tokens in ``template``, which has one ``{}``; raises InputError where the text is too long."""
+        """Random tokens in ``template``, which has one ``{}``; raises InputError if the text is too long."""
         super().__init__()
         self._tower = tower
         self._kept: Texts | None = None

@@ -1,6 +1,6 @@
 """Averages of weights: WiSE-FT (Wortsman 2022, arXiv 2109.01903) and model soups (Wortsman 2022, arXiv 2203.05482).
 
-Averages take and give state dicts, of merged models where these have low-rank updates: the mean of products B A is not
+Averages take and give state dicts, of merged models if these have low-rank updates: the mean of products B A is not
 the product of the mean factors. Numbers with a fraction are averaged, running statistics of batch normalisation among
 them; all other entries (counters) are those of the first.
 """
@@ -20,9 +20,9 @@ def interpolate(zero_shot_state: State, state: State, alpha: float) -> dict[str,
     """(1 - alpha) zero_shot + alpha state (arXiv 2109.01903, section 4), for every entry that both have.
 
     Entries of ``state`` alone stay as they are. For models of this package ``zero_shot_state`` is the model before
-    training: the backbone as pretrained, adapters and necks at their start, where they are the identity or nearly so.
-    So the neck moves along with the backbone that it was trained on, and alpha 0 embeds like the untrained model; the
-    head moves, too, and nothing of retrieval reads it. Raises InputError where an entry has two shapes, or ``alpha``
+    training: the backbone as pretrained, adapters and necks at their start, at which they are the identity or nearly
+    so. So the neck moves along with the backbone that it was trained on, and alpha 0 embeds like the untrained model;
+    the head moves, too, and nothing of retrieval reads it. Raises InputError if an entry has two shapes, or ``alpha``
     lies outside 0 to 1.
     """
     if not 0 <= alpha <= 1:
@@ -35,7 +35,7 @@ def interpolate(zero_shot_state: State, state: State, alpha: float) -> dict[str,
 
 
 def uniform_soup(states: Sequence[State]) -> dict[str, Tensor]:
-    """The mean of ``states`` (arXiv 2203.05482, table 2); raises InputError where their names or shapes differ."""
+    """The mean of ``states`` (arXiv 2203.05482, table 2); raises InputError if their names or shapes differ."""
     if not states:
         raise InputError("a soup needs at least one set of weights")
     refuse_incompatible(states)
@@ -46,8 +46,8 @@ def uniform_soup(states: Sequence[State]) -> dict[str, Tensor]:
 def greedy_members(num: int, score: Callable[[tuple[int, ...]], float]) -> tuple[tuple[int, ...], float]:
     """The members of the greedy soup (recipe 1 of arXiv 2203.05482) of the positions 0 to ``num`` - 1, and its score.
 
-    Positions join in the order of their own ``score``, best first, where that does not lower the score of the soup.
-    ``score`` judges the soup of some positions, the higher the better; it is asked once a position, and once a
+    Positions join in the order of their own ``score``, best first, if that does not lower the score of the soup.
+    ``score`` evaluates the soup of some positions, the higher the better; it is asked once a position, and once a
     position but the first.
     """
     if num < 1:
@@ -64,7 +64,7 @@ def greedy_members(num: int, score: Callable[[tuple[int, ...]], float]) -> tuple
 
 
 def refuse_incompatible(states: Sequence[State]) -> None:
-    """Raise InputError where ``states`` do not all have the names and shapes of the first."""
+    """Raise InputError if ``states`` do not all have the names and shapes of the first."""
     first = states[0]
     for number, state in enumerate(states[1:], start=2):
         odd = sorted(first.keys() ^ state.keys())

@@ -13,7 +13,7 @@ def encode_trimmed(text: Any, tokens: Tensor) -> Tensor:
     """What open_clip's TextTransformer ``text`` makes of ``tokens`` [B, context]: embeddings [B, D].
 
     A causal tower that reads its answer off the end-of-text token (the largest id) never looks at what follows it, so
-    the padding behind the longest text is left out where the tower is of this kind.
+    the padding behind the longest text is left out if the tower is of this kind.
     """
     if not _reads_end_of_text(text):
         whole: Tensor = text(tokens)
@@ -32,7 +32,7 @@ class TextTower:
     def __init__(
         self, text: Any, *, name: str, tokenize: Callable[[Sequence[str]], Tensor], temperature: float
     ) -> None:
-        """Take over open_clip's TextTransformer ``text``; raises InputError where it does not read the end of text."""
+        """Take over open_clip's TextTransformer ``text``; raises InputError if it does not read the end of text."""
         if not _reads_end_of_text(text):
             raise InputError(
                 f"backbone.name: the text tower of {name} does not read its answer off the end-of-text token, as "

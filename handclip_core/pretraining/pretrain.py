@@ -166,7 +166,7 @@ class _Run:
         unfinished.replace(path)
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint; raises InputError where it is of other settings or damaged."""
+        """Go on from a checkpoint; raises InputError if it is of other settings or damaged."""
         try:
             state = torch.load(path, weights_only=True)
             settings = state["settings"]

@@ -22,7 +22,7 @@ from handclip_core.runs.context import ExperimentContext, Split
 
 @dataclass(frozen=True)
 class View:
-    """How a model is looked at: which identities, with the mirror image or not, and how a gallery is ranked.
+    """How a model is evaluated: which identities, with the mirror image or not, and how a gallery is ranked.
 
     With ``hide_aspects`` it is not told which side of which hand an image shows.
     """
@@ -35,7 +35,7 @@ class View:
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of one model; ``open_set`` is the reason where the data cannot support a figure."""
+    """The figures of one model; ``open_set`` is the reason if the data cannot support a figure."""
 
     scores: ProtocolScores
     verified: VerificationScores
@@ -65,7 +65,7 @@ def measure(
 ) -> Measured:
     """Measure ``embeddings`` [N, D] of the rows of the view's split; thresholds come from ``on_val``, those of val.
 
-    ``similarity`` is the model's own, where retrieval by cosine asks for one; all else compares by cosine.
+    ``similarity`` is the model's own, used if the view ranks by cosine; all else compares by cosine.
     """
     split = view.split
     scores = scored(embeddings, context, view, similarity=similarity)

@@ -23,7 +23,7 @@ HEADINGS = ("rows", "classes", "batch", "steps", "images", "trained weights", "p
 
 
 def plan_table(experiment: Experiment, *, device: torch.device) -> str:
-    """The phases of ``experiment`` as text; raises InputError where it cannot be run."""
+    """The phases of ``experiment`` as text; raises InputError if it cannot be run."""
     ready = assemble(experiment, open_context(experiment.data, experiment.backbone, device))
     spans = plan(ready.phases, budget=ready.budget.units, epoch_images=ready.budget.epoch_images)
     weights = sum(parameter.numel() for parameter in ready.model.parameters())

@@ -30,7 +30,7 @@ REFERENCE = "clip (zero-shot)"
 
 @dataclass(frozen=True)
 class Report:
-    """A measured run: ``text`` for people, ``values`` for programs."""
+    """A measured run: ``text`` to read, ``values`` for programs."""
 
     text: str
     values: dict[str, Any]
@@ -59,7 +59,7 @@ def evaluate_run(folder: Path, *, device: torch.device, view: View, baselines: S
     """Score the best weights of a run; write ``evaluation_<split>.json`` and, by query, ``.npz`` beside them.
 
     Thresholds of verification and of the open set are set on validation identities, also for the test identities.
-    Raises InputError where the run cannot be loaded.
+    Raises InputError if the run cannot be loaded.
     """
     experiment = read_experiment(folder)
     context = open_context(experiment.data, experiment.backbone, device)
@@ -94,7 +94,7 @@ def _evaluated(
 def compare_runs(
     folders: Sequence[Path], *, device: torch.device, view: View, baselines: Sequence[str] = ()
 ) -> Comparison:
-    """Score runs on the same data beside CLIP as it is; raises InputError where their data or backbones differ."""
+    """Score runs on the same data beside CLIP as it is; raises InputError if their data or backbones differ."""
     experiments = [read_experiment(folder) for folder in folders]
     first = experiments[0]
     for folder, other in zip(folders, experiments, strict=True):
@@ -113,7 +113,7 @@ def compare_runs(
 def _scored_models(
     folders: Sequence[Path], context: ExperimentContext, view: View, baselines: Sequence[str]
 ) -> dict[str, ProtocolScores]:
-    """CLIP as it is, the floors, and the runs."""
+    """CLIP as it is, the baselines, and the runs."""
     first = read_experiment(folders[0])
     reference = assemble(first.model_copy(update={"strategy": ZeroShot()}), context).model
     models = {REFERENCE: scored(_embeddings(reference, context, view), context, view)}
@@ -149,7 +149,7 @@ def _baseline_scores(context: ExperimentContext, view: View, baselines: Sequence
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Short names of run folders that tell them apart: ``name``, or ``parent/name`` where names repeat."""
+    """Short names of run folders that tell them apart: ``name``, or ``parent/name`` if names repeat."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) == len(names) and "best" not in names:
         return names

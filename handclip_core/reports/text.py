@@ -17,7 +17,9 @@ WIDTH = 140
 
 
 def scores_table(models: Mapping[str, ProtocolScores], *, split: str) -> str:
-    """Every model's means over draws in percent with their sd, by aspect and over all, with an interval of the mAP."""
+    """Every model's means over gallery splits in percent with their sd, by aspect and over all, with an interval of the
+    mAP.
+    """
     first = next(iter(models.values()))
     table = Table("model", "aspect", *(HEADINGS[name] for name in METRICS), "95 % of mAP", header_style="")
     for name, scores in models.items():
@@ -47,7 +49,7 @@ def verification_text(verified: VerificationScores) -> str:
 
 
 def open_set_text(found: OpenSetScores | str) -> str:
-    """Identification where some of the identities searched for are not enrolled."""
+    """Identification if some of the identities searched for are not in the gallery."""
     if isinstance(found, str):
         return f"open set: refused, {found}"
     return (
@@ -58,7 +60,7 @@ def open_set_text(found: OpenSetScores | str) -> str:
 
 
 def cross_table(crossed: Mapping[tuple[str, str], ProtocolScores]) -> str:
-    """mAP of queries of one aspect in the gallery of another, where the same identity is the match."""
+    """mAP of queries of one aspect in the gallery of another, in which the same identity is the match."""
     aspects = list(dict.fromkeys(name for pair in crossed for name in pair))
     table = Table("query, gallery:", *aspects, header_style="")
     for one in aspects:

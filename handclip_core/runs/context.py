@@ -1,4 +1,4 @@
-"""The experiment context of an experiment: data, decoded images and backbone, opened once a process and kept warm."""
+"""The context of an experiment: data, decoded images and backbone, opened once a process and kept warm."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class ExperimentContext:
         return self._training_data[part]
 
     def gallery_splits(self, split: Split) -> tuple[GallerySplit, ...]:
-        """The split's draws; queries of the experiment's aspects alone, galleries whole."""
+        """The split's gallery splits; queries of the experiment's aspects alone, galleries whole."""
         wanted = set(self.aspects)
         gallery_splits = self.prepared.protocol.draws[split]
         return tuple(
@@ -66,7 +66,7 @@ class ExperimentContext:
         )
 
     def rows(self, split: Split) -> NDArray[np.int64]:
-        """Every manifest row that the split's draws use, ascending."""
+        """Every manifest row that the split's gallery splits use, ascending."""
         return rows_of(self.gallery_splits(split))
 
     @cached_property
@@ -177,7 +177,7 @@ def rows_of(gallery_splits: tuple[GallerySplit, ...]) -> NDArray[np.int64]:
 def open_context(data: DrawnData | PreparedData, backbone: BackboneSettings, device: torch.device) -> ExperimentContext:
     """Open data and backbone; drawn data are drawn if need be.
 
-    Raises InputError where data or weights cannot be used, or training identities leak into another split.
+    Raises InputError if data or weights cannot be used, or training identities leak into another split.
     """
     cache = cache_root()
     pretrained = load_backbone(backbone).to(device)
@@ -195,7 +195,7 @@ def open_context(data: DrawnData | PreparedData, backbone: BackboneSettings, dev
 
 
 def used_aspects(prepared: Prepared, wanted: tuple[Aspect, ...]) -> tuple[Aspect, ...]:
-    """The wanted aspects, or all that the data hold; raises InputError where one is asked for that is not there."""
+    """The wanted aspects, or all that the data hold; raises InputError if one is asked for that is not there."""
     held = set(prepared.manifest["aspect"])
     missing = [aspect for aspect in wanted if aspect not in held]
     if missing:

@@ -93,8 +93,8 @@ class Assembled:
 class Progress:
     """A run at a whole budget unit. ``state`` is live: use it before taking the next item.
 
-    ``metrics`` holds the names in METRICS, means over aspects and draws of the validation split, RETENTION, and
-    ASPECT_ACCURACY for models that tell aspects; nothing where the phase cannot have moved retrieval. ``train_s`` is
+    ``metrics`` holds the names in METRICS, means over aspects and gallery splits of the validation split, RETENTION,
+    and ASPECT_ACCURACY for models that tell aspects; nothing if the phase cannot have moved retrieval. ``train_s`` is
     seconds of training since the last item, validation not counted; ``params_trained`` how many weights the phase
     trains.
     """
@@ -116,7 +116,7 @@ class Progress:
 
 
 def assemble(experiment: Experiment, context: ExperimentContext) -> Assembled:
-    """Build model and phases; raises InputError where the strategy does not fit the data."""
+    """Build model and phases; raises InputError if the strategy does not fit the data."""
     data = context.training_data(experiment.part)
     torch.manual_seed(experiment.seed)
     model = experiment.strategy.build(context.backbone(text=experiment.strategy.reads_text), data).to(context.device)
@@ -156,7 +156,7 @@ def run(
 
 
 def score(context: ExperimentContext, model: HandModel, inputs: Inputs, split: Split) -> ProtocolScores:
-    """Scores of ``model`` over the draws of ``split``."""
+    """Scores of ``model`` over the gallery splits of ``split``."""
     rows = context.rows(split)
     embeddings = embed(model, inputs, rows, aspects=context.aspect_indices, device=context.device)
     return score_gallery_splits(
@@ -170,13 +170,13 @@ def score(context: ExperimentContext, model: HandModel, inputs: Inputs, split: S
 
 
 def metrics_of(scores: ProtocolScores, context: ExperimentContext) -> dict[str, float]:
-    """The means over aspects and draws of the validation split, by the names in METRICS, and RETENTION."""
+    """The means over aspects and gallery splits of the validation split, by the names in METRICS, and RETENTION."""
     means = {name: float(getattr(scores.overall, name).mean) for name in METRICS}
     return means | {RETENTION: retention(scores.queries, context.zero_shot_queries)}
 
 
 def _by_aspect(scores: ProtocolScores, aspects: Sequence[str]) -> list[float]:
-    """Validation mAP of each aspect; NaN where it has no query."""
+    """Validation mAP of each aspect; NaN if it has no query."""
     return [float(scores.per_aspect[name].map.mean) if name in scores.per_aspect else nan for name in aspects]
 
 
@@ -202,7 +202,7 @@ def _validated(ready: Assembled, phase: int) -> dict[str, float]:
 
 
 def _routing(ready: Assembled, inputs: Inputs) -> dict[str, float]:
-    """How often the model tells the aspect of a validation image, where it does."""
+    """How often the model tells the aspect of a validation image, if it does."""
     context, rows = ready.context, ready.context.rows("val")
     accuracy = aspect_accuracy(ready.model, inputs, rows, aspects=context.aspect_indices, device=context.device)
     return {} if accuracy is None else {ASPECT_ACCURACY: accuracy}

@@ -108,7 +108,7 @@ class RunFolder:
         shutil.rmtree(old, ignore_errors=True)
 
     def kept_checkpoint(self) -> Path | None:
-        """The folder's own checkpoint, None where it has none."""
+        """The folder's own checkpoint, None if it has none."""
         found = (self.folder / name for name in (CHECKPOINT, f"{CHECKPOINT}.old"))
         return next((path for path in found if path.is_dir()), None)
 
@@ -120,8 +120,8 @@ class RunFolder:
     def finish(self, *, checkpoint: Path, device: torch.device) -> None:
         """Complete the folder from the run's last ``checkpoint``: weights, optimiser, log, metrics, embeddings.
 
-        ``query_embeddings.npy`` [Q, W] and ``gallery_embeddings.npy`` [G, W] are those of the first validation draw,
-        aspect by aspect in the draw's order; ``metrics.json`` names their manifest rows.
+        ``query_embeddings.npy`` [Q, W] and ``gallery_embeddings.npy`` [G, W] are those of the first validation gallery
+        split, aspect by aspect in the gallery split's order; ``metrics.json`` names their manifest rows.
         """
         for name in (FINAL, OPTIMIZER):
             _link(checkpoint / name, self.folder / name)
@@ -133,7 +133,7 @@ class RunFolder:
         write_json(self.folder / METRICS, metrics)
 
     def _sequence(self, evaluation_points: list[list[float]], device: torch.device) -> AspectSequence | None:
-        """What learning aspects one after another did to each, where the run did that."""
+        """What learning aspects one after another did to each, if the run did that."""
         if not evaluation_points:
             return None
         context = open_context(self.experiment.data, self.experiment.backbone, device)
@@ -158,17 +158,17 @@ class RunFolder:
 
 
 def read_state(checkpoint: Path) -> Resume:
-    """The state in a folder that ``save_checkpoint`` wrote; raises InputError where it is missing or damaged."""
+    """The state in a folder that ``save_checkpoint`` wrote; raises InputError if it is missing or damaged."""
     return Resume(model=load_tensors(checkpoint / FINAL), training=load_tensors(checkpoint / OPTIMIZER))
 
 
 def read_experiment(folder: Path) -> Experiment:
-    """The experiment of a run's folder; raises InputError where there is none."""
+    """The experiment of a run's folder; raises InputError if there is none."""
     return Experiment.from_file(folder / CONFIG)
 
 
 def load_run(folder: Path, *, device: torch.device, weights: str = BEST) -> HandModel:
-    """The trained model of a run's folder, in evaluation mode; its updates are merged where those of the weights are.
+    """The trained model of a run's folder, in evaluation mode; its updates are merged if those of the weights are.
 
     Raises InputError for missing or damaged weights.
     """
@@ -182,7 +182,7 @@ def load_run(folder: Path, *, device: torch.device, weights: str = BEST) -> Hand
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """A file of plain tensors, loaded without running code; raises InputError where it is missing or damaged."""
+    """A file of plain tensors, loaded without running code; raises InputError if it is missing or damaged."""
     try:
         values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -271,7 +271,7 @@ def _highest_rates(rates: dict[str, float]) -> dict[str, float]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source`` without copying where the file system can."""
+    """Make ``target`` the same file as ``source`` without copying if the file system can."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

@@ -2,8 +2,8 @@
 
 What is mixed is the weights that a model computes with: low-rank updates are merged into theirs first.
 
-The shares of WiSE-FT and the members of a greedy soup are chosen on the identities that judge them, so their scores
-flatter a little, as a sweep's best trial does.
+The shares of WiSE-FT and the members of a greedy soup are chosen on the identities that they are scored on, so their
+scores flatter a little, as a sweep's best trial does.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from handclip_core.runs.run_folder import load_tensors
 ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Shares of the fine-tuned weights that WiSE-FT chooses among."""
 ALIKE = 0.01
-"""Two models are one function where at most this share of queries finds its match at another rank."""
+"""Two models count as the same function if at most this share of queries finds its match at another rank."""
 
 Kind = Literal["uniform soup", "greedy soup", "WiSE-FT"]
 
@@ -44,7 +44,7 @@ class Ingredient:
 
 @dataclass(frozen=True, eq=False)
 class Soup:
-    """Positions of the ``members`` in a pot, and the validation ``scores`` of their average, one a seed."""
+    """Positions of the ``members`` of the runs, and the validation ``scores`` of their average, one a seed."""
 
     kind: Kind
     members: tuple[int, ...]
@@ -72,7 +72,7 @@ class SoupRow:
 def soup_rows(ingredients: Sequence[Ingredient], *, device: torch.device) -> list[SoupRow]:
     """Soups of the ingredients of each strategy, and WiSE-FT of its best one: rows from best to worst.
 
-    All ingredients have the same data and backbone. Raises InputError where weights are missing or damaged.
+    All ingredients have the same data and backbone. Raises InputError if weights are missing or damaged.
     """
     rows: list[SoupRow] = []
     for strategy in dict.fromkeys(item.experiment.strategy.name for item in ingredients):
@@ -99,7 +99,7 @@ def wise_ft_scores(ingredient: Ingredient, *, device: torch.device) -> dict[floa
 def mixture(runs: Sequence[Ingredient], *, alpha: float | None = None, device: torch.device) -> HandModel:
     """The model of the first of ``runs`` with the mean of all their weights, updates merged.
 
-    With ``alpha``, that share of the mean and the rest from the model before training. Raises InputError where weights
+    With ``alpha``, that share of the mean and the rest from the model before training. Raises InputError if weights
     are missing or damaged, or the merged weights of two runs differ in names or shapes.
     """
     context = _context(runs[0], device)
@@ -124,7 +124,7 @@ class SoupBuilder:
         return sorted(range(len(self._ingredients)), key=lambda position: -self._map((position,)))
 
     def soups(self) -> list[Soup]:
-        """Of every group of models that can be averaged, the uniform soup, and the greedy one where it is another."""
+        """Of every group of models that can be averaged, the uniform soup, and the greedy one if it is another."""
         found: list[Soup] = []
         for group in self.groups():
             if len(group) < 2:

@@ -1,4 +1,4 @@
-"""Looks at the test identities by hand: entered in the access log beside the sweeps, where those of the finals are."""
+"""Evaluations on test identities by hand: logged beside the sweeps, in the same file as those of the finals."""
 
 import hashlib
 import shutil
@@ -29,10 +29,10 @@ def access_log_of(run: Path) -> AccessLog:
 def logged_access(
     runs: Sequence[Path], context: ExperimentContext, split: Split, *, by: str
 ) -> Iterator[dict[str, Any]]:
-    """Enter a look of ``runs`` at the test identities: a line before the block, one after it with what the block fills
+    """Log an access of ``runs`` to the test identities: a line before the block, one after it with what the block fills
     in.
 
-    ``by`` says who looks. Nothing is entered for validation identities. Raises InputError where the access log's chain
+    ``by`` names the command. Nothing is logged for validation identities. Raises InputError if the access log's chain
     is broken.
     """
     figures: dict[str, Any] = {}
@@ -55,7 +55,7 @@ def logged_access(
 
 
 def access_text(run: Path, context: ExperimentContext, split: Split) -> str:
-    """How many looks there were at the test identities; empty for validation identities."""
+    """The number of accesses to the test identities so far, as text; empty for validation identities."""
     if split == "val":
         return ""
     access_log = access_log_of(run)
@@ -64,7 +64,7 @@ def access_text(run: Path, context: ExperimentContext, split: Split) -> str:
 
 
 def code_version() -> str:
-    """The package's version, and what git says of the sources where they are in a repository."""
+    """The package's version, and what git says of the sources if they are in a repository."""
     try:
         number = version("handclip-search")
     except PackageNotFoundError:

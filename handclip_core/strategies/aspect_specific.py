@@ -16,7 +16,7 @@ class AspectSpecific(PerViewStrategy):
     """A model for each aspect, trained side by side from the same start; they are fused, or each answers for its own.
 
     Every batch shows all aspects, and each image trains the expert of its aspect alone. Needs the memory of a tower
-    an aspect and of the pretrained one, and a pass through each of them where experts are fused.
+    an aspect and of the pretrained one, and a pass through each of them if experts are fused.
     """
 
     name: Literal["aspect_specific"] = "aspect_specific"
@@ -29,7 +29,7 @@ class AspectSpecific(PerViewStrategy):
         """An expert an aspect, and a router that is fitted to what the pretrained tower makes of training images."""
         heads = self.head_settings(data)
         model = PerViewExperts(backbone, heads, fusion=self.fusion)
-        assert data.zero_shot is not None, "an experiment context's training data know their zero-shot embeddings"
+        assert data.zero_shot is not None, "training data of an experiment context have zero-shot embeddings"
         labelled = data.labelled(self.labels, aspects=heads.aspects)
         model.router.fit(data.zero_shot(labelled.rows), labelled.pool.aspects)
         return model

@@ -97,7 +97,7 @@ class IdentityStrategy(Strategy):
         )
 
     def caption_terms(self, data: TrainingData) -> tuple[Term, ...]:
-        """The loss between images and their captions, where it is on."""
+        """The loss between images and their captions, if it is on."""
         settings = self.losses.image_text
         if not settings.weight:
             return ()
@@ -114,7 +114,7 @@ class IdentityStrategy(Strategy):
         return (Term("image_text", captioned, settings.weight),)
 
     def head(self, model: HandModel) -> tuple[Train, ...]:
-        """Neck, where it has weights, and identity head, where a loss reads it."""
+        """Neck, if it has weights, and identity head, if a loss reads it."""
         has_neck = model.neck.settings.kind is not NeckKind.NONE
         parts = (*(("neck",) if has_neck else ()), *(("head",) if self.losses.identity.weight else ()))
         return tuple(Train(part, self.head_lr_scale) for part in parts)

@@ -28,7 +28,7 @@ class PromptSettings(Config):
     """The first stage: a text for every identity."""
 
     template: str = "A photo of a {} hand."
-    """The sentence; the learned tokens stand where the ``{}`` stands, between blanks."""
+    """The sentence; the learned tokens take the place of ``{}``, which stands between blanks."""
     num_tokens: int = Field(4, ge=1, le=64)
     """Learned tokens of each identity."""
     share: float = Field(2 / 3, gt=0, lt=1)
@@ -53,7 +53,7 @@ class ClipReid(TowerStrategy):
     to the texts of all identities. Both vectors before their norms, side by side, are the embedding.
 
     An identity is an identity's aspect, not an identity: the gallery of all aspects calls the same identity's other
-    hand, and its other side, a stranger, which one text for all of them would draw together.
+    hand, and its other side, another identity, which one text for all of them would draw together.
 
     What differs from the paper: "hand" for "person"; vectors are compared by cosine at CLIP's own temperature, not by
     plain products; the triplet loss has two vectors, not also the one before the last block; decay is decoupled
@@ -68,7 +68,7 @@ class ClipReid(TowerStrategy):
     optim: Optim = Optim(lr=5e-6, weight_decay=1e-4, batch_size=64, schedule=Schedule.STEPS, warmup=10 / 60)
     """Optimiser and schedule of the second stage (the paper's for transformers; 3.5e-4 for RN50)."""
     neck: NeckSettings = NeckSettings(kind=NeckKind.BN, source=NeckInput.BOTH, embedding=EmbeddingAt.BEFORE)
-    """What stands between image tower and identity heads. Where it reads both vectors and does not mix them (``bn``,
+    """What stands between image tower and identity heads. If it reads both vectors and does not mix them (``bn``,
     ``none``), each has a head and losses of its own."""
     losses: Losses = Losses(
         identity=IdentitySettings(weight=0.25, smoothing=0.1),

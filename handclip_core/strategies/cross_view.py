@@ -16,8 +16,8 @@ class CrossView(TowerStrategy):
     """Supervised contrastive loss (Khosla 2020, arXiv 2004.11362), InfoNCE or triplets across aspects.
 
     Every class of a batch comes with images of several of its aspects. With ``labels: hand``, the palm and the back
-    of a hand attract each other while the identity's other hand stays a stranger; with ``labels: person`` all four do.
-    The gallery of all aspects calls every other aspect of the query's identity a stranger.
+    of a hand attract each other while the identity's other hand stays a negative; with ``labels: person`` all four do.
+    The gallery of all aspects counts every other aspect of the query's identity as a distractor.
     """
 
     name: Literal["cross_view"] = "cross_view"

@@ -112,7 +112,7 @@ def overall_ranks(difficulty: NDArray[np.float64], labels: NDArray[np.int64]) ->
 def _measured(difficulty: Difficulty, data: TrainingData, whole: DataSpec) -> NDArray[np.float64]:
     if difficulty is Difficulty.METADATA:
         return metadata_difficulty(data.prepared.manifest.iloc[whole.rows])
-    assert data.zero_shot is not None, "an experiment context's training data know their zero-shot embeddings"
+    assert data.zero_shot is not None, "training data of an experiment context have zero-shot embeddings"
     embeddings = data.zero_shot(whole.rows)
     if difficulty is Difficulty.LOSS:
         return prototype_loss(embeddings, whole.pool.labels)

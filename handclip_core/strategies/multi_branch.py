@@ -18,7 +18,7 @@ from handclip_core.strategies.per_view import PerViewStrategy
 class MultiBranch(PerViewStrategy):
     """The image tower is shared; every aspect has a neck and an identity head of its own.
 
-    An image goes by the branch of its aspect. Where that is unknown, a linear classifier on the tower's features routes
+    An image goes by the branch of its aspect. If that is unknown, a linear classifier on the tower's features routes
     it, trained along; ``aspect_accuracy`` says how often it is right on validation identities. Branches start alike, so
     that embeddings of different aspects, which meet in the gallery of all aspects, start comparable.
     """

@@ -35,7 +35,7 @@ class PerViewStrategy(TowerStrategy):
         return self
 
     def head_settings(self, data: TrainingData) -> ViewHeadSettings:
-        """What the branches are made of; raises InputError where no training image has a known aspect."""
+        """What the branches are made of; raises InputError if no training image has a known aspect."""
         aspects = view_aspects(data.shown_aspects)
         if not aspects:
             raise InputError("strategy.name: branches need training images whose aspect is known")
@@ -43,7 +43,7 @@ class PerViewStrategy(TowerStrategy):
         return ViewHeadSettings(aspects, self.neck, classes, margin_head=self.losses.margin_head)
 
     def head(self, model: HandModel) -> tuple[Train, ...]:
-        """Necks, where they have weights, and identity heads, where a loss reads them."""
+        """Necks, if they have weights, and identity heads, if a loss reads them."""
         del model
         necks = ("branches.necks",) if self.neck.kind is not NeckKind.NONE else ()
         heads = ("branches.heads",) if self.losses.identity.weight else ()

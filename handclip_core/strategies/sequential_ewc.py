@@ -48,7 +48,7 @@ class SequentialEWC(AspectOrder):
         return self
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
-        """One phase an aspect, all under one penalty; under none where ``strength`` is 0.
+        """One phase an aspect, all under one penalty; under none if ``strength`` is 0.
 
         Even a penalty of zero would give weights that no loss reaches a gradient, and with it AdamW's decay.
         """

@@ -88,7 +88,7 @@ class PerViewExperts(HandModel):
 
     @property
     def architecture(self) -> Backbone:
-        """The backbone that knows the widths F and D of what ``forward_trunk`` gives."""
+        """A backbone of the experts' architecture, for its blocks and the widths F and D of ``forward_trunk``."""
         return self.start
 
     @property
@@ -104,7 +104,7 @@ class PerViewExperts(HandModel):
 
     @property
     def similarity(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """Votes of the experts on the order of the gallery; None where embeddings are compared by cosine."""
+        """Votes of the experts on the order of the gallery; None if embeddings are compared by cosine."""
         return self._votes if self.fusion is ExpertFusion.VOTES else None
 
     def untouched_blocks(self, pretrained: Backbone, trained: Set[str]) -> int:
@@ -117,7 +117,7 @@ class PerViewExperts(HandModel):
     def _votes(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """Votes [Q, G] of the experts, whose views stand side by side in the embeddings [Q, W] and [G, W].
 
-        Views are compared by cosine whatever their lengths, which differ where a mirror image was added.
+        Views are compared by cosine whatever their lengths, which differ if a mirror image was added.
         """
         sides = (F.normalize(side.unflatten(1, (len(self.aspects), -1)), dim=2) for side in (queries, gallery))
         cosines = torch.einsum("qmw,gmw->mqg", *sides)

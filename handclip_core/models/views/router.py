@@ -1,4 +1,4 @@
-"""Which side of which hand an image shows, where nobody says it."""
+"""A classifier of the aspect (side and hand) that an image shows, for images of unknown aspect."""
 
 import math
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Router(nn.Module):
         return logits.masked_fill(~self.allowed, torch.finfo(logits.dtype).min)
 
     def route(self, aspects: Tensor, logits: Tensor) -> Tensor:
-        """The aspect [B] by whose branch each image goes: its own, or the classifier's where that is unknown."""
+        """The aspect [B] by whose branch each image goes: its own, or the classifier's if that is unknown."""
         return torch.where(self.allowed[aspects], aspects, logits.argmax(dim=1))
 
     @torch.no_grad()
