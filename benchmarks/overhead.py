@@ -30,7 +30,7 @@ from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.execution import tune_run
 from tune_jobs.execution.cluster import TUNE_ENVIRONMENT, TrialResources
 from tune_jobs.execution.nodes import RayNodes
-from tune_jobs.execution.train_fn import NODE, train_trial
+from tune_jobs.execution.train_fn import GROUP, NODE, train_trial
 from tune_jobs.execution.trainable import HandTrial
 from tune_jobs.execution.tune_run import run_trials
 from tune_jobs.lifecycle.build import build
@@ -76,7 +76,7 @@ def settings(folder: Path, *, trials: int, budget: int) -> SweepSettings:
 
 def empty_train_fn(_: dict[str, Any]) -> None:
     """What a worker of a trial of two does: one report, of the first with two small files."""
-    told = result(1, 0.5, seconds=0.0) | {NODE: ray.get_runtime_context().get_node_id()}
+    told = result(1, 0.5, seconds=0.0) | {NODE: ray.get_runtime_context().get_node_id(), GROUP: ""}
     del told["done"]
     with tempfile.TemporaryDirectory() as folder:
         for name in (BEST, LOG):

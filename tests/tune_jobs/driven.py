@@ -33,6 +33,7 @@ class MadeUp:
     names: tuple[str, ...] = ("m1", "m2")
     going: dict[str, float] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
+    freed: list[str] = field(default_factory=list)
     left: dict[str, int] = field(default_factory=dict)
     """Trials for which machines have been left room."""
 
@@ -67,6 +68,9 @@ class MadeUp:
 
     def end(self, actor: Any) -> None:
         self.ended.append(actor._actor_id.hex())
+
+    def free(self, group: str) -> None:
+        self.freed.append(group)
 
     def remove_abandoned(self) -> None:
         pass

@@ -23,7 +23,7 @@ from tune_jobs.execution.monitor import TrialMonitor
 from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
 from tune_jobs.execution.signals import Interrupted, end_workers
-from tune_jobs.execution.train_fn import NODES
+from tune_jobs.execution.train_fn import GROUP, NODES
 from tune_jobs.execution.trainable import number_of
 from tune_jobs.reporting.leaderboard import write_leaderboard
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
@@ -102,19 +102,21 @@ class SweepCallback(Callback):  # type: ignore[misc]
         self._broken: InputError | None = None
         self._written_at, self._write_took_s = 0.0, 0.0
         self._changed = True
+        self._littered: list[TrialView] = []
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         """A worker has begun with a trial, or goes on with it."""
         view = self._view(trial)
         with_retry(lambda: self._write_config(view), path=self._folder)
         self._monitor.begun(trial)
+        self._remove_debris()
         self._happened(Started(at=self._now(), trial=view.number))
         self.drop_old_checkpoints()
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """A trial has trained a unit; one that must leave its node saves its state after it."""
         view = self._view(trial)
-        self._monitor.heard_of(trial, result.get(NODES, ()))
+        self._monitor.heard_of(trial, result.get(NODES, ()), result.get(GROUP, ""))
         if self._monitor.must_leave(trial) and trial.config["workers"] == 1:
             result[SHOULD_CHECKPOINT] = True
         self._happened(unit_event(view, result, at=self._now()))
@@ -218,6 +220,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
     def close(self, reason: str) -> None:
         """Note that the driver leaves, and why if trials are unfinished."""
         self._happened(Closed(at=self._now(), reason=reason))
+        self._remove_debris()
         self.write()
 
     def write(self) -> None:
@@ -242,8 +245,16 @@ class SweepCallback(Callback):  # type: ignore[misc]
             return
         self._display.ended(view)
         if view.attempts > 1 or self._settings.resources.workers > 1:
-            remove_stray_checkpoints(self._location / TRIALS / view.name, kept=view.states)
+            self._littered.append(view)
+        if self._settings.resources.workers == 1:
+            self._remove_debris()
         self.drop_old_checkpoints()
+
+    def _remove_debris(self) -> None:
+        """Several workers may save once more until they are ended, so theirs goes when the next trial starts."""
+        while self._littered:
+            view = self._littered.pop()
+            remove_stray_checkpoints(self._location / TRIALS / view.name, kept=view.states)
 
     def drop_old_checkpoints(self) -> None:
         """Delete the weights of trials that are over and not among the best."""

@@ -46,6 +46,7 @@ class TrialMonitor:
     _why: dict[str, Failure] = field(default_factory=dict)
     _where: dict[int, str] = field(default_factory=dict)
     _nodes: dict[int, frozenset[str]] = field(default_factory=dict)
+    _groups: dict[int, str] = field(default_factory=dict)
     _asked_for: dict[int, float] = field(default_factory=dict)
     _excluded_until: dict[str, float] = field(default_factory=dict)
     _memory: MemoryLimits = field(init=False)
@@ -74,11 +75,11 @@ class TrialMonitor:
         if self.workers == 1 and trial.temporary_state.ray_actor is not None:
             self._where[number_of(trial)] = self.nodes.node_of(_process(trial))
 
-    def heard_of(self, trial: Trial, nodes: Sequence[str] = ()) -> None:
-        """A trial has had a result, of workers on ``nodes`` if there are several, or has saved its state."""
+    def heard_of(self, trial: Trial, nodes: Sequence[str] = (), group: str = "") -> None:
+        """A trial has had a result, of several workers on ``nodes`` in ``group``, or has saved its state."""
         number = number_of(trial)
         if nodes:
-            self._nodes[number], self._where[number] = frozenset(nodes), nodes[0]
+            self._nodes[number], self._where[number], self._groups[number] = frozenset(nodes), nodes[0], group
         self._silent_s[number] = 0.0
         self._memory.had_result(self._where.get(number, ""))
 
@@ -87,6 +88,8 @@ class TrialMonitor:
         if self._excluded_until:
             self._at_a_time = None
         self._nodes.pop(number_of(trial), None)
+        if group := self._groups.pop(number_of(trial), ""):
+            self.nodes.free(group)
         return self._where.pop(number_of(trial), "")
 
     def failed(self, trial: Trial, failure: Failure, *, under_way: int) -> Failure:

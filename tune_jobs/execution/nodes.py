@@ -10,7 +10,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import Node, TrialResources
-from tune_jobs.execution.train_internals import remove_abandoned_groups
+from tune_jobs.execution.train_internals import remove_abandoned_groups, remove_group
 
 NO_DEADLINE = float("inf")
 
@@ -51,6 +51,10 @@ class Nodes(Protocol):
 
     def end(self, actor: Any) -> None:
         """End that process, even if it is frozen."""
+        ...
+
+    def free(self, group: str) -> None:
+        """End the workers of a trial of several that is over, by their placement group."""
         ...
 
     def remove_abandoned(self) -> None:
@@ -95,6 +99,9 @@ class FixedNodes:
 
     def end(self, actor: Any) -> None:
         """Nothing to end."""
+
+    def free(self, group: str) -> None:
+        """Nothing to free."""
 
     def remove_abandoned(self) -> None:
         """Nothing to free."""
@@ -149,6 +156,10 @@ class RayNodes:
     def end(self, actor: Any) -> None:
         """A process that is frozen does not hear Ray, which kills it by a signal a few seconds later."""
         ray.kill(actor)
+
+    def free(self, group: str) -> None:
+        """Ray ends the workers in it."""
+        remove_group(group)
 
     def remove_abandoned(self) -> None:
         """A trial of one worker has its places from Tune, which frees them."""

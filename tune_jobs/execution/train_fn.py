@@ -30,7 +30,7 @@ from tune_jobs.storage.retry import with_retry
 
 GROUP_TIMEOUT_S = 600
 """How long a worker waits for the others before the run counts as failed."""
-NODE, NODES = "node", "nodes"
+NODE, NODES, GROUP = "node", "nodes", "placement_group"
 SNAPSHOT, MARKER = "checkpoint_manager_snapshot.json", ".validate_storage_marker"
 """Files that Ray Train keeps in the folder of a run."""
 TRAIN_ENVIRONMENT = {
@@ -47,7 +47,7 @@ TRAIN_ENVIRONMENT = {
 
 
 class NodesReportCallback(TuneReportCallback):  # type: ignore[misc]
-    """Hands the first worker's report on to Tune, with the nodes of all workers."""
+    """Hands the first worker's report on to Tune, with the nodes of all workers and their placement group."""
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
         """Called by the run's controller once all workers have reported."""
@@ -61,7 +61,7 @@ def train_fn(config: dict[str, Any]) -> None:
     The first worker reports a checkpoint at the last unit, at a new best one, and after ``checkpoint_every_s``.
     """
     first, unsaved_s = ray.train.get_context().get_world_rank() == 0, 0.0
-    node = ray.get_runtime_context().get_node_id()
+    where = {NODE: ray.get_runtime_context().get_node_id(), GROUP: ray.util.get_current_placement_group().id.hex()}
     device = get_device() if config["device"] == Device.CUDA else torch.device("cpu")
     with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
         driven = begin(config, Path(folder) / "run", device)
@@ -69,9 +69,9 @@ def train_fn(config: dict[str, Any]) -> None:
             unsaved_s += report.seconds
             wanted = report.done or report.best.get("unit") == report.unit or unsaved_s >= config["checkpoint_every_s"]
             if wanted and first:
-                _report_saved(driven, report, node, config["attempt"])
+                _report_saved(driven, report, where, config["attempt"])
             else:
-                ray.train.report(_plain(report, node))
+                ray.train.report(_plain(report, where))
             unsaved_s = 0.0 if wanted else unsaved_s
 
 
@@ -126,16 +126,16 @@ def fit(
         raise cause_of(error) from None
 
 
-def _plain(report: Report, node: str) -> dict[str, Any]:
+def _plain(report: Report, where: dict[str, str]) -> dict[str, Any]:
     # The run ends by itself after its last unit; ``done`` would let Tune kill it there.
-    return {name: value for name, value in asdict(report).items() if name != "done"} | {NODE: node}
+    return {name: value for name, value in asdict(report).items() if name != "done"} | where
 
 
-def _report_saved(driven: Drive, report: Report, node: str, attempt: int) -> None:
+def _report_saved(driven: Drive, report: Report, where: dict[str, str], attempt: int) -> None:
     with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
         with_retry(partial(driven.save, Path(folder)), path=Path(folder))
         ray.train.report(
-            _plain(report, node),
+            _plain(report, where),
             checkpoint=Checkpoint.from_directory(folder),
             checkpoint_dir_name=f"checkpoint_{attempt * STATES_OF_AN_ATTEMPT + report.unit:09d}",
             checkpoint_upload_fn=_uploaded,

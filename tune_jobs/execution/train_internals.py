@@ -45,6 +45,11 @@ def remove_abandoned_groups() -> int:
     return found
 
 
+def remove_group(group: str) -> None:
+    """Remove the placement group with that number, if it is there, and end the workers in it."""
+    remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
+
 def cause_of(error: TrainingFailedError) -> BaseException:
     """What a worker or the controller raised; of several workers, one that did not merely miss another."""
     if isinstance(error, ControllerError):

@@ -16,7 +16,7 @@ from tests.tune_jobs.driven import STALL_S, MadeUp, Sweep, begun
 from tests.tune_jobs.simulated import ROOM
 from tests.tune_jobs.simulation import result
 from tune_jobs.execution.monitor import EXCLUDE_S, LONGEST_GAP_S, POLL_EVERY_S
-from tune_jobs.execution.train_fn import NODES
+from tune_jobs.execution.train_fn import GROUP, NODES
 from tune_jobs.state.events import Moved, Retried
 from tune_jobs.state.trials import Status
 from tune_jobs.storage.retry import UnwritableError
@@ -240,7 +240,7 @@ def test_a_trial_of_several_workers_leaves_with_its_checkpoint_if_any_of_their_m
     nodes = MadeUp(names=("m1", "m2", "m3"), num_places=6)
     with begun(tmp_path, nodes, replace(ROOM, workers=2)) as sweep:
         trial = sweep.start()
-        on_both = {NODES: ["m2", "m3"]}
+        on_both = {NODES: ["m2", "m3"], GROUP: "a1"}
         sweep.callback.on_trial_result(trial=trial, result=result(1, 0.5) | on_both)
         nodes.going["m3"] = sweep.clock.now + 1e6
         sweep.wait(2 * POLL_EVERY_S)
@@ -251,6 +251,7 @@ def test_a_trial_of_several_workers_leaves_with_its_checkpoint_if_any_of_their_m
         sweep.callback.on_trial_result(trial=trial, result=told)
         assert nodes.ended == ["actor-0@m1"]
         sweep.fail(trial)
+        assert nodes.freed == ["a1"]
         assert isinstance(sweep.last(), Moved)
         view = sweep.ready.all_trials.trials[0]
         assert (view.unit, view.saved_unit, view.checkpoint) == (

@@ -63,7 +63,9 @@ def test_two_workers_give_the_scores_of_one_though_more_trials_wait_than_fit(
     for name in ("handclip_best.pth", "handclip_final.pth", "training_log.csv", "metrics.json"):
         assert (shared.folder / "best" / name).exists()
     known = {view.checkpoint for view in shared.all_trials.all()}
-    assert {path.relative_to(shared.folder).as_posix() for path in shared.folder.glob("trials/*/checkpoint_*")} == known
+    assert {
+        path.relative_to(shared.folder).as_posix() for path in shared.folder.glob("trials/*/checkpoint_0*")
+    } == known
 
 
 def test_two_workers_train_every_strategy_as_one_process_does(
@@ -178,7 +180,7 @@ def test_a_trial_that_is_stopped_early_frees_its_places_for_the_next(
     assert [(view.status, list(view.curve)) for view in outcome.all_trials.all()] == [(Status.STOPPED, [1])] * 2
     known = {view.checkpoint for view in outcome.all_trials.all()}
     assert {
-        path.relative_to(outcome.folder).as_posix() for path in outcome.folder.glob("trials/*/checkpoint_*")
+        path.relative_to(outcome.folder).as_posix() for path in outcome.folder.glob("trials/*/checkpoint_0*")
     } == known
     deadline = time.monotonic() + 60
     while ray.available_resources().get("CPU") != 2:
