@@ -40,6 +40,7 @@ class StudyExport:
         """Optuna's id and the units told of each trial that the study does not know as over, by number."""
         self._changed: dict[int, TrialView] = {}
         self._wait_until = 0.0
+        self._has_begun = False
 
     def rebuild(self, all_trials: Trials) -> None:
         """Write the study of all trials anew.
@@ -58,7 +59,7 @@ class StudyExport:
         study.set_user_attr(OWNER, all_trials.sweep)
         for view in all_trials.all():
             self._add(study, view)
-        self._study = study
+        self._study, self._has_begun = study, True
 
     def happened(self, event: Event, all_trials: Trials) -> None:
         """Follow one event; if the database is away, say so once and go on without it."""
@@ -68,7 +69,9 @@ class StudyExport:
             self._write(all_trials)
 
     def close(self, all_trials: Trials) -> None:
-        """Write what is left; if that cannot be, say what does it later."""
+        """Write what is left; if that cannot be, say what does it later. Nothing if it was never begun."""
+        if not self._has_begun:
+            return
         if self._changed or self._study is None:
             self._write(all_trials)
         if self._study is None:

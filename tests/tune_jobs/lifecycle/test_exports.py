@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from typer.testing import CliRunner
 
 from tests.tune_jobs.dying import Fuse, Killed
-from tests.tune_jobs.simulated import run, settings
+from tests.tune_jobs.simulated import run, settings, state_of
 from tune_jobs.config.settings import SETTINGS, SweepSettings, load_settings
 from tune_jobs.execution import cluster
 from tune_jobs.lifecycle.exports import write_front
@@ -117,16 +117,16 @@ def test_all_that_was_deleted_is_rebuilt_as_it_was(tmp_path: Path) -> None:
     lines = len(journal.splitlines())
     assert (code, output) == (
         0,
-        f"leaderboard, study and TensorBoard logs of 6 trials are written anew from {lines} lines of the journal\n",
+        f"-- leaderboard, study and TensorBoard logs of 6 trials are written anew from {lines} lines of the journal\n",
     )
     assert seen(folder) == before, "with all of it there, and found by its name"
     assert (folder / FILE).read_bytes() == journal, "the journal is only read"
 
 
 def test_a_sweep_whose_driver_died_shows_what_had_happened_by_then(fuse: Fuse, tmp_path: Path) -> None:
-    fuse.length = 100
+    fuse.length, one = 100, small(tmp_path, search={})
     with pytest.raises(Killed):
-        run(small(tmp_path))
+        run(one)
     fuse.length = float("inf")
     assert exported(str(tmp_path / "simulated"))[0] == 0
     found = seen(tmp_path / "simulated")
@@ -134,9 +134,9 @@ def test_a_sweep_whose_driver_died_shows_what_had_happened_by_then(fuse: Fuse, t
     assert len(all_trials.unfinished()) > 0
     assert [trial[0] for trial in found["study"]] == list(all_trials.trials)
     assert found["tables"][0].count(b"running") == 1
-    run(small(tmp_path))
-    run(small(tmp_path / "whole"))
-    assert seen(tmp_path / "simulated")["study"] == seen(tmp_path / "whole" / "simulated")["study"]
+    run(one)
+    run(one.model_copy(update={"storage": tmp_path / "whole"}))
+    assert state_of(tmp_path / "simulated") == state_of(tmp_path / "whole" / "simulated")
 
 
 def test_a_fork_keeps_the_logs_of_the_trials_that_it_took_over(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_what_ran_last_may_go_on(storage: Path) -> None:
 
 OTHER_VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "data": ({"data": {"source": "drawn", "people": 99}}, "data.people 48 is now 99"),
-    "backbone": ({"backbone": {"name": "RN50"}}, "backbone.name ViT-B-32 is now RN50"),
+    "backbone": ({"backbone": {"name": "RN50"}}, "backbone.name handclip-nano is now RN50"),
     "strategies": ({"strategies": ["full"]}, r"strategies \[.*\] is now \['full'\]"),
     "budget": ({"budget": 9}, "budget 8 is now 9"),
     "seed": ({"seed": 3}, "seed 0 is now 3"),
@@ -211,8 +211,8 @@ def test_a_damaged_journal_is_refused(storage: Path) -> None:
 
 def test_of_a_bucket_too(bucket: BucketLocation) -> None:
     place = bucket / "simulated"
-    (place / SETTINGS).write(dump_settings(simulated(bucket)).encode())
     run(simulated(bucket, trials=3))
+    (place / SETTINGS).write(dump_settings(simulated(bucket)).encode())
     with pytest.raises(InputError, match=r"simulated\?.*: began with other settings \(trials 3 is now 9\)"):
         reopen(place, name=None, overrides=[])
     (place / SETTINGS).write(dump_settings(simulated(bucket, trials=3, retries=9)).encode())

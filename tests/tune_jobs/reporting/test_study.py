@@ -314,3 +314,13 @@ def test_a_score_that_is_not_a_number_breaks_nothing(
     (stored,) = exported.stored()
     assert stored.state is TrialState.FAIL
     assert stored.user_attrs["outcome"]["map"] is None
+
+
+def test_a_study_that_could_not_be_begun_is_not_tried_again_when_it_is_closed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study = StudyExport("nothing", name="sweep", space=Search().space(PAIR), objectives=("map",))
+    with pytest.raises(InputError, match="not the URL of a database"):
+        study.rebuild(Trials())
+    study.close(Trials())
+    assert capsys.readouterr().out == ""

@@ -7,6 +7,7 @@ import pytest
 from handclip_core.errors import InputError
 from handclip_core.strategies import ZeroShot
 from search_spaces.spaces import SPACES, default_of
+from search_spaces.suggest import Primitive
 from tests.tune_jobs.made_up import MadeUpSweep, opened
 from tune_jobs.config.search import SamplerKind, Search, StrategyBandit
 from tune_jobs.config.settings import SweepSettings
@@ -180,13 +181,20 @@ def test_a_trial_of_another_space_is_refused_with_its_number() -> None:
         narrower.next(sweep.all_trials)
 
 
+def default_params(strategy: str) -> dict[str, Primitive]:
+    """The values of a strategy's default, as draws."""
+    proposal = SearchProposer(settings((strategy,))).next(Trials())
+    assert proposal is not None
+    return proposal.params
+
+
 def learned(*, good: str, trials: int) -> Learned:
     """Trials of another sweep, whose rates rise; those of ``good`` have higher scores."""
     rates = [1e-4 * 1.2**number for number in range(trials)]
     found = [
         LearnedTrial(
             strategy=name,
-            params=SearchProposer(settings((name,))).next(Trials()).params | {"strategy/optim/lr": rate},  # type: ignore[union-attr]
+            params=default_params(name) | {"strategy/optim/lr": rate},
             complete=True,
             values=(0.9 if name == good else 0.1,),
             curve={1: 0.9 if name == good else 0.1},
