@@ -19,8 +19,9 @@ from ray.tune.schedulers import TrialScheduler
 from handclip_core.engine.objective import DivergedError
 from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
+from tests.tune_jobs.made_up import reported, unevaluated
 from tests.tune_jobs.simulated import ROOM, settings
-from tests.tune_jobs.simulation import Best, Clock, result
+from tests.tune_jobs.simulation import Clock
 from tune_jobs.config.settings import Limits
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.lifecycle.build import build
@@ -54,11 +55,7 @@ class Sweep:
         return trial
 
     def report(self, trial: Any, unit: int, value: float, *, best: float | None = None) -> None:
-        best = value if best is None else best
-        at = Best(best, 1, cmc1=best / 2)
-        training = {"loss/identity": 1.0 / unit}
-        told = result(unit, value, best=at, images=unit * 100, training=training)
-        self.callback.on_trial_result(trial=trial, result=told)
+        self.callback.on_trial_result(trial=trial, result=reported(unit, value, best=best))
 
     def save(self, trial: Any, number: int = 0) -> Path:
         folder: Path = self.folder / "trials" / trial.config["folder"] / f"checkpoint_{number:06d}"
@@ -111,13 +108,13 @@ def diverged() -> BaseException:
     return whole
 
 
-def unevaluated(unit: int) -> dict[str, Any]:
-    return result(unit, images=unit * 100, training={"loss/image_text": 2.5}, seconds=3.0, params_trained=7)
+def not_evaluated(unit: int) -> dict[str, Any]:
+    return unevaluated(unit, training={"loss/image_text": 2.5}, seconds=3.0, params_trained=7)
 
 
 def test_a_unit_that_is_not_evaluated_is_recorded_shown_and_saved_but_scores_nothing(sweep: Sweep) -> None:
     trial = sweep.start()
-    told = unevaluated(1)
+    told = not_evaluated(1)
     assert sweep.ready.scheduler.on_trial_result(None, trial, told) == TrialScheduler.CONTINUE
     sweep.callback.on_trial_result(trial=trial, result=told)
     saved = sweep.save(trial)
@@ -133,16 +130,16 @@ def test_a_unit_that_is_not_evaluated_is_recorded_shown_and_saved_but_scores_not
 
 def test_units_that_are_not_evaluated_count_as_getting_further_and_are_shown_once(sweep: Sweep) -> None:
     trial = sweep.start()
-    sweep.callback.on_trial_result(trial=trial, result=unevaluated(1))
+    sweep.callback.on_trial_result(trial=trial, result=not_evaluated(1))
     sweep.save(trial)
     for unit in (2, 3):
         sweep.fail(trial, RayActorError(error_msg="The actor died."))
         assert sweep.of(trial).failures == 1
         trial = sweep.start()
-        sweep.callback.on_trial_result(trial=trial, result=unevaluated(unit))
+        sweep.callback.on_trial_result(trial=trial, result=not_evaluated(unit))
         assert (sweep.of(trial).failures, sweep.of(trial).unit) == (0, unit)
     before = sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*"))
-    sweep.callback.on_trial_result(trial=trial, result=unevaluated(3))
+    sweep.callback.on_trial_result(trial=trial, result=not_evaluated(3))
     assert sum(path.stat().st_size for path in (sweep.folder / "tensorboard").rglob("events*")) == before
 
 
@@ -152,7 +149,7 @@ def test_a_trial_whose_last_unit_was_not_saved_is_not_done_when_it_is_trained_ag
     assert sweep.of(trial).done
     sweep.fail(trial, RayActorError(error_msg="The actor died."))
     again = sweep.start()
-    sweep.callback.on_trial_result(trial=again, result=unevaluated(1))
+    sweep.callback.on_trial_result(trial=again, result=not_evaluated(1))
     sweep.save(again)
     assert (sweep.of(again).unit, sweep.of(again).saved_unit, sweep.of(again).done) == (1, 1, False)
 
@@ -161,8 +158,8 @@ def test_a_limit_ends_a_trial_after_a_unit_that_is_not_evaluated(sweep: Sweep) -
     trial = sweep.start()
     limit_check = sweep.ready.scheduler._limit_check
     limit_check.limits = Limits(hours=1e-9)
-    assert sweep.ready.scheduler.on_trial_result(None, trial, unevaluated(1)) == TrialScheduler.STOP
-    sweep.callback.on_trial_result(trial=trial, result=unevaluated(1))
+    assert sweep.ready.scheduler.on_trial_result(None, trial, not_evaluated(1)) == TrialScheduler.STOP
+    sweep.callback.on_trial_result(trial=trial, result=not_evaluated(1))
     sweep.save(trial)
     sweep.complete(trial)
     assert (sweep.of(trial).status, sweep.of(trial).saved_unit) == (Status.INTERRUPTED, 1)
