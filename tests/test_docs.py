@@ -27,7 +27,7 @@ def noise(person: Person, aspect: str, *, shot: int, height_px: int) -> Shot:
 
 def test_the_plans_in_the_documents_are_those_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANDCLIP_CACHE", str(tmp_path))
-    monkeypatch.setattr("handclip_core.drawn.dataset.picture", noise)
+    monkeypatch.setattr("handclip_core.drawn.dataset.draw_image", noise)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # in this process, where an image is noise
     data = DrawnData(people=48, images_per_aspect=5, height_px=96)
     context = open_context(data, BackboneSettings(), select_device("cpu"))

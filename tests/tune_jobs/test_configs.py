@@ -25,7 +25,6 @@ def prepared(folder: Path) -> list[str]:
 
 
 SHORTER: dict[str, Callable[[Path], list[str]]] = {
-    "chaos.yaml": lambda _: [*SMALL, "trials=2", "budget=2"],
     "eleven_k.yaml": lambda folder: [*prepared(folder), "trials=13", "budget=4", "resources.cpus=1"],
     "quickstart.yaml": lambda _: [*SMALL, "trials=6", "budget=3"],
 }

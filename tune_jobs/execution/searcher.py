@@ -47,7 +47,8 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
 
     def take_up(self, unfinished: Iterable[int]) -> None:
         """Hand out ``unfinished`` trials again before any new one."""
-        self._again.extend(unfinished)
+        for number in unfinished:
+            self.again(number)
 
     def again(self, number: int) -> None:
         """Hand out trial ``number`` once more, before any new one."""

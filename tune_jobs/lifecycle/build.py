@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,25 @@ def _learn_once(state: SweepState, settings: SweepSettings) -> None:
     state.happened(Learned(at=state.clock(), source=str(settings.warm_start), trials=tuple(found.taken)))
 
 
+def _begin(state: SweepState, decisions: StoppingDecisions, settings: SweepSettings, proposal: Proposal) -> TrialView:
+    """Write down that the trial of ``proposal`` begins."""
+    number = len(state.all_trials.trials)
+    state.happened(
+        Begun(
+            at=state.clock(),
+            trial=number,
+            params=proposal.params,
+            experiment=proposal.experiment,
+            origin=proposal.origin,
+            notes=proposal.notes,
+        )
+    )
+    view = state.all_trials.trials[number]
+    if is_power_baseline(view, state.all_trials, settings):
+        decisions.exempt.add(number)
+    return view
+
+
 def _assembled(
     settings: SweepSettings,
     folder: Path,
@@ -145,22 +165,6 @@ def _assembled(
     all_trials, limit_check = state.all_trials, LimitCheck(settings.limits, state.all_trials, state.clock)
     display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget)
     scheduler = SweepScheduler(decisions, limit_check, failing=monitor.locate)
-
-    def begin(proposal: Proposal) -> TrialView:
-        number = len(all_trials.trials)
-        state.happened(
-            Begun(
-                at=state.clock(),
-                trial=number,
-                params=proposal.params,
-                experiment=proposal.experiment,
-                origin=proposal.origin,
-                notes=proposal.notes,
-            )
-        )
-        if is_power_baseline(all_trials.trials[number], all_trials, settings):
-            decisions.exempt.add(number)
-        return all_trials.trials[number]
 
     def config(view: TrialView) -> dict[str, Any]:
         monitor.asked_for(view.number)
@@ -177,7 +181,7 @@ def _assembled(
         all_trials,
         trials=settings.trials,
         limit_check=limit_check,
-        begin=begin,
+        begin=partial(_begin, state, decisions, settings),
         config=config,
         at_a_time=monitor.at_a_time,
         waits=lambda: callback.on_step_end(),

@@ -70,8 +70,8 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: 
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
         read_events(readable_folder(settings.warm_start))
-    if settings.search.storage is not None and not number_taken_names:
-        refuse_taken(settings.search.storage, settings.name)
+    if settings.search.storage is not None:
+        refuse_taken(settings.search.storage, None if number_taken_names else settings.name)
     taken = None if forked is None else fork(forked, load_settings(forked / SETTINGS), settings)
     trial_resources = prepare(settings)
     fill = None if taken is None else taken.fill

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from handclip_core.errors import InputError
 from search_spaces.joint import JointSpace
-from tune_jobs.reporting.study_storage import create_study, delete_study, find_study, shown
+from tune_jobs.reporting.study_storage import create_study, delete_study, find_study, open_storage, shown
 from tune_jobs.search.proposer import directions
 from tune_jobs.search.trial_views import frozen
 from tune_jobs.state.events import Begun, Ended, Event, Validated
@@ -131,9 +131,11 @@ def taken(url: str, name: str) -> InputError:
     return InputError(f"{shown(url)}: has a study '{name}' already; choose another --name")
 
 
-def refuse_taken(url: str, name: str) -> None:
-    """Raise InputError if the database at ``url`` cannot be opened, or has a study ``name``."""
-    if find_study(url, name=name) is not None:
+def refuse_taken(url: str, name: str | None) -> None:
+    """Raise InputError if the database at ``url`` cannot be opened, or has a study ``name``, if there is one."""
+    if name is None:
+        open_storage(url)
+    elif find_study(url, name=name) is not None:
         raise taken(url, name)
 
 

@@ -178,7 +178,7 @@ def test_the_study_of_another_sweep_is_refused(fuse: Fuse, tmp_path: Path) -> No
 
 
 def test_a_trial_whose_saved_state_is_gone_starts_over(fuse: Fuse, undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    folder = killed_after(fuse, small(tmp_path), 60)
+    folder = killed_after(fuse, small(tmp_path), 45)
     last = [event for event in read_journal(folder / FILE) if isinstance(event, Saved)][-1]
     shutil.rmtree(folder / last.checkpoint)
     run(small(tmp_path))

@@ -11,7 +11,7 @@ from tune_jobs.reporting.summary import show_outcome, shown
 from tune_jobs.state.trials import Status, Trials, TrialView
 
 BASELINE: dict[str, Any] = {
-    "strategy": "zero_shot", "status": Status.COMPLETE, "map": 0.5, "cmc1": 0.4, "checkpoint": "a", "saved_unit": 0,
+    "strategy": "zero_shot", "status": Status.COMPLETE, "metrics": {"map": 0.5, "cmc1": 0.4}, "checkpoint": "a", "saved_unit": 0,
 }  # fmt: skip
 
 
@@ -31,12 +31,17 @@ def test_the_end_compares_winner_and_baseline_and_says_what_to_type(capsys: pyte
         {
             "strategy": "zero_shot",
             "status": Status.COMPLETE,
-            "map": 0.5,
-            "cmc1": 0.4,
+            "metrics": {"map": 0.5, "cmc1": 0.4},
             "checkpoint": "a",
             "saved_unit": 0,
         },
-        {"strategy": "full", "status": Status.COMPLETE, "map": 0.75, "cmc1": 0.6, "checkpoint": "b", "saved_unit": 0},
+        {
+            "strategy": "full",
+            "status": Status.COMPLETE,
+            "metrics": {"map": 0.75, "cmc1": 0.6},
+            "checkpoint": "b",
+            "saved_unit": 0,
+        },
         {"strategy": "adapters", "status": Status.FAILED, "reason": "DivergedError: at step 3"},
     )
     text = said(all_trials, capsys)
@@ -71,8 +76,7 @@ def test_a_sweep_that_the_baseline_wins_says_so_without_a_gain(capsys: pytest.Ca
         {
             "strategy": "zero_shot",
             "status": Status.COMPLETE,
-            "map": 0.5,
-            "cmc1": 0.4,
+            "metrics": {"map": 0.5, "cmc1": 0.4},
             "checkpoint": "a",
             "saved_unit": 0,
         }
@@ -94,12 +98,18 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_what_will_be_done_again(caps
         {
             "strategy": "zero_shot",
             "status": Status.COMPLETE,
-            "map": 0.5,
-            "cmc1": 0.4,
+            "metrics": {"map": 0.5, "cmc1": 0.4},
             "checkpoint": "a",
             "saved_unit": 0,
         },
-        {"strategy": "full", "status": Status.INTERRUPTED, "map": 0.9, "cmc1": 0.9, "unit": 6, "best_unit": 6, **saved},
+        {
+            "strategy": "full",
+            "status": Status.INTERRUPTED,
+            "metrics": {"map": 0.9, "cmc1": 0.9},
+            "unit": 6,
+            "best_unit": 6,
+            **saved,
+        },
         {"strategy": "full", "status": Status.INTERRUPTED, "unit": 4, **saved},
     )
     text = said(all_trials, capsys, reason="interrupted")
@@ -115,8 +125,7 @@ def test_a_sweep_at_a_limit_says_which_and_what_it_has_used(capsys: pytest.Captu
         {
             "strategy": "zero_shot",
             "status": Status.COMPLETE,
-            "map": 0.5,
-            "cmc1": 0.4,
+            "metrics": {"map": 0.5, "cmc1": 0.4},
             "checkpoint": "a",
             "saved_unit": 0,
         }
