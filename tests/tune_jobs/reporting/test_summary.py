@@ -65,8 +65,8 @@ def test_several_objectives_have_no_winner_and_a_study_elsewhere_is_not_said_to_
     assert "study.db" not in text
 
 
+def test_what_the_power_analysis_has_shown_is_said_again_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     seeds = [{"map": score, "cmc1": 0.4} for score in (0.5, 0.52, 0.48, 0.51, 0.49)]
-    seeds = [(0.5, 0.4), (0.52, 0.4), (0.48, 0.4), (0.51, 0.4), (0.49, 0.4)]
     all_trials = sweep(dict(BASELINE), dict(BASELINE) | {"strategy": "linear_probe", "seeds": seeds, "unit": 8})
     text = said(all_trials, capsys, search={"power_analysis": True})
     assert "linear_probe on 5 seeds: validation mAP 0.5000, sd 0.0158" in text
