@@ -37,7 +37,7 @@ def test_a_refusal_leaves_an_earlier_preparation_alone(folders: Write, tmp_path:
     earlier = prepare_folder(root, out)
     (root / "p00" / "0.png").write_bytes(b"")
     with pytest.raises(
-        InputError, match=r"identities: p00/0.png: empty file \(zero bytes\); mend or remove them, or pass"
+        InputError, match=r"people: p00/0.png: empty file \(zero bytes\); mend or remove them, or pass"
     ):
         prepare_folder(root, out)
     assert load_prepared(out).protocol == earlier.protocol
