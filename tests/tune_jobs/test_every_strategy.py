@@ -23,6 +23,7 @@ from handclip_core.runs.experiment import assemble, run
 from handclip_core.runs.run_folder import read_log
 from tests.tune_jobs.test_sweep import table, tiny
 from tune_jobs.config.settings import EarlyStopping, SweepSettings, load_settings
+from tune_jobs.execution import tune_run
 from tune_jobs.execution.trainable import HandTrial
 from tune_jobs.lifecycle import build as session
 from tune_jobs.lifecycle import run as driver
@@ -164,7 +165,7 @@ def swept(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "decisions_for", noting_judge)
         with patch.context() as first:
-            first.setattr(driver, "HandTrial", KilledAndStuck)
+            first.setattr(tune_run, "HandTrial", KilledAndStuck)
             first.setattr(driver, "stop_on_signals", lambda: nullcontext(OnceSaved(folder)))
             interrupted = sweep(settings)
         return Swept(interrupted, resume(load_settings(folder / "sweep.yaml"), folder), told)

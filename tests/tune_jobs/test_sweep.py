@@ -18,8 +18,8 @@ from handclip_core.runs.experiment import run
 from handclip_core.runs.run_folder import read_experiment
 from tests.conftest import TINY_DATA
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, load_settings
+from tune_jobs.execution import tune_run
 from tune_jobs.execution.trainable import HandTrial, strategy_of
-from tune_jobs.lifecycle import run as driver
 from tune_jobs.lifecycle.run import Outcome, resume, sweep
 from tune_jobs.state.trials import Status
 
@@ -160,7 +160,7 @@ class Unlucky(HandTrial):
 @pytest.fixture
 def unlucky(monkeypatch: pytest.MonkeyPatch) -> None:
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(driver, "HandTrial", Unlucky)
+    monkeypatch.setattr(tune_run, "HandTrial", Unlucky)
 
 
 @pytest.mark.ray

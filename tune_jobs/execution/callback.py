@@ -18,7 +18,7 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.runs.run_folder import CONFIG, write_text
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.execution.failures import failure_of, traceback_of
+from tune_jobs.execution.failures import drop_files_of, failure_of, traceback_of
 from tune_jobs.execution.monitor import TrialMonitor
 from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
@@ -169,6 +169,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
             print(f"trial {view.number} goes on elsewhere: {failure.reason}", flush=True)
         if failure.kind is not FailureKind.MOVED:
             with_retry(lambda: self._add_error(view, traceback_of(trial)), path=self._folder)
+        drop_files_of(trial)
         if isinstance(follows, Retried | Moved):
             self._happened(follows)
             self._searcher.again(view.number)

@@ -63,10 +63,14 @@ def kind_of(error: BaseException) -> FailureKind:
 
 def traceback_of(trial: Trial) -> str:
     """The whole of what Ray knows about the last error of ``trial``, without the colours of terminals."""
-    text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
-    # Each attempt at a trial adds to the same file of Tune's.
-    _, heading, last = text.rpartition("Failure # ")
-    return COLOURS.sub("", heading + last)
+    return COLOURS.sub("", Path(trial.error_file).read_text(encoding="utf-8")) if trial.error_file else ""
+
+
+def drop_files_of(trial: Trial) -> None:
+    """Remove what Tune itself has written of an error, which it would put in the place of the sweep's own files."""
+    for name in (trial.error_file, trial.pickled_error_file):
+        if name:
+            Path(name).unlink(missing_ok=True)
 
 
 def describe_error(error: BaseException) -> str:

@@ -36,9 +36,7 @@ def test_a_refusal_leaves_an_earlier_preparation_alone(folders: Write, tmp_path:
     root, out = folders(PEOPLE), tmp_path / "out"
     earlier = prepare_folder(root, out)
     (root / "p00" / "0.png").write_bytes(b"")
-    with pytest.raises(
-        InputError, match=r"people: p00/0.png: empty file \(zero bytes\); mend or remove them, or pass"
-    ):
+    with pytest.raises(InputError, match=r"people: p00/0.png: empty file \(zero bytes\); mend or remove them, or pass"):
         prepare_folder(root, out)
     assert load_prepared(out).protocol == earlier.protocol
 

@@ -18,6 +18,7 @@ from chaos.watching import is_amid_training
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings, load_settings
+from tune_jobs.execution import tune_run
 from tune_jobs.execution.signals import sigterm_as_interrupt, stop_on_signals
 from tune_jobs.execution.trainable import HandTrial, trial_config
 from tune_jobs.lifecycle import build as session
@@ -120,7 +121,7 @@ def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with monkeypatch.context() as patch:
-        patch.setattr(driver, "HandTrial", Stuck)
+        patch.setattr(tune_run, "HandTrial", Stuck)
         patch.setattr(driver, "stop_on_signals", once_stuck)
         patch.setattr(session, "trial_config", lambda *a, **k: trial_config(*a, **k) | {"marks": str(tmp_path)})
         started = time.monotonic()

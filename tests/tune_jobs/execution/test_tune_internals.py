@@ -18,6 +18,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings
+from tune_jobs.execution import tune_run
 from tune_jobs.execution.failures import kind_of
 from tune_jobs.execution.trainable import HandTrial, trial_config
 from tune_jobs.execution.tune_internals import SurvivingActorManager
@@ -259,7 +260,7 @@ def test_a_sweep_outlives_kills_uses_up_no_retries_and_ends_as_one_left_in_peace
     )
     calm = driver.sweep(swept)
     with monkeypatch.context() as patch:
-        patch.setattr(driver, "HandTrial", Greedy)
+        patch.setattr(tune_run, "HandTrial", Greedy)
         patch.setattr(session, "trial_config", lambda *a, **k: trial_config(*a, **k) | {"marks": str(tmp_path)})
         disturbed = driver.sweep(swept.model_copy(update={"storage": tmp_path / "disturbed"}))
     assert disturbed.exit_code == 0
