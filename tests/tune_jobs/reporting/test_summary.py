@@ -29,13 +29,7 @@ def said(all_trials: Trials, capsys: pytest.CaptureFixture[str], *, reason: str 
 
 def test_the_end_compares_winner_and_baseline_and_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
     all_trials = sweep(
-        {
-            "strategy": "zero_shot",
-            "status": Status.COMPLETE,
-            "metrics": {"map": 0.5, "cmc1": 0.4},
-            "checkpoint": "a",
-            "saved_unit": 0,
-        },
+        dict(BASELINE),
         {
             "strategy": "full",
             "status": Status.COMPLETE,
@@ -73,15 +67,7 @@ def test_what_the_power_analysis_has_shown_is_said_again_at_the_end(capsys: pyte
 
 
 def test_a_sweep_that_the_baseline_wins_says_so_without_a_gain(capsys: pytest.CaptureFixture[str]) -> None:
-    all_trials = sweep(
-        {
-            "strategy": "zero_shot",
-            "status": Status.COMPLETE,
-            "metrics": {"map": 0.5, "cmc1": 0.4},
-            "checkpoint": "a",
-            "saved_unit": 0,
-        }
-    )
+    all_trials = sweep(dict(BASELINE))
     assert "winner     validation mAP 0.5000  rank-1 0.4000  trial 0 zero_shot\n" in said(all_trials, capsys)
 
 
@@ -96,13 +82,7 @@ def test_a_sweep_without_any_result_gives_reasons_and_no_commands(capsys: pytest
 def test_an_interrupted_sweep_says_how_to_go_on_and_what_will_be_done_again(capsys: pytest.CaptureFixture[str]) -> None:
     saved = {"checkpoint": "b", "saved_unit": 4}
     all_trials = sweep(
-        {
-            "strategy": "zero_shot",
-            "status": Status.COMPLETE,
-            "metrics": {"map": 0.5, "cmc1": 0.4},
-            "checkpoint": "a",
-            "saved_unit": 0,
-        },
+        dict(BASELINE),
         {
             "strategy": "full",
             "status": Status.INTERRUPTED,
@@ -122,15 +102,7 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_what_will_be_done_again(caps
 
 
 def test_a_sweep_at_a_limit_says_which_and_what_it_has_used(capsys: pytest.CaptureFixture[str]) -> None:
-    all_trials = sweep(
-        {
-            "strategy": "zero_shot",
-            "status": Status.COMPLETE,
-            "metrics": {"map": 0.5, "cmc1": 0.4},
-            "checkpoint": "a",
-            "saved_unit": 0,
-        }
-    )
+    all_trials = sweep(dict(BASELINE))
     all_trials.usage.seconds, all_trials.usage.gpu_seconds = 5400.0, 9000.0
     text = said(
         all_trials, capsys, reason="limits.gpu_hours: 2.5", limits={"gpu_hours": 2.5, "price_per_gpu_hour": 3.0}
