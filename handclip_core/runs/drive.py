@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from handclip_core.engine.state import Resume, save_tensors
+from handclip_core.engine.state import Resume
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.experiment import Experiment, Progress, run
 from handclip_core.runs.run_folder import RunFolder, is_training, measured
@@ -88,10 +88,6 @@ class Drive:
     def keep(self) -> None:
         """Replace the folder's own checkpoint by the present state."""
         self.record.keep_checkpoint(self.save)
-
-    def save_weights(self, path: Path) -> None:
-        """Write the weights of the last report."""
-        save_tensors(self.model.state_dict(), path)
 
     def close(self) -> None:
         """Stop the run and free what it holds."""
