@@ -136,7 +136,7 @@ def test_scores_are_compared_only_where_one_trial_ran_at_a_time(finished: Path) 
     assert differences(calm, disturbed, same_scores=True) == []
     disturbed.trials[1].metrics["map"] += 0.01
     assert differences(calm, disturbed, same_scores=False) == []
-    assert "trial 1: map" in differences(calm, disturbed, same_scores=True)[0]
+    assert "trial 1: score" in differences(calm, disturbed, same_scores=True)[0]
     del disturbed.trials[1]
     assert len(differences(calm, disturbed, same_scores=False)) == 1
 
