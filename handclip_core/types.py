@@ -1,12 +1,14 @@
 """Types that every module shares.
 
 Shape letters: B batch, D embedding, F trunk features, P identities (classes), K images each, Q queries, G gallery,
-N rows of the manifest, W embedding of a model, T texts, A aspects.
+N rows of the manifest, W embedding of a model, T texts, A aspects, R readout, C channels.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import torch
 from torch import Tensor
 
 
@@ -30,10 +32,44 @@ ASPECT_INDEX = {aspect: index for index, aspect in enumerate(Aspect)}
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an image tower makes of images: trunk ``features`` [B, F] and CLIP's ``projected`` embedding [B, D]."""
+    """What an image tower makes of images: trunk ``features`` [B, F] and CLIP's ``projected`` embedding [B, D].
+
+    ``readout`` [B, R] is what is read inside of the tower, in models that do so.
+    """
 
     features: Tensor
     projected: Tensor
+    readout: Tensor | None = None
+
+    def at(self, index: Tensor | slice) -> "Encoded":
+        """Some of the images."""
+        return self.map(lambda tensor: tensor[index])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Encoded":
+        """``function`` of each tensor."""
+        return Encoded(*(None if tensor is None else function(tensor) for tensor in self.tensors()))  # type: ignore[arg-type]
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """All that it holds."""
+        return self.features, self.projected, self.readout
+
+    @staticmethod
+    def joined(parts: Sequence["Encoded"]) -> "Encoded":
+        """The images of all ``parts``, one after the other."""
+        readouts = [part.readout for part in parts if part.readout is not None]
+        return Encoded(
+            torch.cat([part.features for part in parts]),
+            torch.cat([part.projected for part in parts]),
+            torch.cat(readouts) if readouts else None,
+        )
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """The output of a block of an image tower: ``values`` [B, C, H, W] and the class token [B, C], if there is one."""
+
+    values: Tensor
+    token: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -98,5 +134,5 @@ def _part(inputs: ModelInputs, part: slice) -> ModelInputs:
     if isinstance(inputs, Activations):
         return Activations(inputs.hidden[part], inputs.depth)
     if isinstance(inputs, Encoded):
-        return Encoded(features=inputs.features[part], projected=inputs.projected[part])
+        return inputs.at(part)
     return inputs[part]

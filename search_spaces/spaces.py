@@ -24,7 +24,9 @@ from handclip_core.losses.settings import (
 )
 from handclip_core.models.adapters import Place
 from handclip_core.models.lora import LoraTargets
+from handclip_core.models.metric import MetricKind, MetricSettings
 from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
+from handclip_core.models.readout import Pooling, ReadoutSettings
 from handclip_core.models.views.experts import ExpertFusion
 from handclip_core.strategies import (
     ALL,
@@ -41,6 +43,7 @@ from handclip_core.strategies import (
     Sequential,
     SequentialEWC,
     Strategy,
+    Whitening,
     ZeroShot,
 )
 from handclip_core.strategies.clip_reid import PromptSettings
@@ -77,6 +80,34 @@ LOSSES = Nested(
         scale=When("kind", MARGINS, LogFloat(8.0, 64.0)),
     ),
 )
+FITTED = tuple(kind for kind in MetricKind if kind is not MetricKind.NONE)
+METRIC = Nested(
+    MetricSettings,
+    kind=Choice((MetricKind.NONE, MetricKind.WCCN, MetricKind.LDA)),
+    shrinkage=When("kind", FITTED, LogFloat(1e-3, 0.9)),
+)
+DEPTHS = (
+    (0.15,),
+    (0.3,),
+    (0.45,),
+    (0.6,),
+    (0.75,),
+    (0.9,),
+    (1.0,),
+    (0.3, 0.6),
+    (0.3, 0.9),
+    (0.6, 0.9),
+    (0.3, 0.6, 0.9),
+)
+READOUT = Nested(
+    ReadoutSettings,
+    depths=Choice(DEPTHS),
+    # The class token is left out: a ResNet has none, and `attention` asks for what it sees.
+    pool=Choice((Pooling.MEAN, Pooling.GEM, Pooling.ATTENTION, Pooling.GRID)),
+    grid=When("pool", (Pooling.GRID,), Choice((2, 3, 4, 6))),
+    power=When("pool", (Pooling.GEM,), LogFloat(1.5, 10.0)),
+)
+VECTORS = (NeckInput.PROJECTED, NeckInput.TRUNK, NeckInput.BOTH)
 NECKS = (NeckKind.NONE, NeckKind.BN, NeckKind.LINEAR)
 ORDER = Choice(tuple(permutations(HAND_ASPECTS)))
 LAYER_DECAY = Float(0.4, 1.0)
@@ -98,6 +129,27 @@ AUGMENT = Nested(
 def zero_shot(trial: TrialLike) -> Strategy:
     """Nothing to search."""
     return suggest(trial, ZeroShot, prefix="zero_shot")
+
+
+def whitening(trial: TrialLike) -> Strategy:
+    """What is read, how it is pooled, the metric, its shrinkage, and what counts as one class."""
+    return suggest(
+        trial,
+        Whitening,
+        prefix="whitening",
+        neck=Nested(
+            NeckSettings,
+            source=Choice((NeckInput.BLOCKS, NeckInput.TRUNK, NeckInput.BOTH)),
+            readout=When("source", (NeckInput.BLOCKS,), READOUT),
+            metric=Nested(
+                MetricSettings,
+                kind=Choice(FITTED),
+                shrinkage=LogFloat(1e-3, 0.9),
+                dim=Choice((None, 64, 256)),
+            ),
+        ),
+        labels=When("neck.metric.kind", FITTED[1:], Choice(tuple(LabelBy))),
+    )
 
 
 def linear_probe(trial: TrialLike) -> Strategy:
@@ -279,14 +331,15 @@ def _optim(low: float, high: float) -> Nested:
     )
 
 
-def _neck(*kinds: NeckKind, embedding: bool = True, sources: tuple[NeckInput, ...] = tuple(NeckInput)) -> Nested:
+def _neck(*kinds: NeckKind, embedding: bool = True, sources: tuple[NeckInput, ...] = VECTORS) -> Nested:
     layers = tuple(kind for kind in NeckKind if kind is not NeckKind.NONE)
     at = {"embedding": When("kind", layers, Choice(tuple(EmbeddingAt)))} if embedding else {}
-    return Nested(NeckSettings, kind=Choice(kinds), source=Choice(sources), **at)
+    return Nested(NeckSettings, kind=Choice(kinds), source=Choice(sources), **at, metric=METRIC)
 
 
 SPACES: dict[str, Space] = {
     "zero_shot": zero_shot,
+    "whitening": whitening,
     "linear_probe": linear_probe,
     "full": full,
     "sequential": sequential,

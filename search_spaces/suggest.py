@@ -99,7 +99,7 @@ class When:
 
     field: str
     values: tuple[object, ...]
-    range: Range
+    range: "Range | Nested"
 
     def met(self, drawn: dict[str, Any]) -> bool:
         """Whether the fields ``drawn`` so far give the range a meaning."""
@@ -151,13 +151,15 @@ def _drawn(trial: TrialLike, base: Settings, path: str, ranges: dict[str, Range 
     values: dict[str, Any] = dict(base)
     for name, given in ranges.items():
         where = f"{path}/{name}"
+        if isinstance(given, When):
+            if not given.met(values):
+                continue
+            given = given.range
         if isinstance(given, Nested):
             assert isinstance(values[name], given.kind), f"{where} is no {given.kind.__name__}"
             values[name] = _drawn(trial, values[name], where, given.ranges)
-        elif not isinstance(given, When):
+        else:
             values[name] = given.draw(trial, where)
-        elif given.met(values):
-            values[name] = given.range.draw(trial, where)
     return type(base)(**values)
 
 

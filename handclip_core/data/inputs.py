@@ -20,7 +20,7 @@ from handclip_core.types import Activations, Encoded, ModelInputs
 
 Rows = NDArray[np.int64]
 CHUNK = 128
-FEATURES, PROJECTED, HIDDEN = "features", "projected", "hidden"
+FEATURES, PROJECTED, READOUT, HIDDEN = "features", "projected", "readout", "hidden"
 CHECKSUMS_FILE = "checksums.json"
 READ_BYTES = 1 << 24
 
@@ -46,14 +46,15 @@ class PixelInputs:
 
 
 class FeatureInputs:
-    """What a frozen image tower made of images: arrays [n, F] and [n, D] for the cached rows."""
+    """What a frozen image tower made of images: arrays [n, F], [n, D] and, if wanted, [n, R] for the cached rows."""
 
     def __init__(self, arrays: "CachedArrays") -> None:
         self._arrays = arrays
 
     def of(self, rows: Rows, *, device: torch.device) -> Encoded:
         """The encoded images of ``rows``, every one of which must have been cached."""
-        return Encoded(*(self._arrays.of(name, rows, device=device) for name in (FEATURES, PROJECTED)))
+        names = [name for name in (FEATURES, PROJECTED, READOUT) if self._arrays.has(name)]
+        return Encoded(*(self._arrays.of(name, rows, device=device) for name in names))
 
 
 class ActivationInputs:
@@ -76,6 +77,10 @@ class CachedArrays:
         self._position = np.full(int(rows.max()) + 1, -1, np.int64)
         self._position[rows] = np.arange(len(rows))
 
+    def has(self, name: str) -> bool:
+        """Whether there is an array ``name``."""
+        return name in self._arrays
+
     def of(self, name: str, rows: Rows, *, device: torch.device) -> Tensor:
         """The entries of ``rows`` in array ``name``, every one of which must have been cached."""
         at = self._position[rows]
@@ -90,7 +95,8 @@ def cached_features(
 
     def arrays(pixels: Tensor) -> dict[str, Tensor]:
         encoded = encode(pixels)
-        return {FEATURES: encoded.features, PROJECTED: encoded.projected}
+        read = {} if encoded.readout is None else {READOUT: encoded.readout}
+        return {FEATURES: encoded.features, PROJECTED: encoded.projected, **read}
 
     return FeatureInputs(cached_arrays(arrays, inputs, rows, key=key, cache=cache, device=device))
 

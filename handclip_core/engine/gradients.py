@@ -50,8 +50,9 @@ def _in_parts(
     model.zero_grad(set_to_none=True)
     for part in parts:
         again = _encode(model, batch.part(part), _seed(seed, part))
-        _carry(again.features, encoded.features.grad, part)
-        _carry(again.projected, encoded.projected.grad, part)
+        for found_again, whole in zip(again.tensors(), encoded.tensors(), strict=True):
+            if found_again is not None and whole is not None:
+                _carry(found_again, whole.grad, part)
     group.sum_gradients(model.parameters())
     for parameter, gradient in beyond_the_tower.items():
         parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
@@ -59,16 +60,22 @@ def _in_parts(
 
 
 def _encoded(model: HandModel, batch: Batch, parts: list[slice], group: ProcessGroup, seed: int) -> Encoded:
-    """The whole batch as the tower sees it, cut off from the graph: leaves [B, F] and [B, D] that require gradients."""
+    """The whole batch as the tower sees it, cut off from the graph: leaves [B, ...] that require gradients."""
     size, device = len(batch.labels), batch.labels.device
     dtype = next(model.parameters()).dtype
-    widths = (model.architecture.width, model.architecture.dim)
-    features, projected = (torch.zeros(size, width, device=device, dtype=dtype) for width in widths)
+
+    def empty(width: int) -> Tensor:
+        return torch.zeros(size, width, device=device, dtype=dtype)
+
+    read = model.readout
+    whole = Encoded(empty(model.architecture.width), empty(model.architecture.dim), empty(read.width) if read else None)
     with torch.no_grad():
         for part in parts:
             found = _encode(model, batch.part(part), _seed(seed, part))
-            features[part], projected[part] = found.features.to(dtype), found.projected.to(dtype)
-    return Encoded(*(group.sum(tensor).requires_grad_() for tensor in (features, projected)))
+            for into, one in zip(whole.tensors(), found.tensors(), strict=True):
+                if into is not None and one is not None:
+                    into[part] = one.to(dtype)
+    return whole.map(lambda tensor: group.sum(tensor).requires_grad_())
 
 
 def _encode(model: HandModel, batch: Batch, seed: int) -> Encoded:

@@ -1,5 +1,8 @@
 """From a model to embeddings."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,7 +19,6 @@ BATCH = 128
 Rows = NDArray[np.int64]
 
 
-@torch.no_grad()
 def embed(
     model: HandModel,
     inputs: Inputs,
@@ -32,17 +34,44 @@ def embed(
     ``aspects`` [N] are those of all manifest rows. Embeddings are L2-normalised if ``unit``; with ``mirror``, images
     are mirrored first (cached activations cannot be). Several processes share the work, and all get the result.
     """
+    chunks = _Chunks(inputs, rows, aspects, device, mirror=mirror)
+    whole = _collected(model, model.embed, model.metric.width, chunks)
+    return F.normalize(whole, dim=1) if unit else whole
+
+
+def unmapped(model: HandModel, inputs: Inputs, rows: Rows, *, aspects: Rows, device: torch.device) -> Tensor:
+    """What the model's metric maps [n, V], as ``embed`` gives embeddings; a metric is fitted to it."""
+    return _collected(model, model.vectors, sum(model.metric.widths), _Chunks(inputs, rows, aspects, device))
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """Inputs and aspects of manifest ``rows``, a part at a time."""
+
+    inputs: Inputs
+    rows: Rows
+    aspects: Rows
+    device: torch.device
+    mirror: bool = False
+
+    def of(self, part: slice) -> tuple[ModelInputs, Tensor]:
+        rows = self.rows[part]
+        images = _mirrored(self.inputs.of(rows, device=self.device), self.mirror)
+        return images, torch.from_numpy(self.aspects[rows]).to(self.device)
+
+
+@torch.no_grad()
+def _collected(
+    model: HandModel, function: Callable[[ModelInputs, Tensor], Tensor], width: int, chunks: _Chunks
+) -> Tensor:
     model.eval()
     together = process_group()
-    embeddings = torch.zeros(len(rows), model.width, device=device)
-    mine = together.part(len(rows))
+    found = torch.zeros(len(chunks.rows), width, device=chunks.device)
+    mine = together.part(len(chunks.rows))
     for start in range(mine.start, mine.stop, BATCH):
-        chunk = rows[start : min(start + BATCH, mine.stop)]
-        images = _mirrored(inputs.of(chunk, device=device), mirror)
-        found = model.embed(images, torch.from_numpy(aspects[chunk]).to(device))
-        embeddings[start : start + len(chunk)] = found.float()
-    whole = together.sum(embeddings).cpu()
-    return F.normalize(whole, dim=1) if unit else whole
+        part = slice(start, min(start + BATCH, mine.stop))
+        found[part] = function(*chunks.of(part)).float()
+    return together.sum(found).cpu()
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from handclip_core.config import Config
 from handclip_core.errors import InputError
+from handclip_core.models.readout import Readout, ReadoutSettings, pooled
 from handclip_core.models.text_tower import TextTower, encode_trimmed
 from handclip_core.models.towers import ResNetTower, TransformerTower
 from handclip_core.types import Encoded
@@ -111,12 +112,32 @@ class Backbone(nn.Module):
             hidden = step(hidden)
         return hidden
 
-    def tail_blocks(self, activations: Tensor, n: int) -> Encoded:
-        """The rest after ``n`` blocks: ``tail_blocks(head_blocks(x, n), n)`` equals ``forward(x)`` bit by bit."""
-        hidden = activations
-        for step in self._steps()[self._boundary(n) :]:
+    def tail_blocks(self, activations: Tensor, n: int, *, readout: Readout | None = None) -> Encoded:
+        """The rest after ``n`` blocks: ``tail_blocks(head_blocks(x, n), n)`` equals ``forward(x)`` bit by bit.
+
+        With a ``readout``, whose first block is no earlier, what it reads is there too.
+        """
+        hidden, wanted = activations, readout.blocks if readout else ()
+        assert all(block >= n for block in wanted), "a block that is read was left out"
+        read = [self._read(readout, hidden)] if readout and n in wanted else []
+        for done, step in enumerate(self._steps()[self._boundary(n) :], start=n + 1):
             hidden = step(hidden)
-        return self._tower.last_block(self.visual, hidden)
+            if readout and done in wanted:
+                read.append(self._read(readout, hidden))
+        encoded = self._tower.last_block(self.visual, hidden)
+        return Encoded(encoded.features, encoded.projected, torch.cat(read, dim=1)) if read else encoded
+
+    @torch.no_grad()
+    def readout(self, settings: ReadoutSettings) -> Readout:
+        """What ``settings`` read of this architecture."""
+        num = self._tower.num_maps(self.visual)
+        blocks = tuple(sorted({max(1, round(depth * num)) for depth in settings.depths}))
+        was, shown = self.training, torch.zeros(1, 3, self.image_px, self.image_px).to(self.mean)
+        self.eval()
+        hidden = [self.head_blocks(shown, block) for block in blocks]
+        self.train(was)
+        widths = (pooled(self._tower.feature_map(self.visual, one), settings).shape[1] for one in hidden)
+        return Readout(settings, blocks, tuple(widths))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Projected text embeddings [B, D], not normalised, of ``tokens`` [B, context] from ``tokenize``."""
@@ -173,6 +194,9 @@ class Backbone(nn.Module):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()[:32]
+
+    def _read(self, readout: Readout, hidden: Tensor) -> Tensor:
+        return readout.pooled(self._tower.feature_map(self.visual, hidden))
 
     def _steps(self) -> tuple[Callable[[Tensor], Tensor], ...]:
         stem, *rest = self._tower.steps(self.visual)

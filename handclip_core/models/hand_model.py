@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.heads import CosineHead
+from handclip_core.models.metric import Metric, MetricSettings
 from handclip_core.models.neck import Neck
+from handclip_core.models.readout import Readout
 from handclip_core.types import Activations, Batch, Encoded, ModelInputs, Output
 
 HEAD_STD = 0.001
@@ -16,15 +18,18 @@ class HandModel(nn.Module):
     """``backbone`` -> ``neck`` -> ``head``; retrieval reads the neck's embedding, the head serves training alone.
 
     ``num_classes`` is P, the identities of the training label space; 0 for a model without a head, whose logits mean
-    nothing. ``margin_head`` makes the logits cosines. Models of another shape override ``forward_trunk`` and
-    ``forward_head``.
+    nothing. ``margin_head`` makes the logits cosines. ``metric`` is what becomes of the embedding for retrieval. Models
+    of another shape override ``forward_trunk``, ``forward_head`` and ``vectors``.
     """
+
+    metric: Metric
 
     def __init__(self, backbone: Backbone, neck: Neck, *, num_classes: int, margin_head: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
         self.head = identity_head(neck.head_width, num_classes, margin=margin_head)
+        self.metric = no_metric(neck.vector_widths)
 
     def forward(self, batch: Batch) -> Output:
         """Encoded images, embedding [B, W] and identity logits [B, P] of a batch."""
@@ -36,7 +41,7 @@ class HandModel(nn.Module):
         Each image's view depends on nothing but the image and its aspect.
         """
         del aspects
-        return encode_with(self.backbone, inputs)
+        return encode_with(self.backbone, inputs, self.readout)
 
     def forward_head(self, encoded: Encoded, batch: Batch) -> Output:
         """All that stands on the image tower, for a whole batch."""
@@ -46,8 +51,18 @@ class HandModel(nn.Module):
 
     def embed(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
         """The embedding [B, W] that retrieval compares, before normalisation."""
+        embedding: Tensor = self.metric(self.vectors(inputs, aspects))
+        return embedding
+
+    def vectors(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
+        """What the metric maps [B, V]: the neck's embedding."""
         embedding: Tensor = self.neck(self.forward_trunk(inputs, aspects)).embedding
         return embedding
+
+    @property
+    def readout(self) -> Readout | None:
+        """What the model reads inside of the tower."""
+        return self.neck.readout
 
     def predict_aspects(self, inputs: ModelInputs) -> Tensor | None:
         """The aspect [B], by ASPECT_INDEX, that the model sees in each image; None for models that do not tell."""
@@ -57,7 +72,7 @@ class HandModel(nn.Module):
     @property
     def similarity(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         """From embeddings of queries [Q, W] and gallery [G, W] to scores [Q, G]; None for their cosine."""
-        return None
+        return self.metric.similarity if self.metric.compares else None
 
     @property
     def architecture(self) -> Backbone:
@@ -66,13 +81,13 @@ class HandModel(nn.Module):
 
     @property
     def width(self) -> int:
-        """The width W of the embedding."""
-        return self.neck.width
+        """The width W of the embedding that retrieval compares."""
+        return self.metric.width
 
     @property
     def output_width(self) -> int:
         """The width of an Output's embedding, which losses read."""
-        return self.width
+        return self.neck.width
 
     def untouched_blocks(self, pretrained: Backbone, trained: Set[str]) -> int:
         """How many leading blocks of the backbone are as ``pretrained``, while the parameters ``trained`` move."""
@@ -90,14 +105,18 @@ def identity_head(width: int, num_classes: int, *, margin: bool) -> nn.Module:
     return head
 
 
-def encode_with(backbone: Backbone, inputs: ModelInputs) -> Encoded:
+def no_metric(widths: tuple[int, ...]) -> Metric:
+    """What leaves embeddings of vectors of ``widths`` as they are."""
+    return MetricSettings().build(widths, num_images=0, num_classes=0)
+
+
+def encode_with(backbone: Backbone, inputs: ModelInputs, readout: Readout | None = None) -> Encoded:
     """What ``backbone`` makes of ``inputs``, whatever its first blocks have done already."""
     if isinstance(inputs, Encoded):
         return inputs
     if isinstance(inputs, Activations):
-        return backbone.tail_blocks(inputs.hidden, inputs.depth)
-    encoded: Encoded = backbone(inputs)
-    return encoded
+        return backbone.tail_blocks(inputs.hidden, inputs.depth, readout=readout)
+    return backbone.tail_blocks(inputs, 0, readout=readout)
 
 
 def untouched_blocks(backbone: Backbone, pretrained: Backbone, trained: Set[str], *, prefix: str) -> int:

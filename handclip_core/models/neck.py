@@ -8,6 +8,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from handclip_core.config import Config
+from handclip_core.models.backbone import Backbone
+from handclip_core.models.metric import MetricSettings
+from handclip_core.models.readout import Readout, ReadoutSettings
 from handclip_core.types import Encoded
 
 
@@ -21,11 +24,15 @@ class NeckKind(StrEnum):
 
 
 class NeckInput(StrEnum):
-    """What the neck reads: CLIP's projected embedding [B, D], the trunk's features [B, F], or both [B, D + F]."""
+    """What the neck reads: CLIP's projected embedding [B, D], the trunk's features [B, F], or both [B, D + F].
+
+    ``blocks`` [B, R] are outputs of blocks inside the tower.
+    """
 
     PROJECTED = "projected"
     TRUNK = "trunk"
     BOTH = "both"
+    BLOCKS = "blocks"
 
 
 class EmbeddingAt(StrEnum):
@@ -45,12 +52,23 @@ class NeckSettings(Config):
     """Width of the output of a ``projection``; the other kinds keep that of their input."""
     source: NeckInput = NeckInput.PROJECTED
     """What the neck reads."""
+    readout: ReadoutSettings = ReadoutSettings()
+    """Which blocks a neck with ``source: blocks`` reads, and how they are pooled."""
     embedding: EmbeddingAt = EmbeddingAt.AFTER
     """Where the embedding is read."""
+    metric: MetricSettings = MetricSettings()
+    """What is fitted in closed form on top of the embedding, for retrieval alone: losses read what comes before."""
 
-    def build(self, *, features: int, projected: int) -> "Neck":
-        """A neck for a tower with ``features`` = F and ``projected`` = D."""
-        widths = {NeckInput.PROJECTED: projected, NeckInput.TRUNK: features, NeckInput.BOTH: projected + features}
+    def build(self, backbone: Backbone) -> "Neck":
+        """A neck for the image tower of ``backbone``."""
+        if self.source is NeckInput.BLOCKS:
+            readout = backbone.readout(self.readout)
+            return Neck(self, readout.widths, readout)
+        widths = {
+            NeckInput.PROJECTED: (backbone.dim,),
+            NeckInput.TRUNK: (backbone.width,),
+            NeckInput.BOTH: (backbone.dim, backbone.width),
+        }
         return Neck(self, widths[self.source])
 
 
@@ -63,14 +81,21 @@ class NeckOutput:
 
 
 class Neck(nn.Module):
-    """A neck; see NeckSettings. ``width`` is W, that of the embedding, ``head_width`` that of the head's input."""
+    """A neck; see NeckSettings. ``width`` is W, that of the embedding, ``head_width`` that of the head's input.
 
-    def __init__(self, settings: NeckSettings, input_width: int) -> None:
+    ``readout`` is what it wants read inside of the tower, ``vector_widths`` are those of the vectors that its embedding
+    is made of: one, unless it reads several and does not mix them.
+    """
+
+    def __init__(self, settings: NeckSettings, input_widths: tuple[int, ...], readout: Readout | None = None) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.readout = settings, readout
+        input_width = sum(input_widths)
         self.head_width = settings.dim if settings.kind is NeckKind.PROJECTION else input_width
         self.width = self.head_width if settings.embedding is EmbeddingAt.AFTER else input_width
         self.layer = _layer(settings.kind, input_width, self.head_width)
+        mixed = settings.kind in (NeckKind.LINEAR, NeckKind.PROJECTION) and settings.embedding is EmbeddingAt.AFTER
+        self.vector_widths = (self.width,) if mixed else input_widths
 
     def forward(self, encoded: Encoded) -> NeckOutput:
         """Embedding [B, W] and head input."""
@@ -83,6 +108,9 @@ class Neck(nn.Module):
             return encoded.projected
         if self.settings.source is NeckInput.TRUNK:
             return encoded.features
+        if self.settings.source is NeckInput.BLOCKS:
+            assert encoded.readout is not None, "a model's trunk reads what its neck wants"
+            return encoded.readout
         return torch.cat([encoded.projected, encoded.features], dim=1)
 
 

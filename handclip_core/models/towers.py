@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from handclip_core.types import Encoded
+from handclip_core.types import Encoded, FeatureMap
 
 
 class TransformerTower:
@@ -29,6 +29,15 @@ class TransformerTower:
         """The last block: from the activations before it to features [B, F] and embeddings [B, D]."""
         return Encoded(features=hidden, projected=hidden @ visual.proj)
 
+    def num_maps(self, visual: Any) -> int:
+        """How many leading blocks have a map."""
+        return 1 + len(visual.transformer.resblocks)
+
+    def feature_map(self, visual: Any, hidden: Tensor) -> FeatureMap:
+        """The class token and the patches of tokens [B, 1 + H W, C]."""
+        height, width = visual.grid_size
+        return FeatureMap(hidden[:, 1:].transpose(1, 2).unflatten(2, (height, width)), token=hidden[:, 0])
+
     def width(self, visual: Any) -> int:
         """The number F of trunk features."""
         return int(visual.proj.shape[0])
@@ -50,6 +59,15 @@ class ResNetTower:
     def last_block(self, visual: Any, hidden: Tensor) -> Encoded:
         """The last block: from the activations before it to features [B, F] and embeddings [B, D]."""
         return Encoded(features=hidden.mean(dim=(2, 3)), projected=visual.attnpool(hidden))
+
+    def num_maps(self, visual: Any) -> int:
+        """How many leading blocks have a map."""
+        return len(self.steps(visual))
+
+    def feature_map(self, visual: Any, hidden: Tensor) -> FeatureMap:
+        """The map [B, C, H, W] itself."""
+        del visual
+        return FeatureMap(hidden)
 
     def width(self, visual: Any) -> int:
         """The number F of trunk features."""

@@ -26,6 +26,7 @@ from handclip_core.data.training import Part, ReadTexts, TrainingData
 from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import GalleryKind, QueryScores, score_gallery_splits
 from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
+from handclip_core.models.readout import Readout
 from handclip_core.paths import cache_root
 from handclip_core.types import ASPECT_INDEX, Aspect
 
@@ -92,8 +93,7 @@ class ExperimentContext:
     @cached_property
     def feature_inputs(self) -> FeatureInputs:
         """Training and validation images as the pretrained, frozen backbone sees them."""
-        rows, pixels = self._cached_rows, self.pixel_inputs
-        return cached_features(self.pretrained, pixels, rows, key=self._key, cache=self.cache, device=self.device)
+        return self._features(None)
 
     @cached_property
     def zero_shot_queries(self) -> QueryScores:
@@ -103,14 +103,26 @@ class ExperimentContext:
             self._zero_shot(rows), rows, gallery_splits, self.identities, gallery=self.gallery
         ).queries
 
-    def inputs_after(self, num_blocks: int) -> Inputs:
+    def inputs_after(self, num_blocks: int, readout: Readout | None = None) -> Inputs:
         """Training and validation images as the first ``num_blocks`` blocks of the pretrained backbone leave them.
 
-        All blocks give encoded images, some give activations; a stem alone is not worth a file, so images.
+        All blocks give encoded images, with what ``readout`` reads; some give activations, of no block after the first
+        that is read; a stem alone is not worth a file, so images.
         """
         if num_blocks == len(self.pretrained.blocks()):
-            return self.feature_inputs
-        return self._activations(num_blocks) if num_blocks > 1 else self.pixel_inputs
+            return self._features(readout) if readout else self.feature_inputs
+        depth = min(num_blocks, *readout.blocks) if readout else num_blocks
+        return self._activations(depth) if depth > 1 else self.pixel_inputs
+
+    def _features(self, readout: Readout | None) -> FeatureInputs:
+        return cached_features(
+            lambda pixels: self.pretrained.tail_blocks(pixels, 0, readout=readout),
+            self.pixel_inputs,
+            self._cached_rows,
+            key=f"{self._key} {readout.key}" if readout else self._key,
+            cache=self.cache,
+            device=self.device,
+        )
 
     def _activations(self, depth: int) -> ActivationInputs:
         found = self._by_depth.get(depth)

@@ -21,9 +21,9 @@ from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.metrics import RETENTION
 from handclip_core.evaluation.protocol import METRICS, ProtocolScores, score_gallery_splits
 from handclip_core.evaluation.retention import retention
-from handclip_core.expert_weights import fit_expert_weights
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
+from handclip_core.runs.closed_forms import fit_closed_forms
 from handclip_core.runs.context import ExperimentContext, Split, open_context
 from handclip_core.strategies import AnyStrategy
 
@@ -62,21 +62,21 @@ class Experiment(Config):
 class Assembled:
     """An experiment's model and phases, ready to train."""
 
+    experiment: Experiment
     context: ExperimentContext
     model: HandModel
     phases: tuple[Phase, ...]
     budget: Budget
-    seed: int
 
     def inputs(self, phase: int) -> Inputs:
         """Inputs of the evaluation of phase ``phase``: what the blocks that are as pretrained have made of images."""
-        return self.context.inputs_after(self.untouched_blocks(phase))
+        return self.context.inputs_after(self.untouched_blocks(phase), self.model.readout)
 
     def loader(self, phase: int) -> PhaseLoader:
         """The batches of phase ``phase``."""
-        inputs = self.context.inputs_after(self.cached_blocks(phase))
+        inputs = self.context.inputs_after(self.cached_blocks(phase), self.model.readout)
         return PhaseLoader(
-            self.phases[phase].data, inputs, seed=step_seed(self.seed, phase, 0), device=self.context.device
+            self.phases[phase].data, inputs, seed=step_seed(self.experiment.seed, phase, 0), device=self.context.device
         )
 
     def cached_blocks(self, phase: int) -> int:
@@ -87,6 +87,10 @@ class Assembled:
         """Leading blocks of the backbone that no phase up to this one trains, and to which nothing was added."""
         trained = {item.name for spec in self.phases[: phase + 1] for item in choose(self.model, spec.train)}
         return self.model.untouched_blocks(self.context.pretrained, trained)
+
+    def fit_closed_forms(self, inputs: Inputs) -> None:
+        """Fit what has a closed form to the model as it is, of whose frozen blocks ``inputs`` may be the work."""
+        fit_closed_forms(self.model, self.experiment.strategy, inputs, self.context, self.experiment.part)
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def assemble(experiment: Experiment, context: ExperimentContext) -> Assembled:
     torch.manual_seed(experiment.seed)
     model = experiment.strategy.build(context.backbone(text=experiment.strategy.reads_text), data).to(context.device)
     phases = experiment.strategy.phases(model, data)
-    return Assembled(context, model, phases, Budget(experiment.budget, data.num_images), experiment.seed)
+    return Assembled(experiment, context, model, phases, Budget(experiment.budget, data.num_images))
 
 
 def run(
@@ -197,7 +201,7 @@ def _progress(ready: Assembled, report: StepReport) -> Progress:
 
 def _validated(ready: Assembled, phase: int) -> dict[str, float]:
     inputs = ready.inputs(phase)
-    fit_expert_weights(ready.model, inputs, ready.context)
+    ready.fit_closed_forms(inputs)
     return metrics_of(score(ready.context, ready.model, inputs, "val"), ready.context) | _routing(ready, inputs)
 
 
@@ -209,7 +213,9 @@ def _routing(ready: Assembled, inputs: Inputs) -> dict[str, float]:
 
 
 def _untrained(ready: Assembled) -> Progress:
-    scores = score(ready.context, ready.model, ready.context.feature_inputs, "val")
+    inputs = ready.context.inputs_after(len(ready.context.pretrained.blocks()), ready.model.readout)
+    ready.fit_closed_forms(inputs)
+    scores = score(ready.context, ready.model, inputs, "val")
     state = TrainingState(ready.model)
     return Progress(
         unit=0,

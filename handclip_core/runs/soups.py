@@ -21,6 +21,7 @@ from handclip_core.evaluation.protocol import METRICS, ProtocolScores
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import has_updates, merged, restored
 from handclip_core.models.soup import greedy_members, interpolate, uniform_soup
+from handclip_core.runs.closed_forms import fit_metric
 from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.experiment import Experiment, assemble, score
 from handclip_core.runs.run_folder import load_tensors
@@ -106,6 +107,9 @@ def mixture(runs: Sequence[Ingredient], *, alpha: float | None = None, device: t
     state = uniform_soup([_merged_weights(run, context) for run in runs])
     model = merged(assemble(runs[0].experiment, context).model)
     model.load_state_dict(state if alpha is None else interpolate(model.state_dict(), state, alpha))
+    first = runs[0].experiment
+    # The mean of covariances is not the covariance of what the mean weights make of images.
+    fit_metric(model, first.strategy, context.pixel_inputs, context, first.part)
     return model
 
 

@@ -17,10 +17,12 @@ from handclip_core.strategies.lora import Lora
 from handclip_core.strategies.multi_branch import MultiBranch
 from handclip_core.strategies.sequential import Sequential
 from handclip_core.strategies.sequential_ewc import SequentialEWC
+from handclip_core.strategies.whitening import Whitening
 from handclip_core.strategies.zero_shot import ZeroShot
 
 AnyStrategy = Annotated[
     ZeroShot
+    | Whitening
     | LinearProbe
     | Full
     | Sequential
@@ -56,5 +58,6 @@ __all__ = [
     "Sequential",
     "SequentialEWC",
     "Strategy",
+    "Whitening",
     "ZeroShot",
 ]

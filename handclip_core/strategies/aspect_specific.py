@@ -1,11 +1,14 @@
 """An expert for every aspect."""
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Phase, Train
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
+from handclip_core.models.metric import MetricKind
 from handclip_core.models.views.experts import ExpertFusion, PerViewExperts
 from handclip_core.models.views.router import view_name
 from handclip_core.strategies.base import trained_blocks
@@ -25,6 +28,16 @@ class AspectSpecific(PerViewStrategy):
     """``own``, the expert of the image's aspect; ``mean`` or ``concat`` of all experts' unit embeddings; ``scores``,
     the sum of their cosines with weights chosen on validation identities; ``votes`` on the order of the gallery."""
 
+    @model_validator(mode="after")
+    def _one_way_to_compare(self) -> Self:
+        weighed = self.fusion in (ExpertFusion.SCORES, ExpertFusion.VOTES)
+        if weighed and self.neck.metric.kind is not MetricKind.NONE:
+            raise ValueError(
+                f"fusion: {self.fusion} compares the experts' cosines, which neck.metric would replace; choose own, "
+                "mean or concat, or neck.metric.kind: none"
+            )
+        return self
+
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """An expert an aspect, and a router that is fitted to what the pretrained tower makes of training images."""
         heads = self.head_settings(data)
@@ -32,7 +45,7 @@ class AspectSpecific(PerViewStrategy):
         assert data.zero_shot is not None, "training data of an experiment context have zero-shot embeddings"
         labelled = data.labelled(self.labels, aspects=heads.aspects)
         model.router.fit(data.zero_shot(labelled.rows), labelled.pool.aspects)
-        return model
+        return self.with_metric(model, data)
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase over all training images of known aspect."""

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from handclip_core.config import Config
 from handclip_core.data.augment import AugmentSettings
 from handclip_core.data.sampling import SamplerSettings
-from handclip_core.data.training import LabelBy, TrainingData
+from handclip_core.data.training import LabelBy, Labelled, TrainingData
 from handclip_core.engine.phase import DataSpec, Optim, Phase, Train
 from handclip_core.errors import InputError
 from handclip_core.losses.captioned import CaptionedLoss
@@ -39,18 +39,38 @@ class Strategy(Config, ABC):
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """What to train, on what, in which order."""
 
+    def metric_labels(self, data: TrainingData) -> Labelled:
+        """The training images, and their classes, that a metric in closed form is fitted to."""
+        return data.labelled(LabelBy.PERSON_ASPECT)
 
-class IdentityStrategy(Strategy):
+
+class LabelledStrategy(Strategy):
+    """Settings of the strategies that read who the training images show."""
+
+    neck: NeckSettings = NeckSettings()
+    """What stands between image tower and identity head, and the metric on top of it."""
+    labels: LabelBy = LabelBy.PERSON_ASPECT
+    """What counts as one class."""
+
+    def metric_labels(self, data: TrainingData) -> Labelled:
+        """All training images with the strategy's classes."""
+        return data.labelled(self.labels)
+
+    def with_metric(self, model: HandModel, data: TrainingData) -> HandModel:
+        """``model`` with the metric of ``neck``, not yet fitted."""
+        labelled = self.metric_labels(data)
+        vectors, num = model.metric.widths, len(labelled.rows)
+        model.metric = self.neck.metric.build(vectors, num_images=num, num_classes=labelled.num_classes)
+        return model
+
+
+class IdentityStrategy(LabelledStrategy):
     """Settings of the strategies that learn to tell the training identities apart."""
 
     optim: Optim = Optim()
     """Optimiser and schedule of every phase."""
-    neck: NeckSettings = NeckSettings()
-    """What stands between image tower and identity head."""
     losses: Losses = Losses()
     """What is minimised."""
-    labels: LabelBy = LabelBy.PERSON_ASPECT
-    """What counts as one class."""
     head_lr_scale: float = Field(1.0, gt=0, le=10_000)
     """Learning rate of neck and head, relative to the rest."""
     sampler: SamplerSettings = SamplerSettings()
@@ -73,9 +93,10 @@ class IdentityStrategy(Strategy):
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """Backbone, neck and a head for the training label space."""
-        neck = self.neck.build(features=backbone.width, projected=backbone.dim)
+        neck = self.neck.build(backbone)
         classes = data.labelled(self.labels).num_classes
-        return HandModel(backbone, neck, num_classes=classes, margin_head=self.losses.margin_head)
+        model = HandModel(backbone, neck, num_classes=classes, margin_head=self.losses.margin_head)
+        return self.with_metric(model, data)
 
     def data_spec(self, data: TrainingData, *, aspects: Sequence[Aspect] | None = None) -> DataSpec:
         """All training images (of ``aspects``) in the order of the sampler."""

@@ -98,8 +98,10 @@ class ClipReid(TowerStrategy):
         prompts = Prompts(
             tower, template=self.prompts.template, num_tokens=self.prompts.num_tokens, num_classes=num_classes
         )
-        neck = self.neck.build(features=backbone.width, projected=backbone.dim)
-        return PromptedModel(backbone, neck, prompts, num_classes=num_classes, margin_head=self.losses.margin_head)
+        neck = self.neck.build(backbone)
+        margin = self.losses.margin_head
+        model = PromptedModel(backbone, neck, prompts, num_classes=num_classes, margin_head=margin)
+        return self.with_metric(model, data)
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """The prompts, on cached features, and the image tower."""

@@ -32,7 +32,7 @@ class MultiBranch(PerViewStrategy):
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """Backbone, branches and router."""
-        return PerViewHeads(backbone, self.head_settings(data))
+        return self.with_metric(PerViewHeads(backbone, self.head_settings(data)), data)
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase over all training images of known aspect."""

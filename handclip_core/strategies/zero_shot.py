@@ -21,7 +21,7 @@ class ZeroShot(Strategy):
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """The backbone with no neck and no head."""
         del data
-        neck = NeckSettings(source=self.source).build(features=backbone.width, projected=backbone.dim)
+        neck = NeckSettings(source=self.source).build(backbone)
         return HandModel(backbone, neck, num_classes=0)
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:

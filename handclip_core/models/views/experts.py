@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from handclip_core.evaluation.fusion import vote
 from handclip_core.models.backbone import Backbone
-from handclip_core.models.hand_model import HandModel, encode_with, untouched_blocks
+from handclip_core.models.hand_model import HandModel, encode_with, no_metric, untouched_blocks
+from handclip_core.models.readout import Readout
 from handclip_core.models.views.heads import ViewHeads, ViewHeadSettings
 from handclip_core.models.views.router import Router, directions, view_name
 from handclip_core.types import ASPECT_INDEX, Activations, Aspect, Batch, Encoded, ModelInputs, Output
@@ -41,11 +42,13 @@ class PerViewExperts(HandModel):
         nn.Module.__init__(self)
         self.aspects, self.fusion = settings.aspects, fusion
         self.experts = nn.ModuleDict({view_name(aspect): copy.deepcopy(backbone) for aspect in settings.aspects})
-        self.branches = ViewHeads(settings, features=backbone.width, projected=backbone.dim)
+        self.branches = ViewHeads(settings, backbone)
         self.start = backbone
         self.router = Router(backbone.dim, settings.aspects)
         num = len(settings.aspects)
         self.register_buffer("shares", torch.full((len(ASPECT_INDEX), num), 1 / num))
+        together = 1 if fusion in (ExpertFusion.OWN, ExpertFusion.MEAN) else num
+        self.metric = no_metric(self.branches.vector_widths * together)
 
     def forward_trunk(self, inputs: ModelInputs, aspects: Tensor) -> Encoded:
         """Each image as the expert of its aspect sees it."""
@@ -56,19 +59,17 @@ class PerViewExperts(HandModel):
             at = (routed == ASPECT_INDEX[aspect]).nonzero(as_tuple=True)[0]
             if len(at):
                 places.append(at)
-                parts.append(encode_with(self._expert(aspect), _some(inputs, at)))
+                parts.append(encode_with(self._expert(aspect), _some(inputs, at), self.readout))
         order = torch.cat(places).argsort() if places else torch.arange(size, device=device)
-        return Encoded(
-            torch.cat([part.features for part in parts])[order], torch.cat([part.projected for part in parts])[order]
-        )
+        return Encoded.joined(parts).at(order)
 
     def forward_head(self, encoded: Encoded, batch: Batch) -> Output:
         """All that stands on the experts' towers; the images' aspects are known."""
         embedding, logits = self.branches(encoded, batch.aspects)
         return Output(encoded, embedding, logits)
 
-    def embed(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
-        """The embedding that retrieval compares: of one expert, or of all."""
+    def vectors(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
+        """What the metric maps: the embedding of one expert, or of all."""
         if self.fusion is ExpertFusion.OWN:
             routed = self._routed(inputs, aspects)
             embedding: Tensor = self.branches(self.forward_trunk(inputs, routed), routed)[0]
@@ -92,10 +93,9 @@ class PerViewExperts(HandModel):
         return self.start
 
     @property
-    def width(self) -> int:
-        """The width W of the embedding that retrieval compares."""
-        several = self.fusion not in (ExpertFusion.OWN, ExpertFusion.MEAN)
-        return self.branches.width * (len(self.aspects) if several else 1)
+    def readout(self) -> Readout | None:
+        """What the experts read inside of their towers."""
+        return self.branches.readout
 
     @property
     def output_width(self) -> int:
@@ -105,7 +105,7 @@ class PerViewExperts(HandModel):
     @property
     def similarity(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         """Votes of the experts on the order of the gallery; None if embeddings are compared by cosine."""
-        return self._votes if self.fusion is ExpertFusion.VOTES else None
+        return self._votes if self.fusion is ExpertFusion.VOTES else super().similarity
 
     def untouched_blocks(self, pretrained: Backbone, trained: Set[str]) -> int:
         """How many leading blocks no expert trains."""
@@ -129,7 +129,10 @@ class PerViewExperts(HandModel):
         return torch.where(self.router.allowed[aspects], aspects, self.predict_aspects(inputs))
 
     def _view(self, aspect: Aspect, inputs: ModelInputs) -> Tensor:
-        return F.normalize(self.branches.embed(aspect, encode_with(self._expert(aspect), inputs)).float(), dim=1)
+        return F.normalize(self.branches.embed(aspect, self._encoded(aspect, inputs)).float(), dim=1)
+
+    def _encoded(self, aspect: Aspect, inputs: ModelInputs) -> Encoded:
+        return encode_with(self._expert(aspect), inputs, self.readout)
 
     def _expert(self, aspect: Aspect) -> Backbone:
         return self._tower(view_name(aspect))
@@ -142,7 +145,7 @@ class PerViewExperts(HandModel):
 
 def _some(inputs: ModelInputs, at: Tensor) -> ModelInputs:
     if isinstance(inputs, Encoded):
-        return Encoded(inputs.features[at], inputs.projected[at])
+        return inputs.at(at)
     if isinstance(inputs, Activations):
         return Activations(inputs.hidden[at], inputs.depth)
     return inputs[at]

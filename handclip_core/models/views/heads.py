@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from handclip_core.models.backbone import Backbone
-from handclip_core.models.hand_model import HandModel, identity_head
+from handclip_core.models.hand_model import HandModel, identity_head, no_metric
 from handclip_core.models.neck import Neck, NeckOutput, NeckSettings
+from handclip_core.models.readout import Readout
 from handclip_core.models.views.router import Router, view_name
 from handclip_core.types import ASPECT_INDEX, Aspect, Batch, Encoded, ModelInputs, Output
 
@@ -26,12 +27,13 @@ class ViewHeadSettings:
 class ViewHeads(nn.Module):
     """A neck and an identity head an aspect; every image goes through those of its own."""
 
-    def __init__(self, settings: ViewHeadSettings, *, features: int, projected: int) -> None:
+    def __init__(self, settings: ViewHeadSettings, backbone: Backbone) -> None:
         super().__init__()
         self.aspects = settings.aspects
-        build, classes = settings.neck.build, settings.num_classes
-        necks = {view_name(aspect): build(features=features, projected=projected) for aspect in settings.aspects}
-        self.width = next(iter(necks.values())).width
+        classes = settings.num_classes
+        necks = {view_name(aspect): settings.neck.build(backbone) for aspect in settings.aspects}
+        first = next(iter(necks.values()))
+        self.width, self.vector_widths, self.readout = first.width, first.vector_widths, first.readout
         self.necks = nn.ModuleDict(necks)
         self.heads = nn.ModuleDict(
             {name: identity_head(neck.head_width, classes, margin=settings.margin_head) for name, neck in necks.items()}
@@ -73,8 +75,9 @@ class PerViewHeads(HandModel):
     def __init__(self, backbone: Backbone, settings: ViewHeadSettings) -> None:
         nn.Module.__init__(self)
         self.backbone = backbone
-        self.branches = ViewHeads(settings, features=backbone.width, projected=backbone.dim)
+        self.branches = ViewHeads(settings, backbone)
         self.router = Router(backbone.width, settings.aspects)
+        self.metric = no_metric(self.branches.vector_widths)
 
     def forward_head(self, encoded: Encoded, batch: Batch) -> Output:
         """All that stands on the image tower, for a whole batch."""
@@ -82,8 +85,8 @@ class PerViewHeads(HandModel):
         embedding, identities = self.branches(encoded, self.router.route(batch.aspects, logits))
         return Output(encoded, embedding, identities, aspect_logits=logits)
 
-    def embed(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
-        """The embedding [B, W] that retrieval compares, before normalisation."""
+    def vectors(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:
+        """What the metric maps: the embedding of each image's branch."""
         encoded = self.forward_trunk(inputs, aspects)
         routed = self.router.route(aspects, self.router(encoded.features))
         embedding: Tensor = self.branches(encoded, routed)[0]
@@ -96,8 +99,13 @@ class PerViewHeads(HandModel):
         return predicted
 
     @property
-    def width(self) -> int:
-        """The width W of the embedding."""
+    def readout(self) -> Readout | None:
+        """What the branches read inside of the tower."""
+        return self.branches.readout
+
+    @property
+    def output_width(self) -> int:
+        """The width of an Output's embedding, which losses read."""
         return self.branches.width
 
 
@@ -110,7 +118,7 @@ def by_aspect(
         at = (routed == ASPECT_INDEX[aspect]).nonzero(as_tuple=True)[0]
         if len(at):
             places.append(at)
-            found.append(function(Encoded(encoded.features[at], encoded.projected[at])))
+            found.append(function(encoded.at(at)))
     order = torch.cat(places).argsort()
     return [torch.cat(parts)[order] for parts in zip(*found, strict=True)]
 

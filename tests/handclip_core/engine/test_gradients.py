@@ -32,7 +32,7 @@ def ready_to_train(context: ExperimentContext, strategy: dict[str, object]) -> A
 
 def trained(ready: Assembled) -> dict[str, Tensor]:
     ready.model.double()
-    for _ in train(ready.model, ready.phases, loader=ready.loader, budget=ready.budget, seed=ready.seed):
+    for _ in train(ready.model, ready.phases, loader=ready.loader, budget=ready.budget, seed=ready.experiment.seed):
         pass
     return ready.model.state_dict()
 

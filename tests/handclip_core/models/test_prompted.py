@@ -17,7 +17,7 @@ def model_of(settings: BackboneSettings, neck: NeckSettings = TWO_NECKS) -> Prom
     torch.manual_seed(1)
     backbone = load_backbone(settings, text=True)
     prompts = Prompts(backbone.release_text(), template="A {} hand.", num_tokens=2, num_classes=NUM_CLASSES)
-    built = neck.build(features=backbone.width, projected=backbone.dim)
+    built = neck.build(backbone)
     return PromptedModel(backbone, built, prompts, num_classes=NUM_CLASSES)
 
 

@@ -58,7 +58,7 @@ class UncachedFeed(Assembled):
 
 
 def last_point(ready: Assembled) -> StepReport:
-    *_, last = train(ready.model, ready.phases, loader=ready.loader, budget=ready.budget, seed=ready.seed)
+    *_, last = train(ready.model, ready.phases, loader=ready.loader, budget=ready.budget, seed=ready.experiment.seed)
     return last
 
 
@@ -86,7 +86,7 @@ def test_gradients_on_cached_activations_are_those_on_images(
     found = []
     for kind in (Assembled, UncachedFeed):
         ready = assemble(experiment_of(strategy, tiny_backbones[tower]), context)
-        ready = kind(ready.context, ready.model, ready.phases, ready.budget, ready.seed)
+        ready = kind(ready.experiment, ready.context, ready.model, ready.phases, ready.budget)
         batch = ready.loader(0).batch(0)
         assert isinstance(batch.inputs, torch.Tensor) == (kind is UncachedFeed)
         freeze_all_but(ready.model, choose(ready.model, ready.phases[0].train))
@@ -204,7 +204,7 @@ def test_training_never_sees_validation_or_test_people(tiny_context: ExperimentC
 
 def test_feeds_differ_by_seed_and_phase(tiny_context: ExperimentContext) -> None:
     ready = assemble(experiment_of(SequentialEWC(), BackboneSettings()), tiny_context)
-    other = replace(ready, seed=1)
+    other = replace(ready, experiment=ready.experiment.model_copy(update={"seed": 1}))
 
     def rows(loader: PhaseLoader) -> list[int]:
         return loader.batch(0).rows.tolist()

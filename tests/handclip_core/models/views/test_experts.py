@@ -12,11 +12,11 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.fusion import vote
 from handclip_core.evaluation.protocol import GalleryKind, score_gallery_splits
-from handclip_core.expert_weights import fit_expert_weights
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.views.experts import ExpertFusion, PerViewExperts
 from handclip_core.models.views.heads import PerViewHeads
 from handclip_core.models.views.router import Router
+from handclip_core.runs.closed_forms import fit_expert_weights
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.types import ASPECT_INDEX, HAND_ASPECTS, Aspect

@@ -1,0 +1,160 @@
+"""Linear maps in closed form from the statistics of labelled vectors, in float64.
+
+n vectors of R numbers in K classes. The within-class covariance S_w pools the deviations from the class means over
+n - K degrees of freedom; the total covariance S_t, those from the mean over n - 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+from handclip_core.errors import InputError
+
+Matrix = NDArray[np.float64]
+Labels = NDArray[np.int64]
+TINY = 1e-10
+"""Variances below this share of the largest are rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMap:
+    """From vectors x [n, R] to (x - ``mean``) ``matrix`` [n, W]."""
+
+    mean: Matrix
+    matrix: Matrix
+
+    def __call__(self, vectors: Matrix) -> Matrix:
+        """The image [n, W] of ``vectors`` [n, R]."""
+        return (vectors - self.mean) @ self.matrix
+
+
+@dataclass(frozen=True, eq=False)
+class TwoCovariance:
+    """A class mean has covariance B and an image around it covariance W; after ``map`` W is I and B diag(``ratio``)."""
+
+    map: LinearMap
+    ratio: Matrix
+
+    def scores(self, one: Matrix, other: Matrix) -> Matrix:
+        """Log-likelihood ratios [Q, G] that vectors [Q, R] and [G, R] share a class (Ioffe 2006; Brummer 2010)."""
+        left, right = self.map(one), self.map(other)
+        offset, product, square = likelihood_terms(self.ratio)
+        sums = ((left**2) @ square)[:, None] + ((right**2) @ square)[None, :]
+        found: Matrix = offset + (left * product) @ right.T - sums
+        return found
+
+
+def likelihood_terms(ratio: Matrix) -> tuple[float, Matrix, Matrix]:
+    """The coefficients of the log-likelihood ratio by ``ratio`` [W]: constant, of x y [W], of x^2 and y^2 [W].
+
+    Per dimension, x and y have variance 1 + r each, and covariance r if they share a class.
+    """
+    joint = 2 * ratio + 1
+    offset = 0.5 * float(np.log((ratio + 1) ** 2 / joint).sum())
+    return offset, ratio / joint, 0.5 * ratio**2 / (joint * (ratio + 1))
+
+
+def class_means(vectors: Matrix, labels: Labels) -> tuple[Matrix, Matrix]:
+    """Means [K, R] of the classes in the order of their labels, and how many vectors each has [K]."""
+    _, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), vectors.shape[1]))
+    np.add.at(sums, place, vectors)
+    return sums / counts[:, None], counts.astype(np.float64)
+
+
+def class_deviations(vectors: Matrix, labels: Labels) -> Matrix:
+    """Each vector less the mean of its class [n, R]; raises InputError if no class has two vectors."""
+    means, counts = class_means(vectors, labels)
+    if counts.max(initial=0) < 2:
+        raise InputError("neck.metric: no class has two training images, so nothing varies within one; choose pca")
+    return vectors - means[np.unique(labels, return_inverse=True)[1]]
+
+
+def principal_axes(vectors: Matrix, dim: int) -> LinearMap:
+    """An orthonormal map to the ``dim`` directions of the largest total variance; columns are zero if there is none."""
+    mean = vectors.mean(axis=0)
+    centred = vectors - mean
+    matrix = np.zeros((centred.shape[1], dim))
+    few = len(centred) < centred.shape[1]
+    # The axes of few long vectors follow from the products of these, at less cost.
+    values, axes = np.linalg.eigh(centred @ centred.T if few else centred.T @ centred)
+    values, axes = values[::-1][:dim], axes[:, ::-1][:, :dim]
+    kept = values > TINY * values.max(initial=0)
+    found = centred.T @ axes[:, kept] / np.sqrt(values[kept]) if few else axes[:, kept]
+    matrix[:, : found.shape[1]] = found
+    return LinearMap(mean, matrix)
+
+
+def inverse_root(values: Matrix, axes: Matrix, shrinkage: float) -> Matrix:
+    """((1 - s) S + s tr(S)/R I)^(-1/2) of S = ``axes`` diag(``values``) ``axes``^T, a symmetric matrix [R, R].
+
+    Raises InputError if S is zero, or singular and not shrunk.
+    """
+    shrunk = (1 - shrinkage) * values.clip(min=0) + shrinkage * values.mean()
+    if shrunk.max(initial=0) <= 0 or shrunk.min() <= TINY * shrunk.max():
+        raise InputError(
+            "neck.metric.shrinkage: too few training images for a covariance of so many numbers; choose more than "
+            f"{shrinkage:g}, or a smaller neck.metric.dim"
+        )
+    found: Matrix = (axes / np.sqrt(shrunk)) @ axes.T
+    return found
+
+
+def covariance_spectrum(deviations: Matrix, freedom: int) -> tuple[Matrix, Matrix]:
+    """Variances [R], ascending, and axes [R, R] of ``deviations`` [n, R] over ``freedom`` degrees of freedom."""
+    values, axes = np.linalg.eigh(deviations.T @ deviations / freedom)
+    return values, axes
+
+
+def ledoit_wolf(deviations: Matrix) -> float:
+    """The shrinkage expected to come closest to the covariance (Ledoit 2004, doi 10.1016/S0047-259X(03)00096-4)."""
+    return float(ledoit_wolf_shrinkage(deviations, assume_centered=True))
+
+
+def pca_whitening(vectors: Matrix, *, shrinkage: float) -> LinearMap:
+    """The map after which the total covariance of ``vectors`` [n, R] is the identity, but for shrinkage."""
+    mean = vectors.mean(axis=0)
+    return LinearMap(mean, inverse_root(*covariance_spectrum(vectors - mean, len(vectors) - 1), shrinkage))
+
+
+def within_class_whitening(vectors: Matrix, labels: Labels, *, shrinkage: float) -> LinearMap:
+    """WCCN: the map after which the within-class covariance is the identity, but for shrinkage (Hatch 2006).
+
+    Interspeech 2006, "Within-class covariance normalization for SVM-based speaker recognition", section 3.
+    """
+    deviations = class_deviations(vectors, labels)
+    freedom = len(vectors) - len(np.unique(labels))
+    return LinearMap(vectors.mean(axis=0), inverse_root(*covariance_spectrum(deviations, freedom), shrinkage))
+
+
+def discriminants(vectors: Matrix, labels: Labels, *, shrinkage: float, dim: int) -> LinearMap:
+    """LDA: the ``dim`` directions with the largest variance between classes after WCCN (Fukunaga 1990, chapter 10)."""
+    whitening = within_class_whitening(vectors, labels, shrinkage=shrinkage)
+    means, counts = class_means(whitening(vectors), labels)
+    centred = np.sqrt(counts)[:, None] * (means - np.average(means, axis=0, weights=counts))
+    # Each mean counts as often as its class has images; a direction without variance stays, as there is no other.
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    return LinearMap(whitening.mean, whitening.matrix @ axes[:, ::-1][:, :dim])
+
+
+def two_covariance(vectors: Matrix, labels: Labels, *, shrinkage: float) -> TwoCovariance:
+    """The two-covariance model of ``vectors`` [n, R] by their moments (PLDA: Ioffe 2006, doi 10.1007/11744085_41).
+
+    The variance of class means counts once a class, less what the images around them add to it.
+    """
+    whitening = within_class_whitening(vectors, labels, shrinkage=shrinkage)
+    means, counts = class_means(whitening(vectors), labels)
+    centred = means - means.mean(axis=0)
+    between, axes = np.linalg.eigh(centred.T @ centred / max(1, len(means) - 1))
+    ratio = (between - float((1 / counts).mean())).clip(min=0)
+    return TwoCovariance(LinearMap(whitening.mean, whitening.matrix @ axes), ratio)
+
+
+def folds(groups: NDArray[np.int64], num: int) -> Sequence[NDArray[np.bool_]]:
+    """Masks [n] of ``num`` parts of the vectors, whose ``groups`` [n] each lie in one part alone."""
+    names = np.unique(groups)
+    part = np.random.default_rng(0).permutation(len(names)) % num
+    return [np.isin(groups, names[part == number]) for number in range(num)]

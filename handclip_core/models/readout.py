@@ -1,0 +1,87 @@
+"""What is read inside the image tower: the output of any of its blocks, pooled to a vector."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from handclip_core.config import Config
+from handclip_core.errors import InputError
+from handclip_core.types import FeatureMap
+
+LEAST = 1e-6
+"""What GeM raises to its power is no smaller."""
+
+
+class Pooling(StrEnum):
+    """How a map [C, H, W] of features, or a row of patch tokens, becomes a vector."""
+
+    MEAN = "mean"
+    GEM = "gem"
+    ATTENTION = "attention"
+    TOKEN = "token"
+    GRID = "grid"
+
+
+class ReadoutSettings(Config):
+    """Which blocks of the image tower are read, and how they are pooled."""
+
+    depths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.3,), min_length=1, max_length=8)
+    """Where, as shares of the depth of the blocks that have a map: 1 is the last of them. ``show`` names the blocks.
+    Several are put side by side."""
+    pool: Pooling = Pooling.GRID
+    """``mean`` over the map; ``gem``, its generalised mean (Radenovic 2019, arXiv 1711.02512, eq. 3); ``attention``,
+    the mean weighted by the softmax of each place's product with the class token, or with the mean of a tower that has
+    none; ``token``, the class token; ``grid``, the means of ``grid`` x ``grid`` parts, which keeps the layout."""
+    grid: int = Field(2, ge=1, le=16)
+    """Parts a side of ``grid``; a map that is smaller is taken as it is."""
+    power: float = Field(3.0, ge=1, le=20)
+    """Exponent of ``gem``; 1 gives the mean of what is positive."""
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A readout of one architecture: after how many ``blocks`` of it, ascending, and the width of each vector."""
+
+    settings: ReadoutSettings
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """The width R of all vectors side by side."""
+        return sum(self.widths)
+
+    @property
+    def key(self) -> str:
+        """What names it in a cache."""
+        pool = self.settings.model_dump_json(include={"pool", "grid", "power"})
+        return f"{self.blocks} {pool}"
+
+    def pooled(self, found: FeatureMap) -> Tensor:
+        """The vector [B, R_i] of a block's output."""
+        return pooled(found, self.settings)
+
+
+def pooled(found: FeatureMap, settings: ReadoutSettings) -> Tensor:
+    """A map and class token as a vector [B, C], or [B, C g g] for a grid; raises InputError if there is no token."""
+    values, token = found.values, found.token
+    if settings.pool is Pooling.MEAN:
+        return values.mean(dim=(2, 3))
+    if settings.pool is Pooling.GEM:
+        return values.clamp(min=LEAST).pow(settings.power).mean(dim=(2, 3)).pow(1 / settings.power)
+    if settings.pool is Pooling.GRID:
+        height, width = (min(settings.grid, side) for side in values.shape[2:])
+        return F.adaptive_avg_pool2d(values, (height, width)).flatten(1)
+    if settings.pool is Pooling.ATTENTION:
+        places = values.flatten(2)
+        asked = places.mean(dim=2) if token is None else token
+        weights = (torch.einsum("bc,bcn->bn", asked, places) / places.shape[1] ** 0.5).softmax(dim=1)
+        return torch.einsum("bn,bcn->bc", weights, places)
+    if token is None:
+        raise InputError("neck.readout.pool: this image tower has no class token; choose attention, mean or grid")
+    return token

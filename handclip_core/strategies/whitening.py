@@ -1,0 +1,33 @@
+"""A closed form on top of frozen CLIP."""
+
+from typing import Literal
+
+from handclip_core.data.training import TrainingData
+from handclip_core.engine.phase import Phase
+from handclip_core.models.backbone import Backbone
+from handclip_core.models.hand_model import HandModel
+from handclip_core.models.metric import MetricKind, MetricSettings
+from handclip_core.models.neck import NeckInput, NeckSettings
+from handclip_core.strategies.base import LabelledStrategy
+
+
+class Whitening(LabelledStrategy):
+    """No gradient: vectors read inside of the frozen image tower, and a covariance of them.
+
+    Within-class covariance normalisation by default (Hatch 2006); also whitening for retrieval (Radenovic 2019, arXiv
+    1711.02512), LDA (Fukunaga 1990) and PLDA (Ioffe 2006). Takes seconds, from cached activations, and no budget.
+    """
+
+    name: Literal["whitening"] = "whitening"
+    """Which strategy this is."""
+    neck: NeckSettings = NeckSettings(source=NeckInput.BLOCKS, metric=MetricSettings(kind=MetricKind.WCCN))
+    """What is read, and the metric on top of it."""
+
+    def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
+        """The backbone with a neck and no head."""
+        return self.with_metric(HandModel(backbone, self.neck.build(backbone), num_classes=0), data)
+
+    def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
+        """None."""
+        del model, data
+        return ()
