@@ -241,9 +241,14 @@ def multi_branch(trial: TrialLike) -> Strategy:
 
 
 def aspect_specific(trial: TrialLike) -> Strategy:
-    """The same as ``full``, for every expert alike, and how experts are fused."""
+    """The same as ``full``, for every expert alike, and how experts are fused if the cosine compares them."""
     return suggest(
-        trial, AspectSpecific, prefix="aspect_specific", **_tower(), losses=LOSSES, fusion=Choice(tuple(ExpertFusion))
+        trial,
+        AspectSpecific,
+        prefix="aspect_specific",
+        **_tower(),
+        losses=LOSSES,
+        fusion=When("neck.metric.kind", (MetricKind.NONE,), Choice(tuple(ExpertFusion))),
     )
 
 

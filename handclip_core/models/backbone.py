@@ -94,9 +94,9 @@ class Backbone(nn.Module):
         self.logit_scale: nn.Parameter | None = clip.logit_scale if text else None
         self._tokenizer: Any = _tokenizer(name, clip.text) if text else None
 
-    def forward(self, pixels: Tensor) -> Encoded:
+    def forward(self, pixels: Tensor, readout: Readout | None = None) -> Encoded:
         """Encode ``pixels`` [B, 3, H, W], float in [0, 1] with H = W = ``image_px``."""
-        return self.tail_blocks(pixels, 0)
+        return self.tail_blocks(pixels, 0, readout=readout)
 
     def blocks(self) -> tuple[tuple[str, ...], ...]:
         """Parameter prefixes of each block from input to output: stem, blocks, (final norm,) projection.

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 from handclip_core.errors import InputError
 
@@ -91,10 +90,13 @@ def principal_axes(vectors: Matrix, dim: int) -> LinearMap:
 def inverse_root(values: Matrix, axes: Matrix, shrinkage: float) -> Matrix:
     """((1 - s) S + s tr(S)/R I)^(-1/2) of S = ``axes`` diag(``values``) ``axes``^T, a symmetric matrix [R, R].
 
-    Raises InputError if S is zero, or singular and not shrunk.
+    If S is zero, as that of a model that has collapsed, it is the identity. Raises InputError if S is singular and not
+    shrunk.
     """
     shrunk = (1 - shrinkage) * values.clip(min=0) + shrinkage * values.mean()
-    if shrunk.max(initial=0) <= 0 or shrunk.min() <= TINY * shrunk.max():
+    if shrunk.max(initial=0) <= 0:
+        return np.eye(len(values))
+    if shrunk.min() <= TINY * shrunk.max():
         raise InputError(
             "neck.metric.shrinkage: too few training images for a covariance of so many numbers; choose more than "
             f"{shrinkage:g}, or a smaller neck.metric.dim"
@@ -111,6 +113,8 @@ def covariance_spectrum(deviations: Matrix, freedom: int) -> tuple[Matrix, Matri
 
 def ledoit_wolf(deviations: Matrix) -> float:
     """The shrinkage expected to come closest to the covariance (Ledoit 2004, doi 10.1016/S0047-259X(03)00096-4)."""
+    from sklearn.covariance import ledoit_wolf_shrinkage  # a second to import, for one choice of many
+
     return float(ledoit_wolf_shrinkage(deviations, assume_centered=True))
 
 

@@ -116,7 +116,8 @@ def encode_with(backbone: Backbone, inputs: ModelInputs, readout: Readout | None
         return inputs
     if isinstance(inputs, Activations):
         return backbone.tail_blocks(inputs.hidden, inputs.depth, readout=readout)
-    return backbone.tail_blocks(inputs, 0, readout=readout)
+    encoded: Encoded = backbone(inputs, readout)
+    return encoded
 
 
 def untouched_blocks(backbone: Backbone, pretrained: Backbone, trained: Set[str], *, prefix: str) -> int:

@@ -34,6 +34,8 @@ MOST_DIMENSIONS = 2048
 SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 0.6)
 """What ``validation`` chooses from."""
 NUM_FOLDS = 3
+ALIKE = 1e-12
+"""Vectors that differ from the mean by less than this, after the map, are the mean."""
 
 
 class MetricKind(StrEnum):
@@ -209,8 +211,10 @@ class _Part(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Unit vectors [B, W]."""
-        scaled = F.normalize(vectors, dim=1)
-        return F.normalize((scaled - self.mean) @ self.matrix, dim=1)
+        mapped = (F.normalize(vectors, dim=1) - self.mean) @ self.matrix
+        # What a model that has collapsed makes of every image is the mean: all get one and the same direction.
+        alike = mapped.abs().amax(dim=1, keepdim=True) < ALIKE
+        return F.normalize(torch.where(alike, torch.ones_like(mapped), mapped), dim=1)
 
     def likelihood_ratio(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """Scores [Q, G] of unit vectors; they may come scaled."""

@@ -116,7 +116,7 @@ class ExperimentContext:
 
     def _features(self, readout: Readout | None) -> FeatureInputs:
         return cached_features(
-            lambda pixels: self.pretrained.tail_blocks(pixels, 0, readout=readout),
+            lambda pixels: self.pretrained(pixels, readout),
             self.pixel_inputs,
             self._cached_rows,
             key=f"{self._key} {readout.key}" if readout else self._key,

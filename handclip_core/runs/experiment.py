@@ -88,10 +88,6 @@ class Assembled:
         trained = {item.name for spec in self.phases[: phase + 1] for item in choose(self.model, spec.train)}
         return self.model.untouched_blocks(self.context.pretrained, trained)
 
-    def fit_closed_forms(self, inputs: Inputs) -> None:
-        """Fit what has a closed form to the model as it is, of whose frozen blocks ``inputs`` may be the work."""
-        fit_closed_forms(self.model, self.experiment.strategy, inputs, self.context, self.experiment.part)
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -190,7 +186,7 @@ def _progress(ready: Assembled, report: StepReport) -> Progress:
         unit=report.unit,
         images=report.images,
         phase=report.phase,
-        metrics=_validated(ready, report.phase_index) if report.evaluated else {},
+        metrics=validate(ready, report.phase_index) if report.evaluated else {},
         train_s=report.train_s,
         losses=report.losses,
         learning_rates=report.learning_rates,
@@ -199,9 +195,10 @@ def _progress(ready: Assembled, report: StepReport) -> Progress:
     )
 
 
-def _validated(ready: Assembled, phase: int) -> dict[str, float]:
+def validate(ready: Assembled, phase: int) -> dict[str, float]:
+    """Fit what has a closed form, and score the model as it is in phase ``phase``; -1 for before any."""
     inputs = ready.inputs(phase)
-    ready.fit_closed_forms(inputs)
+    fit_closed_forms(ready.model, ready.experiment.strategy, inputs, ready.context, ready.experiment.part)
     return metrics_of(score(ready.context, ready.model, inputs, "val"), ready.context) | _routing(ready, inputs)
 
 
@@ -213,18 +210,14 @@ def _routing(ready: Assembled, inputs: Inputs) -> dict[str, float]:
 
 
 def _untrained(ready: Assembled) -> Progress:
-    inputs = ready.context.inputs_after(len(ready.context.pretrained.blocks()), ready.model.readout)
-    ready.fit_closed_forms(inputs)
-    scores = score(ready.context, ready.model, inputs, "val")
-    state = TrainingState(ready.model)
     return Progress(
         unit=0,
         images=0,
         phase="",
-        metrics=metrics_of(scores, ready.context),
+        metrics=validate(ready, -1),
         train_s=0.0,
         losses={},
         learning_rates={},
         params_trained=0,
-        state=state,
+        state=TrainingState(ready.model),
     )

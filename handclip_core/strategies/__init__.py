@@ -42,8 +42,12 @@ AnyStrategy = Annotated[
 ALL: tuple[type[Strategy], ...] = get_args(get_args(AnyStrategy)[0])
 """Every strategy, in the order of tables."""
 
+UNTRAINED: tuple[str, ...] = tuple(kind.model_fields["name"].default for kind in ALL if not kind.trains)
+"""Names of the strategies to which budget and seed make no difference."""
+
 __all__ = [
     "ALL",
+    "UNTRAINED",
     "Adapters",
     "AnyStrategy",
     "AspectSpecific",

@@ -30,6 +30,8 @@ class Strategy(Config, ABC):
 
     reads_text: ClassVar[bool] = False
     """Whether the strategy needs CLIP's text tower."""
+    trains: ClassVar[bool] = True
+    """Whether anything is trained by gradients; if not, budget and seed make no difference."""
 
     @abstractmethod
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:

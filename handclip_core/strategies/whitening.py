@@ -1,6 +1,6 @@
 """A closed form on top of frozen CLIP."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Phase
@@ -20,6 +20,7 @@ class Whitening(LabelledStrategy):
 
     name: Literal["whitening"] = "whitening"
     """Which strategy this is."""
+    trains: ClassVar[bool] = False
     neck: NeckSettings = NeckSettings(source=NeckInput.BLOCKS, metric=MetricSettings(kind=MetricKind.WCCN))
     """What is read, and the metric on top of it."""
 

@@ -1,6 +1,6 @@
 """CLIP as it is."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Phase
@@ -15,6 +15,7 @@ class ZeroShot(Strategy):
 
     name: Literal["zero_shot"] = "zero_shot"
     """Which strategy this is."""
+    trains: ClassVar[bool] = False
     source: NeckInput = NeckInput.PROJECTED
     """Which of CLIP's vectors is the embedding."""
 

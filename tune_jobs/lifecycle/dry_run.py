@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from handclip_core.runs.experiment import Experiment
+from handclip_core.strategies import UNTRAINED
 from search_spaces.spaces import searchable
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.cluster import TrialResources, WorkerError, run_in_own_process
@@ -20,7 +21,6 @@ from tune_jobs.reporting import summary
 from tune_jobs.scheduling.early_stopping import decisions_for
 from tune_jobs.scheduling.limits import GIB
 from tune_jobs.scheduling.power_analysis import SEEDS
-from tune_jobs.scheduling.seeds import UNTRAINED
 from tune_jobs.state.usage import HOUR_S
 
 MIB = 2**20
@@ -81,7 +81,7 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
     trials = shares(settings)
     spent = most = longest = 0.0
     for found in profiles:
-        seeds = 1 if found.strategy == UNTRAINED else settings.search.replicas
+        seeds = 1 if found.strategy in UNTRAINED else settings.search.replicas
         share = share_of_budget(settings, trials[found.strategy])
         finished, whole = share.finished * (seeds - 1) * found.seconds, found.seconds - found.setup_s
         spent += trials[found.strategy] * (found.setup_s + share.units * whole + finished)
@@ -89,7 +89,7 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
         longest = max(longest, seeds * found.seconds)
     analysis = power_analysis_s(profiles, settings)
     if analysis > 0:
-        baseline = next(found for found in profiles if found.strategy != UNTRAINED)
+        baseline = next(found for found in profiles if found.strategy not in UNTRAINED)
         longest = max(longest, SEEDS * baseline.seconds)
     spent, most = spent + analysis, most + analysis
     gpus, at_a_time = (
@@ -112,7 +112,7 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
 
 def power_analysis_s(profiles: Sequence[Profile], settings: SweepSettings) -> float:
     """Seconds of the seeds that the baseline gets beyond those of every trial, where the sweep calibrates."""
-    trained = [found for found in profiles if found.strategy != UNTRAINED]
+    trained = [found for found in profiles if found.strategy not in UNTRAINED]
     if not settings.search.power_analysis or not trained:
         return 0.0
     return max(0, SEEDS - settings.search.replicas) * trained[0].seconds

@@ -15,7 +15,7 @@ from handclip_core.devices import select_device
 from handclip_core.engine.loop import Budget, train
 from handclip_core.engine.plan import plan
 from handclip_core.runs.context import open_context
-from handclip_core.runs.experiment import Assembled, Experiment, assemble, score
+from handclip_core.runs.experiment import Assembled, Experiment, assemble, validate
 
 STEPS = 3
 """Steps of each phase that are timed, after one that is not."""
@@ -73,8 +73,7 @@ def _profile(experiment: Experiment, device: torch.device) -> Profile:
         train_s += took_s / STEPS * span.num_steps
         training = max(training, held)
     last = len(ready.phases) - 1
-    inputs = ready.inputs(last) if ready.phases else context.feature_inputs
-    _, validate_s = _timed(lambda: score(context, ready.model, inputs, "val"), device)
+    _, validate_s = _timed(lambda: validate(ready, last), device)
     return Profile(
         strategy=experiment.strategy.name,
         setup_s=setup_s,

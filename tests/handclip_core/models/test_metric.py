@@ -1,0 +1,122 @@
+"""Metrics as a part of models: what is mapped by itself, of what width, and how shrinkage is chosen."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from handclip_core.errors import InputError
+from handclip_core.evaluation.retrieval import retrieval_scores
+from handclip_core.models.closed_form import Labels, discriminants, two_covariance, within_class_whitening
+from handclip_core.models.metric import Metric, MetricKind, MetricSettings, unit_vectors
+
+WIDTHS = (6, 4)
+FITTED = [kind for kind in MetricKind if kind is not MetricKind.NONE]
+
+
+def images(num: int = 80, classes: int = 10) -> tuple[NDArray[np.float32], Labels]:
+    rng = np.random.default_rng(0)
+    labels = np.arange(num) % classes
+    return (rng.normal(size=(classes, 10))[labels] + 0.7 * rng.normal(size=(num, 10))).astype(np.float32), labels
+
+
+def fitted(kind: MetricKind, **changes: object) -> Metric:
+    vectors, labels = images()
+    settings = MetricSettings.model_validate({"kind": kind, **changes})
+    metric = settings.build(WIDTHS, num_images=len(labels), num_classes=10)
+    metric.fit(vectors, labels, labels)
+    return metric
+
+
+def test_without_a_kind_nothing_changes() -> None:
+    metric = MetricSettings().build(WIDTHS, num_images=5, num_classes=2)
+    shown = torch.rand(3, 10, dtype=torch.float64)
+    assert metric(shown) is shown
+    assert not metric.state_dict()
+    assert metric.width == 10
+
+
+def test_each_vector_is_mapped_by_itself_to_unit_length() -> None:
+    vectors, labels = images()
+    found = fitted(MetricKind.WCCN, shrinkage=0.1)(torch.from_numpy(vectors)).numpy()
+    for part in (slice(0, 6), slice(6, 10)):
+        units = unit_vectors(vectors[:, part].astype(np.float64))
+        expected = unit_vectors(within_class_whitening(units, labels, shrinkage=0.1)(units))
+        np.testing.assert_allclose(found[:, part], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dim", "widths"),
+    [
+        (MetricKind.PCA, None, (6, 4)),
+        (MetricKind.PCA, 3, (3, 3)),
+        (MetricKind.WCCN, 5, (5, 4)),
+        (MetricKind.LDA, None, (6, 4)),
+        (MetricKind.LDA, 2, (2, 2)),
+        (MetricKind.PLDA, 3, (3, 3)),
+    ],
+)
+def test_the_width_is_known_before_anything_is_fitted(
+    kind: MetricKind, dim: int | None, widths: tuple[int, ...]
+) -> None:
+    metric = fitted(kind, dim=dim)
+    assert metric.mapped_widths == widths
+    assert metric(torch.from_numpy(images()[0])).shape == (80, sum(widths))
+    few = MetricSettings(kind=kind).build((6,), num_images=4, num_classes=3)
+    assert few.width == (2 if kind in (MetricKind.LDA, MetricKind.PLDA) else 3)
+
+
+@pytest.mark.parametrize("kind", FITTED)
+def test_fewer_images_than_numbers_are_reduced_first(kind: MetricKind) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(12) % 4
+    vectors = (rng.normal(size=(4, 50))[labels] + 0.1 * rng.normal(size=(12, 50))).astype(np.float32)
+    metric = MetricSettings(kind=kind, shrinkage=0.1).build((50,), num_images=12, num_classes=4)
+    metric.fit(vectors, labels, labels)
+    shown = metric(torch.from_numpy(vectors))
+    scores = metric.similarity(shown, shown) if metric.compares else shown @ shown.T
+    found = retrieval_scores(scores, labels, labels, exclude=np.eye(12, dtype=bool))
+    assert found.map == 1.0
+
+
+def test_likelihood_ratios_are_those_of_the_unit_vectors_summed_over_vectors() -> None:
+    vectors, labels = images()
+    metric = fitted(MetricKind.PLDA, shrinkage=0.1, dim=3)
+    shown = metric(torch.from_numpy(vectors))
+    expected = np.zeros((5, 75))
+    for part in (slice(0, 6), slice(6, 10)):
+        units = unit_vectors(vectors[:, part].astype(np.float64))
+        mapped = unit_vectors(discriminants(units, labels, shrinkage=0.1, dim=3)(units))
+        expected += two_covariance(mapped, labels, shrinkage=0.1).scores(mapped[:5], mapped[5:])
+    # Embeddings reach the comparison at unit length as a whole.
+    scaled = F.normalize(shown, dim=1)
+    np.testing.assert_allclose(metric.similarity(scaled[:5], scaled[5:]).numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_shrinkage_is_chosen_on_identities_that_were_held_out() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 15
+    vectors = (rng.normal(size=(15, 40))[labels] + 0.5 * rng.normal(size=(60, 40))).astype(np.float32)
+    for given, expected in (("validation", None), ("ledoit_wolf", None), (0.25, 0.25)):
+        metric = MetricSettings.model_validate({"kind": "wccn", "shrinkage": given}).build(
+            (40,), num_images=60, num_classes=15
+        )
+        metric.fit(vectors, labels, labels)
+        (used,) = metric.shrinkages()
+        assert 0 < used < 1
+        assert expected is None or used == expected
+
+
+@pytest.mark.parametrize("kind", FITTED)
+def test_a_model_that_has_collapsed_still_has_embeddings(kind: MetricKind) -> None:
+    labels = np.arange(8) % 2
+    alike = np.ones((8, 5), np.float32)
+    metric = MetricSettings(kind=kind).build((5,), num_images=8, num_classes=2)
+    metric.fit(alike, labels, labels)
+    assert torch.allclose(metric(torch.from_numpy(alike)).norm(dim=1), torch.ones(8))
+
+
+def test_a_share_outside_of_0_to_1_is_refused() -> None:
+    with pytest.raises(InputError, match=r"neck.metric.shrinkage = 1.5: choose from 0 to 1"):
+        MetricSettings(kind=MetricKind.PCA, shrinkage=1.5).build((3,), num_images=5, num_classes=2)
