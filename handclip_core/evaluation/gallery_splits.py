@@ -65,7 +65,10 @@ class SplitScorer:
         return self._codes[rows]
 
     def exact(self, query: Ints, gallery: Ints) -> NDArray[np.float32]:
-        """Exact cosines [Q, G] of manifest rows; raises InputError for a row without an embedding."""
+        """Exact similarities [Q, G] of manifest rows; raises InputError for a row without an embedding."""
+        if self._similarity is not None:
+            left, right = (self._units.exact(self._places(side)) for side in (query, gallery))
+            return self._similarity(left, right).cpu().numpy()
         return CosineBlock.of(self._units, self._units, self._places(query), self._places(gallery)).exact()
 
     def score(self, gallery_splits: Sequence[Sides]) -> list[PerQuery]:

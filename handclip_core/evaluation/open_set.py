@@ -12,7 +12,7 @@ from torch import Tensor
 
 from handclip_core.data.manifest import GallerySplit
 from handclip_core.errors import InputError
-from handclip_core.evaluation.gallery_splits import SplitScorer
+from handclip_core.evaluation.gallery_splits import Similarity, SplitScorer
 from handclip_core.evaluation.identities import Ids, identity_codes
 from handclip_core.evaluation.verification import check_support, real_values, threshold_at
 
@@ -87,15 +87,16 @@ def open_set_probes(
     distractors: Sequence[int] | None = None,
     share: float = SHARE,
     seed: int = 0,
+    similarity: Similarity | None = None,
 ) -> Probes:
     """Searches of every gallery split and aspect, some of them of identities that are not in the gallery.
 
     Arguments are those of :func:`~handclip_core.evaluation.protocol.score_gallery_splits`; galleries hold the own
     aspect only. ``distractors`` are manifest rows of identities without queries: they are taken out of the galleries
     and searched. Without them a random ``share`` of the identities is left out of a gallery split, in all aspects at
-    once. Raises InputError if a side remains without a search.
+    once. ``similarity`` takes the place of the cosine. Raises InputError if a side remains without a search.
     """
-    scorer = SplitScorer(embeddings, rows, identities)
+    scorer = SplitScorer(embeddings, rows, identities, similarity=similarity)
     random = np.random.default_rng(seed)
     extra = np.asarray([] if distractors is None else distractors, dtype=np.int64)
     parts = []

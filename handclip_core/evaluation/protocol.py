@@ -140,15 +140,21 @@ def score_gallery_splits(
 
 
 def cross_aspect_scores(
-    embeddings: NDArray[Any] | Tensor, rows: Ids, gallery_splits: Sequence[GallerySplit], identities: Ids
+    embeddings: NDArray[Any] | Tensor,
+    rows: Ids,
+    gallery_splits: Sequence[GallerySplit],
+    identities: Ids,
+    *,
+    similarity: Similarity | None = None,
 ) -> dict[tuple[str, str], ProtocolScores]:
     """Scores of the queries of one aspect in the gallery of another: {(query aspect, gallery aspect): scores}.
 
-    Here the same identity's other aspect *is* the match. Pairs of aspects that share no identity in some gallery split
-    are left out. Raises as :func:`score_gallery_splits` does, and InputError if no two aspects share an identity.
+    Here the same identity's other aspect *is* the match. ``similarity`` takes the place of the cosine. Pairs of aspects
+    that share no identity in some gallery split are left out. Raises as :func:`score_gallery_splits` does, and
+    InputError if no two aspects share an identity.
     """
     aspects = _aspects(gallery_splits)
-    scorer = SplitScorer(embeddings, rows, identities)
+    scorer = SplitScorer(embeddings, rows, identities, similarity=similarity)
     found = {}
     for left, right in permutations(aspects, 2):
         sides = [

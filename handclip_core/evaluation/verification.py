@@ -5,7 +5,7 @@ independent: error rates look surer than they are.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.identities import Ids, identity_codes
-from handclip_core.evaluation.similarity import cosine
+from handclip_core.evaluation.similarity import as_tensor, cosine
 
 Values = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -97,11 +97,17 @@ class VerificationScores:
     num_impostor: int
 
 
-def pair_scores(embeddings: NDArray[Any] | Tensor, identities: Ids, *, groups: Ids | None = None) -> PairScores:
+def pair_scores(
+    embeddings: NDArray[Any] | Tensor,
+    identities: Ids,
+    *,
+    groups: Ids | None = None,
+    similarity: Callable[[Tensor, Tensor], Tensor] = cosine,
+) -> PairScores:
     """Cosines of all unordered pairs of embeddings [N, D], no image with itself.
 
-    With ``groups`` [N] (the aspects) only pairs within a group. Holds N x N values. Raises InputError if there is no
-    genuine or no impostor pair.
+    With ``groups`` [N] (the aspects) only pairs within a group; a symmetric ``similarity`` takes the place of the
+    cosine. Holds N x N values. Raises InputError if there is no genuine or no impostor pair.
     """
     (codes,) = identity_codes(identities, names=("identities",))
     same_group = np.zeros(len(codes), dtype=np.int64)
@@ -109,10 +115,11 @@ def pair_scores(embeddings: NDArray[Any] | Tensor, identities: Ids, *, groups: I
         (same_group,) = identity_codes(groups, names=("groups",))
     if not len(codes) == len(same_group) == len(embeddings):
         raise InputError(f"{len(embeddings)} embeddings, {len(codes)} identities and {len(same_group)} groups")
-    similarity = cosine(embeddings, embeddings).cpu().numpy()
+    shown = as_tensor(embeddings)
+    table = similarity(shown, shown).cpu().numpy()
     genuine, impostor = [], []
     for row in range(len(codes) - 1):
-        scores = similarity[row, row + 1 :][same_group[row + 1 :] == same_group[row]]
+        scores = table[row, row + 1 :][same_group[row + 1 :] == same_group[row]]
         same = (codes[row + 1 :] == codes[row])[same_group[row + 1 :] == same_group[row]]
         genuine.append(scores[same])
         impostor.append(scores[~same])

@@ -72,6 +72,11 @@ class HandModel(nn.Module):
     @property
     def similarity(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         """From embeddings of queries [Q, W] and gallery [G, W] to scores [Q, G]; None for their cosine."""
+        return self.pairwise_similarity
+
+    @property
+    def pairwise_similarity(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """As ``similarity``, if a score depends on its pair alone, so that a threshold can be set on it."""
         return self.metric.similarity if self.metric.compares else None
 
     @property

@@ -110,7 +110,8 @@ class Metric(nn.Module):
         """The mapped embedding [B, W]."""
         if not self.active:
             return embedding
-        parts = embedding.float().split(self.widths, dim=1)
+        precise = next(self.buffers()).dtype
+        parts = embedding.to(precise).split(self.widths, dim=1)
         return torch.cat([part(vectors) for part, vectors in zip(self.parts, parts, strict=True)], dim=1)
 
     def similarity(self, queries: Tensor, gallery: Tensor) -> Tensor:

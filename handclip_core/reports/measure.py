@@ -14,8 +14,10 @@ from handclip_core.evaluation.gallery_splits import Similarity
 from handclip_core.evaluation.open_set import OpenSetScores, Probes, open_set_probes, open_set_scores
 from handclip_core.evaluation.protocol import ProtocolScores, cross_aspect_scores, score_gallery_splits
 from handclip_core.evaluation.rerank import RANKINGS
+from handclip_core.evaluation.similarity import cosine
 from handclip_core.evaluation.storage import summary
 from handclip_core.evaluation.verification import PairScores, VerificationScores, pair_scores, verification_scores
+from handclip_core.models.hand_model import HandModel
 from handclip_core.reports.text import breakdown_table, cross_table, open_set_text, scores_table, verification_text
 from handclip_core.runs.context import ExperimentContext, Split
 
@@ -61,19 +63,21 @@ class Measured:
 
 
 def measure(
-    embeddings: Tensor, on_val: Tensor, context: ExperimentContext, view: View, *, similarity: Similarity | None = None
+    embeddings: Tensor, on_val: Tensor, context: ExperimentContext, view: View, *, model: HandModel
 ) -> Measured:
     """Measure ``embeddings`` [N, D] of the rows of the view's split; thresholds come from ``on_val``, those of val.
 
-    ``similarity`` is the model's own, used if the view ranks by cosine; all else compares by cosine.
+    The similarities of ``model`` are used: one of its own for ranks if the view ranks by cosine.
     """
-    split = view.split
-    scores = scored(embeddings, context, view, similarity=similarity)
+    split, pairwise = view.split, model.pairwise_similarity
+    scores = scored(embeddings, context, view, similarity=model.similarity)
     return Measured(
         scores=scores,
-        verified=verification_scores(_pairs(embeddings, context, split), _pairs(on_val, context, "val")),
-        open_set=_open_set(_probes(embeddings, context, split), _probes(on_val, context, "val")),
-        cross=_cross(embeddings, context, split),
+        verified=verification_scores(
+            _pairs(embeddings, context, split, pairwise), _pairs(on_val, context, "val", pairwise)
+        ),
+        open_set=_open_set(_probes(embeddings, context, split, pairwise), _probes(on_val, context, "val", pairwise)),
+        cross=_cross(embeddings, context, split, pairwise),
         groups=breakdown(scores, context.prepared.manifest),
     )
 
@@ -96,18 +100,19 @@ def scored(
     )
 
 
-def _pairs(embeddings: Tensor, context: ExperimentContext, split: Split) -> PairScores:
+def _pairs(embeddings: Tensor, context: ExperimentContext, split: Split, similarity: Similarity | None) -> PairScores:
     rows = context.rows(split)
     aspects = context.prepared.manifest["aspect"].to_numpy(dtype=str)[rows]
-    return pair_scores(embeddings, context.identities[rows], groups=aspects)
+    return pair_scores(embeddings, context.identities[rows], groups=aspects, similarity=similarity or cosine)
 
 
-def _probes(embeddings: Tensor, context: ExperimentContext, split: Split) -> Probes:
+def _probes(embeddings: Tensor, context: ExperimentContext, split: Split, similarity: Similarity | None) -> Probes:
     """Searches of an open set; data with distractors have their own identities outside the gallery, in the test."""
     rows = context.rows(split)
     distractors = rows[context.prepared.manifest["subset"].to_numpy(dtype=str)[rows] == "distractor"]
     outsiders = distractors.tolist() or None
-    return open_set_probes(embeddings, rows, context.gallery_splits(split), context.identities, distractors=outsiders)
+    gallery_splits, identities = context.gallery_splits(split), context.identities
+    return open_set_probes(embeddings, rows, gallery_splits, identities, distractors=outsiders, similarity=similarity)
 
 
 def _open_set(test: Probes, validation: Probes) -> OpenSetScores | str:
@@ -117,8 +122,11 @@ def _open_set(test: Probes, validation: Probes) -> OpenSetScores | str:
         return str(error)
 
 
-def _cross(embeddings: Tensor, context: ExperimentContext, split: Split) -> dict[tuple[str, str], ProtocolScores]:
+def _cross(
+    embeddings: Tensor, context: ExperimentContext, split: Split, similarity: Similarity | None
+) -> dict[tuple[str, str], ProtocolScores]:
+    rows, gallery_splits, identities = context.rows(split), context.gallery_splits(split), context.identities
     try:
-        return cross_aspect_scores(embeddings, context.rows(split), context.gallery_splits(split), context.identities)
+        return cross_aspect_scores(embeddings, rows, gallery_splits, identities, similarity=similarity)
     except InputError:
         return {}  # one aspect alone, or aspects without an identity in common: there is nothing to search across

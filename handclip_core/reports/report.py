@@ -76,7 +76,7 @@ def _evaluated(
 ) -> Report:
     embeddings = _embeddings(model, context, view)
     on_val = embeddings if view.split == "val" else _embeddings(model, context, replace(view, split="val"))
-    found = measure(embeddings, on_val, context, view, similarity=model.similarity)
+    found = measure(embeddings, on_val, context, view, model=model)
     baseline_scores = _baseline_scores(context, view, baselines)
     values = {"run": str(folder), **asdict(view), **found.values()}
     accuracy = aspect_accuracy(

@@ -309,7 +309,7 @@ class DoubleFeed:
     def batch(self, step: int) -> Batch:
         given = self.loader.batch(step)
         if isinstance(given.inputs, Encoded):
-            return replace(given, inputs=Encoded(given.inputs.features.double(), given.inputs.projected.double()))
+            return replace(given, inputs=given.inputs.map(torch.Tensor.double))
         return given
 
 
