@@ -1,7 +1,6 @@
 """What is searched for each strategy, side by side so that unfairness would be seen.
 
-Ranges are wide enough for CLIPs of a hundred million weights, which want rates around 1e-5, and for small ones, which
-want a hundred times that.
+Rates of the image tower are for one of ViT-B/16's size; a smaller one gets a higher rate, see ``strategies.rates``.
 """
 
 from collections.abc import Callable, Sequence
@@ -110,6 +109,8 @@ READOUT = Nested(
 VECTORS = (NeckInput.PROJECTED, NeckInput.TRUNK, NeckInput.BOTH)
 NECKS = (NeckKind.NONE, NeckKind.BN, NeckKind.LINEAR)
 ORDER = Choice(tuple(permutations(HAND_ASPECTS)))
+TOWER_LR = LogFloat(1e-6, 1e-4)
+MODULE_LR = LogFloat(1e-4, 1e-2)
 LAYER_DECAY = Float(0.4, 1.0)
 HEAD_LR_SCALE = LogFloat(1.0, 300.0)
 AUGMENT = Nested(
@@ -158,11 +159,11 @@ def linear_probe(trial: TrialLike) -> Strategy:
         trial,
         LinearProbe,
         prefix="linear_probe",
-        optim=_optim(1e-5, 1e-1),
+        optim=_optim(LogFloat(1e-4, 1e-1)),
         neck=_neck(NeckKind.BN, NeckKind.LINEAR, embedding=False),
         losses=LOSSES,
         finetune_share=Choice((0.0, 0.5)),
-        finetune_lr=When("finetune_share", (0.5,), LogFloat(1e-6, 3e-3)),
+        finetune_lr=When("finetune_share", (0.5,), TOWER_LR),
     )
 
 
@@ -258,7 +259,7 @@ def adapters(trial: TrialLike) -> Strategy:
         trial,
         Adapters,
         prefix="adapters",
-        optim=_optim(1e-5, 3e-2),
+        optim=_optim(MODULE_LR),
         width=LogInt(4, 256),
         place=Choice(tuple(Place)),
         head_lr_scale=HEAD_LR_SCALE,
@@ -274,7 +275,7 @@ def lora(trial: TrialLike) -> Strategy:
         trial,
         Lora,
         prefix="lora",
-        optim=_optim(1e-5, 3e-2),
+        optim=_optim(MODULE_LR),
         rank=LogInt(2, 64),
         alpha=LogFloat(4.0, 128.0),
         dropout=Float(0.0, 0.3),
@@ -315,7 +316,7 @@ def clip_reid(trial: TrialLike) -> Strategy:
 def _tower() -> dict[str, Range | Nested | When]:
     """What is searched wherever the image tower itself is trained."""
     return {
-        "optim": _optim(1e-6, 3e-3),
+        "optim": _optim(TOWER_LR),
         "layer_decay": LAYER_DECAY,
         "frozen_blocks": Choice((0, 1, 2, 4)),
         "head_lr_scale": HEAD_LR_SCALE,
@@ -324,10 +325,10 @@ def _tower() -> dict[str, Range | Nested | When]:
     }
 
 
-def _optim(low: float, high: float) -> Nested:
+def _optim(lr: LogFloat) -> Nested:
     return Nested(
         Optim,
-        lr=LogFloat(low, high),
+        lr=lr,
         weight_decay=LogFloat(1e-4, 0.3),
         batch_size=Choice((16, 32, 64)),
         schedule=Choice(tuple(Schedule)),

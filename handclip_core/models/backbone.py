@@ -98,6 +98,11 @@ class Backbone(nn.Module):
         """Encode ``pixels`` [B, 3, H, W], float in [0, 1] with H = W = ``image_px``."""
         return self.tail_blocks(pixels, 0, readout=readout)
 
+    @property
+    def num_weights(self) -> int:
+        """Weights of the image tower."""
+        return sum(parameter.numel() for parameter in self.visual.parameters())
+
     def blocks(self) -> tuple[tuple[str, ...], ...]:
         """Parameter prefixes of each block from input to output: stem, blocks, (final norm,) projection.
 

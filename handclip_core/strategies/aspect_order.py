@@ -46,7 +46,7 @@ class AspectOrder(TowerStrategy):
                 self.data_spec(data, aspects=[aspect]),
                 self.trained(model),
                 self.terms(model, data),
-                self.optim,
+                self.tower_optim(model),
                 penalties=tuple(penalties),
                 evaluation_point=True,
             )

@@ -52,7 +52,7 @@ class AspectSpecific(PerViewStrategy):
         aspects = self.head_settings(data).aspects
         train = [part for aspect in aspects for part in self._expert(model, view_name(aspect))]
         spec, terms = self.data_spec(data, aspects=aspects), self.terms(model, data)
-        return (Phase("experts", spec, (*train, *self.head(model)), terms, self.optim),)
+        return (Phase("experts", spec, (*train, *self.head(model)), terms, self.tower_optim(model)),)
 
     def _expert(self, model: HandModel, name: str) -> tuple[Train, ...]:
         blocks = trained_blocks(

@@ -118,7 +118,8 @@ class ClipReid(TowerStrategy):
             evaluate=False,
         )
         terms = self.terms(model, data)
-        image = Phase("image", self.data_spec(data), self.trained(model), terms, self.optim, share=1 - share)
+        rate = self.tower_optim(model)
+        image = Phase("image", self.data_spec(data), self.trained(model), terms, rate, share=1 - share)
         return prompts, image
 
     def terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:

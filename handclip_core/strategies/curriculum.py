@@ -69,7 +69,7 @@ class Curriculum(TowerStrategy):
         ranks = rank(self._difficulties(data, whole), whole.pool.labels)
         train, terms = self.trained(model), self.terms(model, data)
         return tuple(
-            Phase(f"{share:.0%} of the images", _easiest(whole, ranks, share), train, terms, self.optim)
+            Phase(f"{share:.0%} of the images", _easiest(whole, ranks, share), train, terms, self.tower_optim(model))
             for share in shares(self.pace, start=self.start, steps=self.steps)
         )
 

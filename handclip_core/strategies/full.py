@@ -16,4 +16,5 @@ class Full(TowerStrategy):
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase over all training images."""
-        return (Phase("full", self.data_spec(data), self.trained(model), self.terms(model, data), self.optim),)
+        terms, optim = self.terms(model, data), self.tower_optim(model)
+        return (Phase("full", self.data_spec(data), self.trained(model), terms, optim),)

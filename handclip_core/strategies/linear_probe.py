@@ -10,6 +10,7 @@ from handclip_core.losses.reading import ReadFrom
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.neck import EmbeddingAt, NeckKind, NeckSettings
 from handclip_core.strategies.base import IdentityStrategy, trained_blocks
+from handclip_core.strategies.rates import Rates, rate_for
 
 
 class LinearProbe(IdentityStrategy):
@@ -29,6 +30,9 @@ class LinearProbe(IdentityStrategy):
     """Share of the budget that fine-tunes the whole tower after the probe; 0 for none."""
     finetune_lr: float = Field(1e-5, gt=0, le=1)
     """Peak learning rate of tower, neck and head while fine-tuning."""
+    rates: Rates = Rates.BY_SIZE
+    """Whether ``finetune_lr`` is for a tower of ViT-B/16's size, from which that of another follows (``by_size``), or
+    holds for any (``published``)."""
 
     @model_validator(mode="after")
     def _losses_reach_what_is_trained(self) -> Self:
@@ -53,7 +57,8 @@ class LinearProbe(IdentityStrategy):
         probe = Phase("probe", spec, head, probing, self.optim, share=1 - self.finetune_share)
         if not self.finetune_share:
             return (probe,)
-        optim = self.optim.model_copy(update={"lr": self.finetune_lr})
+        lr = rate_for(model.backbone, self.finetune_lr, self.rates)
+        optim = self.optim.model_copy(update={"lr": lr})
         everything = (*trained_blocks(model.backbone), *head)
         return (probe, Phase("fine-tuning", spec, everything, terms, optim, share=self.finetune_share))
 

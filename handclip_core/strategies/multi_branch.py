@@ -39,7 +39,7 @@ class MultiBranch(PerViewStrategy):
         spec = self.data_spec(data, aspects=self.head_settings(data).aspects)
         router = Term("aspect", aspect_cross_entropy(), self.router_weight)
         terms = (*self.terms(model, data), router)
-        return (Phase("branches", spec, self.trained(model), terms, self.optim),)
+        return (Phase("branches", spec, self.trained(model), terms, self.tower_optim(model)),)
 
     def head(self, model: HandModel) -> tuple[Train, ...]:
         """Necks, identity heads, and the router."""

@@ -141,7 +141,8 @@ def test_verification_goes_by_the_likelihood_ratio(tmp_path: Path, tiny_context:
     units = embed(model, tiny_context.pixel_inputs, rows, aspects=tiny_context.aspect_indices, device=CPU)
     scores = model.metric.similarity(units, units)
     aspects, who = tiny_context.aspect_indices[rows], tiny_context.identities[rows]
-    genuine, impostor = [], []
+    genuine: list[float] = []
+    impostor: list[float] = []
     for one in range(len(rows)):
         for other in range(one):
             if aspects[one] == aspects[other]:
