@@ -82,8 +82,9 @@ LOSSES = Nested(
 FITTED = tuple(kind for kind in MetricKind if kind is not MetricKind.NONE)
 METRIC = Nested(
     MetricSettings,
-    kind=Choice((MetricKind.NONE, MetricKind.WCCN, MetricKind.LDA)),
+    kind=Choice((MetricKind.NONE, MetricKind.WCCN, MetricKind.LDA, MetricKind.PLDA)),
     shrinkage=When("kind", FITTED, LogFloat(1e-3, 0.9)),
+    dim=When("kind", (MetricKind.LDA, MetricKind.PLDA), Choice((None, 32, 64))),
 )
 DEPTHS = (
     (0.15,),
@@ -146,7 +147,7 @@ def whitening(trial: TrialLike) -> Strategy:
                 MetricSettings,
                 kind=Choice(FITTED),
                 shrinkage=LogFloat(1e-3, 0.9),
-                dim=Choice((None, 64, 256)),
+                dim=Choice((None, 32, 64, 128, 256)),
             ),
         ),
         labels=When("neck.metric.kind", FITTED[1:], Choice(tuple(LabelBy))),
@@ -318,9 +319,10 @@ def _tower() -> dict[str, Range | Nested | When]:
     return {
         "optim": _optim(TOWER_LR),
         "layer_decay": LAYER_DECAY,
-        "frozen_blocks": Choice((0, 1, 2, 4)),
         "head_lr_scale": HEAD_LR_SCALE,
-        "neck": _neck(*NECKS),
+        "neck": _neck(*NECKS, sources=tuple(NeckInput)),
+        # What lies behind a block that is read gets no gradient: with others frozen, nothing might be left.
+        "frozen_blocks": When("neck.source", VECTORS, Choice((0, 1, 2, 4))),
         "augment": AUGMENT,
     }
 
@@ -340,6 +342,8 @@ def _optim(lr: LogFloat) -> Nested:
 def _neck(*kinds: NeckKind, embedding: bool = True, sources: tuple[NeckInput, ...] = VECTORS) -> Nested:
     layers = tuple(kind for kind in NeckKind if kind is not NeckKind.NONE)
     at = {"embedding": When("kind", layers, Choice(tuple(EmbeddingAt)))} if embedding else {}
+    if NeckInput.BLOCKS in sources:
+        at["readout"] = When("source", (NeckInput.BLOCKS,), READOUT)
     return Nested(NeckSettings, kind=Choice(kinds), source=Choice(sources), **at, metric=METRIC)
 
 

@@ -73,7 +73,10 @@ def pooled(found: FeatureMap, settings: ReadoutSettings) -> Tensor:
     if settings.pool is Pooling.MEAN:
         return values.mean(dim=(2, 3))
     if settings.pool is Pooling.GEM:
-        return values.clamp(min=LEAST).pow(settings.power).mean(dim=(2, 3)).pow(1 / settings.power)
+        positive = values.clamp(min=LEAST)
+        # Relative to the largest, no power is too small for its root to have a gradient.
+        largest = positive.amax(dim=(2, 3), keepdim=True).detach()
+        return (positive / largest).pow(settings.power).mean(dim=(2, 3)).pow(1 / settings.power) * largest[..., 0, 0]
     if settings.pool is Pooling.GRID:
         height, width = (min(settings.grid, side) for side in values.shape[2:])
         return F.adaptive_avg_pool2d(values, (height, width)).flatten(1)

@@ -30,7 +30,7 @@ def plan_table(experiment: Experiment, *, device: torch.device) -> str:
     head = (
         f"strategy {experiment.strategy.name}, backbone {experiment.backbone.name}, seed {experiment.seed}\n"
         f"budget {ready.budget.units} x {ready.budget.epoch_images} images, {weights:,} weights, "
-        f"embedding of {ready.model.width}\n"
+        f"embedding of {ready.model.width}\n{_closed_form_text(ready)}"
     )
     if not ready.phases:
         return head + "no phase: nothing is trained"
@@ -41,6 +41,20 @@ def plan_table(experiment: Experiment, *, device: torch.device) -> str:
     buffer = io.StringIO()
     Console(file=buffer, width=WIDTH).print(table)
     return head + buffer.getvalue().rstrip()
+
+
+def _closed_form_text(ready: Assembled) -> str:
+    """A line of what is read inside of the tower, and one of the metric, if there are any."""
+    readout, metric = ready.model.readout, ready.model.metric
+    lines = []
+    if readout:
+        blocks = ", ".join(map(str, readout.blocks))
+        num = len(ready.model.architecture.blocks())
+        lines.append(f"reads blocks {blocks} of {num} by {readout.settings.pool}: {readout.width} numbers\n")
+    if metric.active:
+        kind, shrinkage = metric.settings.kind, metric.settings.shrinkage
+        lines.append(f"metric {kind}, shrinkage {shrinkage}, fitted in closed form before each validation\n")
+    return "".join(lines)
 
 
 def default_plans(context: ExperimentContext) -> str:

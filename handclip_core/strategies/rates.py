@@ -7,6 +7,8 @@ from handclip_core.models.backbone import Backbone
 
 REFERENCE_WEIGHTS = 86_192_640
 """Weights of the image tower of ViT-B/16, for which the published rates are."""
+MOST_TIMES = 100.0
+"""A rate grows by no more: towers of less than a hundredth of that size are for trying things out."""
 
 
 class Rates(StrEnum):
@@ -22,7 +24,9 @@ class Rates(StrEnum):
 
 def rate_for(backbone: Backbone, lr: float, rates: Rates) -> float:
     """The peak learning rate of the image tower of ``backbone``, at most 1."""
-    return lr if rates is Rates.PUBLISHED else min(1.0, lr * REFERENCE_WEIGHTS / backbone.num_weights)
+    if rates is Rates.PUBLISHED:
+        return lr
+    return min(1.0, lr * min(MOST_TIMES, REFERENCE_WEIGHTS / backbone.num_weights))
 
 
 def optim_for(backbone: Backbone, optim: Optim, rates: Rates) -> Optim:

@@ -47,9 +47,9 @@ def test_the_inventory_holds_all_that_is_ever_drawn(name: str) -> None:
 
 
 def test_a_default_outside_a_narrowed_range_moves_to_its_nearer_end() -> None:
-    space = JointSpace(("full",), Narrowing({"optim/lr": (1e-4, 1e-3), "optim/batch_size": (64,)}))
+    space = JointSpace(("full",), Narrowing({"optim/lr": (3e-5, 1e-4), "optim/batch_size": (64,)}))
     default, moved = default_of("full"), space.default("full").strategy
-    changed = {"lr": 1e-4, "batch_size": 64}
+    changed = {"lr": 3e-5, "batch_size": 64}
     assert moved == default.model_copy(update={"optim": default.optim.model_copy(update=changed)})  # type: ignore[attr-defined]
 
 

@@ -93,3 +93,10 @@ def test_patches_keep_their_places(tiny_backbones: dict[str, BackboneSettings]) 
     assert found.token.item() == 0
     assert found.values[0, 0].flatten().tolist() == list(range(1, 1 + side * side))
     assert found.values[0, 0, 1, 0].item() == 1 + side
+
+
+def test_a_high_power_of_small_values_has_a_gradient() -> None:
+    shown = torch.full((1, 2, 3, 3), 1e-5, requires_grad=True)
+    pooled(FeatureMap(shown), ReadoutSettings(pool=Pooling.GEM, power=20)).sum().backward()
+    assert shown.grad is not None
+    assert shown.grad.sum().item() == pytest.approx(2, rel=1e-4)

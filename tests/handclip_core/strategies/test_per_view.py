@@ -40,7 +40,7 @@ def experiment_of(
     context: ExperimentContext, strategy: dict[str, object], *, data: DrawnData = TINY_DATA, budget: int = 4
 ) -> Experiment:
     values = {
-        "strategy": {"optim": OPTIM, **strategy},
+        "strategy": {"optim": OPTIM, "rates": "published", **strategy},
         "data": data,
         "backbone": context.settings,
         "budget": budget,
@@ -156,7 +156,7 @@ def test_aspects_that_can_be_seen_are_told_and_routed_by(
     tiny_context: ExperimentContext, tinted: PreparedData, tmp_path: Path, name: str
 ) -> None:
     values = {
-        "strategy": {"name": name, "optim": OPTIM},
+        "strategy": {"name": name, "optim": OPTIM, "rates": "published"},
         "data": tinted,
         "backbone": tiny_context.settings,
         "budget": 8,

@@ -25,7 +25,12 @@ OPTIM = {"batch_size": 8, "lr": 1e-3}
 
 
 def experiment_of(strategy: dict[str, object], backbone: BackboneSettings, *, budget: int = 4) -> Experiment:
-    values = {"strategy": {"optim": OPTIM, **strategy}, "data": TINY_DATA, "backbone": backbone, "budget": budget}
+    values = {
+        "strategy": {"optim": OPTIM, "rates": "published", **strategy},
+        "data": TINY_DATA,
+        "backbone": backbone,
+        "budget": budget,
+    }
     return Experiment.model_validate(values)
 
 
@@ -105,6 +110,7 @@ def matrices(backbone: BackboneSettings, strength: float) -> NDArray[np.float64]
         "labels": "person_aspect",
         "order": ["dorsal right", "palmar left"],
         "optim": {"batch_size": 16, "lr": 1e-3, "schedule": "cosine", "warmup": 0.1},
+        "rates": "published",
         "neck": {"kind": "bn"},
         "head_lr_scale": 3,
     }

@@ -60,6 +60,8 @@ def quick(kind: type[Strategy]) -> Strategy:
     changes: dict[str, object] = {}
     if "optim" in kind.model_fields:
         changes["optim"] = {**kind().model_dump()["optim"], "batch_size": 8, "lr": 1e-3}  # type: ignore[call-arg]
+    if "rates" in kind.model_fields:
+        changes["rates"] = "published"
     if "fisher_samples" in kind.model_fields:
         changes["fisher_samples"] = 3
     return kind.model_validate(changes)

@@ -24,7 +24,12 @@ from tests.conftest import TINY_DATA
 CPU = torch.device("cpu")
 WCCN: dict[str, Any] = {"kind": "wccn", "shrinkage": 0.1}
 READ: dict[str, Any] = {"source": "blocks", "readout": {"depths": [0.5, 1.0], "pool": "grid", "grid": 2}}
-FULL: dict[str, Any] = {"name": "full", "optim": {"batch_size": 12, "lr": 1e-3}, "neck": {**READ, "metric": WCCN}}
+FULL: dict[str, Any] = {
+    "name": "full",
+    "optim": {"batch_size": 12, "lr": 1e-3},
+    "rates": "published",
+    "neck": {**READ, "metric": WCCN},
+}
 WHITENING: dict[str, Any] = {"name": "whitening", "neck": {**READ, "metric": WCCN}}
 
 
