@@ -1,10 +1,12 @@
 """Train one experiment in this process, with a line a unit and a checkpoint to go on from."""
 
+import math
 from pathlib import Path
 
 import torch
 
 from handclip_core.errors import InputError
+from handclip_core.evaluation.metrics import HARDLY_MOVED, hardly_moved
 from handclip_core.runs.context import open_context
 from handclip_core.runs.drive import Report, drive
 from handclip_core.runs.experiment import Experiment, assemble
@@ -22,6 +24,8 @@ def train_into(folder: Path, experiment: Experiment, *, device: torch.device, re
     for report in driven:
         driven.keep()
         print(line(experiment, report), flush=True)
+        if report.unit == math.ceil(experiment.budget / 2) and hardly_moved(driven.record.scores):
+            print(HARDLY_MOVED, flush=True)
     return finish(driven.record, device=device)
 
 

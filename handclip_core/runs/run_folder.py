@@ -68,6 +68,11 @@ class RunFolder:
         return max((row for row in self.log if OBJECTIVE.name in row), key=lambda row: row[OBJECTIVE.name])
 
     @property
+    def scores(self) -> list[float]:
+        """The objective of each unit that was evaluated."""
+        return [row[OBJECTIVE.name] for row in self.log if OBJECTIVE.name in row]
+
+    @property
     def evaluated(self) -> bool:
         """Whether any unit has been evaluated."""
         return any(OBJECTIVE.name in row for row in self.log)
