@@ -40,7 +40,13 @@ def finish(run_folder: RunFolder, *, device: torch.device) -> RunFolder:
 
 def summary(run_folder: RunFolder) -> str:
     """A complete run in a few lines."""
-    best, folder = run_folder.best, run_folder.folder
+    folder = run_folder.folder
+    if not run_folder.evaluated:
+        return (
+            f"fitted on all training identities, those of validation among them, so there is no score; the weights of "
+            f"the last unit are in {folder}\nnext: python -m handclip_core evaluate {folder} --split test"
+        )
+    best = run_folder.best
     lines = [f"best validation mAP {best['map']:.4f}, R1 {best['cmc1']:.4f} at unit {best['unit']}; saved in {folder}"]
     if run_folder.sequence:
         lines.append(run_folder.sequence.text())

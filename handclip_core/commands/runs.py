@@ -15,6 +15,13 @@ Ranked = Annotated[
 HideAspects = Annotated[
     bool, typer.Option("--hide-aspects", help="Do not tell models which side of which hand an image shows.")
 ]
+GalleryName = Annotated[
+    Literal["own", "all"] | None,
+    typer.Option(help="Gallery of the query's own aspect, or of all aspects; without it, that of the run's data."),
+]
+Keep = Annotated[
+    bool, typer.Option("--keep-embeddings", help="Keep embeddings_SPLIT.npy, and .csv with their rows, in the run.")
+]
 Baselines = Annotated[list[str] | None, typer.Option(help="A row that learns nothing: pixels or hog; may be repeated.")]
 
 
@@ -59,16 +66,20 @@ def evaluate(
     flip: Flip = False,
     ranking: Ranked = "cosine",
     hide_aspects: HideAspects = False,
+    gallery: GalleryName = None,
     baseline: Baselines = None,
+    keep_embeddings: Keep = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Score a run: means over aspects and draws, intervals over identities, verification, breakdown."""
     from handclip_core.devices import select_device
+    from handclip_core.evaluation.protocol import GalleryKind
     from handclip_core.reports.measure import View
     from handclip_core.reports.report import evaluate_run
 
-    view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects)
-    report = evaluate_run(run, device=select_device(device), view=view, baselines=baseline or [])
+    kind = GalleryKind(gallery) if gallery else None
+    view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects, gallery=kind)
+    report = evaluate_run(run, device=select_device(device), view=view, baselines=baseline or [], keep=keep_embeddings)
     print(report.json if as_json else report.text)
 
 
@@ -79,16 +90,22 @@ def compare(
     flip: Flip = False,
     ranking: Ranked = "cosine",
     hide_aspects: HideAspects = False,
+    gallery: GalleryName = None,
     baseline: Baselines = None,
+    keep_embeddings: Keep = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write comparison.md and comparison.csv to.")] = None,
 ) -> None:
     """Put runs side by side with CLIP as it is, with intervals over identities and paired differences."""
     from handclip_core.devices import select_device
+    from handclip_core.evaluation.protocol import GalleryKind
     from handclip_core.reports.measure import View
     from handclip_core.reports.report import compare_runs
 
-    view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects)
-    comparison = compare_runs(runs, device=select_device(device), view=view, baselines=baseline or [])
+    kind = GalleryKind(gallery) if gallery else None
+    view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects, gallery=kind)
+    comparison = compare_runs(
+        runs, device=select_device(device), view=view, baselines=baseline or [], keep=keep_embeddings
+    )
     print(comparison.markdown)
     if out:
         comparison.write(out)

@@ -27,6 +27,9 @@ SURE = 30.0
 """Errors to expect for a rate that is known to within 30 % with 90 % confidence (the rule of thirty)."""
 
 
+SEEN = "the model was trained on the validation identities, so that they give no threshold"
+
+
 @dataclass(frozen=True, eq=False)
 class PairScores:
     """Scores of comparisons of one identity with himself (genuine [M]) and with others (impostor [N])."""
@@ -217,12 +220,18 @@ def tar_at_far(test: PairScores, validation: PairScores, far: float) -> Operatin
 
 
 def verification_scores(
-    test: PairScores, validation: PairScores, *, fars: Sequence[float] = FARS
+    test: PairScores, validation: PairScores | None, *, fars: Sequence[float] = FARS
 ) -> VerificationScores:
-    """All figures of ``test`` with thresholds fixed on ``validation``; unsupported rates are listed with the reason."""
+    """All figures of ``test`` with thresholds fixed on ``validation``; unsupported rates are listed with the reason.
+
+    All of them are, if the model was trained on the people of validation, whose pairs are then None.
+    """
     points: list[OperatingPoint] = []
     refused: list[Refusal] = []
     for far in fars:
+        if validation is None:
+            refused.append(Refusal(far, SEEN))
+            continue
         try:
             points.append(tar_at_far(test, validation, far))
         except InputError as error:

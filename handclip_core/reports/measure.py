@@ -12,11 +12,11 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.breakdown import GroupScores, breakdown
 from handclip_core.evaluation.gallery_splits import Similarity
 from handclip_core.evaluation.open_set import OpenSetScores, Probes, open_set_probes, open_set_scores
-from handclip_core.evaluation.protocol import ProtocolScores, cross_aspect_scores, score_gallery_splits
+from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores, cross_aspect_scores, score_gallery_splits
 from handclip_core.evaluation.rerank import RANKINGS
 from handclip_core.evaluation.similarity import cosine
 from handclip_core.evaluation.storage import summary
-from handclip_core.evaluation.verification import PairScores, VerificationScores, pair_scores, verification_scores
+from handclip_core.evaluation.verification import SEEN, PairScores, VerificationScores, pair_scores, verification_scores
 from handclip_core.models.hand_model import HandModel
 from handclip_core.reports.text import breakdown_table, cross_table, open_set_text, scores_table, verification_text
 from handclip_core.runs.context import ExperimentContext, Split
@@ -26,13 +26,15 @@ from handclip_core.runs.context import ExperimentContext, Split
 class View:
     """How a model is evaluated: which identities, with the mirror image or not, and how a gallery is ranked.
 
-    With ``hide_aspects`` it is not told which side of which hand an image shows.
+    With ``hide_aspects`` it is not told which side of which hand an image shows. ``gallery`` is the kind of gallery;
+    None for that of the run's data.
     """
 
     split: Split
     flip: bool = False
     ranking: Literal["cosine", "rerank", "expand"] = "cosine"
     hide_aspects: bool = False
+    gallery: GalleryKind | None = None
 
 
 @dataclass(frozen=True)
@@ -63,20 +65,24 @@ class Measured:
 
 
 def measure(
-    embeddings: Tensor, on_val: Tensor, context: ExperimentContext, view: View, *, model: HandModel
+    embeddings: Tensor, on_val: Tensor | None, context: ExperimentContext, view: View, *, model: HandModel
 ) -> Measured:
     """Measure ``embeddings`` [N, D] of the rows of the view's split; thresholds come from ``on_val``, those of val.
+
+    Without them, because the model was trained on these people, what needs a threshold is refused.
 
     The similarities of ``model`` are used: one of its own for ranks if the view ranks by cosine.
     """
     split, pairwise = view.split, model.pairwise_similarity
     scores = scored(embeddings, context, view, similarity=model.similarity)
+    pairs = _pairs(embeddings, context, split, pairwise)
+    probes = None if on_val is None else _probes(embeddings, context, split, pairwise)
     return Measured(
         scores=scores,
-        verified=verification_scores(
-            _pairs(embeddings, context, split, pairwise), _pairs(on_val, context, "val", pairwise)
-        ),
-        open_set=_open_set(_probes(embeddings, context, split, pairwise), _probes(on_val, context, "val", pairwise)),
+        verified=verification_scores(pairs, None if on_val is None else _pairs(on_val, context, "val", pairwise)),
+        open_set=SEEN
+        if on_val is None or probes is None
+        else _open_set(probes, _probes(on_val, context, "val", pairwise)),
         cross=_cross(embeddings, context, split, pairwise),
         groups=breakdown(scores, context.prepared.manifest),
     )
@@ -95,7 +101,7 @@ def scored(
         context.rows(view.split),
         context.gallery_splits(view.split),
         context.identities,
-        gallery=context.gallery,
+        gallery=view.gallery or context.gallery,
         similarity=RANKINGS[view.ranking] or similarity,
     )
 

@@ -19,7 +19,7 @@ from handclip_core.evaluation.tta import combine_flips
 from handclip_core.models.hand_model import HandModel
 from handclip_core.reports.measure import View, measure, scored
 from handclip_core.runs.context import ExperimentContext, open_context
-from handclip_core.runs.experiment import assemble
+from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.runs.run_folder import as_json, load_run, read_experiment, write_json
 from handclip_core.runs.test_access import access_text, logged_access
 from handclip_core.strategies import ZeroShot
@@ -55,28 +55,35 @@ class Comparison:
         (folder / "comparison.csv").write_text(self.csv, encoding="utf-8")
 
 
-def evaluate_run(folder: Path, *, device: torch.device, view: View, baselines: Sequence[str] = ()) -> Report:
+def evaluate_run(
+    folder: Path, *, device: torch.device, view: View, baselines: Sequence[str] = (), keep: bool = False
+) -> Report:
     """Score the best weights of a run; write ``evaluation_<split>.json`` and, by query, ``.npz`` beside them.
 
+    With ``keep``, the embeddings of the split and what their rows show are kept there, see ``keep_embeddings``.
     Thresholds of verification and of the open set are set on validation identities, also for the test identities.
     Raises InputError if the run cannot be loaded.
     """
     experiment = read_experiment(folder)
+    _refuse_seen([folder], [experiment], view)
     context = open_context(experiment.data, experiment.backbone, device)
     model = load_run(folder, device=device)
     _refuse_unknown(baselines)
     with logged_access([folder], context, view.split, by="evaluate") as figures:
-        report = _evaluated(folder, model, context, view, baselines)
+        report = _evaluated(folder, model, context, view, baselines, keep=keep)
         figures |= report.values["scores"]["overall"]
     return replace(report, text="\n\n".join(filter(None, [report.text, access_text(folder, context, view.split)])))
 
 
 def _evaluated(
-    folder: Path, model: HandModel, context: ExperimentContext, view: View, baselines: Sequence[str]
+    folder: Path, model: HandModel, context: ExperimentContext, view: View, baselines: Sequence[str], *, keep: bool
 ) -> Report:
     embeddings = _embeddings(model, context, view)
+    if keep:
+        keep_embeddings(folder, embeddings, context, view)
+    unseen = read_experiment(folder).part == "train"
     on_val = embeddings if view.split == "val" else _embeddings(model, context, replace(view, split="val"))
-    found = measure(embeddings, on_val, context, view, model=model)
+    found = measure(embeddings, on_val if unseen else None, context, view, model=model)
     baseline_scores = _baseline_scores(context, view, baselines)
     values = {"run": str(folder), **asdict(view), **found.values()}
     accuracy = aspect_accuracy(
@@ -92,10 +99,14 @@ def _evaluated(
 
 
 def compare_runs(
-    folders: Sequence[Path], *, device: torch.device, view: View, baselines: Sequence[str] = ()
+    folders: Sequence[Path], *, device: torch.device, view: View, baselines: Sequence[str] = (), keep: bool = False
 ) -> Comparison:
-    """Score runs on the same data beside CLIP as it is; raises InputError if their data or backbones differ."""
+    """Score runs on the same data beside CLIP as it is; raises InputError if their data or backbones differ.
+
+    With ``keep``, each run's folder gets its embeddings, see ``keep_embeddings``.
+    """
     experiments = [read_experiment(folder) for folder in folders]
+    _refuse_seen(folders, experiments, view)
     first = experiments[0]
     for folder, other in zip(folders, experiments, strict=True):
         if (other.data, other.backbone) != (first.data, first.backbone):
@@ -103,7 +114,7 @@ def compare_runs(
     context = open_context(first.data, first.backbone, device)
     _refuse_unknown(baselines)
     with logged_access(folders, context, view.split, by="compare") as figures:
-        models = _scored_models(folders, context, view, baselines)
+        models = _scored_models(folders, context, view, baselines, keep=keep)
         figures |= {name: summary(scores)["overall"] for name, scores in models.items()}
     rows = compare_models(models, reference=REFERENCE)
     text = "\n\n".join(filter(None, [markdown(rows), access_text(folders[0], context, view.split)]))
@@ -111,7 +122,7 @@ def compare_runs(
 
 
 def _scored_models(
-    folders: Sequence[Path], context: ExperimentContext, view: View, baselines: Sequence[str]
+    folders: Sequence[Path], context: ExperimentContext, view: View, baselines: Sequence[str], *, keep: bool
 ) -> dict[str, ProtocolScores]:
     """CLIP as it is, the baselines, and the runs."""
     first = read_experiment(folders[0])
@@ -120,8 +131,24 @@ def _scored_models(
     models |= _baseline_scores(context, view, baselines)
     for name, folder in zip(_names(folders), folders, strict=True):
         model = load_run(folder, device=context.device)
-        models[name] = scored(_embeddings(model, context, view), context, view, similarity=model.similarity)
+        embeddings = _embeddings(model, context, view)
+        if keep:
+            keep_embeddings(folder, embeddings, context, view)
+        models[name] = scored(embeddings, context, view, similarity=model.similarity)
     return models
+
+
+def keep_embeddings(folder: Path, embeddings: Tensor, context: ExperimentContext, view: View) -> None:
+    """Write ``embeddings_<split>.npy``, float32 [n, W], and ``.csv`` with a line for each of its rows, in their order.
+
+    The columns are the manifest row, the identity, the aspect and the file. With the gallery splits of the prepared
+    data, whoever distrusts a figure can compute it anew.
+    """
+    path, rows = folder / f"embeddings_{view.split}", context.rows(view.split)
+    np.save(path.with_suffix(".npy"), embeddings.numpy().astype(np.float32))
+    shown = context.prepared.manifest.iloc[rows][["identity", "aspect", "path"]]
+    shown.insert(0, "row", rows)
+    shown.to_csv(path.with_suffix(".csv"), index=False)
 
 
 def _embeddings(model: HandModel, context: ExperimentContext, view: View) -> Tensor:
@@ -135,6 +162,13 @@ def _embeddings(model: HandModel, context: ExperimentContext, view: View) -> Ten
         for mirror in (False, True)
     )
     return combine_flips(plain, mirrored)
+
+
+def _refuse_seen(folders: Sequence[Path], experiments: Sequence[Experiment], view: View) -> None:
+    """Raise InputError if the identities that would be scored are among those that a run was trained on."""
+    for folder, experiment in zip(folders, experiments, strict=True):
+        if experiment.part == "train_all" and view.split == "val":
+            raise InputError(f"{folder}: was trained on the validation identities too; score it with --split test")
 
 
 def _refuse_unknown(baselines: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """An experiment: strategy, data, backbone, seed and budget; and the one function that runs it."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from math import nan
 from typing import Self
@@ -46,7 +46,8 @@ class Experiment(Config):
     micro_batch: int | None = Field(None, ge=1, le=65536)
     """Most images that the image tower trains on at a time; none for whole batches. Saves memory, changes no sum."""
     part: Part = "train"
-    """``train_all`` adds the validation identities, for a final fit; its validation scores are those of people seen."""
+    """``train_all`` adds the validation identities, for a final fit. Nobody is left to validate on: such a run has no
+    scores, and its weights are those of its last unit."""
 
     @model_validator(mode="after")
     def _parts_are_the_whole(self) -> Self:
@@ -149,8 +150,7 @@ def run(
     )
     for report in reports:
         if report.evaluation_point:
-            scores = score(ready.context, ready.model, ready.inputs(report.phase_index), "val")
-            report.state.evaluation_points.append(_by_aspect(scores, evaluation_points_of(ready.phases)))
+            report.state.evaluation_points.append(_evaluation_point(ready, report.phase_index))
         else:
             yield _progress(ready, report)
 
@@ -175,8 +175,12 @@ def metrics_of(scores: ProtocolScores, context: ExperimentContext) -> dict[str, 
     return means | {RETENTION: retention(scores.queries, context.zero_shot_queries)}
 
 
-def _by_aspect(scores: ProtocolScores, aspects: Sequence[str]) -> list[float]:
-    """Validation mAP of each aspect; NaN if it has no query."""
+def _evaluation_point(ready: Assembled, phase: int) -> list[float]:
+    """Validation mAP of each aspect that is trained; NaN if it has no query, or validation was trained on."""
+    aspects = evaluation_points_of(ready.phases)
+    if ready.experiment.part == "train_all":
+        return [nan] * len(aspects)
+    scores = score(ready.context, ready.model, ready.inputs(phase), "val")
     return [float(scores.per_aspect[name].map.mean) if name in scores.per_aspect else nan for name in aspects]
 
 
@@ -196,9 +200,14 @@ def _progress(ready: Assembled, report: StepReport) -> Progress:
 
 
 def validate(ready: Assembled, phase: int) -> dict[str, float]:
-    """Fit what has a closed form, and score the model as it is in phase ``phase``; -1 for before any."""
-    inputs = ready.inputs(phase)
-    fit_closed_forms(ready.model, ready.experiment.strategy, inputs, ready.context, ready.experiment.part)
+    """Fit what has a closed form, and score the model as it is in phase ``phase``; -1 for before any.
+
+    No scores are given of people who were trained on.
+    """
+    inputs, part = ready.inputs(phase), ready.experiment.part
+    fit_closed_forms(ready.model, ready.experiment.strategy, inputs, ready.context, part)
+    if part == "train_all":
+        return {}
     return metrics_of(score(ready.context, ready.model, inputs, "val"), ready.context) | _routing(ready, inputs)
 
 

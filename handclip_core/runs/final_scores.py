@@ -46,6 +46,8 @@ def wise_ft_file(alpha: float) -> str:
 def write_final_scores(folder: Path, run: Drive, last: Report) -> None:
     """Score ``run``, whose last report was ``last``, on validation identities into its checkpoint ``folder``."""
     experiment, device = run.record.experiment, next(run.model.parameters()).device
+    if experiment.part == "train_all":
+        return  # a final fit, of which nobody is left to validate on
     context = open_context(experiment.data, experiment.backbone, device)
     save_scores(folder / SCORES, score(context, run.model, context.pixel_inputs, "val"))
     for alpha, scores in wise_ft_scores(Ingredient("", experiment, folder / FINAL), device=device).items():

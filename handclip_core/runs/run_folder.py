@@ -78,13 +78,14 @@ class RunFolder:
         return any(OBJECTIVE.name in row for row in self.log)
 
     def add_unit(self, progress: Progress) -> None:
-        """Log a unit, and keep its weights if its objective is the highest so far.
+        """Log a unit, and keep its weights if its objective is the highest so far, or there is none to go by.
 
         Of several processes that train one model, the first keeps the weights.
         """
         row = _row(progress)
         # The log comes last: if the weights cannot be written, all of this can be done again.
         better = progress.evaluated and (not self.evaluated or row[OBJECTIVE.name] > self.best[OBJECTIVE.name])
+        better = better or self.experiment.part == "train_all"
         if better and process_group().rank == 0:
             save_tensors(progress.state.model.state_dict(), self.folder / BEST)
         self.log.append(row)
@@ -134,12 +135,13 @@ class RunFolder:
         rows = self._write_embeddings(device)
         self.sequence = self._sequence(load_tensors(checkpoint / OPTIMIZER)["milestones"], device)
         sequence = {"sequence": self.sequence.values()} if self.sequence else {}
-        metrics = {"best": self.best, "final": self.log[-1], **sequence, "embedding_rows": rows}
+        best = {"best": self.best} if self.evaluated else {}
+        metrics = {**best, "final": self.log[-1], **sequence, "embedding_rows": rows}
         write_json(self.folder / METRICS, metrics)
 
     def _sequence(self, evaluation_points: list[list[float]], device: torch.device) -> AspectSequence | None:
         """What learning aspects one after another did to each, if the run did that."""
-        if not evaluation_points:
+        if not evaluation_points or not self.evaluated:
             return None
         context = open_context(self.experiment.data, self.experiment.backbone, device)
         return AspectSequence(evaluation_points_of(assemble(self.experiment, context).phases), evaluation_points)

@@ -20,8 +20,14 @@ from handclip_core.strategies import ALL
 OPTIONS = {
     "show": ["experiment"],
     "train": ["experiment", "--out", "--device", "--resume"],
-    "evaluate": ["run", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--baseline", "--json"],
-    "compare": ["runs", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--baseline", "--out"],
+    "evaluate": [
+        "run", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--gallery", "--baseline",
+        "--keep-embeddings", "--json",
+    ],
+    "compare": [
+        "runs", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--gallery", "--baseline",
+        "--keep-embeddings", "--out",
+    ],
     "pretrain": ["settings"],
     "prepare drawn": ["root", "--out", "--people", "--images-per-aspect", "--height-px", "--cut", "--seed", "--json"],
     "prepare 11k": ["root", "--out", "--cut", "--seed", "--skip-bad", "--json"],

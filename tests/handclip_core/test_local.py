@@ -5,11 +5,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from handclip_core.config import read_yaml
+from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import HARDLY_MOVED
-from handclip_core.local import train_into
+from handclip_core.local import summary, train_into
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.reports.measure import View
+from handclip_core.reports.report import compare_runs, evaluate_run
+from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.run_folder import BEST, FINAL, METRICS, load_tensors
+from handclip_core.strategies import LinearProbe, SequentialEWC, Strategy
 from tests.conftest import TINY_DATA
+
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("lr", [1e-9, 1e-1])
@@ -24,8 +33,34 @@ def test_a_rate_that_moves_nothing_is_named_half_way(
             "budget": 4,
         }
     )
-    train_into(tmp_path / "run", experiment, device=torch.device("cpu"))
+    train_into(tmp_path / "run", experiment, device=CPU)
     printed = capsys.readouterr().out.splitlines()
     assert printed.count(HARDLY_MOVED) == (lr < 1e-6)
     if lr < 1e-6:
         assert printed.index(HARDLY_MOVED) == 2
+
+
+@pytest.mark.parametrize("strategy", [LinearProbe(), SequentialEWC(fisher_samples=3)], ids=["probe", "sequence"])
+def test_nobody_who_was_trained_on_is_scored(
+    strategy: Strategy, tiny_context: ExperimentContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Experiment(
+        strategy=strategy, data=TINY_DATA, backbone=tiny_context.settings, budget=2, seed=1, part="train_all"
+    )
+    folder = train_into(tmp_path / "run", settings, device=CPU)
+    assert not folder.evaluated
+    assert "map" not in " ".join(folder.log[0])
+    assert "mAP" not in capsys.readouterr().out
+    assert "there is no score" in summary(folder)
+    weights = [load_tensors(tmp_path / "run" / name) for name in (BEST, FINAL)]
+    assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
+    assert "best" not in read_yaml(tmp_path / "run" / METRICS)
+    seen = "was trained on the validation identities too; score it with --split test"
+    with pytest.raises(InputError, match=seen):
+        evaluate_run(tmp_path / "run", device=CPU, view=View("val"))
+    with pytest.raises(InputError, match=seen):
+        compare_runs([tmp_path / "run"], device=CPU, view=View("val"))
+    report = evaluate_run(tmp_path / "run", device=CPU, view=View("test"))
+    assert report.values["verification"]["points"] == ()
+    assert "give no threshold" in report.values["open_set"]
+    assert report.values["scores"]["overall"]["map"]["mean"] > 0

@@ -1,0 +1,79 @@
+"""Reports of runs: what outsiders can check, and what may be asked without training again."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.local import train_into
+from handclip_core.reports.measure import View
+from handclip_core.reports.report import compare_runs, evaluate_run
+from handclip_core.runs.context import ExperimentContext
+from handclip_core.runs.experiment import Experiment
+from handclip_core.strategies import ZeroShot
+from tests.conftest import TINY_DATA
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_context: ExperimentContext) -> Path:
+    settings = Experiment(strategy=ZeroShot(), data=TINY_DATA, backbone=tiny_context.settings)
+    return train_into(tmp_path_factory.mktemp("report") / "run", settings, device=CPU).folder
+
+
+def by_hand(folder: Path, context: ExperimentContext, kind: GalleryKind) -> tuple[float, float]:
+    """Mean mAP and rank-1 over aspects and gallery splits from the kept files, query by query."""
+    vectors = np.load(folder / "embeddings_test.npy")
+    table = pd.read_csv(folder / "embeddings_test.csv", dtype={"identity": str})
+    place = {row: position for position, row in enumerate(table["row"])}
+    who, sides = table["identity"].tolist(), table["aspect"].tolist()
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for split in context.gallery_splits("test"):
+        for aspect, queries in split.query.items():
+            own_or_all = [part for name, part in split.gallery.items() if kind is GalleryKind.ALL or name == aspect]
+            rows = [row for part in own_or_all for row in part]
+            scores = []
+            for query in queries:
+                score = vectors[[place[row] for row in rows]].astype(np.float64) @ vectors[place[query]]
+                order = [rows[at] for at in np.argsort(-score)]
+                same = [who[place[row]] == who[place[query]] and sides[place[row]] == aspect for row in order]
+                ranks = np.flatnonzero(same) + 1
+                scores.append([np.mean(np.arange(1, len(ranks) + 1) / ranks), same[0]])
+            found.setdefault(aspect, []).append(np.mean(scores, axis=0))
+    means = np.array([np.mean(values, axis=0) for values in found.values()]).mean(axis=0)
+    return float(means[0]), float(means[1])
+
+
+@pytest.mark.parametrize("kind", GalleryKind)
+def test_a_figure_can_be_computed_from_what_is_kept(
+    run: Path, tiny_context: ExperimentContext, kind: GalleryKind
+) -> None:
+    report = evaluate_run(run, device=CPU, view=View("test", gallery=kind), keep=True)
+    overall = report.values["scores"]["overall"]
+    map_, first = by_hand(run, tiny_context, kind)
+    assert overall["map"]["mean"] == pytest.approx(map_, abs=1e-6)
+    assert overall["cmc1"]["mean"] == pytest.approx(first, abs=1e-6)
+    kept = pd.read_csv(run / "embeddings_test.csv")
+    assert kept["path"].tolist() == tiny_context.prepared.manifest["path"].iloc[kept["row"]].tolist()
+
+
+def test_nothing_is_kept_unless_asked_for_and_comparisons_keep_it_too(run: Path) -> None:
+    for path in run.glob("embeddings_*"):
+        path.unlink()
+    compare_runs([run], device=CPU, view=View("val"))
+    assert not list(run.glob("embeddings_*"))
+    compare_runs([run], device=CPU, view=View("val"), keep=True)
+    assert sorted(path.name for path in run.glob("embeddings_*")) == ["embeddings_val.csv", "embeddings_val.npy"]
+
+
+def test_the_other_kind_of_gallery_is_another_figure(run: Path) -> None:
+    own, all_ = (
+        evaluate_run(run, device=CPU, view=View("val", gallery=kind)).values["scores"]["overall"]["map"]["mean"]
+        for kind in (GalleryKind.OWN, GalleryKind.ALL)
+    )
+    assert own > all_
