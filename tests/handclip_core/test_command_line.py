@@ -74,7 +74,7 @@ def settings(tmp_path: Path, tiny_backbones: dict[str, BackboneSettings]) -> Pat
 
 def written(path: Path, **changes: Any) -> Path:
     optim = {"lr": 1e-3, "batch_size": 8}
-    values = {"strategy": {"name": "full", "optim": optim}, "data": DATA, "budget": 2} | changes
+    values = {"strategy": {"name": "full", "rates": "published", "optim": optim}, "data": DATA, "budget": 2} | changes
     path.write_text(yaml.safe_dump(values))
     return path
 
