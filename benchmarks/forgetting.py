@@ -30,6 +30,7 @@ def experiment_of(given: argparse.Namespace, strength: float, seed: int) -> Expe
         "order": given.order,
         "labels": given.labels,
         "optim": {"lr": given.lr, "schedule": "cosine", "warmup": 0.1},
+        "rates": "published",
         "neck": {"kind": "bn"},
         "head_lr_scale": 30,
     }

@@ -7,6 +7,7 @@ on the test identities. Each strategy has a process of its own, so that its peak
 Speed is measured apart, in rounds: in each, every strategy trains a tenth of the budget, one after the other, so that
 whatever else the machine does meets all of them. Printed is the median over the rounds, with the lowest and highest.
 Run: python benchmarks/strategies.py [--seeds 3] [--people 72] [--budget 10] [--only NAME ...]
+                                        [--closed-form metric]
      python benchmarks/strategies.py --speed [--rounds 5]
 """
 
@@ -31,10 +32,11 @@ from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
 from handclip_core.runs.run_folder import load_run
-from handclip_core.strategies import ALL
+from handclip_core.strategies import ALL, UNTRAINED
 
 CPU = torch.device("cpu")
 TOWER: dict[str, Any] = {
+    "rates": "published",
     "optim": {"lr": 7e-4, "schedule": "cosine", "warmup": 0.1},
     "neck": {"kind": "bn"},
     "head_lr_scale": 30,
@@ -44,7 +46,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "linear_probe": {"optim": {"lr": 3e-3, "schedule": "cosine"}},
     "adapters": {},
     "lora": {},
+    "whitening": {},
     "clip_reid": {
+        "rates": "published",
         "optim": {"lr": 3e-4, "schedule": "cosine", "warmup": 0.1, "batch_size": 64},
         "prompts": {"share": 0.3, "optim": {"lr": 0.03, "batch_size": 16}},
         "losses": {
@@ -55,6 +59,18 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 """What differs from a strategy's defaults; strategies that are not named train the tower: TOWER."""
+
+
+CLOSED_FORMS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "metric": {"metric": {"kind": "wccn", "shrinkage": 0.1}},
+    "readout": {
+        "source": "blocks",
+        "readout": {"depths": [0.3], "pool": "grid", "grid": 4},
+        "metric": {"kind": "lda", "shrinkage": 0.1, "dim": 32},
+    },
+}
+"""What is added to the neck of every strategy that has one: a metric on its embedding, or a readout and its metric."""
 
 
 @dataclass
@@ -95,18 +111,22 @@ def _spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
 
 
-def experiment_of(name: str, data: DrawnData, budget: int, seed: int) -> Experiment:
+def experiment_of(name: str, data: DrawnData, budget: int, seed: int, closed_form: str = "none") -> Experiment:
     strategy = {"name": name, **RECIPES.get(name, TOWER)}
+    if closed_form != "none" and name != "zero_shot":
+        default: Any = next(kind for kind in ALL if kind.model_fields["name"].default == name)()  # type: ignore[call-arg]
+        neck = {**default.neck.model_dump(), **strategy.get("neck", {})}
+        strategy["neck"] = {**neck, **CLOSED_FORMS[closed_form]}
     return Experiment.model_validate({"strategy": strategy, "data": data, "budget": budget, "seed": seed})
 
 
-def measured(name: str, data: DrawnData, budget: int, seeds: int) -> Row:
+def measured(name: str, data: DrawnData, budget: int, seeds: int, closed_form: str) -> Row:
     """Run a strategy on every seed, in this process."""
     torch.set_num_threads(1)
     context = open_context(data, BackboneSettings(), CPU)
     row = Row(name)
-    for seed in range(1, (1 if name == "zero_shot" else seeds) + 1):
-        one_seed(row, experiment_of(name, data, budget, seed), context)
+    for seed in range(1, (1 if name in UNTRAINED else seeds) + 1):
+        one_seed(row, experiment_of(name, data, budget, seed, closed_form), context)
     row.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return row
 
@@ -123,7 +143,8 @@ def one_seed(row: Row, experiment: Experiment, context: ExperimentContext) -> No
     row.seconds.append(time.perf_counter() - started)
     row.val.append(driven.record.best["map"])
     embeddings = embed(model, context.pixel_inputs, context.rows("test"), aspects=context.aspect_indices, device=CPU)
-    row.test.append(float(scored(embeddings, context, View("test")).overall.map.mean))
+    scores = scored(embeddings, context, View("test"), similarity=model.similarity)
+    row.test.append(float(scores.overall.map.mean))
 
 
 def floor(name: str, data: DrawnData) -> Row:
@@ -136,21 +157,21 @@ def floor(name: str, data: DrawnData) -> Row:
     return row
 
 
-def scores(names: list[str], data: DrawnData, budget: int, seeds: int) -> None:
+def table(names: list[str], data: DrawnData, budget: int, seeds: int, closed_form: str) -> None:
     """Print the table of scores and costs."""
     print(HEAD)
-    for name in BASELINES:
+    for name in BASELINES if closed_form == "none" else ():
         print(floor(name, data).line(), flush=True)
     context = multiprocessing.get_context("spawn")
     for name in names:
         with context.Pool(1) as pool:
-            print(pool.apply(measured, (name, data, budget, seeds)).line(), flush=True)
+            print(pool.apply(measured, (name, data, budget, seeds, closed_form)).line(), flush=True)
 
 
 def speed(names: list[str], data: DrawnData, budget: int, rounds: int) -> None:
     """Print the images a second of every strategy, measured in turns in one process."""
     torch.set_num_threads(1)
-    rates: dict[str, list[float]] = {name: [] for name in names if name != "zero_shot"}
+    rates: dict[str, list[float]] = {name: [] for name in names if name not in UNTRAINED}
     for _ in range(rounds):
         for name, found in rates.items():
             experiment = experiment_of(name, data, max(1, budget // 10), seed=1)
@@ -168,6 +189,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=72)
     parser.add_argument("--budget", type=int, default=10)
     parser.add_argument("--only", nargs="*", default=names, choices=names)
+    parser.add_argument("--closed-form", choices=list(CLOSED_FORMS), default="none", help="added to every neck")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
@@ -175,7 +197,7 @@ def main() -> None:
     if given.speed:
         speed(given.only, data, given.budget, given.rounds)
     else:
-        scores(given.only, data, given.budget, given.seeds)
+        table(given.only, data, given.budget, given.seeds, given.closed_form)
 
 
 if __name__ == "__main__":
