@@ -53,6 +53,10 @@ PUBLISHED = {
 """By the name of the source; images with accessories are not usable."""
 
 
+PART = 0.98
+"""With fewer than this share of the published images, data are called a part of the set."""
+
+
 def counts(prepared: Prepared) -> dict[str, Any]:
     """All counts, ready for JSON.
 
@@ -78,11 +82,15 @@ def counts(prepared: Prepared) -> dict[str, Any]:
 def count_differences(prepared: Prepared) -> tuple[str, ...]:
     """How the counts differ from the published table, one line each; empty if they do not or no table applies.
 
-    A table applies to the sources of PUBLISHED, under the published cut.
+    A table applies to the sources of PUBLISHED, under the published cut. If clearly fewer images are there, one line
+    says so: then every count differs.
     """
     table = PUBLISHED.get(prepared.protocol.source)
     if table is None or prepared.protocol.cut is not Cut.PUBLISHED:
         return ()
+    if len(prepared.manifest) < PART * table.images:
+        whole = f"{len(prepared.manifest):,} of {table.images:,} usable images"
+        return (f"{whole}: this is a part of {prepared.protocol.source}",)
     found: list[str] = []
     if len(prepared.manifest) != table.images:
         found.append(f"usable images: {len(prepared.manifest)}, published {table.images}")

@@ -47,6 +47,8 @@ def brighter(image: Image.Image, factor: float) -> Image.Image:
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "quality 40": lambda image: saved(image, quality=40),
     "half size": lambda image: saved(image.resize((320, 240))),
+    "half size, nearest": lambda image: saved(image.resize((320, 240), Image.Resampling.NEAREST)),
+    "a crop of 1 %": lambda image: saved(image.crop((6, 5, 634, 475))),
     "a quarter": lambda image: saved(image.resize((160, 120))),
     "brighter": lambda image: saved(brighter(image, 1.12)),
     "darker": lambda image: saved(brighter(image, 0.8)),
