@@ -92,7 +92,7 @@ def build(
             dumped = settings.model_dump(mode="json")
             state.happened(Opened(at=clock(), gpus=trial_resources.gpus * trial_resources.workers, settings=dumped))
             exports.open(events)
-            state.exports.append(exports)
+            state.exports.append(exports.happened)
             _learn_once(state, settings)
             ready.searcher.take_up(settle(state, ready.callback, decisions, where, settings))
             ready.callback.drop_old_checkpoints()

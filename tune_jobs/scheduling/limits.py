@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tune_jobs.config.settings import Limits
-from tune_jobs.state.trials import Trials, TrialView
-from tune_jobs.state.usage import HOUR_S
+from tune_jobs.state.trials import HOUR_S, Trials, TrialView
 
 GIB = 2**30
 
