@@ -98,7 +98,10 @@ class ProgressLog:
         print(f"[{clock(self._spoken - self._started)}] {over}  {text}{so_far}", flush=True)
 
 
-def display_for(all_trials: Trials, *, num_trials: int, budget: int) -> ProgressTable | ProgressLog:
+Display = ProgressTable | ProgressLog
+
+
+def display_for(all_trials: Trials, *, num_trials: int, budget: int) -> Display:
     """The live table on a terminal, lines anywhere else."""
     if sys.stdout.isatty():
         return ProgressTable(all_trials, num_trials=num_trials, budget=budget, console=Console())
