@@ -27,8 +27,8 @@ from tune_jobs.execution.trainable import number_of
 from tune_jobs.reporting.leaderboard import write_leaderboard
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import Display
+from tune_jobs.scheduling.limits import checkpoints_to_drop
 from tune_jobs.scheduling.power_analysis import SEEDS
-from tune_jobs.scheduling.retention import checkpoints_to_drop
 from tune_jobs.scheduling.retries import FailureKind, after_failure
 from tune_jobs.scheduling.seeds import is_power_baseline, seeds_of
 from tune_jobs.state import events

@@ -91,10 +91,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
     _last: Report | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take ``config``, which ``trial_config`` made. What may fail of ours is left to the first step.
-
-        Of what fails here Ray would hand over the text alone.
-        """
+        """Take ``config``, which ``trial_config`` made; of what fails here Ray would hand over the text alone."""
         self._given = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -106,26 +103,32 @@ class HandTrial(Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Train and validate one budget unit; the first one begins the trial, or goes on from its checkpoint.
 
-        Raises LostStateError if the checkpoint is gone or damaged, UnwritableError if this machine cannot write, or the
-        storage stays away.
+        Raises what ``begin`` raises, and UnwritableError if this node cannot write, or the storage stays away.
         """
         if self._drive is None:
-            self._drive = self._begin()
+            # Tune may start a second process for a trial that a reused one has taken meanwhile; each has a folder.
+            above = Path(self.logdir)
+            self._folder = Path(with_retry(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
+            self._unsaved_s = 0.0
+            self._drive = begin(self._given, self._folder, select_device(self._given["device"]))
         report = next(self._drive, None)
         if report is None:
             return {DONE: True, RESULT_DUPLICATE: True}
         self._last = report
-        return asdict(report) | {SHOULD_CHECKPOINT: self._saving_is_due(report.seconds)}
+        self._unsaved_s += report.seconds
+        due = self._unsaved_s >= self._given["checkpoint_every_s"]
+        self._unsaved_s = 0.0 if due else self._unsaved_s
+        return asdict(report) | {SHOULD_CHECKPOINT: due}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write what going on from it and the sweep's collection of the best trial need."""
+        """Write what going on from it and the export of the best trial need."""
         assert self._drive is not None, "Tune saves after a step"
         self._drive.save(Path(checkpoint_dir))
         if self._given["final_scores"] and self._last is not None and self._last.done:
             write_final_scores(Path(checkpoint_dir), self._drive, self._last)
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Put the state into the sweep's storage, and again while that is away, or this machine's disk is full."""
+        """Put the state into the sweep's storage, and again while that is away, or the node's disk is full."""
         del checkpoint_dir
         return with_retry(self._save, path=Path(self._storage.trial_fs_path))
 
@@ -157,38 +160,19 @@ class HandTrial(Trainable):  # type: ignore[misc]
                     store.delete_dir(self._storage.checkpoint_fs_path)
             raise
 
-    def _begin(self) -> Drive:
-        # Tune may start a second process for a trial that a reused one has taken meanwhile; each has its own folder.
-        above = Path(self.logdir)
-        self._folder = Path(with_retry(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
-        self._unsaved_s = 0.0
-        return begin(self._given, self._folder, select_device(self._given["device"]))
-
-    def _saving_is_due(self, took_s: float) -> bool:
-        self._unsaved_s += took_s
-        if self._unsaved_s < self._given["checkpoint_every_s"]:
-            return False
-        self._unsaved_s = 0.0
-        return True
-
 
 def begin(config: dict[str, Any], folder: Path, device: torch.device) -> Drive:
     """Begin the experiment of a trial's ``config`` in ``folder``, or go on from its checkpoint.
 
-    Raises LostStateError if the sweep is there and the checkpoint is missing or damaged; UnwritableError for what may
-    pass, but does not: the storage is away or does not answer, this machine's disk is full.
+    Raises LostStateError if the sweep is there and the checkpoint is missing or damaged; UnwritableError if the storage
+    stays away, or the node's disk full.
     """
     torch.set_num_threads(config["threads"])
     saved = None if config["checkpoint"] is None else parse_location(config["checkpoint"])
 
     def opened() -> Drive:
-        start = partial(
-            drive,
-            Experiment.model_validate(config["experiment"]),
-            folder,
-            device=device,
-            write=partial(with_retry, path=folder),
-        )
+        experiment = Experiment.model_validate(config["experiment"])
+        start = partial(drive, experiment, folder, device=device, write=partial(with_retry, path=folder))
         return start() if saved is None else _resumed(saved, start)
 
     return with_retry(opened, path=saved or folder, verb="read or written")

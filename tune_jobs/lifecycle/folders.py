@@ -12,7 +12,7 @@ from handclip_core.errors import InputError
 from handclip_core.runs.run_folder import write_text
 from tune_jobs.config.settings import SETTINGS, SweepSettings, dump_settings, load_settings
 from tune_jobs.storage.lease import idle
-from tune_jobs.storage.location import BucketLocation, StorageLocation, exists, folder_of
+from tune_jobs.storage.location import BucketLocation, StorageLocation, absolute, exists, folder_of
 from tune_jobs.storage.retry import with_retry
 from tune_jobs.storage.sync import empty_folder
 
@@ -30,7 +30,7 @@ def resolved(settings: SweepSettings, *, in_ray_job: bool) -> SweepSettings:
     data = settings.data
     if isinstance(data, PreparedData):
         data = data.model_copy(update={"folder": data.folder.expanduser().resolve()})
-    storage = storage if isinstance(storage, BucketLocation) else storage.expanduser().resolve()
+    storage = absolute(storage)
     other = None if other is None else sweep_folder(other, storage)
     return settings.model_copy(update={"storage": storage, "data": data, "warm_start": other})
 
@@ -44,12 +44,12 @@ def sweep_folder(given: StorageLocation, storage: StorageLocation) -> StorageLoc
 
 
 def is_sweep(where: StorageLocation) -> bool:
-    """Whether a sweep's settings are there; raises InputError where a bucket stays away."""
+    """Whether a sweep's settings are there; raises InputError if a bucket stays away."""
     return with_retry(lambda: exists(where / SETTINGS), path=where)
 
 
 def refuse_unknown_sweep(where: StorageLocation, *, option: str) -> None:
-    """Raise InputError, which names ``option``, where there is no sweep at ``where``."""
+    """Raise InputError, which names ``option``, if there is no sweep at ``where``."""
     if isinstance(where, BucketLocation):
         where.check()
     if not is_sweep(where):

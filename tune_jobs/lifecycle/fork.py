@@ -45,7 +45,7 @@ class Fork:
         return [f"{len(self.numbers)} of {total} trials are taken over from {self.folder.name}", *told]
 
     def fill(self, made: Path) -> None:
-        """Put the trials' files and the journal into a new sweep's folder, without copying where that can be."""
+        """Put the trials' files and the journal into a new sweep's folder, without copying if that can be."""
         for before, after in self.numbers.items():
             view = self.all_trials.trials[before]
             old, new = view.name, _renamed(view, after)
@@ -61,7 +61,7 @@ class Fork:
 def fork(folder: Path, before: SweepSettings, after: SweepSettings) -> Fork:
     """What a sweep with the settings ``after`` can take over from the one in ``folder``, which has those ``before``.
 
-    Raises InputError where its journal cannot be read.
+    Raises InputError if its journal cannot be read.
     """
     journal = read_journal(folder / FILE)
     all_trials = folded(journal)

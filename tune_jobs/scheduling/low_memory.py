@@ -11,7 +11,7 @@ from dataclasses import dataclass
 LOW_MEMORY = "low on memory"
 """How Ray says it, whatever else it says."""
 FEW_GIB = 1.0
-"""What a machine in use otherwise holds anyway."""
+"""What a node in use otherwise holds anyway."""
 GIB = 2**30
 
 _NODE = re.compile(r"Memory on the node(?: \(.*?ID: (\w+)\))? was ([\d.]+)GB(?: used)? / ([\d.]+)GB")

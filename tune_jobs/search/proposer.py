@@ -14,7 +14,7 @@ from search_spaces.suggest import Primitive
 from tune_jobs.config.search import SamplerKind, StrategyBandit, maximized
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.search.bandit import drawn, fewest, most_promising
-from tune_jobs.search.samplers import Sampling
+from tune_jobs.search.samplers import Sampling, Suggestion
 from tune_jobs.search.trial_views import FrozenTrials, PastTrials, by_path, learned
 from tune_jobs.state.trials import Trials
 
@@ -23,7 +23,7 @@ DEFAULT, SAMPLED = "default", "sampled"
 LEAST_STARTUP = 3
 """Finished trials of a strategy that a sampler waits for, however many strategies share ``startup_trials``."""
 BLIND_TO_STOPPED = (SamplerKind.GP, SamplerKind.CMAES)
-"""Samplers that look at finished trials only."""
+"""Samplers that use finished trials only."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class SearchProposer:
         trials, history = self._frozen.of(all_trials.all()), self._history
         number = len(trials)
         strategy = self._choose(history, trials, number)
-        suggestion = self._inside.suggestion(history.inside(strategy, trials), number)
+        suggestion = Suggestion(self._inside, history.inside(strategy, trials), number)
         draft = self.space.draw(strategy, suggestion)
         return self._proposal(draft, SAMPLED, suggestion.attributes)
 
@@ -107,7 +107,7 @@ class SearchProposer:
             return fewest(self.searchable, history.tally(trials))
         if len(self._across.directions) == 1:
             return most_promising(self.searchable, history.tally(trials))
-        return drawn(self.searchable, self._across.suggestion(history.across(trials), number))
+        return drawn(self.searchable, Suggestion(self._across, history.across(trials), number))
 
     def _proposal(self, draft: Draft, origin: str, notes: dict[str, Any] | None = None) -> Proposal:
         params = by_path(draft.strategy.name, draft.params)

@@ -36,10 +36,6 @@ class Sampling:
     startup: int
     directions: tuple[StudyDirection, ...] = (StudyDirection.MAXIMIZE,)
 
-    def suggestion(self, past: Sequence[FrozenTrial], number: int) -> "Suggestion":
-        """The draws of trial ``number`` after the trials ``past``, finished or running."""
-        return Suggestion(self, past, number)
-
     def sampler(self, *key: int | str) -> BaseSampler:
         """A fresh sampler whose random numbers are a function of the seed and ``key``."""
         seed = seed_of(self.seed, *key)
@@ -65,18 +61,19 @@ class Sampling:
 
 
 class Suggestion:
-    """The source of one trial's draws. ``attributes`` is what the sampler wants to find again with the trial."""
+    """The source of the draws of trial ``number`` after the trials ``past``, finished or running."""
 
     def __init__(self, sampling: Sampling, past: Sequence[FrozenTrial], number: int) -> None:
         self._sampling = sampling
         self._memory = _Memory(past)
         self._study = optuna.create_study(storage=self._memory, directions=sampling.directions)
-        self._trial = _undrawn(number)
+        self._trial = optuna.trial.create_trial(state=TrialState.RUNNING)
+        self._trial.number = number
         self._relative: dict[str, Any] | None = None
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The sampler's own notes on the trial."""
+        """What the sampler needs to find again with the trial."""
         return self._memory.attributes
 
     def __call__(self, name: str, distribution: BaseDistribution) -> Primitive:
@@ -135,9 +132,3 @@ def holds(distribution: BaseDistribution, value: Any) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _undrawn(number: int) -> FrozenTrial:
-    trial = optuna.trial.create_trial(state=TrialState.RUNNING)
-    trial.number = number
-    return trial
