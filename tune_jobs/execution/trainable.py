@@ -47,20 +47,30 @@ def trial_config(
     With ``final_scores`` it scores its last weights, and mixtures of them, into its last checkpoint.
     """
     experiment = view.experiment.model_copy(update={"seed": view.experiment.seed + view.replica})
+    checkpoint = None if view.checkpoint is None else sweep / view.checkpoint
+    given = worker_config(experiment, trial_resources, checkpoint, attempt=view.attempts, every_s=checkpoint_every_s)
+    told = {"number": view.number, "sweep": str(sweep), "folder": view.name, "replica": view.replica}
+    return given | told | {"final_scores": final_scores}
+
+
+def worker_config(
+    experiment: Experiment,
+    trial_resources: TrialResources,
+    checkpoint: StorageLocation | None,
+    *,
+    attempt: int = 0,
+    every_s: float = 0.0,
+) -> dict[str, Any]:
+    """What a worker is told about any experiment: on what it runs, and where it goes on from."""
     return {
-        "number": view.number,
-        "sweep": str(sweep),
-        "folder": view.name,
-        "attempt": view.attempts,
-        "replica": view.replica,
         "experiment": experiment.model_dump(mode="json"),
+        "attempt": attempt,
         "device": trial_resources.device,
         "threads": trial_resources.cpus,
         "gpus": trial_resources.gpus,
         "workers": trial_resources.workers,
-        "checkpoint_every_s": checkpoint_every_s,
-        "final_scores": final_scores,
-        "checkpoint": None if view.checkpoint is None else str(sweep / view.checkpoint),
+        "checkpoint_every_s": every_s,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
     }
 
 

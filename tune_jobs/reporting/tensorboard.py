@@ -53,7 +53,8 @@ class EventLogs:
         writer = self._writers[view.number] = SummaryWriter(str(self._folder / view.name))
         values = {"strategy": view.strategy} | {name: view.params.get(name, INACTIVE) for name in self._names}
         told = {name: "none" if value is None else value for name, value in values.items()}
-        _write(writer, hparams_pb(told, trial_id=view.name))
+        # A time of its own would make logs differ that are rebuilt.
+        _write(writer, hparams_pb(told, trial_id=view.name, start_time_secs=0.0))
 
     def _scalars(self, event: Validated | Trained) -> None:
         """Write metrics, losses and learning rates over the images shown."""
