@@ -212,5 +212,4 @@ class TrialMonitor:
 
 def _process(trial: Trial) -> str:
     """Ray's name of a trial's worker."""
-    name: str = trial.temporary_state.ray_actor._actor_id.hex()
-    return name
+    return str(trial.temporary_state.ray_actor._actor_id.hex())

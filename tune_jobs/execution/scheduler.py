@@ -57,6 +57,4 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         )
         if goes_on and self._limit_check.cuts(ahead_s=result["seconds"]):
             self.cut.add(number)
-        goes_on = goes_on and number not in self.cut
-        decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
-        return decision
+        return str(TrialScheduler.CONTINUE if goes_on and number not in self.cut else TrialScheduler.STOP)

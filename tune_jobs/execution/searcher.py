@@ -69,8 +69,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
             return None
         view = self._next()
         if view is None:
-            finished: str = Searcher.FINISHED
-            return None if self._under_way else finished
+            return None if self._under_way else str(Searcher.FINISHED)
         self._under_way.add(trial_id)
         self._monitor.asked_for(view.number)
         return trial_config(

@@ -76,20 +76,17 @@ def worker_config(
 
 def number_of(trial: Trial) -> int:
     """Our number of one of Tune's trials. Each attempt at a trial is one of Tune's."""
-    number: int = trial.config["number"]
-    return number
+    return int(trial.config["number"])
 
 
 def folder_of(trial: Trial) -> str:
     """Name of the folder of one of Tune's trials."""
-    name: str = trial.config["folder"]
-    return name
+    return str(trial.config["folder"])
 
 
 def strategy_of(config: dict[str, Any]) -> str:
     """Name of the strategy of a trial's config."""
-    name: str = config["experiment"]["strategy"]["name"]
-    return name
+    return str(config["experiment"]["strategy"]["name"])
 
 
 class HandTrial(Trainable):  # type: ignore[misc]

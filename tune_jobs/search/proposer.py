@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
 from search_spaces.joint import Draft
 from search_spaces.suggest import Primitive
@@ -15,7 +16,7 @@ from tune_jobs.config.search import SamplerKind, StrategyBandit, maximized
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.search.bandit import drawn, fewest, most_promising
 from tune_jobs.search.samplers import Sampling, Suggestion
-from tune_jobs.search.trial_views import FrozenTrials, PastTrials, by_path, learned
+from tune_jobs.search.trial_views import PastTrials, by_path, frozen, learned
 from tune_jobs.state.trials import Trials
 
 DEFAULT, SAMPLED = "default", "sampled"
@@ -77,7 +78,7 @@ class SearchProposer:
         self._inside = replace(everything, startup=min(share, search.startup_trials))
         random = search.sampler is SamplerKind.RANDOM
         self._across = replace(everything, kind=SamplerKind.RANDOM if random else SamplerKind.TPE)
-        self._frozen = FrozenTrials(self.space, search.objectives)
+        self._over: dict[int, FrozenTrial] = {}
         self._history: PastTrials | None = None
 
     def next(self, all_trials: Trials) -> Proposal | None:
@@ -93,12 +94,25 @@ class SearchProposer:
             others = [learned(trial, self.space) for trial in all_trials.learned or ()]
             blind = self._search.sampler in BLIND_TO_STOPPED
             self._history = PastTrials(self.searchable, learned=others, stopped_count=blind)
-        trials, history = self._frozen.of(all_trials.all()), self._history
+        trials, history = self._frozen(all_trials), self._history
         number = len(trials)
         strategy = self._choose(history, trials, number)
         suggestion = Suggestion(self._inside, history.inside(strategy, trials), number)
         draft = self.space.draw(strategy, suggestion)
         return self._proposal(draft, SAMPLED, suggestion.attributes)
+
+    def _frozen(self, all_trials: Trials) -> list[FrozenTrial]:
+        """The trials so far as Optuna knows them; those that are over are made once."""
+        found = []
+        for view in all_trials.all():
+            try:
+                trial = self._over.get(view.number) or frozen(view, self.space, self._search.objectives)
+            except ValueError as error:
+                raise InputError(f"trial {view.number} was drawn from another space: {error}") from None
+            if view.status.over:
+                self._over[view.number] = trial
+            found.append(trial)
+        return found
 
     def _choose(self, history: PastTrials, trials: Sequence[FrozenTrial], number: int) -> str:
         if len(self.searchable) == 1:

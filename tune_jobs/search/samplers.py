@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,6 @@ class Suggestion:
         self._study = optuna.create_study(storage=self._memory, directions=sampling.directions)
         self._trial = optuna.trial.create_trial(state=TrialState.RUNNING)
         self._trial.number = number
-        self._relative: dict[str, Any] | None = None
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Suggestion:
 
     def __call__(self, name: str, distribution: BaseDistribution) -> Primitive:
         """A value for the hyperparameter ``name``."""
-        together = self._drawn_together()
+        together = self._drawn_together
         if distribution.single():
             value: Any = first_of(distribution)
         elif name in together and holds(distribution, together[name]):
@@ -89,13 +89,12 @@ class Suggestion:
         plain: Primitive = distribution.to_external_repr(distribution.to_internal_repr(value))
         return plain
 
+    @cached_property
     def _drawn_together(self) -> dict[str, Any]:
         """What the sampler draws jointly, for all that it has seen before."""
-        if self._relative is None:
-            sampler = self._sampling.sampler(self._trial.number)
-            space = sampler.infer_relative_search_space(self._study, self._trial)
-            self._relative = sampler.sample_relative(self._study, self._trial, space)
-        return self._relative
+        sampler = self._sampling.sampler(self._trial.number)
+        space = sampler.infer_relative_search_space(self._study, self._trial)
+        return sampler.sample_relative(self._study, self._trial, space)
 
 
 class _Memory(InMemoryStorage):

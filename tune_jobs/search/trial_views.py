@@ -13,7 +13,6 @@ from math import isnan
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from handclip_core.errors import InputError
 from search_spaces.joint import JointSpace
 from search_spaces.spaces import STRATEGY
 from search_spaces.suggest import Primitive
@@ -32,8 +31,7 @@ BEST_SEEN = 100
 
 def strategy_of(trial: FrozenTrial) -> str:
     """Which strategy a trial tried."""
-    name: str = trial.user_attrs[STRATEGY_ATTRIBUTE]
-    return name
+    return str(trial.user_attrs[STRATEGY_ATTRIBUTE])
 
 
 def by_path(strategy: str, params: dict[str, Primitive]) -> dict[str, Primitive]:
@@ -90,27 +88,6 @@ def learned(trial: LearnedTrial, space: JointSpace) -> FrozenTrial:
         user_attrs={STRATEGY_ATTRIBUTE: trial.strategy},
         intermediate_values=trial.curve,
     )
-
-
-class FrozenTrials:
-    """The trials of a sweep as Optuna knows them; those that are over are made once."""
-
-    def __init__(self, space: JointSpace, objectives: Sequence[str]) -> None:
-        self._space, self._objectives = space, objectives
-        self._over: dict[int, FrozenTrial] = {}
-
-    def of(self, all_trials: Iterable[TrialView]) -> list[FrozenTrial]:
-        """Of all trials so far, in their order."""
-        return [self._over.get(view.number) or self._made(view) for view in all_trials]
-
-    def _made(self, view: TrialView) -> FrozenTrial:
-        try:
-            trial = frozen(view, self._space, self._objectives)
-        except ValueError as error:
-            raise InputError(f"trial {view.number} was drawn from another space: {error}") from None
-        if view.status.over:
-            self._over[view.number] = trial
-        return trial
 
 
 @dataclass

@@ -28,20 +28,14 @@ def drop_state(state: StorageLocation) -> None:
 def remove_stray_checkpoints(trial: StorageLocation, *, kept: Collection[str]) -> None:
     """Delete saved states in a trial's folder but those ``kept``: a worker died before it could tell of the others."""
     needed = {Path(state).name for state in kept}
-    for name in with_retry(lambda: states_in(trial), path=trial):
-        if name not in needed:
-            drop_state(trial / name)
+    for info in with_retry(lambda: _entries(trial), path=trial):
+        if not info.is_file and info.base_name.startswith("checkpoint_") and info.base_name not in needed:
+            drop_state(trial / info.base_name)
 
 
 def size_of(state: StorageLocation) -> int:
     """Bytes of the files of a saved state."""
     return sum(info.size for info in _entries(state) if info.is_file)
-
-
-def states_in(trial: StorageLocation) -> list[str]:
-    """Names of the saved states in the folder of a trial."""
-    folders = [info.base_name for info in _entries(trial) if not info.is_file]
-    return [name for name in folders if name.startswith("checkpoint_")]
 
 
 def _entries(where: StorageLocation) -> list[fs.FileInfo]:
