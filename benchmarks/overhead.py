@@ -25,7 +25,7 @@ import ray.train
 
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import BEST, LOG
-from tests.tune_jobs.simulation import Clock, Machine, Step, result, simulate
+from tests.tune_jobs.simulation import Clock, FixedNodes, Machine, Step, result, simulate
 from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.execution import tune_run
 from tune_jobs.execution.cluster import TUNE_ENVIRONMENT, TrialResources
@@ -151,7 +151,9 @@ def simulated(trials: int) -> None:
     with tempfile.TemporaryDirectory(prefix="hc-overhead-") as folder:
         swept = settings(Path(folder), trials=trials, budget=9)
         clock = Clock()
-        with build(swept, Path(folder), ROOM, stop_requested=lambda: False, clock=clock) as ready:
+        with build(
+            swept, Path(folder), ROOM, stop_requested=lambda: False, nodes=FixedNodes(ROOM), clock=clock
+        ) as ready:
             simulate(ready, Machine(curve, concurrent=4), clock)
             ready.callback.close("")
     if len(rows) > 1:

@@ -24,7 +24,7 @@ from search_spaces.joint import JointSpace
 from search_spaces.spaces import params_of
 from search_spaces.suggest import Primitive
 from tune_jobs.config.search import SamplerKind
-from tune_jobs.search.samplers import Sampling
+from tune_jobs.search.samplers import Sampling, Suggestion
 
 LEAST = 6
 """Finished trials of a strategy without which nothing is learned of it."""
@@ -103,7 +103,7 @@ class Recorded:
         space, draws = JointSpace(self.strategies), Sampling(SamplerKind.RANDOM, seed=self.seed, startup=1)
         found = []
         for strategy, forest in self.forests.items():
-            drafts = [space.draw(strategy, draws.suggestion([], number)) for number in range(LOOKS)]
+            drafts = [space.draw(strategy, Suggestion(draws, [], number)) for number in range(LOOKS)]
             at = np.stack([features(strategy, _paths(draft.params)) for draft in drafts])
             found.append(float(forest.predict(at).max()))
         return max(found)

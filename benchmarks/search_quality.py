@@ -24,7 +24,7 @@ from benchmarks.search_worlds import SCENARIOS, Curve, Floats, World
 from tests.tune_jobs.made_up import MadeUpSweep
 from tune_jobs.config.search import SamplerKind, Search, StrategyBandit
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.scheduling.rungs import AshaRungs
+from tune_jobs.scheduling.early_stopping import AshaRungs
 from tune_jobs.search.proposer import SearchProposer
 from tune_jobs.state.trials import TrialView
 

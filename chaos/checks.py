@@ -14,7 +14,7 @@ from tune_jobs.lifecycle.export_best import BEST
 from tune_jobs.lifecycle.exports import study_url
 from tune_jobs.reporting.leaderboard import FILE as LEADERBOARD
 from tune_jobs.reporting.leaderboard import leaderboard
-from tune_jobs.reporting.study_storage import find_study
+from tune_jobs.reporting.study import find_study
 from tune_jobs.state.events import Ended, Event, Validated
 from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.state.trials import Status, Trials, TrialView, folded, score_of

@@ -1,1 +1,18 @@
 """The search service: the only package that imports Ray."""
+
+import sys
+from collections.abc import Callable
+
+from handclip_core.errors import InputError
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """What ``command`` returns; 2 for what the user can mend, which is told in one line, 130 if it was interrupted."""
+    try:
+        return command()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

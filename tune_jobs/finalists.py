@@ -29,27 +29,19 @@ def main(name: Name, top: Top = 5, seeds: Seeds = 3, final_test: FinalTest = Fal
     Runs on the Ray cluster at RAY_ADDRESS, else on this machine. Results go to STORAGE/NAME/finals; runs that are there
     already are not run again. With --final-test the test identities are opened, and STORAGE/test_looks.jsonl says so.
     """
-    from handclip_core.errors import InputError
+    from tune_jobs import exit_code
 
-    try:
-        code = _finals(name, storage, top, seeds, final_test)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
-    raise typer.Exit(code)
+    raise typer.Exit(exit_code(lambda: _finals(name, storage, top, seeds, final_test)))
 
 
 def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> int:
     from tune_jobs.finals.past_sweep import read_sweep
-    from tune_jobs.storage.location import BucketLocation, parse_location
+    from tune_jobs.storage.location import BucketLocation, absolute, parse_location
 
-    place = parse_location(storage)
+    place = absolute(parse_location(storage))
     if isinstance(place, BucketLocation):
         place.check()
-    past = read_sweep((place if isinstance(place, BucketLocation) else place.expanduser().resolve()) / name)
+    past = read_sweep(place / name)
     from tune_jobs.finals.run import hold_finals
 
     return hold_finals(past, top=top, seeds=seeds, with_test=final_test)

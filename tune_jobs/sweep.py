@@ -59,30 +59,23 @@ def main(
     Joins the Ray cluster at RAY_ADDRESS (a Ray job sets it), else uses this machine alone. Results go to runs/NAME, or
     below the setting storage.
     """
-    from handclip_core.errors import InputError
+    from tune_jobs import exit_code
 
-    overrides = set_ or []
-    try:
-        again = resume or extend is not None
-        _refuse_contradictions(settings, resume=again, new=warm_start, fork=fork, dry=dry_run, export=export)
+    again, overrides = resume or extend is not None, set_ or []
+
+    def command() -> int:
+        _refuse_contradictions(settings, name, resume=again, new=warm_start, fork=fork, dry=dry_run, export=export)
         if again or export:
-            _refuse_second_name(settings, name)
-            code = _export(settings, name, overrides) if export else _take_up(settings, name, overrides, extend)
-        elif fork is not None:
-            code = _fork(fork, name, overrides)
-        else:
-            code = _sweep(settings, name, overrides, warm_start, dry_run=dry_run)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
-    raise typer.Exit(code)
+            return _take_up(settings, name, overrides, extend, export=export)
+        if fork is not None:
+            return _fork(fork, name, overrides)
+        return _sweep(settings, name, overrides, warm_start, dry_run=dry_run)
+
+    raise typer.Exit(exit_code(command))
 
 
 def _refuse_contradictions(
-    file: str | None, *, resume: bool, new: str | None, fork: str | None, dry: bool, export: bool
+    file: str | None, name: str | None, *, resume: bool, new: str | None, fork: str | None, dry: bool, export: bool
 ) -> None:
     from handclip_core.errors import InputError
 
@@ -95,13 +88,8 @@ def _refuse_contradictions(
         raise InputError(f"--fork: takes its settings from {fork}, not from {file}; change them with --set")
     if dry and (resume or export or fork is not None):
         raise InputError("--dry-run: looks at new sweeps only; give their settings")
-
-
-def _refuse_second_name(place: str | None, name: str | None) -> None:
-    from handclip_core.errors import InputError
-
-    if name is not None and place is not None and not place.endswith((".yaml", ".yml")):
-        raise InputError(f"--name {name}: the sweep is named already, {place}; leave out one of them")
+    if (resume or export) and name is not None and file is not None and not file.endswith((".yaml", ".yml")):
+        raise InputError(f"--name {name}: the sweep is named already, {file}; leave out one of them")
 
 
 def _sweep(file: str | None, name: str | None, overrides: list[str], warm_start: str | None, *, dry_run: bool) -> int:
@@ -133,24 +121,16 @@ def _fork(other: str, name: str | None, overrides: list[str]) -> int:
     return sweep(found.settings, number_taken_names=name is None, forked=found.folder).exit_code
 
 
-def _take_up(file: str | None, name: str | None, overrides: list[str], extend: int | None) -> int:
-    from tune_jobs.lifecycle.reopening import reopen
-    from tune_jobs.storage.location import parse_location
-
-    found = reopen(parse_location(file) if file else None, name=name, overrides=overrides, extend=extend)
-    from tune_jobs.lifecycle.run import resume
-
-    return resume(found.settings, found.folder).exit_code
-
-
-def _export(file: str | None, name: str | None, overrides: list[str]) -> int:
+def _take_up(file: str | None, name: str | None, overrides: list[str], extend: int | None, *, export: bool) -> int:
     from tune_jobs.lifecycle.reopening import reopen
     from tune_jobs.storage.location import location_of, parse_location
 
-    found = reopen(parse_location(file) if file else None, name=name, overrides=overrides)
-    from tune_jobs.lifecycle.run import export
+    found = reopen(parse_location(file) if file else None, name=name, overrides=overrides, extend=extend)
+    from tune_jobs.lifecycle import run
 
-    export(found.settings, location_of(found.settings.storage, found.folder))
+    if not export:
+        return run.resume(found.settings, found.folder).exit_code
+    run.export(found.settings, location_of(found.settings.storage, found.folder))
     return 0
 
 

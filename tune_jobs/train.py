@@ -39,21 +39,13 @@ def main(
 
     Joins the Ray cluster at RAY_ADDRESS (a Ray job sets it), else uses this machine alone.
     """
-    from handclip_core.errors import InputError
+    from tune_jobs import exit_code
 
-    try:
-        _train(experiment, out, {"device": device, "cpus": cpus, "gpus": gpus, "workers": workers}, resume=resume)
-        code = 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
-    raise typer.Exit(code)
+    resources: dict[str, object] = {"device": device, "cpus": cpus, "gpus": gpus, "workers": workers}
+    raise typer.Exit(exit_code(lambda: _train(experiment, out, resources, resume=resume)))
 
 
-def _train(file: Path, out: Path | None, resources: dict[str, object], *, resume: bool) -> None:
+def _train(file: Path, out: Path | None, resources: dict[str, object], *, resume: bool) -> int:
     from handclip_core.local import summary
     from handclip_core.runs.experiment import Experiment
     from tune_jobs.config.settings import Resources
@@ -65,6 +57,7 @@ def _train(file: Path, out: Path | None, resources: dict[str, object], *, resume
     with sigterm_as_interrupt():
         view = train_on_cluster(folder, experiment, resources=Resources.model_validate(resources), resume=resume)
     print(summary(view))
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ cosine transform (pHash, Zauner 2010, with four times the bits). Pairs within NE
 brightness gradients on 64 x 64 cells, where outline, creases and texture remain and tone and light do not, must then
 correlate by at least SAME_GRADIENT.
 
-Figures behind the two constants, on 192 drawn hands of 640x480 (``benchmarks/near_duplicates.py``): JPEG quality 40, half
-the size by whatever filter, a fifth of the size and a crop of 0.5 % changed at most 14 bits and kept a correlation of at
-least 0.950, a crop of 1 % at most 26 bits and 0.847; the nearest two images of one person were 38 bits apart, of two
-people 46, and no two correlated by more than 0.597. On photographs strangers end at a correlation of about 0.65, and
-halves fall below the 0.95 that drawn ones keep. On plain silhouettes, a harder case than any photograph, the nearest
-strangers correlated by 0.93, but were too many bits apart. Crops of 2 % or more, turns and mirror images are not
-recognised.
+Figures behind the two constants, on 192 drawn hands of 640x480 (``benchmarks/near_duplicates.py``): JPEG quality 40,
+half the size by whatever filter, a fifth of the size and a crop of 0.5 % changed at most 14 bits and kept a
+correlation of at least 0.950, a crop of 1 % at most 26 bits and 0.847; the nearest two images of one person were 38
+bits apart, of two people 46, and no two correlated by more than 0.597. On photographs strangers end at a correlation
+of about 0.65, and halves fall below the 0.95 that drawn ones keep. On plain silhouettes, a harder case than any
+photograph, the nearest strangers correlated by 0.93, but were too many bits apart. Crops of 2 % or more, turns and
+mirror images are not recognised.
 """
 
 from collections.abc import Callable

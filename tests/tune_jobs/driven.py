@@ -17,6 +17,7 @@ from tests.tune_jobs.simulation import Best, Clock, result
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.monitor import POLL_EVERY_S
+from tune_jobs.execution.nodes import RayNodes
 from tune_jobs.lifecycle.build import SweepRun, build
 from tune_jobs.state.events import Event
 from tune_jobs.state.journal import FILE, read_journal
@@ -25,9 +26,10 @@ STALL_S = 60.0
 
 
 @dataclass
-class MadeUp:
-    """Machines as a test wants them."""
+class MadeUp(RayNodes):
+    """Nodes as a test wants them."""
 
+    trial_resources: TrialResources = ROOM
     num_places: int = 1
     waiting: int = 0
     names: tuple[str, ...] = ("m1", "m2")

@@ -1,16 +1,21 @@
 """A sweep made up in memory: trials that are told how they went, as the events that a driver would write."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from handclip_core.evaluation.metrics import METRICS
 from tests.tune_jobs.simulation import Clock
 from tune_jobs.search.proposer import Proposal, Proposer
 from tune_jobs.state.events import EVENT, Begun, Created, Ended, Event, Opened, Started, Validated
-from tune_jobs.state.sweep_state import Export
 from tune_jobs.state.trials import Trials, TrialView, folded
 
 SECONDS_BETWEEN_EVENTS = 100.0
+
+
+class Export(Protocol):
+    """What is written from the events of a sweep as they come."""
+
+    def happened(self, event: Event, all_trials: Trials) -> None: ...
 
 
 def metrics(score: float, **others: float) -> dict[str, float]:

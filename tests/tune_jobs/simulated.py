@@ -9,7 +9,7 @@ import optuna
 
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import write_text
-from tests.tune_jobs.simulation import Clock, Curve, Machine, Step, simulate
+from tests.tune_jobs.simulation import Clock, Curve, FixedNodes, Machine, Step, simulate
 from tune_jobs.config.settings import SETTINGS, EarlyStopping, SweepSettings, dump_settings
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.lifecycle.build import SweepRun, build
@@ -64,7 +64,9 @@ def run(
     if isinstance(where, BucketLocation) and is_sweep(where):
         download(where)
     write_text(folder / SETTINGS, dump_settings(swept))
-    with build(swept, folder, trial_resources, stop_requested=lambda: False, clock=clock) as ready:
+    with build(
+        swept, folder, trial_resources, stop_requested=lambda: False, clock=clock, nodes=FixedNodes(trial_resources)
+    ) as ready:
         simulate(ready, Machine(curve, concurrent=trial_resources.concurrent, save_every=save_every), clock)
         ready.callback.close("")
     return ready

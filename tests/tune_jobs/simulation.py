@@ -6,7 +6,7 @@ A trial is a curve of scores on a clock that jumps from one result to the next. 
 import heapq
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from handclip_core.runs.drive import Report
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import BEST, LOG
 from tune_jobs.execution.callback import TRIALS
+from tune_jobs.execution.nodes import RayNodes
 from tune_jobs.lifecycle.build import SweepRun
 from tune_jobs.storage.location import StorageLocation, local_copy, location_of, open_location, parse_location
 
@@ -61,6 +62,43 @@ class Machine:
     concurrent: int = 1
     save_every: int = 1
     """Units between two saved states of a trial."""
+
+
+class FixedNodes(RayNodes):
+    """A cluster on which nothing ever changes."""
+
+    def at_a_time(self, allowed: Mapping[str, int]) -> int:
+        del allowed
+        return self.trial_resources.concurrent
+
+    def places(self, node_id: str) -> int:
+        del node_id
+        return self.trial_resources.concurrent * self.trial_resources.workers
+
+    def can_run_trial(self, *, without: Collection[str]) -> bool:
+        return not without
+
+    def leaving(self) -> Mapping[str, float]:
+        return {}
+
+    def hold(self, node_id: str, *, leave: int) -> None:
+        """Nothing to hold."""
+
+    def release(self, node_id: str) -> None:
+        """Nothing to let go of."""
+
+    def node_of(self, process: str) -> str:
+        del process
+        return ""
+
+    def end(self, actor: Any) -> None:
+        """Nothing to end."""
+
+    def free(self, group: str) -> None:
+        """Nothing to free."""
+
+    def remove_abandoned(self) -> None:
+        """Nothing to free."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from tune_jobs.execution.trainable import HandTrial
 from tune_jobs.lifecycle import build as session
 from tune_jobs.lifecycle import run as driver
 from tune_jobs.lifecycle.run import Outcome, resume, sweep
-from tune_jobs.scheduling.early_stopping import Rule, StoppingDecisions, decisions_for
+from tune_jobs.scheduling.early_stopping import AshaRungs, MedianRule, StoppingDecisions, decisions_for
 from tune_jobs.state.events import Closed, Event, Retried, Saved, Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.state.trials import Status, TrialView
@@ -86,7 +86,7 @@ class OnceSaved(threading.Event):
 class Noting:
     """A rule that notes which units of which trials it is told of."""
 
-    rule: Rule
+    rule: AshaRungs | MedianRule
     told: set[tuple[int, int]]
 
     def report(self, *, group: str, trial: int, unit: int, score: float) -> bool:
@@ -158,7 +158,7 @@ def swept(
 
     def noting_judge(*args: Any, **options: Any) -> StoppingDecisions:
         decisions = decisions_for(*args, **options)
-        decisions.rule = Noting(decisions.rule, told)
+        decisions.rule = Noting(decisions.rule, told)  # type: ignore[assignment]
         return decisions
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])

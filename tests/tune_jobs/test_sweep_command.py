@@ -101,7 +101,7 @@ def test_of_a_bucket_too_and_it_is_shown_as_it_was_typed(
     ("override", "message"),
     [
         ("resources.device=cuda", "the cluster has no GPU"),
-        ("resources.cpus=64", "the largest machine has 2 CPUs"),
+        ("resources.cpus=64", "the largest node has 2 CPUs"),
         ("data={source: prepared, folder: /not/there}", "/not/there"),
         ("backbone.name=ViT-Z-99", "ViT-Z-99"),
     ],

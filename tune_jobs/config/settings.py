@@ -39,7 +39,7 @@ class EarlyStopping(Config):
 
     kind: StoppingKind = StoppingKind.PER_STRATEGY
     """``per_strategy`` is successive halving (Li 2020, arXiv 1810.05934) among trials of one strategy; ``asha`` the
-    same among all trials, which costs slow starters their chance; ``median`` stops what is below the median of its
+    same among all trials, which is hard on slow starters; ``median`` stops what is below the median of its
     strategy's trials; ``none`` lets every trial finish."""
     grace: int = Field(2, ge=1)
     """Units that every trial gets; the first rung."""
@@ -68,7 +68,7 @@ class Resources(Config):
     """What a trial needs, and how many run at a time."""
 
     device: Device = Device.AUTO
-    """``auto`` takes GPUs where the cluster has any."""
+    """``auto`` takes GPUs if the cluster has any."""
     cpus: int = Field(1, ge=1)
     """CPU cores a trial, and its number of threads."""
     gpus: float = Field(1.0, gt=0, le=8)
@@ -78,7 +78,7 @@ class Resources(Config):
     concurrent: int | None = Field(None, ge=1)
     """Most trials at a time; none for as many as the cluster holds, which may change while the sweep runs."""
     waiting: int = Field(0, ge=0, le=1000)
-    """Trials that wait for a machine beside those that have one. For clusters that add machines where something waits:
+    """Trials that wait for a node beside those that have one. For clusters that add nodes when something waits:
     so many are asked for at a time, and a cluster that holds none yet is waited for."""
 
     @field_validator("gpus")
@@ -127,20 +127,13 @@ class SweepSettings(Config):
     """Another sweep, by its folder, the URI of one in a bucket, or its name in ``storage``: the search learns from its
     trials before the first one, as far as the spaces agree."""
     storage: MayChange[LocationSetting] = Path("runs")
-    """Folder for sweeps; on a cluster of several machines, one that all of them share. Or a place in a bucket, as
+    """Folder for sweeps; on a cluster of several nodes, one that all of them share. Or a place in a bucket, as
     ``s3://bucket/runs``."""
 
     def experiment(self, strategy: Strategy) -> Experiment:
         """What a trial of ``strategy`` runs."""
-        return Experiment.model_validate(
-            {
-                "strategy": strategy,
-                "data": self.data,
-                "backbone": self.backbone,
-                "seed": self.seed,
-                "budget": self.budget,
-            }
-        )
+        given = {"data": self.data, "backbone": self.backbone, "seed": self.seed, "budget": self.budget}
+        return Experiment.model_validate(given | {"strategy": strategy})
 
     @field_validator("strategies")
     @classmethod
@@ -173,24 +166,26 @@ class SweepSettings(Config):
 
 
 def load_settings(file: Path, *, overrides: Sequence[str] = (), name: str | None = None) -> SweepSettings:
-    """The settings in ``file`` with ``key.sub=value`` overrides; raises InputError where any of it is wrong."""
+    """The settings in ``file`` with ``key.sub=value`` overrides; raises InputError if any of it is wrong."""
     values = read_yaml(file)
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise InputError(f"{file}: not a mapping of settings")
-    for override in overrides:
-        _override(values, override)
-    if name is not None:
-        values["name"] = name
-    return SweepSettings.parse(values, source=f"{file} with --set" if overrides else str(file))
+    named = {} if name is None else {"name": name}
+    return _overridden(values, overrides, named, source=f"{file} with --set" if overrides else str(file))
 
 
 def with_overrides(settings: SweepSettings, overrides: Sequence[str], *, source: str) -> SweepSettings:
-    """``settings`` with ``key.sub=value`` overrides; raises InputError, which names ``source``, where one is wrong."""
-    values = settings.model_dump(mode="json")
+    """``settings`` with ``key.sub=value`` overrides; raises InputError, which names ``source``, if one is wrong."""
+    return _overridden(settings.model_dump(mode="json"), overrides, {}, source=source)
+
+
+def _overridden(
+    values: dict[str, Any], overrides: Sequence[str], more: dict[str, Any], *, source: str
+) -> SweepSettings:
     for override in overrides:
         _override(values, override)
-    return SweepSettings.parse(values, source=source)
+    return SweepSettings.parse(values | more, source=source)
 
 
 def dump_settings(settings: SweepSettings) -> str:

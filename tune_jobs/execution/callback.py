@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from math import isnan
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
@@ -27,25 +26,12 @@ from tune_jobs.execution.train_fn import GROUP, NODES
 from tune_jobs.execution.trainable import number_of
 from tune_jobs.reporting.leaderboard import write_leaderboard
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
+from tune_jobs.reporting.progress import Display
+from tune_jobs.scheduling.limits import checkpoints_to_drop
 from tune_jobs.scheduling.power_analysis import SEEDS
-from tune_jobs.scheduling.retention import checkpoints_to_drop
 from tune_jobs.scheduling.retries import FailureKind, after_failure
 from tune_jobs.scheduling.seeds import is_power_baseline, seeds_of
-from tune_jobs.state.events import (
-    Alive,
-    Closed,
-    Cut,
-    Dropped,
-    Ended,
-    Event,
-    Moved,
-    Retried,
-    Saved,
-    SeedEnded,
-    Started,
-    Trained,
-    Validated,
-)
+from tune_jobs.state import events
 from tune_jobs.state.sweep_state import SweepState
 from tune_jobs.state.trials import TrialView, score_of
 from tune_jobs.storage.checkpoints import drop_state, drop_weights, remove_stray_checkpoints, size_of
@@ -56,22 +42,6 @@ TRIALS, ERROR = "trials", "error.txt"
 WRITE_EVERY_S = 1.0
 ALIVE_EVERY_S = 60.0
 """Seconds without news after which the journal gets a sign of life, so that a dead driver's hours are known."""
-
-
-class ProgressDisplay(Protocol):
-    """What shows the sweep to its user."""
-
-    def shown(self) -> AbstractContextManager[None]:
-        """The block within which it is shown."""
-        ...
-
-    def ended(self, view: TrialView) -> None:
-        """A trial is over."""
-        ...
-
-    def tick(self) -> None:
-        """Some time has passed."""
-        ...
 
 
 class SweepCallback(Callback):  # type: ignore[misc]
@@ -86,40 +56,36 @@ class SweepCallback(Callback):  # type: ignore[misc]
         searcher: SweepSearcher,
         scheduler: SweepScheduler,
         monitor: TrialMonitor,
-        display: ProgressDisplay,
+        display: Display,
         stop_requested: Callable[[], bool],
     ) -> None:
         """The sweep ends once ``stop_requested`` says so."""
-        self._folder, self._location = folder, location_of(settings.storage, folder)
-        self._settings = settings
-        self._state = state
-        self._all_trials = state.all_trials
-        self._searcher = searcher
-        self._scheduler = scheduler
-        self._monitor = monitor
-        self._display = display
-        self._stop_requested = stop_requested
+        self._folder, self._location, self._settings = folder, location_of(settings.storage, folder), settings
+        self._state, self._all_trials = state, state.all_trials
+        self._searcher, self._scheduler, self._monitor = searcher, scheduler, monitor
+        self._display, self._stop_requested = display, stop_requested
         self._broken: InputError | None = None
         self._written_at, self._write_took_s = 0.0, 0.0
         self._changed = True
-        self._littered: list[TrialView] = []
+        self._with_strays: list[TrialView] = []
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         """A worker has begun with a trial, or goes on with it."""
         view = self._view(trial)
-        with_retry(lambda: self._write_config(view), path=self._folder)
-        self._monitor.begun(trial)
-        self._remove_debris()
-        self._happened(Started(at=self._now(), trial=view.number))
+        text = view.experiment.model_dump_json(indent=2)
+        with_retry(lambda: write_text(self._folder_of(view) / CONFIG, text), path=self._folder)
+        self._monitor.heard_of(trial)
+        self._monitor.locate(trial)
+        self._remove_stray()
+        self._happened(events.Started(at=self._now(), trial=view.number))
         self.drop_old_checkpoints()
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """A trial has trained a unit; one that must leave its node saves its state after it."""
-        view = self._view(trial)
         self._monitor.heard_of(trial, result.get(NODES, ()), result.get(GROUP, ""))
-        if self._monitor.must_leave(trial) and trial.config["workers"] == 1:
+        if self._monitor.leaving_node(trial) and trial.config["workers"] == 1:
             result[SHOULD_CHECKPOINT] = True
-        self._happened(unit_event(view, result, at=self._now()))
+        self._happened(unit_event(self._view(trial), result, at=self._now()))
         if CHECKPOINT_PATH_KEY in result:
             self._saved(trial, result[CHECKPOINT_PATH_KEY])
 
@@ -131,15 +97,9 @@ class SweepCallback(Callback):  # type: ignore[misc]
         """A trial's state is in the storage; the one before it goes."""
         view = self._view(trial)
         before, path = view.checkpoint, Path(checkpoint).relative_to(open_location(self._location).path).as_posix()
-        saved = Saved(
-            at=self._now(),
-            trial=view.number,
-            unit=view.unit,
-            checkpoint=path,
-            size=with_retry(lambda: size_of(self._location / path), path=self._location),
-        )
-        self._happened(saved)
-        if before is not None and before != saved.checkpoint:
+        size = with_retry(lambda: size_of(self._location / path), path=self._location)
+        self._happened(events.Saved(at=self._now(), trial=view.number, unit=view.unit, checkpoint=path, size=size))
+        if before is not None and before != path:
             drop_state(self._location / before)
         self.drop_old_checkpoints()
         self._monitor.heard_of(trial)
@@ -150,7 +110,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
         view = self._view(trial)
         self._monitor.ended(trial)
         if view.number in self._scheduler.cut:
-            self._happened(Cut(at=self._now(), trial=view.number))
+            self._happened(events.Cut(at=self._now(), trial=view.number))
         else:
             self.conclude(view)
         self._monitor.leave(trial)
@@ -161,41 +121,39 @@ class SweepCallback(Callback):  # type: ignore[misc]
         failure = self._monitor.failed(trial, failure, under_way=self._searcher.num_under_way)
         on_cpu = trial.config["device"] == Device.CPU
         follows = after_failure(view, failure, retries=self._settings.retries, at=self._now(), on_cpu=on_cpu)
-        if failure.kind is FailureKind.LOW_MEMORY and not isinstance(follows, Ended):
-            smaller = follows.micro_batch if isinstance(follows, Retried) else None
+        if failure.kind is FailureKind.MOVED:
+            print(f"trial {view.number} goes on elsewhere: {failure.reason}", flush=True)
+        else:
+            with_retry(lambda: self._add_error(view, traceback_of(trial)), path=self._folder)
+        if failure.kind is FailureKind.LOW_MEMORY and not isinstance(follows, events.Ended):
+            smaller = follows.micro_batch if isinstance(follows, events.Retried) else None
             how = "" if smaller is None else f" with {smaller} images per pass"
             print(f"trial {view.number} goes on later{how}: {self._monitor.told(failure)}", flush=True)
-        elif failure.kind is FailureKind.MOVED:
-            print(f"trial {view.number} goes on elsewhere: {failure.reason}", flush=True)
-        if failure.kind is not FailureKind.MOVED:
-            with_retry(lambda: self._add_error(view, traceback_of(trial)), path=self._folder)
         drop_files_of(trial)
-        if isinstance(follows, Retried | Moved):
-            self._happened(follows)
-            self._searcher.again(view.number)
-        else:
+        if isinstance(follows, events.Ended):
             self._end(view, follows)
+        else:
+            self._happened(follows)
+            self._searcher.take_up([view.number])
 
     def on_step_end(self, *, trials: Sequence[Trial] = (), **_: Any) -> None:
-        """Write the leaderboard now and then, let the display breathe; raise Interrupted if that is wanted."""
+        """Write the leaderboard now and then, tick the display; raise Interrupted if that is wanted."""
         if self._stop_requested() or self._broken is not None:
             end_workers(trials)
             raise self._broken or Interrupted
         self._monitor.poll(trials)
         self._display.tick()
         if self._now() - self._state.written_at >= ALIVE_EVERY_S:
-            self._happened(Alive(at=self._now()))
+            self._happened(events.Alive(at=self._now()))
         if self._changed and time.monotonic() - self._written_at >= max(WRITE_EVERY_S, 20 * self._write_took_s):
             self.write()
 
     def conclude(self, view: TrialView) -> None:
         """End a trial that has trained all that it was allowed to."""
-        at, number = self._now(), view.number
         if isnan(score_of(view.present)):
-            reason = f"validation {OBJECTIVE.label} is not a number"
-            self._end(view, Ended(at=at, trial=number, status="failed", reason=reason))
-        elif view.replica == 0 and number in self._scheduler.decisions.stopped:
-            self._end(view, Ended(at=at, trial=number, status="stopped"))
+            self._end_as(view, "failed", reason=f"validation {OBJECTIVE.label} is not a number")
+        elif view.replica == 0 and view.number in self._scheduler.decisions.stopped:
+            self._end_as(view, "stopped")
         elif seeds_of(view, self._all_trials, self._settings) == 1:
             self.complete(view)
         else:
@@ -203,16 +161,16 @@ class SweepCallback(Callback):  # type: ignore[misc]
 
     def complete(self, view: TrialView) -> None:
         """End a trial that has used its whole budget on all of its seeds."""
-        self._end(view, Ended(at=self._now(), trial=view.number, status="complete"))
+        self._end_as(view, "complete")
 
     def _end_seed(self, view: TrialView) -> None:
         """The trial has used the budget on one of several seeds; the next one follows, or it is complete."""
         passing = view.checkpoint if view.replica > 0 else None
-        self._happened(SeedEnded(at=self._now(), trial=view.number, metrics=view.present))
+        self._happened(events.SeedEnded(at=self._now(), trial=view.number, metrics=view.present))
         if passing is not None:
             drop_state(self._location / passing)
         if view.replica < seeds_of(view, self._all_trials, self._settings):
-            self._searcher.again(view.number)
+            self._searcher.take_up([view.number])
         else:
             self.complete(view)
         if len(view.seeds) == SEEDS and is_power_baseline(view, self._all_trials, self._settings):
@@ -220,8 +178,8 @@ class SweepCallback(Callback):  # type: ignore[misc]
 
     def close(self, reason: str) -> None:
         """Note that the driver leaves, and why if trials are unfinished."""
-        self._happened(Closed(at=self._now(), reason=reason))
-        self._remove_debris()
+        self._happened(events.Closed(at=self._now(), reason=reason))
+        self._remove_stray()
         self.write()
 
     def write(self) -> None:
@@ -231,7 +189,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
         self._written_at, self._changed = time.monotonic(), False
         self._write_took_s = self._written_at - began
 
-    def _happened(self, event: Event) -> None:
+    def _happened(self, event: events.Event) -> None:
         """Tune swallows some errors and wraps others, so one is kept for the end of its step; nothing follows it."""
         if self._broken is None:
             try:
@@ -240,36 +198,36 @@ class SweepCallback(Callback):  # type: ignore[misc]
                 self._broken = error
         self._changed = True
 
-    def _end(self, view: TrialView, event: Ended) -> None:
+    def _end_as(self, view: TrialView, status: Literal["complete", "stopped", "failed"], reason: str = "") -> None:
+        self._end(view, events.Ended(at=self._now(), trial=view.number, status=status, reason=reason))
+
+    def _end(self, view: TrialView, event: events.Ended) -> None:
         self._happened(event)
         if self._broken is not None:
             return
         self._display.ended(view)
         if view.attempts > 1 or self._settings.resources.workers > 1:
-            self._littered.append(view)
+            self._with_strays.append(view)
         if self._settings.resources.workers == 1:
-            self._remove_debris()
+            self._remove_stray()
         self.drop_old_checkpoints()
 
-    def _remove_debris(self) -> None:
+    def _remove_stray(self) -> None:
         """Several workers may save once more until they are ended, so theirs goes when the next trial starts."""
-        while self._littered:
-            view = self._littered.pop()
+        while self._with_strays:
+            view = self._with_strays.pop()
             remove_stray_checkpoints(self._location / TRIALS / view.name, kept=view.states)
 
     def drop_old_checkpoints(self) -> None:
         """Delete the weights of trials that are over and not among the best."""
         quota = self._settings.limits.disk_gib
         for view in checkpoints_to_drop(self._all_trials, keep=self._settings.keep_checkpoints, disk_gib=quota):
-            assert view.checkpoint is not None, "surplus looks at saved states"
+            assert view.checkpoint is not None, "it has a saved state"
             with_retry(partial(drop_weights, self._location / view.checkpoint), path=self._location)
-            self._happened(Dropped(at=self._now(), trial=view.number))
+            self._happened(events.Dropped(at=self._now(), trial=view.number))
 
     def _view(self, trial: Trial) -> TrialView:
         return self._all_trials.trials[number_of(trial)]
-
-    def _write_config(self, view: TrialView) -> None:
-        write_text(self._folder_of(view) / CONFIG, view.experiment.model_dump_json(indent=2))
 
     def _add_error(self, view: TrialView, text: str) -> None:
         with (self._folder_of(view) / ERROR).open("a", encoding="utf-8") as file:
@@ -284,17 +242,13 @@ class SweepCallback(Callback):  # type: ignore[misc]
         return self._state.clock()
 
 
-def unit_event(view: TrialView, result: dict[str, Any], *, at: float) -> Validated | Trained:
+def unit_event(view: TrialView, result: dict[str, Any], *, at: float) -> events.Validated | events.Trained:
     """The event of a worker's report."""
-    unit = {
-        "at": at,
-        "trial": view.number,
-        "replica": view.replica,
-        **{name: result[name] for name in ("unit", "images", "seconds", "params_trained", "training")},
-    }
+    told = {name: result[name] for name in ("unit", "images", "seconds", "params_trained", "training")}
+    told |= {"at": at, "trial": view.number, "replica": view.replica}
     if not result["evaluated"]:
-        return Trained(**unit)
+        return events.Trained(**told)
     best = dict(result["best"])
     best_unit = int(best.pop("unit"))
     done = result["unit"] in (0, view.experiment.budget)
-    return Validated(**unit, done=done, metrics=result["metrics"], best=best, best_unit=best_unit)
+    return events.Validated(**told, done=done, metrics=result["metrics"], best=best, best_unit=best_unit)

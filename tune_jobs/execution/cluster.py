@@ -1,4 +1,4 @@
-"""The Ray cluster that a sweep runs on: joined where there is one, else started on this machine alone."""
+"""The Ray cluster that a sweep runs on: joined if there is one, else started on this host alone."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ OBJECT_STORE_BYTES = 128 * 2**20
 """Trials exchange numbers alone, so a local cluster needs next to no shared memory."""
 
 TUNE_ENVIRONMENT = {
-    # The recorder writes what is to be written.
+    # The callback writes what is to be written.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Relative paths mean the same in a trial as in the driver.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -36,21 +36,20 @@ TUNE_ENVIRONMENT = {
 }
 
 NODE_LABEL = "ray.io/node-id"
-"""The label by which Ray knows each machine."""
+"""The label by which Ray knows each node."""
 TIMED_OUT = "timed out during startup"
 """How Ray says it of its own processes."""
 FIRST_NODE_S = 1200.0
-"""Seconds within which an autoscaler has to bring the first machine."""
+"""Seconds within which an autoscaler has to bring the first node."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine of the cluster offers."""
+    """What a node of the cluster offers; ``id`` is Ray's name of it."""
 
     cpus: float
     gpus: float
     id: str = ""
-    """Ray's name of it."""
 
 
 class WorkerError(Exception):
@@ -70,13 +69,13 @@ class TrialResources:
     most: int | None = None
     """Most trials at a time, however large the cluster gets."""
     waiting: int = 0
-    """Trials that are to wait for machines, beside those that have one."""
+    """Trials that are to wait for nodes, beside those that have one."""
     excluded_nodes: tuple[str, ...] = ()
-    """Machines that work beside the trials keeps clear of, if there are others."""
+    """Nodes that tasks beside the trials avoid, if there are others."""
 
 
 def connect() -> None:
-    """Join the cluster at ``RAY_ADDRESS``, which a Ray job sets; else start one on this machine. Quiet either way."""
+    """Join the cluster at ``RAY_ADDRESS``, which a Ray job sets; else start one on this host. Quiet either way."""
     os.environ.update(TUNE_ENVIRONMENT)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -100,32 +99,34 @@ def connect() -> None:
 
 
 def nodes() -> list[Node]:
-    """The machines of the cluster that are alive, but those that are about to go."""
+    """The nodes of the cluster that are alive, but those that are about to go."""
     leaving = state.get_draining_nodes()
-    alive = [(node["Resources"], node["NodeID"]) for node in ray.nodes() if node["Alive"]]
-    alive = [(item, name) for item, name in alive if name not in leaving]
-    return [Node(cpus=item.get("CPU", 0.0), gpus=item.get("GPU", 0.0), id=name) for item, name in alive]
+    alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+    return [
+        Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0), node["NodeID"]) for node in alive
+    ]
 
 
 def fit_trials(resources: Resources, cluster: Sequence[Node]) -> TrialResources:
-    """Fit trials onto ``cluster``; raises InputError where not a single one fits."""
-    has_gpu = any(node.gpus > 0 for node in cluster)
-    if resources.device is Device.CUDA and not has_gpu:
+    """Fit trials onto ``cluster``; raises InputError if not a single one fits."""
+    most_cpus = max((node.cpus for node in cluster), default=0)
+    most_gpus = max((node.gpus for node in cluster), default=0)
+    if resources.device is Device.CUDA and not most_gpus:
         raise InputError("resources.device: 'cuda' was asked for, but the cluster has no GPU; use 'cpu' or 'auto'")
-    gpus = resources.gpus if has_gpu and resources.device is not Device.CPU else 0.0
+    gpus = resources.gpus if most_gpus and resources.device is not Device.CPU else 0.0
     fit = sum(_fit(node, resources.cpus, gpus) for node in cluster)
-    if 0 < fit < resources.workers:
-        raise InputError(
-            f"resources.workers: a trial asks for {resources.workers} processes, but the cluster has room for {fit} of "
-            f"{resources.cpus} CPUs and {gpus:g} GPUs each"
-        )
+    asked = f"{resources.cpus} CPUs and {gpus:g} GPUs"
     if fit == 0:
         raise InputError(
-            f"resources: a trial asks for {resources.cpus} CPUs and {gpus:g} GPUs, but the largest machine has "
-            f"{max((node.cpus for node in cluster), default=0):g} CPUs and "
-            f"{max((node.gpus for node in cluster), default=0):g} GPUs; set resources.cpus or resources.gpus lower"
+            f"resources: a trial asks for {asked}, but the largest node has {most_cpus:g} CPUs and {most_gpus:g} "
+            "GPUs; set resources.cpus or resources.gpus lower"
         )
     concurrent = fit // resources.workers
+    if concurrent == 0:
+        raise InputError(
+            f"resources.workers: a trial asks for {resources.workers} processes, but the cluster has room for {fit} of "
+            f"{asked} each"
+        )
     return TrialResources(
         device=Device.CUDA if gpus else Device.CPU,
         cpus=resources.cpus,
@@ -141,9 +142,9 @@ def fit_trials(resources: Resources, cluster: Sequence[Node]) -> TrialResources:
 def at_a_time(
     trial_resources: TrialResources, cluster: Sequence[Node], *, allowed: Mapping[str, int] | None = None
 ) -> int:
-    """Trials that may be under way on ``cluster``, and those that wait for machines.
+    """Trials that may be under way on ``cluster``, and those that wait for nodes.
 
-    A machine has no more than are ``allowed`` there, if that is said. At least 1 in all, unless one may have none.
+    A node has no more than are ``allowed`` there, if that is said. At least 1 in all, unless one may have none.
     """
     limits = {node.id: (allowed or {})[node.id] for node in cluster if node.id in (allowed or {})}
     free = fits(trial_resources, [node for node in cluster if node.id not in limits])
@@ -161,6 +162,14 @@ def places(trial_resources: TrialResources, node: Node) -> int:
     return _fit(node, trial_resources.cpus, trial_resources.gpus)
 
 
+def _fit(node: Node, cpus: int, gpus: float) -> int:
+    by_cpu = int(node.cpus // cpus)
+    if not gpus:
+        return by_cpu
+    # A fraction of a GPU never spans two of them.
+    return min(by_cpu, int(node.gpus // gpus) if gpus >= 1 else int(node.gpus) * int(1 / gpus + 1e-9))
+
+
 def bundles(*, cpus: int, gpus: float, workers: int) -> list[dict[str, float]]:
     """A trial's resources in Ray's words, one entry a process."""
     return [{"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})] * workers
@@ -175,25 +184,22 @@ def trial_bundles(trial_resources: TrialResources) -> list[dict[str, float]]:
 
 
 def hold(trial_resources: TrialResources, node_id: str) -> PlacementGroup:
-    """Ask for a place that a machine has for a process of a trial, so that Ray gives it to nothing else."""
+    """Ask for a place that a node has for a process of a trial, so that Ray gives it to nothing else."""
     place = bundles(cpus=trial_resources.cpus, gpus=trial_resources.gpus, workers=1)
     return ray.util.placement_group(place, bundle_label_selector=[{NODE_LABEL: node_id}])
 
 
 def wait_for_node(resources: Resources) -> None:
-    """On a cluster that adds machines where trials wait, let one trial wait, for the first machine.
-
-    Raises InputError where none has come after ``FIRST_NODE_S``.
-    """
+    """On a cluster that adds nodes when trials wait, wait for the first; raises InputError if none comes in time."""
     gpus = resources.gpus if resources.device is Device.CUDA else 0.0
     if resources.waiting == 0 or sum(_fit(node, resources.cpus, gpus) for node in nodes()) >= resources.workers:
         return
-    print(f"no machine has room for a trial yet; waiting {FIRST_NODE_S / 60:.0f} minutes for one", flush=True)
+    print(f"no node has room for a trial yet; waiting {FIRST_NODE_S / 60:.0f} minutes for one", flush=True)
     group = ray.util.placement_group(bundles(cpus=resources.cpus, gpus=gpus, workers=resources.workers))
     try:
         if not group.wait(FIRST_NODE_S):
             raise InputError(
-                f"resources: no machine with room for a trial ({resources.cpus} CPUs and {gpus:g} GPUs) has joined "
+                f"resources: no node with room for a trial ({resources.cpus} CPUs and {gpus:g} GPUs) has joined "
                 f"within {FIRST_NODE_S / 60:.0f} minutes; see why the autoscaler adds none, or set resources lower"
             )
     finally:
@@ -201,18 +207,17 @@ def wait_for_node(resources: Resources) -> None:
 
 
 def run_where_trials_run(trial_resources: TrialResources, function: Callable[..., Value], *args: Any) -> Value:
-    """Call ``function`` in this process where the cluster is this machine alone, else as a task on a trial's resources.
+    """Call ``function`` in this process if the cluster is one node, else as a task on a trial's resources.
 
-    Raises InputError where the function does, or its machine fails.
+    Raises InputError if the function does, or its node fails.
     """
     if trial_resources.num_nodes == 1:
         return function(*args)
-    options: dict[str, Any] = {"num_cpus": trial_resources.cpus, "num_gpus": trial_resources.gpus}
+    options: dict[str, Any] = {}
     if trial_resources.excluded_nodes:
         options["label_selector"] = {NODE_LABEL: f"!in({','.join(trial_resources.excluded_nodes)})"}
         options["fallback_strategy"] = [{"label_selector": {}}]
-    task = ray.remote(function).options(**options)
-    value: Value = _get(task.remote(*args))
+    value: Value = _get(_task(trial_resources, function, **options).remote(*args))
     return value
 
 
@@ -221,35 +226,31 @@ def run_in_own_process(trial_resources: TrialResources, function: Callable[..., 
 
     Raises WorkerError if the process is lost, or the function raises.
     """
-    task = ray.remote(num_cpus=trial_resources.cpus, num_gpus=trial_resources.gpus, max_calls=1, max_retries=0)(
-        function
-    )
     try:
-        value: Value = ray.get(task.remote(*args))
+        value: Value = ray.get(_task(trial_resources, function, max_calls=1, max_retries=0).remote(*args))
     except ray.exceptions.RayError as error:
         raise WorkerError(str(error)) from error
     return value
 
 
 def run_on_every_node(trial_resources: TrialResources, function: Callable[..., object], *args: Any) -> None:
-    """Call ``function`` once on each machine that has room for a trial, at the same time.
+    """Call ``function`` once on each node that has room for a trial, at the same time.
 
-    A machine that is lost meanwhile is made up for by another. Raises InputError where the function does.
+    A node that is lost meanwhile is made up for by another. Raises InputError if the function does.
     """
     if trial_resources.num_nodes == 1:
         function(*args)
         return
-    task = ray.remote(function)
     at = [NodeAffinitySchedulingStrategy(node.id, soft=True) for node in nodes() if places(trial_resources, node)]
-    each = [
-        task.options(num_cpus=trial_resources.cpus, num_gpus=trial_resources.gpus, scheduling_strategy=where)
-        for where in at
-    ]
-    _get([one.remote(*args) for one in each])
+    _get([_task(trial_resources, function, scheduling_strategy=where).remote(*args) for where in at])
+
+
+def _task(trial_resources: TrialResources, function: Callable[..., object], **options: Any) -> Any:
+    return ray.remote(num_cpus=trial_resources.cpus, num_gpus=trial_resources.gpus, **options)(function)
 
 
 def _get(what: Any) -> Any:
-    """The values of Ray's references; raises InputError where a task has, or its machine failed."""
+    """The values of Ray's references; raises InputError if a task has, or its node failed."""
     try:
         return ray.get(what)
     except ray.exceptions.RayTaskError as error:
@@ -259,16 +260,4 @@ def _get(what: Any) -> Any:
     except ray.exceptions.RayError as error:
         text = str(error)
         reason = str(read_low_memory(text)) if is_low_memory(text) else text.splitlines()[0]
-        raise InputError(f"the machine of a task beside the trials failed ({reason}); begin again") from None
-
-
-def _fit(node: Node, cpus: int, gpus: float) -> int:
-    by_cpu = int(node.cpus // cpus)
-    return by_cpu if not gpus else min(by_cpu, _fit_gpus(node.gpus, gpus))
-
-
-def _fit_gpus(available: float, each: float) -> int:
-    """Trials that share ``available`` GPUs; a fraction never spans two of them."""
-    if each >= 1:
-        return int(available // each)
-    return int(available) * int(1 / each + 1e-9)
+        raise InputError(f"the node of a task beside the trials failed ({reason}); begin again") from None

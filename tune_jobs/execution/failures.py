@@ -20,7 +20,6 @@ LONGEST = 300
 """Characters of a reason that are kept."""
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 """How CUDA and the C library say it."""
-
 OUT_OF_SPACE = ("no space left on device", "disk quota exceeded")
 """How systems say it, and Ray of folders that it makes itself."""
 
@@ -29,9 +28,9 @@ def failure_of(trial: Trial) -> Failure:
     """The last error of ``trial``: kind and first line of what its code raised, or what Ray says of a lost process."""
     if trial.pickled_error_file is None:
         text = traceback_of(trial)
-        return (
-            _low_memory(text) if is_low_memory(text) else Failure(_shortened(_lines(text)[-1]), FailureKind.TRANSIENT)
-        )
+        if is_low_memory(text):
+            return _low_memory(text)
+        return Failure(_shortened(_lines(text)[-1]), FailureKind.TRANSIENT)
     error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     actor = error.actor_id or "" if isinstance(error, RayActorError) else ""
     kind = kind_of(error)

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 
 class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Runs trials in the order of suggestion, stops those that fall behind, and all of them at a limit.
-
-    ``cut`` holds the numbers of the trials that were stopped by a limit alone.
-    """
+    """Runs trials in the order of suggestion, stops those that fall behind, and all of them at a limit."""
 
     def __init__(
         self, decisions: StoppingDecisions, limit_check: LimitCheck, *, failing: Callable[["Trial"], None]
@@ -30,6 +27,7 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         self._failing = failing
         self.decisions = decisions
         self.cut: set[int] = set()
+        """Trials that were stopped by a limit alone, by number."""
         self._limit_check = limit_check
 
     def on_trial_add(self, tune_controller: "TuneController", trial: "Trial") -> None:
@@ -46,10 +44,10 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         self._failing(trial)
 
     def on_trial_result(self, tune_controller: "TuneController", trial: "Trial", result: dict[str, Any]) -> str:
-        """Stop or continue, by the trial's best score so far: what its best weights give.
+        """Stop or continue, by the trial's best score so far, which Tune hands over in flat form.
 
-        Early stopping looks at the first seed of a trial only, so that means over seeds are means over whole budgets,
-        and at evaluated units only; a limit can end the trial after any. Tune hands schedulers results that are flat.
+        Early stopping judges evaluated units of a trial's first seed only, so that means over seeds are those of whole
+        budgets; a limit can end the trial after any.
         """
         del tune_controller
         number, strategy = number_of(trial), strategy_of(trial.config)
@@ -59,6 +57,4 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         )
         if goes_on and self._limit_check.cuts(ahead_s=result["seconds"]):
             self.cut.add(number)
-        goes_on = goes_on and number not in self.cut
-        decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
-        return decision
+        return str(TrialScheduler.CONTINUE if goes_on and number not in self.cut else TrialScheduler.STOP)

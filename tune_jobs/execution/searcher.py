@@ -6,9 +6,18 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from tune_jobs.config.settings import SweepSettings
+from tune_jobs.execution.cluster import TrialResources
+from tune_jobs.execution.monitor import TrialMonitor
+from tune_jobs.execution.trainable import trial_config
+from tune_jobs.scheduling.early_stopping import StoppingDecisions
 from tune_jobs.scheduling.limits import LimitCheck
-from tune_jobs.search.proposer import Proposal, Proposer
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.scheduling.seeds import is_power_baseline
+from tune_jobs.search.proposer import Proposer, SearchProposer
+from tune_jobs.state.events import Begun
+from tune_jobs.state.sweep_state import SweepState
+from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.storage.location import StorageLocation
 
 
 class SweepSearcher(Searcher):  # type: ignore[misc]
@@ -16,44 +25,33 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
 
     def __init__(
         self,
-        proposer: Proposer,
-        all_trials: Trials,
+        settings: SweepSettings,
+        where: StorageLocation,
+        trial_resources: TrialResources,
+        proposer: Proposer | None,
         *,
-        trials: int,
+        state: SweepState,
+        decisions: StoppingDecisions,
         limit_check: LimitCheck,
-        begin: Callable[[Proposal], TrialView],
-        config: Callable[[TrialView], dict[str, Any]],
-        at_a_time: Callable[[], int],
-        waits: Callable[[], None],
+        monitor: TrialMonitor,
     ) -> None:
-        """``trials`` in all, of which ``at_a_time`` says how many may be under way now.
-
-        ``begin`` records what was proposed, ``config`` is what a worker reads. ``waits`` is called again and
-        again while nothing may be under way.
-        """
-        # No metric of Tune's: it would refuse every unit that was not judged, and what is judged comes by the recorder.
+        """Of the sweep at ``where``; ``proposer`` says what to try, or by default what ``settings`` search for."""
+        # No metric of Tune's: it would refuse every unit that was not validated; what is, comes by the callback.
         super().__init__()
-        self._proposer = proposer
-        self._all_trials = all_trials
-        self._trials = trials
-        self._limit_check = limit_check
-        self._begin = begin
-        self._config = config
-        self._at_a_time = at_a_time
-        self._waits = waits
+        self._settings, self._where, self._trial_resources = settings, where, trial_resources
+        self._proposer, self._searched = proposer or SearchProposer(settings), proposer is None
+        self._state, self._all_trials = state, state.all_trials
+        self._decisions, self._limit_check, self._monitor = decisions, limit_check, monitor
         self._again: deque[int] = deque()
         self._under_way: set[str] = set()
         self.ended_by: str | None = None
+        """The limit that ended the sweep before its last trial, if one did."""
+        self.waits: Callable[[], None] = lambda: None
+        """Called again and again while nothing may be under way: Tune takes no step before it is given a trial."""
 
     def take_up(self, unfinished: Iterable[int]) -> None:
-        """Hand out ``unfinished`` trials again before any new one."""
-        for number in unfinished:
-            self.again(number)
-
-    def again(self, number: int) -> None:
-        """Hand out trial ``number`` once more, before any new one."""
-        if number not in self._again:
-            self._again.append(number)
+        """Hand out trials again, by number, before any new one."""
+        self._again.extend(number for number in unfinished if number not in self._again)
 
     @property
     def num_under_way(self) -> int:
@@ -61,24 +59,30 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         return len(self._under_way)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The config of the next attempt; FINISHED where nothing is left.
+        """The config of the next attempt; FINISHED if nothing is left.
 
-        None where all places are taken, and where nothing is left but what runs, which may still fail.
+        None if all places are taken, and if nothing is left but what runs, which may still fail.
         """
-        if len(self._under_way) >= self._at_a_time():
+        if len(self._under_way) >= self._monitor.at_a_time():
             if not self._under_way:
-                # Then Tune takes no step, and asks until it is given a trial.
-                self._waits()
+                self.waits()
             return None
         view = self._next()
-        if view is not None:
-            self._under_way.add(trial_id)
-            return self._config(view)
-        finished: str = Searcher.FINISHED
-        return None if self._under_way else finished
+        if view is None:
+            return None if self._under_way else str(Searcher.FINISHED)
+        self._under_way.add(trial_id)
+        self._monitor.asked_for(view.number)
+        return trial_config(
+            view,
+            self._where,
+            trial_resources=self._trial_resources,
+            checkpoint_every_s=self._settings.checkpoint_every_s,
+            # What trains on all identities has none left to be scored on.
+            final_scores=not self._searched and view.experiment.part == "train",
+        )
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Note that an attempt is over; the recorder learns more about its end than Tune says here."""
+        """Note that an attempt is over; the callback learns more about its end than Tune says here."""
         del result, error
         self._under_way.discard(trial_id)
 
@@ -90,18 +94,20 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         raise NotImplementedError("the state of the search follows from the sweep's journal")
 
     def _next(self) -> TrialView | None:
-        reason = self._limit_check.closed_to_new_trials()
-        self.ended_by = reason if self._is_unfinished() else None
+        all_trials, reason = self._all_trials, self._limit_check.closed_to_new_trials()
+        left = len(all_trials.trials) < self._settings.trials
+        cut = any(view.status is Status.INTERRUPTED for view in all_trials.unfinished())
+        self.ended_by = reason if cut or self._again or left else None
         if reason is not None:
             return None
         if self._again:
-            return self._all_trials.trials[self._again.popleft()]
-        if len(self._all_trials.trials) >= self._trials:
+            return all_trials.trials[self._again.popleft()]
+        proposal = self._proposer.next(all_trials) if left else None
+        if proposal is None:
             return None
-        proposal = self._proposer.next(self._all_trials)
-        return None if proposal is None else self._begin(proposal)
-
-    def _is_unfinished(self) -> bool:
-        """Whether a limit keeps anything from being done: trials that it cut short, and those not yet begun."""
-        cut = any(view.status is Status.INTERRUPTED for view in self._all_trials.unfinished())
-        return cut or bool(self._again) or len(self._all_trials.trials) < self._trials
+        number = len(all_trials.trials)
+        self._state.happened(Begun(at=self._state.clock(), trial=number, **vars(proposal)))
+        view = all_trials.trials[number]
+        if is_power_baseline(view, all_trials, self._settings):
+            self._decisions.exempt.add(number)
+        return view

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM set an event; the recorder ends the sweep between two steps of Tune, never amid a write."""
+"""Ctrl-C and SIGTERM set an event; the callback ends the sweep between two steps of Tune, never amid a write."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
-    """The user, or the machine, wants the sweep to end now."""
+    """The user, or the system, wants the sweep to end now."""
 
 
 @contextmanager

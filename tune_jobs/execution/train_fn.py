@@ -41,7 +41,7 @@ TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     # Relative paths mean the same in a worker as in the driver.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # Workers may wait for a machine; after this, Ray Train asks for their places anew.
+    # Workers may wait for a node; after this, Ray Train asks for their places anew.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
 }
 
@@ -82,18 +82,19 @@ def train_trial(config: dict[str, Any]) -> None:
     """
     trials = parse_location(config["sweep"]) / tune.get_context().get_experiment_name()
     store = open_location(trials)
+    snapshot = f"{store.path}/{config['folder']}/{SNAPSHOT}"
+
+    def forget() -> None:
+        if store.filesystem.get_file_info(snapshot).is_file:
+            store.filesystem.delete_file(snapshot)
+
     # A run of Ray Train that finds its own state from an earlier attempt insists on all checkpoints of that.
-    with_retry(partial(_forget, Store(store.filesystem, f"{store.path}/{config['folder']}")), path=trials)
+    with_retry(forget, path=trials)
     fit(config, store, name=config["folder"], callbacks=[NodesReportCallback()])
 
 
 def fit(
-    config: dict[str, Any],
-    store: Store,
-    *,
-    name: str,
-    callbacks: Sequence[UserCallback] = (),
-    keep: int | None = None,
+    config: dict[str, Any], store: Store, *, name: str, callbacks: Sequence[UserCallback] = (), keep: int | None = None
 ) -> None:
     """Run ``train_fn`` on the workers that ``config`` asks for; raises what a worker or Ray Train raised.
 
@@ -155,9 +156,3 @@ def _uploaded(checkpoint: Checkpoint, name: str) -> Checkpoint:
 
     with_retry(copy, path=Path(run))
     return Checkpoint(f"{run}/{name}", store)
-
-
-def _forget(run: Store) -> None:
-    """Remove what Ray Train knows about a run."""
-    if run.filesystem.get_file_info(f"{run.path}/{SNAPSHOT}").is_file:
-        run.filesystem.delete_file(f"{run.path}/{SNAPSHOT}")

@@ -62,12 +62,11 @@ def cause_of(error: TrainingFailedError) -> BaseException:
 
 
 def _inner(error: BaseException) -> BaseException:
-    inner: BaseException = error
-    if isinstance(error, UserExceptionWithTraceback):
-        inner = error._base_exc
-    elif isinstance(error, WorkerHealthCheckFailedError):
-        inner = error.health_check_failure
-    return inner
+    if isinstance(error, WorkerHealthCheckFailedError):
+        error = error.health_check_failure
+    elif isinstance(error, UserExceptionWithTraceback):
+        error = error._base_exc
+    return error
 
 
 def _missed_another(error: BaseException) -> bool:

@@ -23,6 +23,7 @@ from tune_jobs.config.settings import Resources
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.train_fn import MARKER, SNAPSHOT, fit
+from tune_jobs.execution.trainable import worker_config
 from tune_jobs.storage.location import open_location
 
 POLL_EVERY_S = 0.2
@@ -101,16 +102,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _train(folder: Path, experiment: Experiment, trial_resources: TrialResources, checkpoint: Path | None) -> None:
-    config = {
-        "experiment": experiment.model_dump(mode="json"),
-        "attempt": 0,
-        "device": trial_resources.device,
-        "threads": trial_resources.cpus,
-        "gpus": trial_resources.gpus,
-        "workers": trial_resources.workers,
-        "checkpoint_every_s": 0.0,
-        "checkpoint": None if checkpoint is None else str(checkpoint),
-    }
+    config = worker_config(experiment, trial_resources, checkpoint)
     reports, failed = Queue(), []
 
     def run() -> None:

@@ -47,39 +47,46 @@ def trial_config(
     With ``final_scores`` it scores its last weights, and mixtures of them, into its last checkpoint.
     """
     experiment = view.experiment.model_copy(update={"seed": view.experiment.seed + view.replica})
+    checkpoint = None if view.checkpoint is None else sweep / view.checkpoint
+    given = worker_config(experiment, trial_resources, checkpoint, attempt=view.attempts, every_s=checkpoint_every_s)
+    told = {"number": view.number, "sweep": str(sweep), "folder": view.name, "replica": view.replica}
+    return given | told | {"final_scores": final_scores}
+
+
+def worker_config(
+    experiment: Experiment,
+    trial_resources: TrialResources,
+    checkpoint: StorageLocation | None,
+    *,
+    attempt: int = 0,
+    every_s: float = 0.0,
+) -> dict[str, Any]:
+    """What a worker is told about any experiment: on what it runs, and where it goes on from."""
     return {
-        "number": view.number,
-        "sweep": str(sweep),
-        "folder": view.name,
-        "attempt": view.attempts,
-        "replica": view.replica,
         "experiment": experiment.model_dump(mode="json"),
+        "attempt": attempt,
         "device": trial_resources.device,
         "threads": trial_resources.cpus,
         "gpus": trial_resources.gpus,
         "workers": trial_resources.workers,
-        "checkpoint_every_s": checkpoint_every_s,
-        "final_scores": final_scores,
-        "checkpoint": None if view.checkpoint is None else str(sweep / view.checkpoint),
+        "checkpoint_every_s": every_s,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
     }
 
 
 def number_of(trial: Trial) -> int:
     """Our number of one of Tune's trials. Each attempt at a trial is one of Tune's."""
-    number: int = trial.config["number"]
-    return number
+    return int(trial.config["number"])
 
 
 def folder_of(trial: Trial) -> str:
     """Name of the folder of one of Tune's trials."""
-    name: str = trial.config["folder"]
-    return name
+    return str(trial.config["folder"])
 
 
 def strategy_of(config: dict[str, Any]) -> str:
     """Name of the strategy of a trial's config."""
-    name: str = config["experiment"]["strategy"]["name"]
-    return name
+    return str(config["experiment"]["strategy"]["name"])
 
 
 class HandTrial(Trainable):  # type: ignore[misc]
@@ -91,10 +98,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
     _last: Report | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take ``config``, which ``trial_config`` made. What may fail of ours is left to the first step.
-
-        Of what fails here Ray would hand over the text alone.
-        """
+        """Take ``config``, which ``trial_config`` made; of what fails here Ray would hand over the text alone."""
         self._given = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -106,26 +110,32 @@ class HandTrial(Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Train and validate one budget unit; the first one begins the trial, or goes on from its checkpoint.
 
-        Raises LostStateError if the checkpoint is gone or damaged, UnwritableError if this machine cannot write, or the
-        storage stays away.
+        Raises what ``begin`` raises, and UnwritableError if this node cannot write, or the storage stays away.
         """
         if self._drive is None:
-            self._drive = self._begin()
+            # Tune may start a second process for a trial that a reused one has taken meanwhile; each has a folder.
+            above = Path(self.logdir)
+            self._folder = Path(with_retry(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
+            self._unsaved_s = 0.0
+            self._drive = begin(self._given, self._folder, select_device(self._given["device"]))
         report = next(self._drive, None)
         if report is None:
             return {DONE: True, RESULT_DUPLICATE: True}
         self._last = report
-        return asdict(report) | {SHOULD_CHECKPOINT: self._saving_is_due(report.seconds)}
+        self._unsaved_s += report.seconds
+        due = self._unsaved_s >= self._given["checkpoint_every_s"]
+        self._unsaved_s = 0.0 if due else self._unsaved_s
+        return asdict(report) | {SHOULD_CHECKPOINT: due}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write what going on from it and the sweep's collection of the best trial need."""
+        """Write what going on from it and the export of the best trial need."""
         assert self._drive is not None, "Tune saves after a step"
         self._drive.save(Path(checkpoint_dir))
         if self._given["final_scores"] and self._last is not None and self._last.done:
             write_final_scores(Path(checkpoint_dir), self._drive, self._last)
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Put the state into the sweep's storage, and again while that is away, or this machine's disk is full."""
+        """Put the state into the sweep's storage, and again while that is away, or the node's disk is full."""
         del checkpoint_dir
         return with_retry(self._save, path=Path(self._storage.trial_fs_path))
 
@@ -157,38 +167,19 @@ class HandTrial(Trainable):  # type: ignore[misc]
                     store.delete_dir(self._storage.checkpoint_fs_path)
             raise
 
-    def _begin(self) -> Drive:
-        # Tune may start a second process for a trial that a reused one has taken meanwhile; each has its own folder.
-        above = Path(self.logdir)
-        self._folder = Path(with_retry(partial(tempfile.mkdtemp, prefix="run-", dir=above), path=above))
-        self._unsaved_s = 0.0
-        return begin(self._given, self._folder, select_device(self._given["device"]))
-
-    def _saving_is_due(self, took_s: float) -> bool:
-        self._unsaved_s += took_s
-        if self._unsaved_s < self._given["checkpoint_every_s"]:
-            return False
-        self._unsaved_s = 0.0
-        return True
-
 
 def begin(config: dict[str, Any], folder: Path, device: torch.device) -> Drive:
     """Begin the experiment of a trial's ``config`` in ``folder``, or go on from its checkpoint.
 
-    Raises LostStateError if the sweep is there and the checkpoint is missing or damaged; UnwritableError for what may
-    pass, but does not: the storage is away or does not answer, this machine's disk is full.
+    Raises LostStateError if the sweep is there and the checkpoint is missing or damaged; UnwritableError if the storage
+    stays away, or the node's disk full.
     """
     torch.set_num_threads(config["threads"])
     saved = None if config["checkpoint"] is None else parse_location(config["checkpoint"])
 
     def opened() -> Drive:
-        start = partial(
-            drive,
-            Experiment.model_validate(config["experiment"]),
-            folder,
-            device=device,
-            write=partial(with_retry, path=folder),
-        )
+        experiment = Experiment.model_validate(config["experiment"])
+        start = partial(drive, experiment, folder, device=device, write=partial(with_retry, path=folder))
         return start() if saved is None else _resumed(saved, start)
 
     return with_retry(opened, path=saved or folder, verb="read or written")

@@ -33,8 +33,8 @@ from tune_jobs.reporting.summary import log
 from tune_jobs.search.proposer import FixedList
 from tune_jobs.state.trials import Status, Trials, TrialView, folded
 from tune_jobs.storage.lease import SweepLease
-from tune_jobs.storage.local_files import local
 from tune_jobs.storage.location import StorageLocation, folder_of
+from tune_jobs.storage.sync import local
 
 FOLDER, SOUP_FOLDER = "finals", "soups"
 EARLY = EarlyStopping(kind=StoppingKind.NONE)

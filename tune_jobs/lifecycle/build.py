@@ -6,32 +6,31 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from handclip_core.errors import InputError
 from tune_jobs.config.settings import SETTINGS, SweepSettings, load_settings
-from tune_jobs.execution.callback import TRIALS, ProgressDisplay, SweepCallback
+from tune_jobs.execution.callback import TRIALS, SweepCallback
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.monitor import MINUTE_S, TrialMonitor
-from tune_jobs.execution.nodes import FixedNodes, Nodes
+from tune_jobs.execution.nodes import RayNodes
 from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
-from tune_jobs.execution.trainable import trial_config
 from tune_jobs.lifecycle.exports import Exports
-from tune_jobs.lifecycle.resume import settle
-from tune_jobs.reporting.progress import display_for
+from tune_jobs.reporting.progress import Display, display_for
 from tune_jobs.reporting.summary import log, shown
 from tune_jobs.scheduling.early_stopping import StoppingDecisions, decisions_for
 from tune_jobs.scheduling.limits import LimitCheck
-from tune_jobs.scheduling.seeds import is_power_baseline
-from tune_jobs.search.proposer import Proposal, Proposer, SearchProposer
+from tune_jobs.scheduling.seeds import is_power_baseline, seeds_of
+from tune_jobs.search.proposer import Proposer
 from tune_jobs.search.transfer import transfer
-from tune_jobs.state.events import Begun, Event, Learned, Opened
+from tune_jobs.state.events import Event, Learned, Opened, Retried
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.local_copy import readable_folder
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import Trials, TrialView, folded
-from tune_jobs.storage.location import BucketLocation, location_of
+from tune_jobs.state.trials import Trials, folded
+from tune_jobs.storage.checkpoints import remove_stray_checkpoints
+from tune_jobs.storage.location import BucketLocation, StorageLocation, exists, location_of
+from tune_jobs.storage.retry import with_retry
 from tune_jobs.storage.segments import JournalSegments
 from tune_jobs.storage.sync import synced
 
@@ -48,7 +47,7 @@ class SweepRun:
     scheduler: SweepScheduler
     callback: SweepCallback
     monitor: TrialMonitor
-    display: ProgressDisplay
+    display: Display
 
     @property
     def all_trials(self) -> Trials:
@@ -63,41 +62,56 @@ def build(
     trial_resources: TrialResources,
     *,
     stop_requested: Callable[[], bool],
+    nodes: RayNodes,
     proposer: Proposer | None = None,
-    nodes: Nodes | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[SweepRun]:
     """Take the sweep in ``folder`` up where its journal ends; raises InputError if its state cannot be read.
 
-    ``proposer`` says what to try; without one, what ``settings`` search for. ``nodes`` are those of the cluster that
-    ``trial_resources`` was made on, if it may change.
+    ``proposer`` says what to try; without one, what ``settings`` search for. ``nodes`` are those of the cluster.
     """
-    where = location_of(settings.storage, folder)
+    where, workers = location_of(settings.storage, folder), trial_resources.workers
     events = read_events(folder)
     with Journal(folder / FILE, JournalSegments(where) if isinstance(where, BucketLocation) else None) as journal:
         state = SweepState(journal, events, clock=clock)
-        decisions = judge_after(events, state.all_trials, settings)
-        monitor = TrialMonitor(
-            state.all_trials,
-            nodes or FixedNodes(trial_resources),
-            settings.stall_minutes * MINUTE_S,
-            clock,
-            trial_resources.workers,
+        all_trials = state.all_trials
+        decisions = judge_after(events, all_trials, settings)
+        monitor = TrialMonitor(all_trials, nodes, settings.stall_minutes * MINUTE_S, clock, workers)
+        limit_check = LimitCheck(settings.limits, all_trials, clock)
+        display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget)
+        scheduler = SweepScheduler(decisions, limit_check, failing=monitor.locate)
+        searcher = SweepSearcher(
+            settings,
+            where,
+            trial_resources,
+            proposer,
+            state=state,
+            decisions=decisions,
+            limit_check=limit_check,
+            monitor=monitor,
         )
-        ready = _assembled(settings, folder, trial_resources, state, decisions, monitor, stop_requested, proposer)
-        with (
-            synced(folder, where),
-            closing(Exports(folder, settings, state.all_trials, searched=proposer is None)) as exports,
-        ):
-            dumped = settings.model_dump(mode="json")
-            state.happened(Opened(at=clock(), gpus=trial_resources.gpus * trial_resources.workers, settings=dumped))
+        callback = SweepCallback(
+            folder,
+            settings,
+            state=state,
+            searcher=searcher,
+            scheduler=scheduler,
+            monitor=monitor,
+            display=display,
+            stop_requested=stop_requested,
+        )
+        searcher.waits = callback.on_step_end
+        exports = Exports(folder, settings, all_trials, searched=proposer is None)
+        with synced(folder, where), closing(exports):
+            gpus = trial_resources.gpus * workers
+            state.happened(Opened(at=clock(), gpus=gpus, settings=settings.model_dump(mode="json")))
             exports.open(events)
-            state.exports.append(exports)
+            state.exports.append(exports.happened)
             _learn_once(state, settings)
-            ready.searcher.take_up(settle(state, ready.callback, decisions, where, settings))
-            ready.callback.drop_old_checkpoints()
+            searcher.take_up(settle(state, callback, decisions, where, settings))
+            callback.drop_old_checkpoints()
             try:
-                yield ready
+                yield SweepRun(folder, settings, state, decisions, searcher, scheduler, callback, monitor, display)
             finally:
                 monitor.release()
 
@@ -133,67 +147,27 @@ def _learn_once(state: SweepState, settings: SweepSettings) -> None:
     state.happened(Learned(at=state.clock(), source=str(settings.warm_start), trials=tuple(found.taken)))
 
 
-def _begin(state: SweepState, decisions: StoppingDecisions, settings: SweepSettings, proposal: Proposal) -> TrialView:
-    """Write down that the trial of ``proposal`` begins."""
-    number = len(state.all_trials.trials)
-    state.happened(
-        Begun(
-            at=state.clock(),
-            trial=number,
-            params=proposal.params,
-            experiment=proposal.experiment,
-            origin=proposal.origin,
-            notes=proposal.notes,
-        )
-    )
-    view = state.all_trials.trials[number]
-    if is_power_baseline(view, state.all_trials, settings):
-        decisions.exempt.add(number)
-    return view
-
-
-def _assembled(
-    settings: SweepSettings,
-    folder: Path,
-    trial_resources: TrialResources,
+def settle(
     state: SweepState,
+    callback: SweepCallback,
     decisions: StoppingDecisions,
-    monitor: TrialMonitor,
-    stop_requested: Callable[[], bool],
-    proposer: Proposer | None,
-) -> SweepRun:
-    all_trials, limit_check = state.all_trials, LimitCheck(settings.limits, state.all_trials, state.clock)
-    display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget)
-    scheduler = SweepScheduler(decisions, limit_check, failing=monitor.locate)
+    where: StorageLocation,
+    settings: SweepSettings,
+) -> list[int]:
+    """End the unfinished trials that have nothing left to do; returns the numbers of the others.
 
-    def config(view: TrialView) -> dict[str, Any]:
-        monitor.asked_for(view.number)
-        every_s = settings.checkpoint_every_s
-        where = location_of(settings.storage, folder)
-        # What trains on all identities has none left to be scored on.
-        scored = proposer is not None and view.experiment.part == "train"
-        return trial_config(
-            view, where, trial_resources=trial_resources, checkpoint_every_s=every_s, final_scores=scored
-        )
-
-    searcher = SweepSearcher(
-        proposer or SearchProposer(settings),
-        all_trials,
-        trials=settings.trials,
-        limit_check=limit_check,
-        begin=partial(_begin, state, decisions, settings),
-        config=config,
-        at_a_time=monitor.at_a_time,
-        waits=lambda: callback.on_step_end(),
-    )
-    callback = SweepCallback(
-        folder,
-        settings,
-        state=state,
-        searcher=searcher,
-        scheduler=scheduler,
-        monitor=monitor,
-        display=display,
-        stop_requested=stop_requested,
-    )
-    return SweepRun(folder, settings, state, decisions, searcher, scheduler, callback, monitor, display)
+    ``where`` is the sweep's folder, or its place in a bucket. A trial whose saved state is gone starts over.
+    """
+    for view in state.all_trials.unfinished():
+        remove_stray_checkpoints(where / TRIALS / view.name, kept=view.states)
+        if view.checkpoint is not None and not with_retry(
+            partial(exists, where / view.checkpoint), path=where / view.checkpoint
+        ):
+            reason = f"{view.checkpoint} is gone"
+            state.happened(Retried(at=state.clock(), trial=view.number, reason=reason, anew=True))
+        stopped = view.replica == 0 and view.number in decisions.stopped
+        if view.saved_unit == view.unit and (view.done or stopped):
+            callback.conclude(view)
+        elif view.seeds and view.replica == seeds_of(view, state.all_trials, settings):
+            callback.complete(view)
+    return [view.number for view in state.all_trials.unfinished()]

@@ -21,7 +21,7 @@ from tune_jobs.reporting import summary
 from tune_jobs.scheduling.early_stopping import decisions_for
 from tune_jobs.scheduling.limits import GIB
 from tune_jobs.scheduling.power_analysis import SEEDS
-from tune_jobs.state.usage import HOUR_S
+from tune_jobs.state.trials import HOUR_S
 
 MIB = 2**20
 REHEARSALS = 20
@@ -38,14 +38,12 @@ class Estimate:
     disk_bytes: int
     least_disk_bytes: int
     """With the weights of the best trial alone."""
-    trials: dict[str, int]
-    """By strategy."""
 
 
 def estimate(settings: SweepSettings) -> int:
     """Try a few steps of each strategy's default, and print what the sweep would take; nothing is left behind.
 
-    Returns an exit code: 0, or 1 where not one strategy could be tried. Raises InputError as the sweep would.
+    Returns an exit code: 0, or 1 if no strategy could be tried. Raises InputError as the sweep would.
     """
     settings = resolved(settings, in_ray_job=in_ray_job())
     if settings.warm_start is not None:
@@ -58,17 +56,14 @@ def estimate(settings: SweepSettings) -> int:
         experiment = settings.experiment(space.default(name).strategy)
         profiles.append(_profiled(experiment, trial_resources))
     tried = [found for found in profiles if not found.reason]
-    console = Console(soft_wrap=True)
-    console.print(table(profiles, settings))
-    if not tried:
-        return 1
-    for line in lines(expected(tried, settings, trial_resources), settings, trial_resources):
-        print(line)
-    return 0
+    Console(soft_wrap=True).print(table(profiles, settings))
+    if tried:
+        print("\n".join(lines(expected(tried, settings, trial_resources), settings, trial_resources)))
+    return 0 if tried else 1
 
 
 def _profiled(experiment: Experiment, trial_resources: TrialResources) -> Profile:
-    """Probe in a process of its own on a trial's resources, so that its memory is its own, and its end too."""
+    """Profile in a process of its own on a trial's resources, so that its memory is its own, and its end too."""
     try:
         return run_in_own_process(trial_resources, profile, experiment, trial_resources.device)
     except WorkerError as error:
@@ -78,27 +73,24 @@ def _profiled(experiment: Experiment, trial_resources: TrialResources) -> Profil
 
 def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resources: TrialResources) -> Estimate:
     """What the sweep takes by what its strategies' defaults take."""
-    trials = shares(settings)
+    trials, replicas, analysis = shares(settings), settings.search.replicas, settings.search.power_analysis
     spent = most = longest = 0.0
     for found in profiles:
-        seeds = 1 if found.strategy in UNTRAINED else settings.search.replicas
+        seeds = 1 if found.strategy in UNTRAINED else replicas
         share = share_of_budget(settings, trials[found.strategy])
         finished, whole = share.finished * (seeds - 1) * found.seconds, found.seconds - found.setup_s
         spent += trials[found.strategy] * (found.setup_s + share.units * whole + finished)
         most += trials[found.strategy] * seeds * found.seconds
         longest = max(longest, seeds * found.seconds)
-    analysis = power_analysis_s(profiles, settings)
-    if analysis > 0:
-        baseline = next(found for found in profiles if found.strategy not in UNTRAINED)
+    baseline = next((found for found in profiles if found.strategy not in UNTRAINED), None)
+    if analysis and baseline is not None and replicas < SEEDS:
         longest = max(longest, SEEDS * baseline.seconds)
-    spent, most = spent + analysis, most + analysis
-    gpus, at_a_time = (
-        trial_resources.gpus * trial_resources.workers,
-        min(trial_resources.concurrent, sum(trials.values())),
-    )
+        spent, most = (taken + (SEEDS - replicas) * baseline.seconds for taken in (spent, most))
+    gpus = trial_resources.gpus * trial_resources.workers
+    at_a_time = min(trial_resources.concurrent, sum(trials.values()))
     state_bytes = max(found.state_bytes for found in profiles)
     # A trial of several seeds keeps the state of the first while it trains on the others.
-    running = (2 if max(settings.search.replicas, SEEDS * settings.search.power_analysis) <= 1 else 3) * at_a_time
+    running = (3 if replicas > 1 or analysis else 2) * at_a_time
     return Estimate(
         hours=max(spent / at_a_time, longest) / HOUR_S,
         most_hours=max(most / at_a_time, longest) / HOUR_S,
@@ -106,16 +98,7 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
         most_gpu_hours=most * gpus / HOUR_S,
         disk_bytes=(min(settings.keep_checkpoints, settings.trials) + running) * state_bytes,
         least_disk_bytes=(1 + running) * state_bytes,
-        trials=trials,
     )
-
-
-def power_analysis_s(profiles: Sequence[Profile], settings: SweepSettings) -> float:
-    """Seconds of the seeds that the baseline gets beyond those of every trial, where the sweep calibrates."""
-    trained = [found for found in profiles if found.strategy not in UNTRAINED]
-    if not settings.search.power_analysis or not trained:
-        return 0.0
-    return max(0, SEEDS - settings.search.replicas) * trained[0].seconds
 
 
 def shares(settings: SweepSettings) -> dict[str, int]:
@@ -158,31 +141,27 @@ def table(profiles: Sequence[Profile], settings: SweepSettings) -> Table:
     for heading in ("trials", "s a unit", "s a trial", "memory MiB", "state MiB"):
         found.add_column(heading, justify="right", no_wrap=True)
     for item in profiles:
-        if item.reason:
-            found.add_row(item.strategy, str(trials[item.strategy]), item.reason)
-            continue
         unit_s = (item.train_s + item.validate_s) / settings.budget
-        cells = (unit_s, item.seconds, item.memory_bytes / MIB, item.state_bytes / MIB)
-        found.add_row(item.strategy, str(trials[item.strategy]), *(f"{value:,.1f}" for value in cells))
+        values = (unit_s, item.seconds, item.memory_bytes / MIB, item.state_bytes / MIB)
+        cells = [item.reason] if item.reason else [f"{value:,.1f}" for value in values]
+        found.add_row(item.strategy, str(trials[item.strategy]), *cells)
     return found
 
 
 def lines(found: Estimate, settings: SweepSettings, trial_resources: TrialResources) -> list[str]:
     """The estimate in words, and whether a limit would end the sweep before."""
-    limits, gpus = settings.limits, trial_resources.gpus * trial_resources.workers
+    limits, price = settings.limits, settings.limits.price_per_gpu_hour
     told = [
         f"trials     {settings.trials}, {trial_resources.concurrent} at a time on {trial_resources.device}",
         f"time       {found.hours:.2f} h; {found.most_hours:.2f} h if no trial is stopped early",
     ]
-    if gpus:
+    if trial_resources.gpus:
         told.append(f"GPU-hours  {found.gpu_hours:.2f}; {found.most_gpu_hours:.2f} if no trial is stopped early")
-    if limits.price_per_gpu_hour is not None:
-        price = limits.price_per_gpu_hour
+    if price is not None:
         told.append(f"cost       {found.gpu_hours * price:.2f}; {found.most_gpu_hours * price:.2f} at most")
     told.append(f"disk       {found.disk_bytes / GIB:.2f} GiB of saved states")
-    pairs = (("hours", found.hours), ("gpu_hours", found.gpu_hours), ("disk_gib", found.least_disk_bytes / GIB))
-    for key, value in pairs:
-        limit = getattr(limits, key)
-        if limit is not None and value > limit:
+    taken = {"hours": found.hours, "gpu_hours": found.gpu_hours, "disk_gib": found.least_disk_bytes / GIB}
+    for key, limit in limits.model_dump(include=set(taken)).items():
+        if limit is not None and taken[key] > limit:
             told.append(f"limits.{key}: {limit:g} would end the sweep before its last trial")
     return told

@@ -1,14 +1,21 @@
-"""The best trial's results, gathered into one folder that needs neither Ray nor the sweep."""
+"""The best trial's results in one folder that needs neither Ray nor the sweep, and mixtures of the best weights."""
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from handclip_core.devices import select_device
 from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.run_folder import BEST as WEIGHTS
 from handclip_core.runs.run_folder import RunFolder
+from handclip_core.runs.soups import Ingredient, SoupRow, soup_rows
+from tune_jobs.execution.cluster import TrialResources, run_where_trials_run
+from tune_jobs.state.events import Mixture
+from tune_jobs.state.trials import Trials
 from tune_jobs.storage.checkpoints import drop_state
 from tune_jobs.storage.location import StorageLocation, local_copy
 
@@ -37,3 +44,20 @@ def replaced(where: StorageLocation) -> Iterator[Path]:
         drop_state(where)
         for file in sorted(Path(folder).iterdir()):
             (where / file.name).send(file)
+
+
+def mixtures(all_trials: Trials, where: StorageLocation, trial_resources: TrialResources) -> tuple[Mixture, ...]:
+    """Soups and WiSE-FT of the trials whose weights have been kept in the sweep at ``where``, best first."""
+    kept = [view for view in all_trials.ranked() if view.has_score and view.best_is_saved]
+    given = [(str(view.number), view.experiment, where / str(view.checkpoint)) for view in kept]
+    rows = run_where_trials_run(trial_resources, _soup_rows, given, trial_resources.device)
+    return tuple(Mixture(name=row.strategy, status=row.status, metrics=row.metrics) for row in rows)
+
+
+def _soup_rows(kept: list[tuple[str, Experiment, StorageLocation]], device: str) -> list[SoupRow]:
+    with ExitStack() as stack:
+        given = [
+            Ingredient(name, experiment, stack.enter_context(local_copy(state)) / WEIGHTS)
+            for name, experiment, state in kept
+        ]
+        return soup_rows(given, device=torch.device(device))

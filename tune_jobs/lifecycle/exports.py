@@ -1,4 +1,4 @@
-"""What is written from a sweep's journal for identities and other tools; the sweep itself never reads it."""
+"""What is written from a sweep's journal for people and other tools; the sweep itself never reads it."""
 
 from collections.abc import Sequence
 from pathlib import Path

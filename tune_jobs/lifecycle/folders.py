@@ -12,7 +12,7 @@ from handclip_core.errors import InputError
 from handclip_core.runs.run_folder import write_text
 from tune_jobs.config.settings import SETTINGS, SweepSettings, dump_settings, load_settings
 from tune_jobs.storage.lease import idle
-from tune_jobs.storage.location import BucketLocation, StorageLocation, exists, folder_of
+from tune_jobs.storage.location import BucketLocation, StorageLocation, absolute, exists, folder_of
 from tune_jobs.storage.retry import with_retry
 from tune_jobs.storage.sync import empty_folder
 
@@ -30,7 +30,7 @@ def resolved(settings: SweepSettings, *, in_ray_job: bool) -> SweepSettings:
     data = settings.data
     if isinstance(data, PreparedData):
         data = data.model_copy(update={"folder": data.folder.expanduser().resolve()})
-    storage = storage if isinstance(storage, BucketLocation) else storage.expanduser().resolve()
+    storage = absolute(storage)
     other = None if other is None else sweep_folder(other, storage)
     return settings.model_copy(update={"storage": storage, "data": data, "warm_start": other})
 
@@ -44,12 +44,12 @@ def sweep_folder(given: StorageLocation, storage: StorageLocation) -> StorageLoc
 
 
 def is_sweep(where: StorageLocation) -> bool:
-    """Whether a sweep's settings are there; raises InputError where a bucket stays away."""
+    """Whether a sweep's settings are there; raises InputError if a bucket stays away."""
     return with_retry(lambda: exists(where / SETTINGS), path=where)
 
 
 def refuse_unknown_sweep(where: StorageLocation, *, option: str) -> None:
-    """Raise InputError, which names ``option``, where there is no sweep at ``where``."""
+    """Raise InputError, which names ``option``, if there is no sweep at ``where``."""
     if isinstance(where, BucketLocation):
         where.check()
     if not is_sweep(where):
@@ -57,60 +57,58 @@ def refuse_unknown_sweep(where: StorageLocation, *, option: str) -> None:
 
 
 def stored_settings(where: StorageLocation) -> SweepSettings:
-    """The settings of the sweep at ``where``, with its place as it is now; raises InputError where there are none."""
-    text = with_retry((where / SETTINGS).read, path=where) if isinstance(where, BucketLocation) else None
+    """The settings of the sweep at ``where``, with its place as it is now; raises InputError if there are none."""
     with TemporaryDirectory(prefix="handclip-") as folder:
-        copy = Path(folder) / SETTINGS
-        if text is not None:
-            copy.write_bytes(text)
-        file = where / SETTINGS if isinstance(where, Path) else copy
+        given = where / SETTINGS
+        file = given if isinstance(given, Path) else Path(folder) / SETTINGS
+        if isinstance(given, BucketLocation) and (text := with_retry(given.read, path=where)) is not None:
+            file.write_bytes(text)
         try:
             found = load_settings(file)
         except InputError as error:
-            raise InputError(str(error).replace(str(file), str(where / SETTINGS))) from None
+            raise InputError(str(error).replace(str(file), str(given))) from None
     return found.model_copy(update={"storage": where.parent})
 
 
 def refuse_taken_name(settings: SweepSettings, *, number_taken_names: bool) -> None:
-    """Raise InputError where the sweep's folder exists and may not be numbered."""
-    if not number_taken_names and _is_taken(settings.storage / settings.name):
-        raise _taken(settings)
+    """Raise InputError if the sweep's folder exists and may not be numbered."""
+    where = settings.storage / settings.name
+    if not number_taken_names and _is_taken(where):
+        raise _taken(where)
 
 
 def create_folder(
     settings: SweepSettings, *, number_taken_names: bool, fill: Callable[[Path], None] | None = None
 ) -> Path:
-    """Make the sweep's folder with its settings, and what ``fill`` puts there; for a bucket, the working copy.
+    """Make the sweep's folder with its settings, and what ``fill`` puts there; for a bucket, the local copy.
 
     It appears whole, and no other process has made it. Two drivers that begin a sweep in a bucket at the same moment
-    are told apart by its lock. Raises InputError where the name is taken, and where the storage cannot be written to.
+    are told apart by its lease. Raises InputError if the name is taken, or the storage cannot be written to.
     """
-    names = [settings.name]
-    if number_taken_names:
-        names += [f"{settings.name}-{number}" for number in range(2, 10_000)]
+    more = range(2, 10_000) if number_taken_names else ()
     storage = folder_of(settings.storage / settings.name).parent
     try:
         storage.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=".sweep-", dir=storage))
     except OSError as error:
         raise InputError(f"storage: {storage}: cannot be written to ({error.strerror}); give another folder") from None
-    made.chmod(0o777 & ~_umask())
+    mask = os.umask(0)  # which can only be read by setting it
+    os.umask(mask)
+    made.chmod(0o777 & ~mask)
     try:
         if fill is not None:
             fill(made)
-        for name in names:
+        for name in (settings.name, *(f"{settings.name}-{number}" for number in more)):
             write_text(made / SETTINGS, dump_settings(settings.model_copy(update={"name": name})))
             if _put_in_place(made, settings.storage / name):
                 return storage / name
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    raise _taken(settings)
+    raise _taken(settings.storage / settings.name)
 
 
-def _taken(settings: SweepSettings) -> InputError:
-    return InputError(
-        f"{settings.storage / settings.name}: exists already; choose another --name, or remove the folder"
-    )
+def _taken(where: StorageLocation) -> InputError:
+    return InputError(f"{where}: exists already; choose another --name, or remove the folder")
 
 
 def _is_taken(where: StorageLocation) -> bool:
@@ -118,38 +116,23 @@ def _is_taken(where: StorageLocation) -> bool:
 
 
 def _put_in_place(made: Path, where: StorageLocation) -> bool:
-    """Let ``made`` become the folder or the working copy of the sweep at ``where``, unless there is one."""
-    if isinstance(where, Path):
-        return _renamed(made, where)
+    """Let ``made`` become the folder or the local copy of the sweep at ``where``, unless there is one."""
     if _is_taken(where):
         return False
+    if isinstance(where, Path):
+        try:
+            made.rename(where)
+        except OSError:
+            if where.exists():
+                return False
+            raise
+        return True
     # What was left of a sweep that the bucket does not have any more.
     copy = folder_of(where)
     copy.mkdir(exist_ok=True)
     with idle(copy) as is_idle:
-        if not is_idle:
-            return False
-        empty_folder(copy)
-        for path in made.iterdir():
-            path.rename(copy / path.name)
-    return True
-
-
-def _renamed(made: Path, wanted: Path) -> bool:
-    """Give ``made`` its name unless that is taken."""
-    if wanted.exists():
-        return False
-    try:
-        made.rename(wanted)
-    except OSError:
-        if wanted.exists():
-            return False
-        raise
-    return True
-
-
-def _umask() -> int:
-    """The process's mask of permissions, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        if is_idle:
+            empty_folder(copy)
+            for path in made.iterdir():
+                path.rename(copy / path.name)
+        return is_idle

@@ -1,7 +1,6 @@
 """A new sweep from another one: some settings changed, and the trials that the change leaves as they are taken over.
 
-A trial is taken over where it is over, where its experiment would be the same now, and where the search still allows
-it. The new sweep's journal begins with such trials as if they had been its own; its study is written from the journal.
+The new sweep's journal begins with trials that are over, would be the same now, and lie in its search space.
 """
 
 import os
@@ -32,22 +31,21 @@ class Fork:
 
     folder: Path
     all_trials: Trials
-    """The other sweep's."""
+    """The other sweep's, of which ``numbers`` are taken over: the new ones by the old ones."""
     numbers: Mapping[int, int]
-    """The new numbers of trials by their old ones."""
     dropped: Counter[str]
     """Why others were left behind, and how many."""
     events: tuple[Event, ...]
     """The beginning of the new sweep's journal."""
 
     def lines(self) -> list[str]:
-        """In words."""
+        """What is taken over and what is not, in words."""
         total = len(self.numbers) + self.dropped.total()
         told = [f"  {count} left behind: {reason}" for reason, count in self.dropped.most_common()]
         return [f"{len(self.numbers)} of {total} trials are taken over from {self.folder.name}", *told]
 
     def fill(self, made: Path) -> None:
-        """Put the trials' files and the journal into a new sweep's folder, without copying where that can be."""
+        """Put the trials' files and the journal into a new sweep's folder, without copying if that can be."""
         for before, after in self.numbers.items():
             view = self.all_trials.trials[before]
             old, new = view.name, _renamed(view, after)
@@ -63,7 +61,7 @@ class Fork:
 def fork(folder: Path, before: SweepSettings, after: SweepSettings) -> Fork:
     """What a sweep with the settings ``after`` can take over from the one in ``folder``, which has those ``before``.
 
-    Raises InputError where its journal cannot be read.
+    Raises InputError if its journal cannot be read.
     """
     journal = read_journal(folder / FILE)
     all_trials = folded(journal)
@@ -77,15 +75,17 @@ def fork(folder: Path, before: SweepSettings, after: SweepSettings) -> Fork:
             numbers[view.number] = len(numbers)
         else:
             dropped[reason] += 1
-    events = tuple(
-        _taken_over(journal, all_trials, numbers, folder.name, origins=_origins(before, after), at=time.time())
-    )
-    return Fork(folder, all_trials, numbers, dropped, events)
+    # Points that both sweeps try are called as in the new one; one that is none any more was sampled.
+    points, kept = after.search.points, enumerate(before.search.points)
+    origins = {point_origin(old): point_origin(points.index(point)) for old, point in kept if point in points}
+    origins[DEFAULT] = DEFAULT
+    events = _taken_over(journal, all_trials, numbers, folder.name, origins=origins)
+    return Fork(folder, all_trials, numbers, dropped, tuple(events))
 
 
 def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after: SweepSettings) -> str | None:
-    """Why a trial cannot be taken over, None where it can."""
-    if view.status is Status.FAILED or not view.status.over:
+    """Why a trial cannot be taken over, None if it can."""
+    if view.status not in (Status.COMPLETE, Status.STOPPED):
         return "failed" if view.status is Status.FAILED else "never ended"
     if view.strategy not in after.strategies:
         return f"strategy {view.strategy} is not in this sweep"
@@ -104,18 +104,10 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
 
 
 def _taken_over(
-    journal: Sequence[Event],
-    all_trials: Trials,
-    numbers: Mapping[int, int],
-    source: str,
-    *,
-    origins: Mapping[str, str],
-    at: float,
+    journal: Sequence[Event], all_trials: Trials, numbers: Mapping[int, int], source: str, *, origins: Mapping[str, str]
 ) -> Iterable[Event]:
-    """The events of the trials ``numbers`` under their new numbers, in their old order, all of them now.
-
-    ``origins`` are the new names of the points to try by their old ones; a point that is none any more was sampled.
-    """
+    """The events of the trials ``numbers`` under their new numbers and ``origins``, in their old order, all now."""
+    at = time.time()
     for event in journal:
         if not isinstance(event, ABOUT_A_TRIAL) or event.trial not in numbers:
             continue
@@ -129,13 +121,6 @@ def _taken_over(
                 continue
             changed["checkpoint"] = f"{TRIALS}/{_renamed(view, number)}/{Path(event.checkpoint).name}"
         yield event.model_copy(update=changed)
-
-
-def _origins(before: SweepSettings, after: SweepSettings) -> dict[str, str]:
-    """What trials of points that both sweeps try are called in the new one, and that defaults stay defaults."""
-    points = after.search.points
-    kept = {n: points.index(point) for n, point in enumerate(before.search.points) if point in points}
-    return {DEFAULT: DEFAULT} | {point_origin(old): point_origin(new) for old, new in kept.items()}
 
 
 def _renamed(view: TrialView, number: int) -> str:

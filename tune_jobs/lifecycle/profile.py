@@ -27,13 +27,12 @@ class Profile:
 
     strategy: str
     setup_s: float
-    """Building the model."""
     train_s: float
     """Training on the whole budget."""
     validate_s: float
     """Validating every unit."""
     memory_bytes: int
-    """Most that was held: of the GPU where there is one, else of the process."""
+    """Most that was held: of the GPU if there is one, else of the process."""
     state_bytes: int
     """A saved state on the disk."""
     reason: str = ""
@@ -46,7 +45,7 @@ class Profile:
 
 
 def profile(experiment: Experiment, device_name: str) -> Profile:
-    """Train and validate a little of ``experiment`` on this machine; what goes wrong is its ``reason``."""
+    """Train and validate a little of ``experiment`` here; what goes wrong is its ``reason``."""
     try:
         return _profile(experiment, select_device(device_name))
     except Exception as error:
@@ -54,7 +53,7 @@ def profile(experiment: Experiment, device_name: str) -> Profile:
 
 
 def unprofiled(experiment: Experiment, error: Exception) -> Profile:
-    """The probe of an experiment that could not be tried."""
+    """The profile of an experiment that could not be tried."""
     lines = str(error).splitlines() or [""]
     reason = f"{type(error).__name__}: {lines[0]}"
     return Profile(experiment.strategy.name, math.nan, math.nan, math.nan, 0, 0, reason=reason)
@@ -107,16 +106,15 @@ def _evaluations(ready: Assembled) -> int:
 
 
 def _timed(action: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
-    _wait(device)
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    wait()
     started = time.perf_counter()
     value = action()
-    _wait(device)
+    wait()
     return value, time.perf_counter() - started
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -15,7 +15,7 @@ from tune_jobs.storage.location import BucketLocation, StorageLocation, folder_o
 
 @dataclass(frozen=True)
 class Reopened:
-    """A sweep's folder or working copy, and the settings with which it goes on."""
+    """A sweep's folder or local copy, and the settings with which it goes on."""
 
     folder: Path
     settings: SweepSettings
@@ -26,8 +26,8 @@ def reopen(
 ) -> Reopened:
     """The sweep that a command line names: by its folder or URI, by its settings file, or by ``name`` alone.
 
-    With ``extend`` it gets so many trials more. Raises InputError where there is no such sweep, and where the settings
-    differ from those it began with in anything that its results depend on.
+    With ``extend`` it gets so many trials more. Raises InputError if there is no such sweep, or if the settings differ
+    from those it began with in anything that its results depend on.
     """
     if isinstance(file, BucketLocation):
         file.parent.check()
@@ -45,7 +45,7 @@ def reopen(
 def forked_settings(other: StorageLocation, *, name: str | None, overrides: Sequence[str]) -> Reopened:
     """The sweep ``other``, by its folder or by its name in the storage, and its settings with ``overrides``.
 
-    Raises InputError where there is no such sweep, and for sweeps in buckets.
+    Raises InputError if there is no such sweep, and for sweeps in buckets.
     """
     places = [item.partition("=")[2] for item in overrides if item.startswith("storage=")]
     storage = parse_location(places[-1] if places else "runs")
@@ -83,7 +83,7 @@ def _refuse_differences(
     where: StorageLocation, before: SweepSettings, wanted: SweepSettings, *, stored: SweepSettings
 ) -> None:
     """Raise InputError if ``wanted`` would change what the trials of a sweep that ran with ``before`` mean."""
-    was, kept, now = (_fixed(settings) for settings in (before, stored, wanted))
+    was, kept, now = (_fixed(settings.model_dump(mode="json")) for settings in (before, stored, wanted))
     differ = [key for key in {**was, **now} if was.get(key) != now.get(key)]
     if not differ:
         return
@@ -94,19 +94,10 @@ def _refuse_differences(
     raise InputError(f"{where}: began with other settings ({told}); {own}, or {mend}")
 
 
-def _fixed(settings: SweepSettings) -> dict[str, Any]:
+def _fixed(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The settings that must stay as they are, by dotted keys."""
-    free = changeable(SweepSettings)
-    flat = _flat(settings.model_dump(mode="json"))
-    return {key: value for key, value in flat.items() if not f"{key}.".startswith(tuple(f"{name}." for name in free))}
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    fixed: dict[str, Any] = {}
+    for name, value in values.items():
+        if (key := f"{prefix}{name}") not in changeable(SweepSettings):
+            fixed |= _fixed(value, f"{key}.") if isinstance(value, dict) else {key: value}
+    return fixed

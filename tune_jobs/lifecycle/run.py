@@ -20,11 +20,10 @@ from tune_jobs.execution.ray_job import in_ray_job, submission_id, why_ended
 from tune_jobs.execution.signals import Interrupted, sigterm_as_interrupt, stop_on_signals
 from tune_jobs.execution.tune_run import run_trials
 from tune_jobs.lifecycle.build import SweepRun, build, read_events
-from tune_jobs.lifecycle.export_best import BEST, export_best
+from tune_jobs.lifecycle.export_best import BEST, export_best, mixtures
 from tune_jobs.lifecycle.exports import Exports, write_front
 from tune_jobs.lifecycle.folders import create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
 from tune_jobs.lifecycle.fork import fork
-from tune_jobs.lifecycle.mixtures import mixtures
 from tune_jobs.reporting import summary
 from tune_jobs.reporting.leaderboard import FILE, write_leaderboard
 from tune_jobs.reporting.study import refuse_taken
@@ -35,7 +34,7 @@ from tune_jobs.state.local_copy import download, readable_folder
 from tune_jobs.state.objectives import FRONT
 from tune_jobs.state.trials import Trials, folded
 from tune_jobs.storage.lease import SweepLease
-from tune_jobs.storage.location import BucketLocation, StorageLocation, folder_of, location_of
+from tune_jobs.storage.location import BucketLocation, StorageLocation, location_of
 from tune_jobs.storage.retry import with_retry
 from tune_jobs.storage.sync import FolderSync
 
@@ -81,8 +80,8 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: 
     stopping = settings.early_stopping
     if stopping.kind is not StoppingKind.NONE and stopping.grace >= settings.budget:
         print(f"no trial is stopped early: early_stopping.grace is {stopping.grace}, the budget {settings.budget}")
-    for line in () if taken is None else taken.lines():
-        print(line, flush=True)
+    if taken is not None:
+        print("\n".join(taken.lines()), flush=True)
     with SweepLease(where, job=submission_id()) as lease:
         return _run(settings.model_copy(update={"name": folder.name}), trial_resources, folder, lease)
 
@@ -94,9 +93,7 @@ def resume(settings: SweepSettings, folder: Path) -> Outcome:
     """
     where = location_of(settings.storage, folder)
     with SweepLease(where, job=submission_id()) as lease:
-        if isinstance(where, BucketLocation):
-            download(where)
-        read_events(folder)  # what cannot be taken up needs no cluster
+        read_events(download(where))  # what cannot be taken up needs no cluster
         trial_resources = prepare(settings)
         write_text(folder / SETTINGS, dump_settings(settings))
         summary.log(f"taking up {summary.shown(where)}")
@@ -109,7 +106,7 @@ def export(settings: SweepSettings, where: StorageLocation) -> None:
     Raises InputError if a driver is at work on it, if its journal is damaged, or the study's database is away.
     """
     with SweepLease(where):
-        folder = download(where) if isinstance(where, BucketLocation) else folder_of(where)
+        folder = download(where)
         events = read_events(folder)
         all_trials = folded(events)
         with closing(Exports(folder, settings, all_trials)) as exports:
@@ -123,9 +120,9 @@ def export(settings: SweepSettings, where: StorageLocation) -> None:
 
 
 def warm_up(data: DrawnData | PreparedData, backbone: BackboneSettings, device: str, storage: StorageLocation) -> None:
-    """Draw or check the data and build the machine's caches, so that trials need not wait for each other.
+    """Draw or check the data and build the node's caches, so that trials need not wait for each other.
 
-    Raises InputError if the data or a bucket cannot be used from this machine.
+    Raises InputError if the data or a bucket cannot be used from this node.
     """
     if isinstance(storage, BucketLocation):
         storage.check()
@@ -133,18 +130,14 @@ def warm_up(data: DrawnData | PreparedData, backbone: BackboneSettings, device: 
 
 
 def prepare(settings: SweepSettings) -> TrialResources:
-    """Join the cluster or start one, see what it holds, and let its machines prepare the data; raises InputError."""
+    """Join the cluster or start one, see what it holds, and let its nodes prepare the data; raises InputError."""
     summary.log("starting Ray")
     cluster.connect()
     cluster.wait_for_node(settings.resources)
     trial_resources = cluster.fit_trials(settings.resources, cluster.nodes())
-    summary.log(
-        f"{trial_resources.concurrent} trials at a time on {trial_resources.device}, {trial_resources.cpus} threads "
-        f"each; preparing the data"
-    )
-    cluster.run_on_every_node(
-        trial_resources, warm_up, settings.data, settings.backbone, trial_resources.device, settings.storage
-    )
+    at_a_time, device = trial_resources.concurrent, trial_resources.device
+    summary.log(f"{at_a_time} trials at a time on {device}, {trial_resources.cpus} threads each; preparing the data")
+    cluster.run_on_every_node(trial_resources, warm_up, settings.data, settings.backbone, device, settings.storage)
     return trial_resources
 
 
@@ -152,7 +145,10 @@ def _run(settings: SweepSettings, trial_resources: TrialResources, folder: Path,
     outcome = run_to_the_end(settings, trial_resources, folder, lease)
     where = location_of(settings.storage, folder)
     write_front(outcome.all_trials, settings, folder)
-    _send_tables(where, folder)
+    if isinstance(where, BucketLocation):
+        for file in (folder / FILE, folder / FRONT):
+            if file.exists():
+                with_retry(partial((where / file.name).send, file), path=where)
     summary.show_outcome(outcome.all_trials, folder=where, settings=settings, reason=outcome.reason)
     return outcome
 
@@ -168,74 +164,59 @@ def run_to_the_end(
 
     Raises InputError if another driver takes the sweep over.
     """
+    where, nodes, reason = location_of(settings.storage, folder), RayNodes(trial_resources), ""
     with ExitStack() as stack:
         with stop_on_signals() as caught:  # Ray takes the signals when it starts
-            ready = stack.enter_context(
-                build(
-                    settings,
-                    folder,
-                    trial_resources,
-                    stop_requested=lambda: caught.is_set() or lease.lost.is_set(),
-                    proposer=proposer,
-                    nodes=RayNodes(trial_resources),
-                )
+
+            def stop_requested() -> bool:
+                return caught.is_set() or lease.lost.is_set()
+
+            built = build(
+                settings, folder, trial_resources, stop_requested=stop_requested, nodes=nodes, proposer=proposer
             )
-            reason = _run_trials(ready, trial_resources, lease)
+            ready = stack.enter_context(built)
+            if lease.former is not None and lease.former.job:
+                _tell_what_ended(lease.former.job, ready.monitor, trial_resources)
+            try:
+                with ready.display.shown():
+                    run_trials(
+                        where,
+                        trial_resources,
+                        searcher=ready.searcher,
+                        scheduler=ready.scheduler,
+                        callback=ready.callback,
+                    )
+                reason = ready.searcher.ended_by or ""
+            except Interrupted:
+                reason = INTERRUPTED
         if lease.lost.is_set():
-            where = location_of(settings.storage, folder)
             raise InputError(f"{where}: another driver has taken this sweep over; this one has ended")
-        if proposer is None and reason != INTERRUPTED:
-            reason = _finish(ready, trial_resources) or reason
+        if proposer is None and reason != INTERRUPTED and not _finish(ready, where, trial_resources):
+            reason = INTERRUPTED
         ready.callback.close(reason)
         return Outcome(folder, ready.all_trials, reason)
 
 
-def _run_trials(ready: SweepRun, trial_resources: TrialResources, lease: SweepLease) -> str:
-    """Run the trials; returns why that ended before the last one, if it did."""
-    if lease.former is not None and lease.former.job:
-        _tell_what_ended(lease.former.job, ready.monitor, trial_resources)
-    where = location_of(ready.settings.storage, ready.folder)
-    try:
-        with ready.display.shown():
-            run_trials(
-                where, trial_resources, searcher=ready.searcher, scheduler=ready.scheduler, callback=ready.callback
-            )
-    except Interrupted:
-        return INTERRUPTED
-    return ready.searcher.ended_by or ""
-
-
-def _finish(ready: SweepRun, trial_resources: TrialResources) -> str:
-    """Export the best trial and mix the weights of good ones; returns why that was not done, if it was not."""
-    winner, where = ready.all_trials.winner, location_of(ready.settings.storage, ready.folder)
+def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResources) -> bool:
+    """Export the best trial and mix the weights of good ones; whether that came to its end."""
+    winner = ready.all_trials.winner
     if winner is None:
-        return ""
+        return True
     assert winner.checkpoint is not None, "a winner's weights are saved"
+    given = (where / BEST, winner.experiment, where / winner.checkpoint, trial_resources.device)
     trial_resources = replace(trial_resources, excluded_nodes=ready.monitor.excluded_nodes())
     ready.monitor.release()
     summary.log("exporting the winner's results")
     try:
         with sigterm_as_interrupt():
-            saved = where / winner.checkpoint
-            cluster.run_where_trials_run(
-                trial_resources, export_best, where / BEST, winner.experiment, saved, trial_resources.device
-            )
-            ready.state.happened(
-                Mixed(at=ready.state.clock(), mixtures=mixtures(ready.all_trials, where, trial_resources))
-            )
+            cluster.run_where_trials_run(trial_resources, export_best, *given)
+            mixed = mixtures(ready.all_trials, where, trial_resources)
+            ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))
             if isinstance(where, BucketLocation):
                 with_retry(partial((where / BEST).fetch, ready.folder / BEST), path=where)
     except KeyboardInterrupt:
-        return INTERRUPTED
-    return ""
-
-
-def _send_tables(where: StorageLocation, folder: Path) -> None:
-    """Copy the tables of a sweep in a bucket there."""
-    if isinstance(where, BucketLocation):
-        for file in (folder / FILE, folder / FRONT):
-            if file.exists():
-                with_retry(partial((where / file.name).send, file), path=where)
+        return False
+    return True
 
 
 def _tell_what_ended(job: str, monitor: TrialMonitor, trial_resources: TrialResources) -> None:

@@ -1,6 +1,6 @@
 """The leaderboard: every trial in one CSV file, best first."""
 
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,8 @@ def write_leaderboard(all_trials: Trials, folder: Path) -> None:
 def leaderboard(all_trials: Trials) -> str:
     """CSV text of all trials, and of mixtures of their weights, which have no number and used no time.
 
-    ``unit`` counts the units trained on the present seed, ``sd`` is that of the first metric over ``seeds``,
-    ``attempts`` tells how often a worker took the trial up; ``micro_batch`` is there if a trial ran out of memory and
-    went on with smaller parts of a batch. A failed trial's status names the reason. Hyperparameters that a trial's
-    strategy does not have are blank, as are scores that were never measured.
+    ``unit`` counts the units trained on the present seed, ``sd`` is that of the first metric over ``seeds``, and
+    ``micro_batch`` is there if a trial ran out of memory. What a strategy does not have, or was not measured, is blank.
     """
     drawn = list(dict.fromkeys(name for view in all_trials.all() for name in view.params))
     scored = [view for view in all_trials.ranked() if view.has_score]
@@ -50,7 +48,7 @@ def describe_status(view: TrialView) -> str:
 
 
 def _cells(row: TrialView | Mixture) -> dict[str, Any]:
-    metrics = {metric.name: _score(row.metrics.get(metric.name, float("nan"))) for metric in TABLE_METRICS}
+    metrics = {metric.name: _score(row.metrics.get(metric.name, nan)) for metric in TABLE_METRICS}
     if isinstance(row, Mixture):
         return metrics | {"strategy": row.name, "status": row.status}
     return {
@@ -59,11 +57,11 @@ def _cells(row: TrialView | Mixture) -> dict[str, Any]:
         "strategy": row.strategy,
         "unit": str(row.unit),
         "seconds": f"{row.seconds:.1f}",
-        "params_trained": _count(row.params_trained),
+        "params_trained": _cell(row.params_trained, none=""),
         "seeds": str(max(1, len(row.seeds))),
         "sd": _score(row.sd),
         "attempts": str(row.attempts),
-        "micro_batch": _count(row.experiment.micro_batch),
+        "micro_batch": _cell(row.experiment.micro_batch, none=""),
         "status": describe_status(row),
         **{name: _cell(value) for name, value in row.params.items()},
     }
@@ -73,9 +71,5 @@ def _score(value: float) -> str:
     return "" if isnan(value) else f"{value:.6f}"
 
 
-def _cell(value: Primitive) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _count(value: int | None) -> str:
-    return "" if value is None else str(value)
+def _cell(value: Primitive, *, none: str = "none") -> str:
+    return none if value is None else str(value).lower() if isinstance(value, bool) else str(value)

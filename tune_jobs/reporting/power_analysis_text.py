@@ -1,26 +1,15 @@
-"""What a calibration means, in words."""
+"""What the power analysis means, in words."""
 
 from handclip_core.evaluation.metrics import OBJECTIVE
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.scheduling.power_analysis import (
-    FINAL_SEEDS,
-    LEVEL,
-    MOST_TRIALS,
-    POWER,
-    SD_CONFIDENCE,
-    SEEDS,
-    SPREADS,
-    PowerAnalysis,
-    best_split,
-    expected_gain,
-    trials_worth_running,
-)
+from tune_jobs.scheduling import power_analysis as power
+from tune_jobs.scheduling.power_analysis import SEEDS, PowerAnalysis
 from tune_jobs.scheduling.seeds import is_power_baseline
 from tune_jobs.state.trials import Trials, score_of
 
 
 def power_analysis_of(all_trials: Trials, settings: SweepSettings) -> list[str]:
-    """What the calibration has shown, in words; nothing where there is none, or not yet."""
+    """What the power analysis has shown, in words; nothing if there is none, or not yet."""
     for view in all_trials.all():
         if is_power_baseline(view, all_trials, settings) and len(view.seeds) >= SEEDS:
             found = PowerAnalysis(tuple(score_of(seed) for seed in view.seeds))
@@ -37,22 +26,23 @@ def power_analysis_lines(name: str, found: PowerAnalysis, *, trials: int, replic
         return [f"{name} on {seeds} seeds: {what}; seeds make no difference here"]
     return [
         f"{name} on {seeds} seeds: validation {OBJECTIVE.label} {found.mean:.4f}, sd {found.sd:.4f} "
-        f"({low:.4f} to {high:.4f} with {SD_CONFIDENCE:.0%} confidence)",
-        f"smallest difference that can be seen (unpaired t-test, level {LEVEL:.0%}, power {POWER:.0%}):",
-        *(f"  {_times(n, 'seed'):<9} {found.smallest_difference(n):.4f}" for n in sorted({replicas, *FINAL_SEEDS})),
+        f"({low:.4f} to {high:.4f} with {power.SD_CONFIDENCE:.0%} confidence)",
+        f"smallest difference that can be seen (unpaired t-test, level {power.LEVEL:.0%}, power {power.POWER:.0%}):",
+        *(
+            f"  {_times(n, 'seed'):<9} {found.smallest_difference(n):.4f}"
+            for n in sorted({replicas, *power.FINAL_SEEDS})
+        ),
         f"the best of {trials} equally good configurations would look {found.flattery(trials, replicas=replicas):.4f} "
         "better than it is",
         f"how {_times(trials * replicas, 'run')} are best spent depends on how much configurations differ in truth:",
-        *(_advice(found, runs=trials * replicas, spread=ratio * found.sd) for ratio in SPREADS),
+        *(_advice(found, runs=trials * replicas, spread=ratio * found.sd) for ratio in power.SPREADS),
     ]
 
 
 def _advice(found: PowerAnalysis, *, runs: int, spread: float) -> str:
-    split = best_split(runs, sd=found.sd, spread=spread)
-    doubled = expected_gain(2 * split.trials, split.replicas, sd=found.sd, spread=spread) - split.gain
-    seeds = len(found.scores)
-    worth = trials_worth_running(found, spread=spread, seeds=seeds)
-    needed = f"more than {MOST_TRIALS}" if worth is None else str(worth)
+    split, seeds = power.best_split(runs, sd=found.sd, spread=spread), len(found.scores)
+    doubled = power.expected_gain(2 * split.trials, split.replicas, sd=found.sd, spread=spread) - split.gain
+    needed = power.trials_worth_running(found, spread=spread, seeds=seeds) or f"more than {power.MOST_TRIALS}"
     return (
         f"  sd {spread:.4f}: {_times(split.trials, 'trial')} of {_times(split.replicas, 'seed')}, "
         f"the chosen one {split.gain:.4f} above their mean; twice as many trials add {doubled:.4f}; "

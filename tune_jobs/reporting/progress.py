@@ -2,8 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from math import isnan, nan
 
 from rich.console import Console, Group, RenderableType
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from handclip_core.evaluation.metrics import OBJECTIVE, TABLE_METRICS
+from tune_jobs.reporting.leaderboard import describe_status
 from tune_jobs.state.trials import Status, Trials, TrialView
 
 ROWS = 14
@@ -24,21 +24,24 @@ SHOWN = TABLE_METRICS[:2]
 """Metrics that fit beside the rest."""
 
 
-class ProgressTable:
+class _Progress:
+    """The trials of a sweep, ``num_trials`` in all of ``budget`` units each, shown while a block runs."""
+
+    def __init__(self, all_trials: Trials, *, num_trials: int, budget: int) -> None:
+        self._all_trials, self._num_trials, self._budget = all_trials, num_trials, budget
+        self._started = self._spoken = time.monotonic()
+
+
+class ProgressTable(_Progress):
     """A table on a terminal, redrawn in place: running trials first, then the best."""
 
     def __init__(self, all_trials: Trials, *, num_trials: int, budget: int, console: Console) -> None:
-        self._all_trials = all_trials
-        self._num_trials = num_trials
-        self._budget = budget
+        super().__init__(all_trials, num_trials=num_trials, budget=budget)
         self._console = console
-        self._started = time.monotonic()
 
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Show the table while the block runs."""
-        with Live(console=self._console, get_renderable=self.render, refresh_per_second=4, transient=True):
-            yield
+    def shown(self) -> Live:
+        """The block within which the table is shown."""
+        return Live(console=self._console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def ended(self, view: TrialView) -> None:
         """Nothing: the table is redrawn anyway."""
@@ -51,35 +54,26 @@ class ProgressTable:
         all_trials = self._all_trials.all()
         share = sum(1.0 if r.status.over else r.unit / self._budget for r in all_trials) / self._num_trials
         line = Table.grid(padding=(0, 1))
-        line.add_row(
-            f"{self._all_trials.num_over()} of {self._num_trials} trials",
-            ProgressBar(total=1.0, completed=share, width=40),
-            clock(time.monotonic() - self._started),
-        )
+        bar = ProgressBar(total=1.0, completed=share, width=40)
+        over = f"{self._all_trials.num_over()} of {self._num_trials} trials"
+        line.add_row(over, bar, clock(time.monotonic() - self._started))
         return Group(line, trial_table(self._all_trials, budget=self._budget, rows=ROWS))
 
 
-class ProgressLog:
+class ProgressLog(_Progress):
     """A line for every trial that ends, and one now and then about those that run."""
 
-    def __init__(self, all_trials: Trials, *, num_trials: int, budget: int) -> None:
-        self._all_trials = all_trials
-        self._num_trials = num_trials
-        self._budget = budget
-        self._started = self._spoken = time.monotonic()
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
+    def shown(self) -> AbstractContextManager[None]:
         """Nothing to set up."""
-        yield
+        return nullcontext()
 
     def ended(self, view: TrialView) -> None:
         """Say how a trial ended."""
-        how = {
-            Status.COMPLETE: f"{OBJECTIVE.label} {view.score:.4f}",
-            Status.STOPPED: f"{OBJECTIVE.label} {view.score:.4f}, stopped at unit {view.unit} of {self._budget}",
-            Status.FAILED: f"failed: {view.reason}",
-        }[view.status]
+        how = f"{OBJECTIVE.label} {view.score:.4f}"
+        if view.status is Status.STOPPED:
+            how += f", stopped at unit {view.unit} of {self._budget}"
+        if view.status is Status.FAILED:
+            how = f"failed: {view.reason}"
         self._log(f"trial {view.number} {view.strategy}: {how} ({view.seconds:.0f} s)")
 
     def tick(self) -> None:
@@ -98,7 +92,10 @@ class ProgressLog:
         print(f"[{clock(self._spoken - self._started)}] {over}  {text}{so_far}", flush=True)
 
 
-def display_for(all_trials: Trials, *, num_trials: int, budget: int) -> ProgressTable | ProgressLog:
+Display = ProgressTable | ProgressLog
+
+
+def display_for(all_trials: Trials, *, num_trials: int, budget: int) -> Display:
     """The live table on a terminal, lines anywhere else."""
     if sys.stdout.isatty():
         return ProgressTable(all_trials, num_trials=num_trials, budget=budget, console=Console())
@@ -107,8 +104,8 @@ def display_for(all_trials: Trials, *, num_trials: int, budget: int) -> Progress
 
 def trial_table(all_trials: Trials, *, budget: int, rows: int) -> Table:
     """Running trials, then the others from best to worst, ``rows`` in all."""
-    ranked = all_trials.ranked()
-    order = [r for r in ranked if r.status is Status.RUNNING] + [r for r in ranked if r.status is not Status.RUNNING]
+    # Sorting keeps the ranks among those that run, and among the others.
+    order = sorted(all_trials.ranked(), key=lambda view: view.status is not Status.RUNNING)
     best = all_trials.best
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("trial", justify="right", no_wrap=True)
@@ -117,7 +114,16 @@ def trial_table(all_trials: Trials, *, budget: int, rows: int) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True, overflow="ellipsis", max_width=STATUS_WIDTH)
     for view in order[:rows]:
-        table.add_row(*_cells(view, budget), style="bold" if view is best else "")
+        scores = [view.metrics.get(metric.name, nan) for metric in SHOWN]
+        table.add_row(
+            str(view.number),
+            view.strategy,
+            f"{view.unit}/{budget}",
+            *("" if isnan(score) else f"{score:.4f}" for score in scores),
+            clock(view.seconds),
+            Text(describe_status(view)),
+            style="bold" if view is best else "",
+        )
     return table
 
 
@@ -125,15 +131,3 @@ def clock(seconds: float) -> str:
     """Minutes and seconds."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02d}"
-
-
-def _cells(view: TrialView, budget: int) -> tuple[str | Text, ...]:
-    status = f"failed: {view.reason}" if view.status is Status.FAILED else str(view.status)
-    return (
-        str(view.number),
-        view.strategy,
-        f"{view.unit}/{budget}",
-        *(f"{view.metrics[m.name]:.4f}" if not isnan(view.metrics.get(m.name, nan)) else "" for m in SHOWN),
-        clock(view.seconds),
-        Text(status),
-    )

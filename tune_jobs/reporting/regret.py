@@ -1,43 +1,44 @@
-"""A look back at early stopping: which strategies lost all their trials at the first rung, and what that may have cost.
+"""What early stopping has saved, and what it may have cost.
 
 Nobody knows how a stopped trial would have ended. What can be said comes from the trials of its strategy that ran on:
 how much they gained after the unit at which it was stopped. A stopped trial that would have beaten the winner with the
 median of these gains is a likely loss, one that would have with the largest of them a possible one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """A trial that is over and has scores. ``curve`` is its validation mAP by unit."""
+    """A trial that is over. ``curve`` is its validation mAP by unit; it is ``stopped`` if early stopping ended it."""
 
     number: int
     strategy: str
     curve: Mapping[int, float]
     stopped: bool
-    """Whether early stopping ended it."""
 
     @property
     def units(self) -> int:
         """Units trained."""
         return max(self.curve)
 
-    def best_after(self, unit: int) -> float:
-        """The best score in the first ``unit`` units."""
-        return max(score for at, score in self.curve.items() if at <= unit)
-
     @property
     def best(self) -> float:
         """The best score."""
-        return self.best_after(self.units)
+        return max(self.curve.values())
+
+    def gain_after(self, unit: int) -> float | None:
+        """By how much the best score exceeds that of the first ``unit`` units; None if one of them is not known."""
+        if self.units <= unit or min(self.curve) > unit:
+            return None
+        return self.best - max(score for at, score in self.curve.items() if at <= unit)
 
 
 @dataclass(frozen=True)
 class StrategyRegret:
-    """What early stopping did to one strategy."""
+    """What early stopping did to one strategy. Trials are given by number, or counted."""
 
     strategy: str
     trials: int
@@ -56,31 +57,41 @@ class StrategyRegret:
         """Whether no trial came past the first rung."""
         return self.lost_at_first_rung == self.trials
 
+    def lines(self) -> list[str]:
+        """What may have been lost, in words; nothing if nothing may."""
+        name, told = self.strategy, []
+        if self.lost_all:
+            told.append(f"{name}: all {self.trials} trials were stopped at the first rung; it may be a slow starter")
+        if self.possible:
+            likely = f", {len(self.likely)} of them likely" if self.likely else ""
+            numbers = ", ".join(map(str, self.possible))
+            told.append(f"{name}: trial {numbers} might have won without early stopping{likely}")
+        if self.untold:
+            told.append(f"{name}: nothing ran on past {self.untold} stopped trials, so their curves cannot tell")
+        return told
+
 
 @dataclass(frozen=True)
 class EarlyStoppingRegret:
-    """What early stopping did to a sweep."""
+    """What early stopping did to a sweep, strategy by strategy in the order of their first trials."""
 
     strategies: tuple[StrategyRegret, ...]
-    """In the order of their first trials."""
     units: int
     """Units trained."""
     units_saved: int
     """Units that the stopped trials would have trained beside these."""
 
     def lines(self) -> list[str]:
-        """The look back in words: what it saved, what it may have cost, and a line a strategy that lost anything."""
+        """What it saved and what it may have cost, in words, and a line a strategy that lost anything."""
         stopped = sum(one.trials - one.finished for one in self.strategies)
         if not stopped:
             return ["early stopping ended no trial"]
-        trials = sum(one.trials for one in self.strategies)
-        possible = sum(len(one.possible) for one in self.strategies)
-        lost = (
-            f"{possible} of them might have won" if possible else "none of them would have won, as far as curves tell"
-        )
+        trials, possible = sum(o.trials for o in self.strategies), sum(len(o.possible) for o in self.strategies)
+        nothing = "none of them would have won, as far as curves tell"
+        lost = f"{possible} of them might have won" if possible else nothing
         share = self.units_saved / (self.units + self.units_saved)
         summary = f"early stopping ended {stopped} of {trials} trials and saved {share:.0%} of the units; {lost}"
-        return [summary, *(line for one in self.strategies for line in _told(one))]
+        return [summary, *(line for one in self.strategies for line in one.lines())]
 
 
 def early_stopping_regret(trials: Sequence[FinishedTrial], *, budget: int, first_rung: int) -> EarlyStoppingRegret:
@@ -88,55 +99,32 @@ def early_stopping_regret(trials: Sequence[FinishedTrial], *, budget: int, first
 
     NaN scores count as none, and trials without a score are left out.
     """
-    known = [trial for trial in map(_without_nan, trials) if trial.curve]
+    curves = [{unit: score for unit, score in trial.curve.items() if score == score} for trial in trials]
+    known = [FinishedTrial(t.number, t.strategy, c, t.stopped) for t, c in zip(trials, curves, strict=True) if c]
     to_beat = max((trial.best for trial in known), default=0.0)
-    names = dict.fromkeys(trial.strategy for trial in known)
-    by_strategy = {name: [trial for trial in known if trial.strategy == name] for name in names}
+    by_strategy: dict[str, list[FinishedTrial]] = {}
+    for trial in known:
+        by_strategy.setdefault(trial.strategy, []).append(trial)
     return EarlyStoppingRegret(
-        tuple(_one(found, first_rung=first_rung, to_beat=to_beat) for found in by_strategy.values()),
+        tuple(_one(name, found, first_rung=first_rung, to_beat=to_beat) for name, found in by_strategy.items()),
         units=sum(trial.units for trial in known),
         units_saved=sum(budget - trial.units for trial in known if trial.stopped),
     )
 
 
-def _told(one: StrategyRegret) -> list[str]:
-    told = []
-    if one.lost_all:
-        told.append(f"{one.strategy}: all {one.trials} trials were stopped at the first rung; it may be a slow starter")
-    if one.possible:
-        likely = f", {len(one.likely)} of them likely" if one.likely else ""
-        names = ", ".join(map(str, one.possible))
-        told.append(f"{one.strategy}: trial {names} might have won without early stopping{likely}")
-    if one.untold:
-        told.append(f"{one.strategy}: nothing ran on past {one.untold} stopped trials, so their curves cannot tell")
-    return told
-
-
-def _one(trials: Sequence[FinishedTrial], *, first_rung: int, to_beat: float) -> StrategyRegret:
+def _one(name: str, trials: Sequence[FinishedTrial], *, first_rung: int, to_beat: float) -> StrategyRegret:
     stopped = [trial for trial in trials if trial.stopped]
-    gains = {trial.number: _gains(trials, after=trial.units) for trial in stopped}
+    gains = {t.number: [g for other in trials if (g := other.gain_after(t.units)) is not None] for t in stopped}
+
+    def winners(gain: Callable[[list[float]], float]) -> tuple[int, ...]:
+        return tuple(t.number for t in stopped if gains[t.number] and t.best + gain(gains[t.number]) > to_beat)
+
     return StrategyRegret(
-        strategy=trials[0].strategy,
+        strategy=name,
         trials=len(trials),
         finished=len(trials) - len(stopped),
         lost_at_first_rung=sum(trial.units <= first_rung for trial in stopped),
-        likely=_winners(stopped, {n: median(found) for n, found in gains.items() if found}, to_beat),
-        possible=_winners(stopped, {n: max(found) for n, found in gains.items() if found}, to_beat),
+        likely=winners(median),
+        possible=winners(max),
         untold=sum(not found for found in gains.values()),
     )
-
-
-def _gains(trials: Sequence[FinishedTrial], *, after: int) -> list[float]:
-    """How much the trials that ran on gained on their best of the first ``after`` units."""
-    return [
-        trial.best - trial.best_after(after) for trial in trials if trial.units > after and min(trial.curve) <= after
-    ]
-
-
-def _winners(stopped: Sequence[FinishedTrial], gains: Mapping[int, float], to_beat: float) -> tuple[int, ...]:
-    return tuple(t.number for t in stopped if t.number in gains and t.best + gains[t.number] > to_beat)
-
-
-def _without_nan(trial: FinishedTrial) -> FinishedTrial:
-    curve = {unit: score for unit, score in trial.curve.items() if score == score}
-    return FinishedTrial(trial.number, trial.strategy, curve, trial.stopped)

@@ -1,26 +1,30 @@
-"""The trials of a sweep as an Optuna study, for dashboards and for Optuna's own evaluations.
+"""The trials of a sweep as an Optuna study, in SQLite or PostgreSQL, for dashboards and Optuna's own evaluations.
 
 It follows the sweep by some seconds and can be rebuilt at any time; the sweep never reads it.
 """
 
+import importlib.util
 import time
 from collections.abc import Sequence
 
-from optuna.exceptions import StorageInternalError
-from optuna.study import Study
-from optuna.trial import Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+import optuna
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.samplers import RandomSampler
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.study import Study, StudyDirection
+from optuna.trial import Trial
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from handclip_core.errors import InputError
 from search_spaces.joint import JointSpace
-from tune_jobs.reporting.study_storage import create_study, delete_study, find_study, open_storage, shown
 from tune_jobs.search.proposer import directions
-from tune_jobs.search.trial_views import frozen
+from tune_jobs.search.trial_views import STATES, frozen
 from tune_jobs.state.events import Begun, Ended, Event, Validated
 from tune_jobs.state.objectives import objective_values
 from tune_jobs.state.trials import Status, Trials, TrialView, score_of
 
-FILE = "study.db"
+FILE, POSTGRESQL = "study.db", "postgresql"
 OWNER = "sweep"
 """The study's attribute that says whose it is."""
 CURVE = "curve"
@@ -54,7 +58,7 @@ class StudyExport:
             owner = found.user_attrs.get(OWNER)
             if owner != all_trials.sweep and (owner is not None or found.trials):
                 raise taken(self._url, self._name)
-            delete_study(found)
+            optuna.delete_study(study_name=self._name, storage=found._storage)
         study = create_study(self._url, name=self._name, directions=directions(self._objectives))
         study.set_user_attr(OWNER, all_trials.sweep)
         for view in all_trials.all():
@@ -89,7 +93,7 @@ class StudyExport:
         except (StorageInternalError, SQLAlchemyError, InputError) as error:
             self._study, self._wait_until = None, time.monotonic() + AWAY_S
             if not was_away:
-                print(f"the study cannot be written ({_reason(error)}); the sweep goes on without it", flush=True)
+                print(f"the study cannot be written ({_cause(error)}); the sweep goes on without it", flush=True)
             return
         took_s = time.monotonic() - began
         self._wait_until = time.monotonic() + max(WRITE_EVERY_S, 20 * took_s)
@@ -142,13 +146,8 @@ def refuse_taken(url: str, name: str | None) -> None:
 def _tell(study: Study, trial: Trial, view: TrialView, objectives: Sequence[str]) -> None:
     for name, value in _outcome(view).items():
         trial.set_user_attr(name, value)
-    match view.status:
-        case Status.COMPLETE:
-            study.tell(trial, list(objective_values(objectives, view)), skip_if_finished=True)
-        case Status.STOPPED:
-            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-        case _:
-            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+    values = list(objective_values(objectives, view)) if view.status is Status.COMPLETE else None
+    study.tell(trial, values, state=STATES[view.status], skip_if_finished=True)
 
 
 def _outcome(view: TrialView) -> dict[str, object]:
@@ -171,6 +170,53 @@ def _by_text(curve: dict[int, float]) -> dict[str, float]:
     return {str(unit): score for unit, score in curve.items()}
 
 
-def _reason(error: Exception) -> str:
+def open_storage(url: str) -> BaseStorage:
+    """The storage at a URL; raises InputError if it cannot be reached."""
+    complete = with_driver(url)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        # A connection that the server has closed meanwhile is noticed and opened again.
+        return get_storage(RDBStorage(complete, engine_kwargs={"pool_pre_ping": True}))
+    except (SQLAlchemyError, ImportError, StorageInternalError) as error:
+        raise InputError(f"{shown(url)}: cannot open the study's database: {_cause(error)}") from None
+
+
+def _cause(error: Exception) -> str:
     cause = error.__cause__ or error.__context__ or error
     return (str(cause).splitlines() or [type(cause).__name__])[0]
+
+
+def create_study(url: str, *, name: str, directions: Sequence[StudyDirection]) -> Study:
+    """A new study; raises InputError if the database cannot be opened, or has one of that name."""
+    try:
+        return optuna.create_study(
+            storage=open_storage(url), study_name=name, directions=directions, sampler=RandomSampler(seed=0)
+        )
+    except DuplicatedStudyError:
+        raise InputError(f"{shown(url)}: has a study '{name}' already") from None
+
+
+def find_study(url: str, *, name: str) -> Study | None:
+    """The study ``name``, if there is one; raises InputError if the database cannot be opened."""
+    storage = open_storage(url)
+    if name not in [study.study_name for study in storage.get_all_studies()]:
+        return None
+    return optuna.load_study(storage=storage, study_name=name, sampler=RandomSampler(seed=0))
+
+
+def with_driver(url: str) -> str:
+    """The URL with the driver that this project uses for PostgreSQL; raises InputError if it cannot be used."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InputError(f"'{url}': not the URL of a database; write postgresql://user@host/base") from None
+    if parsed.get_backend_name() != POSTGRESQL:
+        return url
+    if importlib.util.find_spec("psycopg") is None:
+        raise InputError(f"{shown(url)}: PostgreSQL needs the package psycopg; pip install 'psycopg[binary]'")
+    return parsed.set(drivername=f"{POSTGRESQL}+psycopg").render_as_string(hide_password=False)
+
+
+def shown(url: str) -> str:
+    """The URL without its password."""
+    return make_url(url).render_as_string(hide_password=True)

@@ -14,8 +14,7 @@ from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import SHOWN, trial_table
 from tune_jobs.reporting.regret import FinishedTrial, early_stopping_regret
 from tune_jobs.state.objectives import FRONT, front_lines, pareto_front
-from tune_jobs.state.trials import Status, Trials, TrialView
-from tune_jobs.state.usage import Usage
+from tune_jobs.state.trials import Status, Trials, TrialView, Usage
 from tune_jobs.storage.location import StorageLocation, folder_of
 
 BASELINE = "zero_shot"
@@ -39,36 +38,32 @@ def show_outcome(all_trials: Trials, *, folder: StorageLocation, settings: Sweep
         print(f"\n{how}: what follows is the state so far")
     print()
     Console(soft_wrap=not sys.stdout.isatty()).print(trial_table(all_trials, budget=settings.budget, rows=ROWS))
-    print()
-    front = pareto_front(all_trials, settings.search.objectives) if len(settings.search.objectives) > 1 else []
-    notes = (
+    winner, objectives = all_trials.winner, settings.search.objectives
+    front = pareto_front(all_trials, objectives) if len(objectives) > 1 else []
+    lines = [
+        "",
         *failures(all_trials),
         *power_analysis_of(all_trials, settings),
         *regret_lines(all_trials, settings),
         *front_lines(front),
-    )
-    for line in (*notes, used(all_trials.usage, settings.limits)):
-        print(line)
-    if all_trials.winner is not None:
-        print(
-            "\n".join(
-                comparison(all_trials, all_trials.winner, called=f"best {OBJECTIVE.label}" if front else "winner")
-            )
-        )
-        for mixture in all_trials.mixtures[:1]:
-            print(f"mixture    {_scores(mixture.metrics)}  {mixture.status}")
+        used(all_trials.usage, settings.limits),
+    ]
+    if winner is None:
+        lines.append(f"no trial has ended with a score; settings, study and logs are in {shown(folder)}")
     else:
-        print(f"no trial has ended with a score; settings, study and logs are in {shown(folder)}")
+        lines += comparison(all_trials, winner, called=f"best {OBJECTIVE.label}" if front else "winner")
+        lines += [f"mixture    {_scores(mixture.metrics)}  {mixture.status}" for mixture in all_trials.mixtures[:1]]
     if reason:
-        print("\n".join(["", *how_to_resume(all_trials, folder, reason)]))
-    elif all_trials.winner is not None:
+        lines += ["", *how_to_resume(all_trials, folder, reason)]
+    elif winner is not None:
         own_database = settings.search.storage is None
-        where = saved(folder, several_objectives=bool(front), own_database=own_database)
-        print("\n".join(["", *where, "", *next_commands(folder)]))
+        lines += ["", *saved(folder, several_objectives=bool(front), own_database=own_database)]
+        lines += ["", *next_commands(folder)]
+    print("\n".join(lines))
 
 
 def regret_lines(all_trials: Trials, settings: SweepSettings) -> list[str]:
-    """What early stopping saved, and what it may have cost; nothing where it was off."""
+    """What early stopping saved, and what it may have cost; nothing if it was off."""
     if settings.early_stopping.kind is StoppingKind.NONE:
         return []
     over = [view for view in all_trials.all() if view.status in (Status.COMPLETE, Status.STOPPED) and view.unit]
@@ -77,7 +72,7 @@ def regret_lines(all_trials: Trials, settings: SweepSettings) -> list[str]:
 
 
 def used(usage: Usage, limits: Limits) -> str:
-    """Hours, GPU-hours and, where a price is known, what they cost."""
+    """Hours, GPU-hours and, if a price is known, what they cost."""
     parts = [f"{usage.hours:.2f} h"]
     if usage.gpu_hours > 0:
         parts.append(f"{usage.gpu_hours:.2f} GPU-hours")
@@ -139,12 +134,12 @@ def saved(folder: StorageLocation, *, several_objectives: bool, own_database: bo
 
 def next_commands(folder: StorageLocation) -> list[str]:
     """Commands worth typing next."""
-    here = shlex.quote(shown(folder_of(folder)))
+    here, sweep = shlex.quote(shown(folder_of(folder))), shlex.quote(shown(folder))
     return [
         "next",
         f"  {python()} -m handclip_core evaluate {here}/best --split val",
         f"  {python()} -m tensorboard.main --logdir {here}/tensorboard",
-        f"  {python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --extend 20",
+        f"  {python()} tune_jobs/sweep.py {sweep} --extend 20",
         f"  {python()} tune_jobs/finalists.py {shlex.quote(folder.name)} --storage {shlex.quote(shown(folder.parent))}",
     ]
 
@@ -155,7 +150,7 @@ def python() -> str:
 
 
 def shown(folder: StorageLocation) -> str:
-    """The folder's path, relative where it lies below the current one; a bucket's URI."""
-    if not isinstance(folder, Path):
-        return str(folder)
-    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
+    """The folder's path, relative if it lies below the current one; a bucket's URI."""
+    if isinstance(folder, Path) and folder.is_relative_to(Path.cwd()):
+        return str(folder.relative_to(Path.cwd()))
+    return str(folder)

@@ -5,22 +5,11 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata  # type: ignore[import-untyped]
-from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS  # type: ignore[import-untyped]
-from tensorboard.plugins.hparams.metadata import (  # type: ignore[import-untyped]
-    PLUGIN_DATA_VERSION,
-    PLUGIN_NAME,
-    SESSION_END_INFO_TAG,
-    SESSION_START_INFO_TAG,
-)
-from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[import-untyped]
-    HParamsPluginData,
-    SessionEndInfo,
-    SessionStartInfo,
-)
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # type: ignore[import-untyped]
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # type: ignore[import-untyped]
 from torch.utils.tensorboard import SummaryWriter
 
-from search_spaces.suggest import Primitive
 from tune_jobs.state.events import Ended, Event, Started, Trained, TrialEvent, Validated
 from tune_jobs.state.trials import Status, Trials, TrialView
 
@@ -53,27 +42,25 @@ class EventLogs:
             self._start(all_trials.trials[event.trial])
         elif isinstance(event, Ended):
             self._end(all_trials.trials[event.trial])
-        elif isinstance(event, Validated | Trained) and event.replica == 0 and self._is_new(event):
-            self._units[event.trial] = event.unit
+        elif isinstance(event, Validated | Trained) and event.replica == 0:
             self._start(all_trials.trials[event.trial])  # a trial that was taken over has no start of its own
             self._scalars(event)
-
-    def _is_new(self, event: Validated | Trained) -> bool:
-        return event.unit > self._units.get(event.trial, -1)
 
     def _start(self, view: TrialView) -> None:
         """Open the log of a trial with its strategy and hyperparameters, those that it does not have as ``n/a``."""
         if view.number in self._writers:
             return
-        writer = SummaryWriter(str(self._folder / view.name))
-        self._writers[view.number] = writer
-        info = SessionStartInfo()
-        for name, value in self._shown(view).items():
-            _set(info, name, value)
-        _write(writer, SESSION_START_INFO_TAG, HParamsPluginData(version=PLUGIN_DATA_VERSION, session_start_info=info))
+        writer = self._writers[view.number] = SummaryWriter(str(self._folder / view.name))
+        values = {"strategy": view.strategy} | {name: view.params.get(name, INACTIVE) for name in self._names}
+        told = {name: "none" if value is None else value for name, value in values.items()}
+        # A time of its own would make logs differ that are rebuilt.
+        _write(writer, hparams_pb(told, trial_id=view.name, start_time_secs=0.0))
 
     def _scalars(self, event: Validated | Trained) -> None:
         """Write metrics, losses and learning rates over the images shown."""
+        if event.unit <= self._units.get(event.trial, -1):
+            return
+        self._units[event.trial] = event.unit
         metrics = event.metrics if isinstance(event, Validated) else {}
         writer = self._writers[event.trial]
         for name, value in ({f"val/{name}": value for name, value in metrics.items()} | event.training).items():
@@ -85,8 +72,10 @@ class EventLogs:
         writer = self._writers.pop(view.number, None)
         if writer is None:
             return
-        info = SessionEndInfo(status=STATUS_FAILURE if view.status is Status.FAILED else STATUS_SUCCESS)
-        _write(writer, SESSION_END_INFO_TAG, HParamsPluginData(version=PLUGIN_DATA_VERSION, session_end_info=info))
+        status = api_pb2.STATUS_FAILURE if view.status is Status.FAILED else api_pb2.STATUS_SUCCESS
+        end = plugin_data_pb2.HParamsPluginData(session_end_info=plugin_data_pb2.SessionEndInfo(status=status))
+        about = metadata.create_summary_metadata(end)
+        _write(writer, Summary(value=[Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about)]))
         writer.close()
 
     def close(self) -> None:
@@ -94,22 +83,7 @@ class EventLogs:
         while self._writers:
             self._writers.popitem()[1].close()
 
-    def _shown(self, view: TrialView) -> dict[str, Primitive]:
-        drawn = {name: view.params.get(name, INACTIVE) for name in self._names}
-        return {"strategy": view.strategy, **drawn}
 
-
-def _set(info: Any, name: str, value: Primitive) -> None:
-    if isinstance(value, bool):
-        info.hparams[name].bool_value = value
-    elif isinstance(value, int | float):
-        info.hparams[name].number_value = value
-    else:
-        info.hparams[name].string_value = "none" if value is None else value
-
-
-def _write(writer: SummaryWriter, tag: str, content: Any) -> None:
-    plugin = SummaryMetadata.PluginData(plugin_name=PLUGIN_NAME, content=content.SerializeToString())
-    value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))
-    writer._get_file_writer().add_summary(Summary(value=[value]))
+def _write(writer: SummaryWriter, summary: Any) -> None:
+    writer._get_file_writer().add_summary(summary)
     writer.flush()

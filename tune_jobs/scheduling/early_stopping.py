@@ -3,23 +3,54 @@
 import math
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Protocol
 
 from tune_jobs.config.settings import EarlyStopping, StoppingKind
-from tune_jobs.scheduling.rungs import AshaRungs
 from tune_jobs.state.events import Event, Validated
 from tune_jobs.state.trials import Trials, score_of
 
 EVERYONE = "everyone"
 """The one group of rules that compare all trials with each other."""
+Rungs = dict[int, dict[int, float]]
 
 
-class Rule(Protocol):
-    """A way to tell trials that fall behind."""
+@dataclass
+class AshaRungs:
+    """Scores of trials at rungs, group by group (the stopping variant of ASHA, Li 2020, arXiv 1810.05934).
+
+    Rungs stand at ``grace`` units, ``grace * reduction``, and so on below ``budget``. A trial goes on after a rung if
+    fewer than n / reduction scores are better, among the n that the rung has seen of its group, its own included.
+    """
+
+    grace: int
+    reduction: int
+    budget: int
+    scores: dict[str, Rungs] = field(default_factory=dict)
+    """By group, rung unit and trial."""
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """The units at which trials are judged, ascending."""
+        units, unit = [], self.grace
+        while unit < self.budget:
+            units.append(unit)
+            unit *= self.reduction
+        return tuple(units)
 
     def report(self, *, group: str, trial: int, unit: int, score: float) -> bool:
-        """Note ``score`` of ``trial`` after ``unit`` units, more than before; whether the trial goes on."""
-        ...
+        """Note ``score`` of ``trial`` after ``unit`` units, more than before; whether the trial goes on.
+
+        A rung that a report has passed over takes its score; a rung that knows the trial keeps what it knows. NaN is
+        the worst score and ends the trial at a rung.
+        """
+        group_rungs = self.scores.setdefault(group, {})
+        new = [rung for rung in self.rungs if rung <= unit and trial not in group_rungs.setdefault(rung, {})]
+        for rung in new:
+            group_rungs[rung][trial] = score
+        return all(self._passes(group_rungs[rung], score) for rung in new)
+
+    def _passes(self, seen: dict[int, float], own: float) -> bool:
+        better = sum(score > own for score in seen.values())
+        return not math.isnan(own) and better * self.reduction < len(seen)
 
 
 @dataclass
@@ -51,9 +82,9 @@ class MedianRule:
 
 @dataclass
 class StoppingDecisions:
-    """A rule and what it has decided, so that units that are trained again are not judged again."""
+    """A rule and what it has decided, so that units that are trained again are judged once."""
 
-    rule: Rule
+    rule: AshaRungs | MedianRule
     per_strategy: bool
     """Whether a trial is compared with trials of its own strategy alone."""
     stopped: dict[int, int] = field(default_factory=dict)
@@ -80,7 +111,7 @@ class StoppingDecisions:
 
 
 def decisions_for(stopping: EarlyStopping, *, budget: int) -> StoppingDecisions:
-    """The judge of a sweep at its beginning; without early stopping there are no rungs to fall behind at."""
+    """Those of a sweep at its beginning; without early stopping there are no rungs to fall behind at."""
     if stopping.kind is StoppingKind.MEDIAN:
         return StoppingDecisions(MedianRule(grace=stopping.grace), per_strategy=True)
     grace = budget if stopping.kind is StoppingKind.NONE else stopping.grace

@@ -5,13 +5,12 @@ Ray 2.60 gives the text alone. What it no longer says, or says in other words, i
 
 import os
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 
 LOW_MEMORY = "low on memory"
 """How Ray says it, whatever else it says."""
 FEW_GIB = 1.0
-"""What a machine in use otherwise holds anyway."""
+"""What a node in use otherwise holds anyway."""
 GIB = 2**30
 
 _NODE = re.compile(r"Memory on the node(?: \(.*?ID: (\w+)\))? was ([\d.]+)GB(?: used)? / ([\d.]+)GB")
@@ -62,18 +61,15 @@ def read_low_memory(text: str, *, actor: str = "") -> LowMemory:
     """What Ray's ``text`` says about its killing the worker ``actor``, which goes by no name before it has begun."""
     node, allowed, workers = _NODE.search(text), _ALLOWED.search(text), _WORKER.findall(text)
     killed = {name: float(gib) for selected, name, _, gib in workers if selected}
-    own = killed.get(actor, killed.get(""))
+    wanted = killed.get(actor, killed.get(""))
+    own = {str(os.getpid()), *(pid for _, _, pid, _ in workers)}
+    foreign = [gib for pid, gib, command in _USER.findall(text) if pid not in own and not _SERVICE.search(command)]
     return LowMemory(
         node=(node[1] or "") if node else "",
         used_gib=float(node[2]) if node else None,
         total_gib=float(node[3]) if node else None,
         allowed_gib=int(allowed[1]) / GIB if allowed else None,
-        wanted_gib=next(iter(killed.values())) if own is None and len(killed) == 1 else own,
+        wanted_gib=next(iter(killed.values())) if wanted is None and len(killed) == 1 else wanted,
         num_killed=max(1, len(killed)),
-        foreign_gib=_foreign_gib(text, own={str(os.getpid()), *(pid for _, _, pid, _ in workers)}),
+        foreign_gib=sum(map(float, foreign)),
     )
-
-
-def _foreign_gib(text: str, *, own: Collection[str]) -> float:
-    users = _USER.findall(text)
-    return sum(float(gib) for pid, gib, command in users if pid not in own and not _SERVICE.search(command))

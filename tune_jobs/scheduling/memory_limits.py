@@ -47,7 +47,8 @@ class MemoryLimits:
         limit = _Limit(trials, now + FEWER_S, now, 0 if last is None else last.waits)
         if alone:
             limit.waits += found.is_busy_elsewhere
-            limit.paused_until = now + (LONGEST_PAUSE_S if rival else _pause_s(limit.waits))
+            pause_s = min(FIRST_PAUSE_S * 2.0**limit.waits, LONGEST_PAUSE_S)
+            limit.paused_until = now + (LONGEST_PAUSE_S if rival else pause_s)
         if found.node:
             self._limits[found.node] = limit
         return alone and not found.is_busy_elsewhere
@@ -79,7 +80,3 @@ class MemoryLimits:
     def _drop_old(self) -> None:
         now = self.clock()
         self._limits = {name: limit for name, limit in self._limits.items() if limit.until > now}
-
-
-def _pause_s(waits: int) -> float:
-    return min(FIRST_PAUSE_S * 2.0**waits, LONGEST_PAUSE_S)

@@ -7,7 +7,7 @@ freedom, follows the smallest difference between two configurations of n seeds e
     d = (t[1 - LEVEL / 2; f] + t[POWER; f]) * s * sqrt(2 (1 - r) / n)
 
 with r = 0 for unrelated seeds. Pairs of the same seeds see less than d where their scores rise and fall together,
-r > 0; runs of one configuration cannot tell r, so what is said here errs on the careful side.
+r > 0; runs of one configuration cannot tell r, so d errs on the careful side.
 """
 
 from bisect import bisect_left
@@ -25,7 +25,7 @@ SD_CONFIDENCE = 0.9
 FINAL_SEEDS = (1, 3, 5, 10)
 """Numbers of seeds for which the smallest difference is told."""
 SPREADS = (0.3, 1.0, 3.0)
-"""Spreads of the true scores of configurations that are looked at while the real one is unknown, in units of sd."""
+"""Assumed spreads of the true scores of configurations, the real one being unknown, in units of sd."""
 MOST_TRIALS = 4096
 
 
@@ -95,7 +95,7 @@ def best_split(runs: int, *, sd: float, spread: float) -> Split:
 def trials_worth_running(found: PowerAnalysis, *, spread: float, seeds: int) -> int | None:
     """The fewest trials whose winner is expected to stand above the mean by a difference that ``seeds`` runs can see.
 
-    With fewer, a search cannot be told from picking any configuration. None where even ``MOST_TRIALS`` are too few.
+    With fewer, a search cannot be told from picking any configuration. None if even ``MOST_TRIALS`` are too few.
     """
     visible = found.smallest_difference(seeds)
 

@@ -10,7 +10,7 @@ from tune_jobs.state.events import Ended, Moved, Retried
 from tune_jobs.state.trials import Status, TrialView
 
 TRIES_ALONE = 2
-"""Attempts that a trial gets on machines that run nothing else, before it counts as too large for them."""
+"""Attempts that a trial gets on nodes that run nothing else, before it counts as too large for them."""
 
 
 class FailureKind(Enum):
@@ -21,15 +21,15 @@ class FailureKind(Enum):
     OUT_OF_MEMORY = auto()
     """Smaller parts of a batch may do."""
     LOW_MEMORY = auto()
-    """Its machine was low on memory, whoever took that; it may go better with fewer trials at a time."""
+    """Its node was low on memory, whoever took that; it may go better with fewer trials at a time."""
     LOST_CHECKPOINT = auto()
     """The trial must start over."""
     NODE = auto()
-    """It may go better on another machine."""
+    """It may go better on another node."""
     TRANSIENT = auto()
     """It may go better next time."""
     MOVED = auto()
-    """None: its machine was taken away, after notice."""
+    """None: its node was taken away, after notice."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Failure:
     reason: str
     kind: FailureKind
     actor: str = ""
-    """Ray's name of the worker, where that has ended."""
+    """Ray's name of the worker, if that has ended."""
     low_memory: LowMemory | None = None
-    """How its machine stood, if that was low on memory."""
+    """How its node stood, if that was low on memory."""
     alone: bool = False
-    """Whether that machine ran nothing else then."""
+    """Whether that node ran nothing else then."""
 
 
 def after_failure(
@@ -51,11 +51,9 @@ def after_failure(
 ) -> Retried | Moved | Ended:
     """What follows a failed attempt at ``view``'s trial.
 
-    A failure that would happen again ends it. One for want of memory of its own halves the images per forward and
-    backward pass, as often as that is possible; the gradients stay as they are, unless batch statistics move. Any other
-    is tried again up to ``retries`` times without the trial getting further than before. What was not the trial's own
-    doing does not count, such as a machine that is low on memory, unless the trial does not fit onto one that runs
-    nothing else.
+    A failure that would happen again ends it. One for want of memory halves the images per pass, as often as that is
+    possible without moving batch statistics. Any other is tried again up to ``retries`` times without the trial getting
+    further than before; what was not the trial's own doing does not count.
     """
     number, reason = view.number, failure.reason
     if failure.kind is FailureKind.LOW_MEMORY:
@@ -72,7 +70,7 @@ def after_failure(
 
 
 def _after_low_memory(view: TrialView, failure: Failure, *, on_cpu: bool, at: float) -> Retried | Moved | Ended:
-    """Try again; if the trial had its machine to itself, once as it is, then with less and less at a time."""
+    """Try again; if the trial had its node to itself, once as it is, then with less and less at a time."""
     number, reason, began = view.number, failure.reason, view.status is Status.RUNNING
     if not failure.alone or view.killed_alone == 0:
         return Moved(at=at, trial=number, reason=reason, alone=failure.alone)
@@ -87,13 +85,13 @@ def _after_low_memory(view: TrialView, failure: Failure, *, on_cpu: bool, at: fl
 
 
 def halved(micro_batch: int | None, strategy: Strategy) -> int | None:
-    """Half the images per pass, None where there is nothing to halve."""
+    """Half the images per pass, None if there is nothing to halve."""
     images = micro_batch if micro_batch is not None else largest_batch(strategy.model_dump())
     return images // 2 if images >= 2 else None
 
 
 def largest_batch(values: Any) -> int:
-    """The largest ``batch_size`` anywhere in the settings ``values``, 0 where there is none."""
+    """The largest ``batch_size`` anywhere in the settings ``values``, 0 if there is none."""
     if isinstance(values, list | tuple):
         return max(map(largest_batch, values), default=0)
     if not isinstance(values, dict):

@@ -1,8 +1,7 @@
-"""How many seeds a trial gets: those of the settings, and the calibration's for the trial that serves as baseline.
+"""How many seeds a trial gets: those of the settings, and those of the power analysis for the baseline.
 
-The seeds of a trial run one after another. Only the first is judged by early stopping: where it is stopped or fails, so
-is the trial, and its other seeds are never begun; where it ends, the others use the whole budget, and the trial's score
-is the mean. Every trial gets the same seeds, so that a difference between two of them is one between pairs.
+The seeds of a trial run one after another. Only the first is judged by early stopping; if it ends, the others use the
+whole budget, and the trial's score is the mean. Every trial gets the same seeds, so that differences are paired.
 """
 
 from handclip_core.strategies import UNTRAINED

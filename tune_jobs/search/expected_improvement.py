@@ -16,7 +16,7 @@ def expected_maximum(count: int) -> float:
 
 
 def expected_improvement(mean: float, sd: float, best: float) -> float:
-    """By how much a normal number is expected to exceed ``best``, nothing where it does not (Mockus 1978)."""
+    """By how much a normal number is expected to exceed ``best``, nothing if it does not (Mockus 1978)."""
     if sd == 0:
         return max(0.0, mean - best)
     z = (mean - best) / sd

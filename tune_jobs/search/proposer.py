@@ -8,14 +8,15 @@ from typing import Any, Protocol
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
 from search_spaces.joint import Draft
 from search_spaces.suggest import Primitive
 from tune_jobs.config.search import SamplerKind, StrategyBandit, maximized
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.search.bandit import drawn, fewest, most_promising
-from tune_jobs.search.samplers import Sampling
-from tune_jobs.search.trial_views import FrozenTrials, PastTrials, by_path, learned
+from tune_jobs.search.samplers import Sampling, Suggestion
+from tune_jobs.search.trial_views import PastTrials, by_path, frozen, learned
 from tune_jobs.state.trials import Trials
 
 DEFAULT, SAMPLED = "default", "sampled"
@@ -23,7 +24,7 @@ DEFAULT, SAMPLED = "default", "sampled"
 LEAST_STARTUP = 3
 """Finished trials of a strategy that a sampler waits for, however many strategies share ``startup_trials``."""
 BLIND_TO_STOPPED = (SamplerKind.GP, SamplerKind.CMAES)
-"""Samplers that look at finished trials only."""
+"""Samplers that use finished trials only."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class SearchProposer:
         self._inside = replace(everything, startup=min(share, search.startup_trials))
         random = search.sampler is SamplerKind.RANDOM
         self._across = replace(everything, kind=SamplerKind.RANDOM if random else SamplerKind.TPE)
-        self._frozen = FrozenTrials(self.space, search.objectives)
+        self._over: dict[int, FrozenTrial] = {}
         self._history: PastTrials | None = None
 
     def next(self, all_trials: Trials) -> Proposal | None:
@@ -93,12 +94,25 @@ class SearchProposer:
             others = [learned(trial, self.space) for trial in all_trials.learned or ()]
             blind = self._search.sampler in BLIND_TO_STOPPED
             self._history = PastTrials(self.searchable, learned=others, stopped_count=blind)
-        trials, history = self._frozen.of(all_trials.all()), self._history
+        trials, history = self._frozen(all_trials), self._history
         number = len(trials)
         strategy = self._choose(history, trials, number)
-        suggestion = self._inside.suggestion(history.inside(strategy, trials), number)
+        suggestion = Suggestion(self._inside, history.inside(strategy, trials), number)
         draft = self.space.draw(strategy, suggestion)
         return self._proposal(draft, SAMPLED, suggestion.attributes)
+
+    def _frozen(self, all_trials: Trials) -> list[FrozenTrial]:
+        """The trials so far as Optuna knows them; those that are over are made once."""
+        found = []
+        for view in all_trials.all():
+            try:
+                trial = self._over.get(view.number) or frozen(view, self.space, self._search.objectives)
+            except ValueError as error:
+                raise InputError(f"trial {view.number} was drawn from another space: {error}") from None
+            if view.status.over:
+                self._over[view.number] = trial
+            found.append(trial)
+        return found
 
     def _choose(self, history: PastTrials, trials: Sequence[FrozenTrial], number: int) -> str:
         if len(self.searchable) == 1:
@@ -107,7 +121,7 @@ class SearchProposer:
             return fewest(self.searchable, history.tally(trials))
         if len(self._across.directions) == 1:
             return most_promising(self.searchable, history.tally(trials))
-        return drawn(self.searchable, self._across.suggestion(history.across(trials), number))
+        return drawn(self.searchable, Suggestion(self._across, history.across(trials), number))
 
     def _proposal(self, draft: Draft, origin: str, notes: dict[str, Any] | None = None) -> Proposal:
         params = by_path(draft.strategy.name, draft.params)

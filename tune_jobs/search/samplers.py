@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,6 @@ class Sampling:
     startup: int
     directions: tuple[StudyDirection, ...] = (StudyDirection.MAXIMIZE,)
 
-    def suggestion(self, past: Sequence[FrozenTrial], number: int) -> "Suggestion":
-        """The draws of trial ``number`` after the trials ``past``, finished or running."""
-        return Suggestion(self, past, number)
-
     def sampler(self, *key: int | str) -> BaseSampler:
         """A fresh sampler whose random numbers are a function of the seed and ``key``."""
         seed = seed_of(self.seed, *key)
@@ -65,23 +62,23 @@ class Sampling:
 
 
 class Suggestion:
-    """The source of one trial's draws. ``attributes`` is what the sampler wants to find again with the trial."""
+    """The source of the draws of trial ``number`` after the trials ``past``, finished or running."""
 
     def __init__(self, sampling: Sampling, past: Sequence[FrozenTrial], number: int) -> None:
         self._sampling = sampling
         self._memory = _Memory(past)
         self._study = optuna.create_study(storage=self._memory, directions=sampling.directions)
-        self._trial = _undrawn(number)
-        self._relative: dict[str, Any] | None = None
+        self._trial = optuna.trial.create_trial(state=TrialState.RUNNING)
+        self._trial.number = number
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The sampler's own notes on the trial."""
+        """What the sampler needs to find again with the trial."""
         return self._memory.attributes
 
     def __call__(self, name: str, distribution: BaseDistribution) -> Primitive:
         """A value for the hyperparameter ``name``."""
-        together = self._drawn_together()
+        together = self._drawn_together
         if distribution.single():
             value: Any = first_of(distribution)
         elif name in together and holds(distribution, together[name]):
@@ -92,13 +89,12 @@ class Suggestion:
         plain: Primitive = distribution.to_external_repr(distribution.to_internal_repr(value))
         return plain
 
+    @cached_property
     def _drawn_together(self) -> dict[str, Any]:
         """What the sampler draws jointly, for all that it has seen before."""
-        if self._relative is None:
-            sampler = self._sampling.sampler(self._trial.number)
-            space = sampler.infer_relative_search_space(self._study, self._trial)
-            self._relative = sampler.sample_relative(self._study, self._trial, space)
-        return self._relative
+        sampler = self._sampling.sampler(self._trial.number)
+        space = sampler.infer_relative_search_space(self._study, self._trial)
+        return sampler.sample_relative(self._study, self._trial, space)
 
 
 class _Memory(InMemoryStorage):
@@ -135,9 +131,3 @@ def holds(distribution: BaseDistribution, value: Any) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _undrawn(number: int) -> FrozenTrial:
-    trial = optuna.trial.create_trial(state=TrialState.RUNNING)
-    trial.number = number
-    return trial

@@ -13,7 +13,6 @@ from math import isnan
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from handclip_core.errors import InputError
 from search_spaces.joint import JointSpace
 from search_spaces.spaces import STRATEGY
 from search_spaces.suggest import Primitive
@@ -32,8 +31,7 @@ BEST_SEEN = 100
 
 def strategy_of(trial: FrozenTrial) -> str:
     """Which strategy a trial tried."""
-    name: str = trial.user_attrs[STRATEGY_ATTRIBUTE]
-    return name
+    return str(trial.user_attrs[STRATEGY_ATTRIBUTE])
 
 
 def by_path(strategy: str, params: dict[str, Primitive]) -> dict[str, Primitive]:
@@ -92,27 +90,6 @@ def learned(trial: LearnedTrial, space: JointSpace) -> FrozenTrial:
     )
 
 
-class FrozenTrials:
-    """The trials of a sweep as Optuna knows them; those that are over are made once."""
-
-    def __init__(self, space: JointSpace, objectives: Sequence[str]) -> None:
-        self._space, self._objectives = space, objectives
-        self._over: dict[int, FrozenTrial] = {}
-
-    def of(self, all_trials: Iterable[TrialView]) -> list[FrozenTrial]:
-        """Of all trials so far, in their order."""
-        return [self._over.get(view.number) or self._made(view) for view in all_trials]
-
-    def _made(self, view: TrialView) -> FrozenTrial:
-        try:
-            trial = frozen(view, self._space, self._objectives)
-        except ValueError as error:
-            raise InputError(f"trial {view.number} was drawn from another space: {error}") from None
-        if view.status.over:
-            self._over[view.number] = trial
-        return trial
-
-
 @dataclass
 class Tally:
     """How often each strategy was tried, and the best validation mAP of every trial that finished or was stopped."""
@@ -144,13 +121,12 @@ class PastTrials:
         """``strategies`` are those to choose among. Trials ``learned`` elsewhere count as older than any other.
 
         With ``stopped_count`` a trial that was stopped early passes for a finished one with its last score, for
-        samplers that would not look at it otherwise.
+        samplers that use finished trials alone.
         """
-        self._strategies = tuple(strategies)
-        self._stopped_count = stopped_count
-        self._inside: dict[int, FrozenTrial] = {}
-        self._across: dict[int, FrozenTrial] = {}
-        self._learned = [_numbered(trial, place - len(learned)) for place, trial in enumerate(learned)]
+        self._strategies, self._stopped_count = tuple(strategies), stopped_count
+        self._learned = [copy.copy(trial) for trial in learned]
+        for place, trial in enumerate(self._learned):
+            trial.number = place - len(learned)
         self._over = Tally().with_more(self._learned)
         self._num_over = 0
 
@@ -166,28 +142,17 @@ class PastTrials:
 
     def inside(self, strategy: str, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Trials of ``strategy`` with its own parameters, oldest first."""
-        own = [trial for trial in [*self._learned, *trials] if strategy_of(trial) == strategy]
-        return [self._kept(self._inside, trial) for trial in bounded(own)]
+        views = []
+        for trial in bounded([trial for trial in [*self._learned, *trials] if strategy_of(trial) == strategy]):
+            params = {name: value for name, value in trial.params.items() if name != STRATEGY}
+            views.append(self._view(trial, params, {name: trial.distributions[name] for name in params}))
+        return views
 
     def across(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
         """Trials of all strategies with no parameter but their choice, oldest first."""
         known = [trial for trial in [*self._learned, *trials] if strategy_of(trial) in self._strategies]
-        return bounded([self._kept(self._across, trial) for trial in known])
-
-    def _kept(self, views: dict[int, FrozenTrial], trial: FrozenTrial) -> FrozenTrial:
-        if trial.number in views:
-            return views[trial.number]
-        view = self._inside_view(trial) if views is self._inside else self._across_view(trial)
-        if trial.state.is_finished():
-            views[trial.number] = view
-        return view
-
-    def _inside_view(self, trial: FrozenTrial) -> FrozenTrial:
-        params = {name: value for name, value in trial.params.items() if name != STRATEGY}
-        return self._view(trial, params, {name: trial.distributions[name] for name in params})
-
-    def _across_view(self, trial: FrozenTrial) -> FrozenTrial:
-        return self._view(trial, {STRATEGY: strategy_of(trial)}, {STRATEGY: CategoricalDistribution(self._strategies)})
+        choice: dict[str, BaseDistribution] = {STRATEGY: CategoricalDistribution(self._strategies)}
+        return bounded([self._view(trial, {STRATEGY: strategy_of(trial)}, choice) for trial in known])
 
     def _view(
         self, trial: FrozenTrial, params: dict[str, Primitive], distributions: dict[str, BaseDistribution]
@@ -200,21 +165,14 @@ class PastTrials:
 
 
 def bounded(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best and the latest of ``trials``, in their order; all of them where they are few."""
+    """The best and the latest of ``trials``, in their order; all of them if they are few."""
     if len(trials) <= MOST_SEEN:
         return list(trials)
-    late = trials[-(MOST_SEEN - BEST_SEEN) :]
-    early = trials[: -(MOST_SEEN - BEST_SEEN)]
-    best = nlargest(BEST_SEEN, early, key=_score)
-    return sorted(best, key=lambda trial: trial.number) + list(late)
+    split = len(trials) - (MOST_SEEN - BEST_SEEN)
+    best = nlargest(BEST_SEEN, trials[:split], key=_score)
+    return sorted(best, key=lambda trial: trial.number) + list(trials[split:])
 
 
 def _score(trial: FrozenTrial) -> float:
     complete = trial.state is TrialState.COMPLETE and trial.values is not None
     return trial.values[0] if complete else float("-inf")
-
-
-def _numbered(trial: FrozenTrial, number: int) -> FrozenTrial:
-    copied = copy.copy(trial)
-    copied.number = number
-    return copied

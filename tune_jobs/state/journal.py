@@ -8,11 +8,10 @@ are noticed, too. Half a line at the end, which a killed driver leaves, has neve
 import os
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from pydantic import ValidationError
@@ -51,7 +50,9 @@ class Journal:
         InputError if the journal is damaged.
         """
         self._path, self._segments = path, segments
-        self._tip, self._size = _verified(path)
+        self._tip, self._size = Tip(), 0
+        for _, self._tip, self._size in _verified(path):
+            pass
         self._file: FileIO | None = None
 
     def append(self, event: Event) -> None:
@@ -73,9 +74,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _write(self, line: bytes, tip: Tip) -> None:
@@ -140,36 +139,31 @@ def read_journal(path: Path) -> list[Event]:
     Raises InputError if a line was changed, moved, removed or cut off, if it has another format, or if it is about a
     trial whose beginning is missing.
     """
-    noted = _noted(path)  # before the lines, to which a driver may add meanwhile
-    lines = _lines(path)
-    begun, events, tip = set[int](), list[Event](), Tip()
-    for line in lines:
-        body, tip = _opened(line, tip, path)
+    begun, events = set[int](), list[Event]()
+    for body, tip, _ in _verified(path):
         event = _event(body, path, tip.lines)
         if isinstance(event, Begun):
             begun.add(event.trial)
         elif isinstance(event, TrialEvent) and event.trial not in begun:
             raise _damaged(path, f"line {tip.lines} is about trial {event.trial}, whose beginning is missing")
         events.append(event)
-        _refuse_other_end(path, noted, tip)
-    _refuse_cut(path, noted, tip)
     return events
 
 
-def _verified(path: Path) -> tuple[Tip, int]:
-    """The end of a journal and its size in bytes, without half a line; raises InputError if it is damaged."""
-    noted, tip, size = _noted(path), Tip(), 0
-    for line in _lines(path):
-        _, tip = _opened(line, tip, path)
+def _verified(path: Path) -> Iterator[tuple[bytes, Tip, int]]:
+    """Each event of a journal, the journal's end with it and its size by then; raises InputError if it is damaged."""
+    noted, tip, size = _noted(path), Tip(), 0  # before the lines, to which a driver may add meanwhile
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else ():
+        body, tip = _opened(line, tip, path)
+        if tip.lines == noted.lines and tip.check != noted.check:
+            raise _damaged(path, f"line {tip.lines} is not the one that {TIP} tells of")
         size += len(line) + 1
-        _refuse_other_end(path, noted, tip)
-    _refuse_cut(path, noted, tip)
-    return tip, size
-
-
-def _lines(path: Path) -> Iterable[bytes]:
-    """The whole lines of a file, without their ends."""
-    return path.read_bytes().split(b"\n")[:-1] if path.exists() else ()
+        yield body, tip, size
+    # A driver that died after its first line has left no note; one that has just begun may have written it meanwhile.
+    if noted.lines == 0 and tip.lines > 1 and _noted(path).lines == 0:
+        raise _damaged(path, f"{TIP} beside it is missing, which tells whether line {tip.lines} is the last one")
+    if tip.lines < noted.lines:
+        raise _damaged(path, f"line {tip.lines + 1} and what follows is missing, of {noted.lines} lines at least")
 
 
 def _sealed(body: bytes, before: int) -> tuple[int, bytes]:
@@ -216,19 +210,6 @@ def _noted(path: Path) -> Tip:
     if text.strip(b"\0"):
         raise _damaged(path, f"{TIP} beside it is not readable")
     return Tip()
-
-
-def _refuse_other_end(path: Path, noted: Tip, tip: Tip) -> None:
-    if tip.lines == noted.lines and tip.check != noted.check:
-        raise _damaged(path, f"line {tip.lines} is not the one that {TIP} tells of")
-
-
-def _refuse_cut(path: Path, noted: Tip, tip: Tip) -> None:
-    # A driver that died after its first line has left no note; one that has just begun may have written it meanwhile.
-    if noted.lines == 0 and tip.lines > 1 and _noted(path).lines == 0:
-        raise _damaged(path, f"{TIP} beside it is missing, which tells whether line {tip.lines} is the last one")
-    if tip.lines < noted.lines:
-        raise _damaged(path, f"line {tip.lines + 1} and what follows is missing, of {noted.lines} lines at least")
 
 
 def _damaged(path: Path, what: str) -> InputError:

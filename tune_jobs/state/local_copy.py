@@ -1,4 +1,4 @@
-"""A sweep in a bucket as a folder of this machine, its journal joined from its parts."""
+"""A sweep in a bucket as a local folder, its journal joined from its parts."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,15 +7,17 @@ from typing import Any
 from tune_jobs.state.events import Opened
 from tune_jobs.state.journal import joined, read_journal, write_journal
 from tune_jobs.storage.lease import idle
-from tune_jobs.storage.location import BucketLocation, StorageLocation, folder_of
+from tune_jobs.storage.location import StorageLocation, folder_of
 from tune_jobs.storage.segments import FILE, read_segments
 from tune_jobs.storage.sync import fetch_files
 
 
-def download(bucket: BucketLocation) -> Path:
-    """Make the local copy of a sweep anew from its bucket; raises InputError if that stays away."""
-    folder = fetch_files(bucket)
-    write_journal(folder / FILE, joined(read_segments(bucket)))
+def download(where: StorageLocation) -> Path:
+    """The folder of a sweep; a local copy is made anew from its bucket. Raises InputError if that stays away."""
+    if isinstance(where, Path):
+        return where
+    folder = fetch_files(where)
+    write_journal(folder / FILE, joined(read_segments(where)))
     return folder
 
 

@@ -20,6 +20,10 @@ class FrontRow:
     strategy: str
     values: dict[str, float]
 
+    def texts(self) -> dict[str, str]:
+        """The values to six digits, but all digits of a whole number: a count of parameters."""
+        return {name: f"{value:.0f}" if value.is_integer() else f"{value:.6g}" for name, value in self.values.items()}
+
 
 def measured(view: TrialView) -> dict[str, float]:
     """All that a sweep may search for: the metrics of a trial's best weights, and what it cost, a seed."""
@@ -41,7 +45,11 @@ def pareto_front(all_trials: Trials, objectives: Sequence[str]) -> list[FrontRow
 
     Trials that were stopped early are not among them: their values would be those of another budget.
     """
-    rows = [_row(view, objectives) for view in all_trials.all() if view.status is Status.COMPLETE]
+    rows = [
+        FrontRow(view.number, view.strategy, dict(zip(objectives, objective_values(objectives, view), strict=True)))
+        for view in all_trials.all()
+        if view.status is Status.COMPLETE
+    ]
     front = [row for row in rows if not any(dominates(other.values, row.values) for other in rows)]
     return sorted(front, key=lambda row: (-row.values[objectives[0]], row.number))
 
@@ -54,7 +62,7 @@ def dominates(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
 
 def front_csv(front: Sequence[FrontRow]) -> str:
     """The front as CSV, a row a trial; nothing for an empty one."""
-    rows = [{"trial": row.number, "strategy": row.strategy} | _texts(row) for row in front]
+    rows = [{"trial": row.number, "strategy": row.strategy} | row.texts() for row in front]
     return pd.DataFrame(rows).to_csv(index=False) if rows else ""
 
 
@@ -64,18 +72,8 @@ def front_lines(front: Sequence[FrontRow]) -> list[str]:
         return []
     named = " and ".join(front[0].values)
     lines = [
-        f"  trial {row.number} {row.strategy}: {', '.join(f'{name} {text}' for name, text in _texts(row).items())}"
+        f"  trial {row.number} {row.strategy}: {', '.join(f'{name} {text}' for name, text in row.texts().items())}"
         for row in front
     ]
     trials = "1 finished trial" if len(front) == 1 else f"{len(front)} finished trials"
     return [f"Pareto front: {trials} that no other one beats in {named}", *lines]
-
-
-def _texts(row: FrontRow) -> dict[str, str]:
-    """Six digits, but all of a whole number's: a count of parameters."""
-    return {name: f"{value:.0f}" if value.is_integer() else f"{value:.6g}" for name, value in row.values.items()}
-
-
-def _row(view: TrialView, objectives: Sequence[str]) -> FrontRow:
-    values = objective_values(objectives, view)
-    return FrontRow(view.number, view.strategy, dict(zip(objectives, values, strict=True)))

@@ -3,19 +3,10 @@
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from tune_jobs.state.events import Created, Event
 from tune_jobs.state.journal import Journal
 from tune_jobs.state.trials import Trials, folded
-
-
-class Export(Protocol):
-    """Something that is written from the events of a sweep as they come, and can be rebuilt from all of them."""
-
-    def happened(self, event: Event, all_trials: Trials) -> None:
-        """``event`` is in the journal, and ``all_trials`` are what they are after it."""
-        ...
 
 
 class SweepState:
@@ -28,17 +19,15 @@ class SweepState:
         self.clock = clock
         self.written_at = clock()
         """When the last event happened."""
-        self.exports: list[Export] = []
+        self.exports: list[Callable[[Event, Trials], None]] = []
+        """Called with every event once it is in the journal, and with the trials as they are after it."""
 
     def happened(self, event: Event) -> None:
         """Write an event down, and let trials and exports follow; raises InputError if the storage stays away."""
-        if not self.all_trials.sweep:
-            self._happened(Created(at=event.at, sweep=secrets.token_hex(8)))
-        self._happened(event)
-
-    def _happened(self, event: Event) -> None:
+        if not self.all_trials.sweep and not isinstance(event, Created):
+            self.happened(Created(at=event.at, sweep=secrets.token_hex(8)))
         self._journal.append(event)
         self.written_at = event.at
         self.all_trials.apply(event)
         for export in self.exports:
-            export.happened(event, self.all_trials)
+            export(event, self.all_trials)

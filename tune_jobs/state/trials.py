@@ -10,29 +10,10 @@ from typing import Any
 from handclip_core.evaluation.metrics import METRICS, OBJECTIVE
 from handclip_core.runs.experiment import Experiment
 from search_spaces.suggest import Primitive
-from tune_jobs.state.events import (
-    Begun,
-    Closed,
-    Created,
-    Cut,
-    Dropped,
-    Ended,
-    Event,
-    Learned,
-    LearnedTrial,
-    Mixed,
-    Mixture,
-    Moved,
-    Opened,
-    Retried,
-    Saved,
-    SeedEnded,
-    Started,
-    Trained,
-    TrialEvent,
-    Validated,
-)
-from tune_jobs.state.usage import Usage
+from tune_jobs.state import events
+from tune_jobs.state.events import Event, LearnedTrial, Mixture, Opened, TrialEvent
+
+HOUR_S = 3600.0
 
 
 class Status(StrEnum):
@@ -55,7 +36,7 @@ class Status(StrEnum):
 class State:
     """A saved state: its folder, relative to the sweep's, the budget units trained by then, and its bytes."""
 
-    folder: str
+    folder: str | None
     unit: int
     size: int
 
@@ -74,11 +55,9 @@ class TrialView:
     """What was drawn, by the field's path in an experiment: ``strategy/optim/lr``."""
     experiment: Experiment
     origin: str = "sampled"
-    """Why it was tried: ``default``, ``point 0`` and so on, ``sampled``."""
     source: str = ""
-    """The trial of another sweep that it was taken over from."""
     notes: dict[str, Any] = field(default_factory=dict)
-    """What the sampler needs to find again with the trial."""
+    """Those three as in the event of its beginning."""
     status: Status = Status.WAITING
     replica: int = 0
     """Seeds that have ended, so the place of the present one."""
@@ -113,7 +92,7 @@ class TrialView:
     failures: int = 0
     """Failed attempts since it last came further than ever before."""
     killed_alone: int = 0
-    """Attempts since then that ended for want of memory on a machine that ran nothing else."""
+    """Attempts since then that ended for want of memory on a node that ran nothing else."""
     furthest: tuple[int, int] = (0, -1)
     """The seed and unit that it has ever come to."""
 
@@ -152,6 +131,123 @@ class TrialView:
         """Standard deviation of the score over its seeds, NaN for fewer than two."""
         return stdev(map(score_of, self.seeds)) if len(self.seeds) > 1 else nan
 
+    def keep(self, state: State | None) -> None:
+        """Let ``state`` be its last saved one."""
+        kept = state or State(None, -1, 0)
+        self.checkpoint, self.saved_unit, self.checkpoint_bytes = kept.folder, kept.unit, kept.size
+
+    def apply(self, event: TrialEvent) -> None:
+        """Take one more event of this trial into account."""
+        match event:
+            case events.Started():
+                self.status = Status.RUNNING
+                self.attempts += 1
+            case events.Trained() | events.Validated():
+                self._trained(event)
+            case events.SeedEnded():
+                self._seed_ended(event.metrics)
+            case events.Saved():
+                self.keep(State(event.checkpoint, event.unit, event.size))
+            case events.Dropped():
+                self.checkpoint, self.checkpoint_bytes = None, 0
+            case events.Retried():
+                self.status = Status.WAITING
+                if event.anew:
+                    self.keep(None)
+                if event.micro_batch is None:
+                    self.failures += 1
+                else:  # another try, of which there are only so many, since a batch can be halved only so often
+                    self.experiment = self.experiment.model_copy(update={"micro_batch": event.micro_batch})
+            case events.Moved():
+                self.status = Status.WAITING
+                self.killed_alone += event.alone
+            case events.Cut():
+                self.status = Status.INTERRUPTED
+            case events.Ended():
+                self.status, self.reason = Status(event.status), event.reason
+                if self.first is not None:
+                    self.keep(self.first)
+                    self.first, self.unit, self.done = None, self.saved_unit, True
+
+    def _trained(self, event: events.Trained | events.Validated) -> None:
+        """A unit that is trained again after a restart changes what the weights are, not what has been seen."""
+        self.unit, self.done = event.unit, False
+        self.seconds += event.seconds
+        self.slowest_s = max(self.slowest_s, event.seconds)
+        self.params_trained = max(self.params_trained or 0, event.params_trained)
+        if (event.replica, event.unit) > self.furthest:
+            self.furthest, self.failures, self.killed_alone = (event.replica, event.unit), 0, 0
+        if isinstance(event, events.Validated):
+            self.done, self.present = event.done, event.best
+            if event.replica == 0:
+                self.metrics, self.best_unit = event.best, event.best_unit
+                self.curve.setdefault(event.unit, score_of(event.metrics))
+
+    def _seed_ended(self, metrics: dict[str, float]) -> None:
+        if self.replica == 0 and self.checkpoint is not None:
+            self.first = State(self.checkpoint, self.saved_unit, self.checkpoint_bytes)
+        self.seeds.append(metrics)
+        self.replica += 1
+        averaged = [metric.name for metric in METRICS if metric.over_seeds and metric.name in metrics]
+        self.metrics = self.seeds[0] | {name: fmean(seed[name] for seed in self.seeds) for name in averaged}
+        self.status, self.unit, self.done, self.present = Status.WAITING, 0, False, {}
+        self.keep(None)
+
+
+@dataclass
+class Usage:
+    """What a sweep has used, over all of its drivers. Time during which no driver ran does not count."""
+
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    """GPUs held, times the seconds for which trials held them."""
+    gpus_each: float = 0.0
+    """GPUs of a running trial."""
+    running: set[int] = field(default_factory=set)
+    units: int = 0
+    """Units trained, those trained twice included."""
+    unit_seconds: float = 0.0
+    """What they took."""
+    _last: float | None = None
+
+    def apply(self, event: Event) -> None:
+        """Count the time since the last event."""
+        if isinstance(event, Opened):
+            self.gpus_each, self._last = event.gpus, event.at
+            self.running.clear()
+        self.seconds, self.gpu_seconds = self.until(event.at)
+        self._last = None if isinstance(event, events.Closed) else event.at
+        match event:
+            case events.Started():
+                self.running.add(event.trial)
+            case events.Retried() | events.Moved() | events.Cut() | events.SeedEnded() | events.Ended():
+                self.running.discard(event.trial)
+            case events.Validated() | events.Trained():
+                self.units += 1
+                self.unit_seconds += event.seconds
+            case _:
+                pass
+
+    def until(self, now: float) -> tuple[float, float]:
+        """Seconds and GPU-seconds used by ``now``, seconds since 1970."""
+        since = 0.0 if self._last is None else max(0.0, now - self._last)
+        return self.seconds + since, self.gpu_seconds + since * self.gpus_each * len(self.running)
+
+    @property
+    def unit_s(self) -> float:
+        """Seconds of a unit on average, 0 before the first."""
+        return self.unit_seconds / self.units if self.units else 0.0
+
+    @property
+    def hours(self) -> float:
+        """Hours of the driver."""
+        return self.seconds / HOUR_S
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPU-hours of the trials."""
+        return self.gpu_seconds / HOUR_S
+
 
 @dataclass
 class Trials:
@@ -164,35 +260,31 @@ class Trials:
     settings: dict[str, Any] | None = None
     """Those of its last driver."""
     learned: tuple[LearnedTrial, ...] | None = None
-    """What the search has learned from another sweep; None if it has not been looked at."""
+    """What the search has learned from another sweep; None if that has not been read."""
     mixtures: tuple[Mixture, ...] = ()
     """Mixtures of its best trials, if it has come to its end."""
-    _open: dict[int, TrialView] = field(init=False)
-    _holding: dict[int, TrialView] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._open = {number: view for number, view in self.trials.items() if not view.status.over}
-        self._holding = {number: view for number, view in self.trials.items() if view.checkpoint is not None}
 
     def apply(self, event: Event) -> None:
         """Take one more event into account."""
         self.usage.apply(event)
         match event:
-            case Created():
+            case events.Created():
                 self.sweep = event.sweep
-            case Opened():
-                self.settings, self.mixtures = event.settings, ()
-                self._each_unfinished(Status.WAITING)
-            case Learned():
+            case Opened() | events.Closed():
+                for view in self.unfinished():
+                    view.status = Status.WAITING if isinstance(event, Opened) else Status.INTERRUPTED
+                if isinstance(event, Opened):
+                    self.settings, self.mixtures = event.settings, ()
+            case events.Learned():
                 self.learned = event.trials
-            case Mixed():
+            case events.Mixed():
                 self.mixtures = event.mixtures
-            case Closed():
-                self._each_unfinished(Status.INTERRUPTED)
-            case Begun():
-                self.trials[event.trial] = self._open[event.trial] = _begun(event)
+            case events.Begun():
+                begun = TrialView(event.trial, event.experiment.strategy.name, event.params, event.experiment)
+                begun.origin, begun.source, begun.notes = event.origin, event.source, event.notes
+                self.trials[event.trial] = begun
             case _ if isinstance(event, TrialEvent):
-                self._apply_to(self.trials[event.trial], event)
+                self.trials[event.trial].apply(event)
             case _:
                 pass
 
@@ -202,44 +294,30 @@ class Trials:
 
     def unfinished(self) -> list[TrialView]:
         """Trials that are not over, in the order of suggestion."""
-        return list(self._open.values())
+        return [view for view in self.trials.values() if not view.status.over]
 
     def holding(self) -> list[TrialView]:
-        """Trials with a saved state, in the order of their first one."""
-        return list(self._holding.values())
+        """Trials with a saved state."""
+        return [view for view in self.trials.values() if view.states]
 
     def ranked(self) -> list[TrialView]:
         """Every trial: those with a score from best to worst, the earlier of equals first, then all others."""
-        scored = sorted((r for r in self.all() if r.has_score), key=lambda view: -view.score)
-        return scored + [view for view in self.all() if not view.has_score]
+        return sorted(self.all(), key=lambda view: (not view.has_score, -view.score if view.has_score else 0))
 
     @property
     def best(self) -> TrialView | None:
         """The trial with the highest score so far, if any has one."""
-        return max((r for r in self.trials.values() if r.has_score), key=lambda view: view.score, default=None)
+        return max((view for view in self.all() if view.has_score), key=lambda view: view.score, default=None)
 
     @property
     def winner(self) -> TrialView | None:
         """The best of the trials that no worker runs and whose best weights have been saved."""
-        idle = (r for r in self.trials.values() if r.has_score and r.best_is_saved and r.status is not Status.RUNNING)
-        return max(idle, key=lambda view: view.score, default=None)
+        idle = (view for view in self.all() if view.best_is_saved and view.status is not Status.RUNNING)
+        return max((view for view in idle if view.has_score), key=lambda view: view.score, default=None)
 
     def num_over(self) -> int:
         """Trials that will never run again."""
-        return len(self.trials) - len(self._open)
-
-    def _apply_to(self, view: TrialView, event: TrialEvent) -> None:
-        _apply(view, event)
-        if view.status.over:
-            self._open.pop(view.number, None)
-        if view.held_bytes or view.checkpoint is not None:
-            self._holding[view.number] = view
-        else:
-            self._holding.pop(view.number, None)
-
-    def _each_unfinished(self, status: Status) -> None:
-        for view in self._open.values():
-            view.status = status
+        return len(self.trials) - len(self.unfinished())
 
 
 def score_of(metrics: Mapping[str, float]) -> float:
@@ -247,98 +325,9 @@ def score_of(metrics: Mapping[str, float]) -> float:
     return metrics.get(OBJECTIVE.name, nan)
 
 
-def folded(events: Iterable[Event]) -> Trials:
-    """What the driver knows of every trial after ``events``."""
+def folded(happened: Iterable[Event]) -> Trials:
+    """What the driver knows of every trial after the events that ``happened``."""
     all_trials = Trials()
-    for event in events:
+    for event in happened:
         all_trials.apply(event)
     return all_trials
-
-
-def _begun(event: Begun) -> TrialView:
-    return TrialView(
-        event.trial,
-        event.experiment.strategy.name,
-        event.params,
-        event.experiment,
-        origin=event.origin,
-        source=event.source,
-        notes=event.notes,
-    )
-
-
-def _apply(view: TrialView, event: TrialEvent) -> None:
-    match event:
-        case Started():
-            view.status = Status.RUNNING
-            view.attempts += 1
-        case Trained():
-            _trained(view, event)
-        case Validated():
-            _trained(view, event)
-            _validated(view, event)
-        case SeedEnded():
-            _seed_ended(view, event)
-        case Saved():
-            view.checkpoint, view.saved_unit = event.checkpoint, event.unit
-            view.checkpoint_bytes = event.size
-        case Dropped():
-            view.checkpoint, view.checkpoint_bytes = None, 0
-        case Retried():
-            _retried(view, event)
-        case Moved():
-            view.status = Status.WAITING
-            view.killed_alone += event.alone
-        case Cut():
-            view.status = Status.INTERRUPTED
-        case Ended():
-            view.status, view.reason = Status(event.status), event.reason
-            if view.first is not None:
-                _keep(view, view.first)
-                view.first, view.unit, view.done = None, view.saved_unit, True
-
-
-def _trained(view: TrialView, event: Trained | Validated) -> None:
-    view.unit, view.done = event.unit, False
-    view.seconds += event.seconds
-    view.slowest_s = max(view.slowest_s, event.seconds)
-    view.params_trained = max(view.params_trained or 0, event.params_trained)
-    if (event.replica, event.unit) > view.furthest:
-        view.furthest, view.failures, view.killed_alone = (event.replica, event.unit), 0, 0
-
-
-def _validated(view: TrialView, event: Validated) -> None:
-    """A unit that is trained again after a restart changes what the weights are, not what has been seen."""
-    view.done = event.done
-    view.present = event.best
-    if event.replica == 0:
-        view.metrics, view.best_unit = event.best, event.best_unit
-        view.curve.setdefault(event.unit, score_of(event.metrics))
-
-
-def _seed_ended(view: TrialView, event: SeedEnded) -> None:
-    if view.replica == 0 and view.checkpoint is not None:
-        view.first = State(view.checkpoint, view.saved_unit, view.checkpoint_bytes)
-    view.seeds.append(event.metrics)
-    view.replica += 1
-    averaged = [metric.name for metric in METRICS if metric.over_seeds and metric.name in event.metrics]
-    view.metrics = view.seeds[0] | {name: fmean(seed[name] for seed in view.seeds) for name in averaged}
-    view.status, view.unit, view.done, view.present = Status.WAITING, 0, False, {}
-    _keep(view, None)
-
-
-def _keep(view: TrialView, state: State | None) -> None:
-    if state is None:
-        view.checkpoint, view.checkpoint_bytes, view.saved_unit = None, 0, -1
-    else:
-        view.checkpoint, view.checkpoint_bytes, view.saved_unit = state.folder, state.size, state.unit
-
-
-def _retried(view: TrialView, event: Retried) -> None:
-    view.status = Status.WAITING
-    if event.anew:
-        _keep(view, None)
-    if event.micro_batch is None:
-        view.failures += 1
-    else:  # another try, of which there are only so many, since a batch can be halved only so often
-        view.experiment = view.experiment.model_copy(update={"micro_batch": event.micro_batch})

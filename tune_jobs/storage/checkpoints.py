@@ -13,8 +13,8 @@ from tune_jobs.storage.retry import with_retry
 
 def drop_weights(state: StorageLocation) -> None:
     """Delete all files of a saved state but its training log; what is gone already may be gone."""
-    for info in _files(state):
-        if info.base_name != LOG:
+    for info in _entries(state):
+        if info.is_file and info.base_name != LOG:
             with suppress(FileNotFoundError):
                 open_location(state).filesystem.delete_file(info.path)
 
@@ -28,24 +28,17 @@ def drop_state(state: StorageLocation) -> None:
 def remove_stray_checkpoints(trial: StorageLocation, *, kept: Collection[str]) -> None:
     """Delete saved states in a trial's folder but those ``kept``: a worker died before it could tell of the others."""
     needed = {Path(state).name for state in kept}
-    for name in with_retry(lambda: states_in(trial), path=trial):
-        if name not in needed:
-            drop_state(trial / name)
+    for info in with_retry(lambda: _entries(trial), path=trial):
+        if not info.is_file and info.base_name.startswith("checkpoint_") and info.base_name not in needed:
+            drop_state(trial / info.base_name)
 
 
 def size_of(state: StorageLocation) -> int:
     """Bytes of the files of a saved state."""
-    return sum(info.size for info in _files(state))
+    return sum(info.size for info in _entries(state) if info.is_file)
 
 
-def states_in(trial: StorageLocation) -> list[str]:
-    """Names of the saved states in the folder of a trial."""
-    store = open_location(trial)
-    found = store.filesystem.get_file_info(fs.FileSelector(store.path, allow_not_found=True))
-    return [info.base_name for info in found if not info.is_file and info.base_name.startswith("checkpoint_")]
-
-
-def _files(state: StorageLocation) -> list[fs.FileInfo]:
-    store = open_location(state)
-    found = store.filesystem.get_file_info(fs.FileSelector(store.path, allow_not_found=True))
-    return [info for info in found if info.is_file]
+def _entries(where: StorageLocation) -> list[fs.FileInfo]:
+    store = open_location(where)
+    found: list[fs.FileInfo] = store.filesystem.get_file_info(fs.FileSelector(store.path, allow_not_found=True))
+    return found

@@ -1,8 +1,7 @@
-"""One driver a sweep: a lock that a dead driver cannot keep.
+"""One driver a sweep: a lease that a dead driver cannot keep.
 
-On one machine, and on file systems that share locks, the system's own lock decides and goes with its process. Between
-machines whose shared folder does not, and for a sweep in a bucket, the owner's heart is watched: a file that it
-rewrites every few seconds.
+On one host, and on file systems that share locks, the system's own lock decides and goes with its process. On others,
+and for a sweep in a bucket, the owner's heartbeat decides: a file that it rewrites every few seconds.
 """
 
 import fcntl
@@ -16,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from handclip_core.errors import InputError
@@ -27,12 +25,12 @@ from tune_jobs.storage.retry import with_retry
 LOCK, OWNER = "driver.lock", "driver.json"
 HEARTBEAT_S = 2.0
 HEARTBEATS_TO_WATCH = 4
-"""Beats without a sign of life after which an owner on another machine is taken for dead."""
+"""Heartbeats missed after which an owner on another host is taken for dead."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A driver, and how often its heart has beaten."""
+    """A driver, and how many heartbeats it has sent; ``job`` is the Ray job that it was submitted as, if it was."""
 
     host: str
     boot: str
@@ -40,17 +38,13 @@ class Owner:
     token: str
     beats: int = 0
     job: str = ""
-    """The Ray job that it was submitted as, if it was."""
 
 
 class SweepLease:
-    """Held by the driver of a sweep. ``lost`` is set where another driver has taken the sweep over."""
+    """Held by the driver of a sweep. ``lost`` is set if another driver has taken the sweep over."""
 
     def __init__(self, where: StorageLocation, *, heartbeat_s: float = HEARTBEAT_S, job: str = "") -> None:
-        """The lock of the sweep at ``where``; its owner's heart beats every ``heartbeat_s`` seconds.
-
-        ``job`` is what this driver was submitted as.
-        """
+        """That of the sweep at ``where``, with a heartbeat every ``heartbeat_s`` seconds."""
         self._where, self._folder = where, folder_of(where)
         self._heartbeat_s = heartbeat_s
         self._own = Owner(socket.gethostname(), boot_id(), os.getpid(), secrets.token_hex(8), job=job)
@@ -59,10 +53,10 @@ class SweepLease:
         self._thread = threading.Thread(target=self._send_heartbeats, daemon=True)
         self.lost = threading.Event()
         self.former: Owner | None = None
-        """Who held the lock before and never let go of it, known once the lock is taken."""
+        """Who held the lease before and never released it, known once this one is taken."""
 
     def __enter__(self) -> Self:
-        """Take the lock; raises InputError where another driver lives, or where a bucket stays away."""
+        """Take the lease; raises InputError if another driver lives, or a bucket stays away."""
         if isinstance(self._where, BucketLocation):
             self._folder.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT)
@@ -80,18 +74,17 @@ class SweepLease:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._released.set()
         self._thread.join()
         if not self.lost.is_set():
-            with suppress(OSError):  # a storage that is away; whoever looks will find no sign of life
-                _remove_owner(self._where)
+            with suppress(OSError):  # a storage that is away; the next driver will find no heartbeat
+                place = self._where / OWNER
+                place.unlink(missing_ok=True) if isinstance(place, Path) else place.delete()
         os.close(self._file)
 
     def _locked(self) -> bool:
-        """Whether the file system has locks, this one now being ours; raises InputError where it is another's."""
+        """Whether the file system has locks, this one now being ours; raises InputError if it is another's."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -101,7 +94,7 @@ class SweepLease:
         return True
 
     def _mark(self) -> str:
-        """What tells this working copy from others of the machine, of other users or containers: a random word."""
+        """What tells this local copy from others on the host, of other users or containers: a random word."""
         found = os.pread(self._file, 64, 0).decode()
         if not found:
             found = secrets.token_hex(8)
@@ -109,7 +102,7 @@ class SweepLease:
         return found
 
     def _refuse_living_owner(self, *, system_locks: bool) -> None:
-        """Watch an owner for some beats; one that this machine's locks would have told of is dead."""
+        """Watch an owner for some heartbeats; one that this host's locks would have told of is dead."""
         owner = self.former = self._owner()
         if owner is None or (system_locks and owner.boot == self._own.boot):
             return
@@ -143,15 +136,16 @@ class SweepLease:
                     return
                 self._send_heartbeat(beats)
             except OSError:
-                continue  # the storage is away for a while; whoever can see it may take the sweep over
+                continue  # the storage is away; a driver that can reach it may take the sweep over
 
     def _send_heartbeat(self, beats: int) -> None:
-        _write_owner(self._where, replace(self._own, beats=beats))
+        place, text = self._where / OWNER, json.dumps(asdict(replace(self._own, beats=beats)))
+        write_text(place, text) if isinstance(place, Path) else place.write(text.encode())
 
 
 @contextmanager
 def idle(folder: Path) -> Iterator[bool]:
-    """Whether no driver of this machine is at work in ``folder``; none can begin within the block then."""
+    """Whether no driver of this host is at work in ``folder``; none can begin within the block then."""
     with (folder / LOCK).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -162,7 +156,7 @@ def idle(folder: Path) -> Iterator[bool]:
 
 
 def read_owner(where: StorageLocation) -> Owner | None:
-    """Who runs the sweep at ``where``, or ran it until it died; None where that is not known."""
+    """Who runs the sweep at ``where``, or ran it until it died; None if that is not known."""
     try:
         return _find_owner(where)
     except OSError:
@@ -170,25 +164,17 @@ def read_owner(where: StorageLocation) -> Owner | None:
 
 
 def _find_owner(where: StorageLocation) -> Owner | None:
-    """Who runs the sweep, None where nobody does; raises OSError where the storage is away."""
+    """Who runs the sweep, None if nobody does; raises OSError if the storage is away."""
     try:
-        data = (where / OWNER).read_bytes() if isinstance(where, Path) else (where / OWNER).read()
+        place = where / OWNER
+        data = place.read_bytes() if isinstance(place, Path) else place.read()
         return None if data is None else Owner(**json.loads(data))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
-def _write_owner(where: StorageLocation, owner: Owner) -> None:
-    text = json.dumps(asdict(owner))
-    write_text(where / OWNER, text) if isinstance(where, Path) else (where / OWNER).write(text.encode())
-
-
-def _remove_owner(where: StorageLocation) -> None:
-    (where / OWNER).unlink(missing_ok=True) if isinstance(where, Path) else (where / OWNER).delete()
-
-
 def boot_id() -> str:
-    """What tells this machine, since it was started, from any other."""
+    """What tells this host, since it was started, from any other."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:

@@ -1,11 +1,12 @@
 """Where a sweep is kept: a folder, or a bucket of an object store, which is named by a URI.
 
-A bucket has no file that could be added to or locked, so a driver works in a folder of its machine's cache, the working
-copy, and keeps the bucket in step with it. What is in the bucket counts.
+A bucket has no file that could be added to or locked, so a driver works in a local copy, a folder of its host's cache,
+and keeps the bucket in step with it. What is in the bucket counts.
 """
 
 import hashlib
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,10 +30,7 @@ ANSWER_S = 30.0
 
 @dataclass(frozen=True)
 class BucketLocation:
-    """A place in a bucket, named as its user has typed it: any URI that ``pyarrow.fs.FileSystem.from_uri`` knows.
-
-    Options, as ``?endpoint_override=...``, hold for all that lies below it.
-    """
+    """A place in a bucket: any URI that ``pyarrow.fs.FileSystem.from_uri`` knows, whose ``?options`` hold below it."""
 
     uri: str
 
@@ -55,7 +53,7 @@ class BucketLocation:
         return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
 
     def read(self) -> bytes | None:
-        """The object at this place, None where there is none; raises OSError where the bucket does not answer."""
+        """The object at this place, None if there is none; raises OSError if the bucket does not answer."""
         store = open_location(self)
         try:
             with store.filesystem.open_input_file(store.path) as stream:
@@ -65,32 +63,29 @@ class BucketLocation:
         return data
 
     def write(self, data: bytes) -> None:
-        """Put an object here whole, in the place of what is there; raises OSError where that cannot be."""
-        store = open_location(self)
-        with _output(store) as stream:
+        """Put an object here whole, in the place of what is there; raises OSError if that cannot be."""
+        with _output(self) as stream:
             stream.write(data)
 
+    def send(self, file: Path) -> None:
+        """Put the contents of ``file`` here; raises OSError if that cannot be."""
+        with file.open("rb") as source, _output(self) as stream:
+            shutil.copyfileobj(source, stream, 2**24)
+
     def delete(self) -> None:
-        """Remove the object at this place, if there is one; raises OSError where the bucket does not answer."""
+        """Remove the object at this place, if there is one; raises OSError if the bucket does not answer."""
         store = open_location(self)
         with suppress(FileNotFoundError):
             store.filesystem.delete_file(store.path)
 
-    def send(self, file: Path) -> None:
-        """Put the contents of ``file`` here; raises OSError where that cannot be."""
-        store = open_location(self)
-        with file.open("rb") as source, _output(store) as stream:
-            while part := source.read(2**24):
-                stream.write(part)
-
     def fetch(self, folder: Path) -> None:
-        """Copy all objects below this place into ``folder``; raises OSError, FileNotFoundError where there are none."""
+        """Copy all objects below this place into ``folder``; raises OSError, FileNotFoundError if there are none."""
         store = open_location(self)
         folder.mkdir(parents=True, exist_ok=True)
         fs.copy_files(store.path, str(folder), source_filesystem=store.filesystem)
 
     def check(self) -> None:
-        """Raise InputError, within half a minute, where the bucket cannot be written to and read from."""
+        """Raise InputError, within half a minute, if the bucket cannot be written to and read from."""
         try:
             problem = within(ANSWER_S, self._problem)
         except TimeoutError:
@@ -137,7 +132,7 @@ def as_location(given: object) -> object:
 
 
 def parse_location(given: str) -> StorageLocation:
-    """A folder or a bucket by what stands on a command line; raises InputError where it cannot be one."""
+    """A folder or a bucket by what stands on a command line; raises InputError if it cannot be one."""
     try:
         found = as_location(given)
     except ValueError as error:
@@ -151,7 +146,7 @@ LocationSetting = Annotated[StorageLocation, BeforeValidator(as_location), Plain
 
 
 def open_location(where: StorageLocation) -> Store:
-    """The file system of a place and its path there; raises OSError or ValueError where the URI names none."""
+    """The file system of a place and its path there; raises OSError or ValueError if the URI names none."""
     if isinstance(where, Path):
         return Store(fs.LocalFileSystem(), str(where))
     address, mark, options = where.uri.partition("?")
@@ -170,7 +165,8 @@ def _root(uri: str) -> tuple[fs.FileSystem, str]:
     return found
 
 
-def _output(store: Store) -> NativeFile:
+def _output(where: BucketLocation) -> NativeFile:
+    store = open_location(where)
     try:
         return store.filesystem.open_output_stream(store.path)
     except FileNotFoundError:  # a file system with folders
@@ -178,27 +174,32 @@ def _output(store: Store) -> NativeFile:
         return store.filesystem.open_output_stream(store.path)
 
 
+def absolute(where: StorageLocation) -> StorageLocation:
+    """A folder's absolute path; a bucket as it is."""
+    return where.expanduser().resolve() if isinstance(where, Path) else where
+
+
 def exists(where: StorageLocation) -> bool:
-    """Whether there is anything at a place; raises OSError where it does not answer."""
+    """Whether there is anything at a place; raises OSError if it does not answer."""
     store = open_location(where)
     return store.filesystem.get_file_info(store.path).type is not fs.FileType.NotFound
 
 
 def is_folder(where: StorageLocation) -> bool:
-    """Whether a place can have anything below it; raises OSError where it does not answer."""
+    """Whether a place can have anything below it; raises OSError if it does not answer."""
     store = open_location(where)
     return store.filesystem.get_file_info(store.path).type is fs.FileType.Directory
 
 
 def files_below(where: StorageLocation) -> list[str]:
-    """Paths of all files below a place, relative to it; raises OSError where it does not answer."""
+    """Paths of all files below a place, relative to it; raises OSError if it does not answer."""
     store = open_location(where)
     found = store.filesystem.get_file_info(fs.FileSelector(store.path, allow_not_found=True, recursive=True))
     return [info.path.removeprefix(store.path).lstrip("/") for info in found if info.is_file]
 
 
 def folder_of(where: StorageLocation) -> Path:
-    """The folder itself, or the working copy of what is in a bucket: under ``sweeps`` in this machine's cache."""
+    """The folder itself, or the local copy of what is in a bucket: under ``sweeps`` in this host's cache."""
     if isinstance(where, Path):
         return where
     key = hashlib.sha256(str(where.parent).encode()).hexdigest()[:16]
@@ -206,7 +207,7 @@ def folder_of(where: StorageLocation) -> Path:
 
 
 def location_of(storage: StorageLocation, folder: Path) -> StorageLocation:
-    """Where a sweep in ``storage`` is kept, given its folder or working copy."""
+    """Where a sweep in ``storage`` is kept, given its folder or local copy."""
     return folder if isinstance(storage, Path) else storage / folder.name
 
 
@@ -214,7 +215,7 @@ def location_of(storage: StorageLocation, folder: Path) -> StorageLocation:
 def local_copy(where: StorageLocation) -> Iterator[Path]:
     """A folder with the files at a place: itself, or a copy that is there within the block.
 
-    Raises FileNotFoundError where there is nothing in the bucket, OSError where it does not answer.
+    Raises FileNotFoundError if there is nothing in the bucket, OSError if it does not answer.
     """
     if isinstance(where, Path):
         yield where
@@ -225,7 +226,7 @@ def local_copy(where: StorageLocation) -> Iterator[Path]:
 
 
 def within(seconds: float, action: Callable[[], Value]) -> Value:
-    """What ``action`` returns; raises TimeoutError where that takes longer, and leaves it to itself then."""
+    """What ``action`` returns; raises TimeoutError if that takes longer."""
     found: list[Value] = []
     thread = threading.Thread(target=lambda: found.append(action()), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Storage comes and goes: what cannot be written now is tried again for a while."""
+"""What cannot be written now is tried again for a while."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class UnwritableError(InputError):
 def with_retry(action: Callable[[], Value], *, path: StorageLocation, verb: str = "written") -> Value:
     """What ``action`` returns, tried again while the system refuses it.
 
-    Raises UnwritableError, which says that ``path`` cannot be ``verb``, where that does not pass.
+    Raises UnwritableError, which says that ``path`` cannot be ``verb``, if that does not pass.
     """
     end, wait_s = time.monotonic() + RETRY_FOR_S, 0.1
     while True:

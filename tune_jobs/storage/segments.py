@@ -23,7 +23,7 @@ class JournalSegments:
         self._held = b""
 
     def add(self, lines: bytes) -> None:
-        """Add whole lines; raises OSError where the bucket does not answer, and may then be called again."""
+        """Add whole lines; raises OSError if the bucket does not answer, and may then be called again."""
         if self._number is None:
             self._number = len(files_below(self.location))
         held = self._held + lines

@@ -1,4 +1,4 @@
-"""The files of a sweep in a bucket, kept in step with the driver's working copy.
+"""The files of a sweep in a bucket, kept in step with the driver's local copy.
 
 The journal is in the bucket before anything follows from it, and saved states go there from the workers. All else is
 copied now and then, and at the end: what is a little old after a driver's death is made from the journal again.
@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -36,7 +36,7 @@ def is_copied(path: str) -> bool:
 
 
 class FolderSync:
-    """Copies what has changed in a working copy to its bucket."""
+    """Copies what has changed in a local copy to its bucket."""
 
     def __init__(self, folder: Path, bucket: BucketLocation, *, wanted: Callable[[str], bool] = is_copied) -> None:
         """Of files that are ``wanted``, by their paths in ``folder``, all count as changed at first."""
@@ -45,9 +45,10 @@ class FolderSync:
         self._turn = threading.Lock()
 
     def send(self) -> None:
-        """Copy what has changed; raises OSError where the bucket does not answer, and may be called again."""
+        """Copy what has changed; raises OSError if the bucket does not answer, and may be called again."""
         with self._turn:
-            for path in sorted(filter(self._wanted, _files(self._folder))):
+            found = (Path(root) / name for root, _, names in os.walk(self._folder) for name in names)
+            for path in sorted(filter(self._wanted, (file.relative_to(self._folder).as_posix() for file in found))):
                 self._send_one(path)
 
     def _send_one(self, path: str) -> None:
@@ -66,9 +67,9 @@ class FolderSync:
 
 @contextmanager
 def synced(folder: Path, where: StorageLocation) -> Iterator[None]:
-    """Within the block the bucket follows the working copy ``folder``; it has all of it at the beginning and the end.
+    """Within the block the bucket follows the local copy ``folder``; it has all of it at the beginning and the end.
 
-    Does nothing for a sweep in a folder. Raises InputError where the bucket stays away.
+    Does nothing for a sweep in a folder. Raises InputError if the bucket stays away.
     """
     if isinstance(where, Path):
         yield
@@ -92,35 +93,23 @@ def synced(folder: Path, where: StorageLocation) -> Iterator[None]:
 
 
 def fetch_files(bucket: BucketLocation) -> Path:
-    """Make the local copy of a sweep anew from its bucket, but for the journal.
-
-    Raises InputError if the bucket stays away.
-    """
+    """Make the local copy of a sweep anew, but for the journal; raises InputError if the bucket stays away."""
     folder = folder_of(bucket)
     empty_folder(folder, but=(LOCK, FINALS))
-    for path in with_retry(lambda: files_below(bucket), path=bucket):
-        if is_copied(path):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(with_retry((bucket / path).read, path=bucket) or b"")
+    _fetch(bucket, folder, is_copied)
     return folder
 
 
 def empty_folder(folder: Path, *, but: Sequence[str] = (LOCK,)) -> None:
-    """Remove what a working copy holds ``but`` some; make the folder where there is none."""
+    """Remove what a local copy holds ``but`` some; make the folder if there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.name not in but:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """Paths of all files in ``folder``, relative to it."""
-    for root, _, names in os.walk(folder):
-        yield from ((Path(root) / name).relative_to(folder).as_posix() for name in names)
-
-
 def _send_database(file: Path, target: BucketLocation) -> None:
-    """Copy a database as it is at one moment; raises OSError where that cannot be."""
+    """Copy a database as it is at one moment; raises OSError if that cannot be."""
     with TemporaryDirectory(prefix="handclip-") as folder:
         copy = Path(folder) / file.name
         try:
@@ -129,3 +118,20 @@ def _send_database(file: Path, target: BucketLocation) -> None:
         except sqlite3.Error as error:
             raise OSError(str(error)) from None
         target.send(copy)
+
+
+def local(where: StorageLocation, copy: Path, *, suffixes: Collection[str]) -> Path:
+    """A folder with the files at ``where`` that end in one of ``suffixes``: itself, or ``copy`` if that is in a bucket.
+
+    What ``copy`` has already is not fetched again: such files never change. Raises InputError if the bucket stays away.
+    """
+    if isinstance(where, Path):
+        return where
+    _fetch(where, copy, lambda name: Path(name).suffix in suffixes and not (copy / name).exists())
+    return copy
+
+
+def _fetch(bucket: BucketLocation, folder: Path, wanted: Callable[[str], bool]) -> None:
+    for name in filter(wanted, with_retry(lambda: files_below(bucket), path=bucket)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(with_retry((bucket / name).read, path=bucket) or b"")

@@ -21,7 +21,7 @@ from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
 from tests.tune_jobs.made_up import reported, unevaluated
 from tests.tune_jobs.simulated import ROOM, settings
-from tests.tune_jobs.simulation import Clock
+from tests.tune_jobs.simulation import Clock, FixedNodes
 from tune_jobs.config.settings import Limits
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.lifecycle.build import build
@@ -82,7 +82,8 @@ class Sweep:
 
     def stored(self) -> list[optuna.trial.FrozenTrial]:
         """The study as it is in the database, with all that has happened so far."""
-        (exports,) = self.ready.state.exports
+        (hears,) = self.ready.state.exports
+        exports: Any = getattr(hears, "__self__")  # noqa: B009
         exports._study._write(self.ready.all_trials)
         return optuna.load_study(study_name="simulated", storage=f"sqlite:///{self.folder / STUDY}").get_trials()
 
@@ -97,7 +98,14 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
     folder.mkdir()
     swept = settings(tmp_path, keep_checkpoints=1, retries=1)
     trial_resources = replace(ROOM, concurrent=9)
-    with build(swept, folder, trial_resources, stop_requested=lambda: found.stop_requested, clock=clock) as ready:
+    with build(
+        swept,
+        folder,
+        trial_resources,
+        stop_requested=lambda: found.stop_requested,
+        clock=clock,
+        nodes=FixedNodes(trial_resources),
+    ) as ready:
         found = Sweep(folder, ready, clock)
         yield found
 

@@ -67,7 +67,7 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 )
 def test_a_trial_that_fits_nowhere_is_refused_with_what_there_is(resources: Resources, cluster: list[Node]) -> None:
     largest = max((node.cpus for node in cluster), default=0)
-    with pytest.raises(InputError, match=f"the largest machine has {largest:g} CPUs and .* set resources.cpus"):
+    with pytest.raises(InputError, match=f"the largest node has {largest:g} CPUs and .* set resources.cpus"):
         fit_trials(resources, cluster)
 
 
@@ -127,9 +127,9 @@ def test_a_first_machine_is_waited_for_where_trials_may_wait_and_not_for_ever(
     wait_for_node(Resources(cpus=64))
     wait_for_node(Resources(cpus=2, waiting=1))
     assert capsys.readouterr().out == ""
-    with pytest.raises(InputError, match=r"no machine with room for a trial \(64 CPUs and 0 GPUs\) has joined"):
+    with pytest.raises(InputError, match=r"no node with room for a trial \(64 CPUs and 0 GPUs\) has joined"):
         wait_for_node(Resources(cpus=64, waiting=1))
-    assert capsys.readouterr().out.startswith("no machine has room for a trial yet; waiting")
+    assert capsys.readouterr().out.startswith("no node has room for a trial yet; waiting")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_task_whose_machine_fails_is_one_line(
         raise error
 
     monkeypatch.setattr(ray, "get", lost)
-    with pytest.raises(InputError, match=rf"the machine of a task beside the trials failed \({re.escape(reason)}"):
+    with pytest.raises(InputError, match=rf"the node of a task beside the trials failed \({re.escape(reason)}"):
         module._get(None)
 
 

@@ -18,10 +18,10 @@ from chaos.watching import is_amid_training
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings, load_settings
+from tune_jobs.execution import searcher as session
 from tune_jobs.execution import tune_run
 from tune_jobs.execution.signals import sigterm_as_interrupt, stop_on_signals
 from tune_jobs.execution.trainable import HandTrial, trial_config
-from tune_jobs.lifecycle import build as session
 from tune_jobs.lifecycle import run as driver
 from tune_jobs.state.events import Validated
 from tune_jobs.state.journal import FILE, read_journal

@@ -18,11 +18,11 @@ from ray.exceptions import RayActorError, RayTaskError
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings
+from tune_jobs.execution import searcher as session
 from tune_jobs.execution import tune_run
 from tune_jobs.execution.failures import kind_of
 from tune_jobs.execution.trainable import HandTrial, trial_config
 from tune_jobs.execution.tune_internals import SurvivingActorManager
-from tune_jobs.lifecycle import build as session
 from tune_jobs.lifecycle import run as driver
 from tune_jobs.scheduling.low_memory import read_low_memory
 from tune_jobs.scheduling.retries import FailureKind

@@ -11,8 +11,7 @@ from handclip_core.strategies import ZeroShot
 from tests.tune_jobs.simulated import ROOM, begun, rising, run, settings, state_of
 from tests.tune_jobs.simulation import Clock, Step
 from tune_jobs.config.settings import EarlyStopping, Limits, StoppingKind, SweepSettings
-from tune_jobs.scheduling.limits import GIB
-from tune_jobs.scheduling.retention import checkpoints_to_drop
+from tune_jobs.scheduling.limits import GIB, checkpoints_to_drop
 from tune_jobs.state.trials import Status, Trials, TrialView
 
 NO_STOPPING = EarlyStopping(kind=StoppingKind.NONE)

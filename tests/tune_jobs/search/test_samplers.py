@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.suggest import Primitive
 from tune_jobs.config.search import SamplerKind
-from tune_jobs.search.samplers import Sampling, seed_of
+from tune_jobs.search.samplers import Sampling, Suggestion, seed_of
 from tune_jobs.search.trial_views import BEST_SEEN, MOST_SEEN, PastTrials, bounded
 
 SPACE: dict[str, BaseDistribution] = {
@@ -29,7 +29,7 @@ def sampling(kind: SamplerKind, **changed: object) -> Sampling:
 
 def draw(sampler: Sampling, past: list[FrozenTrial], names: Callable[[dict[str, Primitive]], list[str]]) -> FrozenTrial:
     """A finished trial after ``past``; ``names`` tells what to draw, given what has been drawn."""
-    suggestion = sampler.suggestion(past, len(past))
+    suggestion = Suggestion(sampler, past, len(past))
     params: dict[str, Primitive] = {}
     while missing := [name for name in names(params) if name not in params]:
         params[missing[0]] = suggestion(missing[0], SPACE[missing[0]])

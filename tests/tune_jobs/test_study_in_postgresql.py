@@ -16,8 +16,7 @@ from handclip_core.errors import InputError
 from tests.tune_jobs.made_up import MadeUpSweep
 from tune_jobs.config.search import Search
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.reporting.study import StudyExport
-from tune_jobs.reporting.study_storage import create_study, find_study, shown, with_driver
+from tune_jobs.reporting.study import StudyExport, create_study, find_study, shown, with_driver
 from tune_jobs.search.proposer import SearchProposer
 
 SETTINGS = SweepSettings(strategies=("zero_shot", "linear_probe"), trials=20, search=Search(startup_trials=2))
