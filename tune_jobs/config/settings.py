@@ -46,6 +46,11 @@ class EarlyStopping(Config):
     reduction: int = Field(3, ge=2, le=20)
     """One in so many trials goes on after a rung, and rungs stand so many times further apart."""
 
+    @property
+    def second_rung(self) -> int:
+        """The unit by which a trial that learns anything has moved."""
+        return self.grace * self.reduction
+
 
 class Limits(Config):
     """What a sweep may use, over all of its drivers.

@@ -78,7 +78,8 @@ def build(
         decisions = judge_after(events, all_trials, settings)
         monitor = TrialMonitor(all_trials, nodes, settings.stall_minutes * MINUTE_S, clock, workers)
         limit_check = LimitCheck(settings.limits, all_trials, clock)
-        display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget)
+        rung = settings.early_stopping.second_rung
+        display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget, second_rung=rung)
         scheduler = SweepScheduler(decisions, limit_check, failing=monitor.locate)
         searcher = SweepSearcher(
             settings,

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from handclip_core.evaluation.metrics import OBJECTIVE, TABLE_METRICS
+from handclip_core.evaluation.metrics import HARDLY_MOVED, OBJECTIVE, TABLE_METRICS
 from tune_jobs.reporting.leaderboard import describe_status
 from tune_jobs.state.trials import Status, Trials, TrialView
 
@@ -61,7 +61,14 @@ class ProgressTable(_Progress):
 
 
 class ProgressLog(_Progress):
-    """A line for every trial that ends, and one now and then about those that run."""
+    """A line for every trial that ends, and one now and then about those that run.
+
+    A trial that has hardly moved by its ``second_rung`` is said to.
+    """
+
+    def __init__(self, all_trials: Trials, *, num_trials: int, budget: int, second_rung: int) -> None:
+        super().__init__(all_trials, num_trials=num_trials, budget=budget)
+        self._second_rung = second_rung
 
     def shown(self) -> AbstractContextManager[None]:
         """Nothing to set up."""
@@ -74,6 +81,8 @@ class ProgressLog(_Progress):
             how += f", stopped at unit {view.unit} of {self._budget}"
         if view.status is Status.FAILED:
             how = f"failed: {view.reason}"
+        elif view.hardly_moved_by(self._second_rung):
+            how += f"; {HARDLY_MOVED}"
         self._log(f"trial {view.number} {view.strategy}: {how} ({view.seconds:.0f} s)")
 
     def tick(self) -> None:
@@ -95,11 +104,11 @@ class ProgressLog(_Progress):
 Display = ProgressTable | ProgressLog
 
 
-def display_for(all_trials: Trials, *, num_trials: int, budget: int) -> Display:
+def display_for(all_trials: Trials, *, num_trials: int, budget: int, second_rung: int) -> Display:
     """The live table on a terminal, lines anywhere else."""
     if sys.stdout.isatty():
         return ProgressTable(all_trials, num_trials=num_trials, budget=budget, console=Console())
-    return ProgressLog(all_trials, num_trials=num_trials, budget=budget)
+    return ProgressLog(all_trials, num_trials=num_trials, budget=budget, second_rung=second_rung)
 
 
 def trial_table(all_trials: Trials, *, budget: int, rows: int) -> Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from handclip_core.evaluation.metrics import OBJECTIVE
+from handclip_core.evaluation.metrics import HARDLY_MOVED, OBJECTIVE
 from tune_jobs.config.settings import Limits, StoppingKind, SweepSettings
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import SHOWN, trial_table
@@ -43,6 +43,7 @@ def show_outcome(all_trials: Trials, *, folder: StorageLocation, settings: Sweep
     lines = [
         "",
         *failures(all_trials),
+        *hardly_moved_lines(all_trials, settings.early_stopping.second_rung),
         *power_analysis_of(all_trials, settings),
         *regret_lines(all_trials, settings),
         *front_lines(front),
@@ -60,6 +61,12 @@ def show_outcome(all_trials: Trials, *, folder: StorageLocation, settings: Sweep
         lines += ["", *saved(folder, several_objectives=bool(front), own_database=own_database)]
         lines += ["", *next_commands(folder)]
     print("\n".join(lines))
+
+
+def hardly_moved_lines(all_trials: Trials, second_rung: int) -> list[str]:
+    """Trials that trained for nothing, as it seems."""
+    names = [f"trial {r.number} {r.strategy}" for r in all_trials.all() if r.hardly_moved_by(second_rung)]
+    return [f"{HARDLY_MOVED}: {', '.join(names)}"] if names else []
 
 
 def regret_lines(all_trials: Trials, settings: SweepSettings) -> list[str]:

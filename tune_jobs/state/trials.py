@@ -7,7 +7,7 @@ from math import isnan, nan
 from statistics import fmean, stdev
 from typing import Any
 
-from handclip_core.evaluation.metrics import METRICS, OBJECTIVE
+from handclip_core.evaluation.metrics import METRICS, OBJECTIVE, hardly_moved
 from handclip_core.runs.experiment import Experiment
 from search_spaces.suggest import Primitive
 from tune_jobs.state import events
@@ -110,6 +110,10 @@ class TrialView:
     def has_score(self) -> bool:
         """Whether it has a score to be ranked by."""
         return self.status is not Status.FAILED and not isnan(self.score)
+
+    def hardly_moved_by(self, unit: int) -> bool:
+        """Whether it was trained for ``unit`` units, and no validation of it differs from another."""
+        return self.unit >= unit and hardly_moved(list(self.curve.values()))
 
     @property
     def best_is_saved(self) -> bool:

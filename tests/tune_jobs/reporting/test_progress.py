@@ -63,7 +63,7 @@ def test_a_log_gets_a_line_a_trial_and_a_sign_of_life(
     now = [100.0]
     monkeypatch.setattr("tune_jobs.reporting.progress.time.monotonic", lambda: now[0])
     all_trials = sweep(4, reason="RuntimeError: lost", seconds=12.0)
-    lines = ProgressLog(all_trials, num_trials=9, budget=8)
+    lines = ProgressLog(all_trials, num_trials=9, budget=8, second_rung=6)
     for view in all_trials.all()[:3]:
         lines.ended(view)
     lines.tick()
@@ -85,7 +85,7 @@ def test_before_the_first_trial_there_is_nothing_to_rank(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("tune_jobs.reporting.progress.time.monotonic", lambda: now[0])
-    lines = ProgressLog(Trials(), num_trials=9, budget=8)
+    lines = ProgressLog(Trials(), num_trials=9, budget=8, second_rung=6)
     now[0] += 40
     lines.tick()
     assert capsys.readouterr().out == "[0:40] 0/9  running: no trial yet of 8\n"

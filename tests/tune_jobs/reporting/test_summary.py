@@ -109,3 +109,14 @@ def test_a_sweep_at_a_limit_says_which_and_what_it_has_used(capsys: pytest.Captu
     )
     assert "used       1.50 h, 2.50 GPU-hours, cost 7.50\n" in text
     assert text.endswith("--resume --set limits.gpu_hours=...\n")
+
+
+def test_trials_that_hardly_moved_by_their_second_rung_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    known = {"strategy": "full", "status": Status.STOPPED, "metrics": {"map": 0.5, "cmc1": 0.4}}
+    still, early, moved = (
+        {**known, "unit": 6, "curve": {2: 0.5, 4: 0.501, 6: 0.5}},
+        {**known, "unit": 2, "curve": {1: 0.5, 2: 0.5}},
+        {**known, "unit": 6, "curve": {2: 0.5, 4: 0.52, 6: 0.53}},
+    )
+    text = said(sweep(dict(BASELINE), still, early, moved), capsys)
+    assert "the learning rate looks too small: trial 1 full\n" in text
