@@ -1,21 +1,15 @@
-"""What is searched for each strategy, side by side so that unfairness would be seen.
-
-Rates of the image tower are for one of ViT-B/16's size; a smaller one gets a higher rate, see ``strategies.rates``.
-"""
+"""What is searched for each strategy, side by side so that unfairness would be seen."""
 
 from collections.abc import Callable, Sequence
-from itertools import permutations
 
-from handclip_core.data.augment import AugmentSettings
 from handclip_core.data.sampling import SamplerSettings
 from handclip_core.data.training import LabelBy
-from handclip_core.engine.phase import Optim, Schedule
+from handclip_core.engine.phase import Optim
 from handclip_core.losses.ewc import Remember
 from handclip_core.losses.mining import Mining
 from handclip_core.losses.settings import (
     Contrast,
     ContrastiveSettings,
-    IdentityKind,
     IdentitySettings,
     ImageTextSettings,
     Losses,
@@ -24,8 +18,7 @@ from handclip_core.losses.settings import (
 from handclip_core.models.adapters import Place
 from handclip_core.models.lora import LoraTargets
 from handclip_core.models.metric import MetricKind, MetricSettings
-from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
-from handclip_core.models.readout import Pooling, ReadoutSettings
+from handclip_core.models.neck import NeckInput, NeckKind, NeckSettings
 from handclip_core.models.views.experts import ExpertFusion
 from handclip_core.strategies import (
     ALL,
@@ -47,7 +40,21 @@ from handclip_core.strategies import (
 )
 from handclip_core.strategies.clip_reid import PromptSettings
 from handclip_core.strategies.curriculum import Difficulty, Direction, Pace
-from handclip_core.types import HAND_ASPECTS
+from search_spaces.ranges import (
+    AUGMENT,
+    FITTED,
+    HEAD_LR_SCALE,
+    LOSSES,
+    MODULE_LR,
+    NECKS,
+    ORDER,
+    READOUT,
+    SMOOTHED,
+    TOWER_LR,
+    neck,
+    optim,
+    tower,
+)
 from search_spaces.suggest import (
     Choice,
     Float,
@@ -55,7 +62,6 @@ from search_spaces.suggest import (
     LogInt,
     Nested,
     Primitive,
-    Range,
     SettingsTrial,
     TrialLike,
     When,
@@ -66,66 +72,6 @@ Space = Callable[[TrialLike], Strategy]
 
 STRATEGY = "strategy"
 """The name under which Optuna sees the choice of a strategy."""
-
-SMOOTHED = Nested(IdentitySettings, smoothing=Float(0.0, 0.3))
-MARGINS = (IdentityKind.ARCFACE, IdentityKind.COSFACE)
-LOSSES = Nested(
-    Losses,
-    identity=Nested(
-        IdentitySettings,
-        kind=Choice(tuple(IdentityKind)),
-        smoothing=Float(0.0, 0.3),
-        margin=When("kind", MARGINS, Float(0.1, 0.5)),
-        scale=When("kind", MARGINS, LogFloat(8.0, 64.0)),
-    ),
-)
-FITTED = tuple(kind for kind in MetricKind if kind is not MetricKind.NONE)
-METRIC = Nested(
-    MetricSettings,
-    kind=Choice((MetricKind.NONE, MetricKind.WCCN, MetricKind.LDA, MetricKind.PLDA)),
-    shrinkage=When("kind", FITTED, LogFloat(1e-3, 0.9)),
-    dim=When("kind", (MetricKind.LDA, MetricKind.PLDA), Choice((None, 32, 64))),
-)
-DEPTHS = (
-    (0.15,),
-    (0.3,),
-    (0.45,),
-    (0.6,),
-    (0.75,),
-    (0.9,),
-    (1.0,),
-    (0.3, 0.6),
-    (0.3, 0.9),
-    (0.6, 0.9),
-    (0.3, 0.6, 0.9),
-)
-READOUT = Nested(
-    ReadoutSettings,
-    depths=Choice(DEPTHS),
-    # The class token is left out: a ResNet has none, and `attention` asks for what it sees.
-    pool=Choice((Pooling.MEAN, Pooling.GEM, Pooling.ATTENTION, Pooling.GRID)),
-    grid=When("pool", (Pooling.GRID,), Choice((2, 3, 4, 6))),
-    power=When("pool", (Pooling.GEM,), LogFloat(1.5, 10.0)),
-)
-VECTORS = (NeckInput.PROJECTED, NeckInput.TRUNK, NeckInput.BOTH)
-NECKS = (NeckKind.NONE, NeckKind.BN, NeckKind.LINEAR)
-ORDER = Choice(tuple(permutations(HAND_ASPECTS)))
-TOWER_LR = LogFloat(1e-6, 1e-4)
-MODULE_LR = LogFloat(1e-4, 1e-2)
-LAYER_DECAY = Float(0.4, 1.0)
-HEAD_LR_SCALE = LogFloat(1.0, 300.0)
-AUGMENT = Nested(
-    AugmentSettings,
-    rotation_deg=Float(0.0, 30.0),
-    scale=Float(0.0, 0.25),
-    shift=Float(0.0, 0.12),
-    brightness=Float(0.0, 0.4),
-    contrast=Float(0.0, 0.4),
-    colour=Float(0.0, 0.4),
-    blur=Float(0.0, 0.5),
-    erase=Float(0.0, 0.6),
-    flip=Choice((False, True)),
-)
 
 
 def zero_shot(trial: TrialLike) -> Strategy:
@@ -160,8 +106,8 @@ def linear_probe(trial: TrialLike) -> Strategy:
         trial,
         LinearProbe,
         prefix="linear_probe",
-        optim=_optim(LogFloat(1e-4, 1e-1)),
-        neck=_neck(NeckKind.BN, NeckKind.LINEAR, embedding=False),
+        optim=optim(LogFloat(1e-4, 1e-1)),
+        neck=neck(NeckKind.BN, NeckKind.LINEAR, embedding=False),
         losses=LOSSES,
         finetune_share=Choice((0.0, 0.5)),
         finetune_lr=When("finetune_share", (0.5,), TOWER_LR),
@@ -170,17 +116,17 @@ def linear_probe(trial: TrialLike) -> Strategy:
 
 def full(trial: TrialLike) -> Strategy:
     """Rates of tower and head, their decay by depth, what stays frozen, neck, smoothing and augmentation."""
-    return suggest(trial, Full, prefix="full", **_tower(), losses=LOSSES)
+    return suggest(trial, Full, prefix="full", **tower(), losses=LOSSES)
 
 
 def joint(trial: TrialLike) -> Strategy:
     """The same as ``full``; what differs is how batches are put together."""
-    return suggest(trial, Joint, prefix="joint", **_tower(), losses=LOSSES)
+    return suggest(trial, Joint, prefix="joint", **tower(), losses=LOSSES)
 
 
 def sequential(trial: TrialLike) -> Strategy:
     """The same as ``full``, and the order of the aspects."""
-    return suggest(trial, Sequential, prefix="sequential", **_tower(), losses=LOSSES, order=ORDER)
+    return suggest(trial, Sequential, prefix="sequential", **tower(), losses=LOSSES, order=ORDER)
 
 
 def sequential_ewc(trial: TrialLike) -> Strategy:
@@ -189,7 +135,7 @@ def sequential_ewc(trial: TrialLike) -> Strategy:
         trial,
         SequentialEWC,
         prefix="sequential_ewc",
-        **_tower(),
+        **tower(),
         losses=LOSSES,
         order=ORDER,
         strength=LogFloat(1e-3, 1e4),
@@ -204,7 +150,7 @@ def cross_view(trial: TrialLike) -> Strategy:
         trial,
         CrossView,
         prefix="cross_view",
-        **_tower(),
+        **tower(),
         labels=Choice((LabelBy.HAND, LabelBy.PERSON)),
         sampler=Nested(SamplerSettings, images_each=Choice((2, 4, 8))),
         losses=Nested(
@@ -228,7 +174,7 @@ def curriculum(trial: TrialLike) -> Strategy:
         trial,
         Curriculum,
         prefix="curriculum",
-        **_tower(),
+        **tower(),
         losses=LOSSES,
         direction=Choice(tuple(Direction)),
         difficulty=When("direction", (Direction.EASY_FIRST, Direction.HARD_FIRST), Choice(tuple(Difficulty))),
@@ -239,7 +185,7 @@ def curriculum(trial: TrialLike) -> Strategy:
 
 def multi_branch(trial: TrialLike) -> Strategy:
     """The same as ``full``; what differs is that every aspect has a neck and a head."""
-    return suggest(trial, MultiBranch, prefix="multi_branch", **_tower(), losses=LOSSES)
+    return suggest(trial, MultiBranch, prefix="multi_branch", **tower(), losses=LOSSES)
 
 
 def aspect_specific(trial: TrialLike) -> Strategy:
@@ -248,7 +194,7 @@ def aspect_specific(trial: TrialLike) -> Strategy:
         trial,
         AspectSpecific,
         prefix="aspect_specific",
-        **_tower(),
+        **tower(),
         losses=LOSSES,
         fusion=When("neck.metric.kind", (MetricKind.NONE,), Choice(tuple(ExpertFusion))),
     )
@@ -260,11 +206,11 @@ def adapters(trial: TrialLike) -> Strategy:
         trial,
         Adapters,
         prefix="adapters",
-        optim=_optim(MODULE_LR),
+        optim=optim(MODULE_LR),
         width=LogInt(4, 256),
         place=Choice(tuple(Place)),
         head_lr_scale=HEAD_LR_SCALE,
-        neck=_neck(*NECKS),
+        neck=neck(*NECKS),
         losses=LOSSES,
         augment=AUGMENT,
     )
@@ -276,7 +222,7 @@ def lora(trial: TrialLike) -> Strategy:
         trial,
         Lora,
         prefix="lora",
-        optim=_optim(MODULE_LR),
+        optim=optim(MODULE_LR),
         rank=LogInt(2, 64),
         alpha=LogFloat(4.0, 128.0),
         dropout=Float(0.0, 0.3),
@@ -284,7 +230,7 @@ def lora(trial: TrialLike) -> Strategy:
         last_blocks=Choice((None, 2, 4)),
         head_lr_scale=HEAD_LR_SCALE,
         # The attention of a ResNet lies behind the trunk's features.
-        neck=_neck(*NECKS, sources=(NeckInput.PROJECTED, NeckInput.BOTH)),
+        neck=neck(*NECKS, sources=(NeckInput.PROJECTED, NeckInput.BOTH)),
         losses=LOSSES,
         augment=AUGMENT,
     )
@@ -296,7 +242,7 @@ def clip_reid(trial: TrialLike) -> Strategy:
         trial,
         ClipReid,
         prefix="clip_reid",
-        **_tower(),
+        **tower(),
         prompts=Nested(
             PromptSettings,
             num_tokens=Choice((2, 4, 8)),
@@ -312,39 +258,6 @@ def clip_reid(trial: TrialLike) -> Strategy:
             ),
         ),
     )
-
-
-def _tower() -> dict[str, Range | Nested | When]:
-    """What is searched wherever the image tower itself is trained."""
-    return {
-        "optim": _optim(TOWER_LR),
-        "layer_decay": LAYER_DECAY,
-        "head_lr_scale": HEAD_LR_SCALE,
-        "neck": _neck(*NECKS, sources=tuple(NeckInput)),
-        # What lies behind a block that is read gets no gradient: with others frozen, nothing might be left.
-        "frozen_blocks": When("neck.source", VECTORS, Choice((0, 1, 2, 4))),
-        "augment": AUGMENT,
-    }
-
-
-def _optim(lr: LogFloat) -> Nested:
-    return Nested(
-        Optim,
-        lr=lr,
-        weight_decay=LogFloat(1e-4, 0.3),
-        batch_size=Choice((16, 32, 64)),
-        schedule=Choice(tuple(Schedule)),
-        warmup=Float(0.0, 0.3),
-        ema=Choice((0.0, 0.9, 0.99)),
-    )
-
-
-def _neck(*kinds: NeckKind, embedding: bool = True, sources: tuple[NeckInput, ...] = VECTORS) -> Nested:
-    layers = tuple(kind for kind in NeckKind if kind is not NeckKind.NONE)
-    at = {"embedding": When("kind", layers, Choice(tuple(EmbeddingAt)))} if embedding else {}
-    if NeckInput.BLOCKS in sources:
-        at["readout"] = When("source", (NeckInput.BLOCKS,), READOUT)
-    return Nested(NeckSettings, kind=Choice(kinds), source=Choice(sources), **at, metric=METRIC)
 
 
 SPACES: dict[str, Space] = {

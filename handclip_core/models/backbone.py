@@ -7,13 +7,9 @@ an image.
 
 import copy
 import hashlib
-import logging
-import pickle
 import re
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -24,7 +20,6 @@ from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.transformer import TextTransformer, VisionTransformer
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from handclip_core.config import Config
@@ -32,6 +27,7 @@ from handclip_core.errors import InputError
 from handclip_core.models.readout import Readout, ReadoutSettings, pooled
 from handclip_core.models.text_tower import TextTower, encode_trimmed
 from handclip_core.models.towers import ResNetTower, TransformerTower
+from handclip_core.models.weight_files import UNREADABLE, is_torchscript, one_line, quiet_logs
 from handclip_core.types import Encoded
 
 NANO = "handclip-nano"
@@ -44,12 +40,6 @@ LOCAL_FOLDER = "local-dir:"
 RANDOM = "random"
 INITIAL_SEED = 0
 _WORD = re.compile(r"[a-z]{5,}</w>")
-
-_UNREADABLE = (
-    RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, StopIteration,
-    pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError,
-)  # fmt: skip
-"""What torch, safetensors and open_clip raise for a file that does not hold this model's weights."""
 
 
 class BackboneSettings(Config):
@@ -245,7 +235,7 @@ def load_backbone(settings: BackboneSettings, *, text: bool = False) -> Backbone
     always the same. Raises InputError, saying what to do, for an unknown name or tag, weights that cannot be fetched,
     and a file that is missing, damaged or of another model.
     """
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), quiet_logs():
         torch.manual_seed(INITIAL_SEED)
         clip = _create(settings)
     backbone = Backbone(clip, name=settings.name, text=text, batch_norm=settings.batch_norm)
@@ -309,7 +299,7 @@ def _empty(name: str, *, quick_gelu: bool = False) -> Any:
             pretrained_text=False,
         )
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"backbone.name: {name} has no usable {CONFIG_FILE}: {_line(error)}") from None
+        raise InputError(f"backbone.name: {name} has no usable {CONFIG_FILE}: {one_line(error)}") from None
 
 
 def _from_tag(name: str, tag: str) -> Any:
@@ -318,30 +308,23 @@ def _from_tag(name: str, tag: str) -> Any:
         return open_clip.create_model(
             name, pretrained=tag, require_pretrained=True, force_custom_text=True, force_quick_gelu=quick_gelu
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         mend = "connect to the network, or copy the weight file here and give its path as backbone.pretrained"
-        raise InputError(f"backbone.pretrained: no weights '{tag}' of {name}: {mend} ({_line(error)})") from None
+        raise InputError(f"backbone.pretrained: no weights '{tag}' of {name}: {mend} ({one_line(error)})") from None
 
 
 def _from_file(name: str, path: Path) -> Any:
-    archive = _is_torchscript(path)
+    archive = is_torchscript(path)
     clip = _empty(name, quick_gelu=archive)
     try:
         if archive:
             _load_openai_archive(clip, path)
         else:
             load_checkpoint(clip, str(path))
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: not a weight file of {name}, or damaged; fetch it again ({_line(error)})") from None
+    except UNREADABLE as error:
+        reason = one_line(error)
+        raise InputError(f"{path}: not a weight file of {name}, or damaged; fetch it again ({reason})") from None
     return clip
-
-
-def _is_torchscript(path: Path) -> bool:
-    """Whether ``path`` is an archive of code and weights, as OpenAI published them."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(Path(entry).name == "constants.pkl" for entry in archive.namelist())
 
 
 def _load_openai_archive(clip: Any, path: Path) -> None:
@@ -352,19 +335,3 @@ def _load_openai_archive(clip: Any, path: Path) -> None:
     buffers = ("input_resolution", "context_length", "vocab_size", "attn_mask")
     weights = {name: tensor for name, tensor in module.state_dict().items() if name not in buffers}
     clip.load_state_dict(convert_to_custom_text_state_dict(weights))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep open_clip from logging through the root logger; what matters comes as an exception."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,0 +1,121 @@
+"""Ranges that several strategies share.
+
+Rates of the image tower are for one of ViT-B/16's size; a smaller one gets a higher rate, see ``strategies.rates``.
+"""
+
+from itertools import permutations
+
+from handclip_core.data.augment import AugmentSettings
+from handclip_core.engine.phase import Optim, Schedule
+from handclip_core.losses.settings import (
+    IdentityKind,
+    IdentitySettings,
+    Losses,
+)
+from handclip_core.models.metric import MetricKind, MetricSettings
+from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
+from handclip_core.models.readout import Pooling, ReadoutSettings
+from handclip_core.types import HAND_ASPECTS
+from search_spaces.suggest import (
+    Choice,
+    Float,
+    LogFloat,
+    Nested,
+    Range,
+    When,
+)
+
+SMOOTHED = Nested(IdentitySettings, smoothing=Float(0.0, 0.3))
+MARGINS = (IdentityKind.ARCFACE, IdentityKind.COSFACE)
+LOSSES = Nested(
+    Losses,
+    identity=Nested(
+        IdentitySettings,
+        kind=Choice(tuple(IdentityKind)),
+        smoothing=Float(0.0, 0.3),
+        margin=When("kind", MARGINS, Float(0.1, 0.5)),
+        scale=When("kind", MARGINS, LogFloat(8.0, 64.0)),
+    ),
+)
+FITTED = tuple(kind for kind in MetricKind if kind is not MetricKind.NONE)
+METRIC = Nested(
+    MetricSettings,
+    kind=Choice((MetricKind.NONE, MetricKind.WCCN, MetricKind.LDA, MetricKind.PLDA)),
+    shrinkage=When("kind", FITTED, LogFloat(1e-3, 0.9)),
+    dim=When("kind", (MetricKind.LDA, MetricKind.PLDA), Choice((None, 32, 64))),
+)
+DEPTHS = (
+    (0.15,),
+    (0.3,),
+    (0.45,),
+    (0.6,),
+    (0.75,),
+    (0.9,),
+    (1.0,),
+    (0.3, 0.6),
+    (0.3, 0.9),
+    (0.6, 0.9),
+    (0.3, 0.6, 0.9),
+)
+READOUT = Nested(
+    ReadoutSettings,
+    depths=Choice(DEPTHS),
+    # The class token is left out: a ResNet has none, and `attention` asks for what it sees.
+    pool=Choice((Pooling.MEAN, Pooling.GEM, Pooling.ATTENTION, Pooling.GRID)),
+    grid=When("pool", (Pooling.GRID,), Choice((2, 3, 4, 6))),
+    power=When("pool", (Pooling.GEM,), LogFloat(1.5, 10.0)),
+)
+VECTORS = (NeckInput.PROJECTED, NeckInput.TRUNK, NeckInput.BOTH)
+NECKS = (NeckKind.NONE, NeckKind.BN, NeckKind.LINEAR)
+ORDER = Choice(tuple(permutations(HAND_ASPECTS)))
+TOWER_LR = LogFloat(1e-6, 1e-4)
+MODULE_LR = LogFloat(1e-4, 1e-2)
+LAYER_DECAY = Float(0.4, 1.0)
+HEAD_LR_SCALE = LogFloat(1.0, 300.0)
+AUGMENT = Nested(
+    AugmentSettings,
+    rotation_deg=Float(0.0, 30.0),
+    scale=Float(0.0, 0.25),
+    shift=Float(0.0, 0.12),
+    brightness=Float(0.0, 0.4),
+    contrast=Float(0.0, 0.4),
+    colour=Float(0.0, 0.4),
+    blur=Float(0.0, 0.5),
+    erase=Float(0.0, 0.6),
+    flip=Choice((False, True)),
+)
+
+
+def tower() -> dict[str, Range | Nested | When]:
+    """What is searched wherever the image tower itself is trained."""
+    return {
+        "optim": optim(TOWER_LR),
+        "layer_decay": LAYER_DECAY,
+        "head_lr_scale": HEAD_LR_SCALE,
+        "neck": neck(*NECKS, sources=tuple(NeckInput)),
+        # What lies behind a block that is read gets no gradient: with others frozen, nothing might be left.
+        "frozen_blocks": When("neck.source", VECTORS, Choice((0, 1, 2, 4))),
+        "augment": AUGMENT,
+    }
+
+
+def optim(lr: LogFloat) -> Nested:
+    """Of an optimiser, with rates of ``lr``."""
+    return Nested(
+        Optim,
+        lr=lr,
+        weight_decay=LogFloat(1e-4, 0.3),
+        batch_size=Choice((16, 32, 64)),
+        schedule=Choice(tuple(Schedule)),
+        warmup=Float(0.0, 0.3),
+        ema=Choice((0.0, 0.9, 0.99)),
+    )
+
+
+def neck(*kinds: NeckKind, embedding: bool = True, sources: tuple[NeckInput, ...] = VECTORS) -> Nested:
+    """Of a neck of some ``kinds`` that reads any of ``sources``, and of its metric."""
+    layers = tuple(kind for kind in NeckKind if kind is not NeckKind.NONE)
+    at = {"embedding": When("kind", layers, Choice(tuple(EmbeddingAt)))} if embedding else {}
+    if NeckInput.BLOCKS in sources:
+        at["readout"] = When("source", (NeckInput.BLOCKS,), READOUT)
+    return Nested(NeckSettings, kind=Choice(kinds), source=Choice(sources), **at, metric=METRIC)
