@@ -15,7 +15,10 @@ Ranked = Annotated[
 HideAspects = Annotated[
     bool, typer.Option("--hide-aspects", help="Do not tell models which side of which hand an image shows.")
 ]
-Baselines = Annotated[list[str] | None, typer.Option(help="A row that learns nothing: pixels or hog; may be repeated.")]
+Baselines = Annotated[
+    list[str] | None,
+    typer.Option(help="A row of pixels or gradients, as pixels, hog or wccn_hog; an unknown one lists all."),
+]
 
 
 def show(
