@@ -8,7 +8,7 @@ import pandas as pd
 from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.evaluation.seeds import SeedEstimate
-from tune_jobs.finals.ranking import Standing, Standings, StrategyVerdict
+from tune_jobs.finals.ranking import BaselineStanding, Standing, Standings, StrategyVerdict
 
 Row = dict[str, str | int | float | None]
 
@@ -16,7 +16,10 @@ Row = dict[str, str | int | float | None]
 def frames(standings: Standings, verdicts: Sequence[StrategyVerdict]) -> Mapping[str, pd.DataFrame]:
     """The frames by the name of their file."""
     found = {
-        "finalists": [_finalist(place, row) for place, row in enumerate(standings.rows, start=1)],
+        "finalists": [
+            *(_finalist(place, row) for place, row in enumerate(standings.rows, start=1)),
+            *(_baseline(row) for row in standings.baselines),
+        ],
         "verdict": [_verdict(one) for one in verdicts],
         "p_beats": _wins(standings),
     }
@@ -37,11 +40,24 @@ def _finalist(place: int, row: Standing) -> Row:
         **row.others,
         **_gap(row.gap),
         "p_beats_first": row.gap.probability if row.gap else None,
-        "p_beats_zero_shot": row.beats_baseline,
+        "p_beats_zero_shot": row.beats_zero_shot,
         f"swept_{OBJECTIVE.name}": member.swept_score if single else None,
         f"peak_{OBJECTIVE.name}": fmean(one.peak for one in facts) if single else None,
         "peak_unit": fmean(one.peak_unit for one in facts) if single else None,
         "seeds": row.score.num_seeds,
+    }
+
+
+def _baseline(row: BaselineStanding) -> Row:
+    """A baseline, after the entrants; it has no place, and its one figure no seeds."""
+    return {
+        "finalist": row.name,
+        "kind": "baseline",
+        **_score(row.score),
+        **row.others,
+        **_gap(row.gap),
+        "p_beats_first": row.gap.probability,
+        "p_beats_zero_shot": row.beats_zero_shot,
     }
 
 

@@ -8,8 +8,9 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from handclip_core.evaluation.bootstrap import Comparison
-from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE, Metric
+from handclip_core.evaluation.bootstrap import Comparison, check_same_queries
+from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
+from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.seeds import SeedEstimate, beats, compare_seeds, estimate_seeds, sample_seeds
 from tune_jobs.finals.candidates import BASELINE
 from tune_jobs.finals.mixtures import Entrant
@@ -30,27 +31,57 @@ class Standing:
     """An entrant with its figures: the objective, its gap to the first, and P(it beats CLIP as it is).
 
     ``others`` are means over seeds of the other metrics that the finals show, by name. ``gap`` is None for the first,
-    ``beats_baseline`` where CLIP as it is did not run or is the entrant itself.
+    ``beats_zero_shot`` where CLIP as it is did not run or is the entrant itself.
     """
 
     entrant: Entrant
     score: SeedEstimate
     others: dict[str, float]
     gap: Comparison | None
-    beats_baseline: float | None
+    beats_zero_shot: float | None
+
+    @property
+    def name(self) -> str:
+        """What the entrant is called."""
+        return self.entrant.name
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineStanding:
+    """A baseline of pixels or gradients: its figures, which no seed moves, and its ``gap`` to the winner.
+
+    ``beats_zero_shot`` is None if CLIP as it is did not run.
+    """
+
+    name: str
+    score: SeedEstimate
+    others: dict[str, float]
+    gap: Comparison
+    beats_zero_shot: float | None
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the winner is better by an interval without zero."""
+        return self.gap.high < 0
 
 
 @dataclass(frozen=True, eq=False)
 class Standings:
-    """All entrants, best mean first; ``wins`` [M, M] holds P(row beats column)."""
+    """All entrants, best mean first, and so the ``baselines``; ``wins`` [M, M] holds P(row beats column)."""
 
     rows: tuple[Standing, ...]
     wins: NDArray[np.float64]
+    baselines: tuple[BaselineStanding, ...] = ()
 
     @property
     def winner(self) -> Standing:
         """The first."""
         return self.rows[0]
+
+    @property
+    def with_baselines(self) -> list[Standing | BaselineStanding]:
+        """Entrants and baselines together, best mean first."""
+        return sorted((*self.rows, *self.baselines), key=lambda row: -row.score.mean)
 
 
 @dataclass(frozen=True)
@@ -84,27 +115,50 @@ class StrategyVerdict:
     images_s: float | None
 
 
-def rank(entrants: Sequence[Entrant]) -> Standings:
-    """Put ``entrants`` in order and compare every one with every other, on the same identities and seeds."""
+def rank(entrants: Sequence[Entrant], baselines: Mapping[str, ProtocolScores] | None = None) -> Standings:
+    """Put ``entrants`` in order and compare every one with every other, on the same identities and seeds.
+
+    ``baselines`` are held against the first, on the same queries. Raises InputError if theirs are others.
+    """
     samples = [sample_seeds(entrant.scores, OBJECTIVE.name) for entrant in entrants]
     order = sorted(range(len(entrants)), key=lambda position: -float(samples[position].values.mean()))
-    baseline = next((i for i, one in enumerate(entrants) if one.single and one.recipe.strategy == BASELINE), None)
+    clip = next((i for i, one in enumerate(entrants) if one.single and one.recipe.strategy == BASELINE), None)
     wins = beats([samples[position] for position in order])
     rows = tuple(
         Standing(
             entrant=entrants[position],
             score=estimate_seeds(samples[position]),
-            others={metric.name: _mean(entrants[position], metric) for metric in FINAL_METRICS[1:]},
+            others=_others(entrants[position].scores),
             gap=None if place == 0 else compare_seeds(samples[position], samples[order[0]]),
-            beats_baseline=None if baseline in (None, position) else float(wins[place, order.index(baseline)]),
+            beats_zero_shot=None if clip in (None, position) else float(wins[place, order.index(clip)]),
         )
         for place, position in enumerate(order)
     )
-    return Standings(rows, wins)
+    zero_shot = None if clip is None else entrants[clip].scores
+    held = [_baseline(name, scores, rows[0], zero_shot) for name, scores in (baselines or {}).items()]
+    return Standings(rows, wins, tuple(sorted(held, key=lambda one: -one.score.mean)))
 
 
-def _mean(entrant: Entrant, metric: Metric) -> float:
-    return fmean(scores.mean(metric.name) for scores in entrant.scores)
+def _baseline(
+    name: str, scores: ProtocolScores, winner: Standing, zero_shot: Sequence[ProtocolScores] | None
+) -> BaselineStanding:
+    def against(runs: Sequence[ProtocolScores]) -> Comparison:
+        check_same_queries(scores, runs[0])
+        # A baseline is the same on every seed, so the seeds of the other are resampled alone.
+        return compare_seeds(*(sample_seeds(side, OBJECTIVE.name) for side in ([scores] * len(runs), runs)))
+
+    return BaselineStanding(
+        name=name,
+        score=estimate_seeds(sample_seeds([scores], OBJECTIVE.name)),
+        others=_others([scores]),
+        gap=against(winner.entrant.scores),
+        beats_zero_shot=None if zero_shot is None else against(zero_shot).probability,
+    )
+
+
+def _others(runs: Sequence[ProtocolScores]) -> dict[str, float]:
+    """Means over seeds of the metrics beside the objective, by name."""
+    return {metric.name: fmean(scores.mean(metric.name) for scores in runs) for metric in FINAL_METRICS[1:]}
 
 
 def verdicts(standings: Standings, search_s: Mapping[str, float], cost: Cost) -> list[StrategyVerdict]:

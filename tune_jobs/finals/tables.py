@@ -12,7 +12,7 @@ from rich.text import Text
 from handclip_core.evaluation.bootstrap import Comparison, Estimate
 from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
 from handclip_core.evaluation.seeds import SeedEstimate
-from tune_jobs.finals.ranking import Standings, StrategyVerdict
+from tune_jobs.finals.ranking import BaselineStanding, Standing, Standings, StrategyVerdict
 
 NONE = "–"
 SCORE = f"{OBJECTIVE.label} ± seeds"
@@ -69,22 +69,33 @@ class Table:
 
 
 def ranking_table(standings: Standings) -> Table:
-    """Every entrant, best first."""
-    rows = standings.rows
-    singles = [row.entrant.recipe.members[0] if row.entrant.single else None for row in rows]
-    swept = [None if one is None else one.swept_score for one in singles]
+    """Every entrant and baseline, best first; baselines have no place."""
+    rows = standings.with_baselines
+    places = {id(row): str(place) for place, row in enumerate(standings.rows, start=1)}
+    swept = [swept_score(row) for row in rows]
     columns = {
-        "finalist": [row.entrant.name for row in rows],
-        "why": ["mixture" if one is None else ", ".join(one.roles) for one in singles],
-        "place": [str(place) for place in range(1, len(rows) + 1)],
+        "finalist": [row.name for row in rows],
+        "why": [_why(row) for row in rows],
+        "place": [places.get(id(row), NONE) for row in rows],
         SCORE: [mean_sd(row.score) for row in rows],
         "95 %": [span(row.score) for row in rows],
         **{metric.label: [percent(row.others[metric.name]) for row in rows] for metric in FINAL_METRICS[1:]},
         **_gaps("first", [row.gap for row in rows]),
-        "P(beats zero-shot)": [NONE if row.beats_baseline is None else f"{row.beats_baseline:.3f}" for row in rows],
+        "P(beats zero-shot)": [NONE if row.beats_zero_shot is None else f"{row.beats_zero_shot:.3f}" for row in rows],
         "in the sweep, optimistic": [NONE if score is None else percent(score) for score in swept],
     }
     return Table("Finalists", pd.DataFrame(columns), num_words=2)
+
+
+def swept_score(row: Standing | BaselineStanding) -> float | None:
+    """The sweep's score of a configuration that it tried, else None."""
+    return row.entrant.recipe.members[0].swept_score if isinstance(row, Standing) and row.entrant.single else None
+
+
+def _why(row: Standing | BaselineStanding) -> str:
+    if isinstance(row, BaselineStanding):
+        return "baseline"
+    return ", ".join(row.entrant.recipe.members[0].roles) if row.entrant.single else "mixture"
 
 
 def verdict_table(verdicts: Sequence[StrategyVerdict], unit: str) -> Table:

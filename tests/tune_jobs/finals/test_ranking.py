@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from handclip_core.errors import InputError
 from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.seeds import compare_seeds, sample_seeds
 from tests.tune_jobs.finals.entries import entrant, facts, finalist, scores
@@ -25,16 +28,40 @@ def test_entrants_are_ranked_by_their_mean_and_held_against_the_first_and_zero_s
     assert second.gap == expected
     assert standings.wins[1, 0] == expected.probability
     last = standings.rows[-1]
-    assert (last.entrant, last.beats_baseline) == (entrants[0], None)
-    assert standings.winner.beats_baseline == standings.wins[0, 3]
+    assert (last.entrant, last.beats_zero_shot) == (entrants[0], None)
+    assert standings.winner.beats_zero_shot == standings.wins[0, 3]
     assert standings.winner.others["cmc1"] == pytest.approx(
         np.mean([one.overall.cmc1.mean for one in entrants[1].scores])
     )
 
 
+def test_baselines_are_held_against_the_winner_over_identities_and_its_seeds() -> None:
+    zero_shot, winner = entrant("zero_shot", 0.9), entrant("full", 0.3)
+    known = {"pixels": scores(0.9, 7), "hog": scores(0.1, 8)}
+    standings = rank([zero_shot, winner], known)
+    best, other = standings.baselines
+    assert (best.name, best.beaten, other.name, other.beaten) == ("hog", False, "pixels", True)
+    for one in standings.baselines:
+        own = sample_seeds([known[one.name]] * 3)
+        assert one.gap == compare_seeds(own, sample_seeds(winner.scores))
+        assert one.beats_zero_shot == compare_seeds(own, sample_seeds(zero_shot.scores)).probability
+        assert one.score.mean == known[one.name].mean("map")
+        assert (one.score.sd, one.others["cmc1"]) == (None, known[one.name].mean("cmc1"))
+    assert [row.name for row in standings.with_baselines][:2] == ["hog", "full, default"]
+    assert standings.winner.entrant is winner, "a baseline wins nothing"
+
+
+def test_baselines_of_other_queries_are_refused() -> None:
+    queries = scores(0.3, 1).queries
+    half = {field: getattr(queries, field)[::2] for field in queries.__dataclass_fields__}
+    other = replace(scores(0.3, 1), queries=replace(queries, **half))
+    with pytest.raises(InputError, match="different queries"):
+        rank([entrant("full", 0.3)], {"hog": other})
+
+
 def test_without_zero_shot_nothing_is_held_against_it() -> None:
-    standings = rank([entrant("full", 0.3), entrant("adapters", 0.6)])
-    assert [row.beats_baseline for row in standings.rows] == [None, None]
+    standings = rank([entrant("full", 0.3), entrant("adapters", 0.6)], {"hog": scores(0.5, 1)})
+    assert [row.beats_zero_shot for row in standings.with_baselines] == [None, None, None]
 
 
 @pytest.mark.parametrize(

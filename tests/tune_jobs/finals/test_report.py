@@ -142,3 +142,49 @@ def test_the_matrix_is_shaded_by_who_wins(report: FinalsReport) -> None:
     for style, value in cells:
         if float(value) not in (0.5,):
             assert ("31, 111, 235" in style) == (float(value) > 0.5)
+
+
+def held_against(report: FinalsReport, noise: float) -> FinalsReport:
+    """The same finals with a baseline."""
+    entrants = [row.entrant for row in report.standings.rows]
+    return replace(report, standings=rank(entrants, {"hog": scores(noise, 9), "pixels": scores(0.95, 9)}))
+
+
+@pytest.mark.parametrize(
+    ("noise", "said"),
+    [(0.1, "The winner is worse than the baseline hog"), (0.3, "The winner is not shown to beat the baseline hog")],
+)
+def test_a_winner_that_beats_no_baseline_is_what_every_report_says_first(
+    report: FinalsReport, noise: float, said: str
+) -> None:
+    told = held_against(report, noise)
+    gap = told.standings.baselines[0].gap
+    figures = f"difference {-100 * gap.difference:+.2f} mAP (95 % {-100 * gap.high:+.2f} to {-100 * gap.low:+.2f})"
+    assert told.text().startswith(f"{said}, which uses no CLIP: {figures}")
+    assert told.markdown().startswith(f"# Finals of tiny\n\n{said}")
+    assert re.findall(r"<p>(.*?)</p>", told.html())[0].startswith(said)
+    assert "Winner: full, trial 2" in told.text()
+
+
+def test_a_winner_that_beats_the_best_baseline_comes_first_and_by_how_much_is_said(report: FinalsReport) -> None:
+    told = held_against(report, 0.8)
+    assert told.markdown().startswith("# Finals of tiny\n\nWinner: full, trial 2")
+    for text in (told.text(), told.markdown(), told.html()):
+        assert "It beats the best of 2 baselines, hog: difference +" in text
+        assert "is not shown to beat" not in text
+
+
+def test_baselines_are_rows_of_tables_page_and_csv(report: FinalsReport, tmp_path: Path) -> None:
+    told = held_against(report, 0.1)
+    baseline, first = told.standings.baselines[0], told.standings.winner
+    lines = [line for line in told.markdown().split("## Finalists")[1].splitlines() if line.startswith("| ")][2:]
+    assert lines[0].startswith(f"| hog | baseline | – | {100 * baseline.score.mean:.2f} |")
+    assert lines[1].startswith(f"| {first.name} | rank 1 | 1 |")
+    assert told.html().count(">hog</text>") == 1
+    told.write(tmp_path)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "finalists.csv").read_text())))
+    assert [row["finalist"] for row in rows[-2:]] == ["hog", "pixels"]
+    assert {(row["kind"], row["place"], row["trial"], row["seeds"], row["map_sd"]) for row in rows[-2:]} == {
+        ("baseline", "", "", "", "")
+    }
+    assert float(rows[-2]["gap"]) == baseline.gap.difference

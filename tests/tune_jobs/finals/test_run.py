@@ -20,7 +20,9 @@ import torch
 from chaos.processes import is_training, read_process, wait_until
 from handclip_core.errors import InputError
 from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog
+from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.baselines import baseline_scores
 from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment, assemble, run, score
 from handclip_core.runs.run_folder import load_run, read_experiment
@@ -160,6 +162,18 @@ def test_the_verdict_has_every_strategy_and_the_sweeps_maximum_is_called_optimis
     assert "optimistic, and no result" in held.said
 
 
+def test_baselines_stand_among_the_finalists_and_are_kept(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = finalists(again / "tiny" / "finals")
+    experiment = read_sweep(again / "tiny").tried[0].experiment
+    context = open_context(experiment.data, experiment.backbone, CPU)
+    for name in BASELINES:
+        assert (found[name]["kind"], found[name]["place"]) == ("baseline", "")
+        assert float(found[name]["map"]) == pytest.approx(baseline_scores(name, context, "val").mean("map"), abs=1e-6)
+    monkeypatch.setattr("tune_jobs.finals.build.score_baselines", None)
+    assert hold(again) == 0
+    assert finalists(again / "tiny" / "finals").keys() == found.keys()
+
+
 def test_the_look_is_that_of_a_model_fitted_on_all_training_people(held: Held) -> None:
     (folder,) = held.finals.glob("model/*")
     experiment = read_experiment(folder)
@@ -212,7 +226,8 @@ def test_without_a_new_look_the_last_one_stays_in_the_report_and_more_seeds_run(
     assert hold(again, seeds=3) == 0
     assert "Access 1 of 1 to these identities so far" in capsys.readouterr().out
     assert len(access_log_of(again).entries()) == 2
-    assert {row["seeds"] for row in finalists(again / "tiny" / "finals").values()} == {"3"}
+    rows = finalists(again / "tiny" / "finals").values()
+    assert {row["seeds"] for row in rows if row["kind"] != "baseline"} == {"3"}
 
 
 def test_a_broken_or_lost_ledger_is_refused_before_anything_runs(again: Path) -> None:
