@@ -66,6 +66,8 @@ def _verdict(one: StrategyVerdict) -> Row:
         "strategy": one.strategy,
         "best": one.best,
         "verdict": str(one.verdict),
+        "swept_trials": one.searched.trials,
+        "swept_units": one.searched.units,
         **_score(one.score),
         **_gap(one.gap),
         "fit_hours": one.fit_hours,

@@ -12,10 +12,16 @@ from handclip_core.evaluation.bootstrap import Comparison, check_same_queries
 from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.seeds import SeedEstimate, beats, compare_seeds, estimate_seeds, sample_seeds
+from handclip_core.strategies import UNTRAINED
+from search_spaces.inventory import inventory
 from tune_jobs.finals.candidates import BASELINE
 from tune_jobs.finals.mixtures import Entrant
+from tune_jobs.finals.past_sweep import Searched
 
 HOUR_S = 3600.0
+MIN_TRIALS, MIN_BUDGETS = 10, 3
+"""A strategy with hyperparameters is searched enough by so many trials (random ones hit the best fifth of all settings
+with a probability of 0.89), and if it trains by the units of so many whole budgets, as early stopping ends trials."""
 
 
 class Verdict(StrEnum):
@@ -24,6 +30,7 @@ class Verdict(StrEnum):
     WINNER = "winner"
     WORSE = "worse"
     NO_DIFFERENCE = "no difference shown"
+    NOT_SEARCHED = "not searched enough to say"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +107,8 @@ class Cost:
 class StrategyVerdict:
     """A strategy at its best, against the winner.
 
-    ``fit_hours`` is what training it once took (all members of a mixture), ``search_hours`` what the sweep spent on its
-    trials; ``images_s`` images trained a second, None where nothing is trained.
+    ``searched`` is what the sweep spent on its trials, ``search_hours`` that in hours; ``fit_hours`` is what training
+    it once took (all members of a mixture); ``images_s`` images trained a second, None where nothing is trained.
     """
 
     strategy: str
@@ -109,6 +116,7 @@ class StrategyVerdict:
     score: SeedEstimate
     gap: Comparison | None
     verdict: Verdict
+    searched: Searched
     fit_hours: float
     search_hours: float
     params_trained: int
@@ -161,15 +169,33 @@ def _others(runs: Sequence[ProtocolScores]) -> dict[str, float]:
     return {metric.name: fmean(scores.mean(metric.name) for scores in runs) for metric in FINAL_METRICS[1:]}
 
 
-def verdicts(standings: Standings, search_s: Mapping[str, float], cost: Cost) -> list[StrategyVerdict]:
-    """Each strategy's best entrant against the winner, best first; ``search_s`` are the sweep's seconds on each."""
+def verdicts(
+    standings: Standings, searched: Mapping[str, Searched], cost: Cost, *, budget: int
+) -> list[StrategyVerdict]:
+    """Each strategy's best entrant against the winner, best first.
+
+    ``searched`` is what the sweep spent on each, ``budget`` the units of a whole run in it.
+    """
     best: dict[str, Standing] = {}
     for row in standings.rows:
         best.setdefault(row.entrant.recipe.strategy, row)
-    return [_verdict(name, row, search_s.get(name, 0.0), cost) for name, row in best.items()]
+    found = []
+    for name, row in best.items():
+        own = searched.get(name, Searched())
+        said = verdict_of(row.gap, enough=searched_enough(name, own, budget=budget))
+        found.append(_verdict(name, row, said, own, cost))
+    return found
 
 
-def _verdict(strategy: str, row: Standing, search_s: float, cost: Cost) -> StrategyVerdict:
+def searched_enough(strategy: str, searched: Searched, *, budget: int) -> bool:
+    """Whether a sweep tried enough of a strategy to call it worse; what trains nothing needs no units."""
+    if not inventory(strategy):
+        return searched.trials >= 1
+    units = 0 if strategy in UNTRAINED else MIN_BUDGETS * budget
+    return searched.trials >= MIN_TRIALS and searched.units >= units
+
+
+def _verdict(strategy: str, row: Standing, said: Verdict, searched: Searched, cost: Cost) -> StrategyVerdict:
     members = row.entrant.facts
     images = sum(facts.images for runs in members for facts in runs)
     train_s = sum(facts.train_s for runs in members for facts in runs)
@@ -178,16 +204,19 @@ def _verdict(strategy: str, row: Standing, search_s: float, cost: Cost) -> Strat
         best=row.entrant.name,
         score=row.score,
         gap=row.gap,
-        verdict=verdict_of(row.gap),
+        verdict=said,
+        searched=searched,
         fit_hours=cost.hours(train_s / len(row.entrant.scores)),
-        search_hours=cost.hours(search_s),
+        search_hours=cost.hours(searched.seconds),
         params_trained=max(facts.params_trained for runs in members for facts in runs),
         images_s=images / train_s if train_s > 0 else None,
     )
 
 
-def verdict_of(gap: Comparison | None) -> Verdict:
-    """What a gap to the winner says: worse only where the whole interval lies below zero."""
+def verdict_of(gap: Comparison | None, *, enough: bool) -> Verdict:
+    """What a gap to the winner says: worse only if the whole interval lies below zero after ``enough`` search."""
     if gap is None:
         return Verdict.WINNER
-    return Verdict.WORSE if gap.high < 0 else Verdict.NO_DIFFERENCE
+    if gap.high >= 0:
+        return Verdict.NO_DIFFERENCE
+    return Verdict.WORSE if enough else Verdict.NOT_SEARCHED

@@ -85,7 +85,7 @@ class FinalsReport:
 
     @cached_property
     def _verdicts(self) -> list[StrategyVerdict]:
-        return verdicts(self.standings, self.past.seconds, self.cost)
+        return verdicts(self.standings, self.past.searched, self.cost, budget=self.past.settings.budget)
 
     @property
     def _verdict(self) -> Table:

@@ -16,7 +16,7 @@ from tune_jobs.finals.ranking import BaselineStanding, Standing, Standings, Stra
 
 NONE = "–"
 SCORE = f"{OBJECTIVE.label} ± seeds"
-LESS = ("why", "place", *(metric.label for metric in FINAL_METRICS), "95 %", "P(beats zero-shot)")
+LESS = ("why", "place", "units", *(metric.label for metric in FINAL_METRICS), "95 %", "P(beats zero-shot)")
 """Columns that a narrow terminal does without, as without those of ``costs``."""
 LOG_WIDTH = 160
 """Characters a line if nobody's terminal sets a limit."""
@@ -105,6 +105,8 @@ def verdict_table(verdicts: Sequence[StrategyVerdict], unit: str) -> Table:
         "strategy": [one.strategy for one in verdicts],
         "its best": [one.best.partition(", ")[2] for one in verdicts],
         "verdict": [str(one.verdict) for one in verdicts],
+        "trials": [str(one.searched.trials) for one in verdicts],
+        "units": [str(one.searched.units) for one in verdicts],
         SCORE: [mean_sd(one.score) for one in verdicts],
         "95 %": [span(one.score) for one in verdicts],
         **_gaps("winner", [one.gap for one in verdicts]),

@@ -7,7 +7,7 @@ import numpy as np
 from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import PastSweep
-from tune_jobs.finals.ranking import BaselineStanding, Standing, Standings
+from tune_jobs.finals.ranking import MIN_BUDGETS, MIN_TRIALS, BaselineStanding, Standing, Standings
 from tune_jobs.finals.tables import mean_sd, percent, signed, span
 
 NOTABLE_DROP, EARLY = 0.01, 0.8
@@ -22,6 +22,9 @@ NOTES = (
     "'No difference shown' says that the interval of the difference to the winner reaches zero, not that there is no "
     "difference. The winner is the best of several, so differences to it flatter it a little, and comparisons are not "
     "corrected for their number.",
+    "Trials with a score, and the units that they trained in the sweep, stand beside the verdict. 'Not searched enough "
+    "to say' is a strategy that is behind and of which the sweep saw too little to call it worse: one with "
+    f"hyperparameters takes {MIN_TRIALS} trials and, if it trains, the units of {MIN_BUDGETS} whole budgets.",
     "Baselines are descriptors of pixels and gradients, some with a closed form fitted to the training images. No seed "
     "moves them; the winner has to beat the best of them by an interval without zero, or the report begins with that.",
     "The members of greedy soups and the shares of WiSE-FT were chosen on the same validation identities.",

@@ -8,7 +8,10 @@ from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.seeds import compare_seeds, sample_seeds
 from tests.tune_jobs.finals.entries import entrant, facts, finalist, scores
 from tune_jobs.finals.mixtures import Entrant, Recipe
-from tune_jobs.finals.ranking import Cost, Verdict, rank, verdict_of, verdicts
+from tune_jobs.finals.past_sweep import Searched
+from tune_jobs.finals.ranking import Cost, Verdict, rank, searched_enough, verdict_of, verdicts
+
+SEARCHED = {"full": Searched(12, 50, 7200.0), "zero_shot": Searched(1, 0, 1.0)}
 
 
 def test_entrants_are_ranked_by_their_mean_and_held_against_the_first_and_zero_shot() -> None:
@@ -68,8 +71,32 @@ def test_without_zero_shot_nothing_is_held_against_it() -> None:
     ("high", "verdict"), [(-0.001, Verdict.WORSE), (0.0, Verdict.NO_DIFFERENCE), (0.02, Verdict.NO_DIFFERENCE)]
 )
 def test_only_an_interval_below_zero_makes_a_strategy_worse(high: float, verdict: Verdict) -> None:
-    assert verdict_of(Comparison(-0.05, -0.1, high, 0.1, 20)) is verdict
-    assert verdict_of(None) is Verdict.WINNER
+    assert verdict_of(Comparison(-0.05, -0.1, high, 0.1, 20), enough=True) is verdict
+    assert verdict_of(None, enough=False) is Verdict.WINNER
+
+
+def test_of_a_strategy_that_was_hardly_searched_nothing_worse_is_said() -> None:
+    behind, level = (Comparison(-0.05, -0.1, high, 0.1, 20) for high in (-0.01, 0.01))
+    assert verdict_of(behind, enough=False) is Verdict.NOT_SEARCHED
+    assert verdict_of(level, enough=False) is Verdict.NO_DIFFERENCE
+
+
+@pytest.mark.parametrize(
+    ("strategy", "trials", "units", "enough"),
+    [
+        ("full", 10, 30, True),
+        ("full", 9, 90, False),
+        ("full", 40, 29, False),
+        ("zero_shot", 1, 0, True),
+        ("zero_shot", 0, 0, False),
+        ("whitening", 10, 0, True),
+        ("whitening", 1, 0, False),
+    ],
+)
+def test_searched_enough_takes_trials_and_if_it_trains_units(
+    strategy: str, trials: int, units: int, enough: bool
+) -> None:
+    assert searched_enough(strategy, Searched(trials, units), budget=10) is enough
 
 
 def test_every_strategy_is_judged_at_its_best_with_what_it_cost() -> None:
@@ -79,7 +106,7 @@ def test_every_strategy_is_judged_at_its_best_with_what_it_cost() -> None:
         entrant("full", 0.8),
         entrant("adapters", 0.301, known=facts(params_trained=7)),
     ]
-    found = {one.strategy: one for one in verdicts(rank(entrants), {"full": 7200.0}, Cost("GPU-hours", 0.5))}
+    found = {one.strategy: one for one in verdicts(rank(entrants), SEARCHED, Cost("GPU-hours", 0.5), budget=10)}
     assert list(found) == ["full", "adapters", "zero_shot"]
     assert found["full"].best == "full, trial 4"
     assert (found["full"].verdict, found["zero_shot"].verdict) == (Verdict.WINNER, Verdict.WORSE)
@@ -88,12 +115,13 @@ def test_every_strategy_is_judged_at_its_best_with_what_it_cost() -> None:
     assert (found["full"].search_hours, found["adapters"].search_hours) == (1.0, 0.0)
     assert (found["full"].images_s, found["zero_shot"].images_s) == (100.0, None)
     assert found["adapters"].params_trained == 7
+    assert (found["full"].searched, found["adapters"].searched) == (SEARCHED["full"], Searched())
 
 
 def test_a_mixture_costs_what_its_members_cost() -> None:
     members = (finalist("full", trial=1), finalist("full", trial=2))
     runs = tuple(scores(0.3, seed) for seed in (1, 2))
     mixed = Entrant("full, uniform soup", Recipe(members), runs, ((facts(), facts()), (facts(), facts())))
-    (found,) = verdicts(rank([mixed]), {}, Cost("CPU-hours", 2.0))
+    (found,) = verdicts(rank([mixed]), {}, Cost("CPU-hours", 2.0), budget=10)
     assert found.fit_hours == pytest.approx(2 * 36 * 2 / 3600)
     assert found.images_s == 100.0

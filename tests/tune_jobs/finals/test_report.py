@@ -95,6 +95,7 @@ def test_the_csv_files_hold_fractions_that_match_the_standings(report: FinalsRep
     assert float(wins[0]["zero_shot, trial 0"]) == report.standings.wins[0, 2]
     verdict = list(csv.DictReader(io.StringIO((tmp_path / "verdict.csv").read_text())))
     assert [row["verdict"] for row in verdict] == ["winner", "no difference shown", "worse"]
+    assert [(row["swept_trials"], row["swept_units"]) for row in verdict] == [("2", "4"), ("0", "0"), ("1", "2")]
 
 
 def test_markdown_tables_keep_their_columns_and_start_no_markup(report: FinalsReport) -> None:
@@ -188,3 +189,10 @@ def test_baselines_are_rows_of_tables_page_and_csv(report: FinalsReport, tmp_pat
         ("baseline", "", "", "", "")
     }
     assert float(rows[-2]["gap"]) == baseline.gap.difference
+
+
+def test_a_strategy_of_a_few_trials_is_not_called_worse_and_its_trials_stand_beside_that(report: FinalsReport) -> None:
+    standings = rank([entrant("full", 0.3, trial=2), entrant("linear_probe", 0.9, trial=1), entrant("zero_shot", 0.9)])
+    text = replace(report, standings=standings).markdown()
+    assert "| linear_probe | trial 1 | not searched enough to say | 1 | 2 |" in text
+    assert "| zero_shot | default | worse | 1 | 2 |" in text
