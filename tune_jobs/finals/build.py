@@ -76,11 +76,8 @@ class Finals:
     def cost(self) -> Cost:
         """What a run holds while it trains."""
         trial_resources = self.trial_resources
-        return (
-            Cost("GPU-hours", trial_resources.gpus)
-            if trial_resources.gpus
-            else Cost("CPU-hours", float(trial_resources.cpus))
-        )
+        on_gpus = trial_resources.gpus > 0
+        return Cost(on_gpus, trial_resources.gpus if on_gpus else float(trial_resources.cpus))
 
     def entrants(self) -> list[Entrant]:
         """Run what has not been run, mix what can be mixed, and give all that came to an end on every seed."""

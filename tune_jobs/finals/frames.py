@@ -8,19 +8,21 @@ import pandas as pd
 from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.evaluation.seeds import SeedEstimate
-from tune_jobs.finals.ranking import BaselineStanding, Standing, Standings, StrategyVerdict
+from tune_jobs.finals.ranking import BaselineStanding, Cost, Standing, Standings, StrategyVerdict
 
+GPU_COSTS = ("fit_gpu_hours", "search_gpu_hours", "images_s")
+CPU_COSTS = ("fit_cpu_hours", "search_core_hours", "images_cpu_s")
 Row = dict[str, str | int | float | None]
 
 
-def frames(standings: Standings, verdicts: Sequence[StrategyVerdict]) -> Mapping[str, pd.DataFrame]:
+def frames(standings: Standings, verdicts: Sequence[StrategyVerdict], cost: Cost) -> Mapping[str, pd.DataFrame]:
     """The frames by the name of their file."""
     found = {
         "finalists": [
             *(_finalist(place, row) for place, row in enumerate(standings.rows, start=1)),
             *(_baseline(row) for row in standings.baselines),
         ],
-        "verdict": [_verdict(one) for one in verdicts],
+        "verdict": [_verdict(one, cost) for one in verdicts],
         "p_beats": _wins(standings),
     }
     # Columns of objects: a number that is missing must not turn the others of its column into fractions.
@@ -61,7 +63,9 @@ def _baseline(row: BaselineStanding) -> Row:
     }
 
 
-def _verdict(one: StrategyVerdict) -> Row:
+def _verdict(one: StrategyVerdict, cost: Cost) -> Row:
+    """A strategy; the names of hours and speed say by what they were counted."""
+    fit, search, speed = GPU_COSTS if cost.on_gpus else CPU_COSTS
     return {
         "strategy": one.strategy,
         "best": one.best,
@@ -70,10 +74,10 @@ def _verdict(one: StrategyVerdict) -> Row:
         "swept_units": one.searched.units,
         **_score(one.score),
         **_gap(one.gap),
-        "fit_hours": one.fit_hours,
-        "search_hours": one.search_hours,
+        fit: one.fit_hours,
+        search: one.search_hours,
         "params_trained": one.params_trained,
-        "images_s": one.images_s,
+        speed: one.images_s,
     }
 
 

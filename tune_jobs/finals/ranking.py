@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isnan
 from statistics import fmean
 
 import numpy as np
@@ -12,6 +13,7 @@ from handclip_core.evaluation.bootstrap import Comparison, check_same_queries
 from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.seeds import SeedEstimate, beats, compare_seeds, estimate_seeds, sample_seeds
+from handclip_core.runs.final_scores import Facts
 from handclip_core.strategies import UNTRAINED
 from search_spaces.inventory import inventory
 from tune_jobs.finals.candidates import BASELINE
@@ -93,22 +95,35 @@ class Standings:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a trial holds while it runs: GPUs where there are any, else CPU cores."""
+    """What a trial holds while it runs, ``each`` of them: GPUs if ``on_gpus``, else CPU cores.
 
-    unit: str
+    GPUs are counted by the clock. The work of CPUs is counted in the time that processors spent on it, which neighbours
+    on the machine do not lengthen as they do the clock's.
+    """
+
+    on_gpus: bool
     each: float
 
-    def hours(self, seconds: float) -> float:
-        """GPU-hours or CPU-hours of so many seconds."""
+    def held_hours(self, seconds: float) -> float:
+        """GPU-hours or core-hours that are held for so many seconds."""
         return seconds * self.each / HOUR_S
+
+    def work_s(self, facts: Facts) -> float:
+        """Seconds of training of a run: by the clock on GPUs, of processors on CPUs; NaN if those were not measured."""
+        return facts.train_s if self.on_gpus else facts.cpu_s
+
+    def work_hours(self, seconds: float) -> float:
+        """GPU-hours or CPU-hours of so many such seconds."""
+        return self.held_hours(seconds) if self.on_gpus else seconds / HOUR_S
 
 
 @dataclass(frozen=True)
 class StrategyVerdict:
     """A strategy at its best, against the winner.
 
-    ``searched`` is what the sweep spent on its trials, ``search_hours`` that in hours; ``fit_hours`` is what training
-    it once took (all members of a mixture); ``images_s`` images trained a second, None where nothing is trained.
+    ``searched`` is what the sweep spent on its trials, ``search_hours`` the hours that their GPUs or cores were held
+    for it; ``fit_hours`` is what training it once took (all members of a mixture), in GPU-hours or CPU-hours;
+    ``images_s`` images trained a second by the clock or of a CPU, None where nothing is trained.
     """
 
     strategy: str
@@ -198,7 +213,7 @@ def searched_enough(strategy: str, searched: Searched, *, budget: int) -> bool:
 def _verdict(strategy: str, row: Standing, said: Verdict, searched: Searched, cost: Cost) -> StrategyVerdict:
     members = row.entrant.facts
     images = sum(facts.images for runs in members for facts in runs)
-    train_s = sum(facts.train_s for runs in members for facts in runs)
+    work_s = sum(cost.work_s(facts) for runs in members for facts in runs)
     return StrategyVerdict(
         strategy=strategy,
         best=row.entrant.name,
@@ -206,10 +221,10 @@ def _verdict(strategy: str, row: Standing, said: Verdict, searched: Searched, co
         gap=row.gap,
         verdict=said,
         searched=searched,
-        fit_hours=cost.hours(train_s / len(row.entrant.scores)),
-        search_hours=cost.hours(searched.seconds),
+        fit_hours=cost.work_hours(work_s / len(row.entrant.scores)),
+        search_hours=cost.held_hours(searched.seconds),
         params_trained=max(facts.params_trained for runs in members for facts in runs),
-        images_s=images / train_s if train_s > 0 else None,
+        images_s=images / work_s if work_s > 0 or isnan(work_s) else None,
     )
 
 

@@ -36,7 +36,7 @@ class FinalsReport:
         """What a terminal of ``width`` characters shows; a narrow one gets fewer columns."""
         tables = [self._ranking, self._verdict]
         if width is not None and width < WIDE:
-            tables = [table.without(*LESS, *costs(self.cost.unit)) for table in tables]
+            tables = [table.without(*LESS, *costs(self.cost)) for table in tables]
         lists = ["\n".join([title, *lines]) for title, lines in self._lists.items()]
         shown = [*(table.text(width=width) for table in tables), *lists, "\n".join(self._headline)]
         return "\n\n".join([*unbeaten(self.standings), *shown])  # first, and again where a terminal ends
@@ -68,7 +68,7 @@ class FinalsReport:
         """Write ``report.md``, ``report.html`` and the CSV files."""
         write_text(folder / "report.md", self.markdown())
         write_text(folder / "report.html", self.html())
-        for name, frame in frames(self.standings, self._verdicts).items():
+        for name, frame in frames(self.standings, self._verdicts, self.cost).items():
             write_text(folder / f"{name}.csv", frame.to_csv(index=False))
 
     @property
@@ -89,7 +89,7 @@ class FinalsReport:
 
     @property
     def _verdict(self) -> Table:
-        return verdict_table(self._verdicts, self.cost.unit)
+        return verdict_table(self._verdicts, self.cost)
 
     @property
     def _lists(self) -> dict[str, Sequence[str]]:

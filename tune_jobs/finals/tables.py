@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import isnan
 
 import pandas as pd
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.text import Text
 from handclip_core.evaluation.bootstrap import Comparison, Estimate
 from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
 from handclip_core.evaluation.seeds import SeedEstimate
-from tune_jobs.finals.ranking import BaselineStanding, Standing, Standings, StrategyVerdict
+from tune_jobs.finals.ranking import BaselineStanding, Cost, Standing, Standings, StrategyVerdict
 
 NONE = "–"
 SCORE = f"{OBJECTIVE.label} ± seeds"
@@ -98,9 +99,9 @@ def _why(row: Standing | BaselineStanding) -> str:
     return ", ".join(row.entrant.recipe.members[0].roles) if row.entrant.single else "mixture"
 
 
-def verdict_table(verdicts: Sequence[StrategyVerdict], unit: str) -> Table:
+def verdict_table(verdicts: Sequence[StrategyVerdict], cost: Cost) -> Table:
     """Every strategy at its best, against the winner."""
-    fit, search, weights, speed = costs(unit)
+    fit, search, weights, speed = costs(cost)
     columns = {
         "strategy": [one.strategy for one in verdicts],
         "its best": [one.best.partition(", ")[2] for one in verdicts],
@@ -113,14 +114,16 @@ def verdict_table(verdicts: Sequence[StrategyVerdict], unit: str) -> Table:
         fit: [hours(one.fit_hours) for one in verdicts],
         search: [hours(one.search_hours) for one in verdicts],
         weights: [f"{one.params_trained:,}" for one in verdicts],
-        speed: [NONE if one.images_s is None else f"{one.images_s:,.0f}" for one in verdicts],
+        speed: [NONE if one.images_s is None or isnan(one.images_s) else f"{one.images_s:,.0f}" for one in verdicts],
     }
     return Table("Verdict by strategy", pd.DataFrame(columns), num_words=3)
 
 
-def costs(unit: str) -> tuple[str, str, str, str]:
-    """Headings of what a strategy costs, in GPU-hours or CPU-hours."""
-    return (f"{unit} a fit", f"{unit} of search", "weights trained", "images/s")
+def costs(cost: Cost) -> tuple[str, str, str, str]:
+    """Headings of what a strategy costs: hours of GPUs by the clock, of CPUs as processors count them."""
+    if cost.on_gpus:
+        return ("GPU-hours a fit", "GPU-hours of search", "weights trained", "images/s")
+    return ("CPU-hours a fit", "core-hours of search", "weights trained", "images a CPU-second")
 
 
 def wins_table(standings: Standings) -> Table:
@@ -163,7 +166,9 @@ def mean_sd(found: SeedEstimate) -> str:
 
 
 def hours(value: float) -> str:
-    """Hours, with as many digits as matter."""
+    """Hours, with as many digits as matter; a dash if they were not measured."""
+    if isnan(value):
+        return NONE
     return f"{value:.2f}" if value >= 0.01 or value == 0 else "< 0.01"
 
 

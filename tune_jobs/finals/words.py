@@ -25,6 +25,9 @@ NOTES = (
     "Trials with a score, and the units that they trained in the sweep, stand beside the verdict. 'Not searched enough "
     "to say' is a strategy that is behind and of which the sweep saw too little to call it worse: one with "
     f"hyperparameters takes {MIN_TRIALS} trials and, if it trains, the units of {MIN_BUDGETS} whole budgets.",
+    "Hours and speed of a GPU are by the clock. Those of CPUs count the time that processors spent on training, all "
+    "cores together, which other work on the machine does not lengthen. Core-hours of search are cores held, by the "
+    "clock.",
     "Baselines are descriptors of pixels and gradients, some with a closed form fitted to the training images. No seed "
     "moves them; the winner has to beat the best of them by an interval without zero, or the report begins with that.",
     "The members of greedy soups and the shares of WiSE-FT were chosen on the same validation identities.",

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from math import isnan, nan
 
 import numpy as np
 import pytest
@@ -101,12 +102,12 @@ def test_searched_enough_takes_trials_and_if_it_trains_units(
 
 def test_every_strategy_is_judged_at_its_best_with_what_it_cost() -> None:
     entrants = [
-        entrant("zero_shot", 0.9, known=facts(images=0, train_s=0.0, params_trained=0)),
+        entrant("zero_shot", 0.9, known=facts(images=0, train_s=0.0, cpu_s=0.0, params_trained=0)),
         entrant("full", 0.3, trial=4),
         entrant("full", 0.8),
         entrant("adapters", 0.301, known=facts(params_trained=7)),
     ]
-    found = {one.strategy: one for one in verdicts(rank(entrants), SEARCHED, Cost("GPU-hours", 0.5), budget=10)}
+    found = {one.strategy: one for one in verdicts(rank(entrants), SEARCHED, Cost(True, 0.5), budget=10)}
     assert list(found) == ["full", "adapters", "zero_shot"]
     assert found["full"].best == "full, trial 4"
     assert (found["full"].verdict, found["zero_shot"].verdict) == (Verdict.WINNER, Verdict.WORSE)
@@ -122,6 +123,16 @@ def test_a_mixture_costs_what_its_members_cost() -> None:
     members = (finalist("full", trial=1), finalist("full", trial=2))
     runs = tuple(scores(0.3, seed) for seed in (1, 2))
     mixed = Entrant("full, uniform soup", Recipe(members), runs, ((facts(), facts()), (facts(), facts())))
-    (found,) = verdicts(rank([mixed]), {}, Cost("CPU-hours", 2.0), budget=10)
-    assert found.fit_hours == pytest.approx(2 * 36 * 2 / 3600)
-    assert found.images_s == 100.0
+    (found,) = verdicts(rank([mixed]), {}, Cost(False, 2.0), budget=10)
+    assert found.fit_hours == pytest.approx(2 * 72 / 3600), "CPU seconds count all cores already"
+    assert found.images_s == 50.0
+
+
+def test_cores_are_held_by_the_clock_and_work_by_processor_time() -> None:
+    (found,) = verdicts(rank([entrant("full", 0.3)]), SEARCHED, Cost(False, 2.0), budget=10)
+    assert found.search_hours == 4.0
+    assert found.fit_hours == pytest.approx(72 / 3600)
+    (before,) = verdicts(rank([entrant("full", 0.3, known=facts(cpu_s=nan))]), {}, Cost(False, 2.0), budget=10)
+    assert isnan(before.fit_hours)
+    assert before.images_s is not None
+    assert isnan(before.images_s), "runs that did not measure it are not said to have cost nothing"

@@ -3,6 +3,7 @@ import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def report(sweep_folder: SweepFolder) -> FinalsReport:
     )
     past = read_sweep(sweep_folder())
     failures = {"full, trial 3, seed 1001": "RuntimeError: <b>a | b</b>"}
-    return FinalsReport(past, (1001, 1002, 1003), standings, Cost("CPU-hours", 1.0), failures, None)
+    return FinalsReport(past, (1001, 1002, 1003), standings, Cost(False, 1.0), failures, None)
 
 
 def looked(number: int) -> FinalTest:
@@ -54,7 +55,7 @@ def test_the_sweeps_maximum_stands_beside_the_result_as_optimistic(report: Final
 
 def test_a_narrow_terminal_gets_fewer_columns_and_whole_words(report: FinalsReport) -> None:
     narrow, wide = report.text(width=100), report.text(width=200)
-    for word in ("images/s", "P(beats zero-shot)", "CPU-hours of search"):
+    for word in ("weights trained", "P(beats zero-shot)", "core-hours of search"):
         assert word in wide
         assert word not in narrow
     assert "no difference shown" in narrow
@@ -196,3 +197,17 @@ def test_a_strategy_of_a_few_trials_is_not_called_worse_and_its_trials_stand_bes
     text = replace(report, standings=standings).markdown()
     assert "| linear_probe | trial 1 | not searched enough to say | 1 | 2 |" in text
     assert "| zero_shot | default | worse | 1 | 2 |" in text
+
+
+def test_hours_and_speed_say_by_what_they_are_counted(report: FinalsReport, tmp_path: Path) -> None:
+    on_gpus = replace(report, cost=Cost(True, 1.0))
+    for told, names, row in (
+        (report, ("CPU-hours a fit", "core-hours of search", "images a CPU-second"), "fit_cpu_hours"),
+        (on_gpus, ("GPU-hours a fit", "GPU-hours of search", "images/s"), "fit_gpu_hours"),
+    ):
+        assert all(f"| {name} |" in told.markdown() for name in names)
+        told.write(tmp_path)
+        first = next(csv.DictReader(io.StringIO((tmp_path / "verdict.csv").read_text())))
+        assert float(first[row]) == (36 if told is on_gpus else 72) / 3600
+    unmeasured = rank([entrant("full", 0.3, known=facts(cpu_s=nan))])
+    assert "| 1,000 | – |" in replace(report, standings=unmeasured).markdown()

@@ -156,8 +156,9 @@ def test_the_verdict_has_every_strategy_and_the_sweeps_maximum_is_called_optimis
     assert [row["verdict"] for row in rows].count("winner") == 1
     assert {row["verdict"] for row in rows} <= {"winner", "worse", "no difference shown", "not searched enough to say"}
     full_row = next(row for row in rows if row["strategy"] == "full")
-    assert float(full_row["search_hours"]) == pytest.approx(36 / 3600)
-    assert float(full_row["images_s"]) > 0
+    assert float(full_row["search_core_hours"]) == pytest.approx(36 / 3600)
+    assert float(full_row["fit_cpu_hours"]) > 0
+    assert float(full_row["images_cpu_s"]) > 0
     assert (full_row["swept_trials"], full_row["swept_units"]) == ("1", "2")
     assert "The sweep's own maximum, 71.00 by trial 3 (sequential_ewc)" in held.said
     assert "optimistic, and no result" in held.said
