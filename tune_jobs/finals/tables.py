@@ -61,7 +61,10 @@ class Table:
         """The table for a terminal of ``width`` characters."""
         table = RichTable(header_style="", box=None, pad_edge=False)
         for position, heading in enumerate(self.headings):
-            table.add_column(heading, justify="left" if position < self.num_words else "right")
+            words = position < self.num_words
+            # Figures stay on one line; what is too long for the line wraps in headings and words.
+            whole = max(map(len, [*heading.split(), *(row[position] for row in self.rows)]))
+            table.add_column(heading, justify="left" if words else "right", width=None if words else whole)
         for row in self.rows:
             table.add_row(*(Text(cell) for cell in row))
         buffer = io.StringIO()
