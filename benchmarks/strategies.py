@@ -1,4 +1,4 @@
-"""Every strategy at equal budget on drawn hands, over several seeds, beside zero-shot CLIP and what learns nothing.
+"""Every strategy at equal budget on drawn hands, over several seeds, beside zero-shot CLIP and baselines.
 
 Each strategy has the settings of RECIPES: its published defaults, with rates that suit a CLIP of three million weights
 (the published 1e-5 is for a hundred million). Weights are chosen by validation mAP, as a sweep does it, and then scored
@@ -8,6 +8,7 @@ Speed is measured apart, in rounds: in each, every strategy trains a tenth of th
 whatever else the machine does meets all of them. Printed is the median over the rounds, with the lowest and highest.
 Run: python benchmarks/strategies.py [--seeds 3] [--people 72] [--budget 10] [--only NAME ...]
                                         [--closed-form metric]
+     python benchmarks/strategies.py --only              (the baselines alone)
      python benchmarks/strategies.py --speed [--rounds 5]
 """
 
@@ -28,7 +29,8 @@ from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.evaluation.embed import embed
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.reports.measure import View, scored
-from handclip_core.runs.context import ExperimentContext, open_context
+from handclip_core.runs.baselines import baseline_scores
+from handclip_core.runs.context import ExperimentContext, Split, open_context
 from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
 from handclip_core.runs.run_folder import load_run
@@ -147,13 +149,13 @@ def one_seed(row: Row, experiment: Experiment, context: ExperimentContext) -> No
     row.test.append(float(scores.overall.map.mean))
 
 
-def floor(name: str, data: DrawnData) -> Row:
-    """A row that learns nothing."""
+def baseline(name: str, data: DrawnData) -> Row:
+    """A row of pixels or gradients."""
     context = open_context(data, BackboneSettings(), CPU)
     row = Row(name)
-    for split, values in (("val", row.val), ("test", row.test)):
-        found = BASELINES[name](context.pixels.batch(context.rows(split)))  # type: ignore[arg-type]
-        values.append(float(scored(found, context, View(split)).overall.map.mean))  # type: ignore[arg-type]
+    splits: tuple[tuple[Split, list[float]], ...] = (("val", row.val), ("test", row.test))
+    for split, values in splits:
+        values.append(float(baseline_scores(name, context, split).overall.map.mean))
     return row
 
 
@@ -161,7 +163,7 @@ def table(names: list[str], data: DrawnData, budget: int, seeds: int, closed_for
     """Print the table of scores and costs."""
     print(HEAD)
     for name in BASELINES if closed_form == "none" else ():
-        print(floor(name, data).line(), flush=True)
+        print(baseline(name, data).line(), flush=True)
     context = multiprocessing.get_context("spawn")
     for name in names:
         with context.Pool(1) as pool:

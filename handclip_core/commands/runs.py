@@ -22,7 +22,10 @@ GalleryName = Annotated[
 Keep = Annotated[
     bool, typer.Option("--keep-embeddings", help="Keep embeddings_SPLIT.npy, and .csv with their rows, in the run.")
 ]
-Baselines = Annotated[list[str] | None, typer.Option(help="A row that learns nothing: pixels or hog; may be repeated.")]
+Baselines = Annotated[
+    list[str] | None,
+    typer.Option(help="A row of pixels or gradients, as pixels, hog or wccn_hog; an unknown one lists all."),
+]
 
 
 def show(

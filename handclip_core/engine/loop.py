@@ -44,9 +44,10 @@ class Budget:
 class StepReport:
     """The run at a whole budget unit, or at an evaluation point. ``state`` is live: use it before taking the next item.
 
-    Losses are means over the phase's steps since the last whole unit, ``train_s`` the seconds of all steps since. If
-    not ``evaluated``, nothing can have moved retrieval: the state is there to be saved. At an evaluation point, the
-    score of every aspect is to be added to ``state.evaluation_points``.
+    Losses are means over the phase's steps since the last whole unit, ``train_s`` the seconds of all steps since, and
+    ``cpu_s`` what this process, with all its threads, spent on them of processors' time. If not ``evaluated``, nothing
+    can have moved retrieval: the state is there to be saved. At an evaluation point, the score of every aspect is to be
+    added to ``state.evaluation_points``.
     """
 
     unit: int
@@ -54,6 +55,7 @@ class StepReport:
     phase: str
     phase_index: int
     train_s: float
+    cpu_s: float
     losses: dict[str, float]
     learning_rates: dict[str, float]
     state: TrainingState
@@ -98,7 +100,7 @@ def train(
 class _Common:
     """What all phases of a run share; all below ``micro_batch`` moves along.
 
-    ``train_s`` counts the seconds of training since the last whole unit.
+    ``train_s`` and ``cpu_s`` count the seconds of training since the last whole unit, by the clock and of processors.
     """
 
     model: HandModel
@@ -110,6 +112,7 @@ class _Common:
     position: Position = field(default_factory=Position)
     evaluation_points: list[list[float]] = field(default_factory=list)
     train_s: float = 0.0
+    cpu_s: float = 0.0
 
 
 class _PhaseRun:
@@ -145,7 +148,7 @@ class _PhaseRun:
 
     def step(self) -> None:
         """One optimiser step."""
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         step, optim = self.position.step, self.phase.optim
         seed = step_seed(self.common.seed, self.index, step)
         torch.manual_seed(seed)
@@ -166,6 +169,7 @@ class _PhaseRun:
             self.average.update(self.position.step)
         self._sum(found.parts)
         self.common.train_s += time.perf_counter() - started
+        self.common.cpu_s += time.process_time() - cpu_started
 
     def arrive(self) -> Iterator[StepReport]:
         """At the end of the phase, make the average weights the model's, and yield the evaluation point if there is
@@ -195,7 +199,7 @@ class _PhaseRun:
             self.position.unit += 1
             with self.average.applied() if self.average else nullcontext():
                 yield self.step_report()
-            self.sums, self.num_summed, self.common.train_s = {}, 0, 0.0
+            self.sums, self.num_summed, self.common.train_s, self.common.cpu_s = {}, 0, 0.0, 0.0
 
     def step_report(self, *, evaluation_point: bool = False) -> StepReport:
         """The run as it stands."""
@@ -205,6 +209,7 @@ class _PhaseRun:
             phase=self.phase.name,
             phase_index=self.index,
             train_s=self.common.train_s,
+            cpu_s=self.common.cpu_s,
             losses={name: value.item() / self.num_summed for name, value in self.sums.items()},
             learning_rates={f"{group['name']}": group["lr"] for group in self.optimizer.param_groups},
             state=TrainingState(

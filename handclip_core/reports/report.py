@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from handclip_core.data.training import Part
 from handclip_core.errors import InputError
 from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.evaluation.compare import as_csv, compare_models, markdown
@@ -18,6 +19,7 @@ from handclip_core.evaluation.storage import save_scores, summary
 from handclip_core.evaluation.tta import combine_flips
 from handclip_core.models.hand_model import HandModel
 from handclip_core.reports.measure import View, measure, scored
+from handclip_core.runs.baselines import baseline_descriptors
 from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.runs.run_folder import as_json, load_run, read_experiment, write_json
@@ -84,7 +86,7 @@ def _evaluated(
     unseen = read_experiment(folder).part == "train"
     on_val = embeddings if view.split == "val" else _embeddings(model, context, replace(view, split="val"))
     found = measure(embeddings, on_val if unseen else None, context, view, model=model)
-    baseline_scores = _baseline_scores(context, view, baselines)
+    baseline_scores = _baseline_scores(context, view, baselines, read_experiment(folder).part)
     values = {"run": str(folder), **asdict(view), **found.values()}
     accuracy = aspect_accuracy(
         model, context.pixel_inputs, context.rows(view.split), aspects=context.aspect_indices, device=context.device
@@ -128,7 +130,7 @@ def _scored_models(
     first = read_experiment(folders[0])
     reference = assemble(first.model_copy(update={"strategy": ZeroShot()}), context).model
     models = {REFERENCE: scored(_embeddings(reference, context, view), context, view)}
-    models |= _baseline_scores(context, view, baselines)
+    models |= _baseline_scores(context, view, baselines, first.part)
     for name, folder in zip(_names(folders), folders, strict=True):
         model = load_run(folder, device=context.device)
         embeddings = _embeddings(model, context, view)
@@ -177,9 +179,11 @@ def _refuse_unknown(baselines: Sequence[str]) -> None:
         raise InputError(f"--baseline {unknown[0]}: unknown; choose among {', '.join(BASELINES)}")
 
 
-def _baseline_scores(context: ExperimentContext, view: View, baselines: Sequence[str]) -> dict[str, ProtocolScores]:
-    images = context.pixels.batch(context.rows(view.split)) if baselines else np.empty(0)
-    return {name: scored(BASELINES[name](images), context, view) for name in baselines}
+def _baseline_scores(
+    context: ExperimentContext, view: View, baselines: Sequence[str], part: Part
+) -> dict[str, ProtocolScores]:
+    rows = context.rows(view.split)
+    return {name: scored(baseline_descriptors(name, context, rows, part=part), context, view) for name in baselines}
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -96,7 +96,8 @@ class Progress:
 
     ``metrics`` holds the names in METRICS, means over aspects and gallery splits of the validation split, RETENTION,
     and ASPECT_ACCURACY for models that tell aspects; nothing if the phase cannot have moved retrieval. ``train_s`` is
-    seconds of training since the last item, validation not counted; ``params_trained`` how many weights the phase
+    seconds of training since the last item, validation not counted, and ``cpu_s`` those of this process on all its
+    processors together, which neighbours on the machine do not lengthen; ``params_trained`` how many weights the phase
     trains.
     """
 
@@ -105,6 +106,7 @@ class Progress:
     phase: str
     metrics: dict[str, float]
     train_s: float
+    cpu_s: float
     losses: dict[str, float]
     learning_rates: dict[str, float]
     params_trained: int
@@ -192,6 +194,7 @@ def _progress(ready: Assembled, report: StepReport) -> Progress:
         phase=report.phase,
         metrics=validate(ready, report.phase_index) if report.evaluated else {},
         train_s=report.train_s,
+        cpu_s=report.cpu_s,
         losses=report.losses,
         learning_rates=report.learning_rates,
         params_trained=sum(item.parameter.numel() for item in trained),
@@ -225,6 +228,7 @@ def _untrained(ready: Assembled) -> Progress:
         phase="",
         metrics=validate(ready, -1),
         train_s=0.0,
+        cpu_s=0.0,
         losses={},
         learning_rates={},
         params_trained=0,

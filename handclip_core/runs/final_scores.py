@@ -1,6 +1,7 @@
 """What the finals measure of a run at its end: validation scores of its last weights, and of mixtures of them."""
 
 from dataclasses import asdict, dataclass
+from math import nan
 from pathlib import Path
 
 from handclip_core.config import read_yaml
@@ -21,7 +22,8 @@ class Facts:
     """What a finished run has to tell beside its scores.
 
     ``peak`` is the highest score of any unit, that of ``peak_unit``. ``train_s`` is the time of training ``images``
-    images, validation not counted.
+    images, validation not counted, and ``cpu_s`` that of the process on all its processors together; NaN if a part of
+    the run is of a version that did not measure it.
     """
 
     manifest_hash: str
@@ -31,6 +33,7 @@ class Facts:
     images: int
     train_s: float
     params_trained: int
+    cpu_s: float = nan
 
 
 def read_facts(folder: Path) -> Facts:
@@ -60,6 +63,7 @@ def write_final_scores(folder: Path, run: Drive, last: Report) -> None:
         images=last.images,
         train_s=sum(row["train_s"] for row in run.record.log),
         params_trained=_num_trained(experiment, context),
+        cpu_s=sum(row.get("cpu_s", nan) for row in run.record.log),
     )
     write_json(folder / FACTS, asdict(facts))
 

@@ -30,7 +30,7 @@ CONFIG, METRICS, LOG = "config.json", "metrics.json", "training_log.csv"
 BEST, FINAL, OPTIMIZER = "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth"
 QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
 CHECKPOINT = "checkpoint"
-COUNTS = ("unit", "images", "phase", "train_s")
+COUNTS = ("unit", "images", "phase", "train_s", "cpu_s")
 """Columns of a log that say how far a run was."""
 
 
@@ -262,6 +262,7 @@ def _row(progress: Progress) -> dict[str, Any]:
         "images": progress.images,
         "phase": progress.phase or "none",
         "train_s": round(progress.train_s, 3),
+        "cpu_s": round(progress.cpu_s, 3),
         **progress.metrics,
         **{f"loss/{name}": value for name, value in progress.losses.items()},
         **_highest_rates(progress.learning_rates),

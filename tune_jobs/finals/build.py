@@ -22,6 +22,7 @@ from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.ray_job import submission_id
 from tune_jobs.execution.signals import Interrupted
+from tune_jobs.finals.baselines import BaselineScores, kept_baselines, score_baselines
 from tune_jobs.finals.candidates import Finalist, choose, fresh_seeds
 from tune_jobs.finals.in_bucket import kept_in_bucket
 from tune_jobs.finals.mixtures import Complete, Entrant, by_strategy, entrants_of, mix, pot_name, soup_builder_of
@@ -75,11 +76,8 @@ class Finals:
     def cost(self) -> Cost:
         """What a run holds while it trains."""
         trial_resources = self.trial_resources
-        return (
-            Cost("GPU-hours", trial_resources.gpus)
-            if trial_resources.gpus
-            else Cost("CPU-hours", float(trial_resources.cpus))
-        )
+        on_gpus = trial_resources.gpus > 0
+        return Cost(on_gpus, trial_resources.gpus if on_gpus else float(trial_resources.cpus))
 
     def entrants(self) -> list[Entrant]:
         """Run what has not been run, mix what can be mixed, and give all that came to an end on every seed."""
@@ -90,6 +88,17 @@ class Finals:
         complete = self._complete(all_trials)
         self._mix_all(complete)
         return entrants_of(complete, self.folder / SOUP_FOLDER)
+
+    def baselines(self) -> BaselineScores:
+        """The baselines on the same validation identities and queries, scored if they have not been yet."""
+        example = self.past.tried[0].experiment
+
+        def score() -> BaselineScores:
+            log("scoring the baselines")
+            wanted = (example.data, example.backbone, self.trial_resources.device)
+            return cluster.run_where_trials_run(self.trial_resources, score_baselines, *wanted)
+
+        return kept_baselines(self.folder, self.data.manifest_hash, score)
 
     def run(self, experiments: Mapping[str, Experiment], *, what: str) -> Trials:
         """Run those of ``experiments`` that are not complete; reasons of those that fail go to ``failures``.

@@ -8,16 +8,21 @@ import pandas as pd
 from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.evaluation.seeds import SeedEstimate
-from tune_jobs.finals.ranking import Standing, Standings, StrategyVerdict
+from tune_jobs.finals.ranking import BaselineStanding, Cost, Standing, Standings, StrategyVerdict
 
+GPU_COSTS = ("fit_gpu_hours", "search_gpu_hours", "images_s")
+CPU_COSTS = ("fit_cpu_hours", "search_core_hours", "images_cpu_s")
 Row = dict[str, str | int | float | None]
 
 
-def frames(standings: Standings, verdicts: Sequence[StrategyVerdict]) -> Mapping[str, pd.DataFrame]:
+def frames(standings: Standings, verdicts: Sequence[StrategyVerdict], cost: Cost) -> Mapping[str, pd.DataFrame]:
     """The frames by the name of their file."""
     found = {
-        "finalists": [_finalist(place, row) for place, row in enumerate(standings.rows, start=1)],
-        "verdict": [_verdict(one) for one in verdicts],
+        "finalists": [
+            *(_finalist(place, row) for place, row in enumerate(standings.rows, start=1)),
+            *(_baseline(row) for row in standings.baselines),
+        ],
+        "verdict": [_verdict(one, cost) for one in verdicts],
         "p_beats": _wins(standings),
     }
     # Columns of objects: a number that is missing must not turn the others of its column into fractions.
@@ -37,7 +42,7 @@ def _finalist(place: int, row: Standing) -> Row:
         **row.others,
         **_gap(row.gap),
         "p_beats_first": row.gap.probability if row.gap else None,
-        "p_beats_zero_shot": row.beats_baseline,
+        "p_beats_zero_shot": row.beats_zero_shot,
         f"swept_{OBJECTIVE.name}": member.swept_score if single else None,
         f"peak_{OBJECTIVE.name}": fmean(one.peak for one in facts) if single else None,
         "peak_unit": fmean(one.peak_unit for one in facts) if single else None,
@@ -45,17 +50,34 @@ def _finalist(place: int, row: Standing) -> Row:
     }
 
 
-def _verdict(one: StrategyVerdict) -> Row:
+def _baseline(row: BaselineStanding) -> Row:
+    """A baseline, after the entrants; it has no place, and its one figure no seeds."""
+    return {
+        "finalist": row.name,
+        "kind": "baseline",
+        **_score(row.score),
+        **row.others,
+        **_gap(row.gap),
+        "p_beats_first": row.gap.probability,
+        "p_beats_zero_shot": row.beats_zero_shot,
+    }
+
+
+def _verdict(one: StrategyVerdict, cost: Cost) -> Row:
+    """A strategy; the names of hours and speed say by what they were counted."""
+    fit, search, speed = GPU_COSTS if cost.on_gpus else CPU_COSTS
     return {
         "strategy": one.strategy,
         "best": one.best,
         "verdict": str(one.verdict),
+        "swept_trials": one.searched.trials,
+        "swept_units": one.searched.units,
         **_score(one.score),
         **_gap(one.gap),
-        "fit_hours": one.fit_hours,
-        "search_hours": one.search_hours,
+        fit: one.fit_hours,
+        search: one.search_hours,
         "params_trained": one.params_trained,
-        "images_s": one.images_s,
+        speed: one.images_s,
     }
 
 

@@ -10,7 +10,7 @@ from tune_jobs.lifecycle.build import read_events
 from tune_jobs.lifecycle.folders import is_sweep, stored_settings
 from tune_jobs.reporting.summary import regret_lines
 from tune_jobs.state.local_copy import readable_folder
-from tune_jobs.state.trials import folded
+from tune_jobs.state.trials import TrialView, folded
 from tune_jobs.storage.location import StorageLocation
 
 
@@ -25,17 +25,32 @@ class ScoredTrial:
 
 
 @dataclass(frozen=True)
+class Searched:
+    """What a sweep spent on a strategy: ``trials`` with a score and the budget ``units`` that they trained.
+
+    ``seconds`` is the time that workers spent on all of its trials, those without a score included.
+    """
+
+    trials: int = 0
+    units: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Searched") -> "Searched":
+        return Searched(self.trials + other.trials, self.units + other.units, self.seconds + other.seconds)
+
+
+@dataclass(frozen=True)
 class PastSweep:
     """What a sweep has left; ``tried`` from the best to the worst.
 
-    ``seconds`` is the time that workers spent on each strategy, trials without a score included, in the order in which
-    the strategies were begun; ``stopping`` says in sentences what early stopping has saved and may have cost.
+    ``searched`` is what was spent on each strategy, in the order in which they were begun; ``stopping`` says in
+    sentences what early stopping has saved and may have cost.
     """
 
     where: StorageLocation
     settings: SweepSettings
     tried: tuple[ScoredTrial, ...]
-    seconds: dict[str, float]
+    searched: dict[str, Searched]
     stopping: tuple[str, ...] = ()
 
     @property
@@ -46,7 +61,7 @@ class PastSweep:
     @property
     def strategies(self) -> tuple[str, ...]:
         """Every strategy that the sweep began."""
-        return tuple(self.seconds)
+        return tuple(self.searched)
 
 
 def read_sweep(where: StorageLocation) -> PastSweep:
@@ -58,10 +73,18 @@ def read_sweep(where: StorageLocation) -> PastSweep:
     tried = [ScoredTrial(r.number, r.strategy, r.score, r.experiment) for r in all_trials.ranked() if r.has_score]
     if not tried:
         raise InputError(f"{where}: no trial has a score yet; let the sweep end first")
-    seconds: dict[str, float] = {}
+    searched: dict[str, Searched] = {}
     for view in all_trials.all():
-        seconds[view.strategy] = seconds.get(view.strategy, 0.0) + settings.resources.workers * view.seconds
-    return PastSweep(where, settings, tuple(tried), seconds, tuple(regret_lines(all_trials, settings)))
+        searched[view.strategy] = searched.get(view.strategy, Searched()) + _searched(view, settings)
+    return PastSweep(where, settings, tuple(tried), searched, tuple(regret_lines(all_trials, settings)))
+
+
+def _searched(view: TrialView, settings: SweepSettings) -> Searched:
+    """What one trial adds to what was spent on its strategy."""
+    seconds = settings.resources.workers * view.seconds
+    if not view.has_score:
+        return Searched(seconds=seconds)
+    return Searched(1, len(view.seeds) * settings.budget + (0 if view.seeds and view.done else view.unit), seconds)
 
 
 def _others(storage: StorageLocation) -> str:

@@ -1,10 +1,12 @@
 """Where the parts of the image of intervals lie; the page's template draws them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from handclip_core.evaluation.metrics import OBJECTIVE
-from tune_jobs.finals.ranking import Standing
+from tune_jobs.finals.ranking import BaselineStanding, Standing
+from tune_jobs.finals.tables import swept_score
 
 STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Distances of grid lines; the smallest with at most MOST_LINES of them is taken."""
@@ -13,22 +15,22 @@ MOST_LINES = 10
 
 @dataclass(frozen=True)
 class IntervalsPlot:
-    """Every entrant's mean and 95 % over identities as a bar, each seed as a dot, the sweep's own score as a ring."""
+    """Mean and 95 % over identities of every row as a bar, each seed as a dot, the sweep's own score as a ring."""
 
-    rows: tuple[Standing, ...]
+    rows: Sequence[Standing | BaselineStanding]
     label = (
         f"Validation {OBJECTIVE.label} in percent: mean and 95 % over identities, seeds as dots, "
         "the sweep's optimistic score as a ring"
     )
     row_px, left_px, width_px, top_px = 24, 300, 900, 26
 
-    def seeds(self, row: Standing) -> list[float]:
-        """The score on each seed."""
-        return [scores.mean(OBJECTIVE.name) for scores in row.entrant.scores]
+    def seeds(self, row: Standing | BaselineStanding) -> list[float]:
+        """The score on each seed; of a baseline, which has none, nothing."""
+        return [scores.mean(OBJECTIVE.name) for scores in row.entrant.scores] if isinstance(row, Standing) else []
 
-    def swept(self, row: Standing) -> list[float]:
+    def swept(self, row: Standing | BaselineStanding) -> list[float]:
         """The sweep's score of a configuration that it tried."""
-        swept = row.entrant.recipe.members[0].swept_score if row.entrant.single else None
+        swept = swept_score(row)
         return [] if swept is None else [swept]
 
     def x(self, value: float) -> float:

@@ -3,18 +3,27 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isnan
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
-from handclip_core.evaluation.bootstrap import Comparison
-from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE, Metric
+from handclip_core.evaluation.bootstrap import Comparison, check_same_queries
+from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
+from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.seeds import SeedEstimate, beats, compare_seeds, estimate_seeds, sample_seeds
+from handclip_core.runs.final_scores import Facts
+from handclip_core.strategies import UNTRAINED
+from search_spaces.inventory import inventory
 from tune_jobs.finals.candidates import BASELINE
 from tune_jobs.finals.mixtures import Entrant
+from tune_jobs.finals.past_sweep import Searched
 
 HOUR_S = 3600.0
+MIN_TRIALS, MIN_BUDGETS = 10, 3
+"""A strategy with hyperparameters is searched enough by so many trials (random ones hit the best fifth of all settings
+with a probability of 0.89), and if it trains by the units of so many whole budgets, as early stopping ends trials."""
 
 
 class Verdict(StrEnum):
@@ -23,6 +32,7 @@ class Verdict(StrEnum):
     WINNER = "winner"
     WORSE = "worse"
     NO_DIFFERENCE = "no difference shown"
+    NOT_SEARCHED = "not searched enough to say"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,47 +40,90 @@ class Standing:
     """An entrant with its figures: the objective, its gap to the first, and P(it beats CLIP as it is).
 
     ``others`` are means over seeds of the other metrics that the finals show, by name. ``gap`` is None for the first,
-    ``beats_baseline`` where CLIP as it is did not run or is the entrant itself.
+    ``beats_zero_shot`` where CLIP as it is did not run or is the entrant itself.
     """
 
     entrant: Entrant
     score: SeedEstimate
     others: dict[str, float]
     gap: Comparison | None
-    beats_baseline: float | None
+    beats_zero_shot: float | None
+
+    @property
+    def name(self) -> str:
+        """What the entrant is called."""
+        return self.entrant.name
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineStanding:
+    """A baseline of pixels or gradients: its figures, which no seed moves, and its ``gap`` to the winner.
+
+    ``beats_zero_shot`` is None if CLIP as it is did not run.
+    """
+
+    name: str
+    score: SeedEstimate
+    others: dict[str, float]
+    gap: Comparison
+    beats_zero_shot: float | None
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the winner is better by an interval without zero."""
+        return self.gap.high < 0
 
 
 @dataclass(frozen=True, eq=False)
 class Standings:
-    """All entrants, best mean first; ``wins`` [M, M] holds P(row beats column)."""
+    """All entrants, best mean first, and so the ``baselines``; ``wins`` [M, M] holds P(row beats column)."""
 
     rows: tuple[Standing, ...]
     wins: NDArray[np.float64]
+    baselines: tuple[BaselineStanding, ...] = ()
 
     @property
     def winner(self) -> Standing:
         """The first."""
         return self.rows[0]
 
+    @property
+    def with_baselines(self) -> list[Standing | BaselineStanding]:
+        """Entrants and baselines together, best mean first."""
+        return sorted((*self.rows, *self.baselines), key=lambda row: -row.score.mean)
+
 
 @dataclass(frozen=True)
 class Cost:
-    """What a trial holds while it runs: GPUs where there are any, else CPU cores."""
+    """What a trial holds while it runs, ``each`` of them: GPUs if ``on_gpus``, else CPU cores.
 
-    unit: str
+    GPUs are counted by the clock. The work of CPUs is counted in the time that processors spent on it, which neighbours
+    on the machine do not lengthen as they do the clock's.
+    """
+
+    on_gpus: bool
     each: float
 
-    def hours(self, seconds: float) -> float:
-        """GPU-hours or CPU-hours of so many seconds."""
+    def held_hours(self, seconds: float) -> float:
+        """GPU-hours or core-hours that are held for so many seconds."""
         return seconds * self.each / HOUR_S
+
+    def work_s(self, facts: Facts) -> float:
+        """Seconds of training of a run: by the clock on GPUs, of processors on CPUs; NaN if those were not measured."""
+        return facts.train_s if self.on_gpus else facts.cpu_s
+
+    def work_hours(self, seconds: float) -> float:
+        """GPU-hours or CPU-hours of so many such seconds."""
+        return self.held_hours(seconds) if self.on_gpus else seconds / HOUR_S
 
 
 @dataclass(frozen=True)
 class StrategyVerdict:
     """A strategy at its best, against the winner.
 
-    ``fit_hours`` is what training it once took (all members of a mixture), ``search_hours`` what the sweep spent on its
-    trials; ``images_s`` images trained a second, None where nothing is trained.
+    ``searched`` is what the sweep spent on its trials, ``search_hours`` the hours that their GPUs or cores were held
+    for it; ``fit_hours`` is what training it once took (all members of a mixture), in GPU-hours or CPU-hours;
+    ``images_s`` images trained a second by the clock or of a CPU, None where nothing is trained.
     """
 
     strategy: str
@@ -78,62 +131,107 @@ class StrategyVerdict:
     score: SeedEstimate
     gap: Comparison | None
     verdict: Verdict
+    searched: Searched
     fit_hours: float
     search_hours: float
     params_trained: int
     images_s: float | None
 
 
-def rank(entrants: Sequence[Entrant]) -> Standings:
-    """Put ``entrants`` in order and compare every one with every other, on the same identities and seeds."""
+def rank(entrants: Sequence[Entrant], baselines: Mapping[str, ProtocolScores] | None = None) -> Standings:
+    """Put ``entrants`` in order and compare every one with every other, on the same identities and seeds.
+
+    ``baselines`` are held against the first, on the same queries. Raises InputError if theirs are others.
+    """
     samples = [sample_seeds(entrant.scores, OBJECTIVE.name) for entrant in entrants]
     order = sorted(range(len(entrants)), key=lambda position: -float(samples[position].values.mean()))
-    baseline = next((i for i, one in enumerate(entrants) if one.single and one.recipe.strategy == BASELINE), None)
+    clip = next((i for i, one in enumerate(entrants) if one.single and one.recipe.strategy == BASELINE), None)
     wins = beats([samples[position] for position in order])
     rows = tuple(
         Standing(
             entrant=entrants[position],
             score=estimate_seeds(samples[position]),
-            others={metric.name: _mean(entrants[position], metric) for metric in FINAL_METRICS[1:]},
+            others=_others(entrants[position].scores),
             gap=None if place == 0 else compare_seeds(samples[position], samples[order[0]]),
-            beats_baseline=None if baseline in (None, position) else float(wins[place, order.index(baseline)]),
+            beats_zero_shot=None if clip in (None, position) else float(wins[place, order.index(clip)]),
         )
         for place, position in enumerate(order)
     )
-    return Standings(rows, wins)
+    zero_shot = None if clip is None else entrants[clip].scores
+    held = [_baseline(name, scores, rows[0], zero_shot) for name, scores in (baselines or {}).items()]
+    return Standings(rows, wins, tuple(sorted(held, key=lambda one: -one.score.mean)))
 
 
-def _mean(entrant: Entrant, metric: Metric) -> float:
-    return fmean(scores.mean(metric.name) for scores in entrant.scores)
+def _baseline(
+    name: str, scores: ProtocolScores, winner: Standing, zero_shot: Sequence[ProtocolScores] | None
+) -> BaselineStanding:
+    def against(runs: Sequence[ProtocolScores]) -> Comparison:
+        check_same_queries(scores, runs[0])
+        # A baseline is the same on every seed, so the seeds of the other are resampled alone.
+        return compare_seeds(*(sample_seeds(side, OBJECTIVE.name) for side in ([scores] * len(runs), runs)))
+
+    return BaselineStanding(
+        name=name,
+        score=estimate_seeds(sample_seeds([scores], OBJECTIVE.name)),
+        others=_others([scores]),
+        gap=against(winner.entrant.scores),
+        beats_zero_shot=None if zero_shot is None else against(zero_shot).probability,
+    )
 
 
-def verdicts(standings: Standings, search_s: Mapping[str, float], cost: Cost) -> list[StrategyVerdict]:
-    """Each strategy's best entrant against the winner, best first; ``search_s`` are the sweep's seconds on each."""
+def _others(runs: Sequence[ProtocolScores]) -> dict[str, float]:
+    """Means over seeds of the metrics beside the objective, by name."""
+    return {metric.name: fmean(scores.mean(metric.name) for scores in runs) for metric in FINAL_METRICS[1:]}
+
+
+def verdicts(
+    standings: Standings, searched: Mapping[str, Searched], cost: Cost, *, budget: int
+) -> list[StrategyVerdict]:
+    """Each strategy's best entrant against the winner, best first.
+
+    ``searched`` is what the sweep spent on each, ``budget`` the units of a whole run in it.
+    """
     best: dict[str, Standing] = {}
     for row in standings.rows:
         best.setdefault(row.entrant.recipe.strategy, row)
-    return [_verdict(name, row, search_s.get(name, 0.0), cost) for name, row in best.items()]
+    found = []
+    for name, row in best.items():
+        own = searched.get(name, Searched())
+        said = verdict_of(row.gap, enough=searched_enough(name, own, budget=budget))
+        found.append(_verdict(name, row, said, own, cost))
+    return found
 
 
-def _verdict(strategy: str, row: Standing, search_s: float, cost: Cost) -> StrategyVerdict:
+def searched_enough(strategy: str, searched: Searched, *, budget: int) -> bool:
+    """Whether a sweep tried enough of a strategy to call it worse; what trains nothing needs no units."""
+    if not inventory(strategy):
+        return searched.trials >= 1
+    units = 0 if strategy in UNTRAINED else MIN_BUDGETS * budget
+    return searched.trials >= MIN_TRIALS and searched.units >= units
+
+
+def _verdict(strategy: str, row: Standing, said: Verdict, searched: Searched, cost: Cost) -> StrategyVerdict:
     members = row.entrant.facts
     images = sum(facts.images for runs in members for facts in runs)
-    train_s = sum(facts.train_s for runs in members for facts in runs)
+    work_s = sum(cost.work_s(facts) for runs in members for facts in runs)
     return StrategyVerdict(
         strategy=strategy,
         best=row.entrant.name,
         score=row.score,
         gap=row.gap,
-        verdict=verdict_of(row.gap),
-        fit_hours=cost.hours(train_s / len(row.entrant.scores)),
-        search_hours=cost.hours(search_s),
+        verdict=said,
+        searched=searched,
+        fit_hours=cost.work_hours(work_s / len(row.entrant.scores)),
+        search_hours=cost.held_hours(searched.seconds),
         params_trained=max(facts.params_trained for runs in members for facts in runs),
-        images_s=images / train_s if train_s > 0 else None,
+        images_s=images / work_s if work_s > 0 or isnan(work_s) else None,
     )
 
 
-def verdict_of(gap: Comparison | None) -> Verdict:
-    """What a gap to the winner says: worse only where the whole interval lies below zero."""
+def verdict_of(gap: Comparison | None, *, enough: bool) -> Verdict:
+    """What a gap to the winner says: worse only if the whole interval lies below zero after ``enough`` search."""
     if gap is None:
         return Verdict.WINNER
-    return Verdict.WORSE if gap.high < 0 else Verdict.NO_DIFFERENCE
+    if gap.high >= 0:
+        return Verdict.NO_DIFFERENCE
+    return Verdict.WORSE if enough else Verdict.NOT_SEARCHED

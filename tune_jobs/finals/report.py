@@ -14,7 +14,7 @@ from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.plot import IntervalsPlot
 from tune_jobs.finals.ranking import Cost, Standings, StrategyVerdict, verdicts
 from tune_jobs.finals.tables import LESS, Table, costs, plain, ranking_table, verdict_table, wins_table
-from tune_jobs.finals.words import NOTES, drops, headline, test_lines
+from tune_jobs.finals.words import NOTES, drops, headline, test_lines, unbeaten
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 WIDE = 150
@@ -36,9 +36,10 @@ class FinalsReport:
         """What a terminal of ``width`` characters shows; a narrow one gets fewer columns."""
         tables = [self._ranking, self._verdict]
         if width is not None and width < WIDE:
-            tables = [table.without(*LESS, *costs(self.cost.unit)) for table in tables]
+            tables = [table.without(*LESS, *costs(self.cost)) for table in tables]
         lists = ["\n".join([title, *lines]) for title, lines in self._lists.items()]
-        return "\n\n".join([*(table.text(width=width) for table in tables), *lists, "\n".join(self._headline)])
+        shown = [*(table.text(width=width) for table in tables), *lists, "\n".join(self._headline)]
+        return "\n\n".join([*unbeaten(self.standings), *shown])  # first, and again where a terminal ends
 
     def markdown(self) -> str:
         """The report in Markdown."""
@@ -57,7 +58,7 @@ class FinalsReport:
             headline=self._headline,
             lists=self._lists,
             verdict=self._verdict,
-            plot=IntervalsPlot(self.standings.rows),
+            plot=IntervalsPlot(self.standings.with_baselines),
             ranking=self._ranking,
             wins=wins_table(self.standings),
             notes=NOTES,
@@ -67,7 +68,7 @@ class FinalsReport:
         """Write ``report.md``, ``report.html`` and the CSV files."""
         write_text(folder / "report.md", self.markdown())
         write_text(folder / "report.html", self.html())
-        for name, frame in frames(self.standings, self._verdicts).items():
+        for name, frame in frames(self.standings, self._verdicts, self.cost).items():
             write_text(folder / f"{name}.csv", frame.to_csv(index=False))
 
     @property
@@ -84,11 +85,11 @@ class FinalsReport:
 
     @cached_property
     def _verdicts(self) -> list[StrategyVerdict]:
-        return verdicts(self.standings, self.past.seconds, self.cost)
+        return verdicts(self.standings, self.past.searched, self.cost, budget=self.past.settings.budget)
 
     @property
     def _verdict(self) -> Table:
-        return verdict_table(self._verdicts, self.cost.unit)
+        return verdict_table(self._verdicts, self.cost)
 
     @property
     def _lists(self) -> dict[str, Sequence[str]]:

@@ -35,12 +35,14 @@ def _hold(finals: Finals, *, with_test: bool) -> int:
         print("no finalist came to an end on every seed, so there is no result")
         return 1
     log("comparing")
-    standings = rank(entrants)
+    baselines = finals.baselines()
+    standings = rank(entrants, baselines.scores)
     test = final_test(finals, standings.winner.entrant) if with_test else None
     failed = with_test and test is None
     if not with_test:
         test = last_access(finals)
-    report = FinalsReport(finals.past, finals.seeds, standings, finals.cost, finals.failures, test)
+    failures = finals.failures | {f"baseline {name}": reason for name, reason in baselines.failures.items()}
+    report = FinalsReport(finals.past, finals.seeds, standings, finals.cost, failures, test)
     report.write(finals.folder)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print(f"\n{report.text(width=width)}\n\nsaved in {shown(finals.where)}: report.html, report.md, three CSV files")

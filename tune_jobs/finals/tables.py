@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import isnan
 
 import pandas as pd
 from rich.console import Console
@@ -12,11 +13,11 @@ from rich.text import Text
 from handclip_core.evaluation.bootstrap import Comparison, Estimate
 from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
 from handclip_core.evaluation.seeds import SeedEstimate
-from tune_jobs.finals.ranking import Standings, StrategyVerdict
+from tune_jobs.finals.ranking import BaselineStanding, Cost, Standing, Standings, StrategyVerdict
 
 NONE = "–"
 SCORE = f"{OBJECTIVE.label} ± seeds"
-LESS = ("why", "place", *(metric.label for metric in FINAL_METRICS), "95 %", "P(beats zero-shot)")
+LESS = ("why", "place", "units", *(metric.label for metric in FINAL_METRICS), "95 %", "P(beats zero-shot)")
 """Columns that a narrow terminal does without, as without those of ``costs``."""
 LOG_WIDTH = 160
 """Characters a line if nobody's terminal sets a limit."""
@@ -60,7 +61,10 @@ class Table:
         """The table for a terminal of ``width`` characters."""
         table = RichTable(header_style="", box=None, pad_edge=False)
         for position, heading in enumerate(self.headings):
-            table.add_column(heading, justify="left" if position < self.num_words else "right")
+            words = position < self.num_words
+            # Figures stay on one line; what is too long for the line wraps in headings and words.
+            whole = max(map(len, [*heading.split(), *(row[position] for row in self.rows)]))
+            table.add_column(heading, justify="left" if words else "right", width=None if words else whole)
         for row in self.rows:
             table.add_row(*(Text(cell) for cell in row))
         buffer = io.StringIO()
@@ -69,45 +73,60 @@ class Table:
 
 
 def ranking_table(standings: Standings) -> Table:
-    """Every entrant, best first."""
-    rows = standings.rows
-    singles = [row.entrant.recipe.members[0] if row.entrant.single else None for row in rows]
-    swept = [None if one is None else one.swept_score for one in singles]
+    """Every entrant and baseline, best first; baselines have no place."""
+    rows = standings.with_baselines
+    places = {id(row): str(place) for place, row in enumerate(standings.rows, start=1)}
+    swept = [swept_score(row) for row in rows]
     columns = {
-        "finalist": [row.entrant.name for row in rows],
-        "why": ["mixture" if one is None else ", ".join(one.roles) for one in singles],
-        "place": [str(place) for place in range(1, len(rows) + 1)],
+        "finalist": [row.name for row in rows],
+        "why": [_why(row) for row in rows],
+        "place": [places.get(id(row), NONE) for row in rows],
         SCORE: [mean_sd(row.score) for row in rows],
         "95 %": [span(row.score) for row in rows],
         **{metric.label: [percent(row.others[metric.name]) for row in rows] for metric in FINAL_METRICS[1:]},
         **_gaps("first", [row.gap for row in rows]),
-        "P(beats zero-shot)": [NONE if row.beats_baseline is None else f"{row.beats_baseline:.3f}" for row in rows],
+        "P(beats zero-shot)": [NONE if row.beats_zero_shot is None else f"{row.beats_zero_shot:.3f}" for row in rows],
         "in the sweep, optimistic": [NONE if score is None else percent(score) for score in swept],
     }
     return Table("Finalists", pd.DataFrame(columns), num_words=2)
 
 
-def verdict_table(verdicts: Sequence[StrategyVerdict], unit: str) -> Table:
+def swept_score(row: Standing | BaselineStanding) -> float | None:
+    """The sweep's score of a configuration that it tried, else None."""
+    return row.entrant.recipe.members[0].swept_score if isinstance(row, Standing) and row.entrant.single else None
+
+
+def _why(row: Standing | BaselineStanding) -> str:
+    if isinstance(row, BaselineStanding):
+        return "baseline"
+    return ", ".join(row.entrant.recipe.members[0].roles) if row.entrant.single else "mixture"
+
+
+def verdict_table(verdicts: Sequence[StrategyVerdict], cost: Cost) -> Table:
     """Every strategy at its best, against the winner."""
-    fit, search, weights, speed = costs(unit)
+    fit, search, weights, speed = costs(cost)
     columns = {
         "strategy": [one.strategy for one in verdicts],
         "its best": [one.best.partition(", ")[2] for one in verdicts],
         "verdict": [str(one.verdict) for one in verdicts],
+        "trials": [str(one.searched.trials) for one in verdicts],
+        "units": [str(one.searched.units) for one in verdicts],
         SCORE: [mean_sd(one.score) for one in verdicts],
         "95 %": [span(one.score) for one in verdicts],
         **_gaps("winner", [one.gap for one in verdicts]),
         fit: [hours(one.fit_hours) for one in verdicts],
         search: [hours(one.search_hours) for one in verdicts],
         weights: [f"{one.params_trained:,}" for one in verdicts],
-        speed: [NONE if one.images_s is None else f"{one.images_s:,.0f}" for one in verdicts],
+        speed: [NONE if one.images_s is None or isnan(one.images_s) else f"{one.images_s:,.0f}" for one in verdicts],
     }
     return Table("Verdict by strategy", pd.DataFrame(columns), num_words=3)
 
 
-def costs(unit: str) -> tuple[str, str, str, str]:
-    """Headings of what a strategy costs, in GPU-hours or CPU-hours."""
-    return (f"{unit} a fit", f"{unit} of search", "weights trained", "images/s")
+def costs(cost: Cost) -> tuple[str, str, str, str]:
+    """Headings of what a strategy costs: hours of GPUs by the clock, of CPUs as processors count them."""
+    if cost.on_gpus:
+        return ("GPU-hours a fit", "GPU-hours of search", "weights trained", "images/s")
+    return ("CPU-hours a fit", "core-hours of search", "weights trained", "images a CPU-second")
 
 
 def wins_table(standings: Standings) -> Table:
@@ -150,7 +169,9 @@ def mean_sd(found: SeedEstimate) -> str:
 
 
 def hours(value: float) -> str:
-    """Hours, with as many digits as matter."""
+    """Hours, with as many digits as matter; a dash if they were not measured."""
+    if isnan(value):
+        return NONE
     return f"{value:.2f}" if value >= 0.01 or value == 0 else "< 0.01"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import PastSweep
-from tune_jobs.finals.ranking import Standing, Standings
+from tune_jobs.finals.ranking import MIN_BUDGETS, MIN_TRIALS, BaselineStanding, Standing, Standings
 from tune_jobs.finals.tables import mean_sd, percent, signed, span
 
 NOTABLE_DROP, EARLY = 0.01, 0.8
@@ -22,12 +22,20 @@ NOTES = (
     "'No difference shown' says that the interval of the difference to the winner reaches zero, not that there is no "
     "difference. The winner is the best of several, so differences to it flatter it a little, and comparisons are not "
     "corrected for their number.",
+    "Trials with a score, and the units that they trained in the sweep, stand beside the verdict. 'Not searched enough "
+    "to say' is a strategy that is behind and of which the sweep saw too little to call it worse: one with "
+    f"hyperparameters takes {MIN_TRIALS} trials and, if it trains, the units of {MIN_BUDGETS} whole budgets.",
+    "Hours and speed of a GPU are by the clock. Those of CPUs count the time that processors spent on training, all "
+    "cores together, which other work on the machine does not lengthen. Core-hours of search are cores held, by the "
+    "clock.",
+    "Baselines are descriptors of pixels and gradients, some with a closed form fitted to the training images. No seed "
+    "moves them; the winner has to beat the best of them by an interval without zero, or the report begins with that.",
     "The members of greedy soups and the shares of WiSE-FT were chosen on the same validation identities.",
 )
 
 
 def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> list[str]:
-    """The result, and beside it what the sweep had promised."""
+    """The result, after it what the sweep had promised; before it, if a baseline is not beaten, that."""
     winner, swept = standings.winner, past.tried[0]
     shown = ", ".join(str(seed) for seed in seeds)
     lines = [
@@ -39,7 +47,36 @@ def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> lis
     again = next((row for row in standings.rows if row.entrant.single and _trial(row) == swept.number), None)
     if again is not None:
         lines[1] += f" The same settings on fresh seeds: {mean_sd(again.score)}."
-    return lines
+    return [*unbeaten(standings), *lines, *_beaten(standings)]
+
+
+def unbeaten(standings: Standings) -> list[str]:
+    """That the winner is not shown to beat the best baseline, or nothing if it is, or if there is none."""
+    best = _best_baseline(standings)
+    if best is None or best.beaten:
+        return []
+    said = "is worse than" if best.gap.low > 0 else "is not shown to beat"
+    return [f"The winner {said} the baseline {best.name}, which uses no CLIP: {_to_baseline(best)}."]
+
+
+def _beaten(standings: Standings) -> list[str]:
+    best = _best_baseline(standings)
+    if best is None or not best.beaten:
+        return []
+    return [f"It beats the best of {len(standings.baselines)} baselines, {best.name}: {_to_baseline(best)}."]
+
+
+def _best_baseline(standings: Standings) -> BaselineStanding | None:
+    return standings.baselines[0] if standings.baselines else None
+
+
+def _to_baseline(best: BaselineStanding) -> str:
+    """The gap of the winner to a baseline, which is that of the baseline to the winner turned round."""
+    gap = best.gap
+    return (
+        f"difference {signed(-gap.difference)} {OBJECTIVE.label} (95 % {signed(-gap.high)} to {signed(-gap.low)}), "
+        f"the baseline at {percent(best.score.mean)}, on the same queries"
+    )
 
 
 def test_lines(test: FinalTest) -> list[str]:

@@ -186,11 +186,13 @@ def test_a_run_resumed_amid_units_that_one_step_reached_reports_the_rest(backbon
 def test_seconds_of_all_phases_that_a_unit_spans_are_counted(backbone: BackboneSettings) -> None:
     """Four phases in one unit: with a clock that moves a second at each look, as many seconds as steps."""
     experiment = experiment_of(Sequential(optim=OPTIM), backbone, budget=1)
-    clock = count()
+    clock, processors = count(), count(step=3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("handclip_core.engine.loop.time.perf_counter", lambda: next(clock))
+        patch.setattr("handclip_core.engine.loop.time.process_time", lambda: next(processors))
         (only,) = run(experiment, device=CPU)
     assert only.train_s == only.images // 8
+    assert only.cpu_s == 3 * only.train_s
 
 
 def test_the_seed_matters(backbone: BackboneSettings) -> None:

@@ -54,6 +54,7 @@ def test_a_run_is_scored_after_its_last_unit_and_its_peak_is_only_noted(experime
     assert facts.peak_unit == peak.unit
     assert (facts.units, facts.images) == (3, units[-1].images)
     assert facts.train_s > 0
+    assert facts.cpu_s > 0
     assert facts.params_trained == units[-1].params_trained
 
 
@@ -82,8 +83,9 @@ def test_a_run_that_was_cut_short_goes_on_to_the_same_scores(experiment: Experim
     cut.close()
     goes_on = drive(experiment, tmp_path / "other" / "run", device=CPU, resume=tmp_path / "cut" / "half")
     resumed, whole = ended(goes_on, tmp_path / "other" / "state"), ran(tmp_path / "whole", experiment)
-    assert replace(resumed, train_s=0) == replace(whole, train_s=0)
+    assert replace(resumed, train_s=0, cpu_s=0) == replace(whole, train_s=0, cpu_s=0)
     assert resumed.train_s > 0
+    assert resumed.cpu_s > 0
     a, b = (load_scores(tmp_path / name / "state" / "scores.npz").queries for name in ("other", "whole"))
     assert (a.ap == b.ap).all()
 
@@ -92,7 +94,7 @@ def test_zero_shot_trains_nothing_and_is_mixed_with_nothing(
     tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
     facts = ran(tmp_path, experiment_of(ZeroShot(), tiny_backbones["vit"]))
-    assert (facts.units, facts.images, facts.train_s, facts.params_trained) == (0, 0, 0, 0)
+    assert (facts.units, facts.images, facts.train_s, facts.cpu_s, facts.params_trained) == (0, 0, 0, 0, 0)
     assert list(tmp_path.rglob("wise-*")) == []
 
 

@@ -7,7 +7,7 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Full, LinearProbe, ZeroShot
 from tests.tune_jobs.finals.conftest import AT, SweepFolder, full
 from tests.tune_jobs.simulated import run, settings
-from tune_jobs.finals.past_sweep import read_sweep
+from tune_jobs.finals.past_sweep import Searched, read_sweep
 from tune_jobs.reporting.summary import regret_lines
 from tune_jobs.state.events import Begun, Mixed, Mixture
 from tune_jobs.state.journal import FILE, TIP
@@ -19,7 +19,11 @@ def test_trials_come_best_first_with_their_settings(sweep_folder: SweepFolder) -
     assert [(one.number, one.score) for one in past.tried] == [(2, 0.7), (3, 0.6), (1, 0.52), (0, 0.5)]
     assert past.tried[0].experiment.strategy == full(1e-3)
     assert past.strategies == ("zero_shot", "linear_probe", "full")
-    assert past.seconds == {"zero_shot": 36, "linear_probe": 36, "full": 72}
+    assert past.searched == {
+        "zero_shot": Searched(1, 2, 36),
+        "linear_probe": Searched(1, 2, 36),
+        "full": Searched(2, 4, 72),
+    }
 
 
 def test_failed_trials_and_mixtures_are_no_candidates_but_cost_time(sweep_folder: SweepFolder) -> None:
@@ -27,7 +31,7 @@ def test_failed_trials_and_mixtures_are_no_candidates_but_cost_time(sweep_folder
     trials = [(ZeroShot(), 0.5), (Full(), None), (LinearProbe(), 0.6)]
     past = read_sweep(sweep_folder(trials, more=[Mixed(at=AT, mixtures=(soup,))]))
     assert [one.number for one in past.tried] == [2, 0]
-    assert past.seconds["full"] == 36
+    assert past.searched["full"] == Searched(0, 0, 36)
 
 
 def test_an_interrupted_sweep_is_read_as_far_as_it_came(sweep_folder: SweepFolder) -> None:
@@ -67,7 +71,7 @@ def test_a_sweep_in_a_bucket_is_read_from_there(sweep_folder: SweepFolder, bucke
     (bucket / "tiny" / "sweep.yaml").write((folder / "sweep.yaml").read_bytes())
     (bucket / "tiny" / "journal/000000.jsonl").write((folder / FILE).read_bytes())
     past, here = read_sweep(bucket / "tiny"), read_sweep(folder)
-    assert (past.where, past.tried, past.seconds) == (bucket / "tiny", here.tried, here.seconds)
+    assert (past.where, past.tried, past.searched) == (bucket / "tiny", here.tried, here.searched)
     with pytest.raises(InputError, match=r"/tinny.*: no sweep of this name"):
         read_sweep(bucket / "tinny")
 

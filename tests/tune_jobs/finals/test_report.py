@@ -3,6 +3,7 @@ import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def report(sweep_folder: SweepFolder) -> FinalsReport:
     )
     past = read_sweep(sweep_folder())
     failures = {"full, trial 3, seed 1001": "RuntimeError: <b>a | b</b>"}
-    return FinalsReport(past, (1001, 1002, 1003), standings, Cost("CPU-hours", 1.0), failures, None)
+    return FinalsReport(past, (1001, 1002, 1003), standings, Cost(False, 1.0), failures, None)
 
 
 def looked(number: int) -> FinalTest:
@@ -54,10 +55,11 @@ def test_the_sweeps_maximum_stands_beside_the_result_as_optimistic(report: Final
 
 def test_a_narrow_terminal_gets_fewer_columns_and_whole_words(report: FinalsReport) -> None:
     narrow, wide = report.text(width=100), report.text(width=200)
-    for word in ("images/s", "P(beats zero-shot)", "CPU-hours of search"):
+    for word in ("weights", "P(beats", "core-hours"):
         assert word in wide
         assert word not in narrow
     assert "no difference shown" in narrow
+    assert "-32.08  -40.95 to -23.26" in wide, "figures stay on one line"
     assert max(map(len, narrow.split("The sweep's own")[0].splitlines()[:12])) <= 100
 
 
@@ -95,6 +97,7 @@ def test_the_csv_files_hold_fractions_that_match_the_standings(report: FinalsRep
     assert float(wins[0]["zero_shot, trial 0"]) == report.standings.wins[0, 2]
     verdict = list(csv.DictReader(io.StringIO((tmp_path / "verdict.csv").read_text())))
     assert [row["verdict"] for row in verdict] == ["winner", "no difference shown", "worse"]
+    assert [(row["swept_trials"], row["swept_units"]) for row in verdict] == [("2", "4"), ("0", "0"), ("1", "2")]
 
 
 def test_markdown_tables_keep_their_columns_and_start_no_markup(report: FinalsReport) -> None:
@@ -142,3 +145,70 @@ def test_the_matrix_is_shaded_by_who_wins(report: FinalsReport) -> None:
     for style, value in cells:
         if float(value) not in (0.5,):
             assert ("31, 111, 235" in style) == (float(value) > 0.5)
+
+
+def held_against(report: FinalsReport, noise: float) -> FinalsReport:
+    """The same finals with a baseline."""
+    entrants = [row.entrant for row in report.standings.rows]
+    return replace(report, standings=rank(entrants, {"hog": scores(noise, 9), "pixels": scores(0.95, 9)}))
+
+
+@pytest.mark.parametrize(
+    ("noise", "said"),
+    [(0.1, "The winner is worse than the baseline hog"), (0.3, "The winner is not shown to beat the baseline hog")],
+)
+def test_a_winner_that_beats_no_baseline_is_what_every_report_says_first(
+    report: FinalsReport, noise: float, said: str
+) -> None:
+    told = held_against(report, noise)
+    gap = told.standings.baselines[0].gap
+    figures = f"difference {-100 * gap.difference:+.2f} mAP (95 % {-100 * gap.high:+.2f} to {-100 * gap.low:+.2f})"
+    assert told.text().startswith(f"{said}, which uses no CLIP: {figures}")
+    assert told.markdown().startswith(f"# Finals of tiny\n\n{said}")
+    assert re.findall(r"<p>(.*?)</p>", told.html())[0].startswith(said)
+    assert "Winner: full, trial 2" in told.text()
+
+
+def test_a_winner_that_beats_the_best_baseline_comes_first_and_by_how_much_is_said(report: FinalsReport) -> None:
+    told = held_against(report, 0.8)
+    assert told.markdown().startswith("# Finals of tiny\n\nWinner: full, trial 2")
+    for text in (told.text(), told.markdown(), told.html()):
+        assert "It beats the best of 2 baselines, hog: difference +" in text
+        assert "is not shown to beat" not in text
+
+
+def test_baselines_are_rows_of_tables_page_and_csv(report: FinalsReport, tmp_path: Path) -> None:
+    told = held_against(report, 0.1)
+    baseline, first = told.standings.baselines[0], told.standings.winner
+    lines = [line for line in told.markdown().split("## Finalists")[1].splitlines() if line.startswith("| ")][2:]
+    assert lines[0].startswith(f"| hog | baseline | – | {100 * baseline.score.mean:.2f} |")
+    assert lines[1].startswith(f"| {first.name} | rank 1 | 1 |")
+    assert told.html().count(">hog</text>") == 1
+    told.write(tmp_path)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "finalists.csv").read_text())))
+    assert [row["finalist"] for row in rows[-2:]] == ["hog", "pixels"]
+    assert {(row["kind"], row["place"], row["trial"], row["seeds"], row["map_sd"]) for row in rows[-2:]} == {
+        ("baseline", "", "", "", "")
+    }
+    assert float(rows[-2]["gap"]) == baseline.gap.difference
+
+
+def test_a_strategy_of_a_few_trials_is_not_called_worse_and_its_trials_stand_beside_that(report: FinalsReport) -> None:
+    standings = rank([entrant("full", 0.3, trial=2), entrant("linear_probe", 0.9, trial=1), entrant("zero_shot", 0.9)])
+    text = replace(report, standings=standings).markdown()
+    assert "| linear_probe | trial 1 | not searched enough to say | 1 | 2 |" in text
+    assert "| zero_shot | default | worse | 1 | 2 |" in text
+
+
+def test_hours_and_speed_say_by_what_they_are_counted(report: FinalsReport, tmp_path: Path) -> None:
+    on_gpus = replace(report, cost=Cost(True, 1.0))
+    for told, names, row in (
+        (report, ("CPU-hours a fit", "core-hours of search", "images a CPU-second"), "fit_cpu_hours"),
+        (on_gpus, ("GPU-hours a fit", "GPU-hours of search", "images/s"), "fit_gpu_hours"),
+    ):
+        assert all(f"| {name} |" in told.markdown() for name in names)
+        told.write(tmp_path)
+        first = next(csv.DictReader(io.StringIO((tmp_path / "verdict.csv").read_text())))
+        assert float(first[row]) == (36 if told is on_gpus else 72) / 3600
+    unmeasured = rank([entrant("full", 0.3, known=facts(cpu_s=nan))])
+    assert "| 1,000 | – |" in replace(report, standings=unmeasured).markdown()

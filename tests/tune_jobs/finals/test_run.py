@@ -20,7 +20,9 @@ import torch
 from chaos.processes import is_training, read_process, wait_until
 from handclip_core.errors import InputError
 from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog
+from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.baselines import baseline_scores
 from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment, assemble, run, score
 from handclip_core.runs.run_folder import load_run, read_experiment
@@ -152,12 +154,26 @@ def test_the_verdict_has_every_strategy_and_the_sweeps_maximum_is_called_optimis
         rows = list(csv.DictReader(file))
     assert {row["strategy"] for row in rows} == {"zero_shot", "linear_probe", "full", "sequential_ewc"}
     assert [row["verdict"] for row in rows].count("winner") == 1
-    assert {row["verdict"] for row in rows} <= {"winner", "worse", "no difference shown"}
+    assert {row["verdict"] for row in rows} <= {"winner", "worse", "no difference shown", "not searched enough to say"}
     full_row = next(row for row in rows if row["strategy"] == "full")
-    assert float(full_row["search_hours"]) == pytest.approx(36 / 3600)
-    assert float(full_row["images_s"]) > 0
+    assert float(full_row["search_core_hours"]) == pytest.approx(36 / 3600)
+    assert float(full_row["fit_cpu_hours"]) > 0
+    assert float(full_row["images_cpu_s"]) > 0
+    assert (full_row["swept_trials"], full_row["swept_units"]) == ("1", "2")
     assert "The sweep's own maximum, 71.00 by trial 3 (sequential_ewc)" in held.said
     assert "optimistic, and no result" in held.said
+
+
+def test_baselines_stand_among_the_finalists_and_are_kept(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = finalists(again / "tiny" / "finals")
+    experiment = read_sweep(again / "tiny").tried[0].experiment
+    context = open_context(experiment.data, experiment.backbone, CPU)
+    for name in BASELINES:
+        assert (found[name]["kind"], found[name]["place"]) == ("baseline", "")
+        assert float(found[name]["map"]) == pytest.approx(baseline_scores(name, context, "val").mean("map"), abs=1e-6)
+    monkeypatch.setattr("tune_jobs.finals.build.score_baselines", None)
+    assert hold(again) == 0
+    assert finalists(again / "tiny" / "finals").keys() == found.keys()
 
 
 def test_the_look_is_that_of_a_model_fitted_on_all_training_people(held: Held) -> None:
@@ -212,7 +228,8 @@ def test_without_a_new_look_the_last_one_stays_in_the_report_and_more_seeds_run(
     assert hold(again, seeds=3) == 0
     assert "Access 1 of 1 to these identities so far" in capsys.readouterr().out
     assert len(access_log_of(again).entries()) == 2
-    assert {row["seeds"] for row in finalists(again / "tiny" / "finals").values()} == {"3"}
+    rows = finalists(again / "tiny" / "finals").values()
+    assert {row["seeds"] for row in rows if row["kind"] != "baseline"} == {"3"}
 
 
 def test_a_broken_or_lost_ledger_is_refused_before_anything_runs(again: Path) -> None:

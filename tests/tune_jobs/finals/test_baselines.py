@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from handclip_core.errors import InputError
+from handclip_core.evaluation.baselines import BASELINES
+from handclip_core.models.backbone import BackboneSettings
+from tests.conftest import TINY_DATA
+from tests.tune_jobs.finals.entries import scores
+from tune_jobs.finals import baselines
+from tune_jobs.finals.baselines import BaselineScores, kept_baselines, score_baselines
+
+
+def test_baselines_are_scored_once_for_the_same_data(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def score() -> BaselineScores:
+        calls.append("scored")
+        names = list(BASELINES)
+        return BaselineScores({name: scores(0.3, 1) for name in names[1:]}, {names[0]: "does not fit"})
+
+    first, again = (kept_baselines(tmp_path, "a" * 64, score) for _ in range(2))
+    assert calls == ["scored"]
+    assert first.failures == again.failures == {next(iter(BASELINES)): "does not fit"}
+    assert {name: one.mean("map") for name, one in again.scores.items()} == {
+        name: scores(0.3, 1).mean("map") for name in list(BASELINES)[1:]
+    }
+    kept_baselines(tmp_path, "b" * 64, score)
+    assert len(calls) == 2, "other data are scored anew"
+
+
+def test_a_baseline_that_a_later_version_adds_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = list(BASELINES)
+
+    def score() -> BaselineScores:
+        return BaselineScores({name: scores(0.3, 1) for name in known})
+
+    kept_baselines(tmp_path, "a" * 64, score)
+    known.append("newer")
+    monkeypatch.setattr(baselines, "BASELINES", dict.fromkeys(known))
+    assert "newer" in kept_baselines(tmp_path, "a" * 64, score).scores
+
+
+def test_a_baseline_that_does_not_fit_the_data_is_named_and_the_others_are_scored(
+    tiny_backbones: dict[str, BackboneSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise InputError("no class has two training images")
+
+    monkeypatch.setattr("handclip_core.models.metric.within_class_whitening", refuse)
+    found = score_baselines(TINY_DATA, tiny_backbones["vit"], "cpu")
+    assert found.failures == {"wccn_hog": "no class has two training images"}
+    assert {*found.scores} == {*BASELINES} - {"wccn_hog"}
