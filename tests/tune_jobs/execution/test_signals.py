@@ -81,13 +81,15 @@ class Stuck(HandTrial):
         return super().step()
 
 
-def three_trials(backbones: dict[str, BackboneSettings], storage: Path, *, budget: int = 3) -> SweepSettings:
+def of_three_strategies(
+    backbones: dict[str, BackboneSettings], storage: Path, *, trials: int = 5, budget: int = 3
+) -> SweepSettings:
     return SweepSettings(
         name="three",
         data=TINY_DATA,
         backbone=backbones["vit"],
         strategies=("zero_shot", "linear_probe", "full"),
-        trials=5,
+        trials=trials,
         budget=budget,
         early_stopping=EarlyStopping(grace=1),
         resources=Resources(concurrent=1),
@@ -105,7 +107,7 @@ def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     del ray_cluster
-    swept = three_trials(tiny_backbones, tmp_path)
+    swept = of_three_strategies(tiny_backbones, tmp_path)
     folder = tmp_path / "three"
 
     @contextmanager
@@ -134,7 +136,7 @@ def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_
     assert not (folder / "best").exists()
 
     resumed = driver.resume(load_settings(folder / "sweep.yaml"), folder)
-    undisturbed = driver.sweep(three_trials(tiny_backbones, tmp_path / "undisturbed"))
+    undisturbed = driver.sweep(of_three_strategies(tiny_backbones, tmp_path / "undisturbed"))
     assert resumed.exit_code == 0
     assert _scores(resumed) == _scores(undisturbed)
     assert resumed.all_trials.trials[2].attempts == 2
@@ -150,7 +152,7 @@ def _scores(outcome: driver.Outcome) -> list[Any]:
 def test_a_command_that_is_killed_or_told_to_end_is_taken_up_by_the_one_that_it_prints(
     tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
-    settings = three_trials(tiny_backbones, tmp_path, budget=40)
+    settings = of_three_strategies(tiny_backbones, tmp_path, trials=3, budget=40)
     (tmp_path / "sweep.yaml").write_text(dump_settings(settings))
     sweep = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py")]
     folder, log = tmp_path / "three", tmp_path / "log"
