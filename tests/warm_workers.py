@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 PRELOADED = ("handclip_core.runs.drive", "handclip_core.models.lora", "search_spaces.joint", "pandas", "pyarrow.fs")
 """Not Ray, which reads variables of each worker when it is imported."""
 STANDARD_FILES = (0, 1, 2)
+PYTHON = "HANDCLIP_TEST_PYTHON"
 
 
 @contextmanager
@@ -33,6 +34,16 @@ def warm_python() -> Iterator[str]:
         command = [sys.executable, "-m", "tests.warm_workers", address]
         with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE):
             yield shlex.join([sys.executable, "-S", "-E", __file__, address])
+
+
+def for_drivers(python: str) -> dict[str, str]:
+    """Environment variables that let a program's workers be run by ``python``."""
+    return {"RAY_RUNTIME_ENV_HOOK": f"{__name__}.with_python", PYTHON: python}
+
+
+def with_python(runtime_env: dict[str, object] | None) -> dict[str, object]:
+    """What Ray calls in a program that has these variables."""
+    return {**(runtime_env or {}), "py_executable": os.environ[PYTHON]}
 
 
 def serve(address: str) -> None:

@@ -17,6 +17,7 @@ from ray import cloudpickle
 from chaos.watching import is_amid_training
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
+from tests.warm_workers import for_drivers
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings, load_settings
 from tune_jobs.execution import tune_run
 from tune_jobs.execution.signals import sigterm_as_interrupt, stop_on_signals
@@ -150,8 +151,13 @@ def _scores(outcome: driver.Outcome) -> list[Any]:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_command_that_is_killed_or_told_to_end_is_taken_up_by_the_one_that_it_prints(
-    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+    worker_python: str,
+    tiny_backbones: dict[str, BackboneSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name, value in for_drivers(worker_python).items():
+        monkeypatch.setenv(name, value)
     settings = of_three_strategies(tiny_backbones, tmp_path, trials=3, budget=40)
     (tmp_path / "sweep.yaml").write_text(dump_settings(settings))
     sweep = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py")]
