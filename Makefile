@@ -2,24 +2,31 @@
 UV_VERSION := 0.13.8
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
-PYTEST := $(PYTHON) -m pytest --numprocesses 2
+PYTEST := $(PYTHON) -m pytest
+RAY := --numprocesses 2 --dist loadfile --no-loadscope-reorder -m ray
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: sweep setup check test test-cluster clean
+.PHONY: sweep setup check test test-with-ray test-without-ray test-cluster clean
 
 sweep: setup
 	$(PYTHON) tune_jobs/sweep.py
 
 setup: .venv/.ready
 
-# What starts Ray clusters comes last, since it waits for processes and disturbs what computes.
+# What starts Ray clusters waits for processes most of the time, so that all else runs beside it.
 test: setup
-	$(PYTEST) --dist worksteal -m "not ray"
-	$(PYTEST) --dist loadfile -m ray
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 test-with-ray test-without-ray
+
+# Files in the order of their names: those that take longest, of several nodes, come first.
+test-with-ray: setup
+	$(PYTEST) $(RAY)
+
+test-without-ray: setup
+	$(PYTEST) --numprocesses 1 -m "not ray"
 
 # What needs Ray clusters: several nodes, faults, submission. All of it is part of `make test` too.
 test-cluster: setup
-	$(PYTEST) --dist loadfile -m ray tests/cluster $(addprefix tests/tune_jobs/,test_job.py execution/test_signals.py execution/test_workers.py test_sweep_in_bucket.py)
+	$(PYTEST) $(RAY) tests/cluster $(addprefix tests/tune_jobs/,test_job.py execution/test_signals.py execution/test_train_fn.py test_sweep_in_bucket.py)
 
 check: setup
 	$(PYTHON) -m ruff check .

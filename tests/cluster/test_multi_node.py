@@ -130,8 +130,9 @@ def test_nothing_is_left_in_the_cluster_when_a_sweep_has_ended(peace: Peace) -> 
 
 
 def test_nothing_is_lost_or_counted_twice_and_scores_stay_whatever_is_killed(
-    peace: Peace, nodes: LocalCluster, tmp_path: Path
+    peace: Peace, nodes: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("chaos.faults.FROZEN_S", 4.0)
     faults = [
         Fault.KILL_WORKER,
         Fault.FREEZE_WORKER,

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from handclip_core.commands import prepare
+from handclip_core.models.backbone import BackboneSettings
 from tests.tune_jobs.test_sweep import BEST_FILES, table
 from tests.tune_jobs.test_sweep_command import invoke
 from tune_jobs.config.settings import QUICKSTART, SweepSettings, load_settings
@@ -16,17 +17,26 @@ SMALL = ("data.people=12", "data.images_per_aspect=3", "data.height_px=96")
 
 
 def prepared(folder: Path) -> list[str]:
-    """Images drawn and prepared by the command, in place of the real ones; and the small CLIP."""
+    """Images drawn and prepared by the command, in place of the real ones."""
     drawing = ["--people", "8", "--images-per-aspect", "2", "--height-px", "96"]
     arguments = ["drawn", str(folder / "pictures"), "--out", str(folder / "prepared"), *drawing]
     result = CliRunner().invoke(prepare.app, arguments)
     assert result.exit_code == 0, result.output
-    return [f"data.folder={folder / 'prepared'}", "backbone.name=handclip-nano", "backbone.pretrained=null"]
+    return [f"data.folder={folder / 'prepared'}"]
 
 
-SHORTER: dict[str, Callable[[Path], list[str]]] = {
-    "eleven_k.yaml": lambda folder: [*prepared(folder), "trials=13", "budget=4", "resources.cpus=1"],
-    "quickstart.yaml": lambda _: [*SMALL, "trials=6", "budget=3"],
+def of_backbone(backbone: BackboneSettings) -> list[str]:
+    return [f"backbone.name={backbone.name}", f"backbone.pretrained={backbone.pretrained}"]
+
+
+SHORTER: dict[str, Callable[[Path, BackboneSettings], list[str]]] = {
+    "eleven_k.yaml": lambda folder, tiny: [
+        *(*prepared(folder), *of_backbone(tiny)),
+        "trials=13",
+        "budget=4",
+        "resources.cpus=1",
+    ],
+    "quickstart.yaml": lambda *_: [*SMALL, "trials=6", "budget=3"],
 }
 """What lets a file end within a minute on two processors; all else stays as it is there."""
 MAY_BE_SHORTER = {"name", "data", "backbone", "trials", "budget", "resources", "storage"}
@@ -40,10 +50,12 @@ def changed(file: SweepSettings, written: SweepSettings) -> set[str]:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_every_file_runs_to_its_end(ray_cluster: None, tmp_path: Path, file: Path) -> None:
+def test_every_file_runs_to_its_end(
+    ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, file: Path
+) -> None:
     del ray_cluster
     assert file.name in SHORTER, f"tune_jobs/config/{file.name} is not tested: add to SHORTER what lets it end soon"
-    overrides = [f"storage={tmp_path}", "resources.concurrent=1", *SHORTER[file.name](tmp_path)]
+    overrides = [f"storage={tmp_path}", "resources.concurrent=1", *SHORTER[file.name](tmp_path, tiny_backbones["vit"])]
     code, output = invoke(str(file), *(word for override in overrides for word in ("--set", override)))
     assert code == 0, output
     settings = load_settings(file)

@@ -40,7 +40,7 @@ DISTURBED = 0
 """The number of the default of clip_reid, which comes first."""
 STRATEGIES = tuple(sorted(SweepSettings().strategies, key=lambda name: name != NAME))
 OTHER_POINT = {"strategy": NAME, "prompts/share": 0.3, "prompts/optim/batch_size": 16}
-TRIALS = len(STRATEGIES) + 4
+TRIALS = len(STRATEGIES) + 3
 BUDGET = 8
 KILLED_AFTER, INTERRUPTED_AFTER = 2, 4
 """Units amid the prompts."""
@@ -140,7 +140,7 @@ def phases_of(view: TrialView, context: ExperimentContext) -> tuple[Phase, ...]:
 def swept(
     ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path_factory: pytest.TempPathFactory
 ) -> Swept:
-    """A sweep over all strategies there are, another point of clip_reid and three drawn trials."""
+    """A sweep over all strategies there are, another point of clip_reid and two drawn trials."""
     del ray_cluster
     told = set[tuple[int, int]]()
     storage = tmp_path_factory.mktemp("every")

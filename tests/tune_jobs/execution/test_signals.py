@@ -17,6 +17,7 @@ from ray import cloudpickle
 from chaos.watching import is_amid_training
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
+from tests.warm_workers import for_drivers
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings, load_settings
 from tune_jobs.execution import searcher as session
 from tune_jobs.execution import tune_run
@@ -81,13 +82,15 @@ class Stuck(HandTrial):
         return super().step()
 
 
-def three_trials(backbones: dict[str, BackboneSettings], storage: Path, *, budget: int = 3) -> SweepSettings:
+def of_three_strategies(
+    backbones: dict[str, BackboneSettings], storage: Path, *, trials: int = 5, budget: int = 3
+) -> SweepSettings:
     return SweepSettings(
         name="three",
         data=TINY_DATA,
         backbone=backbones["vit"],
         strategies=("zero_shot", "linear_probe", "full"),
-        trials=5,
+        trials=trials,
         budget=budget,
         early_stopping=EarlyStopping(grace=1),
         resources=Resources(concurrent=1),
@@ -105,7 +108,7 @@ def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     del ray_cluster
-    swept = three_trials(tiny_backbones, tmp_path)
+    swept = of_three_strategies(tiny_backbones, tmp_path)
     folder = tmp_path / "three"
 
     @contextmanager
@@ -134,7 +137,7 @@ def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_
     assert not (folder / "best").exists()
 
     resumed = driver.resume(load_settings(folder / "sweep.yaml"), folder)
-    undisturbed = driver.sweep(three_trials(tiny_backbones, tmp_path / "undisturbed"))
+    undisturbed = driver.sweep(of_three_strategies(tiny_backbones, tmp_path / "undisturbed"))
     assert resumed.exit_code == 0
     assert _scores(resumed) == _scores(undisturbed)
     assert resumed.all_trials.trials[2].attempts == 2
@@ -148,9 +151,14 @@ def _scores(outcome: driver.Outcome) -> list[Any]:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_command_that_is_killed_or_told_to_end_is_taken_up_by_the_one_that_it_prints(
-    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+    worker_python: str,
+    tiny_backbones: dict[str, BackboneSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = three_trials(tiny_backbones, tmp_path, budget=40)
+    for name, value in for_drivers(worker_python).items():
+        monkeypatch.setenv(name, value)
+    settings = of_three_strategies(tiny_backbones, tmp_path, trials=3, budget=40)
     (tmp_path / "sweep.yaml").write_text(dump_settings(settings))
     sweep = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py")]
     folder, log = tmp_path / "three", tmp_path / "log"

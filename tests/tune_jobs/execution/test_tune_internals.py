@@ -1,8 +1,6 @@
 """Workers that Ray kills for the memory of their node, for real, and other errors that are no actor's."""
 
-import logging
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
+from tests.tune_jobs.conftest import start_ray
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings
 from tune_jobs.execution import searcher as session
 from tune_jobs.execution import tune_run
@@ -42,27 +41,21 @@ def memory_gib() -> tuple[float, float]:
 
 
 @pytest.fixture(scope="module")
-def short_cluster(cache_folder: object) -> Iterator[None]:
+def short_cluster(ray_folder: str, worker_python: str) -> Iterator[None]:
     """A machine whose memory monitor kills when a few GiB more than now are in use."""
-    del cache_folder
     total, available = memory_gib()
     if available < MOST_GIB + 2:
         pytest.skip(f"{MOST_GIB + 2} GiB of free memory are needed")
     threshold = (total - available + SPARE_GIB) / total
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with tempfile.TemporaryDirectory(prefix="hc-ray-", ignore_cleanup_errors=True) as folder:
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=80 * 2**20,
-            _temp_dir=folder,
-            _system_config={"memory_usage_threshold": threshold, "memory_monitor_refresh_ms": 100},
-        )
-        yield
-        ray.shutdown()
+    ray.shutdown()
+    start_ray(
+        ray_folder,
+        worker_python,
+        _system_config={"memory_usage_threshold": threshold, "memory_monitor_refresh_ms": 100},
+    )
+    yield
+    ray.shutdown()
 
 
 class Greedy(HandTrial):

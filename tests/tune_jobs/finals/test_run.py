@@ -31,6 +31,7 @@ from handclip_core.strategies import LinearProbe, SequentialEWC, ZeroShot
 from handclip_core.types import Aspect
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.conftest import full, write_sweep
+from tests.warm_workers import for_drivers
 from tune_jobs.config.settings import Resources, SweepSettings
 from tune_jobs.finals.past_sweep import read_sweep
 from tune_jobs.finals.run import hold_finals
@@ -211,24 +212,22 @@ def test_what_is_complete_does_not_run_again_and_a_second_look_is_counted(
     assert first.values["figures"] == second.values["figures"]
 
 
-def test_a_failed_run_is_tried_again_by_the_next_command(again: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finals = again / "tiny" / "finals"
-    before = [view.number for view in records_of(finals).all()]
-    assert hold(again) == 0
-    new = [view for view in records_of(finals).all() if view.number not in before]
-    assert sorted((view.strategy, view.experiment.seed) for view in new) == [("sequential_ewc", seed) for seed in SEEDS]
-    assert {view.status for view in new} == {Status.FAILED}
-    said = capsys.readouterr().out
-    assert all(f"sequential_ewc, trial 3, seed {seed}: InputError" in said for seed in SEEDS)
-
-
-def test_without_a_new_look_the_last_one_stays_in_the_report_and_more_seeds_run(
+def test_the_next_command_tries_failed_runs_again_and_runs_more_seeds_without_a_new_look(
     again: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    finals = again / "tiny" / "finals"
+    before = [view.number for view in records_of(finals).all()]
     assert hold(again, seeds=3) == 0
-    assert "Access 1 of 1 to these identities so far" in capsys.readouterr().out
+    new = [view for view in records_of(finals).all() if view.number not in before]
+    failed = [view for view in new if view.status is Status.FAILED]
+    seeds = (*SEEDS, 1003)
+    assert sorted((view.strategy, view.experiment.seed) for view in failed) == [("sequential_ewc", n) for n in seeds]
+    assert {view.experiment.seed for view in new if view not in failed} == {1003}, "what is complete does not run again"
+    said = capsys.readouterr().out
+    assert all(f"sequential_ewc, trial 3, seed {seed}: InputError" in said for seed in seeds)
+    assert "Access 1 of 1 to these identities so far" in said, "the last look stays in the report"
     assert len(access_log_of(again).entries()) == 2
-    rows = finalists(again / "tiny" / "finals").values()
+    rows = finalists(finals).values()
     assert {row["seeds"] for row in rows if row["kind"] != "baseline"} == {"3"}
 
 
@@ -261,13 +260,13 @@ def test_two_commands_on_one_sweep_do_not_mix(again: Path) -> None:
 
 
 def test_sigterm_ends_the_command_with_how_to_go_on_and_it_goes_on(
-    again: Path, capsys: pytest.CaptureFixture[str]
+    again: Path, worker_python: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finals = again / "tiny" / "finals"
     shutil.rmtree(finals)
     command = [sys.executable, "tune_jobs/finalists.py", "tiny", "--storage", str(again), "--top", "2", "--seeds", "2"]
     elsewhere = tempfile.mkdtemp(prefix="hc-fin-")  # a cluster of its own: socket names are short
-    environment = {**os.environ, "RAY_TMPDIR": elsewhere}
+    environment = {**os.environ, **for_drivers(worker_python), "RAY_TMPDIR": elsewhere}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
         wait_for_text(finals / FILE, '"status":"complete"')
         process.terminate()
