@@ -52,6 +52,7 @@ def cache_folder(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(SHARED_FOLDER, str(shared_folder))
         patch.setenv("HANDCLIP_CACHE", str(folder))
+        patch.setenv("HANDCLIP_STATE", str(tmp_path_factory.getbasetemp() / "state"))
         patch.setenv("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
         yield folder

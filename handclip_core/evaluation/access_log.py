@@ -21,8 +21,11 @@ from filelock import FileLock
 
 from handclip_core.data.manifest import Prepared
 from handclip_core.errors import InputError
+from handclip_core.paths import STATE_VARIABLE, state_root
 
 OPENED, SCORED = "opened", "looked"
+COPY_OF = "copy_of"
+"""In a shared log, the hash of the line that a line is a copy of."""
 START = "0" * 64
 """What the first line holds in place of a hash."""
 MEND = "restore the access log from a copy; accesses that are not in it cannot be counted"
@@ -42,15 +45,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class AccessLog:
-    """The access log in the file ``path``, which need not exist yet."""
+    """The access log in the file ``path``, which need not exist yet.
+
+    ``shared`` is that of the data set: it gets every line of every place, and tells this one of the others' accesses.
+    """
 
     path: Path
+    shared: Path | None = None
 
     def entries(self) -> list[Entry]:
         """Every line, checked; raises InputError, naming the line, if the chain is broken."""
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{self.path}: not readable as an access log ({error})") from None
@@ -60,7 +67,16 @@ class AccessLog:
         return found
 
     def append(self, event: str, values: Mapping[str, Any]) -> Entry:
-        """Add a line, under a lock that other writers wait for; raises InputError if the chain is broken."""
+        """Add a line, under a lock that other writers wait for.
+
+        Raises InputError if the chain is broken, or the shared log cannot be written.
+        """
+        entry = self._append(event, values)
+        if self.shared is not None:
+            self._share(str(values.get("data")))
+        return entry
+
+    def _append(self, event: str, values: Mapping[str, Any]) -> Entry:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
             entries = self.entries()
@@ -79,13 +95,40 @@ class AccessLog:
         return entry
 
     def accesses(self, data: str) -> list[Entry]:
-        """The accesses so far to the test identities whose hash is ``data``, those cut short among them."""
-        return [entry for entry in self.entries() if entry.event == OPENED and entry.values.get("data") == data]
+        """The accesses so far to the test identities whose hash is ``data``, those cut short among them.
+
+        Those of this place, and those that the shared log knows from others, by time.
+        """
+        own = [entry for entry in self.entries() if entry.event == OPENED and entry.values.get("data") == data]
+        known = {entry.hash for entry in own}
+        others = [] if self.shared is None else AccessLog(self.shared).accesses(data)
+        return sorted([*own, *(e for e in others if e.values[COPY_OF] not in known)], key=lambda entry: entry.time)
+
+    def _share(self, data: str) -> None:
+        """Copy lines about ``data`` that the shared log lacks, also those from before there was one."""
+        assert self.shared is not None
+        shared = AccessLog(self.shared)
+        try:
+            known = {entry.values[COPY_OF] for entry in shared.entries()}
+            for entry in self.entries():
+                if entry.values.get("data") == data and entry.hash not in known:
+                    place = {COPY_OF: entry.hash, "place": str(self.path.absolute()), "at": entry.time}
+                    shared._append(entry.event, {**entry.values, **place})
+        except OSError as error:
+            raise InputError(
+                f"{self.shared}: accesses to test identities cannot be logged ({error.strerror}); set {STATE_VARIABLE} "
+                "to a folder that can be written"
+            ) from None
 
     def require(self, hash_: str, *, source: Path) -> None:
         """Raise InputError if the access log has lost the line with ``hash_``, which ``source`` names."""
         if all(entry.hash != hash_ for entry in self.entries()):
             raise InputError(f"{self.path}: lacks a test access that {source} names; {MEND}")
+
+
+def shared_log(data: str) -> Path:
+    """The file of all accesses to the test identities whose hash is ``data``, wherever runs and sweeps lie."""
+    return state_root() / "test_access" / f"{data[:32]}.jsonl"
 
 
 def hash_of_test(prepared: Prepared) -> str:

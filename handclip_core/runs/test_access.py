@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, hash_of_test
+from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, hash_of_test, shared_log
 from handclip_core.paths import SWEEP_SETTINGS
 from handclip_core.runs.context import ExperimentContext, Split
 from handclip_core.runs.run_folder import CONFIG
@@ -17,12 +17,15 @@ from handclip_core.runs.run_folder import CONFIG
 ACCESS_LOG = "test_looks.jsonl"
 
 
-def access_log_of(run: Path) -> AccessLog:
-    """The access log of the storage in which a run lies, in a sweep's folder or by itself."""
+def access_log_of(run: Path, data: str) -> AccessLog:
+    """The access log of the storage in which a run lies, in a sweep's folder or by itself.
+
+    It shares the accesses to the test identities whose hash is ``data``.
+    """
     run = run.resolve()
     sweeps = [parent for parent in run.parents if (parent / SWEEP_SETTINGS).is_file()]
     # The finals of a sweep are a sweep in its folder.
-    return AccessLog((sweeps[-1] if sweeps else run).parent / ACCESS_LOG)
+    return AccessLog((sweeps[-1] if sweeps else run).parent / ACCESS_LOG, shared_log(data))
 
 
 @contextmanager
@@ -39,7 +42,8 @@ def logged_access(
     if split == "val":
         yield figures
         return
-    access_log, data = access_log_of(runs[0]), hash_of_test(context.prepared)
+    data = hash_of_test(context.prepared)
+    access_log = access_log_of(runs[0], data)
     configs = "".join((run / CONFIG).read_text(encoding="utf-8") for run in runs)
     about = {
         "sweep": runs[0].resolve().parent.name,
@@ -58,8 +62,9 @@ def access_text(run: Path, context: ExperimentContext, split: Split) -> str:
     """The number of accesses to the test identities so far, as text; empty for validation identities."""
     if split == "val":
         return ""
-    access_log = access_log_of(run)
-    number = len(access_log.accesses(hash_of_test(context.prepared)))
+    data = hash_of_test(context.prepared)
+    access_log = access_log_of(run, data)
+    number = len(access_log.accesses(data))
     return f"access {number} to these test identities, logged in {access_log.path}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from handclip_core.config import read_yaml
 from handclip_core.devices import select_device
 from handclip_core.engine.state import save_tensors
-from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, Entry
+from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, Entry, shared_log
 from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_paired, estimate
 from handclip_core.evaluation.metrics import FINAL_METRICS
 from handclip_core.evaluation.protocol import ProtocolScores
@@ -96,8 +96,8 @@ def last_access(finals: Finals) -> FinalTest | None:
 
 
 def access_log_of(finals: Finals) -> AccessLog:
-    """The access log of all sweeps in one storage."""
-    return AccessLog(sync_ledger(finals.past.where))
+    """The access log of all sweeps in one storage, which shares the accesses to the sweep's test identities."""
+    return AccessLog(sync_ledger(finals.past.where), shared_log(finals.data.test_hash))
 
 
 def _entered(finals: Finals, event: str, about: dict[str, Any]) -> Entry:

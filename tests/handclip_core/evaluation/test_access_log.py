@@ -109,3 +109,38 @@ def test_the_same_test_images_have_one_hash_however_they_were_cut_and_ordered(ti
     assert hash_of_test(replace(prepared, manifest=shuffled, root=Path("/elsewhere"))) == hash_of_test(prepared)
     fewer = prepared.manifest.drop(index=prepared.manifest.index[prepared.manifest["subset"] == "test"][0])
     assert hash_of_test(replace(prepared, manifest=fewer)) != hash_of_test(prepared)
+
+
+def test_accesses_from_several_places_are_counted_once_each_whatever_was_copied(tmp_path: Path) -> None:
+    shared = tmp_path / "shared.jsonl"
+    old = AccessLog(tmp_path / "a.jsonl")
+    old.append(OPENED, {"data": "hands", "sweep": "before"})
+    one, other = AccessLog(tmp_path / "a.jsonl", shared), AccessLog(tmp_path / "b.jsonl", shared)
+    assert len(other.accesses("hands")) == 0
+    one.append(OPENED, {"data": "hands", "sweep": "a"})
+    one.append(OPENED, {"data": "feet", "sweep": "a"})
+    other.append(OPENED, {"data": "hands", "sweep": "b"})
+    other.append(SCORED, {"data": "hands", "sweep": "b"})
+    for log in (one, other):
+        assert sorted(entry.values["sweep"] for entry in log.accesses("hands")) == ["a", "b", "before"]
+    (tmp_path / "c.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes())
+    moved = AccessLog(tmp_path / "c.jsonl", shared)
+    moved.append(OPENED, {"data": "hands", "sweep": "c"})
+    assert [len(log.accesses("hands")) for log in (one, other, moved)] == [4, 4, 4]
+    assert len(AccessLog(tmp_path / "new.jsonl", shared).accesses("feet")) == 1
+
+
+def test_a_shared_log_that_was_changed_is_refused(tmp_path: Path) -> None:
+    log = AccessLog(tmp_path / "a.jsonl", tmp_path / "shared.jsonl")
+    for turn in range(2):
+        log.append(OPENED, {"data": "hands", "turn": turn})
+    (tmp_path / "shared.jsonl").write_text((tmp_path / "shared.jsonl").read_text().splitlines(keepends=True)[1])
+    with pytest.raises(InputError, match=r"shared.jsonl, line 1: does not follow"):
+        log.accesses("hands")
+
+
+def test_a_shared_log_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    log = AccessLog(tmp_path / "a.jsonl", tmp_path / "file" / "shared.jsonl")
+    with pytest.raises(InputError, match="set HANDCLIP_STATE to a folder that can be written"):
+        log.append(OPENED, {"data": "hands"})

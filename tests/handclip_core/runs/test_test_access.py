@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from handclip_core.errors import InputError
 from handclip_core.evaluation.access_log import OPENED, SCORED, hash_of_test
 from handclip_core.local import train_into
+from handclip_core.paths import STATE_VARIABLE
 from handclip_core.reports.measure import View
 from handclip_core.reports.report import compare_runs, evaluate_run
 from handclip_core.runs.context import ExperimentContext
@@ -14,6 +16,13 @@ from handclip_core.runs.test_access import access_log_of
 from tests.conftest import TINY_DATA
 
 CPU = torch.device("cpu")
+DATA = "0" * 64
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accesses of other tests are none of ours."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +39,7 @@ def run(tiny_context: ExperimentContext, tmp_path_factory: pytest.TempPathFactor
 def test_every_look_at_test_people_is_entered_with_its_figures_and_none_at_validation_people(
     run: Path, tiny_context: ExperimentContext
 ) -> None:
-    access_log = access_log_of(run)
+    access_log = access_log_of(run, DATA)
     assert access_log.path == run.parents[1] / "test_looks.jsonl"
     assert "look" not in evaluate_run(run, device=CPU, view=View("val")).text
     assert not access_log.path.exists()
@@ -48,7 +57,7 @@ def test_every_look_at_test_people_is_entered_with_its_figures_and_none_at_valid
 
 
 def test_a_broken_ledger_is_refused_before_test_people_are_scored(run: Path) -> None:
-    path = access_log_of(run).path
+    path = access_log_of(run, DATA).path
     evaluate_run(run, device=CPU, view=View("test"))
     (run / "evaluation_test.json").unlink()
     lines = path.read_text().splitlines()
@@ -62,8 +71,16 @@ def test_a_run_of_the_finals_of_a_sweep_has_the_ledger_of_the_sweeps(tmp_path: P
     for sweep in ("runs/hands", "runs/hands/finals"):
         (tmp_path / sweep).mkdir(parents=True)
         (tmp_path / sweep / "sweep.yaml").touch()
-    assert access_log_of(tmp_path / "runs/hands/finals/model/best").path == tmp_path / "runs" / "test_looks.jsonl"
+    assert access_log_of(tmp_path / "runs/hands/finals/model/best", DATA).path == tmp_path / "runs" / "test_looks.jsonl"
 
 
 def test_a_run_by_itself_has_its_ledger_beside_it(tmp_path: Path) -> None:
-    assert access_log_of(tmp_path / "mine").path == tmp_path / "test_looks.jsonl"
+    assert access_log_of(tmp_path / "mine", DATA).path == tmp_path / "test_looks.jsonl"
+
+
+def test_a_copy_of_a_run_elsewhere_shares_the_count(run: Path, tmp_path: Path) -> None:
+    counts = []
+    for name in ("one", "other", "third"):
+        shutil.copytree(run, tmp_path / name / "run", ignore=shutil.ignore_patterns("*.jsonl*"))
+        counts.append(evaluate_run(tmp_path / name / "run", device=CPU, view=View("test")).text.splitlines()[-1])
+    assert [line[: len("access 1")] for line in counts] == ["access 1", "access 2", "access 3"]

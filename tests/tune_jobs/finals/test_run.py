@@ -22,6 +22,7 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog
 from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.paths import STATE_VARIABLE
 from handclip_core.runs.baselines import baseline_scores
 from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment, assemble, run, score
@@ -81,6 +82,12 @@ def access_log_of(storage: Path) -> AccessLog:
     return AccessLog(storage / "test_looks.jsonl")
 
 
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accesses of other tests are none of ours."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+
+
 @pytest.fixture(scope="module")
 def held(
     ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path_factory: pytest.TempPathFactory
@@ -92,6 +99,7 @@ def held(
     write_sweep(storage / "tiny", trials, backbone=tiny_backbones["vit"], data=DORSAL)
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(STATE_VARIABLE, str(storage / ".state"))
         patch.setattr("builtins.print", lambda *words, **_: said.append(" ".join(map(str, words))))
         code = hold(storage, with_test=True)
     return Held(storage, code, "\n".join(said))
