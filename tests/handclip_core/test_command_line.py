@@ -239,4 +239,6 @@ def test_damaged_weights_are_refused(typed: Typed, settings: Path, tmp_path: Pat
 
 def test_an_unknown_floor(typed: Typed, settings: Path, tmp_path: Path) -> None:
     typed("train", settings, "--out", tmp_path / "run")
-    assert "pixels, hog" in typed.refuses("evaluate", tmp_path / "run", "--baseline", "cellar")
+    assert "choose among pixels, pixels_with_mean, hog" in typed.refuses(
+        "evaluate", tmp_path / "run", "--baseline", "cellar"
+    )

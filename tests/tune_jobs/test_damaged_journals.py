@@ -39,7 +39,7 @@ class Swept(NamedTuple):
 
 
 FINISHED, IN_A_LINE, BEFORE_THE_NOTE = "finished", "killed in a line", "killed between a line and its note"
-KILLED_AT = 30
+KILLED_AT = 20
 """Lines before that at which a driver is killed."""
 
 

@@ -29,14 +29,14 @@ def test_every_field_says_what_it_means() -> None:
 def test_points_and_ranges_are_read_as_yaml_gives_them() -> None:
     search = parsed(
         points=[{"strategy": "full", "optim/lr": "1e-5", "neck/kind": "bn", "frozen_blocks": 2}],
-        ranges={"optim/lr": ["1e-5", 1e-4], "full/augment/flip": [True], "full/optim/lr": [1e-6, 2e-5]},
+        ranges={"optim/lr": ["1e-4", 5e-4], "full/augment/flip": [True], "full/optim/lr": [1e-6, 2e-5]},
     )
     search.check(STRATEGIES)
     (draft,) = search.drafts(STRATEGIES)
     assert draft.params["full/optim/lr"] == 1e-5
     assert draft.params["full/augment/flip"] is True
     space = search.space(STRATEGIES)
-    assert space.default("linear_probe").params["linear_probe/optim/lr"] == 1e-4
+    assert space.default("linear_probe").params["linear_probe/optim/lr"] == 5e-4
 
 
 def test_map_is_the_first_objective_wherever_it_stands() -> None:
@@ -76,7 +76,7 @@ def test_wrong_values_are_one_line_that_names_the_key(values: dict[str, Any], me
             "search.ranges: unknown hyperparameter 'optim/lrr': did you mean 'optim/lr'?",
         ),
         ({"ranges": {"adapters/width": [8, 16]}}, "search.ranges: unknown hyperparameter 'adapters/width'"),
-        ({"ranges": {"full/optim/lr": [1e-9, 1e-4]}}, "full/optim/lr: 1e-09 lies outside 1e-06 to 0.003"),
+        ({"ranges": {"full/optim/lr": [1e-9, 1e-4]}}, "full/optim/lr: 1e-09 lies outside 1e-06 to 0.0001"),
         ({"ranges": {"full/optim/lr": [1e-4, 1e-5]}}, "full/optim/lr: 0.0001 is more than 1e-05; give [low, high]"),
         ({"ranges": {"full/optim/lr": [1e-4]}}, "full/optim/lr: give two numbers, [low, high]"),
         ({"ranges": {"full/optim/lr": ["a", "b"]}}, "full/optim/lr: 'a' is no number"),
@@ -84,7 +84,7 @@ def test_wrong_values_are_one_line_that_names_the_key(values: dict[str, Any], me
         ({"ranges": {"full/augment/flip": [1]}}, "full/augment/flip: 1 is not one of false, true"),
         (
             {"ranges": {"optim/lr": [1e-6, 1e-5]}},
-            "optim/lr: 1e-06 lies outside 1e-05 to 0.1; narrow linear_probe/optim/lr",
+            "optim/lr: 1e-06 lies outside 0.0001 to 0.1; narrow linear_probe/optim/lr",
         ),
         ({"points": [{"optim/lr": 1e-4}]}, "search.points[0]: give a strategy, one of zero_shot, linear_probe, full"),
         ({"points": [{"strategy": "adapters"}]}, "search.points[0]: 'adapters' is not one of zero_shot, linear_probe"),

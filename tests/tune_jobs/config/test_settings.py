@@ -56,10 +56,10 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     [
         (["trails=5"], "unknown key 'trails'"),
         (["data.poeple=5"], "unknown key 'data.poeple'"),
-        (["strategies=[full, bogus]"], "unknown strategy 'bogus'; choose from zero_shot, linear_probe"),
+        (["strategies=[full, bogus]"], "unknown strategy 'bogus'; choose from zero_shot, whitening, linear_probe"),
         (["strategies=[full, full]"], "name each strategy once"),
         (["strategies=[]"], "at least one"),
-        (["trials=3"], "3 are too few for the defaults of 5 strategies; set trials to 5 or more"),
+        (["trials=3"], "3 are too few for the defaults of 6 strategies; set trials to 6 or more"),
         (["budget=0"], "budget: "),
         (["name=a/b"], "name: "),
         (["resources.device=tpu"], "resources.device: "),

@@ -15,6 +15,7 @@ from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import RunFolder
 from handclip_core.strategies import Adapters, ClipReid, Full, LinearProbe, Strategy, ZeroShot
+from handclip_core.strategies.rates import Rates
 from tests.conftest import TINY_DATA
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.trainable import HandTrial, LostStateError, folder_of, number_of, strategy_of, trial_config
@@ -111,7 +112,8 @@ def test_the_baseline_is_done_after_one_step(config: Callable[..., Any], start: 
 
 
 def test_drawn_rates_reach_the_optimiser_of_a_running_trial(config: Callable[..., Any], start: Start) -> None:
-    drawn = Full(optim=Optim(lr=3.21e-4, weight_decay=0.0456, batch_size=BATCH), head_lr_scale=7.0, layer_decay=0.5)
+    optim = Optim(lr=3.21e-4, weight_decay=0.0456, batch_size=BATCH)
+    drawn = Full(rates=Rates.PUBLISHED, optim=optim, head_lr_scale=7.0, layer_decay=0.5)
     trial = start(config(drawn))
     trial.train()
     assert trial._drive is not None

@@ -52,14 +52,16 @@ def test_points_come_after_the_defaults_and_before_the_sampler() -> None:
 
 
 def test_narrowed_ranges_hold_for_defaults_and_draws() -> None:
-    ranges = {"optim/lr": (1e-4, 2e-4), "full/frozen_blocks": (2, 4)}
+    ranges = {"full/optim/lr": (5e-5, 1e-4), "adapters/optim/lr": (1e-4, 2e-4), "full/frozen_blocks": (2, 4)}
     sweep, proposer = MadeUpSweep(), SearchProposer(settings(PAIR, ranges=ranges, startup_trials=4))
     for trial in sweep.run(proposer, (number / 100 for number in range(25))):
         rate = trial.params["strategy/optim/lr"]
         assert isinstance(rate, float)
-        assert 1e-4 <= rate <= 2e-4
         if trial.strategy == "full":
-            assert trial.params["strategy/frozen_blocks"] in (2, 4)
+            assert 5e-5 <= rate <= 1e-4
+            assert trial.params.get("strategy/frozen_blocks", 2) in (2, 4)
+        else:
+            assert 1e-4 <= rate <= 2e-4
 
 
 def test_the_baseline_is_never_suggested_again() -> None:
@@ -175,7 +177,7 @@ def test_another_seed_draws_something_else() -> None:
 def test_a_trial_of_another_space_is_refused_with_its_number() -> None:
     sweep = MadeUpSweep()
     sweep.run(SearchProposer(settings(THREE)), (0.1, 0.2, 0.3))
-    narrower = SearchProposer(settings(THREE, ranges={"linear_probe/optim/lr": (1e-5, 2e-5)}))
+    narrower = SearchProposer(settings(THREE, ranges={"linear_probe/optim/lr": (1e-4, 2e-4)}))
     # The defaults of the narrower space are others, so that the trials so far count as theirs.
     with pytest.raises(InputError, match=r"trial 1 was drawn from another space: linear_probe/optim/lr: .* outside"):
         narrower.next(sweep.all_trials)
