@@ -32,11 +32,11 @@ def of_backbone(backbone: BackboneSettings) -> list[str]:
 SHORTER: dict[str, Callable[[Path, BackboneSettings], list[str]]] = {
     "eleven_k.yaml": lambda folder, tiny: [
         *(*prepared(folder), *of_backbone(tiny)),
-        "trials=13",
+        "trials=14",
         "budget=4",
         "resources.cpus=1",
     ],
-    "quickstart.yaml": lambda *_: [*SMALL, "trials=6", "budget=3"],
+    "quickstart.yaml": lambda *_: [*SMALL, "trials=7", "budget=3"],
 }
 """What lets a file end within a minute on two processors; all else stays as it is there."""
 MAY_BE_SHORTER = {"name", "data", "backbone", "trials", "budget", "resources", "storage"}

@@ -150,7 +150,8 @@ class SweepCallback(Callback):  # type: ignore[misc]
 
     def conclude(self, view: TrialView) -> None:
         """End a trial that has trained all that it was allowed to."""
-        if isnan(score_of(view.present)):
+        # A final fit has no score: nobody is left to validate on.
+        if isnan(score_of(view.present)) and not view.is_final_fit:
             self._end_as(view, "failed", reason=f"validation {OBJECTIVE.label} is not a number")
         elif view.replica == 0 and view.number in self._scheduler.decisions.stopped:
             self._end_as(view, "stopped")

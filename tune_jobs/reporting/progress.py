@@ -76,7 +76,7 @@ class ProgressLog(_Progress):
 
     def ended(self, view: TrialView) -> None:
         """Say how a trial ended."""
-        how = f"{OBJECTIVE.label} {view.score:.4f}"
+        how = f"{OBJECTIVE.label} {view.score:.4f}" if view.has_score else "trained, with no score"
         if view.status is Status.STOPPED:
             how += f", stopped at unit {view.unit} of {self._budget}"
         if view.status is Status.FAILED:

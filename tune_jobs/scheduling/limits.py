@@ -49,9 +49,12 @@ class LimitCheck:
 
 
 def best_over(all_trials: Trials) -> list[TrialView]:
-    """Trials with a saved state that are over and have a score, the best first, the earlier of equals first."""
-    good = (view for view in all_trials.holding() if view.status.over and view.has_score)
-    return sorted(good, key=lambda view: (-view.score, view.number))
+    """Trials with a saved state that are over and have a score, the best first, the earlier of equals first.
+
+    Final fits, which have none, come before all.
+    """
+    good = [view for view in all_trials.holding() if view.status.over and (view.has_score or view.is_final_fit)]
+    return sorted(good, key=lambda view: (not view.is_final_fit, 0 if view.is_final_fit else -view.score, view.number))
 
 
 def disk_needed(holding: Iterable[TrialView], all_trials: Trials, *, more: int = 0) -> int:

@@ -111,6 +111,11 @@ class TrialView:
         """Whether it has a score to be ranked by."""
         return self.status is not Status.FAILED and not isnan(self.score)
 
+    @property
+    def is_final_fit(self) -> bool:
+        """Whether it trains on the validation identities too, so that it has no score, and has not failed."""
+        return self.experiment.part == "train_all" and self.status is not Status.FAILED
+
     def hardly_moved_by(self, unit: int) -> bool:
         """Whether it was trained for ``unit`` units, and no validation of it differs from another."""
         return self.unit >= unit and hardly_moved(list(self.curve.values()))
