@@ -118,7 +118,7 @@ def _report(prepared: "Prepared", *, as_json: bool) -> None:
     for line in (*prepared.protocol.skipped, *prepared.protocol.notes):
         print(f"note: {line}", file=sys.stderr)
     for line in differences:
-        print(f"WARNING: not the published counts: {line}", file=sys.stderr)
+        print(f"WARNING: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps(found | {"differences": differences}))
         return

@@ -93,11 +93,11 @@ def count_differences(prepared: Prepared) -> tuple[str, ...]:
         return (f"{whole}: this is a part of {prepared.protocol.source}",)
     found: list[str] = []
     if len(prepared.manifest) != table.images:
-        found.append(f"usable images: {len(prepared.manifest)}, published {table.images}")
+        found.append(f"not the published count: usable images: {len(prepared.manifest)}, published {table.images}")
     for aspect, published in table.aspects.items():
         have = asdict(_published_counts(prepared, aspect))
         found += [
-            f"{aspect} {name}: {have[name]}, published {value}"
+            f"not the published count: {aspect} {name}: {have[name]}, published {value}"
             for name, value in asdict(published).items()
             if have[name] != value
         ]

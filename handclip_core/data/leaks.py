@@ -17,7 +17,7 @@ from handclip_core.data.manifest import Cut, Prepared, manifest_bytes
 from handclip_core.errors import InputError
 
 VERDICT_NAME = "leaks.json"
-CHECK_VERSION = 1
+CHECK_VERSION = 2
 """Raise it whenever the checks become stricter: verdicts of another version count for nothing."""
 NUM_NAMED = 10
 SIDE_OF = {"train": "train", "val": "val", "test": "test", "distractor": "test"}

@@ -102,18 +102,22 @@ class AccessLog:
         own = [entry for entry in self.entries() if entry.event == OPENED and entry.values.get("data") == data]
         known = {entry.hash for entry in own}
         others = [] if self.shared is None else AccessLog(self.shared).accesses(data)
-        return sorted([*own, *(e for e in others if e.values[COPY_OF] not in known)], key=lambda entry: entry.time)
+        found = [*own, *(entry for entry in others if entry.values[COPY_OF] not in known)]
+        return sorted(found, key=lambda entry: str(entry.values.get("at", entry.time)))
 
     def _share(self, data: str) -> None:
         """Copy lines about ``data`` that the shared log lacks, also those from before there was one."""
         assert self.shared is not None
         shared = AccessLog(self.shared)
         try:
-            known = {entry.values[COPY_OF] for entry in shared.entries()}
-            for entry in self.entries():
-                if entry.values.get("data") == data and entry.hash not in known:
-                    place = {COPY_OF: entry.hash, "place": str(self.path.absolute()), "at": entry.time}
-                    shared._append(entry.event, {**entry.values, **place})
+            self.shared.parent.mkdir(parents=True, exist_ok=True)
+            # Held over all lines: of two that share one place, the second must see what the first has copied.
+            with FileLock(f"{self.shared}.copying.lock"):
+                known = {entry.values[COPY_OF] for entry in shared.entries()}
+                for entry in self.entries():
+                    if entry.values.get("data") == data and entry.hash not in known:
+                        place = {COPY_OF: entry.hash, "place": str(self.path.absolute()), "at": entry.time}
+                        shared._append(entry.event, {**entry.values, **place})
         except OSError as error:
             raise InputError(
                 f"{self.shared}: accesses to test identities cannot be logged ({error.strerror}); set {STATE_VARIABLE} "

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,22 @@ def test_a_shared_log_that_cannot_be_written_says_what_to_set(tmp_path: Path) ->
     log = AccessLog(tmp_path / "a.jsonl", tmp_path / "file" / "shared.jsonl")
     with pytest.raises(InputError, match="set HANDCLIP_STATE to a folder that can be written"):
         log.append(OPENED, {"data": "hands"})
+
+
+def test_accesses_are_in_the_order_of_their_own_time_not_of_their_copying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour = iter(range(10, 24))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Clock":
+            return cls(2026, 1, 1, next(hour), tzinfo=tz)
+
+    monkeypatch.setattr("handclip_core.evaluation.access_log.datetime", Clock)
+    shared = tmp_path / "shared.jsonl"
+    AccessLog(tmp_path / "a.jsonl").append(OPENED, {"data": "hands", "sweep": "first"})
+    AccessLog(tmp_path / "b.jsonl", shared).append(OPENED, {"data": "hands", "sweep": "second"})
+    AccessLog(tmp_path / "a.jsonl", shared).append(OPENED, {"data": "hands", "sweep": "third"})
+    found = AccessLog(tmp_path / "c.jsonl", shared).accesses("hands")
+    assert [entry.values["sweep"] for entry in found] == ["first", "second", "third"]
