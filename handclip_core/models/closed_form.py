@@ -38,22 +38,17 @@ class TwoCovariance:
     ratio: Matrix
 
     def scores(self, one: Matrix, other: Matrix) -> Matrix:
-        """Log-likelihood ratios [Q, G] that vectors [Q, R] and [G, R] share a class (Ioffe 2006; Brummer 2010)."""
+        """Log-likelihood ratios [Q, G] that vectors [Q, R] and [G, R] share a class (Ioffe 2006; Brummer 2010).
+
+        Per dimension, x and y have variance 1 + r each, and covariance r if they share a class.
+        """
         left, right = self.map(one), self.map(other)
-        offset, product, square = likelihood_terms(self.ratio)
+        joint = 2 * self.ratio + 1
+        offset = 0.5 * np.log((self.ratio + 1) ** 2 / joint).sum()
+        square = 0.5 * self.ratio**2 / (joint * (self.ratio + 1))
         sums = ((left**2) @ square)[:, None] + ((right**2) @ square)[None, :]
-        found: Matrix = offset + (left * product) @ right.T - sums
+        found: Matrix = offset + (left * self.ratio / joint) @ right.T - sums
         return found
-
-
-def likelihood_terms(ratio: Matrix) -> tuple[float, Matrix, Matrix]:
-    """The coefficients of the log-likelihood ratio by ``ratio`` [W]: constant, of x y [W], of x^2 and y^2 [W].
-
-    Per dimension, x and y have variance 1 + r each, and covariance r if they share a class.
-    """
-    joint = 2 * ratio + 1
-    offset = 0.5 * float(np.log((ratio + 1) ** 2 / joint).sum())
-    return offset, ratio / joint, 0.5 * ratio**2 / (joint * (ratio + 1))
 
 
 def class_means(vectors: Matrix, labels: Labels) -> tuple[Matrix, Matrix]:

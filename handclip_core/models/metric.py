@@ -1,12 +1,13 @@
 """The metric of a model: a linear map fitted in closed form to its vectors of training images, without a gradient."""
 
 from enum import StrEnum
+from math import nan
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +23,6 @@ from handclip_core.models.closed_form import (
     discriminants,
     folds,
     ledoit_wolf,
-    likelihood_terms,
     pca_whitening,
     principal_axes,
     two_covariance,
@@ -56,21 +56,38 @@ class MetricSettings(Config):
     ``wccn``, by the covariance within classes (Hatch 2006); ``lda``, after ``wccn`` the directions that tell classes
     apart (Fukunaga 1990); ``plda``, the log-likelihood ratio of one class or two (Ioffe 2006) in place of the cosine,
     after ``lda`` and scaling to unit length (Garcia-Romero 2011)."""
-    shrinkage: float | Literal["ledoit_wolf", "validation"] = Field(0.03)
+    shrinkage: float | Literal["ledoit_wolf", "validation"] = 0.03
     """Share s of the covariance that becomes a multiple of the identity: a number from 0 to 1, ``ledoit_wolf`` for
     their estimate, or ``validation``: the best mAP on held-out thirds of the *training* identities."""
     dim: int | None = Field(None, ge=2, le=MOST_DIMENSIONS)
     """Most dimensions of each vector of the result: principal components for ``pca`` and ``wccn``, discriminants for
     ``lda`` and ``plda``; none for all, which are fewer than training images, and 2,048 at most."""
 
+    @field_validator("shrinkage", mode="before")
+    @classmethod
+    def _share_or_way(cls, given: object) -> object:
+        if given in ("ledoit_wolf", "validation"):
+            return given
+        try:
+            share = float(given)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            share = nan
+        if not 0 <= share <= 1:
+            raise ValueError(f"{given!r} is no share: choose from 0 to 1, ledoit_wolf or validation")
+        return share
+
     def build(self, widths: tuple[int, ...], *, num_images: int, num_classes: int) -> "Metric":
-        """A metric for embeddings that consist of vectors of ``widths``; each is mapped by itself."""
-        if not isinstance(self.shrinkage, str) and not 0 <= self.shrinkage <= 1:
-            raise InputError(f"neck.metric.shrinkage = {self.shrinkage:g}: choose from 0 to 1")
+        """A metric for embeddings that consist of vectors of ``widths``; each is mapped by itself.
+
+        Raises InputError if there are too few training images or classes for a single dimension.
+        """
         if self.kind is MetricKind.NONE:
             return Metric(self, widths, widths)
         discriminating = self.kind in (MetricKind.LDA, MetricKind.PLDA)
-        most = (num_classes if discriminating else num_images) - 1
+        num, what = (num_classes, "classes") if discriminating else (num_images, "images")
+        if num < 2:
+            raise InputError(f"neck.metric: {self.kind} needs two training {what} at least; there are {num}")
+        most = num - 1
         return Metric(self, widths, tuple(min(width, self.limit, most) for width in widths))
 
     @property
@@ -218,14 +235,10 @@ class _Part(nn.Module):
         return F.normalize(torch.where(alike, torch.ones_like(mapped), mapped), dim=1)
 
     def likelihood_ratio(self, queries: Tensor, gallery: Tensor) -> Tensor:
-        """Scores [Q, G] of unit vectors; they may come scaled."""
-        left, right = (
-            (F.normalize(side.to(self.ratio), dim=1) - self.model_mean) @ self.model_matrix
-            for side in (queries, gallery)
-        )
-        offset, product, square = likelihood_terms(self.ratio.double().cpu().numpy())
-        weights, squares = (torch.from_numpy(each).to(self.ratio) for each in (product, square))
-        return offset + (left * weights) @ right.T - ((left**2) @ squares)[:, None] - ((right**2) @ squares)[None, :]
+        """Scores [Q, G], in float64 and on the CPU, of unit vectors; they may come scaled."""
+        mean, matrix, ratio = (each.double().cpu().numpy() for each in (self.model_mean, self.model_matrix, self.ratio))
+        sides = (F.normalize(side.double().cpu(), dim=1).numpy() for side in (queries, gallery))
+        return torch.from_numpy(TwoCovariance(LinearMap(mean, matrix), ratio).scores(*sides))
 
     @torch.no_grad()
     def take(self, found: LinearMap, model: TwoCovariance | None, shrinkage: float) -> None:

@@ -62,7 +62,8 @@ def evaluate_run(
 ) -> Report:
     """Score the best weights of a run; write ``evaluation_<split>.json`` and, by query, ``.npz`` beside them.
 
-    With ``keep``, the embeddings of the split and what their rows show are kept there, see ``keep_embeddings``.
+    On another kind of gallery than that of the run's data the files are called ``evaluation_<split>_<gallery>``. With
+    ``keep``, the embeddings of the split and what their rows show are kept there, see ``keep_embeddings``.
     Thresholds of verification and of the open set are set on validation identities, also for the test identities.
     Raises InputError if the run cannot be loaded.
     """
@@ -87,14 +88,16 @@ def _evaluated(
     on_val = embeddings if view.split == "val" else _embeddings(model, context, replace(view, split="val"))
     found = measure(embeddings, on_val if unseen else None, context, view, model=model)
     baseline_scores = _baseline_scores(context, view, baselines, read_experiment(folder).part)
-    values = {"run": str(folder), **asdict(view), **found.values()}
+    values = {"run": str(folder), **asdict(view), "gallery": found.scores.gallery.value, **found.values()}
     accuracy = aspect_accuracy(
         model, context.pixel_inputs, context.rows(view.split), aspects=context.aspect_indices, device=context.device
     )
     values["aspect_accuracy"] = accuracy
     values["baselines"] = {name: summary(scores) for name, scores in baseline_scores.items()}
-    write_json(folder / f"evaluation_{view.split}.json", values)
-    save_scores(folder / f"evaluation_{view.split}.npz", found.scores)
+    kind = found.scores.gallery
+    name = f"evaluation_{view.split}" if kind is context.gallery else f"evaluation_{view.split}_{kind}"
+    write_json(folder / f"{name}.json", values)
+    save_scores(folder / f"{name}.npz", found.scores)
     text = found.text({_names([folder])[0]: found.scores, **baseline_scores}, view.split)
     told = "" if accuracy is None else f"\n\nthe model tells the aspect of {accuracy:.1%} of the images"
     return Report(text=text + told, values=values)

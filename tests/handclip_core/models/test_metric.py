@@ -117,6 +117,13 @@ def test_a_model_that_has_collapsed_still_has_embeddings(kind: MetricKind) -> No
     assert torch.allclose(metric(torch.from_numpy(alike)).norm(dim=1), torch.ones(8))
 
 
-def test_a_share_outside_of_0_to_1_is_refused() -> None:
-    with pytest.raises(InputError, match=r"neck.metric.shrinkage = 1.5: choose from 0 to 1"):
-        MetricSettings(kind=MetricKind.PCA, shrinkage=1.5).build((3,), num_images=5, num_classes=2)
+@pytest.mark.parametrize("given", [1.5, -0.1, float("nan"), "bogus", None, [0.1]])
+def test_what_is_no_share_is_refused_in_one_line(given: object) -> None:
+    with pytest.raises(InputError, match=r"^settings: shrinkage: .* choose from 0 to 1, ledoit_wolf or validation$"):
+        MetricSettings.parse({"kind": "pca", "shrinkage": given}, source="settings")
+
+
+@pytest.mark.parametrize(("kind", "what"), [(MetricKind.LDA, "classes"), (MetricKind.WCCN, "images")])
+def test_a_single_class_or_image_gives_no_dimension(kind: MetricKind, what: str) -> None:
+    with pytest.raises(InputError, match=f"{kind} needs two training {what} at least; there are 1"):
+        MetricSettings(kind=kind).build((3,), num_images=1, num_classes=1)

@@ -1,5 +1,6 @@
 """Reports of runs: what outsiders can check, and what may be asked without training again."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,8 @@ def test_the_other_kind_of_gallery_is_another_figure(run: Path) -> None:
         for kind in (GalleryKind.OWN, GalleryKind.ALL)
     )
     assert own > all_
+    written = {path.name: json.loads(path.read_text()) for path in run.glob("evaluation_val*.json")}
+    assert {name: values["gallery"] for name, values in written.items()} == {
+        "evaluation_val.json": "all",
+        "evaluation_val_own.json": "own",
+    }
