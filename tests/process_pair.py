@@ -8,9 +8,10 @@ from typing import Concatenate, ParamSpec
 
 import torch
 
+from tests.limits import LIMIT_S
+
 Arguments = ParamSpec("Arguments")
 PRELOADED = ("handclip_core.runs.experiment", "search_spaces.spaces", "pytest")
-TIMEOUT_S = 500
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def process_pair(
         process.start()
     yield
     for process in processes:
-        process.join(timeout=TIMEOUT_S)
+        process.join(timeout=LIMIT_S)
         assert process.exitcode == 0
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.limits import LIMIT_S
+
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "adding-a-strategy.md").read_text()
 BLOCK = re.compile(r"```(python|diff)\n(.*?)```", re.DOTALL)
@@ -47,6 +49,6 @@ def test_the_guide_leads_to_a_strategy_that_keeps_the_contract(tmp_path: Path) -
         (tmp_path / file).write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", "-k", "ProjectionOnly"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, done.stdout[-3000:]
     assert re.search(r"(\d+) passed", done.stdout), done.stdout[-3000:]

@@ -22,6 +22,7 @@ from chaos.processes import kill_session, processes_of, read_process, wait_until
 from chaos.trying import in_words
 from chaos.watching import had_news, is_amid_training
 from handclip_core.errors import InputError
+from tests.limits import LIMIT_S
 from tests.tune_jobs.simulated import run, settings
 from tune_jobs.state.events import Closed, Ended, Event, Started, Validated
 from tune_jobs.state.journal import FILE, Journal, read_journal, write_journal
@@ -175,7 +176,7 @@ def test_a_session_is_killed_with_all_that_it_started_and_nothing_else() -> None
         subprocess.Popen(["sleep", "99"]) as bystander,
         subprocess.Popen([sys.executable, "-c", two], start_new_session=True) as parent,
     ):
-        wait_until(lambda: len(processes_of(parent.pid)) == 2, what="two processes", limit_s=30)
+        wait_until(lambda: len(processes_of(parent.pid)) == 2, what="two processes", limit_s=LIMIT_S)
         kill_session(parent.pid)
         assert processes_of(parent.pid) == []
         assert parent.wait() == -signal.SIGKILL
@@ -271,7 +272,7 @@ def test_a_node_whose_network_is_cut_is_not_reached_until_that_is_mended(network
         assert not reached(1)
         assert reached(2)
         network.mend(1)
-        wait_until(lambda: reached(1), what="the mended network", limit_s=30)
+        wait_until(lambda: reached(1), what="the mended network", limit_s=LIMIT_S)
 
 
 def test_a_full_disk_takes_nothing_more(tmp_path: Path) -> None:

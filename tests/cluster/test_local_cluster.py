@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.limits import LIMIT_S
+
 SCRIPT = Path(__file__).parents[2] / "cluster" / "local" / "cluster.sh"
 COUNT = "import ray; ray.init(logging_level='ERROR'); print(sum(node['Alive'] for node in ray.nodes()))"
 
@@ -27,7 +29,7 @@ def environment() -> Iterator[dict[str, str]]:
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(SCRIPT), *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [str(SCRIPT), *arguments], env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
 
 
@@ -89,5 +91,5 @@ def test_a_wrong_call_says_what_is_wrong(
 
 def python(script: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )

@@ -16,6 +16,7 @@ from chaos.trying import disturb
 from chaos.watching import Watched, running
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
+from tests.limits import LIMIT_S
 from tune_jobs.config.search import SamplerKind, Search
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings
 from tune_jobs.state.events import Moved, Retried, Started
@@ -23,7 +24,6 @@ from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.state.trials import folded
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-LIMIT_S = 900.0
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.limits import LIMIT_S
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ("notices.sh", "drain.sh", "env.sh")
 RAY = """#!/usr/bin/env bash
@@ -102,7 +104,7 @@ def test_the_cluster_is_told_once_there_is_a_notice(
             assert watching.poll() is None
             time.sleep(0.05)
         cloud.notice = "TRUE" if name == "gcp" else in_seconds(3)
-        said, _ = watching.communicate(timeout=60)
+        said, _ = watching.communicate(timeout=LIMIT_S)
     assert watching.returncode == 0
     assert set(cloud.asked) == {path}
     told = [line for line in said.splitlines() if line.startswith("ray ")]
@@ -115,7 +117,7 @@ def test_one_machine_listens_once(folder: Path, cloud: Cloud) -> None:
     with subprocess.Popen(command, env=environment(folder, cloud)) as first:
         while not cloud.asked:
             time.sleep(0.05)
-        second = subprocess.run(command, env=environment(folder, cloud), timeout=60, check=False)
+        second = subprocess.run(command, env=environment(folder, cloud), timeout=LIMIT_S, check=False)
         assert second.returncode == 0
         assert first.poll() is None
         first.terminate()
@@ -130,5 +132,5 @@ def test_one_machine_listens_once(folder: Path, cloud: Cloud) -> None:
 )
 def test_a_wrong_call_is_told_what_is_wanted(script: str, argument: str, usage: str) -> None:
     command: list[str | Path] = [ROOT / "cluster" / script, argument]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert (done.returncode, done.stderr) == (2, f"{usage}\n")

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from tests.limits import LIMIT_S
+
 ROOT = Path(__file__).parents[2]
 FILES = {name: ROOT / "cluster" / "ray-up" / f"{name}.yaml" for name in ("aws", "gcp", "on-premise")}
 SHARED = ("file_mounts", "rsync_exclude", "worker_setup_commands")
@@ -123,7 +125,7 @@ def test_rays_aws_code_launches_every_kind_of_machine(tmp_path: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

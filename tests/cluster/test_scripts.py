@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.limits import LIMIT_S
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted([*(ROOT / "cluster").rglob("*.sh"), *(ROOT / "cluster").rglob("*.sbatch")])
 PYTHON = """#!/usr/bin/env bash
@@ -21,7 +23,9 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
     shellcheck = Path(sys.executable).parent / "shellcheck"
     if not shellcheck.exists():
         pytest.skip("shellcheck is not installed")
-    done = subprocess.run([shellcheck, "-x", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [shellcheck, "-x", script], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
     assert done.returncode == 0, done.stdout
     assert os.access(script, os.X_OK) or script.suffix == ".sbatch"
 
@@ -46,7 +50,7 @@ def test_a_job_goes_on_with_its_sweep_or_starts_it(
         env={"PATH": f"{tmp_path}:/usr/bin:/bin", "RESUMED": str(resumed), "STARTED": str(started)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_S,
         check=False,
     )
     assert done.returncode == code
@@ -57,7 +61,7 @@ def test_a_job_goes_on_with_its_sweep_or_starts_it(
 
 def test_too_few_arguments_are_told_what_is_wanted() -> None:
     done = subprocess.run(
-        [ROOT / "cluster" / "sweep.sh", "settings.yaml"], capture_output=True, text=True, timeout=60, check=False
+        [ROOT / "cluster" / "sweep.sh", "settings.yaml"], capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     assert done.returncode == 2
     assert done.stderr == "usage: cluster/sweep.sh SETTINGS.yaml NAME STORAGE [OPTION...]\n"

@@ -21,6 +21,7 @@ from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import assemble, run
 from handclip_core.runs.run_folder import read_log
+from tests.limits import LIMIT_S
 from tests.tune_jobs.test_sweep import table, tiny
 from tune_jobs.config.settings import EarlyStopping, SweepSettings, load_settings
 from tune_jobs.execution import tune_run
@@ -44,7 +45,6 @@ TRIALS = len(STRATEGIES) + 3
 BUDGET = 8
 KILLED_AFTER, INTERRUPTED_AFTER = 2, 4
 """Units amid the prompts."""
-LIMIT_S = 60.0
 
 
 class KilledAndStuck(HandTrial):

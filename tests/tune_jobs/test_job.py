@@ -22,6 +22,7 @@ from chaos.processes import wait_until
 from chaos.watching import is_amid_training
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
+from tests.limits import LIMIT_S
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings
 from tune_jobs.state.events import Begun, Closed, Retried, Validated
 from tune_jobs.state.journal import FILE, read_journal
@@ -56,7 +57,7 @@ class Head:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=LIMIT_S,
             check=False,
         )
 
@@ -88,7 +89,7 @@ def head(cache_folder: Path) -> Iterator[Head]:
             yield Head(folder=folder, elsewhere=elsewhere, address=address, environment=environment)
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=LIMIT_S)
     for path in (folder, elsewhere):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -158,7 +159,7 @@ def test_a_job_that_is_stopped_or_loses_its_supervisor_leaves_a_sweep_that_goes_
     _submit_and_wait_for_training(head, working_dir, journal, str(folder), "--resume", name="to-be-orphaned")
     driver = _driver_of(folder)
     os.kill(_supervisor_of(driver), signal.SIGKILL)
-    wait_until(lambda: not Path(f"/proc/{driver}/cmdline").exists(), what="the end of the driver", limit_s=60)
+    wait_until(lambda: not Path(f"/proc/{driver}/cmdline").exists(), what="the end of the driver", limit_s=LIMIT_S)
     done = head.submit(working_dir, str(folder), "--resume")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the driver before this one was ended with its job to-be-orphaned: The actor" in done.stdout
@@ -185,7 +186,7 @@ def _submit_and_wait_for_training(head: Head, working_dir: Path, journal: Path, 
         events = read_journal(journal)
         return is_amid_training(events) and any(isinstance(event, Validated) for event in events[before:])
 
-    wait_until(trains, what="a trial amid its training", limit_s=120, every_s=0.05)
+    wait_until(trains, what="a trial amid its training", limit_s=LIMIT_S, every_s=0.05)
 
 
 def _driver_of(folder: Path) -> int:
@@ -208,7 +209,7 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_up(address: str, *, limit_s: float = 120.0) -> None:
+def _wait_until_up(address: str, *, limit_s: float = LIMIT_S) -> None:
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
         try:

@@ -18,6 +18,7 @@ from handclip_core.data.folder import prepare_folder
 from handclip_core.data.manifest import Prepared
 from handclip_core.data.pixels import PixelCache, pixel_cache, shrink
 from handclip_core.errors import InputError
+from tests.limits import LIMIT_S
 
 PEOPLE = {f"p{i:02d}": 3 for i in range(8)}
 SIZE_PX = 24
@@ -193,7 +194,7 @@ def test_what_was_left_unfinished_is_thrown_away(prepared: Prepared, tmp_path: P
 def test_a_build_may_be_killed_at_any_moment(prepared: Prepared, tmp_path: Path) -> None:
     for pattern in ("*.lock", "*.partial/*"):  # as soon as it has begun, and while pixels are written
         process = slow_build(prepared, tmp_path, pause_s=0.2)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LIMIT_S
         while not list((tmp_path / "cache").glob(pattern)) and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -207,7 +208,7 @@ def test_a_build_may_be_killed_at_any_moment(prepared: Prepared, tmp_path: Path)
 @pytest.mark.spawn
 def test_two_processes_build_it_once(prepared: Prepared, tmp_path: Path) -> None:
     processes = [slow_build(prepared, tmp_path, pause_s=0.05) for _ in range(2)]
-    decoded = [int(process.communicate(timeout=120)[0]) for process in processes]
+    decoded = [int(process.communicate(timeout=LIMIT_S)[0]) for process in processes]
     assert sorted(decoded) == [0, 24]
     assert np.array_equal(build(prepared, tmp_path).batch(np.arange(24)), expected_pixels(prepared))
 

@@ -12,6 +12,7 @@ import pytest
 from handclip_core.errors import InputError
 from handclip_core.evaluation.access_log import OPENED, SCORED, START, AccessLog, hash_of_test
 from handclip_core.runs.context import ExperimentContext
+from tests.limits import LIMIT_S
 
 Damage = Callable[[list[str]], list[str]]
 
@@ -96,7 +97,7 @@ for turn in range(5):
 def test_writers_at_the_same_time_keep_the_chain_whole(tmp_path: Path) -> None:
     path = tmp_path / "looks.jsonl"
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(number)]) for number in range(3)]
-    assert [writer.wait(timeout=120) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(timeout=LIMIT_S) for writer in writers] == [0, 0, 0]
     looks = AccessLog(path).accesses("hands")
     assert sorted((look.values["writer"], look.values["turn"]) for look in looks) == [
         (str(writer), turn) for writer in range(3) for turn in range(5)

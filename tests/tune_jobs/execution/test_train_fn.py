@@ -19,6 +19,7 @@ from handclip_core.runs.run_folder import LOG, read_log
 from handclip_core.strategies import ALL
 from tests.conftest import TINY_DATA
 from tests.handclip_core.strategies.test_strategies_contract import CPU, quick, weights_of_all
+from tests.limits import LIMIT_S
 from tune_jobs.config.settings import EarlyStopping, SweepSettings
 from tune_jobs.execution.train_fn import fit, train_fn
 from tune_jobs.execution.train_internals import remove_abandoned_groups
@@ -140,7 +141,7 @@ def test_a_trial_that_loses_a_worker_goes_on_from_its_checkpoint_and_counts_no_u
 def kill_a_worker(folder: Path, killed: list[int]) -> None:
     """Once the trial has saved some units, end one of its workers."""
     journal = folder / FILE
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
         if journal.exists() and journal.read_text().count('"saved"') >= 2:
             break
@@ -182,7 +183,7 @@ def test_a_trial_that_is_stopped_early_frees_its_places_for_the_next(
     assert {
         path.relative_to(outcome.folder).as_posix() for path in outcome.folder.glob("trials/*/checkpoint_0*")
     } == known
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LIMIT_S
     while ray.available_resources().get("CPU") != 2 or workers():
         assert time.monotonic() < deadline, "the last trial still holds its places"
         remove_abandoned_groups()

@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
+from tests.limits import LIMIT_S
 from tests.tune_jobs.conftest import start_ray
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings
 from tune_jobs.execution import searcher as session
@@ -142,7 +143,7 @@ class Managed:
         )
 
     def until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + LIMIT_S
         while not condition():
             assert time.monotonic() < end, "waited in vain"
             self.manager.next(timeout=0.1)

@@ -31,6 +31,7 @@ from handclip_core.runs.test_access import ACCESS_LOG
 from handclip_core.strategies import LinearProbe, SequentialEWC, ZeroShot
 from handclip_core.types import Aspect
 from tests.conftest import TINY_DATA
+from tests.limits import LIMIT_S
 from tests.tune_jobs.finals.conftest import full, write_sweep
 from tests.warm_workers import for_drivers
 from tune_jobs.config.settings import Resources, SweepSettings
@@ -46,7 +47,6 @@ from tune_jobs.storage.location import BucketLocation, files_below, folder_of
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 SEEDS = (1001, 1002)
-LIMIT_S = 300.0
 DORSAL = TINY_DATA.model_copy(update={"aspects": (Aspect.DORSAL_RIGHT, Aspect.DORSAL_LEFT)})
 IMPOSSIBLE = SequentialEWC(order=(Aspect.PALMAR_LEFT,))
 pytestmark = pytest.mark.ray
