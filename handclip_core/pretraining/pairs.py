@@ -17,6 +17,8 @@ POPULATION = "pretrain"
 ASPECT_NAMES = ("right dorsal hand", "left dorsal hand", "right palm", "left palm")
 """Words for the aspects, in the order of the drawn arrays."""
 
+SHOWN = 2
+"""Images of a hand in a batch."""
 _ENCODED_AT_A_TIME = 64
 
 
@@ -44,41 +46,50 @@ class Drawings:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """B images [B, 3, S, S] with texts [B, context], the hand and the aspect of each [B]; a hand has two images."""
+
+    images: Tensor
+    texts: Tensor
+    hands: Tensor
+    aspects: Tensor
+
+
+@dataclass(frozen=True)
 class Pairs:
     """Images of P identities, 4 aspects, K each: ``images`` uint8 [P, 4, K, 3, S, S] and texts as token ids.
 
     ``captions`` [P, 4, K, context] say what is seen, ``named`` the same and whose hand it is, ``names`` [P, 4, context]
-    only whose hand it is and which.
+    only whose hand it is and which, ``prompts`` [4, context] only which.
     """
 
     images: Tensor
     captions: Tensor
     named: Tensor
     names: Tensor
+    prompts: Tensor
 
-    def batch(self, size: int, *, name_share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Images [size, 3, S, S] of random identities with texts [size, context]; ``size`` is even, P at least
-        ``size``.
+    def batch(self, size: int, *, name_share: float, generator: torch.Generator) -> Batch:
+        """Two images each of ``size`` / 2 random hands, as many of each aspect; ``size`` is a multiple of 8.
 
-        Half of the batches show one aspect of ``size`` identities, so that only what is particular to an identity tells
-        them apart, the others two aspects of size / 2 identities. No two images show the same aspect of the same
-        identity, so no name fits two of them. ``name_share`` of the batches have names alone, which are short and quick
-        to read; the others captions, half of them with a name.
+        Half of the batches show one hand each of ``size`` / 2 identities, half all four aspects of ``size`` / 8. No
+        batch shows a single aspect: batch norm would subtract what an aspect looks like. ``name_share`` of the batches
+        have names alone, which are short and quick to read; the others captions, half of them with a name.
         """
         people, aspects, shots = self.images.shape[:3]
         order = torch.randperm(people, generator=generator)
-        single, named = torch.rand(2, generator=generator).tolist()
-        if single < 0.5:
-            who, aspect = order[:size], torch.randint(aspects, (1,), generator=generator).expand(size)
-        else:
-            who = order[: size // 2].repeat_interleave(2)
-            aspect = torch.rand(size // 2, aspects, generator=generator).argsort(dim=1)[:, :2].flatten()
-        shot = torch.randint(shots, who.shape, generator=generator)
-        images = self.images[who, aspect, shot]
+        apart, named = torch.rand(2, generator=generator).tolist()
+        hands = size // SHOWN
+        who = order[:hands] if apart < 0.5 else order[: hands // aspects].repeat_interleave(aspects)
+        aspect = torch.arange(aspects).repeat(hands // aspects).repeat_interleave(SHOWN)
+        shot = torch.rand(hands, shots, generator=generator).argsort(dim=1)[:, :SHOWN].flatten()
+        who = who.repeat_interleave(SHOWN)
         if named < name_share:
-            return images, self.names[who, aspect]
-        plain = torch.rand(size, 1, generator=generator) < 0.5
-        return images, torch.where(plain, self.captions[who, aspect, shot], self.named[who, aspect, shot])
+            texts = self.names[who, aspect]
+        else:
+            plain = torch.rand(size, 1, generator=generator) < 0.5
+            texts = torch.where(plain, self.captions[who, aspect, shot], self.named[who, aspect, shot])
+        return Batch(self.images[who, aspect, shot], texts, torch.arange(hands).repeat_interleave(SHOWN), aspect)
 
 
 def captioned_pairs(drawings: Drawings, backbone: Backbone) -> Pairs:
@@ -94,6 +105,7 @@ def captioned_pairs(drawings: Drawings, backbone: Backbone) -> Pairs:
         captions=backbone.tokenize(captions).unflatten(0, shape),
         named=backbone.tokenize(named).unflatten(0, shape),
         names=backbone.tokenize(names).unflatten(0, shape[:2]),
+        prompts=backbone.tokenize([f"a photo of a {aspect}" for aspect in ASPECT_NAMES]),
     )
 
 

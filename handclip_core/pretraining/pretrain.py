@@ -1,7 +1,8 @@
 """Pretrain a small CLIP on drawn hands with captions: how the weights of ``handclip-nano`` were made.
 
-The loss is CLIP's own (Radford 2021, arXiv 2103.00020). What makes the result tell people apart is the data: captions
-say what is particular about a hand or whose it is, and a batch holds no two images of the same hand.
+Three losses in sum: CLIP's own between images and texts (Radford 2021, arXiv 2103.00020), whose captions say what is
+particular about a hand or whose it is; the contrastive loss between two images of a hand and those of all others
+(Khosla 2020, arXiv 2004.11362); and the zero-shot classification of the four aspects by their names.
 """
 
 import json
@@ -11,12 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from pytorch_metric_learning.losses import SupConLoss
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,13 +36,14 @@ from handclip_core.models.backbone import (
     BackboneSettings,
     load_backbone,
 )
-from handclip_core.pretraining.pairs import Drawings, Pairs, captioned_pairs, zero_shot_map
+from handclip_core.pretraining.pairs import SHOWN, Batch, Drawings, Pairs, captioned_pairs, zero_shot_map
 from handclip_core.pretraining.views import vary
 
 CHECKPOINT_FILE = "checkpoint.pt"
 REPORT_FILE = "pretrain.json"
 MAX_LOGIT_SCALE = 100.0
 """CLIP's own limit."""
+MAX_ASPECT_SCALE = 30.0
 GRADIENT_NORM = 1.0
 MAX_STEPS = 10_000_000
 BETAS = (0.9, 0.98)
@@ -67,8 +70,8 @@ class PretrainSettings(Config):
     """Processes that draw; none for all cores."""
     steps: int = Field(4000, ge=1, lt=MAX_STEPS)
     """Optimiser steps."""
-    batch: int = Field(64, ge=4, multiple_of=2)
-    """Images a step, no more than there are identities."""
+    batch: int = Field(64, ge=8, multiple_of=8)
+    """Images a step, two of each hand, at most twice as many as there are identities."""
     lr: float = Field(1.5e-3, gt=0)
     """Peak learning rate of AdamW; linear warm-up, then cosine to nothing."""
     text_lr_scale: float = Field(1.0, gt=0)
@@ -77,6 +80,8 @@ class PretrainSettings(Config):
     """Decay of weight matrices."""
     warmup_steps: int = Field(200, ge=0)
     """Steps of the warm-up."""
+    temperature: float = Field(0.1, gt=0)
+    """Of the loss between images."""
     name_share: float = Field(0.5, ge=0, le=1)
     """Share of batches whose texts only name the identity and the aspect."""
     strength: float = Field(0.7, ge=0, le=1)
@@ -109,23 +114,28 @@ class _Run:
 
     def __init__(self, settings: PretrainSettings, backbone: Backbone) -> None:
         self.settings = settings
-        self.backbone = backbone.train()
+        self.backbone = backbone.train().to(memory_format=torch.channels_last)
         self.average = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
         self.optimizer = _optimizer(backbone, settings)
+        self.between_images = SupConLoss(temperature=settings.temperature)
         self.step = 0
         self.losses: list[float] = []
         self.records: list[Record] = []
 
-    def advance(self, pixels: Tensor, texts: Tensor) -> None:
-        """One optimiser step on ``pixels`` [B, 3, H, W] and ``texts`` [B, context]."""
+    def advance(self, batch: Batch, prompts: Tensor) -> None:
+        """One optimiser step; ``prompts`` [4, context] name the aspects."""
         settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * _lr_share(self.step, settings)
         self.optimizer.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            images, words = self.backbone(pixels).projected, self.backbone.encode_text(texts)
+            images = self.backbone(batch.images.contiguous(memory_format=torch.channels_last)).projected.float()
+            words = self.backbone.encode_text(torch.cat([batch.texts, prompts])).float()
         assert self.backbone.logit_scale is not None
-        loss = clip_loss(images.float(), words.float(), self.backbone.logit_scale.exp())
+        scale = self.backbone.logit_scale.exp()
+        texts, aspects = words.split([len(batch.texts), len(prompts)])
+        loss = clip_loss(images, texts, scale, hands=batch.hands) + aspect_loss(images, aspects, scale, batch.aspects)
+        loss = loss + self.between_images(images, batch.hands)
         loss.backward()
         nn.utils.clip_grad_norm_(self.backbone.parameters(), GRADIENT_NORM)
         self.optimizer.step()
@@ -182,14 +192,25 @@ class _Run:
         self.records = [Record(**record) for record in state["records"]]
 
 
-def clip_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+def clip_loss(images: Tensor, texts: Tensor, scale: Tensor, *, hands: Tensor) -> Tensor:
     """CLIP's symmetric cross-entropy over a batch of pairs ``images`` [B, D] and ``texts`` [B, D] (arXiv 2103.00020).
 
-    The mean of both directions of cross-entropy over ``scale`` times the cosines [B, B], each pair being its own class.
+    The mean of both directions of cross-entropy over ``scale`` times the cosines [B, B]. All texts of a hand are right
+    for each of its images in equal parts; ``hands`` [B] says which hand a pair is of.
     """
     logits = scale * F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
-    target = torch.arange(len(logits))
+    right = (hands[:, None] == hands).float()
+    target = right / right.sum(dim=1, keepdim=True)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def aspect_loss(images: Tensor, prompts: Tensor, scale: Tensor, aspects: Tensor) -> Tensor:
+    """Cross-entropy of the zero-shot classification of ``images`` [B, D] by ``prompts`` [4, D]; ``aspects`` is [B].
+
+    The scale that many names ask for would be too sharp for four of them, hence the limit.
+    """
+    logits = scale.clamp(max=MAX_ASPECT_SCALE) * F.normalize(images, dim=1) @ F.normalize(prompts, dim=1).T
+    return F.cross_entropy(logits, aspects)
 
 
 def pretrain(settings: PretrainSettings) -> Path:
@@ -201,8 +222,10 @@ def pretrain(settings: PretrainSettings) -> Path:
     settings.
     """
     out = settings.out
-    if settings.batch > settings.people:
-        raise InputError(f"batch: {settings.batch} images need as many identities, there are {settings.people}")
+    if settings.batch > SHOWN * settings.people:
+        raise InputError(
+            f"batch: {settings.batch} images need {settings.batch // SHOWN} identities, there are {settings.people}"
+        )
     architecture = json.dumps(read_yaml(settings.architecture), indent=2) + "\n"
     out.mkdir(parents=True, exist_ok=True)
     (out / CONFIG_FILE).write_text(architecture, encoding="utf-8")
@@ -228,25 +251,25 @@ def _train(run: _Run) -> None:
     checked, _ = held_out.draw(size_px=run.backbone.image_px)
     started = time.monotonic()
     batches = _batches(pairs, settings, first=run.step, size_px=run.backbone.image_px)
-    for pixels, texts in track(batches, description="pretraining", total=settings.steps - run.step):
-        run.advance(pixels, texts)
+    for batch in track(batches, description="pretraining", total=settings.steps - run.step):
+        run.advance(batch, pairs.prompts)
         if run.step % settings.checkpoint_every == 0 or run.step == settings.steps:
             record = run.note(time.monotonic() - started, _score(run, checked))
             run.save(out / CHECKPOINT_FILE)
             _report(record)
 
 
-def _batches(pairs: Pairs, settings: PretrainSettings, *, first: int, size_px: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(pairs: Pairs, settings: PretrainSettings, *, first: int, size_px: int) -> Iterator[Batch]:
     """Views and texts of every step from ``first`` on, each prepared while the step before is computed.
 
     All that is random in a step is a function of seed and step, so a resumed run is the same run.
     """
 
-    def prepare(step: int) -> tuple[Tensor, Tensor]:
+    def prepare(step: int) -> Batch:
         generator = torch.Generator().manual_seed(settings.seed * MAX_STEPS + step)
-        images, texts = pairs.batch(settings.batch, name_share=settings.name_share, generator=generator)
+        batch = pairs.batch(settings.batch, name_share=settings.name_share, generator=generator)
         strength = settings.strength * min(1.0, step / max(1.0, settings.ramp * settings.steps))
-        return vary(images, size_px=size_px, strength=strength, generator=generator), texts
+        return replace(batch, images=vary(batch.images, size_px=size_px, strength=strength, generator=generator))
 
     with ThreadPoolExecutor(max_workers=1) as thread:
         ahead = thread.submit(prepare, first)

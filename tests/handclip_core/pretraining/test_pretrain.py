@@ -13,7 +13,7 @@ from torch import Tensor
 from handclip_core.drawn import draw_arrays
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings, load_backbone
-from handclip_core.pretraining.pretrain import PretrainSettings, clip_loss, pretrain
+from handclip_core.pretraining.pretrain import PretrainSettings, aspect_loss, clip_loss, pretrain
 from handclip_core.pretraining.views import vary
 
 TINY = {
@@ -58,19 +58,36 @@ def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_loss_is_the_mean_of_both_directions() -> None:
+def cosines(left: Tensor, right: Tensor) -> list[list[float]]:
+    return [[float(torch.dot(a, b).item() / (a.norm().item() * b.norm().item())) for b in right] for a in left]
+
+
+def test_loss_is_the_mean_of_both_directions_and_of_all_texts_of_a_hand() -> None:
     generator = torch.Generator().manual_seed(0)
     images, texts = torch.randn(5, 7, generator=generator), torch.randn(5, 7, generator=generator)
-
-    def cosine(a: Tensor, b: Tensor) -> float:
-        return float(torch.dot(a, b).item() / (a.norm().item() * b.norm().item()))
-
+    hands = [0, 1, 0, 2, 2]
+    similar = cosines(images, texts)
     expected = 0.0
     for i in range(5):
-        to_texts = [math.exp(3.0 * cosine(images[i], texts[j])) for j in range(5)]
-        to_images = [math.exp(3.0 * cosine(images[j], texts[i])) for j in range(5)]
-        expected -= (math.log(to_texts[i] / sum(to_texts)) + math.log(to_images[i] / sum(to_images))) / 10
-    assert clip_loss(images, texts, torch.tensor(3.0)).item() == pytest.approx(expected, rel=1e-5)
+        to_texts = [math.exp(3.0 * similar[i][j]) for j in range(5)]
+        to_images = [math.exp(3.0 * similar[j][i]) for j in range(5)]
+        right = [j for j in range(5) if hands[j] == hands[i]]
+        for j in right:
+            expected -= (math.log(to_texts[j] / sum(to_texts)) + math.log(to_images[j] / sum(to_images))) / len(right)
+    loss = clip_loss(images, texts, torch.tensor(3.0), hands=torch.tensor(hands))
+    assert loss.item() == pytest.approx(expected / 10, rel=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "used"), [(3.0, 3.0), (80.0, 30.0)])
+def test_aspects_are_classified_by_their_prompts(scale: float, used: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, prompts = torch.randn(5, 7, generator=generator), torch.randn(4, 7, generator=generator)
+    aspects = [0, 3, 3, 1, 2]
+    expected = 0.0
+    for row, aspect in zip(cosines(images, prompts), aspects, strict=True):
+        expected -= used * row[aspect] - math.log(sum(math.exp(used * value) for value in row))
+    loss = aspect_loss(images, prompts, torch.tensor(scale), torch.tensor(aspects))
+    assert loss.item() == pytest.approx(expected / 5, rel=1e-4)
 
 
 def test_loss_falls_and_the_folder_is_a_backbone(settings: Callable[..., PretrainSettings]) -> None:
@@ -128,7 +145,7 @@ def test_a_damaged_checkpoint_is_refused(settings: Callable[..., PretrainSetting
 
 
 def test_a_batch_larger_than_the_people_leaves_nothing_behind(settings: Callable[..., PretrainSettings]) -> None:
-    chosen = settings("run", batch=32)
-    with pytest.raises(InputError, match="batch: 32 images need as many identities, there are 16"):
+    chosen = settings("run", batch=40)
+    with pytest.raises(InputError, match="batch: 40 images need 20 identities, there are 16"):
         pretrain(chosen)
     assert not chosen.out.exists()
