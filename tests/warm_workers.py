@@ -115,7 +115,8 @@ def connected_to_node() -> socket.socket:
         if not address.exists():
             end, kept_open = os.pipe()  # by the server itself, whose standard input therefore never ends
             command = [sys.executable, "-m", "tests.warm_workers", str(address)]
-            subprocess.Popen(command, cwd=ROOT, stdin=end, pass_fds=[kept_open])
+            # In a group of its own: Ray ends those of a worker with the worker.
+            subprocess.Popen(command, cwd=ROOT, stdin=end, pass_fds=[kept_open], process_group=0)
         while True:
             with suppress(FileNotFoundError, ConnectionRefusedError):
                 return connected_to(str(address))
