@@ -4,7 +4,6 @@ These imports take most of the time of a new worker. Ray may be told which Pytho
 server for a fork of itself, and waits for its end.
 """
 
-import fcntl
 import json
 import os
 import runpy
@@ -15,9 +14,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -26,8 +24,6 @@ PRELOADED = ("handclip_core.runs.drive", "handclip_core.models.lora", "search_sp
 """Not Ray, which reads variables of each worker when it is imported."""
 STANDARD_FILES = (0, 1, 2)
 PYTHON = "HANDCLIP_TEST_PYTHON"
-OF_NODE = "of-node"
-"""In place of a server's address: the server of the asking process's node, which the first to ask starts."""
 
 
 @contextmanager
@@ -38,14 +34,6 @@ def warm_python() -> Iterator[str]:
         command = [sys.executable, "-m", "tests.warm_workers", address]
         with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE):
             yield shlex.join([sys.executable, "-S", "-E", __file__, address])
-
-
-def python_of_node() -> str:
-    """The command that stands in for ``python`` on nodes with folders of their own for temporary files.
-
-    The server belongs to the node's session of processes, so it ends with the node.
-    """
-    return shlex.join([sys.executable, "-S", "-E", __file__, OF_NODE])
 
 
 def for_drivers(python: str) -> dict[str, str]:
@@ -94,33 +82,12 @@ def become(connection: socket.socket) -> None:
 
 def ask(address: str, arguments: list[str]) -> None:
     """Let the server run a program with this process's files, environment and folder; return when it has ended."""
-    with connected_to_node() if address == OF_NODE else connected_to(address) as connection:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
         socket.send_fds(connection, [b"\0"], STANDARD_FILES)
         connection.sendall(json.dumps([arguments, dict(os.environ), str(Path.cwd())]).encode())
         connection.shutdown(socket.SHUT_WR)
         connection.recv(1)
-
-
-def connected_to(address: str) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(address)
-    return connection
-
-
-def connected_to_node() -> socket.socket:
-    """A connection to the server of this node, which is started if there is none."""
-    address = Path(os.environ["TMPDIR"]) / "warm"
-    with address.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not address.exists():
-            end, kept_open = os.pipe()  # by the server itself, whose standard input therefore never ends
-            command = [sys.executable, "-m", "tests.warm_workers", str(address)]
-            # In a group of its own: Ray ends those of a worker with the worker.
-            subprocess.Popen(command, cwd=ROOT, stdin=end, pass_fds=[kept_open], process_group=0)
-        while True:
-            with suppress(FileNotFoundError, ConnectionRefusedError):
-                return connected_to(str(address))
-            time.sleep(0.02)
 
 
 if __name__ == "__main__":
