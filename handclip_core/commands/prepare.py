@@ -31,6 +31,7 @@ def prepare_drawn(
     people: Annotated[int, typer.Option(min=8, help="Identities; half of them are test identities.")] = 48,
     images_per_aspect: Annotated[int, typer.Option(min=2, help="Images of each aspect of an identity.")] = 5,
     height_px: Annotated[int, typer.Option(min=96, max=2400, help="Height of an image; 1200 is the real size.")] = 240,
+    sittings: Annotated[int, typer.Option(min=1, help="Sittings that an aspect's images are dealt out to.")] = 1,
     cut: CutName = "common",
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -40,7 +41,9 @@ def prepare_drawn(
     from handclip_core.data.manifest import Cut
     from handclip_core.drawn import write_data_set
 
-    write_data_set(root, people=people, images_per_aspect=images_per_aspect, height_px=height_px, seed=seed)
+    write_data_set(
+        root, people=people, images_per_aspect=images_per_aspect, height_px=height_px, sittings=sittings, seed=seed
+    )
     _report(prepare_eleven_k(root, out, cut=Cut(cut), seed=seed, source="drawn"), as_json=as_json)
 
 

@@ -36,6 +36,9 @@ class DrawnData(_View):
     """Images of each identity's each aspect."""
     height_px: int = Field(240, ge=96, le=2400)
     """Height of an image; its width is 4/3 of that."""
+    sittings: int = Field(1, ge=1, le=200)
+    """Sittings that the images of an identity's aspect are dealt out to. Those of one share most of their pose, light
+    and ground, as in collections taken in one go; with more, less but the hand itself tells whose it is."""
     seed: int = Field(0, ge=0)
     """Which identities are drawn, and how the data set is split."""
 
@@ -60,7 +63,8 @@ def open_data(settings: DrawnData | PreparedData, *, cache: Path) -> Prepared:
     if isinstance(settings, PreparedData):
         return load_prepared(settings.folder)
     size = f"{settings.people}x{settings.images_per_aspect}-{settings.height_px}px"
-    name = f"{size}-seed{settings.seed}-v{DRAWING_VERSION}"
+    sittings = f"-{settings.sittings}sittings" if settings.sittings > 1 else ""
+    name = f"{size}{sittings}-seed{settings.seed}-v{DRAWING_VERSION}"
     return draw_and_prepare(cache / "drawn" / name, settings)
 
 
@@ -80,6 +84,7 @@ def draw_and_prepare(out: Path, settings: DrawnData) -> Prepared:
                 people=settings.people,
                 images_per_aspect=settings.images_per_aspect,
                 height_px=settings.height_px,
+                sittings=settings.sittings,
                 seed=settings.seed,
             )
         if not (out / PROTOCOL_NAME).exists():

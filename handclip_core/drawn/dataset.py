@@ -123,20 +123,21 @@ def _file_name(number: int) -> str:
     return f"Hand_{number:07d}.jpg"
 
 
-def _write_group(people: _People, folder: Path, height_px: int, group: _Group) -> list[Details]:
+def _write_group(people: _People, folder: Path, height_px: int, sittings: int, group: _Group) -> list[Details]:
     someone, seen = people[group.index], []
     for place, shot in enumerate(group.shots):
-        drawn = draw_image(someone, group.aspect, shot=shot, height_px=height_px)
+        drawn = draw_image(someone, group.aspect, shot=shot, height_px=height_px, sitting=place % sittings)
         Image.fromarray(drawn.pixels).save(folder / _file_name(group.first_file + place), quality=_JPEG_QUALITY)
         seen.append(drawn.details)
     return seen
 
 
-def _checked(people: int, images_per_aspect: int, height_px: int) -> None:
+def _checked(people: int, images_per_aspect: int, height_px: int, sittings: int = 1) -> None:
     for name, value, least in (
         ("people", people, 1),
         ("images_per_aspect", images_per_aspect, 1),
         ("height_px", height_px, SMALLEST_PX),
+        ("sittings", sittings, 1),
     ):
         if value < least:
             raise InputError(f"{name} is {value}; it must be at least {least}")
@@ -167,6 +168,7 @@ def write_data_set(
     people: int,
     images_per_aspect: int,
     height_px: int = 240,
+    sittings: int = 1,
     seed: int = 0,
     population: str = "default",
     workers: int | None = None,
@@ -175,11 +177,11 @@ def write_data_set(
 
     ``images_per_aspect`` counts the images without accessories that each person has of each aspect; those with
     accessories (about one in seven, which the 11k preparation drops) come on top. Images are 4:3, ``height_px`` high
-    (1200 is the real size). Half of the people lie on either side of the published cuts. Everything is drawn in a
-    temporary folder beside ``root`` that takes its name at the end. Raises InputError if ``root`` holds
-    something already or a number is too small.
+    (1200 is the real size). The images of an aspect are dealt out to ``sittings`` in turn. Half of the people lie on
+    either side of the published cuts. Everything is drawn in a temporary folder beside ``root`` that takes its name at
+    the end. Raises InputError if ``root`` holds something already or a number is too small.
     """
-    _checked(people, images_per_aspect, height_px)
+    _checked(people, images_per_aspect, height_px, sittings)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"{root} exists and is not an empty folder; name another folder or remove it")
     who = _People(population, seed)
@@ -193,7 +195,7 @@ def write_data_set(
     unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         (unfinished / "Hands").mkdir()
-        work = partial(_write_group, who, unfinished / "Hands", height_px)
+        work = partial(_write_group, who, unfinished / "Hands", height_px, sittings)
         details = list(_parallel(work, groups, workers=workers, description=f"drawing {files - 1} hands"))
         _write_table(unfinished / "HandInfo.csv", who, identity_ids(people), groups, details)
         unfinished.chmod(0o755)

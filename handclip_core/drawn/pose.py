@@ -149,10 +149,10 @@ class Drift:
         return low + (high - low) * float(np.clip(share, 0, 1))
 
 
-def drift(person: Person, aspect: str, shot: int) -> Drift:
-    """The drift of one image."""
+def drift(person: Person, aspect: str, shot: int, *, sitting: int = 0) -> Drift:
+    """The drift of one image, taken in one of the aspect's sittings."""
     key = (person.population, person.seed, person.index, aspect)
-    return Drift(stream("sitting", *key), stream("shot", *key, shot))
+    return Drift(stream("sitting", *key, *([sitting] if sitting else [])), stream("shot", *key, shot))
 
 
 def pose(drift: Drift, person: Person, aspect: str, *, ratio: float) -> Pose:

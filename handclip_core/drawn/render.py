@@ -157,11 +157,12 @@ def _seen(worn: Outfit, view: Frame) -> frozenset[str]:
     return frozenset(seen)
 
 
-def draw_image(person: Person, aspect: str, *, shot: int, height_px: int) -> Shot:
+def draw_image(person: Person, aspect: str, *, shot: int, height_px: int, sitting: int = 0) -> Shot:
     """Draw one image, 4:3 landscape; a pure function of its arguments, byte for byte.
 
-    ``aspect`` is an Aspect or its value. Returns ``pixels`` uint8 [height_px, width, 3] and their details. Raises
-    InputError for an aspect that is none of the four or a height below 32 px.
+    ``aspect`` is an Aspect or its value; images of one ``sitting`` share most of their pose, light and ground. Returns
+    ``pixels`` uint8 [height_px, width, 3] and their details. Raises InputError for an aspect that is none of the four
+    or a height below 32 px.
     """
     name = str(aspect)
     if name not in ASPECTS:
@@ -171,7 +172,7 @@ def draw_image(person: Person, aspect: str, *, shot: int, height_px: int) -> Sho
     width_px = round(height_px * 4 / 3)
     palmar, side = name.startswith("palmar"), name.split()[1]
     hand = person.right if side == "right" else person.left
-    change = drift(person, name, shot)
+    change = drift(person, name, shot, sitting=sitting)
     posture, source, lens = pose(change, person, name, ratio=4 / 3), light(change), camera(change)
     worn = outfit(person, name, shot)
     view = frame(posture, height_px, width_px)

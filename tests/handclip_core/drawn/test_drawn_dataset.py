@@ -112,6 +112,20 @@ def test_a_folder_in_use_and_impossible_numbers_are_refused(tmp_path: Path) -> N
     assert not (tmp_path / "none").exists()
 
 
+def test_images_are_dealt_out_to_sittings_and_those_of_the_first_are_what_they_were(
+    written: Path, tmp_path: Path
+) -> None:
+    """``written`` holds the same hands in one sitting."""
+    again = write_data_set(tmp_path / "two", people=4, images_per_aspect=2, height_px=48, sittings=2, workers=1)
+    rows = _rows(again)
+    assert rows == _rows(written), "what is worn does not depend on the sitting"
+    place: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        name, hand = f"Hands/{row['imageName']}", (row["id"], row["aspectOfHand"])
+        assert ((again / name).read_bytes() == (written / name).read_bytes()) == (place[hand] % 2 == 0)
+        place[hand] += 1
+
+
 def test_arrays_hold_the_images_that_their_labels_name() -> None:
     drawn = draw_arrays(
         population="pretrain", seed=2, people=2, images_per_aspect=2, height_px=48, workers=1, captions=True
