@@ -17,11 +17,12 @@ from handclip_core.runs.context import open_context
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def noise(person: Person, aspect: str, *, shot: int, height_px: int) -> Shot:
+def noise(person: Person, aspect: str, *, shot: int, height_px: int, sitting: int) -> Shot:
     """An image that is of the right size and like no other: of the images, a plan depends on their number alone."""
     size = (height_px, height_px * 4 // 3, 3)
     pixels = stream("noise", person.index, aspect, shot).integers(0, 256, size, np.uint8)
     worn = outfit(person, aspect, shot)
+    assert sitting == 0
     return Shot(pixels, Details(aspect, shot, worn, fingers_up=True, irregularities=False, seen=frozenset()))
 
 

@@ -37,11 +37,13 @@ OBJECTIVE = METRICS[0]
 FINAL_METRICS = tuple(metric for metric in RANKING if metric.in_tables)
 """What the finals show of a model, the objective first."""
 TABLE_METRICS = tuple(metric for metric in METRICS if metric.in_tables)
-LEAST_MOVE = 0.003
-"""By how much the objective differs among the units of a run that learns anything."""
-HARDLY_MOVED = f"{OBJECTIVE.label} has moved by less than {LEAST_MOVE} so far: the learning rate looks too small"
+LEAST_MOVE = 0.01
+"""By how much the objective differs among the units of a run that learns anything, in parts of its gap to 1."""
+HARDLY_MOVED = (
+    f"{OBJECTIVE.label} has moved by less than {LEAST_MOVE:.0%} of its gap to 1: the learning rate looks too small"
+)
 
 
 def hardly_moved(scores: Sequence[float]) -> bool:
     """Whether the objective's ``scores`` of a run's units, two at least, are all but the same."""
-    return len(scores) > 1 and max(scores) - min(scores) < LEAST_MOVE
+    return len(scores) > 1 and max(scores) - min(scores) < LEAST_MOVE * (1 - max(scores))

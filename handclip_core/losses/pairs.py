@@ -46,14 +46,19 @@ PairLoss = Callable[[Pairs], Tensor]
 """From pairs to a scalar."""
 
 
+def pairs_of(vectors: Tensor, labels: Tensor) -> Pairs:
+    """All ``vectors`` [B, W] before all others, of the same of ``labels`` [B] or not."""
+    same = labels[:, None] == labels[None, :]
+    itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
+    return Pairs(vectors, vectors, positive=same & ~itself, negative=~same)
+
+
 def within_batch(loss: PairLoss, read: Read) -> Loss:
     """``loss`` on the pairs of each batch: all images before all others, same label or not."""
 
     def compare(output: Output, batch: Batch) -> Tensor:
         vectors = read(output)
-        same = batch.labels[:, None] == batch.labels[None, :]
-        itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
         with without_autocast(vectors):
-            return loss(Pairs(vectors, vectors, positive=same & ~itself, negative=~same))
+            return loss(pairs_of(vectors, batch.labels))
 
     return compare

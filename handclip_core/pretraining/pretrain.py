@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from pytorch_metric_learning.losses import SupConLoss
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +25,8 @@ from torch.nn import functional as F
 from handclip_core.config import Config, read_yaml
 from handclip_core.console import track
 from handclip_core.errors import InputError
+from handclip_core.losses.metric import supcon
+from handclip_core.losses.pairs import pairs_of
 from handclip_core.models.backbone import (
     CONFIG_FILE,
     LOCAL_FOLDER,
@@ -117,7 +118,7 @@ class _Run:
         self.backbone = backbone.train().to(memory_format=torch.channels_last)
         self.average = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
         self.optimizer = _optimizer(backbone, settings)
-        self.between_images = SupConLoss(temperature=settings.temperature)
+        self.between_images = supcon(temperature=settings.temperature)
         self.step = 0
         self.losses: list[float] = []
         self.records: list[Record] = []
@@ -135,7 +136,7 @@ class _Run:
         scale = self.backbone.logit_scale.exp()
         texts, aspects = words.split([len(batch.texts), len(prompts)])
         loss = clip_loss(images, texts, scale, hands=batch.hands) + aspect_loss(images, aspects, scale, batch.aspects)
-        loss = loss + self.between_images(images, batch.hands)
+        loss = loss + self.between_images(pairs_of(images, batch.hands))
         loss.backward()
         nn.utils.clip_grad_norm_(self.backbone.parameters(), GRADIENT_NORM)
         self.optimizer.step()
