@@ -34,7 +34,7 @@ MAY_NOT_IMPORT = {
 }
 MAX_MODULES = 15
 ONLY_IMPORTED_BY = {
-    "open_clip": ["handclip_core/models/backbone.py"],
+    "open_clip": ["handclip_core/models/architectures.py"],
     "jinja2": ["tune_jobs/finals/report.py"],
     "peft": ["handclip_core/models/lora.py"],
     "pytorch_metric_learning": ["handclip_core/losses/metric.py"],

@@ -13,21 +13,13 @@ WEIGHT_STD = 0.01
 class Place(StrEnum):
     """Where adapters stand: in every block of a transformer after attention, after the MLP, or after both.
 
-    In a ResNet ``attention`` means after the last stage, before the attention pool, ``mlp`` after the stages before it,
-    and ``both`` after all four.
+    In a convolutional tower ``attention`` means after the last stage, before the pooling, ``mlp`` after the stages
+    before it, and ``both`` after all.
     """
 
     ATTENTION = "attention"
     MLP = "mlp"
     BOTH = "both"
-
-
-RESNET_STAGES = {
-    Place.ATTENTION: ("layer4",),
-    Place.MLP: ("layer1", "layer2", "layer3"),
-    Place.BOTH: ("layer1", "layer2", "layer3", "layer4"),
-}
-BRANCHES = {Place.ATTENTION: ("ls_1",), Place.MLP: ("ls_2",), Place.BOTH: ("ls_1", "ls_2")}
 
 
 class Bottleneck(nn.Module):
@@ -68,24 +60,15 @@ def adapter_prefixes(backbone: Backbone) -> tuple[str, ...]:
 def insert_adapters(backbone: Backbone, *, bottleneck: int, place: Place) -> None:
     """Put adapters of width ``bottleneck`` into ``backbone``.
 
-    In a transformer they act on the branch of attention or MLP before it joins the residual stream; in a ResNet on the
-    output of whole stages.
+    In a transformer they act on the branch of attention or MLP before it joins the residual stream; in a convolutional
+    tower on the output of whole stages.
     """
-    stages = [module for name, module in backbone.visual.named_children() if name in RESNET_STAGES[place]]
-    for stage in stages:
-        assert isinstance(stage, nn.Sequential)
-        stage.append(MapBottleneck(_width(stage[-1], "bn3"), bottleneck))
-    for module in list(backbone.visual.modules()):
-        if hasattr(module, "ls_1") and hasattr(module, "ls_2"):
-            _into_block(module, bottleneck, place)
-
-
-def _into_block(block: nn.Module, bottleneck: int, place: Place) -> None:
-    width = _width(block, "ln_2")
-    for branch in BRANCHES[place]:
-        setattr(block, branch, nn.Sequential(block.get_submodule(branch), Bottleneck(width, bottleneck)))
-
-
-def _width(module: nn.Module, norm: str) -> int:
-    """Channels of a module, read off its norm's bias."""
-    return module.get_parameter(f"{norm}.bias").numel()
+    stages = backbone.stages()
+    chosen = {Place.ATTENTION: stages[-1:], Place.MLP: stages[:-1], Place.BOTH: stages}
+    for stage in chosen[place]:
+        stage.row.append(MapBottleneck(stage.channels, bottleneck))
+    for found in backbone.branches():
+        names = {Place.ATTENTION: (found.attention,), Place.MLP: (found.mlp,), Place.BOTH: (found.attention, found.mlp)}
+        for name in names[place]:
+            adapter = Bottleneck(found.channels, bottleneck)
+            setattr(found.block, name, nn.Sequential(found.block.get_submodule(name), adapter))

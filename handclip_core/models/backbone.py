@@ -1,4 +1,4 @@
-"""CLIP backbones: the one place that imports open_clip.
+"""CLIP backbones.
 
 A backbone is an image tower (and, if asked for, its text tower) cut into an ordered row of blocks, so that a
 strategy can decay learning rates by depth, unfreeze the last n blocks, or cache what the frozen first n blocks make of
@@ -7,36 +7,37 @@ an image.
 
 import copy
 import hashlib
+import operator
 import re
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import open_clip
 import torch
-from open_clip.factory import load_checkpoint
-from open_clip.model import convert_to_custom_text_state_dict
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
-from open_clip.transformer import TextTransformer, VisionTransformer
+from pydantic import model_validator
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from handclip_core.config import Config
 from handclip_core.errors import InputError
+from handclip_core.models import architectures
+from handclip_core.models.architectures import CONFIG_FILE, LOCAL_FOLDER, NANO, NANO_FOLDER
 from handclip_core.models.readout import Readout, ReadoutSettings, pooled
 from handclip_core.models.text_tower import TextTower, encode_trimmed
-from handclip_core.models.towers import ResNetTower, TransformerTower
-from handclip_core.models.weight_files import UNREADABLE, is_torchscript, one_line, quiet_logs
+from handclip_core.models.towers.tower import Branches, Stage
+from handclip_core.models.weights.activation import activation_notes, quick_gelu_of
+from handclip_core.models.weights.files import quiet_logs, read_tensors, weights_in
+from handclip_core.models.weights.fit import fit, refuse_non_finite
+from handclip_core.models.weights.origin import merged_updates, origin_of
 from handclip_core.types import Encoded
 
-NANO = "handclip-nano"
-"""The small CLIP that comes with the package."""
+__all__ = [
+    "CONFIG_FILE", "LOCAL_FOLDER", "NANO", "NANO_FOLDER", "RANDOM", "WEIGHTS_FILE", "Backbone", "BackboneSettings",
+    "load_backbone",
+]  # fmt: skip
 
-NANO_FOLDER = Path(__file__).parent / "nano"
-CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
-LOCAL_FOLDER = "local-dir:"
 RANDOM = "random"
 INITIAL_SEED = 0
 _WORD = re.compile(r"[a-z]{5,}</w>")
@@ -47,14 +48,24 @@ class BackboneSettings(Config):
 
     name: str = NANO
     """``handclip-nano``, a model name of open_clip (``ViT-B-32``, ``ViT-B-16``, ``RN50``, ...), or ``local-dir:FOLDER``
-    with a folder that ``pretrain`` wrote."""
+    with a folder that ``pretrain``, open_clip or transformers wrote."""
     pretrained: str | None = None
-    """Weights: a tag of open_clip (``openai``), the path of a file, or ``random``; none for the weights of
-    ``handclip-nano`` and of ``local-dir:FOLDER``. A file that holds OpenAI's weights needs a name that ends in
-    ``-quickgelu``, unless it is their original archive."""
+    """Weights: a tag of open_clip (``openai``), the path of a file or of a folder with one, or ``random``; none for the
+    weights of ``handclip-nano`` and of ``local-dir:FOLDER``. A run's ``handclip_best.pth`` goes on from that run.
+    Plain weights that come from OpenAI's need a name that ends in ``-quickgelu``."""
     batch_norm: Literal["fixed", "moving"] = "fixed"
     """Running statistics of batch normalisation (RN50 and its like) in training mode: kept as they were loaded, so that
     a step does not depend on how a batch is shared among devices, or moving with the batches if its block trains."""
+
+    recompute: bool = False
+    """Whether training keeps the input of each block alone and computes the rest again for the gradient (gradient
+    checkpointing, Chen 2016, arXiv 1604.06174): less memory, a third more time, the same gradients."""
+
+    @model_validator(mode="after")
+    def _statistics_move_once(self) -> Self:
+        if self.recompute and self.batch_norm == "moving":
+            raise ValueError("recompute: would move the statistics of batch_norm twice a step; set batch_norm: fixed")
+        return self
 
 
 class Backbone(nn.Module):
@@ -68,21 +79,24 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, clip: Any, *, name: str, text: bool, batch_norm: Literal["fixed", "moving"] = "fixed") -> None:
+    def __init__(self, clip: Any, settings: BackboneSettings, *, text: bool) -> None:
         """Take the towers of ``clip``, open_clip's CustomTextCLIP; raises InputError for an unknown kind of tower."""
         super().__init__()
+        name = settings.name
         self.name = name
-        self.batch_norm = batch_norm
+        self.recompute = settings.recompute
+        self.notes: tuple[str, ...] = ()
+        self.batch_norm = settings.batch_norm
         self.visual: nn.Module = clip.visual
-        self._tower = _tower_of(clip.visual, name)
+        self._tower = architectures.tower_of(clip.visual, name)
         self.image_px = _square(clip.visual.image_size, name)
         self.width = self._tower.width(clip.visual)
-        self.dim = int(clip.visual.output_dim)
+        self.dim = self._tower.dim(clip.visual)
         self.register_buffer("mean", torch.tensor(clip.visual.image_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(clip.visual.image_std).view(3, 1, 1), persistent=False)
         self.text: nn.Module | None = clip.text if text else None
         self.logit_scale: nn.Parameter | None = clip.logit_scale if text else None
-        self._tokenizer: Any = _tokenizer(name, clip.text) if text else None
+        self._tokenizer: Any = architectures.tokenizer_of(name, clip.text) if text else None
 
     def forward(self, pixels: Tensor, readout: Readout | None = None) -> Encoded:
         """Encode ``pixels`` [B, 3, H, W], float in [0, 1] with H = W = ``image_px``."""
@@ -100,6 +114,14 @@ class Backbone(nn.Module):
         """
         return tuple(tuple(f"visual.{name}" for name in names) for names in self._tower.prefixes(self.visual))
 
+    def branches(self) -> list[Branches]:
+        """The residual blocks of a transformer, input first."""
+        return self._tower.branches(self.visual)
+
+    def stages(self) -> list[Stage]:
+        """The stages of a convolutional tower, input first."""
+        return self._tower.stages(self.visual)
+
     def head_blocks(self, pixels: Tensor, n: int) -> Tensor:
         """What the first ``n`` blocks make of ``pixels`` [B, 3, H, W], from 0 to all blocks but one."""
         hidden = pixels
@@ -116,7 +138,8 @@ class Backbone(nn.Module):
         assert all(block >= n for block in wanted), "a block that is read was left out"
         read = [self._read(readout, hidden)] if readout and n in wanted else []
         for done, step in enumerate(self._steps()[self._boundary(n) :], start=n + 1):
-            hidden = step(hidden)
+            again = self.recompute and self.training and torch.is_grad_enabled()
+            hidden = checkpoint(step, hidden, use_reentrant=False) if again else step(hidden)
             if readout and done in wanted:
                 read.append(self._read(readout, hidden))
         encoded = self._tower.last_block(self.visual, hidden)
@@ -170,15 +193,18 @@ class Backbone(nn.Module):
         """Set training mode, but for what makes blocks without trained weights give another result each time.
 
         That is batch normalisation, which stays in evaluation mode wherever its statistics are fixed, and leaving out
-        patches.
+        patches, units or whole branches.
         """
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train(mode and self.batch_norm == "moving" and module.weight.requires_grad)
-        dropping = getattr(self.visual, "patch_dropout", None)
-        if isinstance(dropping, nn.Module):
-            dropping.train(mode and any(p.requires_grad for p in self.visual.get_submodule("conv1").parameters()))
+        for depth, prefixes in enumerate(self.blocks()):
+            parts = [operator.attrgetter(prefix)(self) for prefix in prefixes]
+            if not any(weights.requires_grad for part in parts for weights in _weights_of_part(part)):
+                dropping = [getattr(self.visual, "patch_dropout", None)] if depth == 0 else []
+                for leaf in (leaf for part in (*parts, *dropping) for leaf in _leaves(part)):
+                    leaf.eval()
         return self
 
     def key(self) -> str:
@@ -204,13 +230,14 @@ class Backbone(nn.Module):
         return n
 
 
-def _tower_of(visual: nn.Module, name: str) -> TransformerTower | ResNetTower:
-    if isinstance(visual, VisionTransformer) and visual.pool_type != "none":
-        return TransformerTower()
-    if isinstance(visual, ModifiedResNet):
-        return ResNetTower()
-    kind = type(visual).__name__
-    raise InputError(f"backbone.name: {name} has an image tower of kind {kind}; choose a ViT-... or RN... name")
+def _weights_of_part(part: nn.Module | nn.Parameter) -> Iterator[nn.Parameter]:
+    return part.parameters() if isinstance(part, nn.Module) else iter((part,))
+
+
+def _leaves(part: nn.Module | nn.Parameter | None) -> Iterator[nn.Module]:
+    """Modules without modules in them."""
+    if isinstance(part, nn.Module):
+        yield from (module for module in part.modules() if not any(True for _ in module.children()))
 
 
 def _square(size: int | tuple[int, int], name: str) -> int:
@@ -220,118 +247,78 @@ def _square(size: int | tuple[int, int], name: str) -> int:
     return height
 
 
-def _tokenizer(name: str, text: Any) -> Any:
-    if isinstance(text, TextTransformer):
-        return open_clip.get_tokenizer(_source(name), context_length=text.context_length)
-    raise InputError(
-        f"backbone.name: {name} has a text tower of kind {type(text).__name__}; choose a ViT-... or RN... name"
-    )
-
-
 def load_backbone(settings: BackboneSettings, *, text: bool = False) -> Backbone:
     """The CLIP that ``settings`` name, in float32 and evaluation mode, with its text tower if ``text``.
 
     Weights trained with QuickGELU (OpenAI's) get it. Leaves the global random state alone; ``random`` weights are
     always the same. Raises InputError, saying what to do, for an unknown name or tag, weights that cannot be fetched,
-    and a file that is missing, damaged or of another model.
+    a file that is missing, damaged or of another model, and weights that are not finite.
     """
     with torch.random.fork_rng(devices=[]), quiet_logs():
         torch.manual_seed(INITIAL_SEED)
-        clip = _create(settings)
-    backbone = Backbone(clip, name=settings.name, text=text, batch_norm=settings.batch_norm)
-    if isinstance(backbone.visual, ModifiedResNet):
+        loaded = _create(settings, text=text)
+    backbone = Backbone(loaded.clip, settings, text=text)
+    refuse_non_finite(backbone, source=loaded.source)
+    backbone.notes = loaded.notes
+    if backbone._tower.channels_last:
         # Convolutions run up to twice as fast with the channels last.
         backbone.visual.to(memory_format=torch.channels_last)
     return backbone.float().eval()
 
 
-def _create(settings: BackboneSettings) -> Any:
+@dataclass(frozen=True)
+class _Loaded:
+    """open_clip's ``clip`` with weights from ``source``, and what the user should know of them."""
+
+    clip: Any
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+def _create(settings: BackboneSettings, *, text: bool) -> _Loaded:
     name, weights = settings.name, settings.pretrained
-    folder = _folder(name)
-    if folder is None and name not in open_clip.list_models():
-        choices = f"{NANO}, {LOCAL_FOLDER}FOLDER or a name of open_clip such as ViT-B-32, ViT-B-16, RN50"
-        raise InputError(f"backbone.name: unknown model '{name}'; choose {choices}")
+    architectures.refuse_unknown(name)
+    folder = architectures.folder_of(name)
     if weights == RANDOM:
-        return _empty(name)
+        return _Loaded(architectures.empty(name, text=text), RANDOM)
     if weights is None:
-        return _from_file(name, _weights_of(name, folder))
-    if get_pretrained_cfg(name, weights):
-        return _from_tag(name, weights)
-    return _from_file(name, _existing(Path(weights), name))
-
-
-def _folder(name: str) -> Path | None:
-    if name == NANO:
-        return NANO_FOLDER
-    return Path(name.removeprefix(LOCAL_FOLDER)) if name.startswith(LOCAL_FOLDER) else None
-
-
-def _source(name: str) -> str:
-    return f"{LOCAL_FOLDER}{NANO_FOLDER}" if name == NANO else name
+        return _from_file(name, _weights_of(name, folder), text=text)
+    if architectures.is_tag(name, weights):
+        return _Loaded(architectures.published(name, weights), f"{name} {weights}")
+    return _from_file(name, _existing(Path(weights), name), text=text)
 
 
 def _weights_of(name: str, folder: Path | None) -> Path:
     if folder is None:
         raise InputError(
-            f"backbone.pretrained: {name} needs weights: a tag ({_tags(name)}) or the path of a weight file"
+            f"backbone.pretrained: {name} needs weights: a tag ({architectures.tags_of(name)}) or the path of a weight "
+            "file"
         )
-    return _existing(folder / WEIGHTS_FILE, name)
+    return _existing(folder, name)
 
 
 def _existing(path: Path, name: str) -> Path:
-    if path.is_file():
-        return path
-    raise InputError(f"backbone.pretrained: '{path}' is neither a file nor a tag of {name} ({_tags(name)})")
+    if path.exists():
+        return weights_in(path)
+    tags = architectures.tags_of(name)
+    raise InputError(f"backbone.pretrained: '{path}' is neither a file nor a tag of {name} ({tags})")
 
 
-def _tags(name: str) -> str:
-    tags = list_pretrained_tags_by_model(name)
-    return ", ".join(tags[:3] + ["..."] * (len(tags) > 3)) or "it has none"
-
-
-def _empty(name: str, *, quick_gelu: bool = False) -> Any:
-    try:
-        return open_clip.create_model(
-            _source(name),
-            load_weights=False,
-            force_custom_text=True,
-            force_quick_gelu=quick_gelu,
-            pretrained_text=False,
-        )
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"backbone.name: {name} has no usable {CONFIG_FILE}: {one_line(error)}") from None
-
-
-def _from_tag(name: str, tag: str) -> Any:
-    quick_gelu = bool(get_pretrained_cfg(name, tag).get("quick_gelu", False))
-    try:
-        return open_clip.create_model(
-            name, pretrained=tag, require_pretrained=True, force_custom_text=True, force_quick_gelu=quick_gelu
-        )
-    except UNREADABLE as error:
-        mend = "connect to the network, or copy the weight file here and give its path as backbone.pretrained"
-        raise InputError(f"backbone.pretrained: no weights '{tag}' of {name}: {mend} ({one_line(error)})") from None
-
-
-def _from_file(name: str, path: Path) -> Any:
-    archive = is_torchscript(path)
-    clip = _empty(name, quick_gelu=archive)
-    try:
-        if archive:
-            _load_openai_archive(clip, path)
-        else:
-            load_checkpoint(clip, str(path))
-    except UNREADABLE as error:
-        reason = one_line(error)
-        raise InputError(f"{path}: not a weight file of {name}, or damaged; fetch it again ({reason})") from None
-    return clip
-
-
-def _load_openai_archive(clip: Any, path: Path) -> None:
-    with warnings.catch_warnings():
-        # TorchScript is deprecated, but these files are published in it.
-        warnings.simplefilter("ignore", FutureWarning)
-        module: nn.Module = torch.jit.load(str(path), map_location="cpu")
-    buffers = ("input_resolution", "context_length", "vocab_size", "attn_mask")
-    weights = {name: tensor for name, tensor in module.state_dict().items() if name not in buffers}
-    clip.load_state_dict(convert_to_custom_text_state_dict(weights))
+def _from_file(name: str, path: Path, *, text: bool) -> _Loaded:
+    if path.suffix in (".npz", ".npy"):
+        clip = architectures.empty(name, text=True)
+        architectures.load_numpy(clip, path)
+        return _Loaded(clip, str(path))
+    origin = origin_of(path)
+    tensors = merged_updates(read_tensors(path), alpha=origin.alpha, source=path)
+    quick = quick_gelu_of(path, tensors, origin)
+    clip = architectures.empty(name, text=text, quick_gelu=quick if architectures.twin_of(name) or quick else None)
+    notes = fit(
+        clip,
+        architectures.converted(clip, tensors),
+        source=path,
+        name=name,
+        text=text,
+        resize=lambda found: architectures.resize_positions(clip, found),
+    )
+    return _Loaded(clip, str(path), (*notes, *activation_notes(name, path, quick)))

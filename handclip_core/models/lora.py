@@ -25,9 +25,10 @@ Model = TypeVar("Model", bound=nn.Module)
 class LoraTargets(StrEnum):
     """Which maps get an update.
 
-    Of a transformer, ``attention`` means the projection of every block to query, key and value, which are one map, and
-    the output projection; ``mlp`` means the two layers of its MLP. Of a ResNet, ``attention`` means the four
-    projections of the attention pool; ``mlp`` means the three convolutions on the main path of every bottleneck.
+    Of a transformer, ``attention`` means the projection of every block to query, key and value, which are one map or
+    three, and the output projection; ``mlp`` means the layers of its MLP. Of a ResNet, ``attention`` means the four
+    projections of the attention pool; ``mlp`` means the three convolutions on the main path of every bottleneck. Of
+    another convolutional tower ``mlp`` means the MLPs of its blocks, and ``attention`` is there if some blocks have it.
     """
 
     ATTENTION = "attention"
@@ -49,11 +50,23 @@ class _Kind:
         return self.attention if targets is LoraTargets.ATTENTION else self.mlp
 
 
+_IN_PROJ = "attn.in_proj"
+"""Stacked projections, which are a map once attention is opened."""
 _KINDS = (
-    _Kind("mlp.c_fc", attention=("attn.in_proj", "attn.out_proj"), mlp=("mlp.c_fc", "mlp.c_proj")),
+    _Kind("mlp.c_fc", attention=(_IN_PROJ, "attn.out_proj"), mlp=("mlp.c_fc", "mlp.c_proj")),
     _Kind("conv3", mlp=("conv1", "conv2", "conv3")),
     _Kind("q_proj", attention=("q_proj", "k_proj", "v_proj", "c_proj")),
-)
+    # Blocks of timm, and its attention pool, which has the maps q and kv.
+    _Kind(
+        "mlp.fc2",
+        attention=(
+            "attn.qkv", "attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.proj", "token_mixer.qkv", "token_mixer.proj",
+            "q", "kv", "proj",
+        ),
+        mlp=("mlp.fc1", "mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"),
+    ),
+    _Kind("mlp.w2", attention=("attn.qkv", "attn.proj"), mlp=("mlp.w0", "mlp.w1", "mlp.w2")),
+)  # fmt: skip
 
 
 def insert_lora(
@@ -67,6 +80,8 @@ def insert_lora(
     counts as one. Raises InputError if attention is of a kind that cannot be adapted.
     """
     names = [name for block in _blocks(backbone, targets)[-(last_blocks or 0) :] for name in block]
+    if not names:
+        raise InputError(f"strategy.targets: {backbone.name} has no maps of {targets}; choose mlp or both")
     for name in names:
         _open_owner(backbone, name)
     with warnings.catch_warnings():
@@ -121,7 +136,13 @@ def _blocks(backbone: Backbone, targets: LoraTargets) -> list[list[str]]:
     """Names of the maps to adapt, in one list a block that has any, input first."""
     there = {name for name, _ in backbone.named_modules()}
     maps = (
-        [f"{block}.{part}" for kind in _KINDS if f"{block}.{kind.marker}" in there for part in kind.parts(targets)]
+        [
+            f"{block}.{part}"
+            for kind in _KINDS
+            if f"{block}.{kind.marker}" in there
+            for part in kind.parts(targets)
+            if f"{block}.{part}" in there or part == _IN_PROJ
+        ]
         for prefixes in backbone.blocks()
         for block in prefixes
     )
@@ -132,8 +153,11 @@ def _open_owner(backbone: Backbone, name: str) -> None:
     """Replace the owner of the map ``name`` if it does not call it as a module."""
     owner, _, part = name.rpartition(".")
     module = backbone.get_submodule(owner)
-    if part == "q_proj":
+    if part == "q_proj" and hasattr(module, "c_proj"):
         backbone.set_submodule(owner, OpenPool(module))
+    if part == "qkv" and hasattr(module, "qkv_bias_separate"):
+        # timm's EVA reads the weights of this map, unless its bias is to be added later.
+        module.qkv_bias_separate = True  # type: ignore[assignment]
     if part == "in_proj":
         if not isinstance(module, nn.MultiheadAttention):
             kind = type(module).__name__

@@ -1,5 +1,6 @@
 """The context of an experiment: data, decoded images and backbone, opened once a process and kept warm."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -187,12 +188,14 @@ def rows_of(gallery_splits: tuple[GallerySplit, ...]) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=2)
 def open_context(data: DrawnData | PreparedData, backbone: BackboneSettings, device: torch.device) -> ExperimentContext:
-    """Open data and backbone; drawn data are drawn if need be.
+    """Open data and backbone, and print what the user should know of its weights; drawn data are drawn if need be.
 
     Raises InputError if data or weights cannot be used, or training identities leak into another split.
     """
     cache = cache_root()
     pretrained = load_backbone(backbone).to(device)
+    for note in pretrained.notes:
+        print(f"note: {note}", file=sys.stderr, flush=True)
     prepared = open_data(data, cache=cache)
     check_leaks(prepared)
     return ExperimentContext(

@@ -1,15 +1,18 @@
-"""How open_clip's image towers fall into an ordered row of blocks."""
+"""open_clip's own image towers."""
 
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
+from handclip_core.models.towers.tower import Branches, Stage
 from handclip_core.types import Encoded, FeatureMap
 
 
 class TransformerTower:
     """How a VisionTransformer falls into blocks: stem, residual blocks, final norm and pooling, projection."""
+
+    channels_last = False
 
     def prefixes(self, visual: Any) -> list[tuple[str, ...]]:
         """Parameter prefixes of each block, input first; each parameter lies under one of them."""
@@ -42,9 +45,24 @@ class TransformerTower:
         """The number F of trunk features."""
         return int(visual.proj.shape[0])
 
+    def dim(self, visual: Any) -> int:
+        """The number D of an embedding."""
+        return int(visual.proj.shape[1])
+
+    def branches(self, visual: Any) -> list[Branches]:
+        """The residual blocks."""
+        return [Branches(block, "ls_1", "ls_2", visual.transformer.width) for block in visual.transformer.resblocks]
+
+    def stages(self, visual: Any) -> list[Stage]:
+        """None."""
+        del visual
+        return []
+
 
 class ResNetTower:
     """How a ModifiedResNet falls into blocks: stem, bottlenecks of the four stages, attention pool."""
+
+    channels_last = True
 
     def prefixes(self, visual: Any) -> list[tuple[str, ...]]:
         """Parameter prefixes of each block, input first; each parameter lies under one of them."""
@@ -72,3 +90,17 @@ class ResNetTower:
     def width(self, visual: Any) -> int:
         """The number F of trunk features."""
         return int(visual.attnpool.k_proj.in_features)
+
+    def dim(self, visual: Any) -> int:
+        """The number D of an embedding."""
+        return int(visual.attnpool.c_proj.out_features)
+
+    def branches(self, visual: Any) -> list[Branches]:
+        """None."""
+        del visual
+        return []
+
+    def stages(self, visual: Any) -> list[Stage]:
+        """The four stages."""
+        rows = (visual.layer1, visual.layer2, visual.layer3, visual.layer4)
+        return [Stage(row, int(row[0].bn3.num_features)) for row in rows]
