@@ -94,9 +94,9 @@ def _read(path: Path) -> Tensors:
     if is_torchscript(path):
         return read_torchscript(path)
     content = _torch_load(path)
-    tensors = list(_walk(content))
-    _refuse_damaged(path, tensors)
-    return {name: tensor for name, tensor in tensors if name}
+    found = list(_walk(content))
+    _refuse_damaged(path, found)
+    return {name: tensor for name, tensor in found if name}
 
 
 def _torch_load(path: Path) -> Any:
