@@ -6,14 +6,14 @@ import os
 import shutil
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from PIL import Image
 
 from handclip_core.config import Config
+from handclip_core.data.framing import Frame
 from handclip_core.data.images import BadImageError, decode_rgb, read_image
 from handclip_core.data.manifest import Prepared
 from handclip_core.data.parallel import map_files
@@ -23,6 +23,7 @@ DECODE_VERSION = 1
 """Part of every key: raise it whenever `shrink` gives other pixels than before."""
 PIXELS_NAME = "pixels.u8"
 INDEX_NAME = "index.json"
+SQUASHED = Frame()
 NUM_PROBES = 32
 """So many images of a found cache are compared with their checksums before it is used."""
 
@@ -62,21 +63,23 @@ class PixelCache:
         return len(self.position)
 
 
-def shrink(data: bytes, *, size_px: int) -> np.ndarray:
+def shrink(data: bytes, *, size_px: int, frame: Frame = SQUASHED) -> np.ndarray:
     """Decode one image to uint8 [S, S, 3].
 
-    The whole image is squeezed into the square, as the published code does: nothing of the hand is cut off and no
-    pixel is spent on a border; the images of a set share one shape, so all are squeezed alike. JPEG files are decoded
-    at a fraction of their size by the DCT (Pillow's draft mode), the rest is bicubic. Raises BadImageError.
+    By default the whole image is squeezed into the square, as the published code does: nothing of the hand is cut off
+    and no pixel is spent on a border; the images of a set share one shape, so all are squeezed alike. JPEG files are
+    then decoded at a fraction of their size by the DCT (Pillow's draft mode). Raises BadImageError.
     """
-    image = decode_rgb(data, draft_px=size_px)
-    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BICUBIC))
+    image = decode_rgb(data, draft_px=size_px if frame.reads_fractions else None)
+    return np.asarray(frame.square(image, size_px))
 
 
-def pixel_cache(prepared: Prepared, *, size_px: int, cache_root: Path, workers: int | None = None) -> PixelCache:
-    """Open the cache of a prepared data set at a size, building it first if there is none.
+def pixel_cache(
+    prepared: Prepared, *, size_px: int, cache_root: Path, frame: Frame = SQUASHED, workers: int | None = None
+) -> PixelCache:
+    """Open the cache of a prepared data set at a size and in a frame, building it first if there is none.
 
-    Caches lie in ``cache_root`` under a name made of the contents of the files, the size and DECODE_VERSION, so data
+    Caches lie in ``cache_root`` under a name made of the contents of the files, size, frame and DECODE_VERSION, so data
     sets of the same files share one whatever their cut. Building happens under a lock, in a folder of a temporary name
     that is renamed when complete; what a killed process left is thrown away, and a cache that does not match its own
     index is rebuilt. Raises InputError if a file is bad, missing, or has changed since `prepare`, or the cache
@@ -87,16 +90,19 @@ def pixel_cache(prepared: Prepared, *, size_px: int, cache_root: Path, workers: 
     hashes = prepared.manifest["hash"].to_numpy(dtype=str)
     distinct, first, position = np.unique(hashes, return_index=True, return_inverse=True)
     wanted = tuple(str(value) for value in distinct)
-    folder = cache_root / f"pixels-{size_px}-{_key(wanted, size_px)}"
+    folder = cache_root / f"pixels-{size_px}-{_key(wanted, size_px, frame)}"
     pixels = _open(folder, wanted, size_px)
     if pixels is None:
         paths = prepared.paths()
-        pixels = _build_once(folder, wanted, [paths[row] for row in first], size_px=size_px, workers=workers)
+        pixels = _build_once(
+            folder, wanted, [paths[row] for row in first], size_px=size_px, frame=frame, workers=workers
+        )
     return PixelCache(pixels=pixels, position=position.astype(np.int64))
 
 
-def _key(hashes: tuple[str, ...], size_px: int) -> str:
-    return hashlib.sha256(json.dumps([DECODE_VERSION, size_px, hashes]).encode()).hexdigest()[:24]
+def _key(hashes: tuple[str, ...], size_px: int, frame: Frame) -> str:
+    values = [DECODE_VERSION, size_px, hashes, *([] if frame == SQUASHED else [asdict(frame)])]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
 
 
 def _open(folder: Path, hashes: tuple[str, ...], size_px: int) -> np.ndarray | None:
@@ -117,14 +123,14 @@ def _open(folder: Path, hashes: tuple[str, ...], size_px: int) -> np.ndarray | N
 
 
 def _build_once(
-    folder: Path, hashes: tuple[str, ...], paths: list[Path], *, size_px: int, workers: int | None
+    folder: Path, hashes: tuple[str, ...], paths: list[Path], *, size_px: int, frame: Frame, workers: int | None
 ) -> np.ndarray:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             pixels = _open(folder, hashes, size_px)  # another process may have built it while this one waited
             if pixels is None:
-                _build(folder, hashes, paths, size_px=size_px, workers=workers)
+                _build(folder, hashes, paths, size_px=size_px, frame=frame, workers=workers)
                 pixels = _open(folder, hashes, size_px)
     except OSError as error:
         raise InputError(f"{folder.parent}: the pixel cache cannot be written ({error.strerror or error})") from None
@@ -133,7 +139,9 @@ def _build_once(
     return pixels
 
 
-def _build(folder: Path, hashes: tuple[str, ...], paths: list[Path], *, size_px: int, workers: int | None) -> None:
+def _build(
+    folder: Path, hashes: tuple[str, ...], paths: list[Path], *, size_px: int, frame: Frame, workers: int | None
+) -> None:
     """Decode all images into a temporary folder and rename it; the caller holds the lock."""
     partial = folder.with_name(f"{folder.name}.partial")
     for leftover in (partial, folder):
@@ -145,7 +153,7 @@ def _build(folder: Path, hashes: tuple[str, ...], paths: list[Path], *, size_px:
     pixels = np.memmap(partial / PIXELS_NAME, dtype=np.uint8, mode="r+", shape=shape)
 
     def fill(row: int) -> int:
-        pixels[row] = _decode_checked(paths[row], hashes[row], size_px)
+        pixels[row] = _decode_checked(paths[row], hashes[row], size_px, frame)
         return zlib.crc32(pixels[row].data)
 
     checksums = tuple(map_files(fill, range(len(hashes)), description=f"decoding at {size_px} px", workers=workers))
@@ -167,11 +175,11 @@ def _reserve(path: Path, *, num_bytes: int) -> None:
             file.truncate(num_bytes)
 
 
-def _decode_checked(path: Path, expected: str, size_px: int) -> np.ndarray:
+def _decode_checked(path: Path, expected: str, size_px: int, frame: Frame) -> np.ndarray:
     try:
         data = read_image(path)
         if hashlib.sha256(data).hexdigest() != expected:
             raise BadImageError("changed since `prepare`")
-        return shrink(data, size_px=size_px)
+        return shrink(data, size_px=size_px, frame=frame)
     except BadImageError as error:
         raise InputError(f"{path}: {error}; run `prepare` again") from None

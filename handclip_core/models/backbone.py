@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from handclip_core.config import Config
+from handclip_core.data.framing import Frame, Framing, Interpolation
 from handclip_core.errors import InputError
 from handclip_core.models import architectures
 from handclip_core.models.architectures import CONFIG_FILE, LOCAL_FOLDER, NANO, NANO_FOLDER
@@ -57,6 +58,9 @@ class BackboneSettings(Config):
     """Running statistics of batch normalisation (RN50 and its like) in training mode: kept as they were loaded, so that
     a step does not depend on how a batch is shared among devices, or moving with the batches if its block trains."""
 
+    framing: Framing = Framing.SQUASH
+    """How images become square: ``squash`` squeezes them whole, ``crop`` takes the middle as CLIP was trained, ``pad``
+    fills up the shorter side. Normalisation and interpolation are those of the backbone."""
     recompute: bool = False
     """Whether training keeps the input of each block alone and computes the rest again for the gradient (gradient
     checkpointing, Chen 2016, arXiv 1604.06174): less memory, a third more time, the same gradients."""
@@ -85,6 +89,9 @@ class Backbone(nn.Module):
         name = settings.name
         self.name = name
         self.recompute = settings.recompute
+        wanted = getattr(clip.visual, "preprocess_cfg", {})
+        smooth: Interpolation = "bilinear" if wanted.get("interpolation") == "bilinear" else "bicubic"
+        self.frame = Frame(settings.framing, smooth, wanted.get("fill_color", 0))
         self.notes: tuple[str, ...] = ()
         self.batch_norm = settings.batch_norm
         self.visual: nn.Module = clip.visual

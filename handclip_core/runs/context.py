@@ -21,7 +21,7 @@ from handclip_core.data.inputs import (
 )
 from handclip_core.data.leaks import check_leaks
 from handclip_core.data.manifest import GallerySplit, Prepared
-from handclip_core.data.pixels import PixelCache, pixel_cache
+from handclip_core.data.pixels import SQUASHED, PixelCache, pixel_cache
 from handclip_core.data.sources import DrawnData, PreparedData, open_data
 from handclip_core.data.training import Part, ReadTexts, TrainingData
 from handclip_core.errors import InputError
@@ -84,7 +84,8 @@ class ExperimentContext:
     @cached_property
     def pixels(self) -> PixelCache:
         """The decoded images at the backbone's size, built when first asked for."""
-        return pixel_cache(self.prepared, size_px=self.pretrained.image_px, cache_root=self.cache)
+        backbone = self.pretrained
+        return pixel_cache(self.prepared, size_px=backbone.image_px, cache_root=self.cache, frame=backbone.frame)
 
     @cached_property
     def pixel_inputs(self) -> PixelInputs:
@@ -168,7 +169,9 @@ class ExperimentContext:
 
     @cached_property
     def _key(self) -> str:
-        return f"{self.pretrained.key()} {self.prepared.protocol.manifest_hash} {self.pretrained.image_px}"
+        seen = f"{self.prepared.protocol.manifest_hash} {self.pretrained.image_px}"
+        frame = self.pretrained.frame
+        return f"{self.pretrained.key()} {seen}{'' if frame == SQUASHED else f' {frame}'}"
 
     @cached_property
     def _with_text(self) -> Backbone:

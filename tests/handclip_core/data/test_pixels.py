@@ -15,6 +15,7 @@ from PIL import Image
 
 from handclip_core.data import pixels
 from handclip_core.data.folder import prepare_folder
+from handclip_core.data.framing import Frame, Framing
 from handclip_core.data.manifest import Prepared
 from handclip_core.data.pixels import PixelCache, pixel_cache, shrink
 from handclip_core.errors import InputError
@@ -29,10 +30,10 @@ from pathlib import Path
 from handclip_core.data import pixels
 from handclip_core.data.manifest import load_prepared
 decoded, shrink = [], pixels.shrink
-def slow(data, *, size_px):
+def slow(data, *, size_px, frame):
     decoded.append(1)
     time.sleep(float(sys.argv[3]))
-    return shrink(data, size_px=size_px)
+    return shrink(data, size_px=size_px, frame=frame)
 pixels.shrink = slow
 pixels.pixel_cache(load_prepared(Path(sys.argv[1])), size_px=24, cache_root=Path(sys.argv[2]), workers=1)
 print(len(decoded))
@@ -52,7 +53,8 @@ def expected_pixels(prepared: Prepared) -> np.ndarray:
     return np.stack([shrink(path.read_bytes(), size_px=SIZE_PX) for path in prepared.paths()])
 
 
-def no_decoding(_: bytes, *, size_px: int) -> np.ndarray:
+def no_decoding(_: bytes, *, size_px: int, frame: Frame) -> np.ndarray:
+    del frame
     raise AssertionError(f"decoded again at {size_px} px")
 
 
@@ -99,6 +101,15 @@ def test_the_whole_image_is_kept_and_draft_mode_changes_little(
         assert np.abs(small[row, column].astype(int) - (254, 0, 0)).max() < 16
     whole = np.asarray(image.resize((256, 256), Image.Resampling.BICUBIC), dtype=int)
     assert np.abs(small.astype(int) - whole).mean() < 2
+
+
+def test_every_frame_has_a_cache_of_its_own(prepared: Prepared, tmp_path: Path) -> None:
+    squashed = build(prepared, tmp_path)
+    cropped = pixel_cache(prepared, size_px=SIZE_PX, cache_root=tmp_path / "cache", frame=Frame(Framing.CROP))
+    first = prepared.paths()[0].read_bytes()
+    assert np.array_equal(cropped.batch([0])[0], shrink(first, size_px=SIZE_PX, frame=Frame(Framing.CROP)))
+    assert not np.array_equal(cropped.pixels, squashed.pixels)
+    assert np.array_equal(build(prepared, tmp_path).pixels, squashed.pixels)
 
 
 def test_a_found_cache_is_not_built_again(prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
