@@ -12,7 +12,7 @@ from handclip_core.strategies.base import LabelledStrategy
 
 
 class Whitening(LabelledStrategy):
-    """No gradient: vectors read inside of the frozen image tower, and a covariance of them.
+    """No gradient: vectors of the frozen image tower or read inside of it, and a covariance of them.
 
     Within-class covariance normalisation by default (Hatch 2006); also whitening for retrieval (Radenovic 2019, arXiv
     1711.02512), LDA (Fukunaga 1990) and PLDA (Ioffe 2006). Takes seconds, from cached activations, and no budget.
@@ -21,8 +21,9 @@ class Whitening(LabelledStrategy):
     name: Literal["whitening"] = "whitening"
     """Which strategy this is."""
     trains: ClassVar[bool] = False
-    neck: NeckSettings = NeckSettings(source=NeckInput.BLOCKS, metric=MetricSettings(kind=MetricKind.WCCN))
-    """What is read, and the metric on top of it."""
+    neck: NeckSettings = NeckSettings(source=NeckInput.BOTH, metric=MetricSettings(kind=MetricKind.WCCN))
+    """What is read, and the metric on top of it. Images in which the hand lies much alike are served better by an early
+    block in a grid, which knows the layout; others by what the tower gives out."""
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """The backbone with a neck and no head."""
