@@ -268,7 +268,6 @@ def quick_gelus(tower: nn.Module) -> int:
         ("ViT-B-32", "opnai", r"'opnai' is neither a file nor a tag of ViT-B-32 \(openai, "),
         (NANO, "nowhere.pt", r"'nowhere.pt' is neither a file nor a tag of handclip-nano \(it has none\)"),
         ("local-dir:nowhere", "random", "nowhere"),
-        ("convnext_base", "random", "image tower of kind TimmModel; choose a ViT"),
     ],
 )
 def test_wrong_names_are_refused_in_one_line(name: str, pretrained: str | None, message: str) -> None:
