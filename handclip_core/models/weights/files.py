@@ -89,8 +89,8 @@ def _read(path: Path) -> Tensors:
     if reason or not start:
         raise ValueError(reason or "empty file (zero bytes)")
     if start[8:9] == b"{":
-        tensors: Tensors = load_file(path, device="cpu")
-        return tensors
+        plain: Tensors = load_file(path, device="cpu")
+        return plain
     if is_torchscript(path):
         return read_torchscript(path)
     content = _torch_load(path)
