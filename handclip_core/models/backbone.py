@@ -20,6 +20,7 @@ from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.transformer import TextTransformer, VisionTransformer
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from handclip_core.config import Config
@@ -28,6 +29,7 @@ from handclip_core.models.readout import Readout, ReadoutSettings, pooled
 from handclip_core.models.text_tower import TextTower, encode_trimmed
 from handclip_core.models.towers import ResNetTower, TransformerTower
 from handclip_core.models.weight_files import UNREADABLE, is_torchscript, one_line, quiet_logs
+from handclip_core.paths import user_path
 from handclip_core.types import Encoded
 
 NANO = "handclip-nano"
@@ -55,6 +57,13 @@ class BackboneSettings(Config):
     batch_norm: Literal["fixed", "moving"] = "fixed"
     """Running statistics of batch normalisation (RN50 and its like) in training mode: kept as they were loaded, so that
     a step does not depend on how a batch is shared among devices, or moving with the batches if its block trains."""
+
+    @field_validator("name", "pretrained")
+    @classmethod
+    def _home_and_variables_put_in(cls, given: str | None) -> str | None:
+        prefix = LOCAL_FOLDER if given and given.startswith(LOCAL_FOLDER) else ""
+        path = (given or "").removeprefix(prefix)
+        return f"{prefix}{user_path(path)}" if path.startswith(("~", "$")) else given
 
 
 class Backbone(nn.Module):

@@ -21,8 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handclip_core.config import Config, read_yaml
+from handclip_core.config import Config, UserPath
 from handclip_core.console import track
+from handclip_core.documents import read_document
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import (
     CONFIG_FILE,
@@ -49,9 +50,9 @@ BETAS = (0.9, 0.98)
 class PretrainSettings(Config):
     """Data, model and optimiser of a pretraining run."""
 
-    out: Path
+    out: UserPath
     """Folder to write: a folder that ``local-dir:OUT`` names as a backbone."""
-    architecture: Path = NANO_FOLDER / CONFIG_FILE
+    architecture: UserPath = NANO_FOLDER / CONFIG_FILE
     """open_clip configuration of the model."""
     seed: int = Field(0, ge=0)
     """Fixes drawings, captions, batches and views."""
@@ -203,7 +204,7 @@ def pretrain(settings: PretrainSettings) -> Path:
     out = settings.out
     if settings.batch > settings.people:
         raise InputError(f"batch: {settings.batch} images need as many identities, there are {settings.people}")
-    architecture = json.dumps(read_yaml(settings.architecture), indent=2) + "\n"
+    architecture = json.dumps(read_document(settings.architecture), indent=2) + "\n"
     out.mkdir(parents=True, exist_ok=True)
     (out / CONFIG_FILE).write_text(architecture, encoding="utf-8")
     chosen = BackboneSettings(name=f"{LOCAL_FOLDER}{out}", pretrained=RANDOM, batch_norm="moving")
