@@ -18,6 +18,7 @@ SHOWN = 120
 FAULTS = {
     errno.ENOENT: "there is no such file or folder",
     errno.ENOTDIR: "lies below a file, which is no folder",
+    errno.EEXIST: "is a file where a folder is wanted",
     errno.EISDIR: "is a folder, not a file",
     errno.ENAMETOOLONG: "the name is too long for a file system",
     errno.EACCES: "no permission for this user",
@@ -35,10 +36,22 @@ def fault_of(error: OSError) -> str:
     return FAULTS.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__)
 
 
+def refusal(error: OSError) -> InputError | None:
+    """What the system refused a command amid its work, as one line; None for what can only be a mistake of ours."""
+    if error.errno not in FAULTS or error.errno == errno.ENOENT or error.filename is None:
+        return None
+    return InputError(f"{shown_path(os.fsdecode(error.filename))}: {fault_of(error)}")
+
+
 def shown_path(path: Path | str) -> str:
     """``path`` on one line of bounded length."""
-    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(path))
+    text = printable(str(path))
     return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}...{text[-SHOWN // 2 :]}"
+
+
+def printable(text: str) -> str:
+    """``text`` on one line: what does not print is written as an escape."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def user_path(given: Path | str) -> Path:
@@ -70,8 +83,11 @@ def _expanded(text: str) -> str:
     return found
 
 
-def read_file(path: Path, *, max_bytes: int | None = None) -> bytes:
-    """The bytes of a file that a user names; raises InputError if it cannot be read or is larger than ``max_bytes``."""
+def read_file(path: Path, *, max_bytes: int | None = None, missing: str = "no such file") -> bytes:
+    """The bytes of a file that a user names; raises InputError if it cannot be read or is larger than ``max_bytes``.
+
+    ``missing`` is what is said if it is not there.
+    """
     path = user_path(path)
     try:
         found = path.stat()
@@ -83,16 +99,17 @@ def read_file(path: Path, *, max_bytes: int | None = None) -> bytes:
             raise InputError(f"{shown_path(path)}: has {found.st_size:,} bytes, more than the {max_bytes:,} read")
         return path.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{shown_path(path)}: no such file") from None
+        raise InputError(f"{shown_path(path)}: {missing}") from None
     except OSError as error:
         raise InputError(f"{shown_path(path)}: cannot be read: {fault_of(error)}") from None
 
 
 def input_folder(given: Path | str, *, mend: str) -> Path:
-    """The folder that a user names to be read; raises InputError, which ends in ``mend``, unless it can be listed."""
+    """The folder that a user names to be read; raises InputError, which ends in ``mend``, unless it holds something."""
     path = user_path(given)
     try:
-        next(path.iterdir(), None)
+        if next(path.iterdir(), None) is None:
+            raise InputError(f"{shown_path(path)}: empty folder; {mend}")
     except FileNotFoundError:
         raise InputError(f"{shown_path(path)}: no such folder; {mend}") from None
     except NotADirectoryError:

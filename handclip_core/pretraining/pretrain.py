@@ -35,6 +35,7 @@ from handclip_core.models.backbone import (
     BackboneSettings,
     load_backbone,
 )
+from handclip_core.paths import output_folder
 from handclip_core.pretraining.pairs import Drawings, Pairs, captioned_pairs, zero_shot_map
 from handclip_core.pretraining.views import vary
 
@@ -201,7 +202,7 @@ def pretrain(settings: PretrainSettings) -> Path:
     architecture that is missing or wrong, too few identities for a batch, and a checkpoint that is damaged or of other
     settings.
     """
-    out = settings.out
+    out = output_folder(settings.out, option="out")
     if settings.batch > settings.people:
         raise InputError(f"batch: {settings.batch} images need as many identities, there are {settings.people}")
     architecture = json.dumps(read_document(settings.architecture), indent=2) + "\n"

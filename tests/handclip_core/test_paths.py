@@ -69,6 +69,7 @@ def test_folders_that_cannot_be_written_to_name_the_option(tmp_path: Path) -> No
 
 def test_what_is_to_be_read_is_named_with_its_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert read_file(tmp_path / "file") == b"abc"
     assert input_folder(tmp_path, mend="") == tmp_path
@@ -84,6 +85,7 @@ def test_what_is_to_be_read_is_named_with_its_fault(tmp_path: Path) -> None:
         (tmp_path / "none", "no such folder; name it"),
         (tmp_path / "file", "is a file, not a folder; name it"),
         (tmp_path / "file" / "x", "lies below a file, which is no folder; name it"),
+        (tmp_path / "empty", "empty folder; name it"),
     ):
         with pytest.raises(InputError, match=fault):
             input_folder(path, mend="name it")
