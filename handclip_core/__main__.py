@@ -6,6 +6,7 @@ import typer
 
 from handclip_core.commands import prepare, pretrain, runs
 from handclip_core.errors import InputError
+from handclip_core.paths import refusal
 
 app = typer.Typer(
     help="Fine-tune CLIP to recognise people by their hands, and measure it.",
@@ -28,6 +29,11 @@ def main() -> None:
         app(prog_name="python -m handclip_core")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if (refused := refusal(error)) is None:
+            raise
+        print(f"error: {refused}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -1,21 +1,45 @@
 """Settings: frozen, unknown keys refused, a docstring under every field."""
 
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
+from handclip_core.documents import read_document, shortened
 from handclip_core.errors import InputError
+from handclip_core.paths import user_path
 
 TAGGED = ("strategy", "data")
 """Fields whose class is told by a tag, which pydantic puts into the path behind the field."""
+PLAIN_WORDS = {
+    "int": "is no whole number",
+    "float": "is no number",
+    "finite_number": "is no finite number",
+    "bool": "is neither true nor false",
+    "string": "is no text; put it into quotes",
+    "tuple": "is no list; write [one, another]",
+    "dict": "is no mapping of keys to values",
+}
+"""By the first part of pydantic's kind of error, for values that are of another kind than wanted."""
+
+UserPath = Annotated[Path, BeforeValidator(lambda given: user_path(given) if isinstance(given, str | Path) else given)]
+"""A path in settings: ``~`` and ``$VARIABLES`` are put in, and what can be no path is refused."""
 
 
 class Config(BaseModel):
     """Base of all settings classes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
     renamed: ClassVar[dict[str, str]] = {}
     """Keys of earlier versions and what they are called now; an old key is refused with the new one named."""
@@ -28,42 +52,95 @@ class Config(BaseModel):
                 raise ValueError(f"'{old}' is now called '{new}'")
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_yes_for_a_number(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: _no_number(value, cls.model_fields.get(key)) for key, value in values.items()}
+
     @classmethod
     def parse(cls, values: Any, *, source: str) -> Self:
         """Validate ``values``; raises InputError with one line that names every wrong key of ``source``."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise InputError(f"{source}: {describe(error)}") from None
+            raise InputError(f"{source}: {describe(error, cls)}") from None
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """Read a YAML or JSON file; raises InputError if it is missing, unreadable or wrong."""
-        return cls.parse(read_yaml(path), source=str(path))
+        return cls.parse(read_document(path), source=str(path))
 
 
-def read_yaml(path: Path) -> Any:
-    """The contents of a YAML or JSON file, loaded safely; raises InputError if it cannot be read."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not a settings file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not readable as YAML or JSON: {reason}") from None
+class _Answer:
+    """What YAML made of ``yes`` or ``true``, which Python would take for a 1."""
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "true (or yes)" if self._value else "false (or no)"
 
 
-def describe(error: ValidationError) -> str:
-    """One line for all problems of a validation, each with the dotted path of its key."""
-    return "; ".join(_describe_one(item["loc"], item["type"], item["msg"]) for item in error.errors())
+def _no_number(value: Any, field: FieldInfo | None) -> Any:
+    if not isinstance(value, bool) or field is None:
+        return value
+    kinds = _kinds(field.annotation)
+    return _Answer(value) if kinds & {int, float} and bool not in kinds else value
 
 
-def _describe_one(location: tuple[int | str, ...], kind: str, message: str) -> str:
+def describe(error: ValidationError, settings: type[Config] = Config) -> str:
+    """One line for all problems of a validation (of ``settings``), each with the dotted path of its key."""
+    return "; ".join(
+        _describe_one(item["loc"], item["type"], item["msg"], item["input"], settings) for item in error.errors()
+    )
+
+
+def _describe_one(location: tuple[int | str, ...], kind: str, message: str, value: Any, settings: type[Config]) -> str:
     parts = [str(part) for part in location]
     key = ".".join(part for part, before in zip(parts, ["", *parts], strict=False) if before not in TAGGED)
     if kind == "extra_forbidden":
-        return f"unknown key '{key}'"
-    message = "not a mapping of settings" if kind == "model_type" else message.removeprefix("Value error, ")
+        close = get_close_matches(parts[-1], _keys_at(settings, location), n=1)
+        return f"unknown key '{shortened(key)}'" + (f"; did you mean '{close[0]}'?" if close else "")
+    words = PLAIN_WORDS.get(kind) or PLAIN_WORDS.get(kind.partition("_")[0])
+    if kind == "model_type":
+        message = "not a mapping of settings"
+    elif kind == "missing":
+        message = "has to be given"
+    elif words:
+        message = f"{shortened(repr(value))} {words}"
+    else:
+        message = message.removeprefix("Value error, ")
     return f"{key}: {message}" if key else message
+
+
+def _keys_at(settings: type[Config], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that settings have where ``location`` ends."""
+    found = [settings]
+    for part in location[:-1]:
+        tagged = [kind for kind in found if part in _tags(kind)]
+        below = [field.annotation for kind in found if (field := kind.model_fields.get(str(part)))]
+        found = tagged or [kind for annotation in below for kind in _kinds(annotation) if _is_config(kind)] or found
+    return list(dict.fromkeys(name for kind in found for name in kind.model_fields))
+
+
+def _tags(settings: type[Config]) -> list[Any]:
+    fields = settings.model_fields.values()
+    return [
+        value for field in fields if get_origin(field.annotation) is Literal for value in get_args(field.annotation)
+    ]
+
+
+def _is_config(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Config)
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation allows for a value: those of a union, but not those within a list."""
+    if get_origin(annotation) is Annotated or annotation is None:
+        return _kinds(get_args(annotation)[0]) if annotation is not None else set()
+    arguments = get_args(annotation)
+    if get_origin(annotation) in {tuple, list, dict, Literal} or not arguments:
+        return {annotation}
+    return {kind for argument in arguments for kind in _kinds(argument)}

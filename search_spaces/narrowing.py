@@ -44,14 +44,14 @@ def stored(value: Any, distribution: BaseDistribution) -> Primitive:
     if isinstance(distribution, CategoricalDistribution):
         return _choice(value, distribution)
     number = _number(value)
-    if isinstance(distribution, IntDistribution):
-        if number != int(number):
-            raise ValueError(f"{value!r} is no whole number")
-        number = int(number)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     if not distribution.low <= number <= distribution.high:
         raise ValueError(f"{value} lies outside {shown(distribution)}")
-    return number
+    if isinstance(distribution, FloatDistribution):
+        return number
+    if number != int(number):
+        raise ValueError(f"{value!r} is no whole number")
+    return int(number)
 
 
 def nearest(value: Any, distribution: BaseDistribution) -> Primitive:

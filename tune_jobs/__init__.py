@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from handclip_core.errors import InputError
+from handclip_core.paths import refusal
 
 
 def exit_code(command: Callable[[], int]) -> int:
@@ -12,6 +13,11 @@ def exit_code(command: Callable[[], int]) -> int:
         return command()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if (refused := refusal(error)) is None:
+            raise
+        print(f"error: {refused}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -94,12 +94,14 @@ def _refuse_contradictions(
 
 def _sweep(file: str | None, name: str | None, overrides: list[str], warm_start: str | None, *, dry_run: bool) -> int:
     from handclip_core.errors import InputError
+    from handclip_core.paths import user_path
     from tune_jobs.config.settings import QUICKSTART, SETTINGS, load_settings
     from tune_jobs.storage.location import parse_location
 
-    if file and (Path(file) / SETTINGS).is_file():
+    given = user_path(file) if file else QUICKSTART
+    if (given / SETTINGS).is_file():
         raise InputError(f"{file}: is a sweep already; add --resume or --extend, or begin another from it with --fork")
-    settings = load_settings(Path(file) if file else QUICKSTART, overrides=overrides, name=name)
+    settings = load_settings(given, overrides=overrides, name=name)
     if warm_start is not None:
         settings = settings.model_copy(update={"warm_start": parse_location(warm_start)})
     if dry_run:

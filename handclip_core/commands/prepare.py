@@ -3,11 +3,12 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from handclip_core.errors import InputError
+from handclip_core.paths import output_folder
 
 if TYPE_CHECKING:
     from handclip_core.data.manifest import Prepared
@@ -22,6 +23,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the counts as JSON."
 CutName = Annotated[
     Literal["published", "common"], typer.Option(help="The papers' thresholds an aspect, or one clean threshold.")
 ]
+
+ROWS = (
+    ("search: trained on", "search", "{train} of {train_ids}"),
+    ("search: validated on", "search", "{val} of {val_ids}"),
+    ("  queries in gallery", "search", "{query} in {gallery}"),
+    ("final fit: trained on", "aspects", "{train_all} of {train_all_ids}"),
+    ("final test: tested on", "aspects", "{test} of {test_ids}"),
+    ("  queries in gallery", "aspects", "{query} in {gallery}"),
+    ("  gallery, all aspects", "aspects", "{gallery_all}"),
+    ("papers: train, validate", "aspects", "{train}, {val}"),
+)
+"""The table of counts: what a row says, and the part and the texts of `counts` that it is made of."""
 
 
 @app.command("drawn")
@@ -41,6 +54,7 @@ def prepare_drawn(
     from handclip_core.data.manifest import Cut
     from handclip_core.drawn import write_data_set
 
+    root, out = output_folder(root, option="ROOT"), output_folder(out, option="--out")
     write_data_set(
         root, people=people, images_per_aspect=images_per_aspect, height_px=height_px, sittings=sittings, seed=seed
     )
@@ -55,6 +69,7 @@ def prepare_11k(
     from handclip_core.data.eleven_k import prepare_eleven_k
     from handclip_core.data.manifest import Cut
 
+    out = output_folder(out, option="--out")
     _report(prepare_eleven_k(root, out, cut=Cut(cut), seed=seed, skip_bad=skip_bad), as_json=as_json)
 
 
@@ -63,6 +78,7 @@ def prepare_hd(root: Root, out: Out, seed: Seed = 0, skip_bad: SkipBad = False, 
     """Prepare HD (PolyU contactless hand dorsal): 1-501/ and 502-712/."""
     from handclip_core.data import hd
 
+    out = output_folder(out, option="--out")
     _report(hd.prepare_hd(root, out, seed=seed, skip_bad=skip_bad), as_json=as_json)
 
 
@@ -74,6 +90,11 @@ def prepare_folder(
     path_column: Annotated[str, typer.Option(help="The table's column of paths under ROOT.")] = "path",
     identity_column: Annotated[str, typer.Option(help="The table's column of identities.")] = "identity",
     aspect_column: Annotated[str | None, typer.Option(help="The table's column of aspects.")] = None,
+    session_column: Annotated[str | None, typer.Option(help="The table's column of sessions.")] = None,
+    name_pattern: Annotated[
+        str | None,
+        typer.Option(help="Regular expression of the names of images in any folder, with (?P<identity>...)."),
+    ] = None,
     test_share: Annotated[float, typer.Option(help="Share of the identities that are tested.")] = 0.5,
     seed: Seed = 0,
     skip_bad: SkipBad = False,
@@ -84,11 +105,13 @@ def prepare_folder(
 
     prepared = folder.prepare_folder(
         root,
-        out,
+        output_folder(out, option="--out"),
         table=table,
         path_column=path_column,
         identity_column=identity_column,
         aspect_column=aspect_column,
+        session_column=session_column,
+        name_pattern=name_pattern,
         seed=seed,
         skip_bad=skip_bad,
         test_share=test_share,
@@ -120,7 +143,7 @@ def _report(prepared: "Prepared", *, as_json: bool) -> None:
     differences = count_differences(prepared)
     for line in (*prepared.protocol.skipped, *prepared.protocol.notes):
         print(f"note: {line}", file=sys.stderr)
-    for line in differences:
+    for line in (*prepared.protocol.warnings, *differences):
         print(f"WARNING: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps(found | {"differences": differences}))
@@ -129,12 +152,14 @@ def _report(prepared: "Prepared", *, as_json: bool) -> None:
     print(f"wrote {prepared.folder / 'manifest.csv'} and {prepared.folder / 'protocol.json'}")
 
 
-def _print_counts(found: dict[str, dict[str, dict[str, int]]]) -> None:
+def _print_counts(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("count", *found["aspects"], header_style="")
-    for part, prefix in (("aspects", ""), ("search", "search: ")):
-        for name in next(iter(found[part].values())):
-            table.add_row(prefix + name, *(str(values[name]) for values in found[part].values()))
-    Console().print(table)
+    table = Table("images of people", *found["aspects"], header_style="", box=None, padding=(0, 2, 0, 0))
+    for told, part, texts in ROWS:
+        table.add_row(told, *(texts.format_map(values) for values in found[part].values()))
+    beside = f", and {found['distractors']} of others who only stand in galleries" if found["distractors"] else ""
+    print(f"{found['images']} images of {found['identities']} people{beside}")
+    Console(soft_wrap=True).print(table)
+    print("gallery: known images, one a person and aspect; query: images that are looked up in it, in ten random draws")

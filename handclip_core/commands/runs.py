@@ -5,6 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from handclip_core.paths import input_folder, output_folder
+
+A_RUN = "name the folder of a run, as `train --out FOLDER` wrote it"
+
 ExperimentFile = Annotated[Path, typer.Argument(help="YAML or JSON file of an experiment, or a run's config.json.")]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")]
 SplitName = Annotated[Literal["val", "test"], typer.Option(help="Which identities to score.")]
@@ -59,6 +63,7 @@ def train(
     from handclip_core.local import summary, train_into
     from handclip_core.runs.experiment import Experiment
 
+    out = output_folder(out, option="--out")
     print(summary(train_into(out, Experiment.from_file(experiment), device=select_device(device), resume=resume)))
 
 
@@ -80,6 +85,7 @@ def evaluate(
     from handclip_core.reports.measure import View
     from handclip_core.reports.report import evaluate_run
 
+    run = _run_folder(run, written=True)
     kind = GalleryKind(gallery) if gallery else None
     view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects, gallery=kind)
     report = evaluate_run(run, device=select_device(device), view=view, baselines=baseline or [], keep=keep_embeddings)
@@ -104,6 +110,8 @@ def compare(
     from handclip_core.reports.measure import View
     from handclip_core.reports.report import compare_runs
 
+    runs = [_run_folder(run, written=keep_embeddings) for run in runs]
+    out = output_folder(out, option="--out") if out else None
     kind = GalleryKind(gallery) if gallery else None
     view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects, gallery=kind)
     comparison = compare_runs(
@@ -112,3 +120,9 @@ def compare(
     print(comparison.markdown)
     if out:
         comparison.write(out)
+
+
+def _run_folder(given: Path, *, written: bool) -> Path:
+    """The folder of a run, to which results are to be ``written``; raises InputError if it cannot be used."""
+    folder = input_folder(given, mend=A_RUN)
+    return output_folder(folder, option="RUN") if written else folder

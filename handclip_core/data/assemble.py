@@ -14,7 +14,8 @@ from handclip_core.data.images import BadImageError, decode_rgb, read_image
 from handclip_core.data.lookalike import LOOK_DRAFT_PX, look_of
 from handclip_core.data.manifest import COLUMNS, Cut, Prepared, Protocol, manifest_bytes, typed_columns, write_prepared
 from handclip_core.data.parallel import map_files
-from handclip_core.data.splits import choose_closed_val, choose_val, make_gallery_splits
+from handclip_core.data.ready_splits import ReadySplits
+from handclip_core.data.splits import choose_closed_val, choose_val, make_gallery_splits, session_notes
 from handclip_core.errors import InputError
 
 
@@ -26,17 +27,21 @@ def prepare(
     assign: Callable[[pd.DataFrame], pd.Series],
     seed: int,
     skip_bad: bool,
+    ready: ReadySplits | None = None,
 ) -> Prepared:
     """Check every file, cut the identities, draw, and write manifest and protocol into ``out``.
 
     ``assign`` turns the table of good rows into their side: ``train``, ``test`` or ``distractor``. Nothing is written
     if anything is refused. Raises InputError for bad files and rows (with ``skip_bad`` they are listed in the
-    protocol instead) and if no usable split remains.
+    protocol instead) and if no usable split remains. What the owner has cut already comes as ``ready``.
     """
     collection = _without_bad_files(collection)
     collection = without_copies(collection) if skip_bad else with_note_on_copies(collection)
     if collection.problems and not skip_bad:
-        raise InputError(f"{collection.root}: {summary(collection.problems)}; mend or remove them, or pass --skip-bad")
+        taken = f" ({summary(collection.read_as)})" if collection.read_as else ""
+        raise InputError(
+            f"{collection.root}: {summary(collection.problems)}; mend or remove them, or pass --skip-bad{taken}"
+        )
     if collection.table.empty:
         raise InputError(
             f"{collection.root}: no usable image"
@@ -44,8 +49,12 @@ def prepare(
         )
     table = collection.table.copy()
     table["subset"] = assign(table)
-    table.loc[table["identity"].isin(choose_val(table, seed=seed)), "subset"] = "val"
+    if not table["subset"].eq("val").any():
+        table.loc[table["identity"].isin(choose_val(table, seed=seed)), "subset"] = "val"
     manifest = typed_columns(table)[list(COLUMNS)]
+    tested = ready.gallery_splits(manifest) if ready else ()
+    closed_val = tuple(manifest.index[manifest["path"].isin(ready.closed_val)]) if ready else ()
+    closed_val = closed_val or choose_closed_val(manifest, seed=seed)
     protocol = Protocol(
         source=collection.name,
         cut=cut,
@@ -53,13 +62,14 @@ def prepare(
         root=str(collection.root.resolve()),
         source_hash=hashlib.sha256("".join([collection.digest, *manifest["hash"]]).encode()).hexdigest(),
         manifest_hash=hashlib.sha256(manifest_bytes(manifest)).hexdigest(),
-        closed_val=choose_closed_val(manifest, seed=seed),
+        closed_val=closed_val,
         draws={
             "val": make_gallery_splits(manifest, "val", seed=seed),
-            "test": make_gallery_splits(manifest, "test", seed=seed),
+            "test": tested or make_gallery_splits(manifest, "test", seed=seed),
         },
         skipped=collection.problems,
-        notes=collection.notes,
+        warnings=collection.warnings,
+        notes=(*collection.read_as, *collection.notes, *session_notes(manifest)),
     )
     prepared = Prepared(root=Path(protocol.root), folder=out, manifest=manifest, protocol=protocol)
     write_prepared(prepared)

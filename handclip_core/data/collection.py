@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from handclip_core.data.manifest import COLUMNS
+from handclip_core.paths import printable
 
 FOUND_COLUMNS = COLUMNS[: COLUMNS.index("subset")]
 """What a source says of an image; all texts, empty if unknown."""
@@ -26,10 +27,14 @@ class Collection:
     """SHA-256 of the source's own table, empty if it has none."""
     problems: tuple[str, ...] = ()
     """Rows that are left out of ``table`` because they are bad, each with its place and reason."""
+    read_as: tuple[str, ...] = ()
+    """How the source's own table was taken where it could have meant something else: separators, comments."""
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What its owner should mend: images that are left out, identities that may be two people."""
 
 
 def summary(problems: Sequence[str]) -> str:
     """The first few problems in one line, and how many more there are."""
     more = len(problems) - NUM_NAMED
-    return "; ".join(problems[:NUM_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    return printable("; ".join(problems[:NUM_NAMED])) + (f"; and {more} more" if more > 0 else "")

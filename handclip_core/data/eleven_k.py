@@ -8,8 +8,10 @@ from handclip_core.data.assemble import prepare
 from handclip_core.data.collection import FOUND_COLUMNS, Collection
 from handclip_core.data.manifest import Cut, Prepared
 from handclip_core.data.splits import halves
-from handclip_core.data.tables import check_folder, path_fault, read_table
+from handclip_core.data.tables import found_path, path_fault, read_table, words_of
+from handclip_core.data.who import fold_identities
 from handclip_core.errors import InputError
+from handclip_core.paths import input_folder
 from handclip_core.types import HAND_ASPECTS
 
 TABLE_NAME = "HandInfo.csv"
@@ -27,6 +29,9 @@ COLUMN_OF = {
     "irregularities": "irregularities",
 }
 """The columns of ``HandInfo.csv`` and what the manifest calls them."""
+
+NUMBERS = ("identity", "age", "accessories", "nail_polish", "irregularities")
+"""Columns of whole numbers, which a spreadsheet may have saved as ``21.0``."""
 
 THRESHOLDS = {"dorsal right": 1050, "dorsal left": 1037, "palmar right": 1051, "palmar left": 1042}
 """The published cuts: up to this number an identity trains, above it is tested (MBA-Net, CLIP-HandID, CLIP-FH)."""
@@ -57,10 +62,15 @@ def read_eleven_k(root: Path, *, name: str) -> Collection:
     Raises InputError if the table or the folder is missing, empty, or lacks a column.
     """
     layout = f"11k Hands is a folder that holds {TABLE_NAME} and {FOLDER_NAME}/"
-    check_folder(root, what=layout)
-    check_folder(root / FOLDER_NAME, what=layout)
+    root = input_folder(root, mend=layout)
+    input_folder(root / FOLDER_NAME, mend=layout)
     read = read_table(root / TABLE_NAME, required=tuple(COLUMN_OF))
     rows = read.rows.rename(columns=COLUMN_OF)
+    rows["aspect"] = rows["aspect"].map(words_of)
+    for column in NUMBERS:
+        rows[column] = rows[column].str.replace(r"^([0-9]+)\.0$", r"\1", regex=True)
+    rows["path"] = [found_path(root / FOLDER_NAME, name) for name in rows["path"]]
+    rows["identity"], who = fold_identities(rows["identity"])
     names = set(rows["path"])
     duplicates = rows.duplicated()
     rows = rows[~duplicates]
@@ -70,9 +80,11 @@ def read_eleven_k(root: Path, *, name: str) -> Collection:
     return Collection(
         name=name,
         root=root,
-        table=usable[list(FOUND_COLUMNS)],
+        table=usable.reindex(columns=list(FOUND_COLUMNS), fill_value=""),
         digest=read.digest,
         problems=tuple(f"{TABLE_NAME} line {line}: {fault}" for line, fault in faults[faults.ne("")].items()),
+        warnings=who,
+        read_as=read.notes,
         notes=_notes(root, names, num_duplicates=int(duplicates.sum())),
     )
 
@@ -93,7 +105,7 @@ def _faults(rows: pd.DataFrame, root: Path) -> pd.Series:
         ("irregularities", "irregularities"),
     ):
         mark(~rows[column].isin(["0", "1"]), f"{original} '" + rows[column] + "' is neither 0 nor 1")
-    mark(~rows["age"].str.fullmatch(r"[0-9]{1,3}"), "age '" + rows["age"] + "' is not a number")
+    mark(~rows["age"].str.fullmatch(r"[0-9]{0,3}"), "age '" + rows["age"] + "' is not a number")
     mark(rows["path"].duplicated(keep=False), rows["path"] + " is described twice, differently")
     check = faults.eq("") & rows["accessories"].eq("0")
     found = rows.loc[check, "path"].map(lambda name: _path_fault(root / FOLDER_NAME, name))

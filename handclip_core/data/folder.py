@@ -1,21 +1,30 @@
-"""A user's own data: ``<identity>/<image>``, or a CSV that names the image, the identity and perhaps the aspect."""
+"""A user's own data: in folders, under names that tell, in ready splits, or listed in a table."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from handclip_core.data.assemble import prepare
 from handclip_core.data.collection import FOUND_COLUMNS, Collection
-from handclip_core.data.images import SUFFIXES
-from handclip_core.data.manifest import Cut, Prepared
+from handclip_core.data.layouts import by_name, read_folders, read_named
+from handclip_core.data.manifest import SESSION, Cut, Prepared
+from handclip_core.data.ready_splits import ReadySplits, are_ready, read_ready
 from handclip_core.data.splits import generator, halves
-from handclip_core.data.tables import check_folder, path_fault, read_table
+from handclip_core.data.tables import found_path, path_fault, read_table, words_of
+from handclip_core.data.who import fold_identities
 from handclip_core.errors import InputError
+from handclip_core.paths import input_folder
 from handclip_core.types import Aspect
 
 TEST_SHARE = 0.5
 """Share of the identities that are tested, about that of the published tables."""
+
+NO_SESSION = (
+    "sessions are not known, and images of one burst in query and gallery flatter the scores; "
+    "folders <identity>/<session>/ or --session-column tell them"
+)
 
 
 def prepare_folder(
@@ -26,6 +35,8 @@ def prepare_folder(
     path_column: str = "path",
     identity_column: str = "identity",
     aspect_column: str | None = None,
+    session_column: str | None = None,
+    name_pattern: str | None = None,
     seed: int = 0,
     skip_bad: bool = False,
     test_share: float = TEST_SHARE,
@@ -33,105 +44,83 @@ def prepare_folder(
 ) -> Prepared:
     """Prepare images of one folder an identity, or those that ``table`` names relative to ``root``, into ``out``.
 
-    Identities are cut into training and test at random by ``seed``. Without ``aspect_column`` every aspect is
-    ``unknown``. Raises InputError for anything missing or bad, before anything is written; with ``skip_bad`` bad rows
-    and files are listed and left out.
+    Identities are cut into training and test at random by ``seed``, unless the folders are splits already. What the
+    names do not tell (``name_pattern``) nor a column is unknown. Raises InputError for anything missing or bad, before
+    anything is written; with ``skip_bad`` bad rows and files are listed and left out.
     """
     if not 0 < test_share < 1:
         raise InputError(f"test_share {test_share}: it must lie between 0 and 1")
-    check_folder(root, what="name the folder that holds the images")
-    if table is None:
-        found = read_folders(root, name=source)
+    root = input_folder(root, mend="name the folder that holds the images")
+    named = None if name_pattern is None else by_name(name_pattern)
+    ready: ReadySplits | None = None
+    if table is not None:
+        columns = {path_column: "path", identity_column: "identity"}
+        columns |= {name: kind for name, kind in ((aspect_column, "aspect"), (session_column, SESSION)) if name}
+        if len(columns) != 2 + bool(aspect_column) + bool(session_column):
+            raise InputError(f"{table}: the columns of path, identity, aspect and session must be different ones")
+        found = read_listed(root, table, columns, name=source)
+    elif are_ready(root):
+        found, ready = read_ready(root, name=source, named=named)
+        found = replace(found, notes=(*found.notes, "split as the folders are: train, val, test, query, gallery"))
+    elif named is not None:
+        found = read_named(root, named, name=source)
     else:
-        found = read_listed(root, table, path_column, identity_column, aspect_column, name=source)
+        found = read_folders(root, name=source)
+
+    if found.table[SESSION].eq("").all():
+        found = replace(found, notes=(*found.notes, NO_SESSION))
 
     def assign(rows: pd.DataFrame) -> pd.Series:
+        if ready is not None:
+            return rows["path"].map(ready.subset_of)
         identities = sorted(set(rows["identity"]))
         generator(seed, "test people").shuffle(identities)
         tested = halves(identities, test_share=test_share)
         return pd.Series("train", index=rows.index).mask(rows["identity"].isin(tested), "test")
 
-    return prepare(found, out, cut=Cut.COMMON, assign=assign, seed=seed, skip_bad=skip_bad)
+    return prepare(found, out, cut=Cut.COMMON, assign=assign, seed=seed, skip_bad=skip_bad, ready=ready)
 
 
-def read_folders(root: Path, *, name: str) -> Collection:
-    """The images of ``root/<identity>/<image>``. Raises InputError if there is none."""
-    rows: list[dict[str, str]] = []
-    problems: list[str] = []
-    others: list[str] = []
-    for path in _two_levels(root):
-        relative = path.relative_to(root).as_posix()
-        if len(path.relative_to(root).parts) != 2 or path.suffix.lower() not in SUFFIXES:
-            others.append(relative)
-        elif fault := _name_fault(relative) or path_fault(root, relative):
-            problems.append(f"{_printable(relative)}: {fault}")
-        else:
-            rows.append({"path": relative, "identity": path.parent.name.strip()})
-    if not rows and not problems:
-        raise InputError(f"{root}: no image in it; expected <identity>/<image>, or a CSV named with --table")
-    table = pd.DataFrame(rows, columns=list(FOUND_COLUMNS), dtype=str).fillna("")
-    table["aspect"] = Aspect.UNKNOWN.value
-    notes = (f"{len(others)} entries are no <identity>/<image> (first: {_printable(others[0])})",) if others else ()
-    return Collection(name=name, root=root, table=table, digest="", problems=tuple(problems), notes=notes)
+def read_listed(root: Path, table: Path, columns: Mapping[str, str], *, name: str) -> Collection:
+    """The rows of ``table``, whose ``columns`` are given by what they are here.
 
-
-def _two_levels(root: Path) -> Iterator[Path]:
-    """Everything that is no folder in ``root`` or one level below it, and the folders below that, sorted."""
-    for entry in sorted(root.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        if not entry.is_dir():
-            yield entry
-            continue
-        try:
-            yield from (path for path in sorted(entry.iterdir()) if not path.name.startswith("."))
-        except OSError as error:
-            raise InputError(f"{entry}: cannot be read ({error.strerror})") from None
-
-
-def _name_fault(relative: str) -> str | None:
-    if any(ord(letter) < 32 or 0xD800 <= ord(letter) <= 0xDFFF for letter in relative):
-        return "has a name that is not text in UTF-8; rename it"
-    return None
-
-
-def _printable(relative: str) -> str:
-    return relative.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def read_listed(
-    root: Path, table: Path, path_column: str, identity_column: str, aspect_column: str | None, *, name: str
-) -> Collection:
-    """The rows of ``table``. Raises InputError if it is missing, malformed, empty or lacks a column."""
-    names = {path_column: "path", identity_column: "identity"} | ({aspect_column: "aspect"} if aspect_column else {})
-    if len(names) != (3 if aspect_column else 2):
-        raise InputError(f"{table}: the columns of path, identity and aspect must be different ones")
-    read = read_table(table, required=tuple(names))
-    rows = read.rows.rename(columns=names)
+    Raises InputError if it is missing, malformed, empty or lacks a column.
+    """
+    read = read_table(table, required=tuple(columns))
+    rows = read.rows.rename(columns=dict(columns)).reindex(columns=list(FOUND_COLUMNS), fill_value="")
+    rows["path"] = [found_path(root, path) for path in rows["path"]]
+    rows["aspect"] = rows["aspect"].map(words_of).replace("", Aspect.UNKNOWN.value)
     duplicates = rows.duplicated()
-    rows = rows[~duplicates].reindex(columns=list(FOUND_COLUMNS), fill_value="")
-    rows["aspect"] = rows["aspect"].str.lower().replace("", Aspect.UNKNOWN.value)
-    disputed = rows["path"].duplicated(keep=False)
-    faults = [
-        _row_fault(root, path, identity, aspect, is_disputed=is_disputed)
-        for path, identity, aspect, is_disputed in zip(
-            rows["path"], rows["identity"], rows["aspect"], disputed, strict=True
-        )
-    ]
-    good = [fault is None for fault in faults]
-    problems = [f"{table.name} line {line}: {fault}" for line, fault in zip(rows.index, faults, strict=True) if fault]
-    notes = [f"{table.name}: {int(duplicates.sum())} rows are repeated and count once"] if duplicates.any() else []
+    rows = rows[~duplicates]
+    lines_of = rows.groupby("path").groups
+    faults = {
+        line: fault
+        for line, path, identity, aspect in zip(rows.index, rows["path"], rows["identity"], rows["aspect"], strict=True)
+        if (fault := _row_fault(root, path, identity, aspect, lines=list(lines_of[path])))
+    }
+    good = rows[~rows.index.isin(list(faults))].copy()
+    good["identity"], who = fold_identities(good["identity"])
+    repeated = (f"{table.name}: {int(duplicates.sum())} rows are repeated and count once",) if duplicates.any() else ()
     return Collection(
-        name=name, root=root, table=rows[good], digest=read.digest, problems=tuple(problems), notes=tuple(notes)
+        name=name,
+        root=root,
+        table=good,
+        digest=read.digest,
+        problems=tuple(f"{table.name} line {line}: {fault}" for line, fault in faults.items()),
+        read_as=read.notes,
+        notes=repeated,
+        warnings=who,
     )
 
 
-def _row_fault(root: Path, path: str, identity: str, aspect: str, *, is_disputed: bool) -> str | None:
+def _row_fault(root: Path, path: str, identity: str, aspect: str, *, lines: list[int]) -> str | None:
     if not path or not identity:
         return "no path" if not path else f"{path} has no identity"
     if aspect not in [*Aspect]:
         return f"unknown aspect '{aspect}' (one of {', '.join(Aspect)})"
-    if is_disputed:
-        return f"{path} is described twice, differently"
+    if len(lines) > 1:
+        return f"{path} is described twice, differently (lines {lines[0]} and {lines[1]})"
+    if any(ord(letter) < 32 for letter in identity):
+        return f"the identity '{identity}' holds a line end or another control character"
     fault = path_fault(root, path)
     return f"{path} {fault}" if fault else None

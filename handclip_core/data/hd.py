@@ -13,8 +13,9 @@ from handclip_core.data.assemble import prepare
 from handclip_core.data.collection import FOUND_COLUMNS, Collection
 from handclip_core.data.images import SUFFIXES
 from handclip_core.data.manifest import Cut, Prepared
-from handclip_core.data.tables import check_folder, path_fault
+from handclip_core.data.tables import path_fault
 from handclip_core.errors import InputError
+from handclip_core.paths import input_folder
 from handclip_core.types import Aspect
 
 IDENTITY_FOLDER, DISTRACTOR_FOLDER = "1-501", "502-712"
@@ -42,7 +43,7 @@ def read_hd(base: Path, *, name: str) -> Collection:
     problems: list[str] = []
     others: list[str] = []
     for folder, shift in ((IDENTITY_FOLDER, 0), (DISTRACTOR_FOLDER, DISTRACTOR_SHIFT)):
-        check_folder(base / folder, what=f"HD has the folders {IDENTITY_FOLDER} and {DISTRACTOR_FOLDER}")
+        input_folder(base / folder, mend=f"HD has the folders {IDENTITY_FOLDER} and {DISTRACTOR_FOLDER}")
         for path in sorted((base / folder).iterdir()):
             relative = f"{folder}/{path.name}"
             match = _NAME.fullmatch(path.stem)
@@ -61,7 +62,7 @@ def read_hd(base: Path, *, name: str) -> Collection:
 
 
 def _base(root: Path) -> Path:
-    check_folder(root, what="HD is a folder that holds 'Original Images'")
+    root = input_folder(root, mend="HD is a folder that holds 'Original Images'")
     for base in (root / "Original Images", root / "HD" / "Original Images", root):
         if (base / IDENTITY_FOLDER).is_dir():
             return base

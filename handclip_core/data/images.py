@@ -2,17 +2,43 @@
 
 import io
 import struct
+import threading
 import warnings
 import zlib
+from contextlib import nullcontext
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from handclip_core.errors import InputError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+AVIF = frozenset({".avif"}) if features.check("avif") else frozenset()
+HEIF = frozenset({".heic", ".heif", ".hif"}) if find_spec("pillow_heif") else frozenset()
+if HEIF:
+    import_module("pillow_heif").register_heif_opener()
+FORMATS = (
+    "JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "PPM",
+    *(["AVIF"] if AVIF else []), *(["HEIF"] if HEIF else []),
+)  # fmt: skip
+SUFFIXES = AVIF | HEIF | frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".j2k", ".jpx",
+    ".ppm", ".pgm", ".pnm",
+})  # fmt: skip
+RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf")
+UNREAD = {
+    ".heic": "`pip install pillow-heif` lets HEIC be read; or save them as JPEG",
+    ".heif": "`pip install pillow-heif` lets HEIF be read; or save them as JPEG",
+    ".hif": "`pip install pillow-heif` lets HEIF be read; or save them as JPEG",
+    ".avif": "Pillow has no AVIF here; save them as JPEG or PNG",
+    **dict.fromkeys(RAW, "raw images of a camera are not read; save them as JPEG or PNG"),
+    **dict.fromkeys((".psd", ".svg", ".jxl", ".exr", ".ico"), "a format that is not read; save them as JPEG or PNG"),
+}
+"""What to do with images by their endings, unless those are among SUFFIXES on this machine."""
+LARGE_PIXELS = 25_000_000
+"""Images of more pixels are decoded one at a time in a process, and made smaller before anything else is done."""
 MAX_PIXELS = 120_000_000
 """Above this a file is taken for a decompression bomb; phone cameras reach 108 million."""
 MAX_BYTES = 512 * 1024 * 1024
@@ -26,6 +52,9 @@ _PILLOW_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
     struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
+
+
+_in_turn = threading.Lock()
 
 
 class BadImageError(InputError):
@@ -56,17 +85,22 @@ def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
     """Decode an image to upright 8-bit RGB.
 
     With ``draft_px`` a JPEG is decoded at the smallest of 1/8, 1/4, 1/2, 1/1 that keeps both sides at or above it,
-    which costs a fraction of the whole image. EXIF rotation is applied; grey, palette, CMYK and 16-bit images are
-    converted; transparency is laid on white. Raises BadImageError for whatever is corrupt, truncated, animated, of
-    another kind, smaller than MIN_SIDE_PX or larger than MAX_PIXELS.
+    which costs a fraction of the whole image; of other images of more than LARGE_PIXELS whole squares of pixels are
+    averaged as long as both sides stay at twice that. EXIF rotation is applied; grey, palette, CMYK and 16-bit images
+    are converted, 12 bits in a 16-bit file by their own range; transparency is laid on white. Raises BadImageError for
+    whatever is corrupt, truncated, animated, of another kind, smaller than MIN_SIDE_PX or larger than MAX_PIXELS.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_header(image)
         if draft_px is not None:
             image.draft("RGB", (draft_px, draft_px))
-        image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        is_large = image.width * image.height > LARGE_PIXELS
+        with _in_turn if is_large else nullcontext():
+            image.load()
+            image = _reduced(image, draft_px) if is_large and draft_px is not None else image
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
     except BadImageError:
         raise
     except UnidentifiedImageError:
@@ -91,12 +125,23 @@ def _check_header(image: Image.Image) -> None:
         )
 
 
+def _reduced(image: Image.Image, draft_px: int) -> Image.Image:
+    """``image``, smaller by a whole factor, with both sides at twice ``draft_px`` or more."""
+    factor = min(image.size) // (2 * draft_px)
+    if factor < 2 or image.mode not in ("L", "RGB", "RGBA", "CMYK"):
+        return image
+    exif = image.getexif()
+    smaller = image.reduce(factor)
+    smaller.getexif().update(exif)
+    return smaller
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         # Pillow's own conversion clips at 255 instead of scaling.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if image.mode in ("I", "F"):
         raise BadImageError("32-bit pixels without a known range; save it with 8 or 16 bits")
     if image.has_transparency_data:
@@ -104,3 +149,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _eight_bits(grey: np.ndarray) -> np.ndarray:
+    """Grey values of 16 bits [H, W] as uint8; if none of them needs more than 12 bits, or 8, by that range."""
+    brightest = int(grey.max())
+    shift = 0 if brightest < 2**8 else 4 if brightest < 2**12 else 8
+    eight: np.ndarray = (grey >> shift).astype(np.uint8)
+    return eight

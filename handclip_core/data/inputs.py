@@ -151,7 +151,8 @@ def _build(
     partial.mkdir()
     files: dict[str, Any] = {}
     starts = range(0, len(rows), CHUNK)
-    for start in track(starts, description="encoding images", total=len(starts)):
+    sizes = [min(CHUNK, len(rows) - start) for start in starts]
+    for start in track(starts, description="encoding images", total=len(rows), sizes=sizes):
         found = compute(inputs.of(rows[start : start + CHUNK], device=device))
         for name, tensor in found.items():
             values = tensor.float().cpu().numpy()

@@ -12,18 +12,21 @@ import pandas as pd
 
 from handclip_core.config import Config
 from handclip_core.errors import InputError
+from handclip_core.paths import fault_of, read_file, shown_path, user_path
 
 COLUMNS = (
     "path", "identity", "aspect", "accessories", "nail_polish", "irregularities",
-    "gender", "age", "skin_tone", "subset", "hash", "look",
+    "gender", "age", "skin_tone", "session", "subset", "hash", "look",
 )  # fmt: skip
 """Columns of ``manifest.csv``.
 
 ``path`` is relative to the protocol's root, with forward slashes; ``identity`` and the other texts are strings
 (empty if unknown); ``accessories``, ``nail_polish``, ``irregularities`` and ``age`` are nullable integers;
-``subset`` is one of SUBSETS; ``hash`` is the SHA-256 of the file; ``look`` its perceptual hash (see `lookalike`).
+``session`` is the occasion on which an image was taken, a column that is written only if one is known; ``subset`` is
+one of SUBSETS; ``hash`` is the SHA-256 of the file; ``look`` its perceptual hash (see `lookalike`).
 """
 
+SESSION = "session"
 INTEGER_COLUMNS = ("accessories", "nail_polish", "irregularities", "age")
 
 SUBSETS = ("train", "val", "test", "distractor")
@@ -72,6 +75,8 @@ class Protocol(Config):
     """The gallery splits of ``val`` and of ``test``."""
     skipped: tuple[str, ...] = ()
     """Files and rows that were left out because they are bad, each with the reason."""
+    warnings: tuple[str, ...] = ()
+    """What the owner of the source should mend: images that are left out, identities that may be two people."""
     notes: tuple[str, ...] = ()
     """What the user should know about the source: files without rows, copies, and the like."""
 
@@ -95,7 +100,8 @@ class Prepared:
 def manifest_bytes(manifest: pd.DataFrame) -> bytes:
     """``manifest.csv`` as bytes, the same on every machine."""
     buffer = io.StringIO(newline="")
-    manifest.to_csv(buffer, columns=list(COLUMNS), index=False, lineterminator="\n")
+    columns = [name for name in COLUMNS if name != SESSION or manifest[SESSION].ne("").any()]
+    manifest.to_csv(buffer, columns=columns, index=False, lineterminator="\n")
     return buffer.getvalue().encode("utf-8")
 
 
@@ -117,7 +123,7 @@ def write_prepared(prepared: Prepared) -> None:
         for name, path in temporary.items():
             path.replace(prepared.folder / name)
     except OSError as error:
-        raise InputError(f"{prepared.folder}: cannot be written ({error.strerror}); choose another --out") from None
+        raise InputError(f"{prepared.folder}: cannot be written: {fault_of(error)}; choose another --out") from None
     finally:
         for path in temporary.values():
             if prepared.folder.is_dir():
@@ -136,13 +142,10 @@ def load_prepared(out: Path) -> Prepared:
 
     Raises InputError if a file is missing, damaged, or the manifest is not the one that the protocol was made for.
     """
+    out = user_path(out)
     protocol_path, manifest_path = out / PROTOCOL_NAME, out / MANIFEST_NAME
-    try:
-        protocol_data, data = protocol_path.read_bytes(), manifest_path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename}: no such file; run `prepare` with --out {out} first") from None
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    missing = f"no such file; run `prepare` with --out {shown_path(out)} first"
+    protocol_data, data = (read_file(path, missing=missing) for path in (protocol_path, manifest_path))
     try:
         values = json.loads(protocol_data)
     except ValueError:
@@ -156,7 +159,7 @@ def load_prepared(out: Path) -> Prepared:
 def _parse_manifest(data: bytes) -> pd.DataFrame:
     # Everything is read as text first: an identity called "NA" or "007" must stay what it is.
     manifest = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8")
-    return typed_columns(manifest)
+    return typed_columns(manifest.reindex(columns=list(COLUMNS), fill_value=""))
 
 
 def typed_columns(table: pd.DataFrame) -> pd.DataFrame:

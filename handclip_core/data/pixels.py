@@ -19,7 +19,7 @@ from handclip_core.data.manifest import Prepared
 from handclip_core.data.parallel import map_files
 from handclip_core.errors import InputError
 
-DECODE_VERSION = 1
+DECODE_VERSION = 2
 """Part of every key: raise it whenever `shrink` gives other pixels than before."""
 PIXELS_NAME = "pixels.u8"
 INDEX_NAME = "index.json"
@@ -156,7 +156,9 @@ def _build(
         pixels[row] = _decode_checked(paths[row], hashes[row], size_px, frame)
         return zlib.crc32(pixels[row].data)
 
-    checksums = tuple(map_files(fill, range(len(hashes)), description=f"decoding at {size_px} px", workers=workers))
+    checksums = tuple(
+        map_files(fill, range(len(hashes)), description=f"decoding images at {size_px} px", workers=workers)
+    )
     pixels.flush()
     index = Index(version=DECODE_VERSION, size_px=size_px, hashes=hashes, checksums=checksums)
     with (partial / INDEX_NAME).open("w", encoding="utf-8") as file:

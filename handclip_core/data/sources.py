@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from filelock import FileLock
 from pydantic import Field
 
-from handclip_core.config import Config
+from handclip_core.config import Config, UserPath
 from handclip_core.data.eleven_k import TABLE_NAME, prepare_eleven_k
 from handclip_core.data.manifest import PROTOCOL_NAME, Cut, Prepared, load_prepared
 from handclip_core.drawn import DRAWING_VERSION, write_data_set
@@ -48,7 +48,7 @@ class PreparedData(_View):
 
     source: Literal["prepared"]
     """Marks prepared data."""
-    folder: Path
+    folder: UserPath
     """Folder with ``manifest.csv`` and ``protocol.json``."""
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from handclip_core.data.manifest import Cut, GallerySplit, Prepared
+from handclip_core.data.manifest import SESSION, Cut, GallerySplit, Prepared
 from handclip_core.errors import InputError
 from handclip_core.types import Aspect
 
@@ -124,6 +124,8 @@ def _one_each(part: pd.DataFrame, random: np.random.Generator) -> list[int]:
 def make_gallery_splits(table: pd.DataFrame, subset: Literal["val", "test"], *, seed: int) -> tuple[GallerySplit, ...]:
     """Ten seeded gallery splits: one image of each identity of an aspect is its gallery, all its others are queries.
 
+    Of an identity with several sessions those of the gallery's session are not: images of one burst find each other.
+
     Distractors join every test gallery of their aspect; validation galleries hold validation identities only, so that
     the search never sees what the test uses. Raises InputError if no query has a match.
     """
@@ -145,10 +147,35 @@ def _gallery_split(part: pd.DataFrame, distractors: pd.DataFrame, seed: int, nam
     for aspect, rows in part.groupby("aspect"):
         key = str(aspect)
         in_gallery = _one_each(rows, generator(seed, name, key))
+        beside_gallery = _same_session(rows, in_gallery)
         beside = distractors.index[distractors["aspect"] == key]
         gallery[key] = tuple(sorted([*in_gallery, *map(int, beside)]))
-        query[key] = tuple(sorted(map(int, set(rows.index) - set(in_gallery))))
+        query[key] = tuple(sorted(map(int, set(rows.index) - set(in_gallery) - beside_gallery)))
     return GallerySplit(gallery=gallery, query=query)
+
+
+def _same_session(rows: pd.DataFrame, in_gallery: list[int]) -> set[int]:
+    """Rows of the session of an identity's gallery image, if the identity has several sessions."""
+    found: set[int] = set()
+    for row in in_gallery if rows[SESSION].ne("").any() else ():
+        own = rows[rows["identity"] == rows.at[row, "identity"]]
+        if own[SESSION].nunique() > 1:
+            found.update(map(int, own.index[own[SESSION] == own.at[row, SESSION]]))
+    return found
+
+
+def session_notes(table: pd.DataFrame) -> tuple[str, ...]:
+    """What is to be said of query and gallery from one session, for a table [N rows] in which sessions are named."""
+    if table[SESSION].eq("").all():
+        return ()
+    sessions = table.groupby(["identity", "aspect"])[SESSION].nunique()
+    single = int((sessions == 1).sum())
+    if not single:
+        return ()
+    return (
+        f"{single} of {len(sessions)} identities (an aspect) have one session only: query and gallery are from it, and "
+        "images of one burst may flatter",
+    )
 
 
 def halves(keys: Sequence[str], *, test_share: float = 0.5) -> frozenset[str]:

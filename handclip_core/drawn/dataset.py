@@ -46,7 +46,6 @@ DRAWING_VERSION = 1
 """Raise it whenever the same arguments give other images: part of the name under which drawn data are kept."""
 
 _JPEG_QUALITY = 92
-Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
@@ -87,17 +86,17 @@ def _cached_person(population: str, seed: int, index: int) -> Person:
     return person(population, seed, index)
 
 
-def _parallel(
-    work: Callable[[Task], Result], tasks: list[Task], *, workers: int | None, description: str
-) -> Iterator[Result]:
+def _parallel(work: Callable[[_Group], Result], tasks: list[_Group], *, workers: int | None) -> Iterator[Result]:
     """Yield results in the order of ``tasks``; spawned processes, or this one for a single worker."""
+    sizes = [len(task.shots) for task in tasks]
+    told = partial(track, description="drawing images", total=sum(sizes), sizes=sizes)
     count = min(workers if workers is not None else len(os.sched_getaffinity(0)), len(tasks))
     if count <= 1:
-        yield from track(map(work, tasks), description=description, total=len(tasks))
+        yield from told(map(work, tasks))
         return
     # A worker that is killed breaks this pool with an exception; multiprocessing's own would wait for it for ever.
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from track(pool.map(work, tasks, chunksize=2), description=description, total=len(tasks))
+        yield from told(pool.map(work, tasks, chunksize=2))
 
 
 def identity_ids(people: int) -> list[str]:
@@ -196,7 +195,7 @@ def write_data_set(
     try:
         (unfinished / "Hands").mkdir()
         work = partial(_write_group, who, unfinished / "Hands", height_px, sittings)
-        details = list(_parallel(work, groups, workers=workers, description=f"drawing {files - 1} hands"))
+        details = list(_parallel(work, groups, workers=workers))
         _write_table(unfinished / "HandInfo.csv", who, identity_ids(people), groups, details)
         unfinished.chmod(0o755)
         unfinished.replace(root)
@@ -241,7 +240,7 @@ def draw_arrays(
     pixels = np.empty((total, height_px, round(height_px * 4 / 3), 3), np.uint8)
     texts: list[str] = []
     work = partial(_draw_group, who, height_px, captions)
-    drawn = _parallel(work, groups, workers=workers, description=f"drawing {total} hands")
+    drawn = _parallel(work, groups, workers=workers)
     for start, (block, words) in zip(range(0, total, images_per_aspect), drawn, strict=True):
         pixels[start : start + images_per_aspect] = block
         texts += words

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -31,6 +31,7 @@ from handclip_core.models.weights.activation import activation_notes, quick_gelu
 from handclip_core.models.weights.files import quiet_logs, read_tensors, weights_in
 from handclip_core.models.weights.fit import fit, refuse_non_finite
 from handclip_core.models.weights.origin import merged_updates, origin_of
+from handclip_core.paths import user_path
 from handclip_core.types import Encoded
 
 __all__ = [
@@ -70,6 +71,13 @@ class BackboneSettings(Config):
         if self.recompute and self.batch_norm == "moving":
             raise ValueError("recompute: would move the statistics of batch_norm twice a step; set batch_norm: fixed")
         return self
+
+    @field_validator("name", "pretrained")
+    @classmethod
+    def _home_and_variables_put_in(cls, given: str | None) -> str | None:
+        prefix = LOCAL_FOLDER if given and given.startswith(LOCAL_FOLDER) else ""
+        path = (given or "").removeprefix(prefix)
+        return f"{prefix}{user_path(path)}" if path.startswith(("~", "$")) else given
 
 
 class Backbone(nn.Module):

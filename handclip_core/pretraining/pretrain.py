@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handclip_core.config import Config, read_yaml
+from handclip_core.config import Config, UserPath
 from handclip_core.console import track
+from handclip_core.documents import read_document
 from handclip_core.errors import InputError
 from handclip_core.losses.metric import supcon
 from handclip_core.losses.pairs import pairs_of
@@ -37,6 +38,7 @@ from handclip_core.models.backbone import (
     BackboneSettings,
     load_backbone,
 )
+from handclip_core.paths import output_folder
 from handclip_core.pretraining.pairs import SHOWN, Batch, Drawings, Pairs, captioned_pairs, zero_shot_map
 from handclip_core.pretraining.views import vary
 
@@ -53,9 +55,9 @@ BETAS = (0.9, 0.98)
 class PretrainSettings(Config):
     """Data, model and optimiser of a pretraining run."""
 
-    out: Path
+    out: UserPath
     """Folder to write: a folder that ``local-dir:OUT`` names as a backbone."""
-    architecture: Path = NANO_FOLDER / CONFIG_FILE
+    architecture: UserPath = NANO_FOLDER / CONFIG_FILE
     """open_clip configuration of the model."""
     seed: int = Field(0, ge=0)
     """Fixes drawings, captions, batches and views."""
@@ -222,12 +224,12 @@ def pretrain(settings: PretrainSettings) -> Path:
     architecture that is missing or wrong, too few identities for a batch, and a checkpoint that is damaged or of other
     settings.
     """
-    out = settings.out
+    out = output_folder(settings.out, option="out")
     if settings.batch > SHOWN * settings.people:
         raise InputError(
             f"batch: {settings.batch} images need {settings.batch // SHOWN} identities, there are {settings.people}"
         )
-    architecture = json.dumps(read_yaml(settings.architecture), indent=2) + "\n"
+    architecture = json.dumps(read_document(settings.architecture), indent=2) + "\n"
     out.mkdir(parents=True, exist_ok=True)
     (out / CONFIG_FILE).write_text(architecture, encoding="utf-8")
     chosen = BackboneSettings(name=f"{LOCAL_FOLDER}{out}", pretrained=RANDOM, batch_norm="moving")

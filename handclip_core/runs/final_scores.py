@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from math import nan
 from pathlib import Path
 
-from handclip_core.config import read_yaml
+from handclip_core.documents import read_document
 from handclip_core.engine.optim import choose
 from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.evaluation.storage import save_scores
@@ -38,7 +38,7 @@ class Facts:
 
 def read_facts(folder: Path) -> Facts:
     """The facts of a run that ``write_final_scores`` has measured."""
-    return Facts(**read_yaml(folder / FACTS))
+    return Facts(**read_document(folder / FACTS))
 
 
 def wise_ft_file(alpha: float) -> str:

@@ -1,6 +1,7 @@
 """What the strategies share that learn one aspect after another."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import field_validator
 
@@ -18,6 +19,8 @@ class AspectOrder(TowerStrategy):
 
     Every aspect is scored before the first phase and after each: the forgetting matrix in ``metrics.json``.
     """
+
+    needs_aspects: ClassVar[bool] = True
 
     labels: LabelBy = LabelBy.PERSON
     """What counts as one class; an identity by default, so that all phases train one head."""

@@ -33,6 +33,9 @@ class Strategy(Config, ABC):
     trains: ClassVar[bool] = True
     """Whether anything is trained by gradients; if not, budget and seed make no difference."""
 
+    needs_aspects: ClassVar[bool] = False
+    """Whether there must be training images whose aspect is known."""
+
     @abstractmethod
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """The model before training; random weights come from torch's global generator."""

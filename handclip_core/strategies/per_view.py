@@ -1,6 +1,6 @@
 """What the strategies share that have a neck and an identity head for every aspect."""
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 
@@ -19,6 +19,8 @@ from handclip_core.strategies.tower import TowerStrategy
 
 class PerViewStrategy(TowerStrategy):
     """Settings of the strategies with a branch an aspect: losses compare images within an aspect alone."""
+
+    needs_aspects: ClassVar[bool] = True
 
     labels: LabelBy = LabelBy.PERSON
     """What counts as one class; an identity by default: each aspect's head tells people apart by that aspect alone."""

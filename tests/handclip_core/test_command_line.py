@@ -33,8 +33,8 @@ OPTIONS = {
     "prepare 11k": ["root", "--out", "--cut", "--seed", "--skip-bad", "--json"],
     "prepare hd": ["root", "--out", "--seed", "--skip-bad", "--json"],
     "prepare folder": [
-        "root", "--out", "--table", "--path-column", "--identity-column", "--aspect-column", "--test-share", "--seed",
-        "--skip-bad", "--json",
+        "root", "--out", "--table", "--path-column", "--identity-column", "--aspect-column", "--session-column",
+        "--name-pattern", "--test-share", "--seed", "--skip-bad", "--json",
     ],
     "prepare check": ["folder"],
 }  # fmt: skip
@@ -153,6 +153,13 @@ def test_prepare_drawn_then_check_then_use(
     words = ("prepare", "drawn", tmp_path / "hands", "--out", tmp_path / "prepared", "--people", 8, "--height-px", 96)
     code, out, _ = typed(*words, "--images-per-aspect", 2, "--json")
     assert (code, json.loads(out)["identities"]) == (0, 8)
+    code, out, _ = typed("prepare", "11k", tmp_path / "hands", "--out", tmp_path / "again", "--cut", "common")
+    assert "images of 8 people" in out.splitlines()[0]
+    rows = {line[:23].strip(): line[23:].split() for line in out.splitlines()[1:]}
+    assert rows["images of people"] == ["dorsal", "right", "dorsal", "left", "palmar", "right", "palmar", "left"]
+    assert rows["search: trained on"] == ["4", "of", "2"] * 4
+    assert rows["final test: tested on"] == ["8", "of", "4"] * 4
+    assert rows["papers: train, validate"] == ["4,", "4"] * 4
     assert typed("prepare", "check", tmp_path / "prepared")[0] == 0
     data = {"source": "prepared", "folder": str(tmp_path / "prepared"), "aspects": ["palmar left"]}
     path = written(tmp_path / "e.yaml", data=data, backbone=tiny_backbones["vit"].model_dump())
@@ -216,7 +223,7 @@ def test_a_file_that_is_no_settings(typed: Typed, tmp_path: Path, text: str, exp
 
 def test_paths_that_are_not_there(typed: Typed, tmp_path: Path) -> None:
     assert "no such file" in typed.refuses("train", tmp_path / "none.yaml", "--out", tmp_path / "run")
-    assert "no such file" in typed.refuses("evaluate", tmp_path / "none")
+    assert "no such folder; name the folder of a run" in typed.refuses("evaluate", tmp_path / "none")
     assert "none" in typed.refuses("prepare", "11k", tmp_path / "none", "--out", tmp_path / "p")
     assert "none" in typed.refuses("prepare", "check", tmp_path / "none")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from handclip_core.config import read_yaml
+from handclip_core.documents import read_document
 from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import HARDLY_MOVED
 from handclip_core.local import summary, train_into
@@ -54,7 +54,7 @@ def test_nobody_who_was_trained_on_is_scored(
     assert "there is no score" in summary(folder)
     weights = [load_tensors(tmp_path / "run" / name) for name in (BEST, FINAL)]
     assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
-    assert "best" not in read_yaml(tmp_path / "run" / METRICS)
+    assert "best" not in read_document(tmp_path / "run" / METRICS)
     seen = "was trained on the validation identities too; score it with --split test"
     with pytest.raises(InputError, match=seen):
         evaluate_run(tmp_path / "run", device=CPU, view=View("val"))

@@ -8,9 +8,10 @@ from typing import Any, Self
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from handclip_core.config import Config, read_yaml
+from handclip_core.config import Config
 from handclip_core.data.sources import DataSettings, DrawnData
 from handclip_core.devices import Device
+from handclip_core.documents import parse_yaml, read_document, shortened
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import SWEEP_SETTINGS
@@ -22,6 +23,7 @@ from tune_jobs.config.search import Search
 from tune_jobs.storage.location import LocationSetting
 
 SETTINGS = SWEEP_SETTINGS
+DATA_SOURCE = ("data", "source")
 QUICKSTART = Path(__file__).with_name("quickstart.yaml")
 
 
@@ -97,7 +99,7 @@ class Resources(Config):
 class SweepSettings(Config):
     """Everything that fixes a sweep."""
 
-    name: MayChange[str] = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: MayChange[str] = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Name of the sweep's folder under ``storage``."""
     data: DataSettings = DrawnData()
     """Which images."""
@@ -157,6 +159,12 @@ class SweepSettings(Config):
                 f"trials: {self.trials} are too few for the defaults of {len(self.strategies)} strategies; "
                 f"set trials to {len(self.strategies)} or more"
             )
+        points, defaults = len(self.search.points), len(self.strategies)
+        if self.trials < defaults + points:
+            raise ValueError(
+                f"search.points: {points} after the defaults of {defaults} strategies are more than trials: "
+                f"{self.trials}; set trials to {defaults + points} or more"
+            )
         self.search.check(self.strategies)
         return self
 
@@ -172,7 +180,7 @@ class SweepSettings(Config):
 
 def load_settings(file: Path, *, overrides: Sequence[str] = (), name: str | None = None) -> SweepSettings:
     """The settings in ``file`` with ``key.sub=value`` overrides; raises InputError if any of it is wrong."""
-    values = read_yaml(file)
+    values = read_document(file)
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise InputError(f"{file}: not a mapping of settings")
@@ -188,8 +196,8 @@ def with_overrides(settings: SweepSettings, overrides: Sequence[str], *, source:
 def _overridden(
     values: dict[str, Any], overrides: Sequence[str], more: dict[str, Any], *, source: str
 ) -> SweepSettings:
-    for override in overrides:
-        _override(values, override)
+    for path, value, override in sorted((_parsed(item) for item in overrides), key=lambda item: _place(item[0])):
+        _override(values, path, value, override)
     return SweepSettings.parse(values | more, source=source)
 
 
@@ -198,21 +206,28 @@ def dump_settings(settings: SweepSettings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def _parsed(override: str) -> tuple[tuple[str, ...], Any, str]:
+    """The path and the value of ``key.sub=value``, and a name for messages."""
     key, equals, text = override.partition("=")
-    path = key.strip().split(".")
+    path = tuple(part.strip() for part in key.split("."))
+    named = f"--set '{shortened(override, 80)}'"
     if not equals or not all(path):
-        raise InputError(f"--set '{override}': write key=value or key.sub=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--set '{override}': the value is not readable as YAML") from None
+        raise InputError(f"{named}: write key=value or key.sub=value")
+    return path, parse_yaml(text, source=named), named
+
+
+def _place(path: tuple[str, ...]) -> tuple[int, bool]:
+    """Groups come before their parts, and what decides which parts there are before the others, however typed."""
+    return len(path), path != DATA_SOURCE
+
+
+def _override(values: dict[str, Any], path: tuple[str, ...], value: Any, named: str) -> None:
     data = values.get("data", {})
-    if path == ["data", "source"] and isinstance(data, dict) and value != data.get("source"):
+    if path == DATA_SOURCE and isinstance(data, dict) and value != data.get("source"):
         # Another source has other keys; those of the old one would only be in the way.
         values["data"] = {}
     for depth, part in enumerate(path[:-1], start=1):
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise InputError(f"--set '{override}': '{'.'.join(path[:depth])}' holds a value, not keys")
+            raise InputError(f"{named}: '{'.'.join(path[:depth])}' holds a value, not keys")
     values[path[-1]] = value

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from handclip_core.config import read_yaml
 from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.devices import select_device
+from handclip_core.documents import read_document
 from handclip_core.errors import InputError
 from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.evaluation.protocol import ProtocolScores
@@ -38,10 +38,10 @@ class BaselineScores:
 def kept_baselines(finals: Path, manifest_hash: str, score: Callable[[], BaselineScores]) -> BaselineScores:
     """What the folder ``finals`` keeps for the data of ``manifest_hash``, or else what ``score`` gives, then kept."""
     folder = finals / FOLDER
-    about = read_yaml(folder / ABOUT) if (folder / ABOUT).exists() else {}
+    about = read_document(folder / ABOUT) if (folder / ABOUT).exists() else {}
     if about.get("manifest_hash") != manifest_hash or {*about["names"], *about["failures"]} != {*BASELINES}:
         score().save(folder, manifest_hash)
-        about = read_yaml(folder / ABOUT)
+        about = read_document(folder / ABOUT)
     return BaselineScores({name: load_scores(folder / f"{name}.npz") for name in about["names"]}, about["failures"])
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from handclip_core.config import read_yaml
 from handclip_core.devices import select_device
+from handclip_core.documents import read_document
 from handclip_core.engine.state import save_tensors
 from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, Entry, shared_log
 from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_paired, estimate
@@ -87,7 +87,7 @@ def last_access(finals: Finals) -> FinalTest | None:
     path = finals.folder / FILE
     if not path.exists():
         return None
-    access_log, known = access_log_of(finals), read_yaml(path)
+    access_log, known = access_log_of(finals), read_document(path)
     check_access_log(access_log, finals)
     accesses = access_log.accesses(known["data"])
     number = next(place for place, access in enumerate(accesses, start=1) if access.hash == known["opened"])
@@ -110,7 +110,7 @@ def check_access_log(access_log: AccessLog, finals: Finals) -> list[Entry]:
     """The looks so far at the sweep's test identities; raises InputError where the access log is broken or lost one."""
     path = finals.folder / FILE
     if path.exists():
-        access_log.require(read_yaml(path)["entry"], source=path)
+        access_log.require(read_document(path)["entry"], source=path)
     return access_log.accesses(finals.data.test_hash)
 
 

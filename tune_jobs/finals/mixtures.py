@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from handclip_core.config import read_yaml
 from handclip_core.devices import select_device
+from handclip_core.documents import read_document
 from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import load_scores, save_scores
@@ -159,7 +159,7 @@ def _soups(group: Sequence[Complete], folder: Path) -> list[Entrant]:
         return []
     by_key = {one.finalist.key: one for one in group}
     found = []
-    for number, soup in enumerate(read_yaml(folder / SOUPS)):
+    for number, soup in enumerate(read_document(folder / SOUPS)):
         members = [by_key[key] for key in soup["members"]]
         labels = ", ".join(one.finalist.name.partition(", ")[2] for one in members)
         scores = tuple(load_scores(folder / f"{number}-{seed}.npz") for seed in range(len(members[0].folders)))

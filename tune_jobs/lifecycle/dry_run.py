@@ -14,6 +14,7 @@ from search_spaces.spaces import searchable
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.cluster import TrialResources, WorkerError, run_in_own_process
 from tune_jobs.execution.ray_job import in_ray_job
+from tune_jobs.lifecycle.fitting import fitted
 from tune_jobs.lifecycle.folders import refuse_unknown_sweep, resolved
 from tune_jobs.lifecycle.profile import Profile, profile, unprofiled
 from tune_jobs.lifecycle.run import prepare
@@ -45,7 +46,7 @@ def estimate(settings: SweepSettings) -> int:
 
     Returns an exit code: 0, or 1 if no strategy could be tried. Raises InputError as the sweep would.
     """
-    settings = resolved(settings, in_ray_job=in_ray_job())
+    settings = fitted(resolved(settings, in_ray_job=in_ray_job()))
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
     trial_resources = prepare(settings)

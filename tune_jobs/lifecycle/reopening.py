@@ -8,6 +8,7 @@ from typing import Any
 from handclip_core.errors import InputError
 from tune_jobs.config.changes import changeable
 from tune_jobs.config.settings import QUICKSTART, SETTINGS, SweepSettings, load_settings, with_overrides
+from tune_jobs.lifecycle.fitting import fitted
 from tune_jobs.lifecycle.folders import is_sweep, refuse_unknown_sweep, resolved, stored_settings, sweep_folder
 from tune_jobs.state.local_copy import last_settings
 from tune_jobs.storage.location import BucketLocation, StorageLocation, folder_of, parse_location
@@ -70,6 +71,8 @@ def _agreed(
     # The settings file can be edited; those that trials were run with are in the journal.
     last = last_settings(where)
     before = stored if last is None else SweepSettings.parse(last, source=f"the settings in the journal of {where}")
+    if wanted.strategies != before.strategies:
+        wanted = fitted(wanted)
     trials = before.trials + (extend or 0)
     if extend is not None and wanted.trials == stored.trials:
         wanted = wanted.model_copy(update={"trials": before.trials})

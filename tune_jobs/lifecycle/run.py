@@ -22,6 +22,7 @@ from tune_jobs.execution.tune_run import run_trials
 from tune_jobs.lifecycle.build import SweepRun, build, read_events
 from tune_jobs.lifecycle.export_best import BEST, export_best, mixtures
 from tune_jobs.lifecycle.exports import Exports, write_front
+from tune_jobs.lifecycle.fitting import fitted
 from tune_jobs.lifecycle.folders import create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
 from tune_jobs.lifecycle.fork import fork
 from tune_jobs.reporting import summary
@@ -64,7 +65,7 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: 
     A folder that exists already is refused, or with ``number_taken_names`` the name gets the next free number. Trials
     of the sweep in the folder ``forked`` are taken over if these settings leave them as they are.
     """
-    settings = resolved(settings, in_ray_job=in_ray_job())
+    settings = fitted(resolved(settings, in_ray_job=in_ray_job()))
     refuse_taken_name(settings, number_taken_names=number_taken_names)
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
@@ -92,6 +93,7 @@ def resume(settings: SweepSettings, folder: Path) -> Outcome:
     Of a sweep in a bucket ``folder`` is the local copy, which is made anew.
     """
     where = location_of(settings.storage, folder)
+    settings = fitted(settings)
     with SweepLease(where, job=submission_id()) as lease:
         read_events(download(where))  # what cannot be taken up needs no cluster
         trial_resources = prepare(settings)

@@ -5,6 +5,7 @@ and keeps the bucket in step with it. What is in the bucket counts.
 """
 
 import hashlib
+import re
 import secrets
 import shutil
 import threading
@@ -21,9 +22,11 @@ from pyarrow import ArrowException, NativeFile, fs  # type: ignore[import-untype
 from pydantic import BeforeValidator, PlainSerializer
 
 from handclip_core.errors import InputError
-from handclip_core.paths import cache_root
+from handclip_core.paths import cache_root, user_path
 
 Value = TypeVar("Value")
+SCHEME = re.compile(r"(s3|gs|gcs|abfss?|az|hdfs|viewfs|file|https?):/*", re.IGNORECASE)
+"""How a URI begins; a folder is hardly called so."""
 ANSWER_S = 30.0
 """Seconds within which a bucket has to answer when a sweep begins."""
 
@@ -120,12 +123,16 @@ class Store:
 
 def as_location(given: object) -> object:
     """A folder or a bucket from what stands in settings or on a command line; raises ValueError for keys in a URI."""
-    if isinstance(given, Path | BucketLocation):
+    if isinstance(given, BucketLocation):
         return given
+    if isinstance(given, Path):
+        return user_path(given)
     if not isinstance(given, str) or not given:
         raise ValueError(f"{given!r} is neither a folder nor a URI")
     if "://" not in given:
-        return Path(given)
+        if scheme := SCHEME.match(given):
+            raise ValueError(f"{given!r} is neither a folder nor a URI; a URI begins with {scheme[0].rstrip('/')}//")
+        return user_path(given)
     if urlsplit(given).password is not None:
         raise ValueError("a URI with keys would be written down; put them into the environment, as AWS_ACCESS_KEY_ID")
     return BucketLocation(given)

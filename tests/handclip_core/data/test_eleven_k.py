@@ -211,3 +211,34 @@ def test_too_few_people_for_validation(eleven_k: Write, tmp_path: Path) -> None:
     refused(eleven_k([1, 2, 1060, 1061]), tmp_path / "out", "no validation split with a gallery match")
     root = eleven_k(PEOPLE, shots=1, name="single")
     refused(root, tmp_path / "out", "no validation split with a gallery match: 0 of 8 training identities have two")
+
+
+def test_an_id_is_a_number_however_it_is_written(eleven_k: Write, tmp_path: Path) -> None:
+    root = eleven_k(PEOPLE)
+    plain = prepare_eleven_k(root, tmp_path / "plain", cut=Cut.COMMON)
+    rows = rows_of(root)
+    for row in rows[::3]:
+        row["id"] = str(int(row["id"]))
+    rewrite(root, rows)
+    found = prepare_eleven_k(root, tmp_path / "out", cut=Cut.COMMON)
+    assert found.manifest.equals(plain.manifest)
+    assert found.protocol.warnings[0].startswith(f"{len(PEOPLE)} identities are written in several ways and")
+    assert plain.protocol.warnings == ()
+
+
+def test_values_as_spreadsheets_save_them(eleven_k: Write, tmp_path: Path) -> None:
+    root = eleven_k(PEOPLE)
+    plain = prepare_eleven_k(root, tmp_path / "plain")
+    rows = rows_of(root)
+    for row in rows:
+        row |= {"aspectOfHand": row["aspectOfHand"].title(), "accessories": "0.0", "age": "30.0"}
+    rewrite(root, rows)
+    assert prepare_eleven_k(root, tmp_path / "out").manifest.equals(plain.manifest)
+
+
+def test_an_unknown_age_is_no_fault(eleven_k: Write, tmp_path: Path) -> None:
+    root = eleven_k(PEOPLE)
+    rows = rows_of(root)
+    rows[0]["age"] = ""
+    rewrite(root, rows)
+    assert prepare_eleven_k(root, tmp_path / "out").manifest["age"].isna().sum() == 1

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from handclip_core.data.folder import prepare_folder
+from handclip_core.data.folder import NO_SESSION, prepare_folder
 from handclip_core.data.leaks import check_leaks
+from handclip_core.data.manifest import load_prepared
 from handclip_core.errors import InputError
 
 Write = Callable[..., Path]
@@ -62,12 +64,19 @@ def test_what_is_no_image_of_a_person_is_told(folders: Write, tmp_path: Path) ->
     root = folders(PEOPLE)
     (root / "readme.txt").touch()
     (root / "p00" / "notes.txt").touch()
-    (root / "p00" / "deeper").mkdir()
+    (root / "p00" / "deeper" / "down").mkdir(parents=True)
+    shutil.copy(root / "p01" / "1.png", root / "p00" / "deeper" / "0.png")
+    shutil.copy(root / "p01" / "2.png", root / "p00" / "deeper" / "down" / "0.png")
     shutil.copy(root / "p01" / "0.png", root / "stray.png")
     (root / ".hidden").mkdir()
     (root / "p00" / ".DS_Store").touch()
     prepared = prepare_folder(root, tmp_path / "out")
-    assert prepared.protocol.notes == ("4 entries are no <identity>/<image> (first: p00/deeper)",)
+    assert prepared.protocol.notes == ("2 files are no images by their name (first: p00/notes.txt)", NO_SESSION)
+    assert prepared.protocol.warnings == (
+        "left out: 1 images lie in no identity's folder (first: stray.png); move them into one",
+        "left out: 2 images lie deeper than <identity>/<image> (first: p00/deeper/0.png); move them up, or give every "
+        "image a folder of its session",
+    )
     assert len(prepared.manifest) == 36
 
 
@@ -97,7 +106,7 @@ def test_folders_without_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", tmp_path / "out", "empty: empty folder")
     (tmp_path / "empty" / "person").mkdir()
-    refused(tmp_path / "empty", tmp_path / "out", "no image in it; expected <identity>/<image>")
+    refused(tmp_path / "empty", tmp_path / "out", "no image at <identity>/<image> or <identity>/<session>/<image>")
 
 
 def test_a_single_bad_image_leaves_nothing_usable(tmp_path: Path) -> None:
@@ -130,7 +139,7 @@ def test_a_table_with_aspects(folders: Write, tmp_path: Path) -> None:
     table = write_lines(tmp_path / "list.csv", ["path,identity,side", *lines, lines[0]])
     prepared = prepare_folder(root, tmp_path / "out", table=table, aspect_column="side")
     assert prepared.manifest["aspect"].value_counts().to_dict() == {"dorsal left": 24, "unknown": 24}
-    assert prepared.protocol.notes == ("list.csv: 1 rows are repeated and count once",)
+    assert prepared.protocol.notes == ("list.csv: 1 rows are repeated and count once", NO_SESSION)
     assert set(prepared.protocol.draws["test"][0].gallery) == {"dorsal left", "unknown"}
 
 
@@ -140,7 +149,10 @@ def test_a_table_with_aspects(folders: Write, tmp_path: Path) -> None:
         ("p00/0.png,p00,sideways", "list.csv line 2: unknown aspect 'sideways' .one of dorsal right"),
         (",p00,palmar left", "list.csv line 2: no path"),
         ("p00/0.png,,palmar left", "list.csv line 2: p00/0.png has no identity"),
-        ("p00/1.png,p05,palmar left", "list.csv line 2: p00/1.png is described twice, differently"),
+        ("p00/1.png,p05,palmar left", r"line 2: p00/1.png is described twice, differently .lines 2 and 3."),
+        ("./p00/1.png,p05,palmar left", r"line 2: p00/1.png is described twice, differently .lines 2 and 3."),
+        ('"p00/1\n.png",p05,palmar left', r"line 2: p00/1\\n.png holds a line end"),
+        ('p00/0.png,"p\nq",palmar left', "line 2: the identity 'p.*' holds a line end"),
         ("p00/9.png,p00,palmar left", "list.csv line 2: p00/9.png no such file"),
         ("../list.csv,p00,palmar left", r"list.csv line 2: \.\./list.csv is no path inside"),
     ],
@@ -159,3 +171,86 @@ def test_columns_must_be_there_and_differ(folders: Write, tmp_path: Path) -> Non
     table = write_lines(tmp_path / "list.csv", ["path,who", "p00/0.png,p00"])
     refused(root, tmp_path / "out", "list.csv: no column 'identity'; it has path, who", table)
     refused(root, tmp_path / "out", "must be different", table, "path")
+
+
+def test_paths_and_aspects_as_people_write_them(folders: Write, tmp_path: Path) -> None:
+    root = folders(PEOPLE)
+    ways = ("{root}/{who}/0.png", "{who}\\1.png", "./{who}/2.png")
+    lines = [f"{way.format(root=root, who=who)};{who};Dorsal_Right;" for who in PEOPLE for way in ways]
+    table = write_lines(
+        tmp_path / "list.csv", ["# ours", "path;identity;side", *lines, f"{ways[2].format(who='p00')};p00;dorsal right"]
+    )
+    prepared = prepare_folder(root, tmp_path / "out", table=table, aspect_column="side")
+    assert set(prepared.manifest["path"]) == {f"{who}/{shot}.png" for who in PEOPLE for shot in range(3)}
+    assert set(prepared.manifest["aspect"]) == {"dorsal right"}
+    assert prepared.protocol.notes[:3] == (
+        "list.csv: fields are separated by semicolons",
+        "list.csv: 1 lines begin with # and are passed over (first: line 1)",
+        "list.csv: 1 rows are repeated and count once",
+    )
+
+
+def test_one_person_in_several_spellings_is_one(folders: Write, tmp_path: Path) -> None:
+    root = folders({"Ana": 3, "ana": 2, "007": 2, "7": 3, "Zo\u00e9": 2, "Zoe\u0301": 2, **PEOPLE})
+    prepared = prepare_folder(root, tmp_path / "out")
+    manifest = prepared.manifest
+    sizes = manifest.groupby("identity").size()
+    assert sizes[["Ana", "7", "Zo\u00e9"]].tolist() == [5, 5, 4]
+    assert manifest.groupby("identity")["subset"].nunique().max() == 1
+    (told,) = prepared.protocol.warnings
+    assert told.startswith("3 identities are written in several ways and count as one person each ('007' =")
+
+
+def test_sessions_keep_query_and_gallery_apart(tmp_path: Path, make_image: Callable[..., Image.Image]) -> None:
+    root, number = tmp_path / "root", 0
+    for who in range(12):
+        for session in ("monday", "tuesday")[: 1 if who == 3 else 2]:
+            (root / f"p{who}" / session).mkdir(parents=True)
+            for shot in range(2):
+                number += 1
+                make_image(number).save(root / f"p{who}" / session / f"{shot}.png")
+    prepared = prepare_folder(root, tmp_path / "out")
+    manifest = load_prepared(tmp_path / "out").manifest
+    assert set(manifest["session"]) == {"monday", "tuesday"}
+    assert prepared.protocol.notes == (
+        "1 of 12 identities (an aspect) have one session only: query and gallery are from it, "
+        "and images of one burst may flatter",
+    )
+    for draw in (*prepared.protocol.draws["val"], *prepared.protocol.draws["test"]):
+        enrolled = {manifest["identity"][row]: manifest["session"][row] for row in draw.gallery["unknown"]}
+        for row in draw.query["unknown"]:
+            who = manifest["identity"][row]
+            assert who == "p3" or manifest["session"][row] != enrolled[who]
+        assert {manifest["identity"][row] for row in draw.query["unknown"]} == set(enrolled)
+
+
+def test_names_that_tell_who_is_shown(tmp_path: Path, make_image: Callable[..., Image.Image]) -> None:
+    root = tmp_path / "flat"
+    root.mkdir()
+    for number in range(32):
+        make_image(number).save(root / f"{number // 4:04d}_c{number % 2}s1_{number:06d}.png")
+    pattern = r"(?P<identity>\d{4})_(?P<session>c\d)"
+    manifest = prepare_folder(root, tmp_path / "out", name_pattern=pattern).manifest
+    assert manifest.groupby("identity").size().to_dict() == {f"{who:04d}": 4 for who in range(8)}
+    assert set(manifest["session"]) == {"c0", "c1"}
+    make_image(99).save(root / "-1_c0s1_99.png")
+    for wrong, reason in (
+        (pattern, "-1_c0s1_99.png: does not fit --name-pattern"),
+        ("(", "--name-pattern '[(]': no regular expression"),
+        (r"(\d+)", r"name the groups [(][?]P<identity>"),
+        (r"(?P<identity>\d+)(?P<age>_)", "not age"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            prepare_folder(root, tmp_path / "no", name_pattern=wrong)
+
+
+def test_what_is_left_out_is_said_in_numbers_with_the_mend(
+    tmp_path: Path, make_image: Callable[..., Image.Image]
+) -> None:
+    root = tmp_path / "root"
+    (root / "a" / "b" / "c").mkdir(parents=True)
+    make_image(1).save(root / "a" / "b" / "c" / "0.png")
+    make_image(2).save(root / "flat.png")
+    (root / "a" / "x.cr2").touch()
+    with pytest.raises(InputError, match=r"1 images lie in no .*first: flat.png.*1 images lie deeper .*1 .cr2 images"):
+        prepare_folder(root, tmp_path / "out")

@@ -5,13 +5,15 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from handclip_core.data.images import BadImageError, decode_rgb, read_image
+from handclip_core.data import images
+from handclip_core.data.images import SUFFIXES, UNREAD, BadImageError, decode_rgb, read_image
 
 RED = (200, 40, 30)
 
@@ -45,6 +47,59 @@ def test_16_bit_grey_is_scaled_not_clipped() -> None:
     grey = Image.fromarray(np.full((48, 64), 0x8040, dtype=np.uint16))
     assert_colour(encode(grey, "PNG"), (0x80, 0x80, 0x80), tolerance=0)
     assert_colour(encode(grey, "TIFF"), (0x80, 0x80, 0x80), tolerance=0)
+
+
+def test_12_and_8_bits_in_a_16_bit_file_are_scaled_by_their_own_range() -> None:
+    for brightest, expected in ((4095, 255), (2048, 128), (200, 200), (4096, 16), (0, 0)):
+        grey = Image.fromarray(np.full((48, 64), brightest, dtype=np.uint16))
+        assert_colour(encode(grey, "PNG"), (expected,) * 3, tolerance=0)
+    steps = Image.fromarray(np.tile(np.linspace(0, 4095, 64).astype(np.uint16), (48, 1)))
+    assert np.ptp(np.asarray(decode_rgb(encode(steps, "TIFF")))) == 255
+
+
+def test_16_bit_netpbm_is_scaled() -> None:
+    data = b"P5 64 48 65535\n" + struct.pack(">H", 0x8040) * 64 * 48
+    assert_colour(data, (0x80, 0x80, 0x80), tolerance=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("JPEG", ".jfif"), ("JPEG2000", ".jp2"), ("PPM", ".ppm"), ("AVIF", ".avif")]
+)
+def test_kinds_beside_the_common_ones(kind: str, suffix: str) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    assert suffix in SUFFIXES
+    assert_colour(encode(plain(), kind), RED)
+
+
+def test_what_is_no_image_here_says_what_to_do() -> None:
+    unread = {suffix for suffix in UNREAD if suffix not in SUFFIXES}
+    assert {".dng", ".nef", ".jxl"} <= unread
+    heif = find_spec("pillow_heif") is not None
+    assert (".heic" in SUFFIXES) == heif
+    assert "pip install pillow-heif" in UNREAD[".heic"]
+
+
+@pytest.mark.skipif(find_spec("pillow_heif") is None, reason="pillow-heif is not installed")
+def test_heic_is_read() -> None:
+    assert_colour(encode(plain(), "HEIF", quality=95), RED)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+def test_large_images_are_made_smaller_first(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8))
+    image = small.resize((640, 480), Image.Resampling.BICUBIC).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(image, "PNG", exif=exif.tobytes())
+    whole = decode_rgb(data, draft_px=30)
+    assert whole.size == (480, 640)
+    monkeypatch.setattr(images, "LARGE_PIXELS", 640 * 480 - 1)
+    reduced = decode_rgb(data, draft_px=30)
+    assert decode_rgb(data).size == whole.size, "nobody has said how large it has to be"
+    assert reduced.size == (whole.size if mode == "P" else (60, 80))
+    sides = [np.asarray(each.resize((30, 40), Image.Resampling.BOX)).astype(int) for each in (whole, reduced)]
+    assert np.abs(sides[0] - sides[1]).max() <= 4
 
 
 def test_16_bit_colour_is_scaled() -> None:
@@ -150,7 +205,7 @@ def test_random_damage_is_refused_or_decoded_but_never_crashes(make_image: Calla
             places = random.integers(0, len(damaged), 8)
             damaged[places] = random.integers(0, 256, 8)
             with contextlib.suppress(BadImageError):
-                assert decode_rgb(damaged.tobytes(), draft_px=32).mode == "RGB"
+                assert decode_rgb(damaged.tobytes(), draft_px=30).mode == "RGB"
 
 
 def test_reading_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

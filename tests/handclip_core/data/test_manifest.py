@@ -65,7 +65,7 @@ def test_a_folder_that_cannot_be_written_is_named(folders: Write, tmp_path: Path
     (tmp_path / "file").touch()
     root = folders(PEOPLE)
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match=r"cannot be written .*; choose another --out"):
+        with pytest.raises(InputError, match=r"cannot be written: .*; choose another --out"):
             prepare_folder(root, out)
 
 

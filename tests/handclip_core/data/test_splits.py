@@ -24,6 +24,7 @@ def table_of(entries: list[tuple[str, str, str, int]]) -> pd.DataFrame:
     """Rows of (identity, aspect, subset, number of images)."""
     rows = [(identity, aspect, subset) for identity, aspect, subset, number in entries for _ in range(number)]
     table = pd.DataFrame(rows, columns=["identity", "aspect", "subset"])
+    table["session"] = ""
     table["path"] = [f"{number:05d}.jpg" for number in range(len(table))]
     return table
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from handclip_core.data.tables import check_folder, path_fault, read_table
+from handclip_core.data.tables import found_path, path_fault, read_table, words_of
 from handclip_core.errors import InputError
 
 COLUMNS = ("id", "imageName")
@@ -26,6 +26,9 @@ def table(tmp_path: Path, data: bytes) -> Path:
         b" id , imageName \n 007 ,a.jpg  \n\n\n",
         b'"id","imageName","more"\n"007","a.jpg",""',
         b"\xef\xbb\xbfimageName,x,id\r\na.jpg,,007\r\n,,\r\n",
+        b"id,imageName\n007,a.jpg,\n",
+        b"id,imageName,\n007,a.jpg,,,\n",
+        "id,imageName\n007,a.jpg\n".encode("utf-16"),
     ],
 )
 def test_marks_line_ends_blanks_and_column_order_do_not_matter(tmp_path: Path, data: bytes) -> None:
@@ -45,18 +48,40 @@ def test_line_numbers_are_those_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        (b"id;imageName\n1;a,b.jpg\n", "table.csv: fields are separated by semicolons"),
+        (b"id\timageName\n1\ta,b.jpg\n", "table.csv: fields are separated by tabs"),
+        (b"a;b|id|imageName\n;|1|a,b.jpg\n", "table.csv: fields are separated by vertical bars"),
+        (b'# made by hand\nid,imageName\n#,\n1,"a,b.jpg"\n', "table.csv: 2 lines begin with # and are passed over"),
+    ],
+)
+def test_separators_and_comments_are_found_and_told(tmp_path: Path, data: bytes, note: str) -> None:
+    read = read_table(table(tmp_path, data), required=COLUMNS)
+    assert read.rows.to_dict("records") == [{"id": "1", "imageName": "a,b.jpg"}]
+    assert len(read.notes) == 1
+    assert read.notes[0].startswith(note)
+
+
+def test_a_row_of_several_lines_has_the_number_of_its_first(tmp_path: Path) -> None:
+    rows = read_table(table(tmp_path, b'id,imageName\n1,"a\nb"\n2,c\n'), required=COLUMNS).rows
+    assert rows["imageName"].to_dict() == {2: "a\nb", 4: "c"}
+
+
+@pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "empty; a table with the columns id, imageName"),
         (b"\n\n", "empty; a table"),
         (b"id,imageName\n", "no row"),
         (b"id,name\n1,a\n", "no column 'imageName'; it has id, name"),
-        (b"id;imageName\n1;a\n", "no column 'id'; it has id;imageName"),
+        (b"id:imageName\n1:a\n", "no column 'id'; it has id:imageName"),
+        (b"id;name\n1;a\n", "no column 'imageName'; it has id, name"),
+        (b"id,imageName\n1,a\n2,\0b\n", "line 3: holds a NUL byte"),
         (b"id,imageName,id\n1,a,2\n", "more than one column 'id'"),
-        (b"id,imageName\n1,a,surplus\n", "not a CSV file in UTF-8"),
-        (b'id,imageName\n1,"open\n', "not a CSV file in UTF-8"),
-        ("id,imageName\n1,ü.jpg\n".encode("latin-1"), "not a CSV file in UTF-8"),
-        ("id,imageName\n1,a\n".encode("utf-16"), "not a CSV file in UTF-8"),
+        (b"id,imageName\n1,a\n1,a,surplus\n", "line 3: 3 fields where the header has 2"),
+        (b'id,imageName\n1,"open\n', "line 2: not readable as CSV"),
+        ("id,imageName\n1,ü.jpg\n".encode("latin-1"), "line 2: not a CSV file in UTF-8"),
     ],
 )
 def test_refused_in_one_line_that_names_the_file(tmp_path: Path, data: bytes, reason: str) -> None:
@@ -74,18 +99,10 @@ def test_missing_and_unreadable_tables(tmp_path: Path, monkeypatch: pytest.Monke
     def deny(_: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "locked.csv").touch()
     monkeypatch.setattr(Path, "read_bytes", deny)
-    with pytest.raises(InputError, match=r"none\.csv: cannot be read \(Permission denied\)"):
-        read_table(tmp_path / "none.csv", required=COLUMNS)
-
-
-def test_folders_must_exist_and_hold_something(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file").touch()
-    for name, reason in (("none", "no such folder"), ("file", "not a folder"), ("empty", "empty folder")):
-        with pytest.raises(InputError, match=rf"{name}: {reason}; give me images"):
-            check_folder(tmp_path / name, what="give me images")
-    check_folder(tmp_path, what="")
+    with pytest.raises(InputError, match=r"locked\.csv: cannot be read: no permission for this user"):
+        read_table(tmp_path / "locked.csv", required=COLUMNS)
 
 
 def test_paths_may_not_leave_the_folder(tmp_path: Path) -> None:
@@ -122,3 +139,26 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk" / "a.jpg").touch()
     (tmp_path / "root").symlink_to(tmp_path / "disk")
     assert path_fault(tmp_path / "root", "a.jpg") is None
+
+
+def test_one_way_to_write_a_path(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "p1").mkdir(parents=True)
+    (root / "p1" / "a.jpg").touch()
+    (root / "p1" / "e\u0301.jpg").touch()
+    (root / "back\\slash.jpg").touch()
+    (tmp_path / "link").symlink_to(root)
+    for given in ("p1/a.jpg", "./p1/a.jpg", "p1//a.jpg", "p1\\a.jpg", ".\\p1\\a.jpg", str(root / "p1" / "a.jpg")):
+        assert found_path(root, given) == "p1/a.jpg", given
+    assert found_path(tmp_path / "link", str(root / "p1" / "a.jpg")) == "p1/a.jpg"
+    assert found_path(tmp_path / "link", str(tmp_path / "link" / "p1" / "a.jpg")) == "p1/a.jpg"
+    assert found_path(root, "p1/\u00e9.jpg") == "p1/e\u0301.jpg"
+    assert found_path(root, "back\\slash.jpg") == "back\\slash.jpg", "what is there under its own name is meant"
+    assert found_path(root, "none\\b.jpg") == "none/b.jpg"
+    for given in ("../root/p1/a.jpg", "/etc/hosts", "C:\\hands\\a.jpg", str(tmp_path / "other.jpg")):
+        assert path_fault(root, found_path(root, given)) == "is no path inside the data folder", given
+    assert path_fault(root, "a\nb.jpg") == "holds a line end or another control character"
+
+
+def test_words_are_the_same_however_written() -> None:
+    assert {words_of(text) for text in ("Dorsal Right", "dorsal_right", " DORSAL-RIGHT ")} == {"dorsal right"}

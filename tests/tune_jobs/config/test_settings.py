@@ -54,8 +54,28 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["trails=5"], "unknown key 'trails'"),
-        (["data.poeple=5"], "unknown key 'data.poeple'"),
+        (["trails=5"], "unknown key 'trails'; did you mean 'trials'?"),
+        (["data.poeple=5"], "unknown key 'data.poeple'; did you mean 'people'?"),
+        (["early_stopping.gracee=1"], "unknown key 'early_stopping.gracee'; did you mean 'grace'?"),
+        (["trials=yes"], "trials: true (or yes) is no whole number"),
+        (["limits.hours=no"], "limits.hours: false (or no) is no number"),
+        (["limits.hours=.inf"], "limits.hours: inf is no finite number"),
+        (["limits.hours=.nan"], "limits.hours: nan is no finite number"),
+        (["trials=020"], "--set 'trials=020': line 1: 020 has a leading zero"),
+        (["stall_minutes=1:30"], "1:30 would be read as a number of base 60"),
+        (["strategies=[lora]", "search.ranges={lora/rank: [4, .inf]}"], "lora/rank: inf lies outside"),
+        (["search.ranges={optim/lr: [.nan, 1.0e-3]}"], "optim/lr: nan lies outside"),
+        (
+            ["trials=6", "search.points=[{strategy: full}]"],
+            "search.points: 1 after the defaults of 6",
+        ),
+        ([f"name={'n' * 101}"], "name: "),
+        (["data.source=prepared", 'data.folder="a\\0b"'], "data.folder: a\\x00b: holds a control character"),
+        (["data.source=prepared", "data.folder=$NO_SUCH_VARIABLE/x"], "there is no such user or variable"),
+        (["storage=~no_such_user/x"], "storage: ~no_such_user/x: there is no such user or variable"),
+        (["storage=s3:/bucket/runs"], "is neither a folder nor a URI; a URI begins with s3://"),
+        (["storage=S3:bucket"], "a URI begins with S3://"),
+        (["warm_start=gs:/bucket/sweep"], "warm_start: "),
         (["strategies=[full, bogus]"], "unknown strategy 'bogus'; choose from zero_shot, whitening, linear_probe"),
         (["strategies=[full, full]"], "name each strategy once"),
         (["strategies=[]"], "at least one"),
@@ -67,7 +87,7 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         (["people"], "--set 'people': write key=value"),
         (["data.=3"], "--set 'data.=3': write key=value"),
         (["trials.deep=3"], "--set 'trials.deep=3': 'trials' holds a value, not keys"),
-        (["data={"], "--set 'data={': the value is not readable as YAML"),
+        (["data={"], "--set 'data={': line 1: not readable as YAML"),
         (["data=3", "data.source=drawn"], "--set 'data.source=drawn': 'data' holds a value, not keys"),
         (["resources.workers=2", "backbone.batch_norm=moving"], "resources.workers: statistics that move"),
         (["storage=3"], "storage: 3 is neither a folder nor a URI"),
@@ -83,6 +103,33 @@ def test_wrong_settings_are_one_line_that_names_the_key(overrides: list[str], me
         load_settings(QUICKSTART, overrides=overrides)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_the_order_of_overrides_makes_no_difference(order: tuple[int, ...]) -> None:
+    overrides = ["data.folder=some/where", "data.source=prepared", "data={aspects: [palmar left]}"]
+    found = load_settings(QUICKSTART, overrides=[overrides[place] for place in order]).data
+    assert found == PreparedData(source="prepared", folder=Path("some/where"))
+    whole = ["early_stopping.grace=3", "early_stopping={kind: none}"]
+    assert load_settings(QUICKSTART, overrides=whole) == load_settings(QUICKSTART, overrides=whole[::-1])
+
+
+def test_home_and_variables_are_put_into_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("SCRATCH", "/scratch/7")
+    overrides = ["data.source=prepared", "data.folder=$HOME/hands", "storage=~/runs", "warm_start=${SCRATCH}/old"]
+    overrides += ["backbone.name=local-dir:~/clip", "backbone.pretrained=$SCRATCH/clip.pt"]
+    settings = load_settings(QUICKSTART, overrides=overrides)
+    assert settings.backbone.name == "local-dir:/home/someone/clip"
+    assert settings.backbone.pretrained == "/scratch/7/clip.pt"
+    assert isinstance(settings.data, PreparedData)
+    assert settings.data.folder == Path("/home/someone/hands")
+    assert (settings.storage, settings.warm_start) == (Path("/home/someone/runs"), Path("/scratch/7/old"))
+
+
+def test_points_that_trials_have_room_for_are_taken() -> None:
+    overrides = ["trials=2", "strategies=[full]", "search.points=[{strategy: full, optim/lr: 1.0e-4}]"]
+    assert len(load_settings(QUICKSTART, overrides=overrides).search.points) == 1
 
 
 def test_a_file_that_is_missing_or_no_mapping_is_named(tmp_path: Path) -> None:

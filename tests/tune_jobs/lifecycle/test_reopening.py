@@ -227,5 +227,5 @@ def test_where_there_is_no_sweep_none_is_begun(storage: Path) -> None:
 
 def test_settings_that_cannot_be_read_are_refused(storage: Path) -> None:
     (storage / "mine" / SETTINGS).write_text("budget: [8")
-    with pytest.raises(InputError, match=r"sweep\.yaml: not readable"):
+    with pytest.raises(InputError, match=r"sweep\.yaml: line 1: not readable"):
         reopen(storage / "mine", name=None, overrides=[])

@@ -1,0 +1,48 @@
+"""What a sweep's data and weights allow, looked at before Ray starts."""
+
+import os
+from pathlib import Path
+
+from handclip_core.data.manifest import load_prepared
+from handclip_core.data.sources import PreparedData
+from handclip_core.errors import InputError
+from handclip_core.models.backbone import load_backbone
+from handclip_core.paths import output_folder
+from handclip_core.runs.context import used_aspects
+from handclip_core.strategies import ALL
+from handclip_core.types import HAND_ASPECTS
+from tune_jobs.config.settings import SweepSettings
+from tune_jobs.reporting.summary import log
+
+NEED_ASPECTS = tuple(kind.model_fields["name"].default for kind in ALL if kind.needs_aspects)
+"""Names of the strategies that need images whose aspect is known."""
+
+
+def fitted(settings: SweepSettings) -> SweepSettings:
+    """``settings`` without the strategies that the data cannot train, which one line names.
+
+    Raises InputError if the data, the weights or the storage cannot be used from here, or no strategy is left. What
+    lies on the nodes of a cluster that is joined is left to them.
+    """
+    if isinstance(settings.storage, Path):
+        output_folder(settings.storage, option="storage")
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    if not joins:
+        load_backbone(settings.backbone)
+    data = settings.data
+    if not isinstance(data, PreparedData) or (joins and not data.folder.exists()):
+        return settings
+    prepared = load_prepared(data.folder)
+    trained = prepared.manifest.loc[prepared.manifest["subset"].isin(["train", "val"]), "aspect"]
+    if set(used_aspects(prepared, data.aspects)) & set(trained) & set(HAND_ASPECTS):
+        return settings
+    left_out = [name for name in settings.strategies if name in NEED_ASPECTS]
+    if not left_out:
+        return settings
+    kept = [name for name in settings.strategies if name not in left_out]
+    why = "no training image has a known aspect (`prepare folder --table ... --aspect-column` reads them)"
+    if not kept:
+        raise InputError(f"strategies: {', '.join(left_out)}: {why}; choose others")
+    log(f"left out of the sweep: {', '.join(left_out)}, since {why}")
+    values = settings.model_dump(mode="json") | {"strategies": kept}
+    return SweepSettings.parse(values, source=f"settings without {', '.join(left_out)}")
