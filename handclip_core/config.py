@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from handclip_core.errors import InputError
 
-TAGGED = ("strategy", "data")
+TAGGED = ("strategy", "data", "task")
 """Fields whose class is told by a tag, which pydantic puts into the path behind the field."""
 
 

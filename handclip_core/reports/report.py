@@ -20,11 +20,12 @@ from handclip_core.evaluation.tta import combine_flips
 from handclip_core.models.hand_model import HandModel
 from handclip_core.reports.measure import View, measure, scored
 from handclip_core.runs.baselines import baseline_descriptors
-from handclip_core.runs.context import ExperimentContext, open_context
-from handclip_core.runs.experiment import Experiment, assemble
+from handclip_core.runs.context import ExperimentContext
+from handclip_core.runs.experiment import Experiment, assemble, context_of
 from handclip_core.runs.run_folder import as_json, load_run, read_experiment, write_json
 from handclip_core.runs.test_access import access_text, logged_access
 from handclip_core.strategies import ZeroShot
+from handclip_core.tasks.identities.data import identity_data
 from handclip_core.types import ASPECT_INDEX, Aspect
 
 REFERENCE = "clip (zero-shot)"
@@ -69,7 +70,7 @@ def evaluate_run(
     """
     experiment = read_experiment(folder)
     _refuse_seen([folder], [experiment], view)
-    context = open_context(experiment.data, experiment.backbone, device)
+    context = context_of(experiment, device)
     model = load_run(folder, device=device)
     _refuse_unknown(baselines)
     with logged_access([folder], context, view.split, by="evaluate") as figures:
@@ -95,7 +96,11 @@ def _evaluated(
     values["aspect_accuracy"] = accuracy
     values["baselines"] = {name: summary(scores) for name, scores in baseline_scores.items()}
     kind = found.scores.gallery
-    name = f"evaluation_{view.split}" if kind is context.gallery else f"evaluation_{view.split}_{kind}"
+    name = (
+        f"evaluation_{view.split}"
+        if kind is identity_data(context.dataset, what="evaluate").gallery
+        else f"evaluation_{view.split}_{kind}"
+    )
     write_json(folder / f"{name}.json", values)
     save_scores(folder / f"{name}.npz", found.scores)
     text = found.text({_names([folder])[0]: found.scores, **baseline_scores}, view.split)
@@ -114,9 +119,11 @@ def compare_runs(
     _refuse_seen(folders, experiments, view)
     first = experiments[0]
     for folder, other in zip(folders, experiments, strict=True):
-        if (other.data, other.backbone) != (first.data, first.backbone):
-            raise InputError(f"{folder}: has other data or another backbone than {folders[0]}; compare like with like")
-    context = open_context(first.data, first.backbone, device)
+        if (other.task, other.data, other.backbone) != (first.task, first.data, first.backbone):
+            raise InputError(
+                f"{folder}: has another task, other data or another backbone than {folders[0]}; compare like with like"
+            )
+    context = context_of(first, device)
     _refuse_unknown(baselines)
     with logged_access(folders, context, view.split, by="compare") as figures:
         models = _scored_models(folders, context, view, baselines, keep=keep)

@@ -19,6 +19,7 @@ from handclip_core.losses.term import Term
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.neck import NeckKind, NeckSettings
+from handclip_core.tasks.base import Task
 from handclip_core.types import Aspect
 
 
@@ -28,6 +29,8 @@ class Strategy(Config, ABC):
     name: str
     """Which strategy this is."""
 
+    tasks: ClassVar[tuple[type[Task], ...]] = (Task,)
+    """The tasks that the strategy serves: every one, unless it says otherwise."""
     reads_text: ClassVar[bool] = False
     """Whether the strategy needs CLIP's text tower."""
     trains: ClassVar[bool] = True

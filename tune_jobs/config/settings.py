@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from handclip_core.config import Config, read_yaml
 from handclip_core.data.sources import DataSettings, DrawnData
@@ -14,8 +14,10 @@ from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import SWEEP_SETTINGS
+from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Strategy
+from handclip_core.tasks import AnyTask
 from search_spaces.spaces import SPACES
 from tune_jobs.config.changes import MayChange
 from tune_jobs.config.search import Search
@@ -99,6 +101,8 @@ class SweepSettings(Config):
 
     name: MayChange[str] = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the sweep's folder under ``storage``."""
+    task: AnyTask = IDENTITIES
+    """What is learned, and how it is judged."""
     data: DataSettings = DrawnData()
     """Which images."""
     backbone: BackboneSettings = BackboneSettings()
@@ -137,8 +141,19 @@ class SweepSettings(Config):
 
     def experiment(self, strategy: Strategy) -> Experiment:
         """What a trial of ``strategy`` runs."""
-        given = {"data": self.data, "backbone": self.backbone, "seed": self.seed, "budget": self.budget}
+        given = {
+            "task": self.task,
+            "data": self.data,
+            "backbone": self.backbone,
+            "seed": self.seed,
+            "budget": self.budget,
+        }
         return Experiment.model_validate(given | {"strategy": strategy})
+
+    @field_validator("search")
+    @classmethod
+    def _objective_is_the_tasks(cls, search: Search, info: ValidationInfo) -> Search:
+        return search.judged_by(info.data["task"].metrics) if "task" in info.data else search
 
     @field_validator("strategies")
     @classmethod

@@ -80,7 +80,8 @@ def build(
         limit_check = LimitCheck(settings.limits, all_trials, clock)
         rung = settings.early_stopping.second_rung
         display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget, second_rung=rung)
-        scheduler = SweepScheduler(decisions, limit_check, failing=monitor.locate)
+        main = settings.search.objectives[0]
+        scheduler = SweepScheduler(decisions, limit_check, objective=main, failing=monitor.locate)
         searcher = SweepSearcher(
             settings,
             where,

@@ -1,0 +1,9 @@
+"""Tasks: what labels mean and how good an answer is. A new one is a folder here and a line in AnyTask."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from handclip_core.tasks.identities.task import Identities
+
+AnyTask = Annotated[Identities, Field(description="Any task's settings, told apart by ``name``.")]
