@@ -53,6 +53,11 @@ class Evaluation(ABC):
     def check_same(self, other: Self) -> None:
         """Raise InputError unless ``other`` answers the same questions, so that the two can be compared in pairs."""
 
+    @property
+    def files(self) -> dict[str, str]:
+        """Tables that are kept beside the figures, by name; ``report.md`` is what people read."""
+        return {}
+
     def mean(self, metric: str) -> float:
         """One of ``metrics``."""
         return self.metrics[metric]

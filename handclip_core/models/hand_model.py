@@ -61,6 +61,12 @@ class HandModel(nn.Module):
         embedding: Tensor = self.neck(self.forward_trunk(inputs, aspects)).embedding
         return embedding
 
+    def classify(self, inputs: ModelInputs, aspects: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's logits [B, P] of images, and CLIP's embedding [B, D] of them."""
+        encoded = self.forward_trunk(inputs, aspects)
+        logits: Tensor = self.head(self.neck(encoded).head_input)
+        return logits, encoded.projected
+
     def calibrate(self, calibrator: Calibrator, inputs: Inputs) -> None:
         """Set what is fitted to validation images, as the model sees them by ``inputs``; nothing in most models."""
 

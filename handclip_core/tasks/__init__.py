@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from handclip_core.tasks.classes.task import Classes
 from handclip_core.tasks.identities.task import Identities
 
-AnyTask = Annotated[Identities, Field(description="Any task's settings, told apart by ``name``.")]
+AnyTask = Annotated[Identities | Classes, Field(discriminator="name")]
+"""Any task's settings, told apart by ``name``."""

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from handclip_core.config import Config
 from handclip_core.evaluation.metrics import Metrics
+from handclip_core.runs.context import IDENTITIES
+from handclip_core.tasks.base import Task
 from search_spaces.joint import Draft, JointSpace
 from search_spaces.narrowing import Narrowing
 from tune_jobs.config.changes import MayChange
@@ -91,24 +93,24 @@ class Search(Config):
         others = tuple(name for name in self.objectives if name != main)
         return self.model_copy(update={"objectives": (main, *others)})
 
-    def space(self, strategies: Sequence[str]) -> JointSpace:
-        """The spaces of ``strategies`` as narrowed here."""
-        return JointSpace(tuple(strategies), Narrowing(self.ranges))
+    def space(self, strategies: Sequence[str], task: Task = IDENTITIES) -> JointSpace:
+        """The spaces of ``strategies`` for ``task`` as narrowed here."""
+        return JointSpace(tuple(strategies), Narrowing(self.ranges), task)
 
-    def drafts(self, strategies: Sequence[str]) -> tuple[Draft, ...]:
+    def drafts(self, strategies: Sequence[str], task: Task = IDENTITIES) -> tuple[Draft, ...]:
         """The points to try, in order; raises ValueError for one that the narrowed space does not hold."""
-        space = self.space(strategies)
+        space = self.space(strategies, task)
         return tuple(_draft(space, number, point) for number, point in enumerate(self.points))
 
-    def check(self, strategies: Sequence[str]) -> None:
+    def check(self, strategies: Sequence[str], task: Task = IDENTITIES) -> None:
         """Raise ValueError where ranges or points do not fit the spaces of ``strategies``, or sampler and objective."""
         if self.sampler is SamplerKind.CMAES and len(self.objectives) > 1:
             raise ValueError("search.sampler: cmaes knows one objective only; choose tpe, gp or random")
         try:
-            self.space(strategies).check()
+            self.space(strategies, task).check()
         except ValueError as error:
             raise ValueError(f"search.ranges: {error}") from None
-        self.drafts(strategies)
+        self.drafts(strategies, task)
 
 
 def _draft(space: JointSpace, number: int, point: dict[str, Any]) -> Draft:

@@ -18,6 +18,7 @@ from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Strategy
 from handclip_core.tasks import AnyTask
+from search_spaces.by_task import spaces_of
 from search_spaces.spaces import SPACES
 from tune_jobs.config.changes import MayChange
 from tune_jobs.config.search import Search
@@ -107,8 +108,8 @@ class SweepSettings(Config):
     """Which images."""
     backbone: BackboneSettings = BackboneSettings()
     """Which CLIP."""
-    strategies: tuple[str, ...] = tuple(SPACES)
-    """Strategies to choose among; each one's default is tried first."""
+    strategies: tuple[str, ...] = Field(default_factory=lambda given: tuple(spaces_of(given.get("task", IDENTITIES))))
+    """Strategies to choose among, by default all that serve the task; each one's default is tried first."""
     trials: int = Field(50, ge=1)
     """Number of trials, defaults included."""
     budget: int = Field(8, ge=1, le=100_000)
@@ -157,10 +158,16 @@ class SweepSettings(Config):
 
     @field_validator("strategies")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in names if name not in SPACES]
+    def _known(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "task" not in info.data:
+            return names
+        task: AnyTask = info.data["task"]
+        spaces = spaces_of(task)
+        unknown = [name for name in names if name not in spaces]
         if unknown:
-            raise ValueError(f"unknown strategy '{unknown[0]}'; choose from {', '.join(SPACES)}")
+            known = unknown[0] in SPACES
+            what = f"{unknown[0]} does not serve the task {task.name}" if known else f"unknown strategy '{unknown[0]}'"
+            raise ValueError(f"{what}; choose from {', '.join(spaces)}")
         if not names or len(set(names)) != len(names):
             raise ValueError("name each strategy once, and at least one")
         return names
@@ -172,7 +179,7 @@ class SweepSettings(Config):
                 f"trials: {self.trials} are too few for the defaults of {len(self.strategies)} strategies; "
                 f"set trials to {len(self.strategies)} or more"
             )
-        self.search.check(self.strategies)
+        self.search.check(self.strategies, self.task)
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.seeds import SeedEstimate, beats, compare_seeds, estimate_seeds, sample_seeds
 from handclip_core.evaluation.units import Evaluation
+from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.final_scores import Facts
 from handclip_core.strategies import UNTRAINED
 from handclip_core.tasks import AnyTask
@@ -207,14 +208,14 @@ def verdicts(
     found = []
     for name, row in best.items():
         own = searched.get(name, Searched())
-        said = verdict_of(row.gap, enough=searched_enough(name, own, budget=budget))
+        said = verdict_of(row.gap, enough=searched_enough(name, own, budget=budget, task=standings.task))
         found.append(_verdict(name, row, said, own, cost))
     return found
 
 
-def searched_enough(strategy: str, searched: Searched, *, budget: int) -> bool:
+def searched_enough(strategy: str, searched: Searched, *, budget: int, task: AnyTask = IDENTITIES) -> bool:
     """Whether a sweep tried enough of a strategy to call it worse; what trains nothing needs no units."""
-    if not inventory(strategy):
+    if not inventory(strategy, task):
         return searched.trials >= 1
     units = 0 if strategy in UNTRAINED else MIN_BUDGETS * budget
     return searched.trials >= MIN_TRIALS and searched.units >= units

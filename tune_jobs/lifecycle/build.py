@@ -141,7 +141,7 @@ def _learn_once(state: SweepState, settings: SweepSettings) -> None:
         return
     past = readable_folder(settings.warm_start)
     other = load_settings(past / SETTINGS)
-    space, objectives = settings.search.space(settings.strategies), settings.search.objectives
+    space, objectives = settings.search.space(settings.strategies, settings.task), settings.search.objectives
     found = transfer(folded(read_events(past)), space, objectives, others=other.search.objectives)
     log(f"learning from {shown(settings.warm_start)}: {found.lines()[0]}")
     for line in found.lines()[1:]:
