@@ -75,7 +75,7 @@ def zero_shot(given: argparse.Namespace) -> str:
     experiment = experiment_of(given, 0.0, 1).model_copy(update={"strategy": ZeroShot()})
     context = open_context(experiment.data, experiment.backbone, torch.device("cpu"))
     scores = score(context, assemble(experiment, context).model, context.feature_inputs, "val")
-    before = [float(scores.per_aspect[aspect].map.mean) for aspect in given.order]
+    before = [scores.objective_of(aspect) for aspect in given.order]
     return f"| zero-shot | | | {mean(before):.3f} | {' | '.join(f'{value:.3f}' for value in before)} |"
 
 

@@ -17,7 +17,7 @@ from tune_jobs.reporting.leaderboard import leaderboard
 from tune_jobs.reporting.study import find_study
 from tune_jobs.state.events import Ended, Event, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Status, Trials, TrialView, folded, score_of
+from tune_jobs.state.trials import Status, Trials, TrialView, folded
 
 STATE_OF = {Status.COMPLETE: "COMPLETE", Status.STOPPED: "PRUNED", Status.FAILED: "FAIL"}
 """What the study calls a trial's end."""
@@ -80,7 +80,7 @@ def _miscounted(events: Sequence[Event], all_trials: Trials, *, wanted: int) -> 
     firsts: dict[tuple[int, int], float] = {}
     for event in events:
         if isinstance(event, Validated):
-            score = score_of(event.metrics)
+            score = all_trials.trials[event.trial].score_of(event.metrics)
             if firsts.setdefault((event.trial, event.unit), score) != score:
                 lines.append(f"trial {event.trial}: unit {event.unit} had other results when it was trained again")
     return lines

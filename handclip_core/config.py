@@ -17,7 +17,7 @@ from handclip_core.documents import read_document, shortened
 from handclip_core.errors import InputError
 from handclip_core.paths import user_path
 
-TAGGED = ("strategy", "data")
+TAGGED = ("strategy", "data", "task")
 """Fields whose class is told by a tag, which pydantic puts into the path behind the field."""
 PLAIN_WORDS = {
     "int": "is no whole number",

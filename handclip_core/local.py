@@ -1,15 +1,15 @@
 """Train one experiment in this process, with a line a unit and a checkpoint to go on from."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from handclip_core.errors import InputError
-from handclip_core.evaluation.metrics import HARDLY_MOVED, hardly_moved
-from handclip_core.runs.context import open_context
+from handclip_core.evaluation.metrics import hardly_moved
 from handclip_core.runs.drive import Report, drive
-from handclip_core.runs.experiment import Experiment, assemble
+from handclip_core.runs.experiment import Experiment, assemble, context_of
 from handclip_core.runs.run_folder import CONFIG, METRICS, RunFolder, read_experiment
 
 
@@ -18,14 +18,14 @@ def train_into(folder: Path, experiment: Experiment, *, device: torch.device, re
 
     Raises InputError if the folder holds another run or, to resume, none.
     """
-    assemble(experiment, open_context(experiment.data, experiment.backbone, device))  # refuses before a folder is made
+    assemble(experiment, context_of(experiment, device))  # refuses before a folder is made
     checkpoint = origin(folder, experiment, resume=resume)
     driven = drive(experiment, folder, device=device, resume=checkpoint)
     for report in driven:
         driven.keep()
         print(line(experiment, report), flush=True)
         if report.unit == math.ceil(experiment.budget / 2) and hardly_moved(driven.record.scores):
-            print(HARDLY_MOVED, flush=True)
+            print(experiment.task.metrics.hardly_moved, flush=True)
     return finish(driven.record, device=device)
 
 
@@ -47,7 +47,8 @@ def summary(run_folder: RunFolder) -> str:
             f"the last unit are in {folder}\nnext: python -m handclip_core evaluate {folder} --split test"
         )
     best = run_folder.best
-    lines = [f"best validation mAP {best['map']:.4f}, R1 {best['cmc1']:.4f} at unit {best['unit']}; saved in {folder}"]
+    shown = ", ".join(f"{label} {value:.4f}" for label, value in _shown(run_folder.experiment, best))
+    lines = [f"best validation {shown} at unit {best['unit']}; saved in {folder}"]
     if run_folder.sequence:
         lines.append(run_folder.sequence.text())
     return "\n".join([*lines, f"next: python -m handclip_core evaluate {folder} --split val"])
@@ -86,5 +87,11 @@ def line(experiment: Experiment, report: Report) -> str:
         for name, value in report.training.items()
         if name.startswith("loss/")
     )
-    scores = f"  val mAP {report.metrics['map']:.4f}  R1 {report.metrics['cmc1']:.4f}" if report.evaluated else ""
+    shown = _shown(experiment, report.metrics) if report.evaluated else []
+    scores = "  val " + "  ".join(f"{label} {value:.4f}" for label, value in shown) if shown else ""
     return f"unit {report.unit}/{experiment.budget}  {report.images} images{scores}{losses}"
+
+
+def _shown(experiment: Experiment, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The first two of the metrics that tables show, by label."""
+    return [(metric.label, metrics[metric.name]) for metric in experiment.task.metrics.in_tables[:2]]

@@ -7,9 +7,12 @@ from functools import cache
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from handclip_core.runs.context import IDENTITIES
+from handclip_core.tasks.base import Task
+from search_spaces.by_task import spaces_of
 from search_spaces.narrowing import nearest
 from search_spaces.recording import RecordingTrial
-from search_spaces.spaces import SPACES, default_of
+from search_spaces.spaces import default_of
 from search_spaces.suggest import Primitive, label, value_at
 
 NUM_RANDOM_DRAWS = 100
@@ -17,25 +20,25 @@ NUM_RANDOM_DRAWS = 100
 
 
 @cache
-def inventory(strategy: str) -> Mapping[str, BaseDistribution]:
+def inventory(strategy: str, task: Task = IDENTITIES) -> Mapping[str, BaseDistribution]:
     """Every hyperparameter of a strategy with its full range, by Optuna's name: the default's, and those of other
     branches.
     """
-    settings = default_of(strategy)
+    settings, space = default_of(strategy), spaces_of(task)[strategy]
     rng = np.random.default_rng(0)
     recording = RecordingTrial(lambda name, part: nearest(label(value_at(settings, name)), part), _whole)
-    SPACES[strategy](recording)
+    space(recording)
     found = dict(recording.distributions)
     for _ in range(NUM_RANDOM_DRAWS if found else 0):
         recording = RecordingTrial(lambda _, part: _any_of(part, rng), _whole)
-        SPACES[strategy](recording)
+        space(recording)
         found = recording.distributions | found
     return found
 
 
-def unknown_path(key: str, strategies: Sequence[str]) -> str:
+def unknown_path(key: str, strategies: Sequence[str], task: Task = IDENTITIES) -> str:
     """Why ``key`` is no hyperparameter of the strategies, and which are."""
-    paths = list(dict.fromkeys(name.partition("/")[2] for name in _names(strategies)))
+    paths = list(dict.fromkeys(name.partition("/")[2] for name in _names(strategies, task)))
     path = key.partition("/")[2] if key.partition("/")[0] in strategies else key
     close = get_close_matches(path, paths, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
@@ -43,8 +46,8 @@ def unknown_path(key: str, strategies: Sequence[str]) -> str:
     return f"unknown hyperparameter '{key}': {hint}{where} searches {', '.join(paths) if paths else 'nothing'}"
 
 
-def _names(strategies: Sequence[str]) -> list[str]:
-    return [name for strategy in strategies for name in inventory(strategy)]
+def _names(strategies: Sequence[str], task: Task) -> list[str]:
+    return [name for strategy in strategies for name in inventory(strategy, task)]
 
 
 def _whole(name: str, distribution: BaseDistribution) -> BaseDistribution:

@@ -8,11 +8,14 @@ from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
 from handclip_core.config import describe
+from handclip_core.runs.context import IDENTITIES
 from handclip_core.strategies import Strategy
+from handclip_core.tasks.base import Task
+from search_spaces.by_task import spaces_of
 from search_spaces.inventory import inventory, unknown_path
 from search_spaces.narrowing import Narrowing, nearest, stored
 from search_spaces.recording import RecordingTrial, Source
-from search_spaces.spaces import SPACES, default_of, params_of, searchable
+from search_spaces.spaces import default_of, params_of, searchable
 from search_spaces.suggest import Primitive, label, value_at
 
 
@@ -34,15 +37,16 @@ class JointSpace:
 
     strategies: tuple[str, ...]
     narrowing: Narrowing = field(default_factory=Narrowing)
+    task: Task = IDENTITIES
 
     def searchable(self) -> tuple[str, ...]:
         """Those of the strategies that have anything to search."""
-        return searchable(self.strategies)
+        return searchable(self.strategies, spaces_of(self.task))
 
     def draw(self, strategy: str, source: Source) -> Draft:
         """A strategy with settings from ``source``, which sees the narrowed distributions."""
         recording = RecordingTrial(source, self.narrowing.apply)
-        settings = SPACES[strategy](recording)
+        settings = spaces_of(self.task)[strategy](recording)
         return Draft(settings, recording.params, recording.distributions)
 
     def default(self, strategy: str) -> Draft:
@@ -67,10 +71,10 @@ class JointSpace:
 
         draft = self._valid(strategy, source)
         for path in values:
-            if path not in used and f"{strategy}/{path}" in inventory(strategy):
+            if path not in used and f"{strategy}/{path}" in inventory(strategy, self.task):
                 raise ValueError(f"{path}: has no effect beside this point's other values; leave it out")
             if path not in used:
-                raise ValueError(unknown_path(path, (strategy,)))
+                raise ValueError(unknown_path(path, (strategy,), self.task))
         return draft
 
     def redraw(self, strategy: str, params: Mapping[str, Primitive]) -> Draft:
@@ -92,7 +96,7 @@ class JointSpace:
 
     def hold(self, settings: Strategy) -> Draft:
         """The draws that lead to ``settings``; raises ValueError if the narrowed space does not hold them."""
-        params = params_of(settings)
+        params = params_of(settings, spaces_of(self.task))
         draft = self.redraw(settings.name, params)
         assert draft.strategy == settings, "params_of has compared them"
         return draft
@@ -105,12 +109,12 @@ class JointSpace:
 
     def check(self) -> None:
         """Raise ValueError if a narrowed range has an unknown key, or is no part of what a strategy searches."""
-        names = {strategy: inventory(strategy) for strategy in self.strategies}
+        names = {strategy: inventory(strategy, self.task) for strategy in self.strategies}
         every = [name for found in names.values() for name in found]
         for key in self.narrowing.ranges:
             if not any(self.narrowing.key(name) == key for name in every):
                 owner = key.partition("/")[0]
-                raise ValueError(unknown_path(key, (owner,) if owner in names else self.strategies))
+                raise ValueError(unknown_path(key, (owner,) if owner in names else self.strategies, self.task))
         for found in names.values():
             for name, distribution in found.items():
                 self.narrowing.apply(name, distribution)

@@ -1,6 +1,6 @@
 """What is searched for each strategy, side by side so that unfairness would be seen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from handclip_core.data.sampling import SamplerSettings
 from handclip_core.data.training import LabelBy
@@ -285,21 +285,21 @@ def default_of(name: str) -> Strategy:
     return kinds[name]()
 
 
-def params_of(strategy: Strategy) -> dict[str, Primitive]:
+def params_of(strategy: Strategy, spaces: Mapping[str, Space] = SPACES) -> dict[str, Primitive]:
     """The draws, by Optuna's names, that lead to ``strategy``; its own name is not among them.
 
     Raises ValueError if it lies outside its space.
     """
     reader = SettingsTrial(strategy)
-    drawn = SPACES[strategy.name](reader)
+    drawn = spaces[strategy.name](reader)
     if drawn != strategy:
         raise ValueError(f"{strategy.name}: settings that are not searched differ from their defaults")
     return reader.params
 
 
-def searchable(names: Sequence[str]) -> tuple[str, ...]:
+def searchable(names: Sequence[str], spaces: Mapping[str, Space] = SPACES) -> tuple[str, ...]:
     """Those of the strategies that have anything to search."""
-    return tuple(name for name in names if params_of(default_of(name)))
+    return tuple(name for name in names if params_of(default_of(name), spaces))
 
 
 def experiment_space(trial: TrialLike, names: Sequence[str]) -> Strategy:

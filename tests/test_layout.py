@@ -21,16 +21,27 @@ MAY_NOT_IMPORT = {
     "tune_jobs": ("chaos", "tests"),
     **{f"tune_jobs/{name}": ("ray",) for name in FOLDERS if name != "execution"},
     "handclip_core/config.py": ("torch", "handclip_core.data", "handclip_core.engine", "handclip_core.strategies"),
-    "handclip_core/data": ("handclip_core.engine", "handclip_core.strategies", "handclip_core.models"),
+    "handclip_core/data": (
+        "handclip_core.engine",
+        "handclip_core.strategies",
+        "handclip_core.models",
+        "handclip_core.tasks",
+    ),
     "handclip_core/losses": ("handclip_core.strategies", "handclip_core.engine.loop"),
-    "handclip_core/models": ("handclip_core.engine", "handclip_core.strategies"),
-    "handclip_core/engine": ("handclip_core.strategies", "handclip_core.evaluation", "handclip_core.runs"),
+    "handclip_core/models": ("handclip_core.engine", "handclip_core.strategies", "handclip_core.tasks"),
+    "handclip_core/engine": (
+        "handclip_core.strategies",
+        "handclip_core.tasks",
+        "handclip_core.evaluation",
+        "handclip_core.runs",
+    ),
+    "handclip_core/tasks": ("handclip_core.engine", "handclip_core.strategies", "handclip_core.runs"),
     "handclip_core/strategies": (
         "handclip_core.engine.loop",
         "handclip_core.runs.experiment",
         "handclip_core.runs.run_folder",
     ),
-    "handclip_core/evaluation": ("handclip_core.engine", "handclip_core.strategies"),
+    "handclip_core/evaluation": ("handclip_core.engine", "handclip_core.strategies", "handclip_core.tasks"),
 }
 MAX_MODULES = 15
 ONLY_IMPORTED_BY = {
@@ -117,6 +128,18 @@ def test_every_module_of_the_service_has_at_most_one_file_of_tests_by_its_name()
 def test_a_library_is_imported_in_one_place(library: str) -> None:
     users = [name_of(path) for path in SOURCES if any(starts_with(module, library) for module in imports_of(path))]
     assert users == ONLY_IMPORTED_BY[library]
+
+
+def test_a_task_is_known_by_name_to_its_folder_and_to_what_serves_it_alone() -> None:
+    """No module of the service imports what one task has of its own, but for its default."""
+    wrong = [
+        f"{name_of(path)} imports {module}"
+        for path in SOURCES
+        for module in imports_of(path)
+        if name_of(path).startswith("tune_jobs/") and module.startswith("handclip_core.tasks.")
+        if module not in ("handclip_core.tasks.base", "handclip_core.tasks.identities.task")
+    ]
+    assert wrong == []
 
 
 def test_files_and_functions_stay_small() -> None:

@@ -82,6 +82,30 @@ def prepare_hd(root: Root, out: Out, seed: Seed = 0, skip_bad: SkipBad = False, 
     _report(hd.prepare_hd(root, out, seed=seed, skip_bad=skip_bad), as_json=as_json)
 
 
+@app.command("classes")
+def prepare_classes_of_images(
+    root: Annotated[Path, typer.Argument(help="<class>/<image>, or train|val|test/<class>/<image>.")],
+    out: Out,
+    names: Annotated[Path | None, typer.Option(help="Names of classes: lines of folder,name.")] = None,
+    val_share: Annotated[float, typer.Option(help="Part of each class that validates, if folders do not say.")] = 0.15,
+    test_share: Annotated[float, typer.Option(help="Part of each class that is tested, if folders do not say.")] = 0.25,
+    seed: Seed = 0,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Prepare images of one folder a class, for the task classes."""
+    from handclip_core.tasks.classes.data import read_class_data
+    from handclip_core.tasks.classes.prepare import Shares, prepare_classes
+
+    shares = Shares(val=val_share, test=test_share)
+    prepared = prepare_classes(root, out, names=names, seed=seed, shares=shares, skip_bad=skip_bad)
+    for line in (*prepared.protocol.skipped, *prepared.protocol.notes):
+        print(f"note: {line}", file=sys.stderr)
+    data = read_class_data(prepared)
+    print(data.counts())
+    print("what CLIP reads of the first classes:", *(f"  {line}" for line in data.prompts(5)), sep="\n")
+    print(f"wrote manifest.csv, protocol.json and classes.json into {prepared.folder}")
+
+
 @app.command("folder")
 def prepare_folder(
     root: Root,

@@ -35,7 +35,7 @@ def prepare(
     if anything is refused. Raises InputError for bad files and rows (with ``skip_bad`` they are listed in the
     protocol instead) and if no usable split remains. What the owner has cut already comes as ``ready``.
     """
-    collection = _without_bad_files(collection)
+    collection = without_bad_files(collection)
     collection = without_copies(collection) if skip_bad else with_note_on_copies(collection)
     if collection.problems and not skip_bad:
         taken = f" ({summary(collection.read_as)})" if collection.read_as else ""
@@ -76,7 +76,8 @@ def prepare(
     return prepared
 
 
-def _without_bad_files(collection: Collection) -> Collection:
+def without_bad_files(collection: Collection) -> Collection:
+    """``collection`` sorted by path, with the hashes of its files; bad files join its problems."""
     # Nothing may depend on the order of a folder or a table.
     collection = replace(collection, table=collection.table.sort_values("path", ignore_index=True))
     paths = list(collection.table["path"])

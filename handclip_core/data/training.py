@@ -79,7 +79,7 @@ class TrainingData:
         if by not in self._labels:
             self._labels[by] = np.unique(self._class_names(by), return_inverse=True)
         classes, labels = self._labels[by]
-        indices = self._aspect_indices
+        indices = self.aspect_indices
         keep = np.ones(len(indices), bool)
         if aspects is not None:
             keep = np.isin(indices, [ASPECT_INDEX[aspect] for aspect in aspects])
@@ -98,13 +98,23 @@ class TrainingData:
         text_of_row[self.rows] = found.text_of_row
         return Captions(found.texts, text_of_row)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called; nothing in tasks whose classes have no names."""
+        return ()
+
+    def class_texts(self, templates: Sequence[str]) -> ReadTexts:
+        """A unit vector a class [P, D] from its name in ``templates``, where classes have names."""
+        raise NotImplementedError
+
     @cached_property
     def rows(self) -> NDArray[np.int64]:
         """Manifest rows to train on, ascending."""
         return training_rows(self.prepared, self.aspects, which=self.part)
 
     @cached_property
-    def _aspect_indices(self) -> NDArray[np.int64]:
+    def aspect_indices(self) -> NDArray[np.int64]:
+        """The aspect of each of ``rows``, by ASPECT_INDEX."""
         aspects = self.prepared.manifest["aspect"].iloc[self.rows]
         return np.array([ASPECT_INDEX[aspect] for aspect in aspects], np.int64)
 

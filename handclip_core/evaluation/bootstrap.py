@@ -2,20 +2,23 @@
 
 Comparisons share identities, so neither queries nor pairs are independent; identities are (ISO/IEC 19795-1:2021). A
 resample draws as many identities as there are, with replacement, and counts all queries of an identity, in every aspect
-and gallery split, as often as that identity was drawn. Galleries stay as they are.
+and gallery split, as often as that identity was drawn. Galleries stay as they are. In tasks without queries, images or
+groups of them take the place of identities: the clusters of ``Units``.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handclip_core.errors import InputError
-from handclip_core.evaluation.protocol import ProtocolScores, QueryScores
+from handclip_core.evaluation.units import Evaluation, Units
 
 Values = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Scores = TypeVar("Scores", bound=Evaluation)
 RESAMPLES = 2000
 LEVEL = 0.95
 PART = 1 << 21
@@ -57,39 +60,37 @@ class Resampled:
 
 
 def estimate(
-    scores: ProtocolScores, metric: str = "map", *, aspect: str | None = None, seed: int = 0, level: float = LEVEL
+    scores: Evaluation, metric: str = "map", *, part: str | None = None, seed: int = 0, level: float = LEVEL
 ) -> Estimate:
-    """One of METRICS, over all aspects or of one, with the interval that holds ``level`` of the resamples."""
-    found = resampled(scores, metric, aspect=aspect, seed=seed)
+    """One of the metrics, of all data or of one part, with the interval that holds ``level`` of the resamples."""
+    found = resampled(scores, metric, part=part, seed=seed)
     low, high = interval(found.samples, level)
     return Estimate(found.value, low, high, found.num_identities)
 
 
 def compare_paired(
-    a: ProtocolScores,
-    b: ProtocolScores,
+    a: Scores,
+    b: Scores,
     metric: str = "map",
     *,
-    aspect: str | None = None,
+    part: str | None = None,
     seed: int = 0,
     level: float = LEVEL,
 ) -> Comparison:
-    """A against B on the same gallery splits; both see the same resamples of identities.
+    """A against B on the same questions; both see the same resamples of identities.
 
-    Raises InputError if the two were not scored on the same queries of the same gallery splits and galleries.
+    Raises InputError if the two did not answer the same questions: queries of gallery splits and galleries, or images.
     """
-    check_same_queries(a, b)
-    found_a, found_b = (resampled(scores, metric, aspect=aspect, seed=seed) for scores in (a, b))
+    a.check_same(b)
+    found_a, found_b = (resampled(scores, metric, part=part, seed=seed) for scores in (a, b))
     return compare_samples(found_a, found_b, level=level)
 
 
-def resampled(scores: ProtocolScores, metric: str = "map", *, aspect: str | None = None, seed: int = 0) -> Resampled:
+def resampled(scores: Evaluation, metric: str = "map", *, part: str | None = None, seed: int = 0) -> Resampled:
     """A figure and its value in each resample of the identities; equal seeds draw equal resamples of the same
     identities.
     """
-    cells = _Cells(scores.queries, _aspect_mask(scores, aspect))
-    value, samples = cells.means(scores.queries.metric(metric), seed)
-    return Resampled(value, samples, cells.num_identities)
+    return _resampled(scores.units(metric, part), seed)
 
 
 def compare_samples(a: Resampled, b: Resampled, *, level: float = LEVEL) -> Comparison:
@@ -99,60 +100,37 @@ def compare_samples(a: Resampled, b: Resampled, *, level: float = LEVEL) -> Comp
     return Comparison(a.value - b.value, *interval(gaps, level), wins, a.num_identities)
 
 
-def check_same_queries(a: ProtocolScores, b: ProtocolScores) -> None:
-    """Raise InputError if two models were not scored on the same queries, draws and kind of gallery."""
-    if a.gallery is not b.gallery:
-        raise InputError(f"one model was scored on gallery '{a.gallery}', the other on '{b.gallery}'")
-    same = a.aspects == b.aspects and all(
-        np.array_equal(getattr(a.queries, name), getattr(b.queries, name)) for name in ("draw", "aspect", "row")
-    )
-    if not same:
-        raise InputError("the two models were scored on different queries or draws: prepare the data once for both")
-    if not np.array_equal(a.queries.first_rank == 0, b.queries.first_rank == 0):
-        raise InputError("a query has a match for one model and none for the other: their galleries differ")
-
-
-def weighted_mean(queries: QueryScores, metric: str, mask: NDArray[np.bool_], *, seed: int = 0) -> Estimate:
-    """Mean of one metric over the queries [M] where ``mask``, draws and aspects together, with its 95 % interval."""
-    values = queries.metric(metric)
-    kept = mask & ~np.isnan(values)
+def mean_estimate(values: Values, cluster: Ints, *, seed: int = 0) -> Estimate:
+    """Plain mean of the ``values`` [M] that are not NaN, with its 95 % interval by resampling ``cluster`` [M]."""
+    kept = ~np.isnan(values)
     if not kept.any():
         raise InputError("no query with a match is left to average over")
-    cells = _Cells(queries, mask, by_cell=False)
-    value, samples = cells.means(values, seed)
-    return Estimate(value, *interval(samples), cells.num_identities)
+    found = _resampled(Units.together(values[kept], cluster[kept]), seed)
+    return Estimate(found.value, *interval(found.samples), found.num_identities)
 
 
-class _Cells:
-    """Sums by identity and cell (a gallery split and an aspect), from which the figure of any resample is a product."""
+def _resampled(units: Units, seed: int) -> Resampled:
+    """The figure of the clusters as they are, and of each resample [R].
 
-    def __init__(self, queries: QueryScores, mask: NDArray[np.bool_], *, by_cell: bool = True) -> None:
-        self._kept = mask & (queries.first_rank > 0)
-        cell = queries.draw * (int(queries.aspect.max()) + 1) + queries.aspect
-        self._cell = np.unique(cell[self._kept], return_inverse=True)[1]
-        if not by_cell:
-            self._cell = np.zeros_like(self._cell)
-        identities, self._identity = np.unique(queries.identity[self._kept], return_inverse=True)
-        self.num_identities = len(identities)
-        self._shape = (len(identities), int(self._cell.max(initial=0)) + 1)
-        self._count = self._sum(np.ones(len(self._cell)))
+    Sums by cluster and cell make the figure of any resample a product.
+    """
+    cell = np.unique(units.cell, return_inverse=True)[1]
+    clusters, cluster = np.unique(units.cluster, return_inverse=True)
+    num_cells = int(cell.max(initial=0)) + 1
 
-    def means(self, values: Values, seed: int) -> tuple[float, Values]:
-        """Mean over cells of the mean over queries: of the identities as they are, and of each resample [R]."""
-        total = self._sum(values[self._kept])
-        value = float((total.sum(axis=0) / self._count.sum(axis=0)).mean())
-        samples = []
-        for times in _resamples(self.num_identities, seed):
-            counts = times @ self._count
-            present = counts > 0
-            means = np.divide(times @ total, counts, out=np.zeros_like(counts), where=present)
-            samples.append(means.sum(axis=1) / present.sum(axis=1))
-        return value, np.concatenate(samples)
+    def sums(weights: Values) -> Values:
+        found = np.bincount(cluster * num_cells + cell, weights=weights, minlength=len(clusters) * num_cells)
+        return found.astype(np.float64).reshape(len(clusters), num_cells)
 
-    def _sum(self, values: Values) -> Values:
-        identities, cells = self._shape
-        sums = np.bincount(self._identity * cells + self._cell, weights=values, minlength=identities * cells)
-        return sums.astype(np.float64).reshape(identities, cells)
+    total, count = sums(units.values), sums(np.ones(len(cell)))
+    value = float((total.sum(axis=0) / count.sum(axis=0)).mean())
+    samples = []
+    for times in _resamples(len(clusters), seed):
+        counts = times @ count
+        present = counts > 0
+        means = np.divide(times @ total, counts, out=np.zeros_like(counts), where=present)
+        samples.append(means.sum(axis=1) / present.sum(axis=1))
+    return Resampled(value, np.concatenate(samples), len(clusters))
 
 
 def _resamples(num_identities: int, seed: int) -> Iterator[Values]:
@@ -166,14 +144,6 @@ def _resamples(num_identities: int, seed: int) -> Iterator[Values]:
         )
         counts = np.bincount(drawn.ravel(), minlength=num * num_identities)
         yield counts.reshape(num, num_identities).astype(np.float64)
-
-
-def _aspect_mask(scores: ProtocolScores, aspect: str | None) -> NDArray[np.bool_]:
-    if aspect is None:
-        return np.ones(len(scores.queries.row), dtype=np.bool_)
-    if aspect not in scores.aspects:
-        raise InputError(f"aspect '{aspect}' was not scored; there are {', '.join(scores.aspects)}")
-    return np.asarray(scores.queries.aspect == scores.aspects.index(aspect))
 
 
 def interval(samples: Values, level: float = LEVEL) -> tuple[float, float]:

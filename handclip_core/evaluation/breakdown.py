@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from handclip_core.errors import InputError
-from handclip_core.evaluation.bootstrap import Estimate, weighted_mean
+from handclip_core.evaluation.bootstrap import Estimate, mean_estimate
 from handclip_core.evaluation.protocol import ProtocolScores
 
 GROUPS = ("aspect", "accessories", "skin_tone", "gender", "age_band")
@@ -60,8 +60,8 @@ def _group(scores: ProtocolScores, group: str, value: str, mask: NDArray[np.bool
         num_images=len(np.unique(queries.row[mask])),
         num_queries=int(mask.sum()),
         num_unmatched=int((queries.first_rank[mask] == 0).sum()),
-        map=weighted_mean(queries, "map", mask, seed=seed) if matched else None,
-        cmc1=weighted_mean(queries, "cmc1", mask, seed=seed) if matched else None,
+        map=mean_estimate(queries.metric("map")[mask], queries.identity[mask], seed=seed) if matched else None,
+        cmc1=mean_estimate(queries.metric("cmc1")[mask], queries.identity[mask], seed=seed) if matched else None,
     )
 
 

@@ -96,7 +96,7 @@ def _row(models: Mapping[str, ProtocolScores], name: str, reference: str, aspect
     gaps = None
     if name != reference:
         try:
-            gaps = {m: compare_paired(scores, models[reference], m, aspect=aspect, seed=seed) for m in METRICS}
+            gaps = {m: compare_paired(scores, models[reference], m, part=aspect, seed=seed) for m in METRICS}
         except InputError as error:
             raise InputError(f"'{name}' cannot be compared with '{reference}': {error}") from None
     mask = slice(None) if aspect is None else scores.queries.aspect == scores.aspects.index(aspect)
@@ -104,7 +104,7 @@ def _row(models: Mapping[str, ProtocolScores], name: str, reference: str, aspect
     return Row(
         model=name,
         scope=aspect or MEAN,
-        estimates={metric: estimate(scores, metric, aspect=aspect, seed=seed) for metric in METRICS},
+        estimates={metric: estimate(scores, metric, part=aspect, seed=seed) for metric in METRICS},
         sds={metric: getattr(figures, metric).sd for metric in METRICS},
         gaps=gaps,
         num_queries=len(ranks),

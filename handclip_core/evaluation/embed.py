@@ -44,6 +44,20 @@ def unmapped(model: HandModel, inputs: Inputs, rows: Rows, *, aspects: Rows, dev
     return _collected(model, model.vectors, sum(model.metric.widths), _Chunks(inputs, rows, aspects, device))
 
 
+def classified(
+    model: HandModel, inputs: Inputs, rows: Rows, *, aspects: Rows, device: torch.device, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """The head's logits [n, P] of manifest ``rows`` [n] for P classes, and their projected embeddings [n, D]."""
+    width = model.architecture.dim
+
+    def both(images: ModelInputs, shown: Tensor) -> Tensor:
+        logits, projected = model.classify(images, shown)
+        return torch.cat([logits.float(), projected.float()], dim=1)
+
+    found = _collected(model, both, num_classes + width, _Chunks(inputs, rows, aspects, device))
+    return found[:, :num_classes], found[:, num_classes:]
+
+
 @dataclass(frozen=True)
 class _Chunks:
     """Inputs and aspects of manifest ``rows``, a part at a time."""

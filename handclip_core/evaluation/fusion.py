@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from handclip_core.evaluation.identities import Ids
 from handclip_core.evaluation.retrieval import retrieval_scores
 from handclip_core.evaluation.similarity import normalised
 from handclip_core.evaluation.verification import gallery_pair_scores
+from handclip_core.types import Aspect
 
 Matrix = NDArray[np.float64]
 STEPS = 20
@@ -39,6 +40,28 @@ class ValidationSet:
     similarities: Sequence[NDArray[Any]]
     query_ids: Ids
     gallery_ids: Ids
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Queries and their gallery: positions [Q] and [G] in rows of embeddings, and whose images they are."""
+
+    query: NDArray[np.int64]
+    gallery: NDArray[np.int64]
+    query_ids: Ids
+    gallery_ids: Ids
+
+
+class Calibrator(Protocol):
+    """What a model may set its few free numbers by: validation images, embedded by itself, and searches in them."""
+
+    def embedded(self, model: Any, inputs: Any) -> Tensor:
+        """Embeddings [n, W] of the validation images, of length one, on the CPU."""
+        ...
+
+    def searches(self, aspect: Aspect) -> Sequence[Search]:
+        """The searches for the images of an aspect, in some gallery splits; none in tasks without galleries."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
-"""The validation metrics of a run: the one place that names and labels them. The first is the objective.
+"""The validation metrics of a run by name and label, and those of the task ``identities``.
 
-A metric goes from the validation of a unit to the tables of a sweep in one dict, by these names.
+A metric goes from the validation of a unit to the tables of a sweep in one dict, by its name. Each task says which it
+has.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,48 @@ RANKING = (
 RETENTION = "retention"
 """The share of zero-shot mAP that fine-tuning has left in place."""
 METRICS = (*RANKING, Metric(RETENTION, RETENTION, in_tables=True, over_seeds=False))
-OBJECTIVE = METRICS[0]
-"""What trials are ranked by, stopped early by, and searched for."""
-FINAL_METRICS = tuple(metric for metric in RANKING if metric.in_tables)
-"""What the finals show of a model, the objective first."""
-TABLE_METRICS = tuple(metric for metric in METRICS if metric.in_tables)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The metrics of a task: ``every`` one that is measured at a unit of a run, the objective first."""
+
+    every: tuple[Metric, ...]
+
+    @property
+    def objective(self) -> Metric:
+        """What trials are ranked by, stopped early by, and searched for."""
+        return self.every[0]
+
+    @property
+    def in_tables(self) -> tuple[Metric, ...]:
+        """What the tables of a sweep show."""
+        return tuple(metric for metric in self.every if metric.in_tables)
+
+    @property
+    def in_finals(self) -> tuple[Metric, ...]:
+        """What the finals show of a model, the objective first."""
+        return tuple(metric for metric in self.in_tables if metric.over_seeds)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return tuple(metric.name for metric in self.every)
+
+    def over_seeds(self, seeds: Sequence[dict[str, float]]) -> dict[str, float]:
+        """The metrics of one model, averaged over seeds where that means anything; otherwise those of the first."""
+        averaged = [metric.name for metric in self.every if metric.over_seeds and metric.name in seeds[0]]
+        return seeds[0] | {name: fmean(seed[name] for seed in seeds) for name in averaged}
+
+    @property
+    def hardly_moved(self) -> str:
+        """What is said of a run whose objective stays as it was."""
+        label = self.objective.label
+        return f"{label} has moved by less than {LEAST_MOVE:.0%} of its gap to 1: the learning rate looks too small"
+
+
 LEAST_MOVE = 0.01
 """By how much the objective differs among the units of a run that learns anything, in parts of its gap to 1."""
-HARDLY_MOVED = (
-    f"{OBJECTIVE.label} has moved by less than {LEAST_MOVE:.0%} of its gap to 1: the learning rate looks too small"
-)
 
 
 def hardly_moved(scores: Sequence[float]) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import permutations
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from handclip_core.evaluation.gallery_splits import Sides, Similarity, SplitScor
 from handclip_core.evaluation.identities import Ids
 from handclip_core.evaluation.metrics import RANKING
 from handclip_core.evaluation.retrieval import exact_mean
+from handclip_core.evaluation.units import Evaluation, Units
 
 Ints = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -82,7 +83,7 @@ class QueryScores:
 
 
 @dataclass(frozen=True, eq=False)
-class ProtocolScores:
+class ProtocolScores(Evaluation):
     """Scores of one model over gallery splits and aspects.
 
     ``overall`` is the mean over aspects of the mean over gallery splits, its deviation that of the gallery splits'
@@ -105,9 +106,43 @@ class ProtocolScores:
         """The scored aspects, in the order of ``per_draw`` and of ``queries.aspect``."""
         return tuple(self.per_aspect)
 
-    def mean(self, metric: str) -> float:
-        """The mean over aspects and draws of one of METRICS."""
-        return float(getattr(self.overall, metric).mean)
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The means over aspects and gallery splits, by the names in METRICS."""
+        return {name: float(getattr(self.overall, name).mean) for name in METRICS}
+
+    def units(self, metric: str, part: str | None = None) -> Units:
+        """Queries with a match, of all aspects or of ``part``, one of them; a cell is an aspect in a gallery split."""
+        queries = self.queries
+        kept = queries.first_rank > 0
+        if part is not None:
+            if part not in self.aspects:
+                raise InputError(f"aspect '{part}' was not scored; there are {', '.join(self.aspects)}")
+            kept &= queries.aspect == self.aspects.index(part)
+        cell = queries.draw * (int(queries.aspect.max()) + 1) + queries.aspect
+        return Units(queries.metric(metric)[kept], cell[kept], queries.identity[kept])
+
+    @property
+    def answers(self) -> Ints:
+        """The rank of each query's first match [M]."""
+        return self.queries.first_rank
+
+    def check_same(self, other: Self) -> None:
+        """Raise InputError if ``other`` was not scored on the same queries, draws and kind of gallery."""
+        if self.gallery is not other.gallery:
+            raise InputError(f"one model was scored on gallery '{self.gallery}', the other on '{other.gallery}'")
+        same = self.aspects == other.aspects and all(
+            np.array_equal(getattr(self.queries, name), getattr(other.queries, name))
+            for name in ("draw", "aspect", "row")
+        )
+        if not same:
+            raise InputError("the two models were scored on different queries or draws: prepare the data once for both")
+        if not np.array_equal(self.queries.first_rank == 0, other.queries.first_rank == 0):
+            raise InputError("a query has a match for one model and none for the other: their galleries differ")
+
+    def objective_of(self, part: str) -> float:
+        """mAP of one aspect; NaN if it has no query."""
+        return float(self.per_aspect[part].map.mean) if part in self.per_aspect else float("nan")
 
 
 def score_gallery_splits(

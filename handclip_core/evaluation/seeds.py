@@ -17,12 +17,11 @@ from handclip_core.evaluation.bootstrap import (
     LEVEL,
     Comparison,
     Resampled,
-    check_same_queries,
     compare_samples,
     interval,
     resampled,
 )
-from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.evaluation.units import Evaluation
 
 Values = NDArray[np.float64]
 
@@ -48,7 +47,7 @@ class SeedEstimate:
     num_identities: int
 
 
-def sample_seeds(runs: Sequence[ProtocolScores], metric: str = "map", *, seed: int = 0) -> SeedSamples:
+def sample_seeds(runs: Sequence[Evaluation], metric: str = "map", *, seed: int = 0) -> SeedSamples:
     """The figures of one model's ``runs``, one a seed; ``seed`` draws the identities, the same for all models.
 
     Raises InputError if there is no run, or they were not scored on the same queries.
@@ -56,7 +55,7 @@ def sample_seeds(runs: Sequence[ProtocolScores], metric: str = "map", *, seed: i
     if not runs:
         raise InputError("a model without a single run cannot be evaluated")
     for other in runs[1:]:
-        check_same_queries(runs[0], other)
+        runs[0].check_same(other)
     found = [resampled(scores, metric, seed=seed) for scores in runs]
     samples = np.stack([one.samples for one in found])
     return SeedSamples(np.array([one.value for one in found]), samples, found[0].num_identities)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Set
 
 from torch import Tensor, nn
 
+from handclip_core.data.inputs import Inputs
+from handclip_core.evaluation.fusion import Calibrator
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.heads import CosineHead
 from handclip_core.models.metric import Metric, MetricSettings
@@ -58,6 +60,15 @@ class HandModel(nn.Module):
         """What the metric maps [B, V]: the neck's embedding."""
         embedding: Tensor = self.neck(self.forward_trunk(inputs, aspects)).embedding
         return embedding
+
+    def classify(self, inputs: ModelInputs, aspects: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's logits [B, P] of images, and CLIP's embedding [B, D] of them."""
+        encoded = self.forward_trunk(inputs, aspects)
+        logits: Tensor = self.head(self.neck(encoded).head_input)
+        return logits, encoded.projected
+
+    def calibrate(self, calibrator: Calibrator, inputs: Inputs) -> None:
+        """Set what is fitted to validation images, as the model sees them by ``inputs``; nothing in most models."""
 
     @property
     def readout(self) -> Readout | None:

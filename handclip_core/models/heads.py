@@ -1,4 +1,4 @@
-"""Identity heads other than a linear layer."""
+"""Heads other than a linear layer."""
 
 import torch
 from torch import Tensor, nn
@@ -24,3 +24,22 @@ class CosineHead(nn.Module):
         with torch.autocast(vectors.device.type, enabled=False):
             vectors = F.normalize(vectors.to(self.weight.dtype), dim=1)
             return F.linear(vectors, F.normalize(self.weight, dim=1))
+
+
+class TextHead(CosineHead):
+    """Cosines with one vector a class, multiplied by a fixed ``scale``; at first a text for each class.
+
+    Then its logits are those of the zero-shot classifier (Radford 2021, arXiv 2103.00020, section 3.1.2). Fine-tuning
+    that begins there keeps what CLIP knows of the classes (Wortsman 2022, arXiv 2109.01903).
+    """
+
+    def __init__(self, texts: Tensor, *, scale: float) -> None:
+        """``texts`` [P, D] are text embeddings; ``scale`` is 1 over the temperature, or 1 for plain cosines."""
+        super().__init__(texts.shape[1], len(texts))
+        self.scale = scale
+        with torch.no_grad():
+            self.weight.copy_(F.normalize(texts.float(), dim=1))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Logits [B, P]."""
+        return self.scale * super().forward(vectors)

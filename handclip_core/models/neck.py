@@ -97,6 +97,12 @@ class Neck(nn.Module):
         mixed = settings.kind in (NeckKind.LINEAR, NeckKind.PROJECTION) and settings.embedding is EmbeddingAt.AFTER
         self.vector_widths = (self.width,) if mixed else input_widths
 
+    @property
+    def begins_as_projected(self) -> bool:
+        """Whether the head's input is at first CLIP's projected embedding, which texts can be compared with."""
+        settings = self.settings
+        return settings.source is NeckInput.PROJECTED and settings.kind in (NeckKind.NONE, NeckKind.LINEAR)
+
     def forward(self, encoded: Encoded) -> NeckOutput:
         """Embedding [B, W] and head input."""
         before = self._read(encoded)

@@ -19,7 +19,9 @@ from handclip_core.evaluation.storage import summary
 from handclip_core.evaluation.verification import SEEN, PairScores, VerificationScores, pair_scores, verification_scores
 from handclip_core.models.hand_model import HandModel
 from handclip_core.reports.text import breakdown_table, cross_table, open_set_text, scores_table, verification_text
-from handclip_core.runs.context import ExperimentContext, Split
+from handclip_core.runs.context import ExperimentContext
+from handclip_core.tasks.base import Split
+from handclip_core.tasks.identities.data import IdentityData, identity_data
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,19 @@ def scored(
     similarity: Similarity | None = None,
 ) -> ProtocolScores:
     """Retrieval scores of ``embeddings`` [N, D] of the rows of the view's split."""
+    data = _data(context)
     return score_gallery_splits(
         embeddings,
-        context.rows(view.split),
-        context.gallery_splits(view.split),
-        context.identities,
-        gallery=view.gallery or context.gallery,
+        data.rows(view.split),
+        data.gallery_splits(view.split),
+        data.identities,
+        gallery=view.gallery or data.gallery,
         similarity=RANKINGS[view.ranking] or similarity,
     )
+
+
+def _data(context: ExperimentContext) -> IdentityData:
+    return identity_data(context.dataset, what="a report on galleries, thresholds and aspects")
 
 
 def _pairs(embeddings: Tensor, context: ExperimentContext, split: Split, similarity: Similarity | None) -> PairScores:
@@ -117,7 +124,7 @@ def _probes(embeddings: Tensor, context: ExperimentContext, split: Split, simila
     rows = context.rows(split)
     distractors = rows[context.prepared.manifest["subset"].to_numpy(dtype=str)[rows] == "distractor"]
     outsiders = distractors.tolist() or None
-    gallery_splits, identities = context.gallery_splits(split), context.identities
+    gallery_splits, identities = _data(context).gallery_splits(split), context.identities
     return open_set_probes(embeddings, rows, gallery_splits, identities, distractors=outsiders, similarity=similarity)
 
 
@@ -131,7 +138,7 @@ def _open_set(test: Probes, validation: Probes) -> OpenSetScores | str:
 def _cross(
     embeddings: Tensor, context: ExperimentContext, split: Split, similarity: Similarity | None
 ) -> dict[tuple[str, str], ProtocolScores]:
-    rows, gallery_splits, identities = context.rows(split), context.gallery_splits(split), context.identities
+    rows, gallery_splits, identities = context.rows(split), _data(context).gallery_splits(split), context.identities
     try:
         return cross_aspect_scores(embeddings, rows, gallery_splits, identities, similarity=similarity)
     except InputError:

@@ -12,8 +12,8 @@ from handclip_core.data.samplers import PK, CrossAspect
 from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Optim, Phase, Schedule
 from handclip_core.engine.plan import Span, plan
-from handclip_core.runs.context import ExperimentContext, open_context
-from handclip_core.runs.experiment import Assembled, Experiment, assemble
+from handclip_core.runs.context import ExperimentContext
+from handclip_core.runs.experiment import Assembled, Experiment, assemble, context_of
 from handclip_core.strategies import ALL, Strategy
 
 WIDTH = 100
@@ -24,7 +24,7 @@ HEADINGS = ("rows", "classes", "batch", "steps", "images", "trained weights", "p
 
 def plan_table(experiment: Experiment, *, device: torch.device) -> str:
     """The phases of ``experiment`` as text; raises InputError if it cannot be run."""
-    ready = assemble(experiment, open_context(experiment.data, experiment.backbone, device))
+    ready = assemble(experiment, context_of(experiment, device))
     spans = plan(ready.phases, budget=ready.budget.units, epoch_images=ready.budget.epoch_images)
     weights = sum(parameter.numel() for parameter in ready.model.parameters())
     head = (

@@ -12,6 +12,7 @@ from torch import Tensor
 from handclip_core.data.training import Part
 from handclip_core.errors import InputError
 from handclip_core.evaluation.baselines import BASELINES
+from handclip_core.evaluation.bootstrap import estimate
 from handclip_core.evaluation.compare import as_csv, compare_models, markdown
 from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.protocol import ProtocolScores
@@ -20,11 +21,12 @@ from handclip_core.evaluation.tta import combine_flips
 from handclip_core.models.hand_model import HandModel
 from handclip_core.reports.measure import View, measure, scored
 from handclip_core.runs.baselines import baseline_descriptors
-from handclip_core.runs.context import ExperimentContext, open_context
-from handclip_core.runs.experiment import Experiment, assemble
-from handclip_core.runs.run_folder import as_json, load_run, read_experiment, write_json
+from handclip_core.runs.context import ExperimentContext
+from handclip_core.runs.experiment import Experiment, assemble, context_of
+from handclip_core.runs.run_folder import as_json, load_run, read_experiment, write_json, write_text
 from handclip_core.runs.test_access import access_text, logged_access
 from handclip_core.strategies import ZeroShot
+from handclip_core.tasks.identities.data import IdentityData, identity_data
 from handclip_core.types import ASPECT_INDEX, Aspect
 
 REFERENCE = "clip (zero-shot)"
@@ -69,12 +71,16 @@ def evaluate_run(
     """
     experiment = read_experiment(folder)
     _refuse_seen([folder], [experiment], view)
-    context = open_context(experiment.data, experiment.backbone, device)
+    context = context_of(experiment, device)
     model = load_run(folder, device=device)
     _refuse_unknown(baselines)
     with logged_access([folder], context, view.split, by="evaluate") as figures:
-        report = _evaluated(folder, model, context, view, baselines, keep=keep)
-        figures |= report.values["scores"]["overall"]
+        if isinstance(context.dataset, IdentityData):
+            report = _evaluated(folder, model, context, view, baselines, keep=keep)
+            figures |= report.values["scores"]["overall"]
+        else:
+            report = _without_galleries(folder, model, context, view)
+            figures |= report.values["metrics"]
     return replace(report, text="\n\n".join(filter(None, [report.text, access_text(folder, context, view.split)])))
 
 
@@ -95,12 +101,35 @@ def _evaluated(
     values["aspect_accuracy"] = accuracy
     values["baselines"] = {name: summary(scores) for name, scores in baseline_scores.items()}
     kind = found.scores.gallery
-    name = f"evaluation_{view.split}" if kind is context.gallery else f"evaluation_{view.split}_{kind}"
+    name = (
+        f"evaluation_{view.split}"
+        if kind is identity_data(context.dataset, what="evaluate").gallery
+        else f"evaluation_{view.split}_{kind}"
+    )
     write_json(folder / f"{name}.json", values)
     save_scores(folder / f"{name}.npz", found.scores)
     text = found.text({_names([folder])[0]: found.scores, **baseline_scores}, view.split)
     told = "" if accuracy is None else f"\n\nthe model tells the aspect of {accuracy:.1%} of the images"
     return Report(text=text + told, values=values)
+
+
+def _without_galleries(folder: Path, model: HandModel, context: ExperimentContext, view: View) -> Report:
+    """The figures of a task without galleries, with intervals, and its tables, which are written into the folder."""
+    if view != View(view.split):
+        raise InputError(f"--flip, --ranking, --hide-aspects, --gallery: the task {context.task.name} has no galleries")
+    found, task = context.evaluator(view.split).evaluate(model, context.pixel_inputs), context.task
+    intervals = {metric.name: asdict(estimate(found, metric.name)) for metric in task.metrics.in_finals}
+    values = {"run": str(folder), "split": view.split, "metrics": found.metrics, "intervals": intervals}
+    write_json(folder / f"evaluation_{view.split}.json", values)
+    task.save(folder / f"evaluation_{view.split}.npz", found)
+    for name, text in found.files.items():
+        write_text(folder / f"evaluation_{view.split}_{name}", text)
+    lines = [
+        f"{metric.label} {found.mean(metric.name):.4f} (95 % {intervals[metric.name]['low']:.4f} to "
+        f"{intervals[metric.name]['high']:.4f} over {intervals[metric.name]['num_identities']} {task.clusters})"
+        for metric in task.metrics.in_finals
+    ]
+    return Report(text="\n".join([found.files.get("report.md", ""), *lines]), values=values)
 
 
 def compare_runs(
@@ -114,9 +143,12 @@ def compare_runs(
     _refuse_seen(folders, experiments, view)
     first = experiments[0]
     for folder, other in zip(folders, experiments, strict=True):
-        if (other.data, other.backbone) != (first.data, first.backbone):
-            raise InputError(f"{folder}: has other data or another backbone than {folders[0]}; compare like with like")
-    context = open_context(first.data, first.backbone, device)
+        if (other.task, other.data, other.backbone) != (first.task, first.data, first.backbone):
+            raise InputError(
+                f"{folder}: has another task, other data or another backbone than {folders[0]}; compare like with like"
+            )
+    context = context_of(first, device)
+    identity_data(context.dataset, what="compare")
     _refuse_unknown(baselines)
     with logged_access(folders, context, view.split, by="compare") as figures:
         models = _scored_models(folders, context, view, baselines, keep=keep)

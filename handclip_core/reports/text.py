@@ -24,7 +24,7 @@ def scores_table(models: Mapping[str, ProtocolScores], *, split: str) -> str:
     table = Table("model", "aspect", *(HEADINGS[name] for name in METRICS), "95 % of mAP", header_style="")
     for name, scores in models.items():
         for aspect, values in scores.per_aspect.items():
-            table.add_row(name, aspect, *_cells(values), _interval(estimate(scores, aspect=aspect)))
+            table.add_row(name, aspect, *_cells(values), _interval(estimate(scores, part=aspect)))
         table.add_row(name, "mean", *_cells(scores.overall), _interval(estimate(scores)), end_section=True)
     identities = estimate(first).num_identities
     unmatched = f", {first.num_unmatched} without a match" if first.num_unmatched else ""

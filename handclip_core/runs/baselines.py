@@ -6,8 +6,10 @@ from numpy.typing import NDArray
 from handclip_core.console import track
 from handclip_core.data.training import LabelBy, Part
 from handclip_core.evaluation.baselines import BASELINES, Baseline, Descriptors
-from handclip_core.evaluation.protocol import ProtocolScores, score_gallery_splits
-from handclip_core.runs.context import ExperimentContext, Split
+from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.runs.context import ExperimentContext
+from handclip_core.tasks.base import Split
+from handclip_core.tasks.identities.evaluator import IdentityEvaluator
 
 CHUNK = 256
 """Images described at a time."""
@@ -32,11 +34,9 @@ def baseline_descriptors(
 
 def baseline_scores(name: str, context: ExperimentContext, split: Split) -> ProtocolScores:
     """Scores of the baseline ``name`` over the gallery splits of ``split``, by cosine."""
-    rows = context.rows(split)
-    descriptors = baseline_descriptors(name, context, rows)
-    return score_gallery_splits(
-        descriptors, rows, context.gallery_splits(split), context.identities, gallery=context.gallery
-    )
+    evaluator = context.evaluator(split)
+    assert isinstance(evaluator, IdentityEvaluator), "other tasks name no baselines"
+    return evaluator.scores_of(baseline_descriptors(name, context, evaluator.rows))
 
 
 def _described(baseline: Baseline, context: ExperimentContext, rows: NDArray[np.int64], what: str) -> Descriptors:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -19,19 +19,18 @@ from handclip_core.data.inputs import (
     cached_activations,
     cached_features,
 )
-from handclip_core.data.leaks import check_leaks
-from handclip_core.data.manifest import GallerySplit, Prepared
+from handclip_core.data.manifest import Prepared
 from handclip_core.data.pixels import SQUASHED, PixelCache, pixel_cache
-from handclip_core.data.sources import DrawnData, PreparedData, open_data
+from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.data.training import Part, ReadTexts, TrainingData
-from handclip_core.errors import InputError
-from handclip_core.evaluation.protocol import GalleryKind, QueryScores, score_gallery_splits
 from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 from handclip_core.models.readout import Readout
 from handclip_core.paths import cache_root
-from handclip_core.types import ASPECT_INDEX, Aspect
+from handclip_core.tasks import AnyTask
+from handclip_core.tasks.base import Dataset, Evaluator, Split, Towers
+from handclip_core.tasks.identities.task import Identities
 
-Split = Literal["val", "test"]
+IDENTITIES = Identities()
 TEXTS_A_PASS = 64
 
 
@@ -39,47 +38,43 @@ TEXTS_A_PASS = 64
 class ExperimentContext:
     """What every experiment on the same data and backbone shares. Nothing in it is ever changed."""
 
-    prepared: Prepared
+    task: AnyTask
+    dataset: Dataset
     pretrained: Backbone
     settings: BackboneSettings
-    aspects: tuple[Aspect, ...]
-    gallery: GalleryKind
     cache: Path
     device: torch.device
+
+    @property
+    def prepared(self) -> Prepared:
+        """The manifest that rows speak of."""
+        return self.dataset.prepared
 
     def backbone(self, *, text: bool = False) -> Backbone:
         """A copy of the pretrained backbone, on the device; with its text tower if ``text``."""
         return (self._with_text if text else self.pretrained).copy()
 
     def training_data(self, part: Part = "train") -> TrainingData:
-        """The training images of the experiment's aspects."""
+        """The training images of the experiment."""
         return self._training_data[part]
 
-    def gallery_splits(self, split: Split) -> tuple[GallerySplit, ...]:
-        """The split's gallery splits; queries of the experiment's aspects alone, galleries whole."""
-        wanted = set(self.aspects)
-        gallery_splits = self.prepared.protocol.draws[split]
-        return tuple(
-            GallerySplit(
-                gallery=gallery_split.gallery,
-                query={name: rows for name, rows in gallery_split.query.items() if name in wanted},
-            )
-            for gallery_split in gallery_splits
-        )
+    def evaluator(self, split: Split) -> Evaluator:
+        """What judges models on ``split``."""
+        return self._evaluators[split]
 
     def rows(self, split: Split) -> NDArray[np.int64]:
-        """Every manifest row that the split's gallery splits use, ascending."""
-        return rows_of(self.gallery_splits(split))
+        """Every manifest row that the evaluation of ``split`` uses, ascending."""
+        return self.evaluator(split).rows
 
-    @cached_property
+    @property
     def aspect_indices(self) -> NDArray[np.int64]:
         """The aspect of every manifest row, by ASPECT_INDEX."""
-        return np.array([ASPECT_INDEX[aspect] for aspect in self.prepared.manifest["aspect"]], np.int64)
+        return self.dataset.aspect_indices
 
-    @cached_property
+    @property
     def identities(self) -> NDArray[np.str_]:
         """The identity of every manifest row."""
-        return self.prepared.manifest["identity"].to_numpy(dtype=str)
+        return self.dataset.identities
 
     @cached_property
     def pixels(self) -> PixelCache:
@@ -96,14 +91,6 @@ class ExperimentContext:
     def feature_inputs(self) -> FeatureInputs:
         """Training and validation images as the pretrained, frozen backbone sees them."""
         return self._features(None)
-
-    @cached_property
-    def zero_shot_queries(self) -> QueryScores:
-        """What the pretrained backbone scores on each query of the validation split, by its projected embedding."""
-        rows, gallery_splits = self.rows("val"), self.gallery_splits("val")
-        return score_gallery_splits(
-            self._zero_shot(rows), rows, gallery_splits, self.identities, gallery=self.gallery
-        ).queries
 
     def inputs_after(self, num_blocks: int, readout: Readout | None = None) -> Inputs:
         """Training and validation images as the first ``num_blocks`` blocks of the pretrained backbone leave them.
@@ -151,12 +138,18 @@ class ExperimentContext:
         return ReadTexts(torch.cat(embedded), backbone.temperature)
 
     @cached_property
+    def _towers(self) -> Towers:
+        return Towers(self._zero_shot, self._read, self.device)
+
+    @cached_property
     def _training_data(self) -> dict[Part, TrainingData]:
         parts: tuple[Part, ...] = get_args(Part)
-        return {
-            part: TrainingData(self.prepared, self.aspects, part, zero_shot=self._zero_shot, read=self._read)
-            for part in parts
-        }
+        return {part: self.dataset.training_data(part, self._towers) for part in parts}
+
+    @cached_property
+    def _evaluators(self) -> dict[Split, Evaluator]:
+        splits: tuple[Split, ...] = get_args(Split)
+        return {split: self.dataset.evaluator(split, self._towers) for split in splits}
 
     @cached_property
     def _by_depth(self) -> dict[int, ActivationInputs]:
@@ -178,19 +171,10 @@ class ExperimentContext:
         return load_backbone(self.settings, text=True).to(self.device)
 
 
-def rows_of(gallery_splits: tuple[GallerySplit, ...]) -> NDArray[np.int64]:
-    """Every manifest row that ``draws`` use, ascending."""
-    parts = [
-        rows
-        for gallery_split in gallery_splits
-        for side in (gallery_split.gallery, gallery_split.query)
-        for rows in side.values()
-    ]
-    return np.unique(np.concatenate([np.asarray(rows, np.int64) for rows in parts]))
-
-
 @lru_cache(maxsize=2)
-def open_context(data: DrawnData | PreparedData, backbone: BackboneSettings, device: torch.device) -> ExperimentContext:
+def open_context(
+    data: DrawnData | PreparedData, backbone: BackboneSettings, device: torch.device, task: AnyTask = IDENTITIES
+) -> ExperimentContext:
     """Open data and backbone, and print what the user should know of its weights; drawn data are drawn if need be.
 
     Raises InputError if data or weights cannot be used, or training identities leak into another split.
@@ -199,23 +183,7 @@ def open_context(data: DrawnData | PreparedData, backbone: BackboneSettings, dev
     pretrained = load_backbone(backbone).to(device)
     for note in pretrained.notes:
         print(f"note: {note}", file=sys.stderr, flush=True)
-    prepared = open_data(data, cache=cache)
-    check_leaks(prepared)
+    dataset = task.open(data, cache=cache)
     return ExperimentContext(
-        prepared=prepared,
-        pretrained=pretrained,
-        settings=backbone,
-        aspects=used_aspects(prepared, data.aspects),
-        gallery=data.gallery,
-        cache=cache,
-        device=device,
+        task=task, dataset=dataset, pretrained=pretrained, settings=backbone, cache=cache, device=device
     )
-
-
-def used_aspects(prepared: Prepared, wanted: tuple[Aspect, ...]) -> tuple[Aspect, ...]:
-    """The wanted aspects, or all that the data hold; raises InputError if one is asked for that is not there."""
-    held = set(prepared.manifest["aspect"])
-    missing = [aspect for aspect in wanted if aspect not in held]
-    if missing:
-        raise InputError(f"data.aspects: no image shows '{missing[0]}'; the data hold {', '.join(sorted(held))}")
-    return wanted or tuple(aspect for aspect in Aspect if aspect in held)

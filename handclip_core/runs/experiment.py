@@ -17,17 +17,14 @@ from handclip_core.engine.loop import Budget, StepReport, step_seed, train
 from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Phase, evaluation_points_of
 from handclip_core.engine.state import Resume, TrainingState
-from handclip_core.evaluation.embed import aspect_accuracy, embed
-from handclip_core.evaluation.metrics import RETENTION
-from handclip_core.evaluation.protocol import METRICS, ProtocolScores, score_gallery_splits
-from handclip_core.evaluation.retention import retention
+from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.closed_forms import fit_closed_forms
-from handclip_core.runs.context import ExperimentContext, Split, open_context
-from handclip_core.strategies import AnyStrategy
-
-ASPECT_ACCURACY = "aspect_accuracy"
+from handclip_core.runs.context import IDENTITIES, ExperimentContext, open_context
+from handclip_core.strategies import AnyStrategy, refuse_other_tasks
+from handclip_core.tasks import AnyTask
+from handclip_core.tasks.base import Split
 
 
 class Experiment(Config):
@@ -35,6 +32,8 @@ class Experiment(Config):
 
     strategy: AnyStrategy
     """How CLIP is fine-tuned."""
+    task: AnyTask = IDENTITIES
+    """What is learned, and how it is judged."""
     data: DataSettings = DrawnData()
     """Which images."""
     backbone: BackboneSettings = BackboneSettings()
@@ -48,6 +47,11 @@ class Experiment(Config):
     part: Part = "train"
     """``train_all`` adds the validation identities, for a final fit. Nobody is left to validate on: such a run has no
     scores, and its weights are those of its last unit."""
+
+    @model_validator(mode="after")
+    def _strategy_serves_the_task(self) -> Self:
+        refuse_other_tasks(type(self.strategy), self.task)
+        return self
 
     @model_validator(mode="after")
     def _parts_are_the_whole(self) -> Self:
@@ -94,11 +98,10 @@ class Assembled:
 class Progress:
     """A run at a whole budget unit. ``state`` is live: use it before taking the next item.
 
-    ``metrics`` holds the names in METRICS, means over aspects and gallery splits of the validation split, RETENTION,
-    and ASPECT_ACCURACY for models that tell aspects; nothing if the phase cannot have moved retrieval. ``train_s`` is
-    seconds of training since the last item, validation not counted, and ``cpu_s`` those of this process on all its
-    processors together, which neighbours on the machine do not lengthen; ``params_trained`` how many weights the phase
-    trains.
+    ``metrics`` are those of the task on the validation split, by name; nothing if the phase cannot have moved them.
+    ``train_s`` is seconds of training since the last item, validation not counted, and ``cpu_s`` those of this process
+    on all its processors together, which neighbours on the machine do not lengthen; ``params_trained`` how many weights
+    the phase trains.
     """
 
     unit: int
@@ -118,6 +121,11 @@ class Progress:
         return bool(self.metrics)
 
 
+def context_of(experiment: Experiment, device: torch.device) -> ExperimentContext:
+    """Data and backbone of ``experiment``; see ``open_context``."""
+    return open_context(experiment.data, experiment.backbone, device, experiment.task)
+
+
 def assemble(experiment: Experiment, context: ExperimentContext) -> Assembled:
     """Build model and phases; raises InputError if the strategy does not fit the data."""
     data = context.training_data(experiment.part)
@@ -135,8 +143,7 @@ def run(
     Closing the generator stops the run. With ``resume`` it goes on from a saved state, bit for bit on the CPU. Raises
     InputError for unusable settings and DivergedError for a loss that is not finite.
     """
-    context = open_context(experiment.data, experiment.backbone, device)
-    ready = assemble(experiment, context)
+    ready = assemble(experiment, context_of(experiment, device))
     if not ready.phases:
         if resume is None:
             yield _untrained(ready)
@@ -157,33 +164,18 @@ def run(
             yield _progress(ready, report)
 
 
-def score(context: ExperimentContext, model: HandModel, inputs: Inputs, split: Split) -> ProtocolScores:
-    """Scores of ``model`` over the gallery splits of ``split``."""
-    rows = context.rows(split)
-    embeddings = embed(model, inputs, rows, aspects=context.aspect_indices, device=context.device)
-    return score_gallery_splits(
-        embeddings,
-        rows,
-        context.gallery_splits(split),
-        context.identities,
-        gallery=context.gallery,
-        similarity=model.similarity,
-    )
-
-
-def metrics_of(scores: ProtocolScores, context: ExperimentContext) -> dict[str, float]:
-    """The means over aspects and gallery splits of the validation split, by the names in METRICS, and RETENTION."""
-    means = {name: float(getattr(scores.overall, name).mean) for name in METRICS}
-    return means | {RETENTION: retention(scores.queries, context.zero_shot_queries)}
+def score(context: ExperimentContext, model: HandModel, inputs: Inputs, split: Split) -> Evaluation:
+    """How good ``model`` is on ``split``."""
+    return context.evaluator(split).evaluate(model, inputs)
 
 
 def _evaluation_point(ready: Assembled, phase: int) -> list[float]:
-    """Validation mAP of each aspect that is trained; NaN if it has no query, or validation was trained on."""
+    """The objective on each aspect that is trained; NaN if it was not evaluated, or validation was trained on."""
     aspects = evaluation_points_of(ready.phases)
     if ready.experiment.part == "train_all":
         return [nan] * len(aspects)
     scores = score(ready.context, ready.model, ready.inputs(phase), "val")
-    return [float(scores.per_aspect[name].map.mean) if name in scores.per_aspect else nan for name in aspects]
+    return [scores.objective_of(name) for name in aspects]
 
 
 def _progress(ready: Assembled, report: StepReport) -> Progress:
@@ -211,14 +203,7 @@ def validate(ready: Assembled, phase: int) -> dict[str, float]:
     fit_closed_forms(ready.model, ready.experiment.strategy, inputs, ready.context, part)
     if part == "train_all":
         return {}
-    return metrics_of(score(ready.context, ready.model, inputs, "val"), ready.context) | _routing(ready, inputs)
-
-
-def _routing(ready: Assembled, inputs: Inputs) -> dict[str, float]:
-    """How often the model tells the aspect of a validation image, if it does."""
-    context, rows = ready.context, ready.context.rows("val")
-    accuracy = aspect_accuracy(ready.model, inputs, rows, aspects=context.aspect_indices, device=context.device)
-    return {} if accuracy is None else {ASPECT_ACCURACY: accuracy}
+    return ready.context.evaluator("val").validate(ready.model, inputs)
 
 
 def _untrained(ready: Assembled) -> Progress:

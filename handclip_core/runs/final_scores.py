@@ -6,11 +6,9 @@ from pathlib import Path
 
 from handclip_core.documents import read_document
 from handclip_core.engine.optim import choose
-from handclip_core.evaluation.metrics import OBJECTIVE
-from handclip_core.evaluation.storage import save_scores
-from handclip_core.runs.context import ExperimentContext, open_context
+from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.drive import Drive, Report
-from handclip_core.runs.experiment import Experiment, assemble, score
+from handclip_core.runs.experiment import Experiment, assemble, context_of, score
 from handclip_core.runs.run_folder import FINAL, write_json
 from handclip_core.runs.soups import Ingredient, wise_ft_scores
 
@@ -51,13 +49,13 @@ def write_final_scores(folder: Path, run: Drive, last: Report) -> None:
     experiment, device = run.record.experiment, next(run.model.parameters()).device
     if experiment.part == "train_all":
         return  # a final fit, of which nobody is left to validate on
-    context = open_context(experiment.data, experiment.backbone, device)
-    save_scores(folder / SCORES, score(context, run.model, context.pixel_inputs, "val"))
+    context, task = context_of(experiment, device), experiment.task
+    task.save(folder / SCORES, score(context, run.model, context.pixel_inputs, "val"))
     for alpha, scores in wise_ft_scores(Ingredient("", experiment, folder / FINAL), device=device).items():
-        save_scores(folder / wise_ft_file(alpha), scores)
+        task.save(folder / wise_ft_file(alpha), scores)
     facts = Facts(
         manifest_hash=context.prepared.protocol.manifest_hash,
-        peak=last.best[OBJECTIVE.name],
+        peak=last.best[task.metrics.objective.name],
         peak_unit=int(last.best["unit"]),
         units=last.unit,
         images=last.images,

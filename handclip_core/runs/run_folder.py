@@ -19,16 +19,13 @@ from handclip_core.engine.state import Resume, Saved, save_tensors
 from handclip_core.errors import InputError
 from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.forgetting import AspectSequence
-from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import restored
 from handclip_core.process_group import process_group
-from handclip_core.runs.context import open_context
-from handclip_core.runs.experiment import Experiment, Progress, assemble
+from handclip_core.runs.experiment import Experiment, Progress, assemble, context_of
 
 CONFIG, METRICS, LOG = "config.json", "metrics.json", "training_log.csv"
 BEST, FINAL, OPTIMIZER = "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth"
-QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
 CHECKPOINT = "checkpoint"
 COUNTS = ("unit", "images", "phase", "train_s", "cpu_s")
 """Columns of a log that say how far a run was."""
@@ -65,17 +62,22 @@ class RunFolder:
     @property
     def best(self) -> dict[str, Any]:
         """The log's row with the highest objective, the earliest of equals; at least one unit has been evaluated."""
-        return max((row for row in self.log if OBJECTIVE.name in row), key=lambda row: row[OBJECTIVE.name])
+        return max((row for row in self.log if self.objective in row), key=lambda row: row[self.objective])
 
     @property
     def scores(self) -> list[float]:
         """The objective of each unit that was evaluated."""
-        return [row[OBJECTIVE.name] for row in self.log if OBJECTIVE.name in row]
+        return [row[self.objective] for row in self.log if self.objective in row]
 
     @property
     def evaluated(self) -> bool:
         """Whether any unit has been evaluated."""
-        return any(OBJECTIVE.name in row for row in self.log)
+        return any(self.objective in row for row in self.log)
+
+    @property
+    def objective(self) -> str:
+        """Name of the metric that the best unit has the highest of."""
+        return self.experiment.task.metrics.objective.name
 
     def add_unit(self, progress: Progress) -> None:
         """Log a unit, and keep its weights if its objective is the highest so far, or there is none to go by.
@@ -84,7 +86,7 @@ class RunFolder:
         """
         row = _row(progress)
         # The log comes last: if the weights cannot be written, all of this can be done again.
-        better = progress.evaluated and (not self.evaluated or row[OBJECTIVE.name] > self.best[OBJECTIVE.name])
+        better = progress.evaluated and (not self.evaluated or row[self.objective] > self.best[self.objective])
         better = better or self.experiment.part == "train_all"
         if better and process_group().rank == 0:
             save_tensors(progress.state.model.state_dict(), self.folder / BEST)
@@ -126,8 +128,8 @@ class RunFolder:
     def finish(self, *, checkpoint: Path, device: torch.device) -> None:
         """Complete the folder from the run's last ``checkpoint``: weights, optimiser, log, metrics, embeddings.
 
-        ``query_embeddings.npy`` [Q, W] and ``gallery_embeddings.npy`` [G, W] are those of the first validation gallery
-        split, aspect by aspect in the gallery split's order; ``metrics.json`` names their manifest rows.
+        The task says which validation embeddings are kept: of identities ``query_embeddings.npy`` [Q, W] and
+        ``gallery_embeddings.npy`` [G, W] of the first gallery split. ``metrics.json`` names their manifest rows.
         """
         for name in (FINAL, OPTIMIZER):
             _link(checkpoint / name, self.folder / name)
@@ -143,15 +145,13 @@ class RunFolder:
         """What learning aspects one after another did to each, if the run did that."""
         if not evaluation_points or not self.evaluated:
             return None
-        context = open_context(self.experiment.data, self.experiment.backbone, device)
+        context = context_of(self.experiment, device)
         return AspectSequence(evaluation_points_of(assemble(self.experiment, context).phases), evaluation_points)
 
     def _write_embeddings(self, device: torch.device) -> dict[str, list[int]]:
         loaded = load_run(self.folder, device=device)
-        context = open_context(self.experiment.data, self.experiment.backbone, device)
-        gallery_split = context.gallery_splits("val")[0]
-        sides = {QUERY: gallery_split.query, GALLERY: gallery_split.gallery}
-        rows = {name: [row for part in side.values() for row in part] for name, side in sides.items()}
+        context = context_of(self.experiment, device)
+        rows = {name: list(wanted) for name, wanted in context.evaluator("val").kept.items()}
         for name, wanted in rows.items():
             embeddings = embed(
                 loaded,
@@ -180,7 +180,7 @@ def load_run(folder: Path, *, device: torch.device, weights: str = BEST) -> Hand
     Raises InputError for missing or damaged weights.
     """
     experiment = read_experiment(folder)
-    model = assemble(experiment, open_context(experiment.data, experiment.backbone, device)).model
+    model = assemble(experiment, context_of(experiment, device)).model
     try:
         return restored(model, load_tensors(folder / weights)).eval()
     except RuntimeError as error:

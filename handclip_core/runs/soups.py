@@ -16,20 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from handclip_core.evaluation.metrics import OBJECTIVE
-from handclip_core.evaluation.protocol import METRICS, ProtocolScores
+from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import has_updates, merged, restored
 from handclip_core.models.soup import greedy_members, interpolate, uniform_soup
 from handclip_core.runs.closed_forms import fit_metric
-from handclip_core.runs.context import ExperimentContext, open_context
-from handclip_core.runs.experiment import Experiment, assemble, score
+from handclip_core.runs.context import ExperimentContext
+from handclip_core.runs.experiment import Experiment, assemble, context_of, score
 from handclip_core.runs.run_folder import load_tensors
 
 ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Shares of the fine-tuned weights that WiSE-FT chooses among."""
 ALIKE = 0.01
-"""Two models count as the same function if at most this share of queries finds its match at another rank."""
+"""Two models count as the same function if at most this share of their answers differs."""
 
 Kind = Literal["uniform soup", "greedy soup", "WiSE-FT"]
 
@@ -49,7 +48,7 @@ class Soup:
 
     kind: Kind
     members: tuple[int, ...]
-    scores: tuple[ProtocolScores, ...]
+    scores: tuple[Evaluation, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class SoupRow:
     members: tuple[str, ...]
     alpha: float | None
     metrics: dict[str, float]
-    """Means over aspects and draws of the validation split."""
+    """Those of the task on the validation split."""
 
     @property
     def status(self) -> str:
@@ -76,6 +75,7 @@ def soup_rows(ingredients: Sequence[Ingredient], *, device: torch.device) -> lis
     All ingredients have the same data and backbone. Raises InputError if weights are missing or damaged.
     """
     rows: list[SoupRow] = []
+    objective = _objective(ingredients[0]) if ingredients else ""
     for strategy in dict.fromkeys(item.experiment.strategy.name for item in ingredients):
         ours = [item for item in ingredients if item.experiment.strategy.name == strategy]
         builder = SoupBuilder([[item] for item in ours], device)
@@ -84,12 +84,12 @@ def soup_rows(ingredients: Sequence[Ingredient], *, device: torch.device) -> lis
         best = ours[builder.order[0]]
         mixed = wise_ft_scores(best, device=device)
         if mixed:
-            alpha = max(mixed, key=lambda share: mixed[share].overall.map.mean)
+            alpha = max(mixed, key=lambda share: mixed[share].mean(objective))
             rows.append(_row("WiSE-FT", strategy, [best.name], alpha, mixed[alpha]))
-    return sorted(rows, key=lambda row: -row.metrics[OBJECTIVE.name])
+    return sorted(rows, key=lambda row: -row.metrics[objective])
 
 
-def wise_ft_scores(ingredient: Ingredient, *, device: torch.device) -> dict[float, ProtocolScores]:
+def wise_ft_scores(ingredient: Ingredient, *, device: torch.device) -> dict[float, Evaluation]:
     """Validation scores of WiSE-FT by share of the fine-tuned weights; none for a strategy that trains nothing."""
     context = _context(ingredient, device)
     if not assemble(ingredient.experiment, context).phases:
@@ -120,12 +120,12 @@ class SoupBuilder:
         """``ingredients[i][s]`` is configuration i on seed s."""
         self._ingredients = ingredients
         self._device = device
-        self._known: dict[tuple[int, ...], tuple[ProtocolScores, ...]] = {}
+        self._known: dict[tuple[int, ...], tuple[Evaluation, ...]] = {}
 
     @cached_property
     def order(self) -> list[int]:
         """Positions of the configurations, best first."""
-        return sorted(range(len(self._ingredients)), key=lambda position: -self._map((position,)))
+        return sorted(range(len(self._ingredients)), key=lambda position: -self._objective((position,)))
 
     def soups(self) -> list[Soup]:
         """Of every group of models that can be averaged, the uniform soup, and the greedy one if it is another."""
@@ -133,7 +133,7 @@ class SoupBuilder:
         for group in self.groups():
             if len(group) < 2:
                 continue
-            chosen, _ = greedy_members(len(group), partial(self._map_within, group))
+            chosen, _ = greedy_members(len(group), partial(self._objective_within, group))
             everyone, greedy = tuple(group), _at(group, chosen)
             found.append(Soup("uniform soup", everyone, self.scores(everyone)))
             if 1 < len(greedy) < len(everyone):
@@ -151,21 +151,22 @@ class SoupBuilder:
                 home.append(position)
         return groups
 
-    def scores(self, members: tuple[int, ...]) -> tuple[ProtocolScores, ...]:
+    def scores(self, members: tuple[int, ...]) -> tuple[Evaluation, ...]:
         """Validation scores of the average of ``members`` on each seed, in the model of the first of them."""
         if members not in self._known:
             by_seed = zip(*(self._ingredients[position] for position in members), strict=True)
             self._known[members] = tuple(self._average(list(runs)) for runs in by_seed)
         return self._known[members]
 
-    def _average(self, runs: Sequence[Ingredient]) -> ProtocolScores:
+    def _average(self, runs: Sequence[Ingredient]) -> Evaluation:
         return _scores(mixture(runs, device=self._device), _context(runs[0], self._device))
 
-    def _map_within(self, group: Sequence[int], chosen: tuple[int, ...]) -> float:
-        return self._map(_at(group, chosen))
+    def _objective_within(self, group: Sequence[int], chosen: tuple[int, ...]) -> float:
+        return self._objective(_at(group, chosen))
 
-    def _map(self, members: tuple[int, ...]) -> float:
-        return float(np.mean([scores.overall.map.mean for scores in self.scores(members)]))
+    def _objective(self, members: tuple[int, ...]) -> float:
+        name = _objective(self._ingredients[0][0])
+        return float(np.mean([scores.mean(name) for scores in self.scores(members)]))
 
     def _alike(self, one: int, other: int) -> bool:
         """Whether the model of ``one`` with the weights of ``other`` is the model of ``other``."""
@@ -177,8 +178,7 @@ class SoupBuilder:
         except RuntimeError:
             return False  # other names or shapes
         found = _scores(model, context)
-        ranks = (found.queries.first_rank, self.scores((other,))[0].queries.first_rank)
-        return bool(np.mean(ranks[0] != ranks[1]) <= ALIKE)
+        return bool(np.mean(found.answers != self.scores((other,))[0].answers) <= ALIKE)
 
 
 def _at(group: Sequence[int], positions: Sequence[int]) -> tuple[int, ...]:
@@ -186,7 +186,11 @@ def _at(group: Sequence[int], positions: Sequence[int]) -> tuple[int, ...]:
 
 
 def _context(ingredient: Ingredient, device: torch.device) -> ExperimentContext:
-    return open_context(ingredient.experiment.data, ingredient.experiment.backbone, device)
+    return context_of(ingredient.experiment, device)
+
+
+def _objective(ingredient: Ingredient) -> str:
+    return ingredient.experiment.task.metrics.objective.name
 
 
 def _merged_weights(run: Ingredient, context: ExperimentContext) -> dict[str, Tensor]:
@@ -198,10 +202,9 @@ def _merged_weights(run: Ingredient, context: ExperimentContext) -> dict[str, Te
     return {name: value.cpu() for name, value in model.state_dict().items()}
 
 
-def _scores(model: HandModel, context: ExperimentContext) -> ProtocolScores:
+def _scores(model: HandModel, context: ExperimentContext) -> Evaluation:
     return score(context, model, context.pixel_inputs, "val")
 
 
-def _row(kind: Kind, strategy: str, members: Sequence[str], alpha: float | None, scores: ProtocolScores) -> SoupRow:
-    metrics = {name: float(getattr(scores.overall, name).mean) for name in METRICS}
-    return SoupRow(kind, strategy, tuple(members), alpha, metrics)
+def _row(kind: Kind, strategy: str, members: Sequence[str], alpha: float | None, scores: Evaluation) -> SoupRow:
+    return SoupRow(kind, strategy, tuple(members), alpha, scores.metrics)

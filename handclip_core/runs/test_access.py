@@ -11,8 +11,9 @@ from typing import Any
 
 from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, hash_of_test, shared_log
 from handclip_core.paths import SWEEP_SETTINGS
-from handclip_core.runs.context import ExperimentContext, Split
+from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.run_folder import CONFIG
+from handclip_core.tasks.base import Split
 
 ACCESS_LOG = "test_looks.jsonl"
 

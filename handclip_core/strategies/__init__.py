@@ -19,6 +19,7 @@ from handclip_core.strategies.sequential import Sequential
 from handclip_core.strategies.sequential_ewc import SequentialEWC
 from handclip_core.strategies.whitening import Whitening
 from handclip_core.strategies.zero_shot import ZeroShot
+from handclip_core.tasks.base import Task
 
 AnyStrategy = Annotated[
     ZeroShot
@@ -45,6 +46,21 @@ ALL: tuple[type[Strategy], ...] = get_args(get_args(AnyStrategy)[0])
 UNTRAINED: tuple[str, ...] = tuple(kind.model_fields["name"].default for kind in ALL if not kind.trains)
 """Names of the strategies to which budget and seed make no difference."""
 
+
+def serving(task: Task) -> tuple[str, ...]:
+    """Names of the strategies that serve ``task``, in the order of tables."""
+    return tuple(kind.model_fields["name"].default for kind in ALL if isinstance(task, kind.tasks))
+
+
+def refuse_other_tasks(strategy: type[Strategy], task: Task) -> None:
+    """Raise ValueError if ``strategy`` does not serve ``task``."""
+    if not isinstance(task, strategy.tasks):
+        name = strategy.model_fields["name"].default
+        raise ValueError(
+            f"strategy: {name} does not serve the task {task.name}; choose from {', '.join(serving(task))}"
+        )
+
+
 __all__ = [
     "ALL",
     "UNTRAINED",
@@ -64,4 +80,6 @@ __all__ = [
     "Strategy",
     "Whitening",
     "ZeroShot",
+    "refuse_other_tasks",
+    "serving",
 ]

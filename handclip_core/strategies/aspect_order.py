@@ -11,6 +11,8 @@ from handclip_core.engine.phase import Penalty, Phase
 from handclip_core.errors import InputError
 from handclip_core.models.hand_model import HandModel
 from handclip_core.strategies.tower import TowerStrategy
+from handclip_core.tasks.base import Task
+from handclip_core.tasks.identities.task import Identities
 from handclip_core.types import HAND_ASPECTS, Aspect
 
 
@@ -20,8 +22,8 @@ class AspectOrder(TowerStrategy):
     Every aspect is scored before the first phase and after each: the forgetting matrix in ``metrics.json``.
     """
 
+    tasks: ClassVar[tuple[type[Task], ...]] = (Identities,)
     needs_aspects: ClassVar[bool] = True
-
     labels: LabelBy = LabelBy.PERSON
     """What counts as one class; an identity by default, so that all phases train one head."""
     sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.BALANCED)

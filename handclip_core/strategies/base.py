@@ -18,7 +18,10 @@ from handclip_core.losses.settings import Losses
 from handclip_core.losses.term import Term
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
+from handclip_core.models.heads import TextHead
 from handclip_core.models.neck import NeckKind, NeckSettings
+from handclip_core.tasks.base import Task
+from handclip_core.tasks.classes.names import TEMPLATES, Templates
 from handclip_core.types import Aspect
 
 
@@ -28,6 +31,8 @@ class Strategy(Config, ABC):
     name: str
     """Which strategy this is."""
 
+    tasks: ClassVar[tuple[type[Task], ...]] = (Task,)
+    """The tasks that the strategy serves: every one, unless it says otherwise."""
     reads_text: ClassVar[bool] = False
     """Whether the strategy needs CLIP's text tower."""
     trains: ClassVar[bool] = True
@@ -35,6 +40,8 @@ class Strategy(Config, ABC):
 
     needs_aspects: ClassVar[bool] = False
     """Whether there must be training images whose aspect is known."""
+    templates: Templates = Templates.PHOTO
+    """Sentences around the names of classes, from which the head begins in tasks that have such names."""
 
     @abstractmethod
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
@@ -43,6 +50,16 @@ class Strategy(Config, ABC):
     @abstractmethod
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """What to train, on what, in which order."""
+
+    def with_names(self, model: HandModel, data: TrainingData, *, plain: bool = False) -> HandModel:
+        """``model`` with a head that begins as the zero-shot classifier, if classes have names and its neck lets it.
+
+        ``plain`` asks for cosines, which margin losses scale themselves.
+        """
+        if data.class_names and model.neck.begins_as_projected:
+            texts = data.class_texts(TEMPLATES[self.templates])
+            model.head = TextHead(texts.embedding, scale=1.0 if plain else 1 / texts.temperature)
+        return model
 
     def metric_labels(self, data: TrainingData) -> Labelled:
         """The training images, and their classes, that a metric in closed form is fitted to."""
@@ -101,7 +118,7 @@ class IdentityStrategy(LabelledStrategy):
         neck = self.neck.build(backbone)
         classes = data.labelled(self.labels).num_classes
         model = HandModel(backbone, neck, num_classes=classes, margin_head=self.losses.margin_head)
-        return self.with_metric(model, data)
+        return self.with_metric(self.with_names(model, data, plain=self.losses.margin_head), data)
 
     def data_spec(self, data: TrainingData, *, aspects: Sequence[Aspect] | None = None) -> DataSpec:
         """All training images (of ``aspects``) in the order of the sampler."""

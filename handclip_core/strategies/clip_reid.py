@@ -21,6 +21,8 @@ from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSett
 from handclip_core.models.prompted import PartedOutput, PromptedModel
 from handclip_core.models.prompts import SLOT, Prompts
 from handclip_core.strategies.tower import TowerStrategy
+from handclip_core.tasks.base import Task
+from handclip_core.tasks.identities.task import Identities
 from handclip_core.types import Batch, Output
 
 
@@ -62,6 +64,7 @@ class ClipReid(TowerStrategy):
 
     name: Literal["clip_reid"] = "clip_reid"
     """Which strategy this is."""
+    tasks: ClassVar[tuple[type[Task], ...]] = (Identities,)
     reads_text: ClassVar[bool] = True
     prompts: PromptSettings = PromptSettings()
     """The first stage."""

@@ -1,6 +1,6 @@
 """Pull the aspects of one identity, or of one hand, together."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
@@ -10,6 +10,8 @@ from handclip_core.engine.phase import Phase
 from handclip_core.losses.settings import ContrastiveSettings, Losses
 from handclip_core.models.hand_model import HandModel
 from handclip_core.strategies.tower import TowerStrategy
+from handclip_core.tasks.base import Task
+from handclip_core.tasks.identities.task import Identities
 
 
 class CrossView(TowerStrategy):
@@ -22,6 +24,7 @@ class CrossView(TowerStrategy):
 
     name: Literal["cross_view"] = "cross_view"
     """Which strategy this is."""
+    tasks: ClassVar[tuple[type[Task], ...]] = (Identities,)
     labels: LabelBy = LabelBy.HAND
     """What counts as one class: images of a class attract each other."""
     losses: Losses = Losses(contrastive=ContrastiveSettings(weight=1.0))

@@ -15,13 +15,15 @@ from handclip_core.models.neck import NeckKind
 from handclip_core.models.views.heads import ViewHeadSettings
 from handclip_core.models.views.router import view_aspects
 from handclip_core.strategies.tower import TowerStrategy
+from handclip_core.tasks.base import Task
+from handclip_core.tasks.identities.task import Identities
 
 
 class PerViewStrategy(TowerStrategy):
     """Settings of the strategies with a branch an aspect: losses compare images within an aspect alone."""
 
+    tasks: ClassVar[tuple[type[Task], ...]] = (Identities,)
     needs_aspects: ClassVar[bool] = True
-
     labels: LabelBy = LabelBy.PERSON
     """What counts as one class; an identity by default: each aspect's head tells people apart by that aspect alone."""
     sampler: SamplerSettings = SamplerSettings(kind=SamplerKind.BALANCED)

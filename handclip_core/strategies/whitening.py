@@ -9,6 +9,8 @@ from handclip_core.models.hand_model import HandModel
 from handclip_core.models.metric import MetricKind, MetricSettings
 from handclip_core.models.neck import NeckInput, NeckSettings
 from handclip_core.strategies.base import LabelledStrategy
+from handclip_core.tasks.base import Task
+from handclip_core.tasks.identities.task import Identities
 
 
 class Whitening(LabelledStrategy):
@@ -20,6 +22,7 @@ class Whitening(LabelledStrategy):
 
     name: Literal["whitening"] = "whitening"
     """Which strategy this is."""
+    tasks: ClassVar[tuple[type[Task], ...]] = (Identities,)
     trains: ClassVar[bool] = False
     neck: NeckSettings = NeckSettings(source=NeckInput.BOTH, metric=MetricSettings(kind=MetricKind.WCCN))
     """What is read, and the metric on top of it. Images in which the hand lies much alike are served better by an early

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.phase import Phase
+from handclip_core.errors import InputError
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.neck import NeckInput, NeckSettings
@@ -20,10 +21,15 @@ class ZeroShot(Strategy):
     """Which of CLIP's vectors is the embedding."""
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
-        """The backbone with no neck and no head."""
-        del data
+        """The backbone with no neck and no head, but for the classifier that names of classes give.
+
+        Raises InputError where classes have names and ``source`` is nothing that texts can be compared with.
+        """
         neck = NeckSettings(source=self.source).build(backbone)
-        return HandModel(backbone, neck, num_classes=0)
+        model = self.with_names(HandModel(backbone, neck, num_classes=0), data)
+        if data.class_names and not neck.begins_as_projected:
+            raise InputError(f"strategy.source: texts are compared with projected, not with {self.source}")
+        return model
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """None."""

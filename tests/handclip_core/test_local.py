@@ -7,7 +7,6 @@ import torch
 
 from handclip_core.documents import read_document
 from handclip_core.errors import InputError
-from handclip_core.evaluation.metrics import HARDLY_MOVED
 from handclip_core.local import summary, train_into
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.reports.measure import View
@@ -16,6 +15,7 @@ from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import BEST, FINAL, METRICS, load_tensors
 from handclip_core.strategies import LinearProbe, SequentialEWC, Strategy
+from handclip_core.tasks.identities.task import Identities
 from tests.conftest import TINY_DATA
 
 CPU = torch.device("cpu")
@@ -35,9 +35,9 @@ def test_a_rate_that_moves_nothing_is_named_half_way(
     )
     train_into(tmp_path / "run", experiment, device=CPU)
     printed = capsys.readouterr().out.splitlines()
-    assert printed.count(HARDLY_MOVED) == (lr < 1e-6)
+    assert printed.count(Identities().metrics.hardly_moved) == (lr < 1e-6)
     if lr < 1e-6:
-        assert printed.index(HARDLY_MOVED) == 2
+        assert printed.index(Identities().metrics.hardly_moved) == 2
 
 
 @pytest.mark.parametrize("strategy", [LinearProbe(), SequentialEWC(fisher_samples=3)], ids=["probe", "sequence"])

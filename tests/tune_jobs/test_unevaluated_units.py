@@ -8,10 +8,11 @@ import optuna
 import pytest
 
 from handclip_core.runs.experiment import Experiment
+from handclip_core.tasks.identities.task import Identities
 from tests.tune_jobs.dying import Fuse, run_to_the_end
 from tests.tune_jobs.simulated import ROOM, rising, run, settings, state_of
 from tests.tune_jobs.simulation import Step
-from tune_jobs.config.search import OBJECTIVES, SamplerKind
+from tune_jobs.config.search import SamplerKind, possible_objectives
 from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state.events import Trained, Validated
@@ -51,7 +52,7 @@ def test_every_sampler_and_every_kind_of_early_stopping_looks_at_evaluated_units
         {"replicas": 2},
         {"power_analysis": True},
         {"strategy_bandit": "equal"},
-        {"sampler": "gp", "objectives": list(OBJECTIVES)},
+        {"sampler": "gp", "objectives": list(possible_objectives(Identities().metrics))},
     ],
     ids=("replicas", "power_analysis", "equal", "objectives"),
 )

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from handclip_core.config import Config
-from handclip_core.evaluation.metrics import METRICS, OBJECTIVE
+from handclip_core.evaluation.metrics import Metrics
+from handclip_core.runs.context import IDENTITIES
+from handclip_core.tasks.base import Task
 from search_spaces.joint import Draft, JointSpace
 from search_spaces.narrowing import Narrowing
 from tune_jobs.config.changes import MayChange
@@ -33,8 +35,11 @@ class StrategyBandit(StrEnum):
 
 PARAMS_TRAINED, SECONDS = "params_trained", "seconds"
 """What a trial costs, which a sweep may search for beside metrics."""
-OBJECTIVES = (*(metric.name for metric in METRICS), PARAMS_TRAINED, SECONDS)
-"""All that a sweep may search for."""
+
+
+def possible_objectives(metrics: Metrics) -> tuple[str, ...]:
+    """All that a sweep may search for whose task has these metrics."""
+    return (*metrics.names, PARAMS_TRAINED, SECONDS)
 
 
 def maximized(objective: str) -> bool:
@@ -65,8 +70,9 @@ class Search(Config):
     replicas: int = Field(1, ge=1, le=100)
     """Seeds a configuration: its score is the mean over them. Those that the first seed's early stopping ends get no
     more."""
-    objectives: tuple[str, ...] = (OBJECTIVE.name,)
-    """What to search for; ``map``, validation mAP, is always among them. Beside it ``params_trained``, ``seconds`` of
+    objectives: tuple[str, ...] = ()
+    """What to search for; the task's objective (of identities ``map``, validation mAP) is always among them. Beside it
+    ``params_trained``, ``seconds`` of
     training and validation, ``retention``: the share of zero-shot mAP that fine-tuning leaves in place, or any other
     validation metric. With several there is no winner but a Pareto front."""
     power_analysis: bool = False
@@ -76,34 +82,35 @@ class Search(Config):
     ~/.pgpass, since these settings are written beside the results. None for SQLite in the sweep's
     folder."""
 
-    @field_validator("objectives")
-    @classmethod
-    def _main_one_is_first(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in objectives if name not in OBJECTIVES]
+    def judged_by(self, metrics: Metrics) -> "Search":
+        """The same with the objective of ``metrics`` first; raises ValueError for an objective that is none of them."""
+        main, known = metrics.objective.name, possible_objectives(metrics)
+        unknown = [name for name in self.objectives if name not in known]
         if unknown:
-            raise ValueError(f"unknown objective '{unknown[0]}'; choose from {', '.join(OBJECTIVES)}")
-        if OBJECTIVE.name not in objectives or len(set(objectives)) != len(objectives):
-            raise ValueError(f"name {OBJECTIVE.name}, and each objective once")
-        return (OBJECTIVE.name, *(name for name in objectives if name != OBJECTIVE.name))
+            raise ValueError(f"objectives: unknown objective '{unknown[0]}'; choose from {', '.join(known)}")
+        if self.objectives and (main not in self.objectives or len(set(self.objectives)) != len(self.objectives)):
+            raise ValueError(f"objectives: name {main}, and each objective once")
+        others = tuple(name for name in self.objectives if name != main)
+        return self.model_copy(update={"objectives": (main, *others)})
 
-    def space(self, strategies: Sequence[str]) -> JointSpace:
-        """The spaces of ``strategies`` as narrowed here."""
-        return JointSpace(tuple(strategies), Narrowing(self.ranges))
+    def space(self, strategies: Sequence[str], task: Task = IDENTITIES) -> JointSpace:
+        """The spaces of ``strategies`` for ``task`` as narrowed here."""
+        return JointSpace(tuple(strategies), Narrowing(self.ranges), task)
 
-    def drafts(self, strategies: Sequence[str]) -> tuple[Draft, ...]:
+    def drafts(self, strategies: Sequence[str], task: Task = IDENTITIES) -> tuple[Draft, ...]:
         """The points to try, in order; raises ValueError for one that the narrowed space does not hold."""
-        space = self.space(strategies)
+        space = self.space(strategies, task)
         return tuple(_draft(space, number, point) for number, point in enumerate(self.points))
 
-    def check(self, strategies: Sequence[str]) -> None:
+    def check(self, strategies: Sequence[str], task: Task = IDENTITIES) -> None:
         """Raise ValueError where ranges or points do not fit the spaces of ``strategies``, or sampler and objective."""
         if self.sampler is SamplerKind.CMAES and len(self.objectives) > 1:
             raise ValueError("search.sampler: cmaes knows one objective only; choose tpe, gp or random")
         try:
-            self.space(strategies).check()
+            self.space(strategies, task).check()
         except ValueError as error:
             raise ValueError(f"search.ranges: {error}") from None
-        self.drafts(strategies)
+        self.drafts(strategies, task)
 
 
 def _draft(space: JointSpace, number: int, point: dict[str, Any]) -> Draft:

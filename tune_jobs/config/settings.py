@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from handclip_core.config import Config
 from handclip_core.data.sources import DataSettings, DrawnData
@@ -15,8 +15,11 @@ from handclip_core.documents import parse_yaml, read_document, shortened
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import SWEEP_SETTINGS
+from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Strategy
+from handclip_core.tasks import AnyTask
+from search_spaces.by_task import spaces_of
 from search_spaces.spaces import SPACES
 from tune_jobs.config.changes import MayChange
 from tune_jobs.config.search import Search
@@ -101,12 +104,14 @@ class SweepSettings(Config):
 
     name: MayChange[str] = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Name of the sweep's folder under ``storage``."""
+    task: AnyTask = IDENTITIES
+    """What is learned, and how it is judged."""
     data: DataSettings = DrawnData()
     """Which images."""
     backbone: BackboneSettings = BackboneSettings()
     """Which CLIP."""
-    strategies: tuple[str, ...] = tuple(SPACES)
-    """Strategies to choose among; each one's default is tried first."""
+    strategies: tuple[str, ...] = Field(default_factory=lambda given: tuple(spaces_of(given.get("task", IDENTITIES))))
+    """Strategies to choose among, by default all that serve the task; each one's default is tried first."""
     trials: int = Field(50, ge=1)
     """Number of trials, defaults included."""
     budget: int = Field(8, ge=1, le=100_000)
@@ -139,15 +144,32 @@ class SweepSettings(Config):
 
     def experiment(self, strategy: Strategy) -> Experiment:
         """What a trial of ``strategy`` runs."""
-        given = {"data": self.data, "backbone": self.backbone, "seed": self.seed, "budget": self.budget}
+        given = {
+            "task": self.task,
+            "data": self.data,
+            "backbone": self.backbone,
+            "seed": self.seed,
+            "budget": self.budget,
+        }
         return Experiment.model_validate(given | {"strategy": strategy})
+
+    @field_validator("search")
+    @classmethod
+    def _objective_is_the_tasks(cls, search: Search, info: ValidationInfo) -> Search:
+        return search.judged_by(info.data["task"].metrics) if "task" in info.data else search
 
     @field_validator("strategies")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in names if name not in SPACES]
+    def _known(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "task" not in info.data:
+            return names
+        task: AnyTask = info.data["task"]
+        spaces = spaces_of(task)
+        unknown = [name for name in names if name not in spaces]
         if unknown:
-            raise ValueError(f"unknown strategy '{unknown[0]}'; choose from {', '.join(SPACES)}")
+            known = unknown[0] in SPACES
+            what = f"{unknown[0]} does not serve the task {task.name}" if known else f"unknown strategy '{unknown[0]}'"
+            raise ValueError(f"{what}; choose from {', '.join(spaces)}")
         if not names or len(set(names)) != len(names):
             raise ValueError("name each strategy once, and at least one")
         return names
@@ -165,7 +187,7 @@ class SweepSettings(Config):
                 f"search.points: {points} after the defaults of {defaults} strategies are more than trials: "
                 f"{self.trials}; set trials to {defaults + points} or more"
             )
-        self.search.check(self.strategies)
+        self.search.check(self.strategies, self.task)
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,6 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
-from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.runs.run_folder import CONFIG, write_text
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.failures import drop_files_of, failure_of, traceback_of
@@ -33,7 +32,7 @@ from tune_jobs.scheduling.retries import FailureKind, after_failure
 from tune_jobs.scheduling.seeds import is_power_baseline, seeds_of
 from tune_jobs.state import events
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import TrialView, score_of
+from tune_jobs.state.trials import TrialView
 from tune_jobs.storage.checkpoints import drop_state, drop_weights, remove_stray_checkpoints, size_of
 from tune_jobs.storage.location import location_of, open_location
 from tune_jobs.storage.retry import with_retry
@@ -151,8 +150,10 @@ class SweepCallback(Callback):  # type: ignore[misc]
     def conclude(self, view: TrialView) -> None:
         """End a trial that has trained all that it was allowed to."""
         # A final fit has no score: nobody is left to validate on.
-        if isnan(score_of(view.present)) and not view.is_final_fit:
-            self._end_as(view, "failed", reason=f"validation {OBJECTIVE.label} is not a number")
+        if isnan(view.score_of(view.present)) and not view.is_final_fit:
+            self._end_as(
+                view, "failed", reason=f"validation {self._all_trials.task.metrics.objective.label} is not a number"
+            )
         elif view.replica == 0 and view.number in self._scheduler.decisions.stopped:
             self._end_as(view, "stopped")
         elif seeds_of(view, self._all_trials, self._settings) == 1:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from handclip_core.evaluation.metrics import OBJECTIVE
 from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT, folder_of, number_of, strategy_of
 from tune_jobs.execution.tune_internals import survive_lost_workers
 from tune_jobs.scheduling.early_stopping import StoppingDecisions
@@ -20,12 +19,20 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
     """Runs trials in the order of suggestion, stops those that fall behind, and all of them at a limit."""
 
     def __init__(
-        self, decisions: StoppingDecisions, limit_check: LimitCheck, *, failing: Callable[["Trial"], None]
+        self,
+        decisions: StoppingDecisions,
+        limit_check: LimitCheck,
+        *,
+        objective: str,
+        failing: Callable[["Trial"], None],
     ) -> None:
-        """``failing`` is told of a trial whose attempt fails, before Tune forgets its worker."""
+        """Scores are those of the metric ``objective``.
+
+        ``failing`` is told of a trial whose attempt fails, before Tune forgets its worker.
+        """
         super().__init__()
         self._failing = failing
-        self.decisions = decisions
+        self.decisions, self._objective = decisions, objective
         self.cut: set[int] = set()
         """Trials that were stopped by a limit alone, by number."""
         self._limit_check = limit_check
@@ -53,7 +60,7 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         number, strategy = number_of(trial), strategy_of(trial.config)
         exempt = trial.config["replica"] > 0 or not result["evaluated"]
         goes_on = exempt or self.decisions.goes_on(
-            trial=number, strategy=strategy, unit=result["unit"], score=result[f"best/{OBJECTIVE.name}"]
+            trial=number, strategy=strategy, unit=result["unit"], score=result[f"best/{self._objective}"]
         )
         if goes_on and self._limit_check.cuts(ahead_s=result["seconds"]):
             self.cut.add(number)

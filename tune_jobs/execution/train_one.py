@@ -15,9 +15,8 @@ from ray.util.queue import Queue
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
 from handclip_core.local import finish, line, origin
-from handclip_core.runs.context import open_context
 from handclip_core.runs.drive import Report
-from handclip_core.runs.experiment import Experiment, assemble
+from handclip_core.runs.experiment import Experiment, assemble, context_of
 from handclip_core.runs.run_folder import RunFolder, read_experiment
 from tune_jobs.config.settings import Resources
 from tune_jobs.execution import cluster
@@ -70,7 +69,7 @@ def train_on_cluster(folder: Path, experiment: Experiment, *, resources: Resourc
 
 def check(experiment: Experiment, device: str) -> None:
     """Build the caches of a node; raises InputError if the strategy does not fit the data."""
-    context = open_context(experiment.data, experiment.backbone, select_device(device))
+    context = context_of(experiment, select_device(device))
     assemble(experiment, context)
     _ = context.feature_inputs
 

@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
 from handclip_core.evaluation.access_log import hash_of_test
-from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import open_context
-from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.experiment import Experiment, context_of
 from handclip_core.runs.final_scores import Facts, read_facts
 from handclip_core.runs.run_folder import write_text
 from tune_jobs.config.settings import SETTINGS, EarlyStopping, StoppingKind, SweepSettings, dump_settings
@@ -95,10 +92,10 @@ class Finals:
 
         def score() -> BaselineScores:
             log("scoring the baselines")
-            wanted = (example.data, example.backbone, self.trial_resources.device)
-            return cluster.run_where_trials_run(self.trial_resources, score_baselines, *wanted)
+            device = self.trial_resources.device
+            return cluster.run_where_trials_run(self.trial_resources, score_baselines, example, device)
 
-        return kept_baselines(self.folder, self.data.manifest_hash, score)
+        return kept_baselines(self.folder, self.data.manifest_hash, example.task, score)
 
     def run(self, experiments: Mapping[str, Experiment], *, what: str) -> Trials:
         """Run those of ``experiments`` that are not complete; reasons of those that fail go to ``failures``.
@@ -146,6 +143,7 @@ class Finals:
         return SweepSettings(
             name=FOLDER,
             storage=self.past.where,
+            task=first.task,
             data=first.data,
             backbone=first.backbone,
             strategies=tuple(dict.fromkeys(one.strategy.name for one in experiments.values())),
@@ -188,7 +186,7 @@ class Finals:
                 log(f"mixing the weights of {strategy}")
                 builder = soup_builder_of(group, self.seeds)
                 cluster.run_where_trials_run(self.trial_resources, mix, builder, self.trial_resources.device).save(
-                    folder
+                    folder, group[0].finalist.experiment.task
                 )
 
 
@@ -211,16 +209,16 @@ def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
         # One process a run: several would give the same figures, and fewer runs at a time.
         trial_resources = cluster.fit_trials(past.settings.resources.model_copy(update={"workers": 1}), cluster.nodes())
         example = past.tried[0].experiment
-        wanted = (read_data_state, example.data, example.backbone, trial_resources.device)
+        wanted = (read_data_state, example, trial_resources.device)
         cluster.run_on_every_node(trial_resources, *wanted)
         data = cluster.run_where_trials_run(trial_resources, *wanted)
         used = [past.settings.seed, *(one.experiment.seed for one in past.tried)]
         yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), trial_resources, data, lease)
 
 
-def read_data_state(data: DrawnData | PreparedData, backbone: BackboneSettings, device: str) -> DataState:
+def read_data_state(example: Experiment, device: str) -> DataState:
     """Check the data, build the machine's caches, and give the hashes that results are tied to."""
-    context = open_context(data, backbone, select_device(device))
+    context = context_of(example, select_device(device))
     _ = context.feature_inputs
     tested = context.prepared.manifest.loc[context.prepared.manifest["subset"] == "test", "identity"]
     return DataState(context.prepared.protocol.manifest_hash, hash_of_test(context.prepared), int(tested.nunique()))

@@ -13,15 +13,13 @@ from handclip_core.documents import read_document
 from handclip_core.engine.state import save_tensors
 from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, Entry, shared_log
 from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_paired, estimate
-from handclip_core.evaluation.metrics import FINAL_METRICS
-from handclip_core.evaluation.protocol import ProtocolScores
-from handclip_core.evaluation.storage import load_scores, save_scores
-from handclip_core.runs.context import open_context
-from handclip_core.runs.experiment import Experiment, assemble, score
+from handclip_core.evaluation.units import Evaluation
+from handclip_core.runs.experiment import Experiment, assemble, context_of, score
 from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, write_json, write_text
 from handclip_core.runs.soups import Ingredient, mixture
 from handclip_core.runs.test_access import code_version
 from handclip_core.strategies import ZeroShot
+from handclip_core.tasks import AnyTask
 from tune_jobs.execution.cluster import run_where_trials_run
 from tune_jobs.finals.build import Finals
 from tune_jobs.finals.in_bucket import sync_ledger
@@ -33,7 +31,6 @@ from tune_jobs.storage.location import StorageLocation, local_copy
 
 FILE, MODEL = "final_test.json", "model"
 WINNER_SCORES, CLIP_SCORES = "test_winner.npz", "test_clip.npz"
-METRICS = tuple(metric.name for metric in FINAL_METRICS)
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class FinalTest:
     """What a look at the test identities gave; ``looks`` are all at these identities so far, ``number`` is this one's
     place.
 
-    ``figures`` has the chosen model's, ``baseline`` CLIP's and ``gaps`` the paired difference, by the names in METRICS.
+    ``figures`` has the chosen model's, ``baseline`` CLIP's and ``gaps`` the paired difference, by the name of a metric.
     ``entry`` is the hash of its last line in the access log.
     """
 
@@ -73,8 +70,8 @@ def final_test(finals: Finals, chosen: Entrant) -> FinalTest | None:
     )
     folder = finals.folder / MODEL / name
     for file, of_model in zip((WINNER_SCORES, CLIP_SCORES), scores, strict=True):
-        save_scores(folder / file, of_model)
-    found = _measured(folder)
+        chosen.recipe.task.save(folder / file, of_model)
+    found = _measured(folder, chosen.recipe.task)
     figures = {name: _values(found[position]) for position, name in enumerate(("winner", "clip", "gap"))}
     done = _entered(finals, SCORED, {**about, "opened": entry.hash, "figures": figures})
     known = {"chosen": chosen.name, "opened": entry.hash, "entry": done.hash, "data": finals.data.test_hash}
@@ -91,7 +88,7 @@ def last_access(finals: Finals) -> FinalTest | None:
     check_access_log(access_log, finals)
     accesses = access_log.accesses(known["data"])
     number = next(place for place, access in enumerate(accesses, start=1) if access.hash == known["opened"])
-    found = _measured(finals.folder / MODEL / known["model"])
+    found = _measured(finals.folder / MODEL / known["model"], finals.past.settings.task)
     return FinalTest(known["chosen"], known["entry"], number, tuple(accesses), *found)
 
 
@@ -116,7 +113,7 @@ def check_access_log(access_log: AccessLog, finals: Finals) -> list[Entry]:
 
 def score_on_test(
     where: StorageLocation, fits: Sequence[tuple[Experiment, StorageLocation]], alpha: float | None, device: str
-) -> tuple[ProtocolScores, ProtocolScores]:
+) -> tuple[Evaluation, Evaluation]:
     """Put the fitted model together at ``where``; scores of it and of CLIP as it is on the test identities."""
     on = select_device(device)
     with ExitStack() as opened:
@@ -125,7 +122,7 @@ def score_on_test(
         ]
         winner = mixture(runs, alpha=alpha, device=on)
     experiment = fits[0][0]
-    context = open_context(experiment.data, experiment.backbone, on)
+    context = context_of(experiment, on)
     with replaced(where) as out:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / CONFIG, experiment.model_dump_json(indent=2))
@@ -149,13 +146,14 @@ def _fit(finals: Finals, recipe: Recipe) -> list[tuple[Experiment, StorageLocati
     return [(experiment, finals.state_of(done[name])) for name, experiment in wanted.items()]
 
 
-def _measured(folder: Path) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, Comparison]]:
-    """Figures of the chosen model, of CLIP as it is, and their paired differences, by the names in METRICS."""
-    winner, clip = (load_scores(folder / name) for name in (WINNER_SCORES, CLIP_SCORES))
+def _measured(folder: Path, task: AnyTask) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, Comparison]]:
+    """Figures of the chosen model, of CLIP as it is, and their paired differences, by the name of a metric."""
+    winner, clip = (task.load(folder / name) for name in (WINNER_SCORES, CLIP_SCORES))
+    metrics = [metric.name for metric in task.metrics.in_finals]
     return (
-        {name: estimate(winner, name) for name in METRICS},
-        {name: estimate(clip, name) for name in METRICS},
-        {name: compare_paired(winner, clip, name) for name in METRICS},
+        {name: estimate(winner, name) for name in metrics},
+        {name: estimate(clip, name) for name in metrics},
+        {name: compare_paired(winner, clip, name) for name in metrics},
     )
 
 

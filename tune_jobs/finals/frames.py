@@ -6,7 +6,6 @@ from statistics import fmean
 import pandas as pd
 
 from handclip_core.evaluation.bootstrap import Comparison
-from handclip_core.evaluation.metrics import OBJECTIVE
 from handclip_core.evaluation.seeds import SeedEstimate
 from tune_jobs.finals.ranking import BaselineStanding, Cost, Standing, Standings, StrategyVerdict
 
@@ -17,19 +16,20 @@ Row = dict[str, str | int | float | None]
 
 def frames(standings: Standings, verdicts: Sequence[StrategyVerdict], cost: Cost) -> Mapping[str, pd.DataFrame]:
     """The frames by the name of their file."""
+    objective = standings.task.metrics.objective.name
     found = {
         "finalists": [
-            *(_finalist(place, row) for place, row in enumerate(standings.rows, start=1)),
-            *(_baseline(row) for row in standings.baselines),
+            *(_finalist(place, row, objective) for place, row in enumerate(standings.rows, start=1)),
+            *(_baseline(row, objective) for row in standings.baselines),
         ],
-        "verdict": [_verdict(one, cost) for one in verdicts],
+        "verdict": [_verdict(one, cost, objective) for one in verdicts],
         "p_beats": _wins(standings),
     }
     # Columns of objects: a number that is missing must not turn the others of its column into fractions.
     return {name: pd.DataFrame(rows, dtype=object) for name, rows in found.items()}
 
 
-def _finalist(place: int, row: Standing) -> Row:
+def _finalist(place: int, row: Standing, objective: str) -> Row:
     """An entrant; what only a trained configuration has is blank for mixtures."""
     member, single, facts = row.entrant.recipe.members[0], row.entrant.single, row.entrant.facts[0]
     return {
@@ -38,24 +38,24 @@ def _finalist(place: int, row: Standing) -> Row:
         "strategy": member.strategy,
         "kind": "trained" if single else "mixture",
         "trial": member.trial if single else None,
-        **_score(row.score),
+        **_score(row.score, objective),
         **row.others,
         **_gap(row.gap),
         "p_beats_first": row.gap.probability if row.gap else None,
         "p_beats_zero_shot": row.beats_zero_shot,
-        f"swept_{OBJECTIVE.name}": member.swept_score if single else None,
-        f"peak_{OBJECTIVE.name}": fmean(one.peak for one in facts) if single else None,
+        f"swept_{objective}": member.swept_score if single else None,
+        f"peak_{objective}": fmean(one.peak for one in facts) if single else None,
         "peak_unit": fmean(one.peak_unit for one in facts) if single else None,
         "seeds": row.score.num_seeds,
     }
 
 
-def _baseline(row: BaselineStanding) -> Row:
+def _baseline(row: BaselineStanding, objective: str) -> Row:
     """A baseline, after the entrants; it has no place, and its one figure no seeds."""
     return {
         "finalist": row.name,
         "kind": "baseline",
-        **_score(row.score),
+        **_score(row.score, objective),
         **row.others,
         **_gap(row.gap),
         "p_beats_first": row.gap.probability,
@@ -63,7 +63,7 @@ def _baseline(row: BaselineStanding) -> Row:
     }
 
 
-def _verdict(one: StrategyVerdict, cost: Cost) -> Row:
+def _verdict(one: StrategyVerdict, cost: Cost, objective: str) -> Row:
     """A strategy; the names of hours and speed say by what they were counted."""
     fit, search, speed = GPU_COSTS if cost.on_gpus else CPU_COSTS
     return {
@@ -72,7 +72,7 @@ def _verdict(one: StrategyVerdict, cost: Cost) -> Row:
         "verdict": str(one.verdict),
         "swept_trials": one.searched.trials,
         "swept_units": one.searched.units,
-        **_score(one.score),
+        **_score(one.score, objective),
         **_gap(one.gap),
         fit: one.fit_hours,
         search: one.search_hours,
@@ -88,8 +88,7 @@ def _wins(standings: Standings) -> list[Row]:
     return [{"finalist": name, **dict(zip(names, wins, strict=True))} for name, wins in by_row]
 
 
-def _score(found: SeedEstimate) -> Row:
-    name = OBJECTIVE.name
+def _score(found: SeedEstimate, name: str) -> Row:
     return {name: found.mean, f"{name}_sd": found.sd, f"{name}_low": found.low, f"{name}_high": found.high}
 
 

@@ -10,13 +10,12 @@ import numpy as np
 
 from handclip_core.devices import select_device
 from handclip_core.documents import read_document
-from handclip_core.evaluation.metrics import OBJECTIVE
-from handclip_core.evaluation.protocol import ProtocolScores
-from handclip_core.evaluation.storage import load_scores, save_scores
+from handclip_core.evaluation.units import Evaluation
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import SCORES, Facts, wise_ft_file
 from handclip_core.runs.run_folder import FINAL, write_json
 from handclip_core.runs.soups import ALPHAS, Ingredient, SoupBuilder
+from handclip_core.tasks import AnyTask
 from tune_jobs.finals.candidates import Finalist
 from tune_jobs.storage.location import StorageLocation, local_copy
 
@@ -36,6 +35,11 @@ class Recipe:
         """The strategy of its members."""
         return self.members[0].strategy
 
+    @property
+    def task(self) -> AnyTask:
+        """What its members learned."""
+        return self.members[0].experiment.task
+
 
 @dataclass(frozen=True, eq=False)
 class Entrant:
@@ -43,7 +47,7 @@ class Entrant:
 
     name: str
     recipe: Recipe
-    scores: tuple[ProtocolScores, ...]
+    scores: tuple[Evaluation, ...]
     facts: tuple[tuple[Facts, ...], ...]
 
     @property
@@ -61,9 +65,9 @@ class Complete:
     facts: tuple[Facts, ...]
     states: tuple[StorageLocation, ...]
 
-    def scores(self, file: str) -> tuple[ProtocolScores, ...]:
+    def scores(self, file: str) -> tuple[Evaluation, ...]:
         """The scores in ``file`` of each run."""
-        return tuple(load_scores(folder / file) for folder in self.folders)
+        return tuple(self.finalist.experiment.task.load(folder / file) for folder in self.folders)
 
 
 def entrants_of(complete: Sequence[Complete], soups: Path) -> list[Entrant]:
@@ -114,15 +118,15 @@ def soup_builder_of(group: Sequence[Complete], seeds: Sequence[int]) -> Potful:
 class Mixed:
     """Soups: kind, keys of the members, and scores on each seed."""
 
-    soups: tuple[tuple[str, tuple[str, ...], tuple[ProtocolScores, ...]], ...]
+    soups: tuple[tuple[str, tuple[str, ...], tuple[Evaluation, ...]], ...]
 
-    def save(self, folder: Path) -> None:
-        """Write them into ``folder``, whole or not at all."""
+    def save(self, folder: Path, task: AnyTask) -> None:
+        """Write them, evaluations of ``task``, into ``folder``, whole or not at all."""
         made = folder.with_name(f"{folder.name}.partial")
         made.mkdir(parents=True, exist_ok=True)
         for number, (_, _, by_seed) in enumerate(self.soups):
             for seed, scores in enumerate(by_seed):
-                save_scores(made / f"{number}-{seed}.npz", scores)
+                task.save(made / f"{number}-{seed}.npz", scores)
         write_json(made / SOUPS, [{"kind": kind, "members": members} for kind, members, _ in self.soups])
         made.rename(folder)
 
@@ -162,15 +166,16 @@ def _soups(group: Sequence[Complete], folder: Path) -> list[Entrant]:
     for number, soup in enumerate(read_document(folder / SOUPS)):
         members = [by_key[key] for key in soup["members"]]
         labels = ", ".join(one.finalist.name.partition(", ")[2] for one in members)
-        scores = tuple(load_scores(folder / f"{number}-{seed}.npz") for seed in range(len(members[0].folders)))
+        task = members[0].finalist.experiment.task
+        scores = tuple(task.load(folder / f"{number}-{seed}.npz") for seed in range(len(members[0].folders)))
         recipe = Recipe(tuple(one.finalist for one in members))
         found.append(_entrant(f"{recipe.strategy}, {soup['kind']} of {labels}", recipe, scores, members))
     return found
 
 
-def _entrant(name: str, recipe: Recipe, scores: tuple[ProtocolScores, ...], members: Sequence[Complete]) -> Entrant:
+def _entrant(name: str, recipe: Recipe, scores: tuple[Evaluation, ...], members: Sequence[Complete]) -> Entrant:
     return Entrant(name, recipe, scores, tuple(one.facts for one in members))
 
 
 def _mean(entrant: Entrant) -> float:
-    return float(np.mean([scores.mean(OBJECTIVE.name) for scores in entrant.scores]))
+    return float(np.mean([scores.mean(entrant.recipe.task.metrics.objective.name) for scores in entrant.scores]))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from handclip_core.evaluation.metrics import OBJECTIVE
+from handclip_core.tasks import AnyTask
 from tune_jobs.finals.ranking import BaselineStanding, Standing
 from tune_jobs.finals.tables import swept_score
 
@@ -15,18 +15,25 @@ MOST_LINES = 10
 
 @dataclass(frozen=True)
 class IntervalsPlot:
-    """Mean and 95 % over identities of every row as a bar, each seed as a dot, the sweep's own score as a ring."""
+    """Mean and 95 % over clusters of every row as a bar, each seed as a dot, the sweep's own score as a ring."""
 
     rows: Sequence[Standing | BaselineStanding]
-    label = (
-        f"Validation {OBJECTIVE.label} in percent: mean and 95 % over identities, seeds as dots, "
-        "the sweep's optimistic score as a ring"
-    )
+    task: AnyTask
     row_px, left_px, width_px, top_px = 24, 300, 900, 26
+
+    @property
+    def label(self) -> str:
+        """What the image shows."""
+        label, clusters = self.task.metrics.objective.label, self.task.clusters
+        return (
+            f"Validation {label} in percent: mean and 95 % over {clusters}, seeds as dots, "
+            "the sweep's optimistic score as a ring"
+        )
 
     def seeds(self, row: Standing | BaselineStanding) -> list[float]:
         """The score on each seed; of a baseline, which has none, nothing."""
-        return [scores.mean(OBJECTIVE.name) for scores in row.entrant.scores] if isinstance(row, Standing) else []
+        name = self.task.metrics.objective.name
+        return [scores.mean(name) for scores in row.entrant.scores] if isinstance(row, Standing) else []
 
     def swept(self, row: Standing | BaselineStanding) -> list[float]:
         """The sweep's score of a configuration that it tried."""

@@ -9,12 +9,14 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from handclip_core.evaluation.bootstrap import Comparison, check_same_queries
-from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
-from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.evaluation.bootstrap import Comparison
+from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.seeds import SeedEstimate, beats, compare_seeds, estimate_seeds, sample_seeds
+from handclip_core.evaluation.units import Evaluation
+from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.final_scores import Facts
 from handclip_core.strategies import UNTRAINED
+from handclip_core.tasks import AnyTask
 from search_spaces.inventory import inventory
 from tune_jobs.finals.candidates import BASELINE
 from tune_jobs.finals.mixtures import Entrant
@@ -88,6 +90,11 @@ class Standings:
         return self.rows[0]
 
     @property
+    def task(self) -> AnyTask:
+        """What the entrants learned."""
+        return self.rows[0].entrant.recipe.task
+
+    @property
     def with_baselines(self) -> list[Standing | BaselineStanding]:
         """Entrants and baselines together, best mean first."""
         return sorted((*self.rows, *self.baselines), key=lambda row: -row.score.mean)
@@ -138,12 +145,13 @@ class StrategyVerdict:
     images_s: float | None
 
 
-def rank(entrants: Sequence[Entrant], baselines: Mapping[str, ProtocolScores] | None = None) -> Standings:
+def rank(entrants: Sequence[Entrant], baselines: Mapping[str, Evaluation] | None = None) -> Standings:
     """Put ``entrants`` in order and compare every one with every other, on the same identities and seeds.
 
     ``baselines`` are held against the first, on the same queries. Raises InputError if theirs are others.
     """
-    samples = [sample_seeds(entrant.scores, OBJECTIVE.name) for entrant in entrants]
+    metrics = entrants[0].recipe.task.metrics
+    samples = [sample_seeds(entrant.scores, metrics.objective.name) for entrant in entrants]
     order = sorted(range(len(entrants)), key=lambda position: -float(samples[position].values.mean()))
     clip = next((i for i, one in enumerate(entrants) if one.single and one.recipe.strategy == BASELINE), None)
     wins = beats([samples[position] for position in order])
@@ -151,7 +159,7 @@ def rank(entrants: Sequence[Entrant], baselines: Mapping[str, ProtocolScores] | 
         Standing(
             entrant=entrants[position],
             score=estimate_seeds(samples[position]),
-            others=_others(entrants[position].scores),
+            others=_others(entrants[position].scores, metrics),
             gap=None if place == 0 else compare_seeds(samples[position], samples[order[0]]),
             beats_zero_shot=None if clip in (None, position) else float(wins[place, order.index(clip)]),
         )
@@ -163,25 +171,28 @@ def rank(entrants: Sequence[Entrant], baselines: Mapping[str, ProtocolScores] | 
 
 
 def _baseline(
-    name: str, scores: ProtocolScores, winner: Standing, zero_shot: Sequence[ProtocolScores] | None
+    name: str, scores: Evaluation, winner: Standing, zero_shot: Sequence[Evaluation] | None
 ) -> BaselineStanding:
-    def against(runs: Sequence[ProtocolScores]) -> Comparison:
-        check_same_queries(scores, runs[0])
+    metrics = winner.entrant.recipe.task.metrics
+    objective = metrics.objective.name
+
+    def against(runs: Sequence[Evaluation]) -> Comparison:
+        scores.check_same(runs[0])
         # A baseline is the same on every seed, so the seeds of the other are resampled alone.
-        return compare_seeds(*(sample_seeds(side, OBJECTIVE.name) for side in ([scores] * len(runs), runs)))
+        return compare_seeds(*(sample_seeds(side, objective) for side in ([scores] * len(runs), runs)))
 
     return BaselineStanding(
         name=name,
-        score=estimate_seeds(sample_seeds([scores], OBJECTIVE.name)),
-        others=_others([scores]),
+        score=estimate_seeds(sample_seeds([scores], objective)),
+        others=_others([scores], metrics),
         gap=against(winner.entrant.scores),
         beats_zero_shot=None if zero_shot is None else against(zero_shot).probability,
     )
 
 
-def _others(runs: Sequence[ProtocolScores]) -> dict[str, float]:
+def _others(runs: Sequence[Evaluation], metrics: Metrics) -> dict[str, float]:
     """Means over seeds of the metrics beside the objective, by name."""
-    return {metric.name: fmean(scores.mean(metric.name) for scores in runs) for metric in FINAL_METRICS[1:]}
+    return {metric.name: fmean(scores.mean(metric.name) for scores in runs) for metric in metrics.in_finals[1:]}
 
 
 def verdicts(
@@ -197,14 +208,14 @@ def verdicts(
     found = []
     for name, row in best.items():
         own = searched.get(name, Searched())
-        said = verdict_of(row.gap, enough=searched_enough(name, own, budget=budget))
+        said = verdict_of(row.gap, enough=searched_enough(name, own, budget=budget, task=standings.task))
         found.append(_verdict(name, row, said, own, cost))
     return found
 
 
-def searched_enough(strategy: str, searched: Searched, *, budget: int) -> bool:
+def searched_enough(strategy: str, searched: Searched, *, budget: int, task: AnyTask = IDENTITIES) -> bool:
     """Whether a sweep tried enough of a strategy to call it worse; what trains nothing needs no units."""
-    if not inventory(strategy):
+    if not inventory(strategy, task):
         return searched.trials >= 1
     units = 0 if strategy in UNTRAINED else MIN_BUDGETS * budget
     return searched.trials >= MIN_TRIALS and searched.units >= units

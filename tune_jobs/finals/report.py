@@ -13,8 +13,8 @@ from tune_jobs.finals.frames import frames
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.plot import IntervalsPlot
 from tune_jobs.finals.ranking import Cost, Standings, StrategyVerdict, verdicts
-from tune_jobs.finals.tables import LESS, Table, costs, plain, ranking_table, verdict_table, wins_table
-from tune_jobs.finals.words import NOTES, drops, headline, test_lines, unbeaten
+from tune_jobs.finals.tables import Table, costs, less, plain, ranking_table, verdict_table, wins_table
+from tune_jobs.finals.words import drops, headline, notes, test_lines, unbeaten
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 WIDE = 150
@@ -36,7 +36,7 @@ class FinalsReport:
         """What a terminal of ``width`` characters shows; a narrow one gets fewer columns."""
         tables = [self._ranking, self._verdict]
         if width is not None and width < WIDE:
-            tables = [table.without(*LESS, *costs(self.cost)) for table in tables]
+            tables = [table.without(*less(self.standings.task.metrics), *costs(self.cost)) for table in tables]
         lists = ["\n".join([title, *lines]) for title, lines in self._lists.items()]
         shown = [*(table.text(width=width) for table in tables), *lists, "\n".join(self._headline)]
         return "\n\n".join([*unbeaten(self.standings), *shown])  # first, and again where a terminal ends
@@ -47,7 +47,7 @@ class FinalsReport:
         for title, lines in self._lists.items():
             parts += [f"## {title}", "", *(f"- {plain(line)}" for line in lines), ""]
         parts += [table.markdown() for table in (self._verdict, self._ranking, wins_table(self.standings))]
-        return "\n".join([*parts, "## How to read this", "", *(f"- {line}" for line in NOTES), ""])
+        return "\n".join([*parts, "## How to read this", "", *(f"- {line}" for line in self._notes), ""])
 
     def html(self) -> str:
         """The report as a page that needs no other file: no script, nothing fetched, every text escaped."""
@@ -58,10 +58,10 @@ class FinalsReport:
             headline=self._headline,
             lists=self._lists,
             verdict=self._verdict,
-            plot=IntervalsPlot(self.standings.with_baselines),
+            plot=IntervalsPlot(self.standings.with_baselines, self.standings.task),
             ranking=self._ranking,
             wins=wins_table(self.standings),
-            notes=NOTES,
+            notes=self._notes,
         )
 
     def write(self, folder: Path) -> None:
@@ -74,6 +74,10 @@ class FinalsReport:
     @property
     def _title(self) -> str:
         return f"Finals of {self.past.name}"
+
+    @property
+    def _notes(self) -> tuple[str, ...]:
+        return notes(self.standings.task)
 
     @property
     def _headline(self) -> list[str]:
@@ -89,13 +93,15 @@ class FinalsReport:
 
     @property
     def _verdict(self) -> Table:
-        return verdict_table(self._verdicts, self.cost)
+        return verdict_table(self._verdicts, self.cost, self.standings.task.metrics)
 
     @property
     def _lists(self) -> dict[str, Sequence[str]]:
         """Lists of sentences by their title, those that have any."""
         lists: dict[str, Sequence[str]] = {
-            "The sealed test identities": [] if self.test is None else test_lines(self.test),
+            f"The sealed test {self.standings.task.clusters}": []
+            if self.test is None
+            else test_lines(self.test, self.standings.task),
             "Past their best": drops(self.standings),
             "Early stopping in the sweep": self.past.stopping,
             "Failed": [f"{name}: {reason}" for name, reason in self.failures.items()],

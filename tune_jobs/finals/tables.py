@@ -11,16 +11,23 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from handclip_core.evaluation.bootstrap import Comparison, Estimate
-from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
+from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.seeds import SeedEstimate
 from tune_jobs.finals.ranking import BaselineStanding, Cost, Standing, Standings, StrategyVerdict
 
 NONE = "–"
-SCORE = f"{OBJECTIVE.label} ± seeds"
-LESS = ("why", "place", "units", *(metric.label for metric in FINAL_METRICS), "95 %", "P(beats zero-shot)")
-"""Columns that a narrow terminal does without, as without those of ``costs``."""
 LOG_WIDTH = 160
 """Characters a line if nobody's terminal sets a limit."""
+
+
+def score_heading(metrics: Metrics) -> str:
+    """Heading of the objective."""
+    return f"{metrics.objective.label} ± seeds"
+
+
+def less(metrics: Metrics) -> tuple[str, ...]:
+    """Columns that a narrow terminal does without, as without those of ``costs``."""
+    return ("why", "place", "units", *(metric.label for metric in metrics.in_finals), "95 %", "P(beats zero-shot)")
 
 
 @dataclass(frozen=True)
@@ -74,16 +81,16 @@ class Table:
 
 def ranking_table(standings: Standings) -> Table:
     """Every entrant and baseline, best first; baselines have no place."""
-    rows = standings.with_baselines
+    rows, metrics = standings.with_baselines, standings.task.metrics
     places = {id(row): str(place) for place, row in enumerate(standings.rows, start=1)}
     swept = [swept_score(row) for row in rows]
     columns = {
         "finalist": [row.name for row in rows],
         "why": [_why(row) for row in rows],
         "place": [places.get(id(row), NONE) for row in rows],
-        SCORE: [mean_sd(row.score) for row in rows],
+        score_heading(metrics): [mean_sd(row.score) for row in rows],
         "95 %": [span(row.score) for row in rows],
-        **{metric.label: [percent(row.others[metric.name]) for row in rows] for metric in FINAL_METRICS[1:]},
+        **{metric.label: [percent(row.others[metric.name]) for row in rows] for metric in metrics.in_finals[1:]},
         **_gaps("first", [row.gap for row in rows]),
         "P(beats zero-shot)": [NONE if row.beats_zero_shot is None else f"{row.beats_zero_shot:.3f}" for row in rows],
         "in the sweep, optimistic": [NONE if score is None else percent(score) for score in swept],
@@ -102,7 +109,7 @@ def _why(row: Standing | BaselineStanding) -> str:
     return ", ".join(row.entrant.recipe.members[0].roles) if row.entrant.single else "mixture"
 
 
-def verdict_table(verdicts: Sequence[StrategyVerdict], cost: Cost) -> Table:
+def verdict_table(verdicts: Sequence[StrategyVerdict], cost: Cost, metrics: Metrics) -> Table:
     """Every strategy at its best, against the winner."""
     fit, search, weights, speed = costs(cost)
     columns = {
@@ -111,7 +118,7 @@ def verdict_table(verdicts: Sequence[StrategyVerdict], cost: Cost) -> Table:
         "verdict": [str(one.verdict) for one in verdicts],
         "trials": [str(one.searched.trials) for one in verdicts],
         "units": [str(one.searched.units) for one in verdicts],
-        SCORE: [mean_sd(one.score) for one in verdicts],
+        score_heading(metrics): [mean_sd(one.score) for one in verdicts],
         "95 %": [span(one.score) for one in verdicts],
         **_gaps("winner", [one.gap for one in verdicts]),
         fit: [hours(one.fit_hours) for one in verdicts],

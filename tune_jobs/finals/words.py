@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from handclip_core.evaluation.metrics import FINAL_METRICS, OBJECTIVE
+from handclip_core.tasks import AnyTask
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import MIN_BUDGETS, MIN_TRIALS, BaselineStanding, Standing, Standings
@@ -13,12 +13,13 @@ from tune_jobs.finals.tables import mean_sd, percent, signed, span
 NOTABLE_DROP, EARLY = 0.01, 0.8
 """What had its best unit in the first 80 % of the budget, and has lost so much since, is named."""
 
+
 NOTES = (
-    f"{' and '.join(metric.label for metric in FINAL_METRICS)} are means over aspects, draws and seeds on validation "
-    "identities, in percent, after the last unit of the whole budget. No run was stopped and no unit was picked: a "
-    "fit on all training identities has nobody left to pick by.",
-    f"The interval of {OBJECTIVE.label} comes from resampling identities (95 %). Differences and P(A beats B) "
-    "resample identities and seeds, the same ones for both. Few seeds understate what another seed may do.",
+    "{shown} are means over {averaged} and seeds on validation "
+    "{clusters}, in percent, after the last unit of the whole budget. No run was stopped and no unit was picked: a "
+    "fit on all training {clusters} has none left to pick by.",
+    "The interval of {objective} comes from resampling {clusters} (95 %). Differences and P(A beats B) "
+    "resample {clusters} and seeds, the same ones for both. Few seeds understate what another seed may do.",
     "'No difference shown' says that the interval of the difference to the winner reaches zero, not that there is no "
     "difference. The winner is the best of several, so differences to it flatter it a little, and comparisons are not "
     "corrected for their number.",
@@ -30,17 +31,31 @@ NOTES = (
     "clock.",
     "Baselines are descriptors of pixels and gradients, some with a closed form fitted to the training images. No seed "
     "moves them; the winner has to beat the best of them by an interval without zero, or the report begins with that.",
-    "The members of greedy soups and the shares of WiSE-FT were chosen on the same validation identities.",
+    "The members of greedy soups and the shares of WiSE-FT were chosen on the same validation {clusters}.",
 )
+"""How to read the report, with places for what the task calls things."""
+
+
+def notes(task: AnyTask) -> tuple[str, ...]:
+    """How to read the report."""
+    metrics = task.metrics
+    words = {
+        "shown": " and ".join(metric.label for metric in metrics.in_finals),
+        "objective": metrics.objective.label,
+        "clusters": task.clusters,
+        "averaged": task.averaged,
+    }
+    return tuple(note.format(**words) for note in NOTES)
 
 
 def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> list[str]:
     """The result, after it what the sweep had promised; before it, if a baseline is not beaten, that."""
-    winner, swept = standings.winner, past.tried[0]
+    winner, swept, task = standings.winner, past.tried[0], standings.task
+    label = task.metrics.objective.label
     shown = ", ".join(str(seed) for seed in seeds)
     lines = [
-        f"Winner: {winner.entrant.name}, validation {OBJECTIVE.label} {mean_sd(winner.score)} over {len(seeds)} fresh "
-        f"seeds ({shown}), 95 % {span(winner.score)} over {winner.score.num_identities} identities.",
+        f"Winner: {winner.entrant.name}, validation {label} {mean_sd(winner.score)} over {len(seeds)} fresh "
+        f"seeds ({shown}), 95 % {span(winner.score)} over {winner.score.num_identities} {task.clusters}.",
         f"The sweep's own maximum, {percent(swept.score)} by trial {swept.number} ({swept.strategy}), is the best unit "
         f"of the best of {len(past.tried)} trials: optimistic, and no result.",
     ]
@@ -56,41 +71,43 @@ def unbeaten(standings: Standings) -> list[str]:
     if best is None or best.beaten:
         return []
     said = "is worse than" if best.gap.low > 0 else "is not shown to beat"
-    return [f"The winner {said} the baseline {best.name}, which uses no CLIP: {_to_baseline(best)}."]
+    return [f"The winner {said} the baseline {best.name}, which uses no CLIP: {_to_baseline(best, standings.task)}."]
 
 
 def _beaten(standings: Standings) -> list[str]:
     best = _best_baseline(standings)
     if best is None or not best.beaten:
         return []
-    return [f"It beats the best of {len(standings.baselines)} baselines, {best.name}: {_to_baseline(best)}."]
+    return [
+        f"It beats the best of {len(standings.baselines)} baselines, {best.name}: {_to_baseline(best, standings.task)}."
+    ]
 
 
 def _best_baseline(standings: Standings) -> BaselineStanding | None:
     return standings.baselines[0] if standings.baselines else None
 
 
-def _to_baseline(best: BaselineStanding) -> str:
+def _to_baseline(best: BaselineStanding, task: AnyTask) -> str:
     """The gap of the winner to a baseline, which is that of the baseline to the winner turned round."""
-    gap = best.gap
+    gap, label = best.gap, task.metrics.objective.label
     return (
-        f"difference {signed(-gap.difference)} {OBJECTIVE.label} (95 % {signed(-gap.high)} to {signed(-gap.low)}), "
+        f"difference {signed(-gap.difference)} {label} (95 % {signed(-gap.high)} to {signed(-gap.low)}), "
         f"the baseline at {percent(best.score.mean)}, on the same queries"
     )
 
 
-def test_lines(test: FinalTest) -> list[str]:
-    """The look at the test identities, and which look at them it is."""
+def test_lines(test: FinalTest, task: AnyTask) -> list[str]:
+    """The look at the test data, and which look at them it is."""
     lines = [
-        f"{test.chosen}, fitted on all training identities. Access {test.number} of {len(test.accesses)} to these "
-        f"identities so far."
+        f"{test.chosen}, fitted on all training {task.clusters}. Access {test.number} of {len(test.accesses)} to these "
+        f"{task.clusters} so far."
     ]
-    for metric in FINAL_METRICS:
+    for metric in task.metrics.in_finals:
         ours, clip, gap = test.figures[metric.name], test.baseline[metric.name], test.gaps[metric.name]
         lines.append(
             f"{metric.label} {percent(ours.value)} (95 % {span(ours)}), CLIP as it is {percent(clip.value)} "
             f"({span(clip)}), difference {signed(gap.difference)} ({span(gap)}), P(better) {gap.probability:.3f}; "
-            f"{gap.num_identities} identities."
+            f"{gap.num_identities} {task.clusters}."
         )
     for place, access in enumerate(test.accesses, start=1):
         if place != test.number:
@@ -102,7 +119,7 @@ def test_lines(test: FinalTest) -> list[str]:
 
 def drops(standings: Standings) -> list[str]:
     """Configurations that were clearly better before the end of their budget."""
-    lines = []
+    lines, label = [], standings.task.metrics.objective.label
     for row in standings.rows:
         facts = row.entrant.facts[0]
         peak = float(np.mean([one.peak for one in facts]))
@@ -110,7 +127,7 @@ def drops(standings: Standings) -> list[str]:
         early = unit <= EARLY * facts[0].units
         if row.entrant.single and early and peak - row.score.mean >= NOTABLE_DROP:
             lines.append(
-                f"{row.entrant.name} lost {percent(peak - row.score.mean)} {OBJECTIVE.label} after unit {unit:.0f} "
+                f"{row.entrant.name} lost {percent(peak - row.score.mean)} {label} after unit {unit:.0f} "
                 f"of {facts[0].units}: a smaller budget may suit it."
             )
     return lines

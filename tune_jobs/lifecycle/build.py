@@ -80,7 +80,8 @@ def build(
         limit_check = LimitCheck(settings.limits, all_trials, clock)
         rung = settings.early_stopping.second_rung
         display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget, second_rung=rung)
-        scheduler = SweepScheduler(decisions, limit_check, failing=monitor.locate)
+        main = settings.search.objectives[0]
+        scheduler = SweepScheduler(decisions, limit_check, objective=main, failing=monitor.locate)
         searcher = SweepSearcher(
             settings,
             where,
@@ -140,7 +141,7 @@ def _learn_once(state: SweepState, settings: SweepSettings) -> None:
         return
     past = readable_folder(settings.warm_start)
     other = load_settings(past / SETTINGS)
-    space, objectives = settings.search.space(settings.strategies), settings.search.objectives
+    space, objectives = settings.search.space(settings.strategies, settings.task), settings.search.objectives
     found = transfer(folded(read_events(past)), space, objectives, others=other.search.objectives)
     log(f"learning from {shown(settings.warm_start)}: {found.lines()[0]}")
     for line in found.lines()[1:]:

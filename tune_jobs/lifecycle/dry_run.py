@@ -10,6 +10,7 @@ from rich.table import Table
 
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import UNTRAINED
+from search_spaces.by_task import spaces_of
 from search_spaces.spaces import searchable
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.cluster import TrialResources, WorkerError, run_in_own_process
@@ -50,7 +51,7 @@ def estimate(settings: SweepSettings) -> int:
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
     trial_resources = prepare(settings)
-    space = settings.search.space(settings.strategies)
+    space = settings.search.space(settings.strategies, settings.task)
     profiles = []
     for name in settings.strategies:
         summary.log(f"trying {name}")
@@ -104,7 +105,7 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
 
 def shares(settings: SweepSettings) -> dict[str, int]:
     """Trials of each strategy if all get as many: its default, and its part of the others."""
-    drawn = searchable(settings.strategies)
+    drawn = searchable(settings.strategies, spaces_of(settings.task))
     more = settings.trials - len(settings.strategies) if drawn else 0
     part, rest = divmod(more, max(1, len(drawn)))
     place = {name: number for number, name in enumerate(drawn)}

@@ -22,7 +22,7 @@ class Exports:
         """Exports into ``folder``; nothing is written before ``open``. What was not ``searched`` has no study."""
         self._all_trials = all_trials
         self._logs = EventLogs(folder / tensorboard.FOLDER, searched_names(settings))
-        space, objectives = settings.search.space(settings.strategies), settings.search.objectives
+        space, objectives = settings.search.space(settings.strategies, settings.task), settings.search.objectives
         study = StudyExport(study_url(settings, folder), name=settings.name, space=space, objectives=objectives)
         self._study = study if searched else None
 
@@ -62,5 +62,5 @@ def study_url(settings: SweepSettings, folder: Path) -> str:
 
 def searched_names(settings: SweepSettings) -> tuple[str, ...]:
     """The hyperparameters of all strategies together, by the field's path in an experiment."""
-    found = [name for strategy in settings.strategies for name in inventory(strategy)]
+    found = [name for strategy in settings.strategies for name in inventory(strategy, settings.task)]
     return tuple(dict.fromkeys(f"strategy/{name.partition('/')[2]}" for name in found))

@@ -3,13 +3,12 @@
 import os
 from pathlib import Path
 
-from handclip_core.data.manifest import load_prepared
 from handclip_core.data.sources import PreparedData
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import load_backbone
-from handclip_core.paths import output_folder
-from handclip_core.runs.context import used_aspects
+from handclip_core.paths import cache_root, output_folder
 from handclip_core.strategies import ALL
+from handclip_core.tasks.identities.data import IdentityData
 from handclip_core.types import HAND_ASPECTS
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.summary import log
@@ -32,12 +31,14 @@ def fitted(settings: SweepSettings) -> SweepSettings:
     data = settings.data
     if not isinstance(data, PreparedData) or (joins and not data.folder.exists()):
         return settings
-    prepared = load_prepared(data.folder)
-    trained = prepared.manifest.loc[prepared.manifest["subset"].isin(["train", "val"]), "aspect"]
-    if set(used_aspects(prepared, data.aspects)) & set(trained) & set(HAND_ASPECTS):
-        return settings
+    dataset = settings.task.open(data, cache=cache_root())
     left_out = [name for name in settings.strategies if name in NEED_ASPECTS]
     if not left_out:
+        return settings
+    assert isinstance(dataset, IdentityData), "no other task has aspects"
+    manifest = dataset.prepared.manifest
+    trained = manifest.loc[manifest["subset"].isin(["train", "val"]), "aspect"]
+    if set(dataset.aspects) & set(trained) & set(HAND_ASPECTS):
         return settings
     kept = [name for name in settings.strategies if name not in left_out]
     why = "no training image has a known aspect (`prepare folder --table ... --aspect-column` reads them)"

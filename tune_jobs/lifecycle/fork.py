@@ -97,7 +97,7 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
     if view.status is Status.COMPLETE and max(1, len(view.seeds)) != seeds_of(view, all_trials, after):
         return "has another number of seeds"
     try:
-        after.search.space(after.strategies).hold(view.experiment.strategy)
+        after.search.space(after.strategies, after.task).hold(view.experiment.strategy)
     except ValueError as error:
         return str(error)
     return None

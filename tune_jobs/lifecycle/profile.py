@@ -14,8 +14,7 @@ import torch
 from handclip_core.devices import select_device
 from handclip_core.engine.loop import Budget, train
 from handclip_core.engine.plan import plan
-from handclip_core.runs.context import open_context
-from handclip_core.runs.experiment import Assembled, Experiment, assemble, validate
+from handclip_core.runs.experiment import Assembled, Experiment, assemble, context_of, validate
 
 STEPS = 3
 """Steps of each phase that are timed, after one that is not."""
@@ -62,7 +61,7 @@ def unprofiled(experiment: Experiment, error: Exception) -> Profile:
 def _profile(experiment: Experiment, device: torch.device) -> Profile:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    context = open_context(experiment.data, experiment.backbone, device)
+    context = context_of(experiment, device)
     ready, setup_s = _timed(lambda: assemble(experiment, context), device)
     spans = plan(ready.phases, budget=ready.budget.units, epoch_images=ready.budget.epoch_images)
     train_s, training = 0.0, 0

@@ -9,8 +9,9 @@ from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import open_context
+from handclip_core.runs.context import IDENTITIES, open_context
 from handclip_core.runs.run_folder import write_text
+from handclip_core.tasks import AnyTask
 from tune_jobs.config.settings import SETTINGS, StoppingKind, SweepSettings, dump_settings, load_settings
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
@@ -121,14 +122,20 @@ def export(settings: SweepSettings, where: StorageLocation) -> None:
     summary.log(f"{what} are written anew from {len(events)} lines of the journal")
 
 
-def warm_up(data: DrawnData | PreparedData, backbone: BackboneSettings, device: str, storage: StorageLocation) -> None:
+def warm_up(
+    data: DrawnData | PreparedData,
+    backbone: BackboneSettings,
+    device: str,
+    storage: StorageLocation,
+    task: AnyTask = IDENTITIES,
+) -> None:
     """Draw or check the data and build the node's caches, so that trials need not wait for each other.
 
     Raises InputError if the data or a bucket cannot be used from this node.
     """
     if isinstance(storage, BucketLocation):
         storage.check()
-    _ = open_context(data, backbone, select_device(device)).feature_inputs
+    _ = open_context(data, backbone, select_device(device), task).feature_inputs
 
 
 def prepare(settings: SweepSettings) -> TrialResources:
@@ -139,7 +146,8 @@ def prepare(settings: SweepSettings) -> TrialResources:
     trial_resources = cluster.fit_trials(settings.resources, cluster.nodes())
     at_a_time, device = trial_resources.concurrent, trial_resources.device
     summary.log(f"{at_a_time} trials at a time on {device}, {trial_resources.cpus} threads each; preparing the data")
-    cluster.run_on_every_node(trial_resources, warm_up, settings.data, settings.backbone, device, settings.storage)
+    wanted = (settings.data, settings.backbone, device, settings.storage, settings.task)
+    cluster.run_on_every_node(trial_resources, warm_up, *wanted)
     return trial_resources
 
 

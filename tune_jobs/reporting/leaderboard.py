@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from handclip_core.evaluation.metrics import TABLE_METRICS
+from handclip_core.evaluation.metrics import Metrics
 from handclip_core.runs.run_folder import write_text
 from search_spaces.suggest import Primitive
 from tune_jobs.state.events import Mixture
-from tune_jobs.state.trials import Status, Trials, TrialView, score_of
+from tune_jobs.state.trials import Status, Trials, TrialView
 
 FILE = "leaderboard.csv"
 
@@ -26,18 +26,21 @@ def leaderboard(all_trials: Trials) -> str:
     ``unit`` counts the units trained on the present seed, ``sd`` is that of the first metric over ``seeds``, and
     ``micro_batch`` is there if a trial ran out of memory. What a strategy does not have, or was not measured, is blank.
     """
+    known = all_trials.task.metrics
     drawn = list(dict.fromkeys(name for view in all_trials.all() for name in view.params))
     scored = [view for view in all_trials.ranked() if view.has_score]
-    rows: list[TrialView | Mixture] = sorted([*scored, *all_trials.mixtures], key=lambda row: -score_of(row.metrics))
-    cells = [{"rank": str(place)} | _cells(row) for place, row in enumerate(rows, start=1)]
-    cells += [_cells(view) for view in all_trials.ranked() if not view.has_score]
-    return pd.DataFrame(cells, columns=[*columns(), *drawn]).to_csv(index=False)
+    rows: list[TrialView | Mixture] = sorted(
+        [*scored, *all_trials.mixtures], key=lambda row: -row.metrics[known.objective.name]
+    )
+    cells = [{"rank": str(place)} | _cells(row, known) for place, row in enumerate(rows, start=1)]
+    cells += [_cells(view, known) for view in all_trials.ranked() if not view.has_score]
+    return pd.DataFrame(cells, columns=[*columns(known), *drawn]).to_csv(index=False)
 
 
-def columns() -> tuple[str, ...]:
+def columns(metrics: Metrics) -> tuple[str, ...]:
     """The fixed columns; every drawn hyperparameter follows, under its path in an experiment."""
     return (
-        "rank", "trial", "strategy", *(metric.name for metric in TABLE_METRICS), "unit",
+        "rank", "trial", "strategy", *(metric.name for metric in metrics.in_tables), "unit",
         "seconds", "params_trained", "seeds", "sd", "attempts", "micro_batch", "status",
     )  # fmt: skip
 
@@ -47,8 +50,8 @@ def describe_status(view: TrialView) -> str:
     return f"{view.status}: {view.reason}" if view.status is Status.FAILED else str(view.status)
 
 
-def _cells(row: TrialView | Mixture) -> dict[str, Any]:
-    metrics = {metric.name: _score(row.metrics.get(metric.name, nan)) for metric in TABLE_METRICS}
+def _cells(row: TrialView | Mixture, known: Metrics) -> dict[str, Any]:
+    metrics = {metric.name: _score(row.metrics.get(metric.name, nan)) for metric in known.in_tables}
     if isinstance(row, Mixture):
         return metrics | {"strategy": row.name, "status": row.status}
     return {

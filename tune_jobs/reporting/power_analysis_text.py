@@ -1,31 +1,32 @@
 """What the power analysis means, in words."""
 
-from handclip_core.evaluation.metrics import OBJECTIVE
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.scheduling import power_analysis as power
 from tune_jobs.scheduling.power_analysis import SEEDS, PowerAnalysis
 from tune_jobs.scheduling.seeds import is_power_baseline
-from tune_jobs.state.trials import Trials, score_of
+from tune_jobs.state.trials import Trials
 
 
 def power_analysis_of(all_trials: Trials, settings: SweepSettings) -> list[str]:
     """What the power analysis has shown, in words; nothing if there is none, or not yet."""
     for view in all_trials.all():
         if is_power_baseline(view, all_trials, settings) and len(view.seeds) >= SEEDS:
-            found = PowerAnalysis(tuple(score_of(seed) for seed in view.seeds))
+            found = PowerAnalysis(tuple(view.score_of(seed) for seed in view.seeds))
             replicas = settings.search.replicas
-            return power_analysis_lines(view.strategy, found, trials=settings.trials, replicas=replicas)
+            return power_analysis_lines(
+                view.strategy, found, settings.task.metrics.objective.label, trials=settings.trials, replicas=replicas
+            )
     return []
 
 
-def power_analysis_lines(name: str, found: PowerAnalysis, *, trials: int, replicas: int) -> list[str]:
+def power_analysis_lines(name: str, found: PowerAnalysis, label: str, *, trials: int, replicas: int) -> list[str]:
     """What the baseline ``name`` over seeds says about a sweep of ``trials`` configurations of ``replicas`` seeds."""
     seeds, (low, high) = len(found.scores), found.sd_interval
     if found.sd == 0:
-        what = f"validation {OBJECTIVE.label} {found.mean:.4f} each time"
+        what = f"validation {label} {found.mean:.4f} each time"
         return [f"{name} on {seeds} seeds: {what}; seeds make no difference here"]
     return [
-        f"{name} on {seeds} seeds: validation {OBJECTIVE.label} {found.mean:.4f}, sd {found.sd:.4f} "
+        f"{name} on {seeds} seeds: validation {label} {found.mean:.4f}, sd {found.sd:.4f} "
         f"({low:.4f} to {high:.4f} with {power.SD_CONFIDENCE:.0%} confidence)",
         f"smallest difference that can be seen (unpaired t-test, level {power.LEVEL:.0%}, power {power.POWER:.0%}):",
         *(

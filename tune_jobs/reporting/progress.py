@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from handclip_core.evaluation.metrics import HARDLY_MOVED, OBJECTIVE, TABLE_METRICS
+from handclip_core.evaluation.metrics import Metric
 from tune_jobs.reporting.leaderboard import describe_status
 from tune_jobs.state.trials import Status, Trials, TrialView
 
@@ -20,7 +20,7 @@ ROWS = 14
 STATUS_WIDTH = 24
 """Keeps the table within 80 columns."""
 LOG_EVERY_S = 30.0
-SHOWN = TABLE_METRICS[:2]
+NUM_SHOWN = 2
 """Metrics that fit beside the rest."""
 
 
@@ -76,13 +76,14 @@ class ProgressLog(_Progress):
 
     def ended(self, view: TrialView) -> None:
         """Say how a trial ended."""
-        how = f"{OBJECTIVE.label} {view.score:.4f}" if view.has_score else "trained, with no score"
+        metrics = self._all_trials.task.metrics
+        how = f"{metrics.objective.label} {view.score:.4f}" if view.has_score else "trained, with no score"
         if view.status is Status.STOPPED:
             how += f", stopped at unit {view.unit} of {self._budget}"
         if view.status is Status.FAILED:
             how = f"failed: {view.reason}"
         elif view.hardly_moved_by(self._second_rung):
-            how += f"; {HARDLY_MOVED}"
+            how += f"; {metrics.hardly_moved}"
         self._log(f"trial {view.number} {view.strategy}: {how} ({view.seconds:.0f} s)")
 
     def tick(self) -> None:
@@ -115,15 +116,15 @@ def trial_table(all_trials: Trials, *, budget: int, rows: int) -> Table:
     """Running trials, then the others from best to worst, ``rows`` in all."""
     # Sorting keeps the ranks among those that run, and among the others.
     order = sorted(all_trials.ranked(), key=lambda view: view.status is not Status.RUNNING)
-    best = all_trials.best
+    best, metrics = all_trials.best, shown_metrics(all_trials)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("strategy", no_wrap=True)
-    for heading in ("unit", *(metric.label for metric in SHOWN), "time"):
+    for heading in ("unit", *(metric.label for metric in metrics), "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True, overflow="ellipsis", max_width=STATUS_WIDTH)
     for view in order[:rows]:
-        scores = [view.metrics.get(metric.name, nan) for metric in SHOWN]
+        scores = [view.metrics.get(metric.name, nan) for metric in metrics]
         table.add_row(
             str(view.number),
             view.strategy,
@@ -134,6 +135,11 @@ def trial_table(all_trials: Trials, *, budget: int, rows: int) -> Table:
             style="bold" if view is best else "",
         )
     return table
+
+
+def shown_metrics(all_trials: Trials) -> tuple[Metric, ...]:
+    """The metrics that a table of trials shows."""
+    return all_trials.task.metrics.in_tables[:NUM_SHOWN]
 
 
 def clock(seconds: float) -> str:

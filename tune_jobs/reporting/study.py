@@ -22,7 +22,7 @@ from tune_jobs.search.proposer import directions
 from tune_jobs.search.trial_views import STATES, frozen
 from tune_jobs.state.events import Begun, Ended, Event, Validated
 from tune_jobs.state.objectives import objective_values
-from tune_jobs.state.trials import Status, Trials, TrialView, score_of
+from tune_jobs.state.trials import Status, Trials, TrialView
 
 FILE, POSTGRESQL = "study.db", "postgresql"
 OWNER = "sweep"
@@ -161,7 +161,7 @@ def _outcome(view: TrialView) -> dict[str, object]:
         "params_trained": view.params_trained,
         "attempts": view.attempts,
         "micro_batch": view.experiment.micro_batch,
-        "seeds": [score_of(seed) for seed in view.seeds],
+        "seeds": [view.score_of(seed) for seed in view.seeds],
     }
     return {"outcome": outcome} | ({"reason": view.reason} if view.status is Status.FAILED else {})
 

@@ -3,15 +3,15 @@
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from handclip_core.evaluation.metrics import HARDLY_MOVED, OBJECTIVE
+from handclip_core.evaluation.metrics import Metric
 from tune_jobs.config.settings import Limits, StoppingKind, SweepSettings
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
-from tune_jobs.reporting.progress import SHOWN, trial_table
+from tune_jobs.reporting.progress import shown_metrics, trial_table
 from tune_jobs.reporting.regret import FinishedTrial, early_stopping_regret
 from tune_jobs.state.objectives import FRONT, front_lines, pareto_front
 from tune_jobs.state.trials import Status, Trials, TrialView, Usage
@@ -52,8 +52,13 @@ def show_outcome(all_trials: Trials, *, folder: StorageLocation, settings: Sweep
     if winner is None:
         lines.append(f"no trial has ended with a score; settings, study and logs are in {shown(folder)}")
     else:
-        lines += comparison(all_trials, winner, called=f"best {OBJECTIVE.label}" if front else "winner")
-        lines += [f"mixture    {_scores(mixture.metrics)}  {mixture.status}" for mixture in all_trials.mixtures[:1]]
+        lines += comparison(
+            all_trials, winner, called=f"best {all_trials.task.metrics.objective.label}" if front else "winner"
+        )
+        lines += [
+            f"mixture    {_scores(mixture.metrics, shown_metrics(all_trials))}  {mixture.status}"
+            for mixture in all_trials.mixtures[:1]
+        ]
     if reason:
         lines += ["", *how_to_resume(all_trials, folder, reason)]
     elif winner is not None:
@@ -66,7 +71,7 @@ def show_outcome(all_trials: Trials, *, folder: StorageLocation, settings: Sweep
 def hardly_moved_lines(all_trials: Trials, second_rung: int) -> list[str]:
     """Trials that trained for nothing, as it seems."""
     names = [f"trial {r.number} {r.strategy}" for r in all_trials.all() if r.hardly_moved_by(second_rung)]
-    return [f"{HARDLY_MOVED}: {', '.join(names)}"] if names else []
+    return [f"{all_trials.task.metrics.hardly_moved}: {', '.join(names)}"] if names else []
 
 
 def regret_lines(all_trials: Trials, settings: SweepSettings) -> list[str]:
@@ -100,19 +105,19 @@ def how_to_resume(all_trials: Trials, folder: StorageLocation, reason: str) -> l
 
 def comparison(all_trials: Trials, winner: TrialView, *, called: str = "winner") -> list[str]:
     """The baseline beside the winner, which is ``called`` so, on validation."""
-    lines = []
+    lines, metrics = [], shown_metrics(all_trials)
     baseline = next((r for r in all_trials.all() if r.strategy == BASELINE and r.has_score), None)
     if baseline is not None:
-        lines.append(f"zero-shot  {_scores(baseline.metrics)}  trial {baseline.number} {baseline.strategy}")
+        lines.append(f"zero-shot  {_scores(baseline.metrics, metrics)}  trial {baseline.number} {baseline.strategy}")
     gain = "" if baseline is None or baseline is winner else f"  {winner.score - baseline.score:+.4f}"
-    lines.append(f"{called:<10} {_scores(winner.metrics)}  trial {winner.number} {winner.strategy}{gain}")
+    lines.append(f"{called:<10} {_scores(winner.metrics, metrics)}  trial {winner.number} {winner.strategy}{gain}")
     whose = "The winner's score" if called == "winner" else "It"
-    lines.append(f"{whose} is the best of many on the same identities, so it flatters.")
+    lines.append(f"{whose} is the best of many on the same {all_trials.task.clusters}, so it flatters.")
     return lines
 
 
-def _scores(metrics: Mapping[str, float]) -> str:
-    return "validation " + "  ".join(f"{metric.label} {metrics[metric.name]:.4f}" for metric in SHOWN)
+def _scores(found: Mapping[str, float], metrics: Sequence[Metric]) -> str:
+    return "validation " + "  ".join(f"{metric.label} {found[metric.name]:.4f}" for metric in metrics)
 
 
 def failures(all_trials: Trials) -> list[str]:

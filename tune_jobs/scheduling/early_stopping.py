@@ -6,7 +6,7 @@ from statistics import median
 
 from tune_jobs.config.settings import EarlyStopping, StoppingKind
 from tune_jobs.state.events import Event, Validated
-from tune_jobs.state.trials import Trials, score_of
+from tune_jobs.state.trials import Trials
 
 EVERYONE = "everyone"
 """The one group of rules that compare all trials with each other."""
@@ -106,8 +106,9 @@ class StoppingDecisions:
     def replay(self, event: Event, all_trials: Trials) -> None:
         """Decide again what was decided when ``event`` happened."""
         if isinstance(event, Validated) and not event.done and event.replica == 0:
-            strategy = all_trials.trials[event.trial].strategy
-            self.goes_on(trial=event.trial, strategy=strategy, unit=event.unit, score=score_of(event.best))
+            view = all_trials.trials[event.trial]
+            score = view.score_of(event.best)
+            self.goes_on(trial=event.trial, strategy=view.strategy, unit=event.unit, score=score)
 
 
 def decisions_for(stopping: EarlyStopping, *, budget: int) -> StoppingDecisions:

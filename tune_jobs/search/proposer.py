@@ -68,10 +68,13 @@ class SearchProposer:
     def __init__(self, settings: SweepSettings) -> None:
         search, strategies, seed = settings.search, settings.strategies, settings.seed
         self._settings, self._search, self._bandit = settings, search, search.strategy_bandit
-        self.space = search.space(strategies)
+        self.space = search.space(strategies, settings.task)
         self.searchable = self.space.searchable()
         defaults = [self._proposal(self.space.default(name), DEFAULT) for name in strategies]
-        points = [self._proposal(draft, point_origin(place)) for place, draft in enumerate(search.drafts(strategies))]
+        points = [
+            self._proposal(draft, point_origin(place))
+            for place, draft in enumerate(search.drafts(strategies, settings.task))
+        ]
         self._fixed = [*defaults, *points]
         everything = Sampling(search.sampler, seed, search.startup_trials, directions(search.objectives))
         share = max(LEAST_STARTUP, ceil(search.startup_trials / max(1, len(self.searchable))))

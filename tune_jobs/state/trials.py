@@ -4,16 +4,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isnan, nan
-from statistics import fmean, stdev
+from statistics import stdev
 from typing import Any
 
-from handclip_core.evaluation.metrics import METRICS, OBJECTIVE, hardly_moved
+from pydantic import TypeAdapter
+
+from handclip_core.evaluation.metrics import hardly_moved
 from handclip_core.runs.experiment import Experiment
+from handclip_core.tasks import AnyTask
+from handclip_core.tasks.identities.task import Identities
 from search_spaces.suggest import Primitive
 from tune_jobs.state import events
 from tune_jobs.state.events import Event, LearnedTrial, Mixture, Opened, TrialEvent
 
 HOUR_S = 3600.0
+_TASK: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
 
 
 class Status(StrEnum):
@@ -104,7 +109,11 @@ class TrialView:
     @property
     def score(self) -> float:
         """The objective that its best weights reach, NaN if it has none."""
-        return score_of(self.metrics)
+        return self.score_of(self.metrics)
+
+    def score_of(self, metrics: Mapping[str, float]) -> float:
+        """The objective among ``metrics``, NaN if it was not measured."""
+        return metrics.get(self.experiment.task.metrics.objective.name, nan)
 
     @property
     def has_score(self) -> bool:
@@ -138,7 +147,7 @@ class TrialView:
     @property
     def sd(self) -> float:
         """Standard deviation of the score over its seeds, NaN for fewer than two."""
-        return stdev(map(score_of, self.seeds)) if len(self.seeds) > 1 else nan
+        return stdev(map(self.score_of, self.seeds)) if len(self.seeds) > 1 else nan
 
     def keep(self, state: State | None) -> None:
         """Let ``state`` be its last saved one."""
@@ -190,15 +199,14 @@ class TrialView:
             self.done, self.present = event.done, event.best
             if event.replica == 0:
                 self.metrics, self.best_unit = event.best, event.best_unit
-                self.curve.setdefault(event.unit, score_of(event.metrics))
+                self.curve.setdefault(event.unit, self.score_of(event.metrics))
 
     def _seed_ended(self, metrics: dict[str, float]) -> None:
         if self.replica == 0 and self.checkpoint is not None:
             self.first = State(self.checkpoint, self.saved_unit, self.checkpoint_bytes)
         self.seeds.append(metrics)
         self.replica += 1
-        averaged = [metric.name for metric in METRICS if metric.over_seeds and metric.name in metrics]
-        self.metrics = self.seeds[0] | {name: fmean(seed[name] for seed in self.seeds) for name in averaged}
+        self.metrics = self.experiment.task.metrics.over_seeds(self.seeds)
         self.status, self.unit, self.done, self.present = Status.WAITING, 0, False, {}
         self.keep(None)
 
@@ -297,6 +305,11 @@ class Trials:
             case _:
                 pass
 
+    @property
+    def task(self) -> AnyTask:
+        """What the sweep's trials learn."""
+        return _TASK.validate_python((self.settings or {}).get("task", Identities()))
+
     def all(self) -> list[TrialView]:
         """Every trial in the order of suggestion."""
         return list(self.trials.values())
@@ -327,11 +340,6 @@ class Trials:
     def num_over(self) -> int:
         """Trials that will never run again."""
         return len(self.trials) - len(self.unfinished())
-
-
-def score_of(metrics: Mapping[str, float]) -> float:
-    """The objective among ``metrics``, NaN if it was not measured."""
-    return metrics.get(OBJECTIVE.name, nan)
 
 
 def folded(happened: Iterable[Event]) -> Trials:

@@ -4,11 +4,14 @@ import copy
 from collections.abc import Callable, Set
 from enum import StrEnum
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handclip_core.evaluation.fusion import vote
+from handclip_core.data.inputs import Inputs
+from handclip_core.evaluation.fusion import Calibrator, Search, ValidationSet, fit_score_fusion, vote
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel, encode_with, no_metric, untouched_blocks
 from handclip_core.models.readout import Readout
@@ -81,6 +84,27 @@ class PerViewExperts(HandModel):
             views = views * self.shares[self._routed(inputs, aspects)].sqrt().unsqueeze(2)
         return views.flatten(start_dim=1)
 
+    def calibrate(self, calibrator: Calibrator, inputs: Inputs) -> None:
+        """For every aspect, weigh its own expert against the others for the highest mAP of their summed scores.
+
+        Does nothing unless scores are summed. They are standardised by those of impostors, see ``ScoreFusion``.
+        """
+        num = len(self.aspects)
+        if self.fusion is not ExpertFusion.SCORES or num < 2:
+            return
+        self.shares.fill_(1 / num)
+        fused = calibrator.embedded(self, inputs)
+        views = fused.view(len(fused), num, -1).numpy() * np.sqrt(num)
+        for own, aspect in enumerate(self.aspects):
+            sets = [_validation(views, search, own) for search in calibrator.searches(aspect)]
+            if not sets:
+                continue
+            fitted = fit_score_fusion(sets)
+            mine, rest = (weight / spread for weight, spread in zip(fitted.weights, fitted.deviations, strict=True))
+            shares = torch.full((num,), rest / (num - 1))
+            shares[own] = mine
+            self.shares[ASPECT_INDEX[aspect]] = shares / shares.sum()
+
     def predict_aspects(self, inputs: ModelInputs) -> Tensor:
         """The aspect [B] that the router sees in each image, by ASPECT_INDEX."""
         vectors = directions(encode_with(self.start, inputs).projected.detach().float())
@@ -141,6 +165,13 @@ class PerViewExperts(HandModel):
         tower = self.experts[name]
         assert isinstance(tower, Backbone)
         return tower
+
+
+def _validation(views: NDArray[np.float32], search: Search, own: int) -> ValidationSet:
+    """Cosines of the expert ``own`` and the mean ones of all others, from ``views`` [n, M, W] of M experts."""
+    cosines = np.einsum("qmw,gmw->mqg", views[search.query], views[search.gallery])
+    others = (cosines.sum(axis=0) - cosines[own]) / (len(cosines) - 1)
+    return ValidationSet((cosines[own], others), search.query_ids, search.gallery_ids)
 
 
 def _some(inputs: ModelInputs, at: Tensor) -> ModelInputs:

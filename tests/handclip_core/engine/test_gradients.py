@@ -102,7 +102,7 @@ def test_two_processes_train_as_one(tiny_context: ExperimentContext, tmp_path: P
     with process_pair(one_of_two, tiny_context.settings, strategy, tmp_path):
         alone = ready_to_train(tiny_context, strategy)
         trained(alone)
-        expected = score(alone.context, alone.model, alone.inputs(0), "val").overall.map.mean
+        expected = score(alone.context, alone.model, alone.inputs(0), "val").mean("map")
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     assert all(torch.equal(results[0]["weights"][name], value) for name, value in results[1]["weights"].items())
     assert results[0]["map"] == results[1]["map"] == pytest.approx(expected, abs=1e-3)
@@ -114,5 +114,5 @@ def one_of_two(rank: int, settings: BackboneSettings, strategy: dict[str, object
     """Train in a process group of two and save weights and score."""
     ready = ready_to_train(open_context(TINY_DATA, settings, torch.device("cpu")), strategy)
     weights = trained(ready)
-    found = score(ready.context, ready.model, ready.inputs(0), "val").overall.map.mean
+    found = score(ready.context, ready.model, ready.inputs(0), "val").mean("map")
     torch.save({"weights": weights, "map": found}, folder / f"{rank}.pt")

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from handclip_core.errors import InputError
-from handclip_core.evaluation.bootstrap import compare_paired, estimate, weighted_mean
+from handclip_core.evaluation.bootstrap import compare_paired, estimate, mean_estimate
 from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores, QueryScores, collect
 
 
@@ -32,7 +32,7 @@ def test_the_value_is_that_of_the_protocol() -> None:
     scores = scores_of(rng.random(1200), person=rng.integers(0, 30, 1200), num_draws=3, aspects=("a", "b"))
     for metric in ("map", "map_trapezoid", "minp", "cmc1", "cmc5"):
         assert estimate(scores, metric).value == pytest.approx(getattr(scores.overall, metric).mean, abs=1e-12)
-        one = estimate(scores, metric, aspect="b")
+        one = estimate(scores, metric, part="b")
         assert one.value == pytest.approx(getattr(scores.per_aspect["b"], metric).mean, abs=1e-12)
     found = estimate(scores)
     assert found.low < found.value < found.high
@@ -91,10 +91,10 @@ def test_queries_without_a_match_have_no_part() -> None:
     assert estimate(scores).value == pytest.approx(0.4)
     assert estimate(scores).num_identities == 2
     assert scores.num_unmatched == 1
-    mask = np.array([True, True, False, False])
-    assert weighted_mean(scores.queries, "map", mask).value == pytest.approx(0.2)
+    values, people = scores.queries.metric("map"), scores.queries.identity
+    assert mean_estimate(values[:2], people[:2]).value == pytest.approx(0.2)
     with pytest.raises(InputError, match="no query with a match"):
-        weighted_mean(scores.queries, "map", np.array([False, True, False, False]))
+        mean_estimate(values[1:2], people[1:2])
 
 
 def test_models_scored_on_different_queries_are_not_compared() -> None:
@@ -109,4 +109,4 @@ def test_models_scored_on_different_queries_are_not_compared() -> None:
     with pytest.raises(InputError, match="a match for one model and none for the other"):
         compare_paired(scores, scores_of(np.array([np.nan, 0.3, 0.6, 0.4]), person=person))
     with pytest.raises(InputError, match="aspect 'palm' was not scored; there are unknown"):
-        estimate(scores, aspect="palm")
+        estimate(scores, part="palm")

@@ -16,6 +16,7 @@ from handclip_core.reports.report import compare_runs, evaluate_run
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
+from handclip_core.tasks.identities.data import IdentityData
 from tests.conftest import TINY_DATA
 
 CPU = torch.device("cpu")
@@ -34,7 +35,9 @@ def by_hand(folder: Path, context: ExperimentContext, kind: GalleryKind) -> tupl
     place = {row: position for position, row in enumerate(table["row"])}
     who, sides = table["identity"].tolist(), table["aspect"].tolist()
     found: dict[str, list[NDArray[np.float64]]] = {}
-    for split in context.gallery_splits("test"):
+    dataset = context.dataset
+    assert isinstance(dataset, IdentityData)
+    for split in dataset.gallery_splits("test"):
         for aspect, queries in split.query.items():
             own_or_all = [part for name, part in split.gallery.items() if kind is GalleryKind.ALL or name == aspect]
             rows = [row for part in own_or_all for row in part]

@@ -11,6 +11,7 @@ from handclip_core.runs.baselines import baseline_descriptors, baseline_scores
 from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.experiment import Experiment, assemble, score
 from handclip_core.strategies import ZeroShot
+from handclip_core.tasks.identities.evaluator import IdentityEvaluator
 from tests.conftest import TINY_DATA
 
 
@@ -22,7 +23,9 @@ def context(tiny_backbones: dict[str, BackboneSettings]) -> ExperimentContext:
 @pytest.mark.parametrize("name", list(BASELINES))
 def test_every_baseline_scores_the_queries_of_the_split(name: str, context: ExperimentContext) -> None:
     scores = baseline_scores(name, context, "val")
-    assert np.array_equal(scores.queries.row, context.zero_shot_queries.row)
+    evaluator = context.evaluator("val")
+    assert isinstance(evaluator, IdentityEvaluator)
+    assert np.array_equal(scores.queries.row, evaluator.zero_shot_queries.row)
     assert 0 < scores.mean("map") <= 1
 
 

@@ -47,7 +47,7 @@ def ran(folder: Path, experiment: Experiment) -> Facts:
 def test_a_run_is_scored_after_its_last_unit_and_its_peak_is_only_noted(experiment: Experiment, tmp_path: Path) -> None:
     facts = ran(tmp_path, experiment)
     units = list(run(experiment, device=CPU))
-    scores = load_scores(tmp_path / "state" / "scores.npz").overall.map.mean
+    scores = load_scores(tmp_path / "state" / "scores.npz").mean("map")
     assert scores == pytest.approx(units[-1].metrics["map"], abs=1e-6)
     peak = max(units, key=lambda item: item.metrics["map"])
     assert facts.peak == pytest.approx(peak.metrics["map"], abs=1e-6)
@@ -72,7 +72,7 @@ def test_scores_of_the_saved_weights_and_of_their_mixtures_lie_beside_them(
     again = wise_ft_scores(Ingredient("", experiment, state / "handclip_final.pth"), device=CPU)
     assert again.keys() == set(ALPHAS)
     for alpha, scores in again.items():
-        assert load_scores(state / wise_ft_file(alpha)).overall.map.mean == scores.overall.map.mean
+        assert load_scores(state / wise_ft_file(alpha)).mean("map") == scores.mean("map")
 
 
 def test_a_run_that_was_cut_short_goes_on_to_the_same_scores(experiment: Experiment, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from handclip_core.engine.phase import Optim
-from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.neck import EmbeddingAt, NeckKind, NeckSettings
 from handclip_core.runs.context import ExperimentContext
@@ -48,7 +48,7 @@ def ingredients(
     return found
 
 
-def scored(experiment: Experiment, state: dict[str, Tensor], context: ExperimentContext) -> ProtocolScores:
+def scored(experiment: Experiment, state: dict[str, Tensor], context: ExperimentContext) -> Evaluation:
     model = assemble(experiment, context).model
     model.load_state_dict(state)
     return score(context, model, context.pixel_inputs, "val")
@@ -63,7 +63,7 @@ def test_a_soup_scores_like_weights_averaged_by_hand(
     expected = scored(pair[0].experiment, mean, tiny_context)
     uniform = SoupBuilder([[item] for item in pair], CPU).soups()[0]
     assert (uniform.kind, sorted(uniform.members)) == ("uniform soup", [0, 1])
-    assert uniform.scores[0].overall.map.mean == pytest.approx(expected.overall.map.mean, abs=1e-9)
+    assert uniform.scores[0].mean("map") == pytest.approx(expected.mean("map"), abs=1e-9)
 
 
 def test_only_models_in_which_the_same_weights_mean_the_same_are_mixed(ingredients: dict[str, Ingredient]) -> None:
@@ -86,7 +86,7 @@ def test_wise_ft_mixes_with_the_model_before_training(
     found = wise_ft_scores(fast, device=CPU)
     assert tuple(found) == ALPHAS
     expected = scored(fast.experiment, mixed, tiny_context)
-    assert found[0.3].overall.map.mean == pytest.approx(expected.overall.map.mean, abs=1e-9)
+    assert found[0.3].mean("map") == pytest.approx(expected.mean("map"), abs=1e-9)
     assert wise_ft_scores(ingredients["zero"], device=CPU) == {}
 
 
@@ -99,21 +99,21 @@ def test_rows_stay_within_a_strategy_and_name_what_they_are_made_of(ingredients:
     assert soup.status in ("uniform soup of slow, fast", "uniform soup of fast, slow")
     wise = next(row for row in rows if row.strategy == "linear_probe")
     assert wise.status == f"WiSE-FT at {wise.alpha:g} of probe"
-    best = max(wise_ft_scores(ingredients["probe"], device=CPU).values(), key=lambda scores: scores.overall.map.mean)
-    assert (wise.metrics["map"], wise.metrics["cmc1"]) == (best.overall.map.mean, best.overall.cmc1.mean)
+    best = max(wise_ft_scores(ingredients["probe"], device=CPU).values(), key=lambda scores: scores.mean("map"))
+    assert (wise.metrics["map"], wise.metrics["cmc1"]) == (best.mean("map"), best.mean("cmc1"))
 
 
 def average_map(builder: SoupBuilder, members: tuple[int, ...]) -> float:
-    return sum(scores.overall.map.mean for scores in builder.scores(members)) / 2
+    return sum(scores.mean("map") for scores in builder.scores(members)) / 2
 
 
 def test_the_soup_of_a_seed_is_made_of_that_seeds_runs(ingredients: dict[str, Ingredient]) -> None:
     slow, fast = ingredients["slow"], ingredients["fast"]
     builder = SoupBuilder([[slow, fast], [fast, slow]], CPU)
     one, other = builder.scores((0,)), builder.scores((1,))
-    assert one[0].overall.map.mean == other[1].overall.map.mean != one[1].overall.map.mean
+    assert one[0].mean("map") == other[1].mean("map") != one[1].mean("map")
     mixed = builder.soups()[0].scores
-    assert mixed[0].overall.map.mean == pytest.approx(mixed[1].overall.map.mean)
+    assert mixed[0].mean("map") == pytest.approx(mixed[1].mean("map"))
 
 
 def test_a_greedy_soup_leaves_out_what_harms_on_average_over_the_seeds(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.context import open_context
@@ -51,7 +51,7 @@ def start_by_hand(run: Ingredient) -> dict[str, Tensor]:
     return merged_by_hand(untrained(run.experiment).state_dict(), run.experiment.strategy)
 
 
-def scored(run: Ingredient, model: HandModel) -> ProtocolScores:
+def scored(run: Ingredient, model: HandModel) -> Evaluation:
     context = open_context(run.experiment.data, run.experiment.backbone, CPU)
     return score(context, model, context.pixel_inputs, "val")
 
@@ -72,8 +72,8 @@ def test_a_soup_embeds_like_the_mean_of_the_merged_weights(
     builder = SoupBuilder([[run] for run in runs], CPU)
     assert [sorted(group) for group in builder.groups()] == [[*range(len(runs))]]
     (uniform,) = (soup for soup in builder.soups() if soup.kind == "uniform soup")
-    map_by_hand = scored(runs[0], expected.float()).overall.map.mean
-    assert uniform.scores[0].overall.map.mean == pytest.approx(map_by_hand, abs=ROUNDING)
+    map_by_hand = scored(runs[0], expected.float()).mean("map")
+    assert uniform.scores[0].mean("map") == pytest.approx(map_by_hand, abs=ROUNDING)
 
 
 @both_towers
@@ -101,8 +101,8 @@ def test_wise_ft_is_between_the_merged_weights(tiny_backbones: Backbones, tmp_pa
         between = mean_by_hand([start_by_hand(run), by_hand(run)], [1 - alpha, alpha])
         expected = plain_model(run.experiment, between)
         same_embeddings(mixture([run], alpha=alpha, device=CPU), expected)
-        map_by_hand = scored(run, expected.float()).overall.map.mean
-        assert found[alpha].overall.map.mean == pytest.approx(map_by_hand, abs=ROUNDING)
+        map_by_hand = scored(run, expected.float()).mean("map")
+        assert found[alpha].mean("map") == pytest.approx(map_by_hand, abs=ROUNDING)
 
 
 @both_towers

@@ -47,7 +47,7 @@ def test_data_that_say_the_same_of_all_images_are_refused(tiny_context: Experime
     manifest = tiny_context.prepared.manifest.assign(
         aspect="unknown", gender="", skin_tone="", nail_polish=0, accessories=0, irregularities=0
     )
-    mute = dataclasses.replace(tiny_context, prepared=dataclasses.replace(tiny_context.prepared, manifest=manifest))
-    data = dataclasses.replace(mute.training_data(), aspects=(Aspect.UNKNOWN,))
+    mute = dataclasses.replace(tiny_context.prepared, manifest=manifest)
+    data = dataclasses.replace(tiny_context.training_data(), prepared=mute, aspects=(Aspect.UNKNOWN,))
     with pytest.raises(InputError, match="every training image has the caption 'a photo of a hand'"):
         STRATEGY.caption_terms(data)

@@ -15,6 +15,7 @@ from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.engine.gradients import backward
 from handclip_core.engine.loop import Budget, train
 from handclip_core.errors import InputError
+from handclip_core.evaluation.protocol import GalleryKind
 from handclip_core.local import train_into
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.views.experts import ExpertFusion
@@ -25,6 +26,7 @@ from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.experiment import Experiment, assemble, run
 from handclip_core.runs.run_folder import load_run
 from handclip_core.strategies import MultiBranch
+from handclip_core.tasks.identities.data import IdentityData
 from handclip_core.types import HAND_ASPECTS
 from tests.conftest import TINY_DATA
 from tests.handclip_core.strategies.test_strategies_contract import BUDGET, resumes_bit_for_bit
@@ -117,7 +119,9 @@ def test_an_aspect_that_no_training_image_shows_has_no_branch(tiny_context: Expe
     manifest = tiny_context.prepared.manifest
     lost = (manifest["aspect"] == "palmar left") & (manifest["subset"] == "train")
     manifest = manifest.assign(aspect=manifest["aspect"].where(~lost, "palmar right"))
-    context = dataclasses.replace(tiny_context, prepared=dataclasses.replace(tiny_context.prepared, manifest=manifest))
+    prepared = dataclasses.replace(tiny_context.prepared, manifest=manifest)
+    dataset = IdentityData(prepared, aspects=HAND_ASPECTS, gallery=GalleryKind.ALL)
+    context = dataclasses.replace(tiny_context, dataset=dataset)
     model = assemble(experiment_of(context, {"name": name}), context).model
     heads = {key for key, _ in model.get_submodule("branches.heads").named_children()}
     assert heads == {"dorsal_right", "dorsal_left", "palmar_right"}

@@ -128,7 +128,7 @@ def evaluation_points(experiment: Experiment) -> list[list[float]]:
         if point.evaluation_point:
             scores = score(context, ready.model, ready.inputs(point.phase_index), "val")
             found = point.state.evaluation_points
-            found.append([scores.per_aspect[aspect].map.mean for aspect in evaluation_points_of(ready.phases)])
+            found.append([scores.objective_of(aspect) for aspect in evaluation_points_of(ready.phases)])
     return found
 
 

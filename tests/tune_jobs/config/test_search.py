@@ -4,8 +4,11 @@ import pytest
 
 from handclip_core.config import Config
 from handclip_core.errors import InputError
-from tune_jobs.config.search import OBJECTIVES, SamplerKind, Search, StrategyBandit, maximized
+from handclip_core.tasks.identities.task import Identities
+from tune_jobs.config.search import SamplerKind, Search, StrategyBandit, maximized, possible_objectives
 
+METRICS = Identities().metrics
+OBJECTIVES = possible_objectives(METRICS)
 STRATEGIES = ("zero_shot", "linear_probe", "full")
 
 
@@ -16,7 +19,7 @@ def parsed(**values: Any) -> Search:
 def test_what_is_left_out_searches_as_ever() -> None:
     search = parsed()
     assert (search.sampler, search.strategy_bandit, search.replicas) == (SamplerKind.TPE, StrategyBandit.ADAPTIVE, 1)
-    assert search.objectives == ("map",)
+    assert search.judged_by(METRICS).objectives == ("map",)
     search.check(STRATEGIES)
     assert search.drafts(STRATEGIES) == ()
 
@@ -40,13 +43,26 @@ def test_points_and_ranges_are_read_as_yaml_gives_them() -> None:
 
 
 def test_map_is_the_first_objective_wherever_it_stands() -> None:
-    assert parsed(objectives=["seconds", "map"]).objectives == ("map", "seconds")
+    assert parsed(objectives=["seconds", "map"]).judged_by(METRICS).objectives == ("map", "seconds")
 
 
 def test_every_metric_may_be_searched_for_beside_what_a_trial_costs() -> None:
     assert {"map", "cmc1", "minp", "retention", "params_trained", "seconds"} <= set(OBJECTIVES)
-    assert parsed(objectives=OBJECTIVES).objectives == OBJECTIVES
+    assert parsed(objectives=OBJECTIVES).judged_by(METRICS).objectives == OBJECTIVES
     assert [name for name in OBJECTIVES if not maximized(name)] == ["params_trained", "seconds"]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "message"),
+    [
+        (["seconds"], "objectives: name map, and each objective once"),
+        (["map", "speed"], "objectives: unknown objective 'speed'; choose from map, "),
+        (["map", "map"], "objectives: name map, and each objective once"),
+    ],
+)
+def test_objectives_are_those_of_the_task_and_of_costs(objectives: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parsed(objectives=objectives).judged_by(METRICS)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +71,6 @@ def test_every_metric_may_be_searched_for_beside_what_a_trial_costs() -> None:
         ({"sampler": "bogus"}, "sampler: "),
         ({"startup": 3}, "unknown key 'startup'"),
         ({"replicas": 0}, "replicas: "),
-        ({"objectives": ["seconds"]}, "objectives: name map, and each objective once"),
-        ({"objectives": ["map", "speed"]}, "objectives: unknown objective 'speed'; choose from map, "),
-        ({"objectives": ["map", "map"]}, "objectives: name map, and each objective once"),
         ({"storage": ""}, "storage: "),
     ],
 )

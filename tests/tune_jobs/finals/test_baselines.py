@@ -5,10 +5,14 @@ import pytest
 from handclip_core.errors import InputError
 from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.experiment import Experiment
+from handclip_core.strategies import ZeroShot
+from handclip_core.tasks.identities.task import Identities
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.entries import scores
-from tune_jobs.finals import baselines
 from tune_jobs.finals.baselines import BaselineScores, kept_baselines, score_baselines
+
+TASK = Identities()
 
 
 def test_baselines_are_scored_once_for_the_same_data(tmp_path: Path) -> None:
@@ -19,13 +23,13 @@ def test_baselines_are_scored_once_for_the_same_data(tmp_path: Path) -> None:
         names = list(BASELINES)
         return BaselineScores({name: scores(0.3, 1) for name in names[1:]}, {names[0]: "does not fit"})
 
-    first, again = (kept_baselines(tmp_path, "a" * 64, score) for _ in range(2))
+    first, again = (kept_baselines(tmp_path, "a" * 64, TASK, score) for _ in range(2))
     assert calls == ["scored"]
     assert first.failures == again.failures == {next(iter(BASELINES)): "does not fit"}
     assert {name: one.mean("map") for name, one in again.scores.items()} == {
         name: scores(0.3, 1).mean("map") for name in list(BASELINES)[1:]
     }
-    kept_baselines(tmp_path, "b" * 64, score)
+    kept_baselines(tmp_path, "b" * 64, TASK, score)
     assert len(calls) == 2, "other data are scored anew"
 
 
@@ -35,10 +39,10 @@ def test_a_baseline_that_a_later_version_adds_is_scored(tmp_path: Path, monkeypa
     def score() -> BaselineScores:
         return BaselineScores({name: scores(0.3, 1) for name in known})
 
-    kept_baselines(tmp_path, "a" * 64, score)
+    kept_baselines(tmp_path, "a" * 64, TASK, score)
     known.append("newer")
-    monkeypatch.setattr(baselines, "BASELINES", dict.fromkeys(known))
-    assert "newer" in kept_baselines(tmp_path, "a" * 64, score).scores
+    monkeypatch.setattr(Identities, "baselines", tuple(known))
+    assert "newer" in kept_baselines(tmp_path, "a" * 64, TASK, score).scores
 
 
 def test_a_baseline_that_does_not_fit_the_data_is_named_and_the_others_are_scored(
@@ -48,6 +52,7 @@ def test_a_baseline_that_does_not_fit_the_data_is_named_and_the_others_are_score
         raise InputError("no class has two training images")
 
     monkeypatch.setattr("handclip_core.models.metric.within_class_whitening", refuse)
-    found = score_baselines(TINY_DATA, tiny_backbones["vit"], "cpu")
+    experiment = Experiment(strategy=ZeroShot(), data=TINY_DATA, backbone=tiny_backbones["vit"])
+    found = score_baselines(experiment, "cpu")
     assert found.failures == {"wccn_hog": "no class has two training images"}
     assert {*found.scores} == {*BASELINES} - {"wccn_hog"}

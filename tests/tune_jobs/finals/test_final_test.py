@@ -54,10 +54,10 @@ def test_the_model_of_a_look_has_the_mixed_merged_weights_and_is_kept_to_load(
     expected = plain_model(first, mean_by_hand([start, *states], shares))
     kept = load_run(kept_at, device=CPU)
     context = open_context(TINY_DATA, tiny_backbones[tower], CPU)
-    found = winner.overall.map.mean
-    assert found == score(context, kept, context.pixel_inputs, "test").overall.map.mean
+    found = winner.mean("map")
+    assert found == score(context, kept, context.pixel_inputs, "test").mean("map")
     as_it_is = assemble(first.model_copy(update={"strategy": ZeroShot()}), context).model
-    assert clip.overall.map.mean == score(context, as_it_is, context.pixel_inputs, "test").overall.map.mean
+    assert clip.mean("map") == score(context, as_it_is, context.pixel_inputs, "test").mean("map")
     torch.testing.assert_close(embedded(kept), embedded(expected), rtol=0, atol=1e-6)
-    by_hand = score(context, expected.float(), context.pixel_inputs, "test").overall.map.mean
+    by_hand = score(context, expected.float(), context.pixel_inputs, "test").mean("map")
     assert found == pytest.approx(by_hand, abs=1e-3), "more than near-equal images that change places"

@@ -8,6 +8,7 @@ from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.drive import drive
 from handclip_core.runs.final_scores import wise_ft_file, write_final_scores
+from handclip_core.tasks.identities.task import Identities
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.conftest import full
 from tests.tune_jobs.finals.entries import facts, finalist, scores
@@ -45,7 +46,7 @@ def test_wise_ft_competes_once_a_strategy_at_its_best_share(tmp_path: Path) -> N
     ]
     wise = found["full, WiSE-FT 0.3 of trial 3"]
     assert (wise.recipe.alpha, wise.single) == (0.3, False)
-    assert [one.overall.map.mean for one in wise.scores] == [scores(0.4, seed).overall.map.mean for seed in (0, 1)]
+    assert [one.mean("map") for one in wise.scores] == [scores(0.4, seed).mean("map") for seed in (0, 1)]
     assert found["full, trial 3"].single
 
 
@@ -65,14 +66,14 @@ def test_soups_are_found_again_whatever_the_order_of_the_finalists(
             write_final_scores(folder, driven, last)
         members.append(Complete(one, folders, tuple(facts() for _ in SEEDS), folders))
     folder = tmp_path / "soups" / pot_name(members)
-    mix(soup_builder_of(members, SEEDS), "cpu").save(folder)
+    mix(soup_builder_of(members, SEEDS), "cpu").save(folder, Identities())
     for group in (members, members[::-1]):
         assert pot_name(group) == folder.name
         soup = next(one for one in entrants_of(group, tmp_path / "soups") if "uniform soup" in one.name)
         assert {member.trial for member in soup.recipe.members} == {7, 8}
         assert soup.name in ("full, uniform soup of trial 7, trial 8", "full, uniform soup of trial 8, trial 7")
-        stored = [load_scores(folder / f"0-{seed}.npz").overall.map.mean for seed in range(2)]
-        assert [one.overall.map.mean for one in soup.scores] == stored
+        stored = [load_scores(folder / f"0-{seed}.npz").mean("map") for seed in range(2)]
+        assert [one.mean("map") for one in soup.scores] == stored
         assert len(soup.facts) == 2
 
 

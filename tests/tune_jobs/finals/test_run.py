@@ -190,9 +190,9 @@ def test_the_look_is_that_of_a_model_fitted_on_all_training_people(held: Held) -
     experiment = read_experiment(folder)
     context = open_context(experiment.data, experiment.backbone, CPU)
     assert (experiment.part, experiment.seed) == ("train_all", SEEDS[0])
-    found = score(context, load_run(folder, device=CPU), context.pixel_inputs, "test").overall.map.mean
+    found = score(context, load_run(folder, device=CPU), context.pixel_inputs, "test").mean("map")
     clip = assemble(Experiment(strategy=ZeroShot(), data=DORSAL, backbone=experiment.backbone), context).model
-    baseline = score(context, clip, context.pixel_inputs, "test").overall.map.mean
+    baseline = score(context, clip, context.pixel_inputs, "test").mean("map")
     opened, looked = access_log_of(held.storage).entries()
     assert (opened.event, looked.event) == (OPENED, SCORED)
     figures = looked.values["figures"]

@@ -6,9 +6,12 @@ from typing import Any
 
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
+from handclip_core.tasks.identities.task import Identities
 from tune_jobs.reporting.leaderboard import columns, leaderboard, write_leaderboard
 from tune_jobs.state.events import Mixture
 from tune_jobs.state.trials import Status, Trials, TrialView
+
+METRICS = Identities().metrics
 
 
 def view(number: int, strategy: str = "full", **known: Any) -> TrialView:
@@ -42,7 +45,7 @@ def test_columns_are_the_fixed_ones_and_then_every_drawn_hyperparameter() -> Non
         ),
     )
     drawn = ("strategy/optim/lr", "strategy/neck/kind", "strategy/width")
-    assert tuple(rows(sweep)[0]) == (*columns(), *drawn)
+    assert tuple(rows(sweep)[0]) == (*columns(METRICS), *drawn)
     assert [[row[name] for name in drawn] for row in rows(sweep)] == [
         ["0.001", "", "8"],
         ["", "", ""],
@@ -95,7 +98,7 @@ def test_reasons_with_commas_and_quotes_stay_in_their_cell() -> None:
 
 def test_a_sweep_without_trials_is_a_header(tmp_path: Path) -> None:
     write_leaderboard(Trials(), tmp_path)
-    assert (tmp_path / "leaderboard.csv").read_text() == ",".join(columns()) + "\n"
+    assert (tmp_path / "leaderboard.csv").read_text() == ",".join(columns(METRICS)) + "\n"
 
 
 def test_the_winner_is_not_running_and_its_best_weights_are_saved() -> None:

@@ -71,7 +71,7 @@ def test_trials_worth_running_are_the_fewest_whose_gain_can_be_seen() -> None:
 
 
 def test_the_words_carry_the_figures() -> None:
-    text = "\n".join(power_analysis_lines("full", FOUND, trials=14, replicas=2))
+    text = "\n".join(power_analysis_lines("full", FOUND, "mAP", trials=14, replicas=2))
     assert "full on 5 seeds: validation mAP 0.7090, sd 0.0069" in text
     for seeds in (1, 2, 3, 5, 10):
         assert f"{FOUND.smallest_difference(seeds):.4f}" in text
@@ -80,5 +80,5 @@ def test_the_words_carry_the_figures() -> None:
 
 
 def test_a_baseline_that_no_seed_changes_is_said_to_be_one() -> None:
-    (line,) = power_analysis_lines("zero_shot", PowerAnalysis((0.5, 0.5, 0.5)), trials=14, replicas=1)
+    (line,) = power_analysis_lines("zero_shot", PowerAnalysis((0.5, 0.5, 0.5)), "mAP", trials=14, replicas=1)
     assert "seeds make no difference" in line

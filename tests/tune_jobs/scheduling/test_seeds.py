@@ -22,7 +22,7 @@ from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state.events import Begun, Saved, SeedEnded, Started
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Status, Trials, score_of
+from tune_jobs.state.trials import Status, Trials
 
 NO_STOPPING = EarlyStopping(kind=StoppingKind.NONE)
 
@@ -148,6 +148,6 @@ def test_a_trial_between_seeds_is_no_winner_and_its_first_state_counts() -> None
         all_trials.apply(event)
     view = all_trials.trials[0]
     assert (view.checkpoint, view.held_bytes, view.replica) == (None, 7, 1)
-    assert isnan(score_of(view.present))
+    assert isnan(view.score_of(view.present))
     assert all_trials.winner is None
     assert all_trials.holding() == [view]

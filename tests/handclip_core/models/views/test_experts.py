@@ -16,9 +16,9 @@ from handclip_core.models.hand_model import HandModel
 from handclip_core.models.views.experts import ExpertFusion, PerViewExperts
 from handclip_core.models.views.heads import PerViewHeads
 from handclip_core.models.views.router import Router
-from handclip_core.runs.closed_forms import fit_expert_weights
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, assemble
+from handclip_core.tasks.identities.data import IdentityData
 from handclip_core.types import ASPECT_INDEX, HAND_ASPECTS, Aspect
 from tests.conftest import TINY_DATA
 
@@ -118,8 +118,10 @@ def test_chosen_shares_are_at_least_as_good_on_validation_people_as_any_expert_a
     tiny_context: ExperimentContext,
 ) -> None:
     model = model_of(tiny_context, "aspect_specific", fusion="scores")
+    dataset = tiny_context.dataset
     assert isinstance(model, PerViewExperts)
-    rows, draws = tiny_context.rows("val"), tiny_context.gallery_splits("val")[:3]
+    assert isinstance(dataset, IdentityData)
+    rows, draws = tiny_context.rows("val"), dataset.gallery_splits("val")[:3]
 
     def mean_map() -> float:
         found = embed(
@@ -132,11 +134,11 @@ def test_chosen_shares_are_at_least_as_good_on_validation_people_as_any_expert_a
     model.shares.zero_()
     model.shares[:4] = torch.eye(4)
     alone = mean_map()
-    fit_expert_weights(model, tiny_context.pixel_inputs, tiny_context)
+    model.calibrate(tiny_context.evaluator("val"), tiny_context.pixel_inputs)
     assert torch.allclose(model.shares[:4].sum(dim=1), torch.ones(4), atol=1e-5)
     before = model.shares.clone()
     assert mean_map() >= max(equal, alone) - 1e-6
-    fit_expert_weights(model, tiny_context.pixel_inputs, tiny_context)
+    model.calibrate(tiny_context.evaluator("val"), tiny_context.pixel_inputs)
     assert torch.equal(model.shares, before), "the same model gets the same weights"
 
 
@@ -198,9 +200,9 @@ def test_training_moves_only_the_expert_that_saw_the_image(tiny_context: Experim
 
 def test_images_without_any_known_aspect_are_refused(tiny_context: ExperimentContext) -> None:
     manifest = tiny_context.prepared.manifest.assign(aspect=Aspect.UNKNOWN.value)
-    nameless = replace(
-        tiny_context, prepared=replace(tiny_context.prepared, manifest=manifest), aspects=(Aspect.UNKNOWN,)
-    )
+    prepared = replace(tiny_context.prepared, manifest=manifest)
+    dataset = IdentityData(prepared, aspects=(Aspect.UNKNOWN,), gallery=GalleryKind.ALL)
+    nameless = replace(tiny_context, dataset=dataset)
     with pytest.raises(InputError, match="aspect is known"):
         model_of(nameless, "multi_branch")
 

@@ -1,0 +1,133 @@
+"""What a task is: it opens data, says what is trained on, and judges what a model makes of images."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from handclip_core.config import Config
+from handclip_core.data.inputs import Inputs
+from handclip_core.data.manifest import Prepared
+from handclip_core.data.sources import DrawnData, PreparedData
+from handclip_core.data.training import Part, ReadTexts, TrainingData
+from handclip_core.evaluation.embed import embed
+from handclip_core.evaluation.fusion import Search
+from handclip_core.evaluation.metrics import Metrics
+from handclip_core.evaluation.units import Evaluation
+from handclip_core.models.hand_model import HandModel
+from handclip_core.types import ASPECT_INDEX, Aspect
+
+Split = Literal["val", "test"]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Towers:
+    """The pretrained towers on their ``device``."""
+
+    projected: Callable[[Rows], NDArray[np.float32]]
+    """From training or validation rows of the manifest [n] to their projected embeddings [n, D]."""
+    read: Callable[[Sequence[str]], ReadTexts]
+    """From texts [T] to their embeddings."""
+    device: torch.device
+
+
+class Evaluator(ABC):
+    """Judges models on one split of a data set."""
+
+    def __init__(self, dataset: "Dataset", rows: Rows, towers: Towers) -> None:
+        """``rows`` are the manifest rows of the split's images, ascending."""
+        self.dataset, self.rows, self.towers = dataset, rows, towers
+
+    @abstractmethod
+    def evaluate(self, model: HandModel, inputs: Inputs) -> Evaluation:
+        """How good ``model`` is; it ends in evaluation mode. Several processes share the work, and all get the
+        result.
+        """
+
+    def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:
+        """Everything that is logged of ``model`` at a unit of its run, by name: the figures of ``evaluate`` and
+        more.
+        """
+        return self.evaluate(model, inputs).metrics
+
+    def embedded(self, model: HandModel, inputs: Inputs) -> Tensor:
+        """Embeddings [n, W] of ``rows`` [n], of length one, on the CPU."""
+        return embed(model, inputs, self.rows, aspects=self.dataset.aspect_indices, device=self.towers.device)
+
+    def searches(self, aspect: Aspect) -> Sequence[Search]:
+        """What a model may be calibrated on, see ``HandModel.calibrate``; none in tasks without galleries."""
+        del aspect
+        return ()
+
+    @property
+    def kept(self) -> Mapping[str, Sequence[int]]:
+        """Manifest rows whose embeddings a finished run keeps, by the name of the file."""
+        return {"embeddings.npy": self.rows.tolist()}
+
+
+class Dataset(ABC):
+    """Data opened for a task, with the ``prepared`` manifest. Nothing in it is ever changed."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+
+    @abstractmethod
+    def rows(self, split: Split) -> Rows:
+        """Every manifest row that the evaluation of ``split`` uses, ascending."""
+
+    @abstractmethod
+    def training_data(self, part: Part, towers: Towers) -> TrainingData:
+        """What strategies see: training rows and labels."""
+
+    @abstractmethod
+    def evaluator(self, split: Split, towers: Towers) -> Evaluator:
+        """What judges models on ``split``."""
+
+    @cached_property
+    def aspect_indices(self) -> Rows:
+        """The aspect of every manifest row, by ASPECT_INDEX."""
+        return np.array([ASPECT_INDEX[aspect] for aspect in self.prepared.manifest["aspect"]], np.int64)
+
+    @cached_property
+    def identities(self) -> NDArray[np.str_]:
+        """The identity of every manifest row: what belongs together, on one side of the split."""
+        return self.prepared.manifest["identity"].to_numpy(dtype=str)
+
+
+class Task(Config, ABC):
+    """What labels mean and how an answer is scored. Subclasses are frozen settings that serialise to JSON."""
+
+    name: str
+    """Which task this is."""
+
+    clusters: ClassVar[str]
+    """What is resampled for intervals, in the plural."""
+    averaged: ClassVar[str]
+    """What the figures are means over."""
+    baselines: ClassVar[tuple[str, ...]] = ()
+    """Names of the baselines of pixels and gradients that a model has to beat."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> Metrics:
+        """What is measured; the first is the objective."""
+
+    @abstractmethod
+    def open(self, data: DrawnData | PreparedData, *, cache: Path) -> Dataset:
+        """The data that ``data`` name, checked for leaks; raises InputError if they cannot be used for this task."""
+
+    @abstractmethod
+    def save(self, path: Path, evaluation: Evaluation) -> None:
+        """Write an evaluation of this task to a file, whole or not at all."""
+
+    @abstractmethod
+    def load(self, path: Path) -> Evaluation:
+        """Read what ``save`` wrote; raises InputError if the file is missing or is something else."""

@@ -1,0 +1,1 @@
+"""Classifying images: each image has one class, whose name CLIP can read."""

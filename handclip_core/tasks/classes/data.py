@@ -1,0 +1,176 @@
+"""Data for the task: a manifest whose rows have classes, and the names of these."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch.nn import functional as F
+
+from handclip_core.config import Config
+from handclip_core.data.captions import Captions
+from handclip_core.data.manifest import Prepared
+from handclip_core.data.samplers import Pool
+from handclip_core.data.training import LabelBy, Labelled, Part, ReadTexts, TrainingData
+from handclip_core.errors import InputError
+from handclip_core.tasks.base import Dataset, Split, Towers
+from handclip_core.tasks.classes.evaluator import ClassEvaluator
+from handclip_core.tasks.classes.names import ASPECT_NAMES, TEMPLATES, Templates
+from handclip_core.types import ASPECT_INDEX, Aspect
+
+FILE = "classes.json"
+Ints = NDArray[np.int64]
+
+
+class Classes(Config):
+    """The classes of a prepared data set, in a file beside its manifest."""
+
+    manifest_hash: str
+    """SHA-256 of ``manifest.csv``: the two files belong together."""
+    names: tuple[str, ...] = Field(min_length=2)
+    """What the classes are called."""
+    label: tuple[int, ...]
+    """The class of every manifest row, by its place in ``names``."""
+
+
+@dataclass(frozen=True)
+class ClassTrainingData(TrainingData):
+    """Training images with the ``label_of_row`` [N] of every manifest row, and the ``names`` of the classes."""
+
+    label_of_row: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    names: tuple[str, ...] = ()
+
+    def labelled(self, by: LabelBy, *, aspects: Sequence[Aspect] | None = None) -> Labelled:
+        """Rows and classes; raises InputError for a way of labelling that identities alone know."""
+        if by is not LabelBy.PERSON_ASPECT:
+            raise InputError(f"strategy.labels: {by} is for the task identities; leave it out")
+        known = self.aspect_indices
+        keep = np.ones(len(known), bool) if aspects is None else np.isin(known, [ASPECT_INDEX[one] for one in aspects])
+        labels = self.label_of_row[self.rows]
+        return Labelled(self.rows[keep], Pool(labels[keep], known[keep]), num_classes=len(self.names))
+
+    def captions(self) -> Captions:
+        """A sentence with the name of each image's class."""
+        text_of_row = np.full(len(self.label_of_row), -1, np.int64)
+        text_of_row[self.rows] = self.label_of_row[self.rows]
+        (template,) = TEMPLATES[Templates.PHOTO]
+        return Captions(tuple(template.format(name) for name in self.names), text_of_row)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called."""
+        return self.names
+
+    def class_texts(self, templates: Sequence[str]) -> ReadTexts:
+        """The zero-shot classifier."""
+        assert self.read is not None, "an experiment context's training data come with the text tower"
+        return zero_shot_classifier(self.read(sentences(self.names, templates)), len(self.names))
+
+
+def sentences(names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every template with every name, a name's together."""
+    return [template.format(name) for name in names for template in templates]
+
+
+def zero_shot_classifier(read: ReadTexts, num_classes: int) -> ReadTexts:
+    """A unit vector a class [P, D]: the mean of the unit embeddings of its sentences, at unit length."""
+    units = F.normalize(read.embedding.float(), dim=1).view(num_classes, -1, read.embedding.shape[1])
+    return ReadTexts(F.normalize(units.mean(dim=1), dim=1), read.temperature)
+
+
+class ClassData(Dataset):
+    """A prepared data set with the ``names`` of its classes and the ``labels`` [N] of its rows."""
+
+    def __init__(self, prepared: Prepared, *, names: tuple[str, ...], labels: Ints) -> None:
+        super().__init__(prepared)
+        self.names, self.labels = names, labels
+        for split in ("train", "val", "test"):
+            _refuse_missing(self, split)
+
+    def rows(self, split: Split) -> Ints:
+        """The images of ``split``, ascending."""
+        return self._of(split)
+
+    def training_data(self, part: Part, towers: Towers) -> ClassTrainingData:
+        """The training images."""
+        shown = set(self.prepared.manifest["aspect"])
+        return ClassTrainingData(
+            self.prepared,
+            tuple(aspect for aspect in Aspect if aspect in shown),
+            part,
+            zero_shot=towers.projected,
+            read=towers.read,
+            label_of_row=self.labels,
+            names=self.names,
+        )
+
+    def evaluator(self, split: Split, towers: Towers) -> ClassEvaluator:
+        """Judges classifiers on ``split``, beside the pretrained towers as one."""
+
+        def classifier() -> torch.Tensor:
+            read = towers.read(sentences(self.names, TEMPLATES[Templates.MANY]))
+            return zero_shot_classifier(read, len(self.names)).embedding.cpu()
+
+        return ClassEvaluator(
+            self, self.rows(split), towers, names=self.names, labels=self.labels, classifier=classifier
+        )
+
+    def counts(self) -> str:
+        """Images of each class in each split, as a table."""
+        subset, names = self.prepared.manifest["subset"], np.array(self.names)[self.labels]
+        table = pd.crosstab(pd.Series(names, name="class"), subset)
+        return str(table.reindex(index=list(self.names), columns=["train", "val", "test"]).to_string())
+
+    def prompts(self, num: int) -> list[str]:
+        """A sentence about each of the first ``num`` classes."""
+        return sentences(self.names[:num], TEMPLATES[Templates.PHOTO])
+
+    def _of(self, subset: str) -> Ints:
+        return np.flatnonzero((self.prepared.manifest["subset"] == subset).to_numpy()).astype(np.int64)
+
+
+def _refuse_missing(data: ClassData, subset: str) -> None:
+    counts = np.bincount(data.labels[data._of(subset)], minlength=len(data.names))
+    if not counts.all():
+        name = data.names[int(counts.argmin())]
+        raise InputError(f"{data.prepared.folder}: class '{name}' has no image in {subset}")
+
+
+def read_class_data(prepared: Prepared) -> ClassData:
+    """The classes in a folder that ``prepare classes`` wrote; of prepared hands the four aspects.
+
+    Raises InputError if the file of classes is damaged or not that of the manifest, or hands are of unknown aspect.
+    """
+    path = prepared.folder / FILE
+    if not path.exists():
+        return of_aspects(prepared)
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        raise InputError(f"{path}: damaged; run `prepare classes` again") from None
+    found = Classes.parse(values, source=str(path))
+    if found.manifest_hash != prepared.protocol.manifest_hash or len(found.label) != len(prepared.manifest):
+        raise InputError(f"{path}: not the classes of the manifest beside it; run `prepare classes` again")
+    return ClassData(prepared, names=found.names, labels=np.array(found.label, np.int64))
+
+
+def of_aspects(prepared: Prepared) -> ClassData:
+    """Hands, whose class is the aspect; no identity is in two splits."""
+    held = list(dict.fromkeys(aspect for aspect in ASPECT_NAMES if aspect in set(prepared.manifest["aspect"])))
+    if len(held) < 2 or not set(prepared.manifest["aspect"]) <= set(held):
+        raise InputError(f"{prepared.folder}: has no {FILE}, and no aspects to tell apart; run `prepare classes`")
+    place = {aspect: number for number, aspect in enumerate(held)}
+    labels = np.array([place[aspect] for aspect in prepared.manifest["aspect"]], np.int64)
+    return ClassData(prepared, names=tuple(ASPECT_NAMES[aspect] for aspect in held), labels=labels)
+
+
+def write_classes(folder: Path, classes: Classes) -> None:
+    """Write the file of classes into a prepared folder, through a temporary name."""
+    partial = folder / f".{FILE}.partial"
+    partial.write_text(classes.model_dump_json(indent=1), encoding="utf-8")
+    partial.replace(folder / FILE)

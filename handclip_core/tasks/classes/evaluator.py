@@ -1,0 +1,78 @@
+"""A model as a classifier of the images of one split."""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from handclip_core.data.inputs import Inputs
+from handclip_core.evaluation.embed import classified
+from handclip_core.evaluation.metrics import RETENTION
+from handclip_core.models.hand_model import HandModel
+from handclip_core.tasks.base import Dataset, Evaluator, Towers
+from handclip_core.tasks.classes.scores import CALIBRATION_ERROR, ZERO_SHOT, ClassScores
+
+Ints = NDArray[np.int64]
+
+
+class ClassEvaluator(Evaluator):
+    """Judges the head's logits; ``classifier`` gives the zero-shot one [P, D], of length one."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        rows: Ints,
+        towers: Towers,
+        *,
+        names: tuple[str, ...],
+        labels: Ints,
+        classifier: Callable[[], Tensor],
+    ) -> None:
+        super().__init__(dataset, rows, towers)
+        self.names, self.truth, self._make = names, labels[rows], classifier
+        self._clusters = np.unique(dataset.identities[rows], return_inverse=True)[1].astype(np.int64)
+
+    def evaluate(self, model: HandModel, inputs: Inputs) -> ClassScores:
+        """How good the head's logits are."""
+        return self._scores(self._outputs(model, inputs)[0])
+
+    def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:
+        """The figures of ``evaluate``; how often the fine-tuned towers' own zero-shot classifier is right; and the
+        share of the pretrained one's right answers that the head still gives.
+        """
+        logits, projected = self._outputs(model, inputs)
+        scores = self._scores(logits)
+        right, before = scores.predicted == self.truth, self._zero_shot_right
+        kept = float((right & before).sum() / before.sum()) if before.any() else 1.0
+        now = float((self._by_names(projected) == self.truth).mean())
+        extra = {ZERO_SHOT: now, RETENTION: kept, CALIBRATION_ERROR: scores.calibration_error}
+        return scores.metrics | extra
+
+    @cached_property
+    def _classifier(self) -> Tensor:
+        return self._make()
+
+    @cached_property
+    def _zero_shot_right(self) -> NDArray[np.bool_]:
+        found = self._by_names(Tensor(self.towers.projected(self.rows)))
+        return np.asarray(found == self.truth)
+
+    def _by_names(self, projected: Tensor) -> Ints:
+        return np.asarray((F.normalize(projected, dim=1) @ self._classifier.T).argmax(dim=1).numpy(), np.int64)
+
+    def _outputs(self, model: HandModel, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        return classified(
+            model,
+            inputs,
+            self.rows,
+            aspects=self.dataset.aspect_indices,
+            device=self.towers.device,
+            num_classes=len(self.names),
+        )
+
+    def _scores(self, logits: Tensor) -> ClassScores:
+        probabilities = logits.double().softmax(dim=1).numpy()
+        return ClassScores(self.names, self.rows, self.truth, self._clusters, probabilities)

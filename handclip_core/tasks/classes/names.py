@@ -1,0 +1,94 @@
+"""Names of classes as CLIP can read them, and templates of sentences around them."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from handclip_core.errors import InputError
+from handclip_core.types import Aspect
+
+_NUMBER = re.compile(r"^\d+\s*[._\- ]\s*(?=\D)")
+_HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
+_BETWEEN = re.compile(r"[\W_]+")
+
+ASPECT_NAMES: Mapping[str, str] = {
+    Aspect.DORSAL_RIGHT: "the back of a right hand",
+    Aspect.DORSAL_LEFT: "the back of a left hand",
+    Aspect.PALMAR_RIGHT: "the palm of a right hand",
+    Aspect.PALMAR_LEFT: "the palm of a left hand",
+}
+"""What the aspects of hands are called where they are the classes."""
+
+
+class Templates(StrEnum):
+    """Sentences around the name of a class, for a zero-shot classifier."""
+
+    NAME = "name"
+    """The bare name."""
+    PHOTO = "photo"
+    """One sentence (Radford 2021, arXiv 2103.00020, section 3.1.4)."""
+    MANY = "many"
+    """Several sentences, whose embeddings are averaged."""
+
+
+TEMPLATES: Mapping[Templates, tuple[str, ...]] = {
+    Templates.NAME: ("{}",),
+    Templates.PHOTO: ("a photo of {}.",),
+    Templates.MANY: (
+        "a photo of {}.",
+        "a picture of {}.",
+        "a close-up of {}.",
+        "a good photo of {}.",
+        "a bright photo of {}.",
+        "a dark photo of {}.",
+        "a blurry photo of {}.",
+        "an image that shows {}.",
+    ),
+}
+
+
+def readable(folder: str) -> str:
+    """A folder's name as words: of ``riding_a_horse``, ``ApplyEyeMakeup``, ``001.Black_footed``."""
+    words = _BETWEEN.sub(" ", _HUMP.sub(" ", _NUMBER.sub("", folder.strip()))).split()
+    return " ".join(word if len(word) > 1 and word.isupper() else word.lower() for word in words)
+
+
+def class_names(folders: Sequence[str], *, given: Mapping[str, str]) -> tuple[str, ...]:
+    """The name of each class: that ``given`` for its folder, or the folder's own made readable.
+
+    Raises InputError for a name without a word, or one of two classes.
+    """
+    names = tuple(given.get(folder) or readable(folder) for folder in folders)
+    for folder, name in zip(folders, names, strict=True):
+        if not any(letter.isalpha() for letter in name):
+            raise InputError(f"class '{folder}': its name holds no word; name it in a file for --names")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        both = [folder for folder, name in zip(folders, names, strict=True) if name == twice[0]]
+        raise InputError(f"classes {', '.join(both)}: all are called '{twice[0]}'; name them in a file for --names")
+    return names
+
+
+def read_names(path: Path, folders: Sequence[str]) -> dict[str, str]:
+    """Names by folder from a text file of lines ``folder,name``; raises InputError for any other line."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text in UTF-8") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        folder, comma, name = (part.strip() for part in line.partition(","))
+        if not line.strip():
+            continue
+        if not comma or not name:
+            raise InputError(f"{path} line {number}: write folder,name")
+        if folder not in folders:
+            raise InputError(f"{path} line {number}: there is no class '{folder}'; there are {', '.join(folders[:5])}")
+        if folder in found:
+            raise InputError(f"{path} line {number}: class '{folder}' is named twice")
+        found[folder] = name
+    return found

@@ -1,0 +1,169 @@
+"""From folders of images, one a class, to a prepared data set: read, checked, cut by a seed, written."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from handclip_core.data.assemble import without_bad_files
+from handclip_core.data.collection import FOUND_COLUMNS, Collection, summary
+from handclip_core.data.images import SUFFIXES
+from handclip_core.data.leaks import same_images
+from handclip_core.data.manifest import COLUMNS, Cut, Prepared, Protocol, manifest_bytes, typed_columns, write_prepared
+from handclip_core.data.splits import generator
+from handclip_core.data.tables import path_fault
+from handclip_core.errors import InputError
+from handclip_core.paths import input_folder
+from handclip_core.tasks.classes.data import Classes, write_classes
+from handclip_core.tasks.classes.names import class_names, read_names
+from handclip_core.types import Aspect
+
+SPLITS: Mapping[str, str] = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
+"""Folders that stand for a split, and what it is called."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Parts of each class's groups that validate and test, where folders do not say so."""
+
+    val: float = 0.15
+    test: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not (0 < self.val < 1 and 0 < self.test < 1 and self.val + self.test < 1):
+            raise InputError(f"shares {self.val:g} and {self.test:g}: both, and what is left to train, must be above 0")
+
+
+def prepare_classes(
+    root: Path, out: Path, *, names: Path | None = None, seed: int = 0, shares: Shares | None = None, skip_bad: bool
+) -> Prepared:
+    """Prepare ``<split>/<class>/<image>`` or ``<class>/<image>`` into ``out``; nothing is written if any is refused.
+
+    A folder below a class is a group, whose images stay in one split, as images that look the same do. Raises
+    InputError for bad files (with ``skip_bad`` they are listed and left out), classes that miss a split, and names
+    that CLIP cannot read.
+    """
+    root = input_folder(root, mend="name the folder that holds the images")
+    found = without_bad_files(_read(root))
+    if found.problems and not skip_bad:
+        raise InputError(f"{root}: {summary(found.problems)}; mend or remove them, or pass --skip-bad")
+    table = _grouped(found.table, root)
+    folders = sorted(set(table["class"]))
+    if len(folders) < 2:
+        raise InputError(f"{root}: {len(folders)} classes with images in them; at least two are needed")
+    called = class_names(folders, given=read_names(names, folders) if names else {})
+    table["subset"] = _cut(table, shares or Shares(), seed=seed, root=root)
+    return _write(replace(found, table=table), out, folders, called, seed=seed)
+
+
+def _read(root: Path) -> Collection:
+    """All images, with split (empty if folders do not say), class and group; raises InputError for a mixed layout."""
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    split = [path.name.lower() in SPLITS for path in folders]
+    if any(split) and not all(split):
+        other = folders[split.index(False)].name
+        raise InputError(f"{root}: has folders of splits and '{other}' beside them; expected either kind alone")
+    rows: list[dict[str, str]] = []
+    others: list[str] = []
+    problems: list[str] = []
+    empty = [path.name for path in (path for path in _class_folders(folders, any(split))) if not _has_images(path)]
+    if empty:
+        raise InputError(f"{root}: no image of class {summary(empty)}; remove the empty folders or fill them")
+    for path in sorted(path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        parts = path.relative_to(root).parts
+        relative, inside = "/".join(parts), parts[1:] if any(split) else parts
+        if path.suffix.lower() not in SUFFIXES or len(inside) < 2:
+            others.append(relative)
+        elif fault := path_fault(root, relative):
+            problems.append(f"{relative}: {fault}")
+        else:
+            where = SPLITS[parts[0].lower()] if any(split) else ""
+            group = f"{inside[0]}/{'/'.join(inside[1:-1])}" if len(inside) > 2 else relative
+            rows.append({"path": relative, "class": inside[0].strip(), "identity": group, "split": where})
+    if not rows and not problems:
+        raise InputError(f"{root}: no image in it; expected <class>/<image> or train|val|test/<class>/<image>")
+    table = pd.DataFrame(rows, columns=[*FOUND_COLUMNS, "class", "split"], dtype=str).fillna("")
+    table["aspect"] = Aspect.UNKNOWN.value
+    notes = (f"{len(others)} files are no images of a class (first: {others[0]})",) if others else ()
+    return Collection(name="classes", root=root, table=table, digest="", problems=tuple(problems), notes=notes)
+
+
+def _class_folders(folders: Sequence[Path], split: bool) -> list[Path]:
+    below = [path for folder in folders for path in sorted(folder.iterdir())] if split else list(folders)
+    return [path for path in below if path.is_dir() and not path.name.startswith(".")]
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
+
+
+def _grouped(table: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """``table`` [N] in which images that are the same, or look it, share a group; raises InputError if they are of
+    two classes.
+    """
+    rows = np.arange(len(table))
+    pairs = [tuple(pair) for pair in same_images(root, table, rows, rows).tolist() if pair[0] < pair[1]]
+    for _, copies in table.groupby("hash"):
+        pairs += [(int(copies.index[0]), int(other)) for other in copies.index[1:]]
+    group = table["identity"].tolist()
+    classes, paths = table["class"].tolist(), table["path"].tolist()
+    for one, other in sorted(pairs):
+        if classes[one] != classes[other]:
+            raise InputError(f"{root}: {paths[one]} and {paths[other]} are the same image in two classes; keep one")
+        old, new = group[other], group[one]
+        group = [new if name == old else name for name in group]
+    return table.assign(identity=group)
+
+
+def _cut(table: pd.DataFrame, shares: Shares, *, seed: int, root: Path) -> pd.Series:
+    """The split of each image: what its folder says, or a seeded cut of each class's groups."""
+    given = set(table["split"]) - {""}
+    if given and "train" not in given:
+        raise InputError(f"{root}: no folder 'train' beside {', '.join(sorted(given))}")
+    subset = table["split"].replace("", "train")
+    missing = [name for name in ("test", "val") if name not in given]
+    for folder, part in table[subset == "train"].groupby("class"):
+        groups = sorted(set(part["identity"]))
+        if len(groups) <= len(missing):
+            raise InputError(
+                f"{root}: class '{folder}' has {len(groups)} images or groups that differ; {len(missing) + 1} are "
+                "needed, one for each split"
+            )
+        generator(seed, "classes", str(folder)).shuffle(groups)
+        for name in missing:
+            most = len(groups) - (len(missing) if name == missing[0] else 1)
+            share = shares.test if name == "test" else shares.val
+            num = max(1, min(most, round(share * len(set(part["identity"])))))
+            subset[part.index[part["identity"].isin(groups[:num])]] = name
+            groups = groups[num:]
+    for folder in sorted(set(table["class"])):
+        for name in ("train", "val", "test"):
+            if not ((table["class"] == folder) & (subset == name)).any():
+                raise InputError(f"{root}: class '{folder}' has no image in {name}; every split needs every class")
+    return subset
+
+
+def _write(found: Collection, out: Path, folders: Sequence[str], names: tuple[str, ...], *, seed: int) -> Prepared:
+    manifest = typed_columns(found.table)[list(COLUMNS)]
+    digest = hashlib.sha256(manifest_bytes(manifest)).hexdigest()
+    protocol = Protocol(
+        source=found.name,
+        cut=Cut.COMMON,
+        seed=seed,
+        root=str(found.root.resolve()),
+        source_hash=hashlib.sha256("".join(manifest["hash"]).encode()).hexdigest(),
+        manifest_hash=digest,
+        closed_val=(),
+        draws={"val": (), "test": ()},
+        skipped=found.problems,
+        notes=found.notes,
+    )
+    prepared = Prepared(root=Path(protocol.root), folder=out, manifest=manifest, protocol=protocol)
+    write_prepared(prepared)
+    place = {folder: number for number, folder in enumerate(folders)}
+    label = tuple(place[folder] for folder in found.table["class"])
+    write_classes(out, Classes(manifest_hash=digest, names=names, label=label))
+    return prepared

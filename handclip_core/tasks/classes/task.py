@@ -1,0 +1,50 @@
+"""The settings of the task."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from handclip_core.data.leaks import check_leaks
+from handclip_core.data.sources import DrawnData, PreparedData, open_data
+from handclip_core.errors import InputError
+from handclip_core.evaluation.metrics import Metrics
+from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.evaluation.units import Evaluation
+from handclip_core.tasks.base import Task
+from handclip_core.tasks.classes.data import ClassData, read_class_data
+from handclip_core.tasks.classes.scores import METRICS, ClassScores, load_class_scores, save_class_scores
+
+
+class Classes(Task):
+    """Which class? The head begins as the zero-shot classifier, and is judged by its right answers.
+
+    Data are those of ``prepare classes``; drawn and prepared hands have their aspect for a class.
+    """
+
+    name: Literal["classes"] = "classes"
+    """Which task this is."""
+    clusters: ClassVar[str] = "groups of images"
+    averaged: ClassVar[str] = "images"
+    objective: Literal["accuracy", "macro_f1"] = "accuracy"
+    """What trials are ranked by: the share of right answers, or the mean of F1 over classes."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """The objective first."""
+        return Metrics(tuple(sorted(METRICS, key=lambda metric: metric.name != self.objective)))
+
+    def open(self, data: DrawnData | PreparedData, *, cache: Path) -> ClassData:
+        """The prepared data set; drawn hands are drawn if need be."""
+        if data.aspects or data.gallery is not GalleryKind.ALL:
+            raise InputError("data: aspects and gallery are for the task identities; leave them out")
+        prepared = open_data(data, cache=cache)
+        check_leaks(prepared)
+        return read_class_data(prepared)
+
+    def save(self, path: Path, evaluation: Evaluation) -> None:
+        """Write the probabilities of all images to an ``.npz`` file."""
+        assert isinstance(evaluation, ClassScores), "an evaluation of this task"
+        save_class_scores(path, evaluation)
+
+    def load(self, path: Path) -> ClassScores:
+        """Read what ``save`` wrote."""
+        return load_class_scores(path)

@@ -1,0 +1,1 @@
+"""Recognising identities: each query image is searched in a gallery."""

@@ -1,0 +1,73 @@
+"""Data for the task: gallery splits of the aspects that an experiment uses."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handclip_core.data.manifest import GallerySplit, Prepared
+from handclip_core.data.training import Part, TrainingData
+from handclip_core.errors import InputError
+from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.tasks.base import Dataset, Split, Towers
+from handclip_core.tasks.identities.evaluator import IdentityEvaluator
+from handclip_core.types import Aspect
+
+
+class IdentityData(Dataset):
+    """A prepared data set with the ``aspects`` that are trained and scored, and the kind of ``gallery``."""
+
+    def __init__(self, prepared: Prepared, *, aspects: tuple[Aspect, ...], gallery: GalleryKind) -> None:
+        super().__init__(prepared)
+        self.aspects, self.gallery = aspects, gallery
+
+    def gallery_splits(self, split: Split) -> tuple[GallerySplit, ...]:
+        """The split's gallery splits; queries of the experiment's aspects alone, galleries whole."""
+        wanted = set(self.aspects)
+        gallery_splits = self.prepared.protocol.draws[split]
+        return tuple(
+            GallerySplit(
+                gallery=gallery_split.gallery,
+                query={name: rows for name, rows in gallery_split.query.items() if name in wanted},
+            )
+            for gallery_split in gallery_splits
+        )
+
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """Every manifest row that the split's gallery splits use, ascending."""
+        return rows_of(self.gallery_splits(split))
+
+    def training_data(self, part: Part, towers: Towers) -> TrainingData:
+        """The training images of the experiment's aspects."""
+        return TrainingData(self.prepared, self.aspects, part, zero_shot=towers.projected, read=towers.read)
+
+    def evaluator(self, split: Split, towers: Towers) -> IdentityEvaluator:
+        """Scores over the gallery splits of ``split``."""
+        return IdentityEvaluator(
+            self, self.rows(split), towers, gallery_splits=self.gallery_splits(split), gallery=self.gallery
+        )
+
+
+def rows_of(gallery_splits: tuple[GallerySplit, ...]) -> NDArray[np.int64]:
+    """Every manifest row that ``draws`` use, ascending."""
+    parts = [
+        rows
+        for gallery_split in gallery_splits
+        for side in (gallery_split.gallery, gallery_split.query)
+        for rows in side.values()
+    ]
+    return np.unique(np.concatenate([np.asarray(rows, np.int64) for rows in parts]))
+
+
+def used_aspects(prepared: Prepared, wanted: tuple[Aspect, ...]) -> tuple[Aspect, ...]:
+    """The wanted aspects, or all that the data hold; raises InputError if one is asked for that is not there."""
+    held = set(prepared.manifest["aspect"])
+    missing = [aspect for aspect in wanted if aspect not in held]
+    if missing:
+        raise InputError(f"data.aspects: no image shows '{missing[0]}'; the data hold {', '.join(sorted(held))}")
+    return wanted or tuple(aspect for aspect in Aspect if aspect in held)
+
+
+def identity_data(dataset: Dataset, *, what: str) -> IdentityData:
+    """``dataset`` as that of this task, for what makes sense in no other; raises InputError that names ``what``."""
+    if not isinstance(dataset, IdentityData):
+        raise InputError(f"{what} is for the task identities alone")
+    return dataset

@@ -1,0 +1,90 @@
+"""Scores of a model over the gallery splits of one split."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from handclip_core.data.inputs import Inputs
+from handclip_core.data.manifest import GallerySplit
+from handclip_core.evaluation.embed import aspect_accuracy
+from handclip_core.evaluation.fusion import Search
+from handclip_core.evaluation.gallery_splits import Similarity
+from handclip_core.evaluation.metrics import RETENTION
+from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores, QueryScores, score_gallery_splits
+from handclip_core.evaluation.retention import retention
+from handclip_core.models.hand_model import HandModel
+from handclip_core.tasks.base import Dataset, Evaluator, Towers
+from handclip_core.types import Aspect
+
+ASPECT_ACCURACY = "aspect_accuracy"
+QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
+CALIBRATED_ON = 3
+"""Gallery splits that a model is calibrated on; they share their images."""
+
+
+class IdentityEvaluator(Evaluator):
+    """Scores over ``gallery_splits``."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        rows: NDArray[np.int64],
+        towers: Towers,
+        *,
+        gallery_splits: tuple[GallerySplit, ...],
+        gallery: GalleryKind,
+    ) -> None:
+        super().__init__(dataset, rows, towers)
+        self.gallery_splits, self.gallery = gallery_splits, gallery
+
+    def evaluate(self, model: HandModel, inputs: Inputs) -> ProtocolScores:
+        """Scores of ``model``, by its own similarity if it has one."""
+        return self.scores_of(self.embedded(model, inputs), similarity=model.similarity)
+
+    def scores_of(self, embeddings: NDArray[Any] | Tensor, *, similarity: Similarity | None = None) -> ProtocolScores:
+        """Scores of embeddings [n, W] of ``rows``, by cosine unless there is another ``similarity``."""
+        return score_gallery_splits(
+            embeddings,
+            self.rows,
+            self.gallery_splits,
+            self.dataset.identities,
+            gallery=self.gallery,
+            similarity=similarity,
+        )
+
+    def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:
+        """The means over aspects and gallery splits, by the names in METRICS, RETENTION, and ASPECT_ACCURACY for
+        models that tell aspects.
+        """
+        scores = self.evaluate(model, inputs)
+        aspects, device = self.dataset.aspect_indices, self.towers.device
+        accuracy = aspect_accuracy(model, inputs, self.rows, aspects=aspects, device=device)
+        told = {} if accuracy is None else {ASPECT_ACCURACY: accuracy}
+        return scores.metrics | {RETENTION: retention(scores.queries, self.zero_shot_queries)} | told
+
+    @cached_property
+    def zero_shot_queries(self) -> QueryScores:
+        """What the pretrained backbone scores on each query, by its projected embedding."""
+        return self.scores_of(self.towers.projected(self.rows)).queries
+
+    def searches(self, aspect: Aspect) -> Sequence[Search]:
+        """The queries of an aspect and their galleries in some gallery splits; without those where one is empty."""
+        place, who = {int(row): index for index, row in enumerate(self.rows)}, self.dataset.identities
+        found = []
+        for gallery_split in self.gallery_splits[:CALIBRATED_ON]:
+            query, gallery = (side.get(aspect) for side in (gallery_split.query, gallery_split.gallery))
+            if query and gallery:
+                at, among = (np.array([place[row] for row in rows]) for rows in (query, gallery))
+                found.append(Search(at, among, who[list(query)], who[list(gallery)]))
+        return found
+
+    @property
+    def kept(self) -> Mapping[str, Sequence[int]]:
+        """Queries and gallery of the first gallery split, aspect by aspect in its order."""
+        first = self.gallery_splits[0]
+        sides = {QUERY: first.query, GALLERY: first.gallery}
+        return {name: [row for part in side.values() for row in part] for name, side in sides.items()}

@@ -1,0 +1,44 @@
+"""The settings of the task."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from handclip_core.data.leaks import check_leaks
+from handclip_core.data.sources import DrawnData, PreparedData, open_data
+from handclip_core.evaluation.baselines import BASELINES
+from handclip_core.evaluation.metrics import METRICS, Metrics
+from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.evaluation.storage import load_scores, save_scores
+from handclip_core.evaluation.units import Evaluation
+from handclip_core.tasks.base import Task
+from handclip_core.tasks.identities.data import IdentityData, used_aspects
+
+
+class Identities(Task):
+    """Who is it? Queries are searched in galleries, and judged by mAP."""
+
+    name: Literal["identities"] = "identities"
+    """Which task this is."""
+    clusters: ClassVar[str] = "identities"
+    averaged: ClassVar[str] = "aspects, draws"
+    baselines: ClassVar[tuple[str, ...]] = tuple(BASELINES)
+
+    @property
+    def metrics(self) -> Metrics:
+        """mAP first, then the others of rankings, and retention."""
+        return Metrics(METRICS)
+
+    def open(self, data: DrawnData | PreparedData, *, cache: Path) -> IdentityData:
+        """The prepared data set; drawn hands are drawn if need be."""
+        prepared = open_data(data, cache=cache)
+        check_leaks(prepared)
+        return IdentityData(prepared, aspects=used_aspects(prepared, data.aspects), gallery=data.gallery)
+
+    def save(self, path: Path, evaluation: Evaluation) -> None:
+        """Write all single query results to an ``.npz`` file."""
+        assert isinstance(evaluation, ProtocolScores), "an evaluation of this task"
+        save_scores(path, evaluation)
+
+    def load(self, path: Path) -> ProtocolScores:
+        """Read what ``save`` wrote."""
+        return load_scores(path)

@@ -1,0 +1,100 @@
+"""What is searched for each strategy where the task is ``classes``, side by side."""
+
+from handclip_core.losses.settings import Losses
+from handclip_core.models.adapters import Place
+from handclip_core.models.lora import LoraTargets
+from handclip_core.models.neck import NeckKind, NeckSettings
+from handclip_core.strategies import Adapters, Full, Joint, LinearProbe, Lora, Strategy, ZeroShot
+from handclip_core.tasks.classes.names import Templates
+from search_spaces.ranges import AUGMENT, HEAD_LR_SCALE, LAYER_DECAY, MODULE_LR, SMOOTHED, TOWER_LR, optim
+from search_spaces.spaces import Space
+from search_spaces.suggest import Choice, Float, LogFloat, LogInt, Nested, Range, TrialLike, When, suggest
+
+TEMPLATE = Choice(tuple(Templates))
+LOSSES = Nested(Losses, identity=SMOOTHED)
+
+
+def tower() -> dict[str, Range | Nested | When]:
+    """What is searched wherever the image tower itself is trained; the head begins as the zero-shot classifier."""
+    return {
+        "templates": TEMPLATE,
+        "optim": optim(TOWER_LR),
+        "layer_decay": LAYER_DECAY,
+        "head_lr_scale": HEAD_LR_SCALE,
+        "frozen_blocks": Choice((0, 1, 2, 4)),
+        "losses": LOSSES,
+        "augment": AUGMENT,
+    }
+
+
+def modules() -> dict[str, Range | Nested | When]:
+    """What is searched wherever something is added to the frozen tower."""
+    neck = Nested(NeckSettings, kind=Choice((NeckKind.NONE, NeckKind.BN)))
+    return {
+        "templates": TEMPLATE,
+        "optim": optim(MODULE_LR),
+        "head_lr_scale": HEAD_LR_SCALE,
+        "neck": neck,
+        "losses": LOSSES,
+        "augment": AUGMENT,
+    }
+
+
+def zero_shot(trial: TrialLike) -> Strategy:
+    """The sentences around the names."""
+    return suggest(trial, ZeroShot, prefix="zero_shot", templates=TEMPLATE)
+
+
+def linear_probe(trial: TrialLike) -> Strategy:
+    """Sentences, rates, smoothing, and fine-tuning after the probe."""
+    return suggest(
+        trial,
+        LinearProbe,
+        prefix="linear_probe",
+        templates=TEMPLATE,
+        optim=optim(LogFloat(1e-4, 1e-1)),
+        losses=LOSSES,
+        finetune_share=Choice((0.0, 0.5)),
+        finetune_lr=When("finetune_share", (0.5,), TOWER_LR),
+    )
+
+
+def full(trial: TrialLike) -> Strategy:
+    """Sentences, rates of tower and head, their decay by depth, what stays frozen, smoothing and augmentation."""
+    return suggest(trial, Full, prefix="full", **tower())
+
+
+def joint(trial: TrialLike) -> Strategy:
+    """The same as ``full``; what differs is that every class is shown equally often."""
+    return suggest(trial, Joint, prefix="joint", **tower())
+
+
+def adapters(trial: TrialLike) -> Strategy:
+    """Width and place of the bottlenecks beside what all modules have."""
+    return suggest(trial, Adapters, prefix="adapters", width=LogInt(4, 256), place=Choice(tuple(Place)), **modules())
+
+
+def lora(trial: TrialLike) -> Strategy:
+    """Rank, strength, dropout and place of the updates beside what all modules have."""
+    return suggest(
+        trial,
+        Lora,
+        prefix="lora",
+        rank=LogInt(2, 64),
+        alpha=LogFloat(4.0, 128.0),
+        dropout=Float(0.0, 0.3),
+        targets=Choice(tuple(LoraTargets)),
+        last_blocks=Choice((None, 2, 4)),
+        **modules(),
+    )
+
+
+SPACES: dict[str, Space] = {
+    "zero_shot": zero_shot,
+    "linear_probe": linear_probe,
+    "full": full,
+    "joint": joint,
+    "adapters": adapters,
+    "lora": lora,
+}
+"""The space of every strategy that is searched for this task, by its name."""

@@ -1,0 +1,119 @@
+"""The task on drawn hands before a tiny backbone: what the head begins as, which strategies serve it, a whole run."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from handclip_core.errors import InputError
+from handclip_core.local import train_into
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.reports.measure import View
+from handclip_core.reports.report import compare_runs, evaluate_run
+from handclip_core.runs.context import ExperimentContext
+from handclip_core.runs.experiment import Experiment, assemble, context_of, run
+from handclip_core.strategies import serving
+from handclip_core.tasks.classes.names import TEMPLATES, Templates
+from handclip_core.tasks.classes.scores import ClassScores
+from handclip_core.tasks.classes.task import Classes
+from search_spaces.by_task import spaces_of
+from search_spaces.spaces import default_of, params_of
+from tests.conftest import TINY_DATA
+from tune_jobs.config.settings import SweepSettings
+
+CPU = torch.device("cpu")
+NAMES = [
+    "the back of a right hand", "the back of a left hand", "the palm of a right hand", "the palm of a left hand",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_backbones: dict[str, BackboneSettings]) -> BackboneSettings:
+    return tiny_backbones["vit"]
+
+
+def experiment(backbone: BackboneSettings, strategy: dict[str, object], **changes: object) -> Experiment:
+    values = {"task": {"name": "classes"}, "strategy": strategy, "data": TINY_DATA, "backbone": backbone, "budget": 2}
+    return Experiment.model_validate(values | changes)
+
+
+def by_hand(context: ExperimentContext, templates: Templates) -> np.ndarray:
+    """What the images are, by the cosines of image and texts."""
+    backbone = context.backbone(text=True)
+    with torch.no_grad():
+        images = F.normalize(backbone(context.pixel_inputs.of(context.rows("val"), device=CPU)).projected, dim=1)
+        columns = []
+        for name in NAMES:
+            texts = [one.format(name) for one in TEMPLATES[templates]]
+            units = F.normalize(backbone.encode_text(backbone.tokenize(texts)), dim=1)
+            columns.append(images @ F.normalize(units.mean(dim=0), dim=0))
+    return torch.stack(columns, dim=1).argmax(dim=1).numpy()
+
+
+@pytest.mark.parametrize("templates", list(Templates))
+@pytest.mark.parametrize("name", ["zero_shot", "full", "linear_probe"])
+def test_every_head_begins_as_the_zero_shot_classifier(
+    backbone: BackboneSettings, name: str, templates: Templates
+) -> None:
+    wanted = experiment(backbone, {"name": name, "templates": templates})
+    context = context_of(wanted, CPU)
+    found = context.evaluator("val").evaluate(assemble(wanted, context).model, context.pixel_inputs)
+    assert isinstance(found, ClassScores)
+    assert np.array_equal(found.predicted, by_hand(context, templates))
+    manifest = context.prepared.manifest.iloc[context.rows("val")]
+    shown = [
+        f"the {'back' if one.startswith('dorsal') else 'palm'} of a {one.split()[1]} hand" for one in manifest["aspect"]
+    ]
+    assert [found.names[label] for label in found.truth] == shown
+
+
+def test_zero_shot_retains_all_of_itself_and_trained_heads_are_scored_beside_it(backbone: BackboneSettings) -> None:
+    (only,) = run(experiment(backbone, {"name": "zero_shot", "templates": "many"}), device=CPU)
+    assert only.metrics["retention"] == 1
+    assert only.metrics["accuracy"] == only.metrics["zero_shot_accuracy"]
+    *_, last = run(experiment(backbone, {"name": "full", "optim": {"lr": 3e-3, "batch_size": 8}}), device=CPU)
+    assert {"accuracy", "macro_f1", "top5", "calibration_error", "zero_shot_accuracy"} <= set(last.metrics)
+
+
+@pytest.mark.parametrize("name", ["joint", "lora", "adapters", "curriculum"])
+def test_strategies_that_serve_the_task_train(backbone: BackboneSettings, name: str) -> None:
+    *_, last = run(experiment(backbone, {"name": name}, budget=1), device=CPU)
+    assert 0 <= last.metrics["accuracy"] <= 1
+
+
+def test_strategies_for_identities_alone_are_refused_by_name(backbone: BackboneSettings) -> None:
+    assert "cross_view" not in serving(Classes())
+    with pytest.raises(ValueError, match="cross_view does not serve the task classes; choose from zero_shot"):
+        experiment(backbone, {"name": "cross_view"})
+    with pytest.raises(InputError, match="clip_reid does not serve the task classes; choose from zero_shot"):
+        SweepSettings.parse({"task": {"name": "classes"}, "strategies": ["clip_reid"]}, source="x")
+    with pytest.raises(InputError, match="strategy.labels: person is for the task identities"):
+        next(run(experiment(backbone, {"name": "full", "labels": "person"}), device=CPU))
+    with pytest.raises(InputError, match="aspects and gallery are for the task identities"):
+        data = TINY_DATA.model_copy(update={"gallery": "own"})
+        context_of(experiment(backbone, {"name": "zero_shot"}, data=data.model_dump()), CPU)
+
+
+def test_every_space_holds_its_default_and_serves_the_task() -> None:
+    spaces = spaces_of(Classes())
+    assert set(spaces) <= set(serving(Classes()))
+    assert all(params_of(default_of(name), spaces) for name in spaces)
+    settings = SweepSettings.parse({"task": {"name": "classes", "objective": "macro_f1"}}, source="x")
+    assert settings.strategies == tuple(spaces)
+    assert settings.search.objectives == ("macro_f1",)
+
+
+def test_a_run_is_saved_and_evaluated_with_a_report_by_class(backbone: BackboneSettings, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    record = train_into(folder, experiment(backbone, {"name": "linear_probe"}), device=CPU)
+    report = evaluate_run(folder, device=CPU, view=View("val"))
+    assert report.values["metrics"]["accuracy"] == pytest.approx(record.best["accuracy"])
+    assert "accuracy" in report.text
+    assert NAMES[0] in (folder / "evaluation_val_report.csv").read_text()
+    assert (folder / "evaluation_val_confusion.csv").exists()
+    with pytest.raises(InputError, match="the task classes has no galleries"):
+        evaluate_run(folder, device=CPU, view=View("val", flip=True))
+    with pytest.raises(InputError, match="compare is for the task identities alone"):
+        compare_runs([folder], device=CPU, view=View("val"))
