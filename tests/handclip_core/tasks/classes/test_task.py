@@ -89,11 +89,11 @@ def test_strategies_for_identities_alone_are_refused_by_name(backbone: BackboneS
         experiment(backbone, {"name": "cross_view"})
     with pytest.raises(InputError, match="clip_reid does not serve the task classes; choose from zero_shot"):
         SweepSettings.parse({"task": {"name": "classes"}, "strategies": ["clip_reid"]}, source="x")
-    with pytest.raises(InputError, match="strategy.labels: person is for the task identities"):
+    with pytest.raises(InputError, match=r"strategy\.labels: person is for the task identities"):
         next(run(experiment(backbone, {"name": "full", "labels": "person"}), device=CPU))
+    own = TINY_DATA.model_dump() | {"gallery": "own"}
     with pytest.raises(InputError, match="aspects and gallery are for the task identities"):
-        data = TINY_DATA.model_copy(update={"gallery": "own"})
-        context_of(experiment(backbone, {"name": "zero_shot"}, data=data.model_dump()), CPU)
+        context_of(experiment(backbone, {"name": "zero_shot"}, data=own), CPU)
 
 
 def test_every_space_holds_its_default_and_serves_the_task() -> None:
