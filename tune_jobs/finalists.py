@@ -35,7 +35,7 @@ def main(name: Name, top: Top = 5, seeds: Seeds = 3, final_test: FinalTest = Fal
 
 
 def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> int:
-    from handclip_core.paths import input_folder, output_folder, user_path
+    from handclip_core.paths import output_folder, user_path
     from tune_jobs.finals.past_sweep import read_sweep
     from tune_jobs.storage.location import BucketLocation, absolute, parse_location
 
@@ -44,10 +44,8 @@ def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> 
         place.check()
     else:
         user_path(name)
-        input_folder(place, mend="name the folder of the sweeps with --storage")
+        output_folder(place, option="--storage")
     past = read_sweep(place / name)
-    if isinstance(past.where, Path):
-        output_folder(past.where, option="--storage")
     from tune_jobs.finals.run import hold_finals
 
     return hold_finals(past, top=top, seeds=seeds, with_test=final_test)
