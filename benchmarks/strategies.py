@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    data = DrawnData(people=given.people, images_per_aspect=5)
+    data = DrawnData(people=given.people, images_per_aspect=5, sittings=5)
     if given.speed:
         speed(given.only, data, given.budget, given.rounds)
     else:
