@@ -36,7 +36,7 @@ SHORTER: dict[str, Callable[[Path, BackboneSettings], list[str]]] = {
         "budget=4",
         "resources.cpus=1",
     ],
-    "classes.yaml": lambda *_: [*SMALL, "trials=5", "budget=2"],
+    "classes.yaml": lambda *_: [*SMALL, "trials=6", "budget=3"],
     "quickstart.yaml": lambda *_: [*SMALL, "trials=7", "budget=3"],
 }
 """What lets a file end within a minute on two processors; all else stays as it is there."""
