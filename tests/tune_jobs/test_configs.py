@@ -36,10 +36,11 @@ SHORTER: dict[str, Callable[[Path, BackboneSettings], list[str]]] = {
         "budget=4",
         "resources.cpus=1",
     ],
-    "classes.yaml": lambda *_: [*SMALL, "trials=5", "budget=2"],
+    "classes.yaml": lambda *_: [*SMALL, "trials=6", "budget=3"],
     "quickstart.yaml": lambda *_: [*SMALL, "trials=7", "budget=3"],
 }
 """What lets a file end within a minute on two processors; all else stays as it is there."""
+WITHOUT_GALLERIES = {name for name in BEST_FILES if not name.endswith(".npy")} | {"embeddings.npy"}
 MAY_BE_SHORTER = {"name", "data", "backbone", "trials", "budget", "resources", "storage"}
 
 
@@ -73,7 +74,8 @@ def check_outcome(folder: Path, settings: SweepSettings) -> None:
     assert {row["strategy"] for row in rows} == set(settings.strategies)
     assert {row["status"] for row in rows} <= {"complete", "stopped"}
     assert all(row["rank"] for row in rows)
-    assert {path.name for path in (folder / "best").iterdir()} == BEST_FILES
+    files = {path.name for path in (folder / "best").iterdir()}
+    assert files == (BEST_FILES if settings.task.name == "identities" else WITHOUT_GALLERIES)
 
 
 def test_no_entry_is_left_of_a_file_that_is_gone() -> None:
