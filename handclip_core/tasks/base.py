@@ -91,6 +91,11 @@ class Dataset(ABC):
     def evaluator(self, split: Split, towers: Towers) -> Evaluator:
         """What judges models on ``split``."""
 
+    @property
+    def trains_aspects(self) -> bool:
+        """Whether there are training images of known aspect, for the strategies that need them."""
+        return False
+
     @cached_property
     def aspect_indices(self) -> Rows:
         """The aspect of every manifest row, by ASPECT_INDEX."""

@@ -8,8 +8,6 @@ from handclip_core.errors import InputError
 from handclip_core.models.backbone import load_backbone
 from handclip_core.paths import cache_root, output_folder
 from handclip_core.strategies import ALL
-from handclip_core.tasks.identities.data import IdentityData
-from handclip_core.types import HAND_ASPECTS
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.summary import log
 
@@ -33,12 +31,7 @@ def fitted(settings: SweepSettings) -> SweepSettings:
         return settings
     dataset = settings.task.open(data, cache=cache_root())
     left_out = [name for name in settings.strategies if name in NEED_ASPECTS]
-    if not left_out:
-        return settings
-    assert isinstance(dataset, IdentityData), "no other task has aspects"
-    manifest = dataset.prepared.manifest
-    trained = manifest.loc[manifest["subset"].isin(["train", "val"]), "aspect"]
-    if set(dataset.aspects) & set(trained) & set(HAND_ASPECTS):
+    if not left_out or dataset.trains_aspects:
         return settings
     kept = [name for name in settings.strategies if name not in left_out]
     why = "no training image has a known aspect (`prepare folder --table ... --aspect-column` reads them)"

@@ -9,7 +9,7 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import GalleryKind
 from handclip_core.tasks.base import Dataset, Split, Towers
 from handclip_core.tasks.identities.evaluator import IdentityEvaluator
-from handclip_core.types import Aspect
+from handclip_core.types import HAND_ASPECTS, Aspect
 
 
 class IdentityData(Dataset):
@@ -18,6 +18,13 @@ class IdentityData(Dataset):
     def __init__(self, prepared: Prepared, *, aspects: tuple[Aspect, ...], gallery: GalleryKind) -> None:
         super().__init__(prepared)
         self.aspects, self.gallery = aspects, gallery
+
+    @property
+    def trains_aspects(self) -> bool:
+        """Whether one of the aspects is known of a training image."""
+        manifest = self.prepared.manifest
+        trained = manifest.loc[manifest["subset"].isin(["train", "val"]), "aspect"]
+        return bool(set(self.aspects) & set(trained) & set(HAND_ASPECTS))
 
     def gallery_splits(self, split: Split) -> tuple[GallerySplit, ...]:
         """The split's gallery splits; queries of the experiment's aspects alone, galleries whole."""
