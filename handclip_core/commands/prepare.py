@@ -97,7 +97,9 @@ def prepare_classes_of_images(
     from handclip_core.tasks.classes.prepare import Shares, prepare_classes
 
     shares = Shares(val=val_share, test=test_share)
-    prepared = prepare_classes(root, out, names=names, seed=seed, shares=shares, skip_bad=skip_bad)
+    prepared = prepare_classes(
+        root, output_folder(out, option="--out"), names=names, seed=seed, shares=shares, skip_bad=skip_bad
+    )
     for line in (*prepared.protocol.skipped, *prepared.protocol.notes):
         print(f"note: {line}", file=sys.stderr)
     data = read_class_data(prepared)

@@ -15,6 +15,7 @@ from typer.main import get_command
 from handclip_core.__main__ import app, main
 from handclip_core.data.sources import DrawnData
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.context import open_context
 from handclip_core.strategies import ALL
 
 OPTIONS = {
@@ -29,7 +30,10 @@ OPTIONS = {
         "--keep-embeddings", "--out",
     ],
     "pretrain": ["settings"],
-    "prepare drawn": ["root", "--out", "--people", "--images-per-aspect", "--height-px", "--cut", "--seed", "--json"],
+    "prepare drawn": [
+        "root", "--out", "--people", "--images-per-aspect", "--height-px", "--sittings", "--cut", "--seed", "--json",
+    ],
+    "prepare classes": ["root", "--out", "--names", "--val-share", "--test-share", "--seed", "--skip-bad"],
     "prepare 11k": ["root", "--out", "--cut", "--seed", "--skip-bad", "--json"],
     "prepare hd": ["root", "--out", "--seed", "--skip-bad", "--json"],
     "prepare folder": [
@@ -69,7 +73,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def settings(tmp_path: Path, tiny_backbones: dict[str, BackboneSettings]) -> Path:
-    return written(tmp_path / "experiment.yaml", backbone=tiny_backbones["vit"].model_dump())
+    return written(tmp_path / "experiment.yaml", backbone=tiny_backbones["vit"].model_dump(mode="json"))
 
 
 def written(path: Path, **changes: Any) -> Path:
@@ -141,7 +145,8 @@ def test_show_prints_the_plan_and_trains_nothing(typed: Typed, settings: Path) -
 
 
 def test_show_alone_prints_the_plans_of_all_strategies(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handclip_core.data.sources.DrawnData", lambda: DrawnData.model_validate(DATA))
+    few = DrawnData.model_validate(DATA)
+    monkeypatch.setattr("handclip_core.runs.context.open_context", lambda _, *others: open_context(few, *others))
     code, out, _ = typed("show")
     assert code == 0
     assert all(f"| {kind.model_fields['name'].default} " in out for kind in ALL)
@@ -162,7 +167,7 @@ def test_prepare_drawn_then_check_then_use(
     assert rows["papers: train, validate"] == ["4,", "4"] * 4
     assert typed("prepare", "check", tmp_path / "prepared")[0] == 0
     data = {"source": "prepared", "folder": str(tmp_path / "prepared"), "aspects": ["palmar left"]}
-    path = written(tmp_path / "e.yaml", data=data, backbone=tiny_backbones["vit"].model_dump())
+    path = written(tmp_path / "e.yaml", data=data, backbone=tiny_backbones["vit"].model_dump(mode="json"))
     assert typed("train", path, "--out", tmp_path / "run")[0] == 0
 
 
@@ -205,7 +210,7 @@ def test_wrong_settings_are_one_line(
     changes: dict[str, Any],
     expected: str,
 ) -> None:
-    path = written(tmp_path / "e.yaml", **{"backbone": tiny_backbones["vit"].model_dump()} | changes)
+    path = written(tmp_path / "e.yaml", **{"backbone": tiny_backbones["vit"].model_dump(mode="json")} | changes)
     assert expected in typed.refuses("train", path, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
