@@ -38,7 +38,7 @@ def insert(text: str, diff: str) -> str:
 def test_the_guide_leads_to_a_strategy_that_keeps_the_contract(tmp_path: Path) -> None:
     for name in ("handclip_core", "search_spaces", "tests/handclip_core/strategies"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("tests/conftest.py", "tests/process_pair.py", "pyproject.toml"):
+    for name in ("tests/conftest.py", "tests/process_pair.py", "tests/limits.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
     ((_, code),) = BLOCK.findall(section("## 1. The file"))
     (tmp_path / "handclip_core/strategies/projection_only.py").write_text(code)

@@ -99,7 +99,7 @@ def test_bad_input_is_one_line_and_exit_code_two(experiment: Experiment, file: s
         ([str(tmp_path / "broken.yaml")], "bogus"),
         ([file, "--out", str(tmp_path / "taken")], "holds a run already; pass --resume"),
         ([file, "--out", str(tmp_path / "new"), "--resume"], "config.json: no such file"),
-        ([file, "--out", file], "is a file; choose a folder"),
+        ([file, "--out", file], "is a file, not a folder; choose another folder"),
         ([str(tmp_path / "moving.json"), "--workers", "2"], "set backbone.batch_norm: fixed"),
     ):
         code, output = invoke(*arguments)

@@ -19,7 +19,7 @@ class _Event(Config):
     """Something that has happened; ``event`` names its kind."""
 
     # A score that is not a number must come back as one.
-    model_config = ConfigDict(ser_json_inf_nan="constants")
+    model_config = ConfigDict(ser_json_inf_nan="constants", allow_inf_nan=True)
 
     at: float
     """When, in seconds since 1970."""
@@ -52,7 +52,7 @@ class Opened(_Event):
 class LearnedTrial(Config):
     """A trial of another sweep, as far as a sampler may learn from it."""
 
-    model_config = ConfigDict(ser_json_inf_nan="constants")
+    model_config = ConfigDict(ser_json_inf_nan="constants", allow_inf_nan=True)
 
     strategy: str
     params: dict[str, Primitive]

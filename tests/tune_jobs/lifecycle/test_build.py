@@ -15,7 +15,6 @@ import pytest
 from handclip_core.errors import InputError
 from tests.tune_jobs.dying import Fuse, Killed, run_to_the_end
 from tests.tune_jobs.simulated import ROOM, begun, run, settings, state_of
-from tune_jobs.config.search import Search
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state.events import Retried, Saved
@@ -208,7 +207,8 @@ def test_a_sweep_that_is_extended_equals_one_that_was_longer_from_the_start(tmp_
 
 def test_a_shared_database_that_holds_the_trials_of_a_sweep_whose_folder_is_gone_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    swept = small(tmp_path / "runs").model_copy(update={"search": Search(storage=url)})
+    swept = small(tmp_path / "runs")
+    swept = swept.model_copy(update={"search": swept.search.model_copy(update={"storage": url})})
     run(swept)
     shutil.rmtree(tmp_path / "runs")
     with pytest.raises(InputError, match="has a study 'simulated' already"):

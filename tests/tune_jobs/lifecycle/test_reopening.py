@@ -106,6 +106,10 @@ def test_what_ran_last_may_go_on(storage: Path) -> None:
 OTHER_VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "data": ({"data": {"source": "drawn", "people": 99}}, "data.people 48 is now 99"),
     "backbone": ({"backbone": {"name": "RN50"}}, "backbone.name handclip-nano is now RN50"),
+    "task": (
+        {"task": {"name": "classes"}, "strategies": ["full"], "search": {"objectives": ["accuracy"]}},
+        "task.name identities is now classes",
+    ),
     "strategies": ({"strategies": ["full"]}, r"strategies \[.*\] is now \['full'\]"),
     "budget": ({"budget": 9}, "budget 8 is now 9"),
     "seed": ({"seed": 3}, "seed 0 is now 3"),
