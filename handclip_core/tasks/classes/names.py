@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from handclip_core.errors import InputError
+from handclip_core.paths import read_file
 from handclip_core.types import Aspect
 
 _NUMBER = re.compile(r"^\d+\s*[._\- ]\s*(?=\D)")
@@ -74,9 +75,7 @@ def class_names(folders: Sequence[str], *, given: Mapping[str, str]) -> tuple[st
 def read_names(path: Path, folders: Sequence[str]) -> dict[str, str]:
     """Names by folder from a text file of lines ``folder,name``; raises InputError for any other line."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        lines = read_file(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise InputError(f"{path}: is no text in UTF-8") from None
     found: dict[str, str] = {}

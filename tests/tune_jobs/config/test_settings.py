@@ -22,7 +22,6 @@ def test_overrides_reach_nested_keys_and_read_values_as_yaml() -> None:
     overrides = [
         "data.people=60",
         "strategies=[full, adapters]",
-        "search.points=[]",
         "early_stopping.kind=none",
         "resources.concurrent=null",
     ]
