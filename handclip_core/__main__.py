@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from handclip_core.commands import prepare, pretrain, runs
+from handclip_core.commands import prepare, pretrain, runs, serving
 from handclip_core.errors import InputError
 from handclip_core.paths import refusal
 
@@ -20,6 +20,11 @@ app.command("show")(runs.show)
 app.command("train")(runs.train)
 app.command("evaluate")(runs.evaluate)
 app.command("compare")(runs.compare)
+app.command("embed")(serving.embed)
+app.command("enrol")(serving.enrol)
+app.command("identify")(serving.identify)
+app.command("verify")(serving.verify)
+app.command("export")(serving.export)
 app.command("pretrain")(pretrain.pretrain)
 
 
