@@ -29,9 +29,14 @@ app.command("pretrain")(pretrain.pretrain)
 
 
 def main() -> None:
-    """Run a command; what the user can mend is one line on stderr and exit code 2."""
+    """Run a command of ``python -m handclip_core``."""
+    run(app, "python -m handclip_core")
+
+
+def run(commands: typer.Typer, name: str) -> None:
+    """Run one of ``commands``; what the user can mend is one line on stderr and exit code 2."""
     try:
-        app(prog_name="python -m handclip_core")
+        commands(prog_name=name)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

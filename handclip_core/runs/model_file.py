@@ -20,7 +20,7 @@ from handclip_core.models.hand_model import HandModel
 from handclip_core.models.metric import MOST_DIMENSIONS
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment
-from handclip_core.types import ASPECT_INDEX, Aspect
+from handclip_core.types import Aspect
 
 MODEL_FILE = "model.json"
 
@@ -52,7 +52,7 @@ class ModelFile(Config):
 
 
 def model_files(experiment: Experiment, context: ExperimentContext) -> dict[str, str]:
-    """The texts of the files that let a run's weights be opened anywhere, by name: MODEL_FILE and open_clip's config."""
+    """MODEL_FILE and open_clip's config, which let a run's weights be opened anywhere, as texts by name."""
     data = context.training_data(experiment.part)
     rows = {"train": data.rows, "test": context.rows("test")}
     if experiment.part == "train":

@@ -36,9 +36,10 @@ LIMITS = """\
 
 def _what(served: ServedModel) -> str:
     architecture = served.model.architecture
+    compared = "cosine" if served.ranks_by_cosine else "a score of its own"
     return (
-        f"Embeds an image of a hand as a unit vector of {served.width} numbers, to be compared by "
-        f"{'cosine' if served.ranks_by_cosine else 'a score of its own'}. Strategy `{served.experiment.strategy.name}`, "
+        f"Embeds an image of a hand as a unit vector of {served.width} numbers, to be compared by {compared}. "
+        f"Strategy `{served.experiment.strategy.name}`, "
         f"backbone `{served.experiment.backbone.name}` ({architecture.num_weights:,} weights in the image tower), "
         f"images of {served.size_px} x {served.size_px} pixels. Weights `{served.hash}`."
     )
