@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from handclip_core.commands import prepare, pretrain, runs
+from handclip_core.commands import prepare, pretrain, runs, serving
 from handclip_core.errors import InputError
 from handclip_core.paths import refusal
 
@@ -20,13 +20,23 @@ app.command("show")(runs.show)
 app.command("train")(runs.train)
 app.command("evaluate")(runs.evaluate)
 app.command("compare")(runs.compare)
+app.command("embed")(serving.embed)
+app.command("enrol")(serving.enrol)
+app.command("identify")(serving.identify)
+app.command("verify")(serving.verify)
+app.command("export")(serving.export)
 app.command("pretrain")(pretrain.pretrain)
 
 
 def main() -> None:
-    """Run a command; what the user can mend is one line on stderr and exit code 2."""
+    """Run a command of ``python -m handclip_core``."""
+    run(app, "python -m handclip_core")
+
+
+def run(commands: typer.Typer, name: str) -> None:
+    """Run one of ``commands``; what the user can mend is one line on stderr and exit code 2."""
     try:
-        app(prog_name="python -m handclip_core")
+        commands(prog_name=name)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

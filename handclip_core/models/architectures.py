@@ -11,7 +11,7 @@ from open_clip.model import CustomTextCLIP, resize_pos_embed, resize_text_pos_em
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import TextTransformer, VisionTransformer
+from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
 from torch import nn
 
 from handclip_core.errors import InputError
@@ -80,6 +80,30 @@ def empty(name: str, *, text: bool, quick_gelu: bool | None = None) -> Any:
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
         what = f"has no usable {CONFIG_FILE}" if folder else "cannot be built"
         raise InputError(f"backbone.name: {name} {what}: {one_line(error)}") from None
+
+
+def config_of(name: str, visual: nn.Module) -> dict[str, Any]:
+    """The contents of a CONFIG_FILE from which ``empty`` builds ``name`` again; ``visual`` is its image tower."""
+    folder = folder_of(name)
+    if folder and not (folder / CONFIG_FILE).exists():
+        model = open_clip_config(origin_of(folder).config, source=str(folder))
+    else:
+        model = open_clip.get_model_config(f"{LOCAL_FOLDER}{folder}" if folder else name) or {}
+    # Weights decide on the activation as much as names do.
+    quick = any(isinstance(module, QuickGELU) for module in visual.modules())
+    wanted = dict(getattr(visual, "preprocess_cfg", None) or {})
+    wanted |= {"mean": list(visual.image_mean), "std": list(visual.image_std)}  # type: ignore[arg-type]
+    return {"model_cfg": {**model, "quick_gelu": quick}, "preprocess_cfg": wanted}
+
+
+def plain_names(name: str) -> set[str]:
+    """The names of the weights of what open_clip's plain call makes of ``name``."""
+    return set(open_clip.create_model(name, load_weights=False, pretrained_text=False).state_dict())
+
+
+def plain_load(name: str) -> Any:
+    """A model as open_clip's plain call loads it from a folder, ``name``."""
+    return open_clip.create_model(name).eval()
 
 
 def published(name: str, tag: str) -> Any:

@@ -61,6 +61,10 @@ class HandModel(nn.Module):
         embedding: Tensor = self.neck(self.forward_trunk(inputs, aspects)).embedding
         return embedding
 
+    def static_vectors(self, pixels: Tensor, aspects: Tensor) -> Tensor:
+        """``vectors`` of images by steps that do not depend on what they show, as a traced graph needs them."""
+        return self.vectors(pixels, aspects)
+
     def classify(self, inputs: ModelInputs, aspects: Tensor) -> tuple[Tensor, Tensor]:
         """The head's logits [B, P] of images, and CLIP's embedding [B, D] of them."""
         encoded = self.forward_trunk(inputs, aspects)
@@ -74,6 +78,11 @@ class HandModel(nn.Module):
     def readout(self) -> Readout | None:
         """What the model reads inside of the tower."""
         return self.neck.readout
+
+    @property
+    def tells_aspects(self) -> bool:
+        """Whether an image's aspect makes a difference to its embedding."""
+        return False
 
     def predict_aspects(self, inputs: ModelInputs) -> Tensor | None:
         """The aspect [B], by ASPECT_INDEX, that the model sees in each image; None for models that do not tell."""

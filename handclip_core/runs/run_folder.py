@@ -22,7 +22,10 @@ from handclip_core.evaluation.forgetting import AspectSequence
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import restored
 from handclip_core.process_group import process_group
+from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, Progress, assemble, context_of
+from handclip_core.runs.model_file import model_files
+from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, validation_file
 
 CONFIG, METRICS, LOG = "config.json", "metrics.json", "training_log.csv"
 BEST, FINAL, OPTIMIZER = "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth"
@@ -134,7 +137,9 @@ class RunFolder:
         for name in (FINAL, OPTIMIZER):
             _link(checkpoint / name, self.folder / name)
         write_log(self.log, self.folder / LOG)
-        rows = self._write_embeddings(device)
+        loaded, context = load_run(self.folder, device=device), context_of(self.experiment, device)
+        rows = self._write_embeddings(loaded, context)
+        self._describe(loaded, context)
         self.sequence = self._sequence(load_tensors(checkpoint / OPTIMIZER)["milestones"], device)
         sequence = {"sequence": self.sequence.values()} if self.sequence else {}
         best = {"best": self.best} if self.evaluated else {}
@@ -148,9 +153,14 @@ class RunFolder:
         context = context_of(self.experiment, device)
         return AspectSequence(evaluation_points_of(assemble(self.experiment, context).phases), evaluation_points)
 
-    def _write_embeddings(self, device: torch.device) -> dict[str, list[int]]:
-        loaded = load_run(self.folder, device=device)
-        context = context_of(self.experiment, device)
+    def _describe(self, model: HandModel, context: ExperimentContext) -> None:
+        """Write what the weights need to be opened and used without the data."""
+        known = SEEN_ALL if self.experiment.part == "train_all" else validation_file(model, context)
+        texts = {**model_files(self.experiment, context), VALIDATION_FILE: known.model_dump_json(indent=2)}
+        for name, text in texts.items():
+            write_text(self.folder / name, text)
+
+    def _write_embeddings(self, loaded: HandModel, context: ExperimentContext) -> dict[str, list[int]]:
         rows = {name: list(wanted) for name, wanted in context.evaluator("val").kept.items()}
         for name, wanted in rows.items():
             embeddings = embed(
@@ -158,7 +168,7 @@ class RunFolder:
                 context.pixel_inputs,
                 np.asarray(wanted, np.int64),
                 aspects=context.aspect_indices,
-                device=device,
+                device=context.device,
             )
             np.save(self.folder / name, embeddings.numpy())
         return rows

@@ -65,6 +65,11 @@ class Strategy(Config, ABC):
         """The training images, and their classes, that a metric in closed form is fitted to."""
         return data.labelled(LabelBy.PERSON_ASPECT)
 
+    @property
+    def of_images(self) -> "Strategy":
+        """A strategy whose model embeds images as this one's does, and has no text tower."""
+        return self
+
 
 class LabelledStrategy(Strategy):
     """Settings of the strategies that read who the training images show."""

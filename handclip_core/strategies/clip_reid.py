@@ -20,6 +20,7 @@ from handclip_core.models.hand_model import HandModel
 from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
 from handclip_core.models.prompted import PartedOutput, PromptedModel
 from handclip_core.models.prompts import SLOT, Prompts
+from handclip_core.strategies.full import Full
 from handclip_core.strategies.tower import TowerStrategy
 from handclip_core.tasks.base import Task
 from handclip_core.tasks.identities.task import Identities
@@ -105,6 +106,11 @@ class ClipReid(TowerStrategy):
         margin = self.losses.margin_head
         model = PromptedModel(backbone, neck, prompts, num_classes=num_classes, margin_head=margin)
         return self.with_metric(model, data)
+
+    @property
+    def of_images(self) -> Full:
+        """Image tower, neck and metric alone; prompts and heads serve training."""
+        return Full(neck=self.neck, labels=self.labels)
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """The prompts, on cached features, and the image tower."""

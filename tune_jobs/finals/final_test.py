@@ -15,9 +15,11 @@ from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, Entry
 from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_paired, estimate
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.runs.experiment import Experiment, assemble, context_of, score
+from handclip_core.runs.model_file import model_files
 from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, write_json, write_text
 from handclip_core.runs.soups import Ingredient, mixture
 from handclip_core.runs.test_access import code_version
+from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE
 from handclip_core.strategies import ZeroShot
 from handclip_core.tasks import AnyTask
 from tune_jobs.execution.cluster import run_where_trials_run
@@ -125,7 +127,9 @@ def score_on_test(
     context = context_of(experiment, on)
     with replaced(where) as out:
         out.mkdir(parents=True, exist_ok=True)
-        write_text(out / CONFIG, experiment.model_dump_json(indent=2))
+        texts = {CONFIG: experiment.model_dump_json(indent=2), VALIDATION_FILE: SEEN_ALL.model_dump_json(indent=2)}
+        for name, text in {**texts, **model_files(experiment, context)}.items():
+            write_text(out / name, text)
         save_tensors(winner.state_dict(), out / BEST)
     clip = assemble(experiment.model_copy(update={"strategy": ZeroShot(), "part": "train"}), context).model
     return score(context, winner, context.pixel_inputs, "test"), score(context, clip, context.pixel_inputs, "test")

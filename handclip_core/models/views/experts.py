@@ -15,7 +15,7 @@ from handclip_core.evaluation.fusion import Calibrator, Search, ValidationSet, f
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel, encode_with, no_metric, untouched_blocks
 from handclip_core.models.readout import Readout
-from handclip_core.models.views.heads import ViewHeads, ViewHeadSettings
+from handclip_core.models.views.heads import ViewHeads, ViewHeadSettings, chosen_view
 from handclip_core.models.views.router import Router, directions, view_name
 from handclip_core.types import ASPECT_INDEX, Activations, Aspect, Batch, Encoded, ModelInputs, Output
 
@@ -84,6 +84,19 @@ class PerViewExperts(HandModel):
             views = views * self.shares[self._routed(inputs, aspects)].sqrt().unsqueeze(2)
         return views.flatten(start_dim=1)
 
+    def static_vectors(self, pixels: Tensor, aspects: Tensor) -> Tensor:
+        """What all experts make of the images; of it each image's own, or all by the weights of its aspect."""
+        routed = torch.where(self.router.allowed[aspects], aspects, self.predict_aspects(pixels))
+        if self.fusion is ExpertFusion.OWN:
+            own = [self.branches.embed(aspect, self._encoded(aspect, pixels)) for aspect in self.aspects]
+            return chosen_view(own, self.aspects, routed)
+        views = torch.stack([self._view(aspect, pixels) for aspect in self.aspects], dim=1)
+        if self.fusion is ExpertFusion.MEAN:
+            return views.mean(dim=1)
+        if self.fusion is ExpertFusion.SCORES:
+            views = views * self.shares[routed].sqrt().unsqueeze(2)
+        return views.flatten(start_dim=1)
+
     def calibrate(self, calibrator: Calibrator, inputs: Inputs) -> None:
         """For every aspect, weigh its own expert against the others for the highest mAP of their summed scores.
 
@@ -104,6 +117,11 @@ class PerViewExperts(HandModel):
             shares = torch.full((num,), rest / (num - 1))
             shares[own] = mine
             self.shares[ASPECT_INDEX[aspect]] = shares / shares.sum()
+
+    @property
+    def tells_aspects(self) -> bool:
+        """Every aspect has a part of its own."""
+        return True
 
     def predict_aspects(self, inputs: ModelInputs) -> Tensor:
         """The aspect [B] that the router sees in each image, by ASPECT_INDEX."""

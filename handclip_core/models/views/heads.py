@@ -92,6 +92,18 @@ class PerViewHeads(HandModel):
         embedding: Tensor = self.branches(encoded, routed)[0]
         return embedding
 
+    def static_vectors(self, pixels: Tensor, aspects: Tensor) -> Tensor:
+        """The embeddings of all branches, of which each image's is taken."""
+        encoded = self.forward_trunk(pixels, aspects)
+        routed = self.router.route(aspects, self.router(encoded.features))
+        views = [self.branches.embed(aspect, encoded) for aspect in self.branches.aspects]
+        return chosen_view(views, self.branches.aspects, routed)
+
+    @property
+    def tells_aspects(self) -> bool:
+        """Every aspect has a part of its own."""
+        return True
+
     def predict_aspects(self, inputs: ModelInputs) -> Tensor:
         """The aspect [B] that the router sees in each image, by ASPECT_INDEX."""
         unknown = torch.full((_length(inputs),), ASPECT_INDEX[Aspect.UNKNOWN], device=self.router.allowed.device)
@@ -121,6 +133,13 @@ def by_aspect(
             found.append(function(encoded.at(at)))
     order = torch.cat(places).argsort()
     return [torch.cat(parts)[order] for parts in zip(*found, strict=True)]
+
+
+def chosen_view(views: Sequence[Tensor], of: Sequence[Aspect], routed: Tensor) -> Tensor:
+    """Of the ``views`` [B, W] by all aspects ``of``, that of each image's aspect ``routed`` [B]."""
+    indices = torch.tensor([ASPECT_INDEX[aspect] for aspect in of], device=routed.device)
+    mine = routed[:, None] == indices
+    return torch.where(mine[:, :, None], torch.stack(list(views), dim=1), 0.0).sum(dim=1)
 
 
 def _length(inputs: ModelInputs) -> int:

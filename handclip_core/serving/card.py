@@ -1,0 +1,130 @@
+"""The model card: what a model is, what it was trained and measured on, what it costs, and what it is not for."""
+
+from collections.abc import Sequence
+
+from handclip_core.runs.model_file import MODEL_FILE, ModelFile
+from handclip_core.runs.run_folder import LOG, read_log
+from handclip_core.runs.validation import Figure
+from handclip_core.serving.model import ServedModel
+
+PARTS = {"train": "trained on", "val": "validated on, not trained on", "test": "kept for the test"}
+NOT_MEASURED = "Not measured: the model was trained on the validation people too. See the report of the finals."
+
+
+def model_card(served: ServedModel) -> str:
+    """The card in Markdown, from what the run's folder says."""
+    sections = {
+        f"Model card: {served.experiment.strategy.name} on {served.experiment.backbone.name}": _what(served),
+        "Intended use": _use(served),
+        "Data": _data(served),
+        "Figures": _figures(served),
+        "Decisions": _decisions(served),
+        "By group": _groups(served),
+        "Cost": _cost(served),
+        "Limits": LIMITS,
+    }
+    return "\n\n".join(f"{'##' if number else '#'} {title}\n\n{text}" for number, (title, text) in
+                       enumerate(sections.items())) + "\n"  # fmt: skip
+
+
+LIMITS = """\
+- Figures hold for people, cameras and poses like those of the data; others may be recognised worse.
+- Groups that the data hardly show are hardly measured: see the counts and intervals above.
+- A score is evidence, not proof. The false accept rate is of one comparison and grows with the gallery.
+- Images of hands and embeddings of them are biometric data: have a legal ground, and delete what is not needed."""
+
+
+def _what(served: ServedModel) -> str:
+    architecture = served.model.architecture
+    compared = "cosine" if served.ranks_by_cosine else "a score of its own"
+    return (
+        f"Embeds an image of a hand as a unit vector of {served.width} numbers, to be compared by {compared}. "
+        f"Strategy `{served.experiment.strategy.name}`, "
+        f"backbone `{served.experiment.backbone.name}` ({architecture.num_weights:,} weights in the image tower), "
+        f"images of {served.size_px} x {served.size_px} pixels. Weights `{served.hash}`."
+    )
+
+
+def _use(served: ServedModel) -> str:
+    aspects = ", ".join(_described(served).aspects)
+    return (
+        f"Searching galleries of people who agreed to it, and comparing two images, where the images show: {aspects}. "
+        "Not for decisions about people without a human's check, nor for telling health, origin or feelings."
+    )
+
+
+def _data(served: ServedModel) -> str:
+    described = _described(served)
+    lines = [
+        f"- {PARTS[name]}: {part.images} images of {part.identities} people" for name, part in described.splits.items()
+    ]
+    head = f"Source `{described.source}`, manifest SHA-256 `{described.manifest_hash}`. Splits share no person."
+    return "\n".join([head, "", *lines])
+
+
+def _figures(served: ServedModel) -> str:
+    found = served.validation
+    if not found.figures:
+        return NOT_MEASURED
+    rows = [[name, *_figure(figure)] for name, figure in found.figures.items()]
+    said = f"On validation people, means over {found.averaged}; intervals by resampling people. The best unit of the "
+    said += "run was chosen on these people, so the figures flatter."
+    return f"{said}\n\n{_table(('figure', '%', '95 %', 'people'), rows)}"
+
+
+def _decisions(served: ServedModel) -> str:
+    thresholds = served.validation.thresholds
+    refused = [f"- no threshold at {reason}" for reason in thresholds.refused]
+    if not thresholds.points:
+        return "\n".join(["No thresholds: accept and reject are not decided.", "", *refused])
+    rows = [
+        [f"{one.far:g}", f"{one.value:.4f}", f"{one.low:.4f} to {one.high:.4f}", f"{100 * one.tar:.1f}"]
+        for one in thresholds.points
+    ]
+    said = (
+        f"Set on {thresholds.num_genuine:,} pairs of one person and {thresholds.num_impostor:,} of two, of "
+        f"{thresholds.num_identities} validation people, within an aspect. Scores from the interval's upper end are "
+        "accepted, those below its lower end rejected, others unknown."
+    )
+    table = _table(("false accepts a comparison", "threshold", "95 %", "true accepts, %"), rows)
+    return "\n".join([said, "", table, *(["", *refused] if refused else [])])
+
+
+def _groups(served: ServedModel) -> str:
+    groups = served.validation.groups
+    if not groups:
+        return NOT_MEASURED
+    rows = [
+        [
+            one.group,
+            one.value,
+            str(one.num_identities),
+            str(one.num_images),
+            *(_figure(one.rank_1)[:2] if one.rank_1 else ["-", "-"]),
+        ]
+        for one in groups
+    ]
+    return f"Rank-1 by search.\n\n{_table(('group', 'value', 'people', 'images', '%', '95 %'), rows)}"
+
+
+def _cost(served: ServedModel) -> str:
+    path = served.folder / LOG
+    if not path.is_file():
+        return "The folder has no log of the training."
+    rows = read_log(path)
+    seconds = sum(float(row.get("train_s", 0)) for row in rows)
+    return f"{int(rows[-1]['images']):,} images shown in {seconds:,.1f} s of training, validation not counted."
+
+
+def _described(served: ServedModel) -> ModelFile:
+    return ModelFile.from_file(served.folder / MODEL_FILE)
+
+
+def _figure(figure: Figure) -> list[str]:
+    interval = f"{100 * figure.low:.2f} to {100 * figure.high:.2f}"
+    return [f"{100 * figure.value:.2f}", interval, str(figure.num_identities)]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
