@@ -135,7 +135,7 @@ class ExperimentContext:
         backbone = self._with_text
         parts = (texts[start : start + TEXTS_A_PASS] for start in range(0, len(texts), TEXTS_A_PASS))
         embedded = [backbone.encode_text(backbone.tokenize(part).to(self.device)) for part in parts]
-        return ReadTexts(torch.cat(embedded), backbone.temperature)
+        return ReadTexts(torch.cat(embedded), backbone.temperature, backbone.num_cut(texts))
 
     @cached_property
     def _towers(self) -> Towers:
