@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from handclip_core.commands import prepare, pretrain, runs
+from handclip_core.commands import prepare, pretrain, runs, settings
 from handclip_core.errors import InputError
 from handclip_core.paths import refusal
 
@@ -20,6 +20,7 @@ app.command("show")(runs.show)
 app.command("train")(runs.train)
 app.command("evaluate")(runs.evaluate)
 app.command("compare")(runs.compare)
+app.command("settings")(settings.settings)
 app.command("pretrain")(pretrain.pretrain)
 
 
