@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from handclip_core.devices import seed_generator
 from handclip_core.engine.objective import Objective, objective
 from handclip_core.engine.phase import Phase
 from handclip_core.engine.precision import autocast
@@ -41,7 +42,7 @@ def _in_parts(
     model: HandModel, batch: Batch, phase: Phase, *, parts: list[slice], group: ProcessGroup, seed: int
 ) -> Objective:
     encoded = _encoded(model, batch, parts, group, seed)
-    torch.manual_seed(seed)  # what stands on the tower drops the same in every process
+    seed_generator(seed, batch.labels.device)  # what stands on the tower drops the same in every process
     with autocast(batch.labels.device):
         output = model.forward_head(encoded, batch)
     found = objective(output, batch, terms=phase.terms, penalties=phase.penalties, model=model)
@@ -81,7 +82,7 @@ def _encoded(model: HandModel, batch: Batch, parts: list[slice], group: ProcessG
 
 def _encode(model: HandModel, batch: Batch, seed: int) -> Encoded:
     """A part as the tower sees it; the seed makes the second pass drop what the first has dropped."""
-    torch.manual_seed(seed)
+    seed_generator(seed, batch.labels.device)
     with autocast(batch.labels.device):
         return model.forward_trunk(batch.inputs, batch.aspects)
 

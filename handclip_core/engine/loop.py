@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from handclip_core.devices import seed_generator
 from handclip_core.engine.average import WeightAverage, averaged
 from handclip_core.engine.gradients import backward
 from handclip_core.engine.objective import refuse_divergence
@@ -131,6 +132,8 @@ class _PhaseRun:
             raise InputError(f"strategy: phase '{self.phase.name}' has nothing to train; choose another neck or loss")
         freeze_all_but(self.model, chosen)
         self.parameters = [item.parameter for item in chosen]
+        self.device = self.parameters[0].device
+        self.is_new = True
         self.optimizer = build_optimizer(chosen, self.phase.optim)
         ema = self.phase.optim.ema
         self.average = WeightAverage(averaged(self.model, chosen), ema) if ema else None
@@ -156,8 +159,10 @@ class _PhaseRun:
         started, cpu_started = time.perf_counter(), time.process_time()
         step, optim = self.position.step, self.phase.optim
         seed = step_seed(self.common.seed, self.index, step)
-        torch.manual_seed(seed)
-        self.model.train()
+        seed_generator(seed, self.device)
+        if self.is_new or not self.model.training:  # modes are set by a walk over all modules, and depend on the phase
+            self.model.train()
+            self.is_new = False
         batch = self.loader.batch(step)
         self.optimizer.zero_grad(set_to_none=True)
         found = backward(
@@ -234,7 +239,7 @@ class _PhaseRun:
 
     def consolidate(self) -> None:
         """Let the phase's penalties learn from what has just been trained."""
-        torch.manual_seed(step_seed(self.common.seed, self.index, self.span.num_steps))
+        seed_generator(step_seed(self.common.seed, self.index, self.span.num_steps), self.device)
         for penalty in self.phase.penalties:
             penalty.consolidate(self.model, (self.loader.batch(step) for step in count()))
 
