@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +101,8 @@ class LocalCluster:
     variables: Mapping[str, str]
     own_caches: bool
     own_disks: bool
+    launcher: Sequence[str]
+    """What stands before the command that starts a node which runs trials."""
     network: Network | None
     """Where each node has a network of its own; that of the machine otherwise."""
     head: LocalNode = field(init=False)
@@ -209,6 +211,8 @@ class LocalCluster:
             environment[CACHE_VARIABLE] = str(self.folder / f"{name}-cache")
         command = ["ray", "start", "--block", f"--node-ip-address={host}", f"--temp-dir={node}", *options]
         command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--dashboard-agent-listen-port=0"]
+        if place:
+            command = [*self.launcher, *command]
         if self.network is not None and place:
             command = [*self.network.within(place), *command]
         with (self.folder / f"{name}.log").open("wb") as log:
@@ -236,15 +240,17 @@ def local_cluster(
     own_caches: bool = False,
     own_networks: bool = False,
     own_disks: bool = False,
+    launcher: Sequence[str] = (),
 ) -> Iterator[LocalCluster]:
     """A cluster of so many nodes beside its head; nothing of it is left after the block.
 
     ``variables`` join the environment of nodes and drivers; with ``own_caches`` each node has a cache of its own, and
-    so with networks and disks, which only root can make. Raises RuntimeError where the system refuses one.
+    so with networks and disks, which only root can make. ``launcher`` is put before the command that starts a node, and
+    must become it. Raises RuntimeError where the system refuses one.
     """
     # The names of sockets are limited, so not in a test's or a sweep's folder.
     folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
-    cluster = LocalCluster(folder, free_port(), cpus, dict(variables or {}), own_caches, own_disks, None)
+    cluster = LocalCluster(folder, free_port(), cpus, dict(variables or {}), own_caches, own_disks, launcher, None)
     try:
         token = folder / "token"
         token.touch(mode=0o600)

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from handclip_core.commands import prepare, pretrain, runs, serving
+from handclip_core.commands import prepare, pretrain, runs, serving, settings
 from handclip_core.errors import InputError
 from handclip_core.paths import refusal
 
@@ -25,6 +25,7 @@ app.command("enrol")(serving.enrol)
 app.command("identify")(serving.identify)
 app.command("verify")(serving.verify)
 app.command("export")(serving.export)
+app.command("settings")(settings.settings)
 app.command("pretrain")(pretrain.pretrain)
 
 

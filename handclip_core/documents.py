@@ -38,7 +38,7 @@ def read_document(path: Path) -> Any:
     except UnicodeDecodeError:
         raise InputError(f"{path}: not readable: not a text in UTF-8") from None
     if is_json:
-        return _parse_json(text, source=str(path))
+        return parse_json(text, source=str(path))
     return parse_yaml(text, source=str(path))
 
 
@@ -128,7 +128,9 @@ def _yaml_fault(error: yaml.YAMLError) -> str:
     return f"{where}not readable as YAML or JSON ({shortened(' '.join(problem.split()), 100)})"
 
 
-def _parse_json(text: str, *, source: str) -> Any:
+def parse_json(text: str, *, source: str) -> Any:
+    """The value of the JSON document in ``text``; raises InputError, which names ``source``, for anything else."""
+
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:

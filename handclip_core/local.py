@@ -10,7 +10,7 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import hardly_moved
 from handclip_core.runs.drive import Report, drive
 from handclip_core.runs.experiment import Experiment, assemble, context_of
-from handclip_core.runs.run_folder import CONFIG, METRICS, RunFolder, read_experiment
+from handclip_core.runs.run_folder import CONFIG, METRICS, TRAIN_ACCURACY, RunFolder, read_experiment
 
 
 def train_into(folder: Path, experiment: Experiment, *, device: torch.device, resume: bool = False) -> RunFolder:
@@ -89,7 +89,9 @@ def line(experiment: Experiment, report: Report) -> str:
     )
     shown = _shown(experiment, report.metrics) if report.evaluated else []
     scores = "  val " + "  ".join(f"{label} {value:.4f}" for label, value in shown) if shown else ""
-    return f"unit {report.unit}/{experiment.budget}  {report.images} images{scores}{losses}"
+    accuracy = report.training.get(TRAIN_ACCURACY)
+    learned = "" if accuracy is None else f"  accuracy {accuracy:.4f}"
+    return f"unit {report.unit}/{experiment.budget}  {report.images} images{scores}{losses}{learned}"
 
 
 def _shown(experiment: Experiment, metrics: Mapping[str, float]) -> list[tuple[str, float]]:

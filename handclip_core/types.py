@@ -115,12 +115,28 @@ class Texts:
 
 
 @dataclass(frozen=True)
+class Matching:
+    """A batch whose images and captions are told apart from each other: caption i was shown for image i.
+
+    ``texts`` [B, D] are embeddings of the captions, not normalised; ``positive`` [B, B] says which captions describe
+    which images, the diagonal and others; ``scale`` is what cosines are multiplied by, and ``bias`` what the sigmoid
+    loss adds to them, scalars.
+    """
+
+    texts: Tensor
+    positive: Tensor
+    scale: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
 class Output:
     """What a model makes of a batch: the image tower's view, and what stands on it.
 
     ``encoded`` holds trunk features [B, F] and CLIP's embedding [B, D]; ``embedding`` [B, W] is what retrieval
     compares, before normalisation; ``logits`` [B, P] are those of the identity head, cosines before a margin loss.
-    ``texts`` and ``aspect_logits`` [B, A] are there in models that have text prompts or an aspect classifier.
+    ``texts``, ``aspect_logits`` [B, A] and ``matching`` are there in models that have text prompts, an aspect
+    classifier, or a text tower that reads captions.
     """
 
     encoded: Encoded
@@ -128,6 +144,7 @@ class Output:
     logits: Tensor
     texts: Texts | None = None
     aspect_logits: Tensor | None = None
+    matching: Matching | None = None
 
 
 def _part(inputs: ModelInputs, part: slice) -> ModelInputs:

@@ -4,12 +4,17 @@ from collections.abc import Mapping
 
 from handclip_core.runs.context import IDENTITIES
 from handclip_core.tasks.base import Task
+from handclip_core.tasks.captions.task import Captions
 from handclip_core.tasks.classes.task import Classes
 from handclip_core.tasks.identities.task import Identities
-from search_spaces import classes, spaces
+from search_spaces import captions, classes, spaces
 from search_spaces.spaces import Space
 
-SPACES: Mapping[type[Task], Mapping[str, Space]] = {Identities: spaces.SPACES, Classes: classes.SPACES}
+SPACES: Mapping[type[Task], Mapping[str, Space]] = {
+    Identities: spaces.SPACES,
+    Classes: classes.SPACES,
+    Captions: captions.SPACES,
+}
 
 
 def spaces_of(task: Task = IDENTITIES) -> Mapping[str, Space]:

@@ -65,6 +65,27 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
+def loaded_with(module: str) -> set[str]:
+    """Modules that importing ``module`` imports: of this repository by what is imported outside functions."""
+    found, left = set[str](), [module]
+    while left:
+        current = left.pop()
+        if current in found:
+            continue
+        found.add(current)
+        path = ROOT / Path(*current.split("."))
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if not file.exists():
+            continue
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import):
+                left += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                # A name that is imported may be a module too.
+                left += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -128,6 +149,14 @@ def test_every_module_of_the_service_has_at_most_one_file_of_tests_by_its_name()
 def test_a_library_is_imported_in_one_place(library: str) -> None:
     users = [name_of(path) for path in SOURCES if any(starts_with(module, library) for module in imports_of(path))]
     assert users == ONLY_IMPORTED_BY[library]
+
+
+@pytest.mark.parametrize("module", ["tune_jobs.lifecycle.run", "tune_jobs.finals.run", "handclip_core.runs.drive"])
+def test_what_starts_a_sweep_does_not_wait_for_open_clip(module: str) -> None:
+    """Its import takes longer than all else together; processes that train import it when they load a backbone."""
+    loaded = loaded_with(module)
+    assert "handclip_core.runs.experiment" in loaded
+    assert loaded & {"open_clip", "peft", "handclip_core.models.architectures"} == set()
 
 
 def test_a_task_is_known_by_name_to_its_folder_and_to_what_serves_it_alone() -> None:

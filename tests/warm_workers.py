@@ -18,12 +18,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = ("handclip_core.runs.drive", "handclip_core.models.lora", "search_spaces.joint", "pandas", "pyarrow.fs")
 """Not Ray, which reads variables of each worker when it is imported."""
 STANDARD_FILES = (0, 1, 2)
 PYTHON = "HANDCLIP_TEST_PYTHON"
+SERVER = "HANDCLIP_TEST_SERVER"
+"""Environment variable of a node that has a server of its own: its address."""
+LAUNCHER = (sys.executable, __file__, "launch")
+"""Put before the command that starts a node, gives it a server of its own, whose forks end with the node's session."""
 
 
 @contextmanager
@@ -31,9 +36,14 @@ def warm_python() -> Iterator[str]:
     """While the body runs, the command that stands in for ``python`` where Ray starts workers."""
     with tempfile.TemporaryDirectory(prefix="hc-warm-") as folder:  # pytest's own folders make socket names too long
         address = str(Path(folder) / "socket")
-        command = [sys.executable, "-m", "tests.warm_workers", address]
+        command = [sys.executable, __file__, "serve", address]
         with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE):
-            yield shlex.join([sys.executable, "-S", "-E", __file__, address])
+            yield python_of(address)
+
+
+def python_of(address: str) -> str:
+    """The command that stands in for ``python`` where workers are forked by the server at ``address``."""
+    return shlex.join([sys.executable, "-S", "-E", __file__, "ask", address])
 
 
 def for_drivers(python: str) -> dict[str, str]:
@@ -44,6 +54,20 @@ def for_drivers(python: str) -> dict[str, str]:
 def with_python(runtime_env: dict[str, object] | None) -> dict[str, object]:
     """What Ray calls in a program that has these variables."""
     return {**(runtime_env or {}), "py_executable": os.environ[PYTHON]}
+
+
+def launch(command: list[str]) -> NoReturn:
+    """Become ``command``, with a server beside it for as long as it runs."""
+    os.environ[SERVER] = str(Path(tempfile.gettempdir()) / "warm")
+    reads, writes = os.pipe()
+    if os.fork() == 0:
+        os.dup2(reads, sys.stdin.fileno())
+        os.close(writes)
+        serve(os.environ[SERVER])
+        os._exit(0)
+    os.close(reads)
+    os.set_inheritable(writes, True)
+    os.execvp(command[0], command)
 
 
 def serve(address: str) -> None:
@@ -83,7 +107,7 @@ def become(connection: socket.socket) -> None:
 def ask(address: str, arguments: list[str]) -> None:
     """Let the server run a program with this process's files, environment and folder; return when it has ended."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(address)
+        connection.connect(os.path.expandvars(address))
         socket.send_fds(connection, [b"\0"], STANDARD_FILES)
         connection.sendall(json.dumps([arguments, dict(os.environ), str(Path.cwd())]).encode())
         connection.shutdown(socket.SHUT_WR)
@@ -91,8 +115,10 @@ def ask(address: str, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    address, *arguments = sys.argv[1:]
-    if arguments:
-        ask(address, arguments)
+    what, *words = sys.argv[1:]
+    if what == "ask":
+        ask(words[0], words[1:])
+    elif what == "launch":
+        launch(words)
     else:
-        serve(address)
+        serve(*words)

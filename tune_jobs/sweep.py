@@ -39,6 +39,10 @@ Export = Annotated[
     bool,
     typer.Option("--export", help="Write a sweep's leaderboard, study and TensorBoard logs anew from its journal."),
 ]
+Settings = Annotated[
+    bool, typer.Option("--settings", help="Print all settings, or those called as the argument says, as in search.")
+]
+Schema = Annotated[bool, typer.Option("--schema", help="Print the JSON schema of settings files, for editors.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what a sweep would take, and leave nothing behind.")]
 
 
@@ -53,6 +57,8 @@ def main(
     fork: Fork = None,
     dry_run: DryRun = False,
     export: Export = False,
+    list_settings: Settings = False,
+    schema: Schema = False,
 ) -> None:
     """Search strategies and hyperparameters for recognising people by their hands.
 
@@ -64,6 +70,8 @@ def main(
     again, overrides = resume or extend is not None, set_ or []
 
     def command() -> int:
+        if list_settings or schema:
+            return _print_settings(settings, schema=schema)
         _refuse_contradictions(settings, name, resume=again, new=warm_start, fork=fork, dry=dry_run, export=export)
         if again or export:
             return _take_up(settings, name, overrides, extend, export=export)
@@ -72,6 +80,14 @@ def main(
         return _sweep(settings, name, overrides, warm_start, dry_run=dry_run)
 
     raise typer.Exit(exit_code(command))
+
+
+def _print_settings(key: str | None, *, schema: bool) -> int:
+    from handclip_core.settings_reference import describe_settings, json_schema
+    from tune_jobs.config.settings import SweepSettings
+
+    print(json_schema(SweepSettings) if schema else describe_settings(SweepSettings, key))
+    return 0
 
 
 def _refuse_contradictions(

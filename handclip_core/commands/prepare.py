@@ -108,6 +108,47 @@ def prepare_classes_of_images(
     print(f"wrote manifest.csv, protocol.json and classes.json into {prepared.folder}")
 
 
+@app.command("captions")
+def prepare_captions_of_images(
+    root: Annotated[
+        Path, typer.Argument(help="Folder of the images; captions in .txt or .json beside each, if no file.")
+    ],
+    out: Out,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="JSON with splits, COCO or Karpathy JSON, .jsonl of file_name and text, or a .csv or .tsv."),
+    ] = None,
+    path_column: Annotated[str, typer.Option(help="A table's column of paths under ROOT.")] = "filepath",
+    caption_column: Annotated[str, typer.Option(help="A table's column of captions, a row each.")] = "title",
+    split_column: Annotated[str | None, typer.Option(help="A table's column of splits.")] = None,
+    val_share: Annotated[float, typer.Option(help="Part of the images that validates, if nothing says so.")] = 0.1,
+    test_share: Annotated[float, typer.Option(help="Part of the images that is tested, if nothing says so.")] = 0.2,
+    seed: Seed = 0,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Prepare images with captions, for the task captions."""
+    from handclip_core.tasks.captions.data import CaptionData
+    from handclip_core.tasks.captions.prepare import Shares, prepare_captions
+    from handclip_core.tasks.captions.readers import Columns
+    from handclip_core.tasks.captions.table import read_pairs
+
+    prepared = prepare_captions(
+        root,
+        output_folder(out, option="--out"),
+        annotations=annotations,
+        columns=Columns(path_column, caption_column, split_column),
+        seed=seed,
+        shares=Shares(val=val_share, test=test_share),
+        skip_bad=skip_bad,
+    )
+    for line in (*prepared.protocol.skipped, *prepared.protocol.notes):
+        print(f"note: {line}", file=sys.stderr)
+    for line in prepared.protocol.warnings:
+        print(f"WARNING: {line}", file=sys.stderr)
+    print(*CaptionData(prepared, read_pairs(prepared)).counts(), sep="\n")
+    print(f"wrote manifest.csv, protocol.json and captions.json into {prepared.folder}")
+
+
 @app.command("folder")
 def prepare_folder(
     root: Root,

@@ -22,7 +22,7 @@ AspectName = Annotated[
 Far = Annotated[
     float | None,
     typer.Option(
-        help="False accepts a comparison: 0.1, 0.01, 0.001 or 0.0001; by default the lowest that there is a threshold for."
+        help="False accepts a comparison: 0.1, 0.01, 0.001 or 0.0001; by default the lowest that has a threshold."
     ),
 ]
 

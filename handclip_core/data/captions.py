@@ -21,6 +21,24 @@ class Captions:
     text_of_row: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class CaptionPairs:
+    """Different ``texts``, and pairs of a manifest ``row`` [P] and a ``text`` [P] that describes it.
+
+    An image may have any number of captions, and a caption may be that of several images.
+    """
+
+    texts: tuple[str, ...]
+    row: NDArray[np.int64]
+    text: NDArray[np.int64]
+
+    def of(self, rows: NDArray[np.int64]) -> "CaptionPairs":
+        """The pairs of manifest ``rows`` alone, with the texts that occur in them, in their order."""
+        kept = np.isin(self.row, rows)
+        used, text = np.unique(self.text[kept], return_inverse=True)
+        return CaptionPairs(tuple(self.texts[one] for one in used), self.row[kept], text.astype(np.int64))
+
+
 def captions(manifest: pd.DataFrame) -> Captions:
     """A caption for every row of ``manifest``, for instance "a photo of the back of a man's right hand with fair skin".
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from handclip_core.data.captions import Captions, captions
+from handclip_core.data.captions import CaptionPairs, Captions, captions
 from handclip_core.data.manifest import Prepared
 from handclip_core.data.samplers import Pool
 from handclip_core.data.splits import training_rows
@@ -50,11 +50,13 @@ class Labelled:
 class ReadTexts:
     """What the pretrained text tower makes of texts: embeddings [T, D], not normalised; and its ``temperature``.
 
-    That is what it was trained to divide the cosines of images and texts by.
+    That is what it was trained to divide the cosines of images and texts by. Of the texts ``num_cut`` are longer than
+    what it reads: they end early, with the end-of-text token.
     """
 
     embedding: Tensor
     temperature: float
+    num_cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,17 @@ class TrainingData:
         text_of_row = np.full(len(self.prepared.manifest), -1, np.int64)
         text_of_row[self.rows] = found.text_of_row
         return Captions(found.texts, text_of_row)
+
+    @property
+    def pairs(self) -> CaptionPairs:
+        """The training images with all captions that each has; one an image unless the data give more."""
+        found = self.captions()
+        return CaptionPairs(found.texts, self.rows, found.text_of_row[self.rows])
+
+    @property
+    def meets_texts(self) -> bool:
+        """Whether embeddings of images are compared with those of texts."""
+        return bool(self.class_names)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -2,10 +2,19 @@
 
 from handclip_core.drawn.anatomy import Person, person
 from handclip_core.drawn.captions import caption
-from handclip_core.drawn.dataset import DRAWING_VERSION, DrawnArrays, draw_arrays, write_data_set
+from handclip_core.drawn.dataset import (
+    CAPTION_COLUMNS,
+    CAPTIONS_NAME,
+    DRAWING_VERSION,
+    DrawnArrays,
+    draw_arrays,
+    write_data_set,
+)
 from handclip_core.drawn.render import Details, Shot, draw_image
 
 __all__ = [
+    "CAPTIONS_NAME",
+    "CAPTION_COLUMNS",
     "DRAWING_VERSION",
     "Details",
     "DrawnArrays",

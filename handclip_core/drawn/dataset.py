@@ -38,12 +38,17 @@ HEADER = (
 )
 """Columns of ``HandInfo.csv``, in the order of 11k Hands."""
 
+CAPTIONS_NAME, CAPTION_COLUMNS = "captions.csv", ("filepath", "title")
+"""The captions of all images, beside the table."""
+CAPTIONS_EACH = 3
+"""Captions of an image; fewer if chance made two alike."""
+
 LAST_LOW_ID = 1037
 FIRST_HIGH_ID = 1052
 """Every published cut (`int(id) <= T` trains; T 1050, 1037, 1051, 1042) lies between these two ids."""
 
-DRAWING_VERSION = 1
-"""Raise it whenever the same arguments give other images: part of the name under which drawn data are kept."""
+DRAWING_VERSION = 2
+"""Raise it whenever the same arguments give other files: part of the name under which drawn data are kept."""
 
 _JPEG_QUALITY = 92
 Result = TypeVar("Result")
@@ -122,12 +127,22 @@ def _file_name(number: int) -> str:
     return f"Hand_{number:07d}.jpg"
 
 
-def _write_group(people: _People, folder: Path, height_px: int, sittings: int, group: _Group) -> list[Details]:
+@dataclass(frozen=True)
+class _Seen:
+    """What an image shows, as a row of the table and as captions."""
+
+    details: Details
+    captions: tuple[str, ...]
+
+
+def _write_group(people: _People, folder: Path, height_px: int, sittings: int, group: _Group) -> list[_Seen]:
     someone, seen = people[group.index], []
     for place, shot in enumerate(group.shots):
         drawn = draw_image(someone, group.aspect, shot=shot, height_px=height_px, sitting=place % sittings)
         Image.fromarray(drawn.pixels).save(folder / _file_name(group.first_file + place), quality=_JPEG_QUALITY)
-        seen.append(drawn.details)
+        rng = stream("captions", people.population, people.seed, group.index, group.aspect, shot)
+        texts = (caption(someone, group.aspect, drawn, rng) for _ in range(CAPTIONS_EACH))
+        seen.append(_Seen(drawn.details, tuple(dict.fromkeys(texts))))
     return seen
 
 
@@ -149,16 +164,24 @@ def _row(identity: str, someone: Person, details: Details, name: str) -> list[st
     ]  # fmt: skip
 
 
-def _write_table(
-    path: Path, people: _People, ids: list[str], groups: list[_Group], details: list[list[Details]]
-) -> None:
+def _write_table(path: Path, people: _People, ids: list[str], groups: list[_Group], shown: list[list[_Seen]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(HEADER)
-        for group, seen in zip(groups, details, strict=True):
-            for place, detail in enumerate(seen):
+        for group, seen in zip(groups, shown, strict=True):
+            for place, one in enumerate(seen):
                 name = _file_name(group.first_file + place)
-                table.writerow(_row(ids[group.index], people[group.index], detail, name))
+                table.writerow(_row(ids[group.index], people[group.index], one.details, name))
+
+
+def _write_captions(path: Path, groups: list[_Group], shown: list[list[_Seen]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(CAPTION_COLUMNS)
+        for group, seen in zip(groups, shown, strict=True):
+            for place, one in enumerate(seen):
+                name = f"Hands/{_file_name(group.first_file + place)}"
+                table.writerows((name, text) for text in one.captions)
 
 
 def write_data_set(
@@ -176,9 +199,10 @@ def write_data_set(
 
     ``images_per_aspect`` counts the images without accessories that each person has of each aspect; those with
     accessories (about one in seven, which the 11k preparation drops) come on top. Images are 4:3, ``height_px`` high
-    (1200 is the real size). The images of an aspect are dealt out to ``sittings`` in turn. Half of the people lie on
-    either side of the published cuts. Everything is drawn in a temporary folder beside ``root`` that takes its name at
-    the end. Raises InputError if ``root`` holds something already or a number is too small.
+    (1200 is the real size). The images of an aspect are dealt out to ``sittings`` in turn. ``root/captions.csv`` has
+    captions of what each image shows. Half of the people lie on either side of the published cuts. Everything is drawn
+    in a temporary folder beside ``root`` that takes its name at the end. Raises InputError if ``root`` holds something
+    already or a number is too small.
     """
     _checked(people, images_per_aspect, height_px, sittings)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -195,8 +219,9 @@ def write_data_set(
     try:
         (unfinished / "Hands").mkdir()
         work = partial(_write_group, who, unfinished / "Hands", height_px, sittings)
-        details = list(_parallel(work, groups, workers=workers))
-        _write_table(unfinished / "HandInfo.csv", who, identity_ids(people), groups, details)
+        shown = list(_parallel(work, groups, workers=workers))
+        _write_table(unfinished / "HandInfo.csv", who, identity_ids(people), groups, shown)
+        _write_captions(unfinished / CAPTIONS_NAME, groups, shown)
         unfinished.chmod(0o755)
         unfinished.replace(root)
     except BaseException:

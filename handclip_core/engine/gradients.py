@@ -41,6 +41,7 @@ def _in_parts(
     model: HandModel, batch: Batch, phase: Phase, *, parts: list[slice], group: ProcessGroup, seed: int
 ) -> Objective:
     encoded = _encoded(model, batch, parts, group, seed)
+    torch.manual_seed(seed)  # what stands on the tower drops the same in every process
     with autocast(batch.labels.device):
         output = model.forward_head(encoded, batch)
     found = objective(output, batch, terms=phase.terms, penalties=phase.penalties, model=model)

@@ -23,6 +23,9 @@ from handclip_core.models.hand_model import HandModel
 from handclip_core.process_group import process_group
 from handclip_core.types import Batch
 
+ACCURACY = "accuracy"
+"""Stands among the sums of a unit beside the losses."""
+
 
 class BatchLoader(Protocol):
     """Batches of one phase, by step."""
@@ -44,8 +47,9 @@ class Budget:
 class StepReport:
     """The run at a whole budget unit, or at an evaluation point. ``state`` is live: use it before taking the next item.
 
-    Losses are means over the phase's steps since the last whole unit, ``train_s`` the seconds of all steps since, and
-    ``cpu_s`` what this process, with all its threads, spent on them of processors' time. If not ``evaluated``, nothing
+    ``losses``, and ``accuracy`` on the training batches where there is one, are means over the phase's steps since the
+    last whole unit, ``train_s`` the seconds of all steps since, and ``cpu_s`` what this process, with all its threads,
+    spent on them of processors' time. If not ``evaluated``, nothing
     can have moved retrieval: the state is there to be saved. At an evaluation point, the score of every aspect is to be
     added to ``state.evaluation_points``.
     """
@@ -57,6 +61,7 @@ class StepReport:
     train_s: float
     cpu_s: float
     losses: dict[str, float]
+    accuracy: float | None
     learning_rates: dict[str, float]
     state: TrainingState
     evaluated: bool
@@ -167,7 +172,7 @@ class _PhaseRun:
         self.position.images += len(batch.labels)
         if self.average:
             self.average.update(self.position.step)
-        self._sum(found.parts)
+        self._sum(found.parts if found.accuracy is None else {**found.parts, ACCURACY: found.accuracy})
         self.common.train_s += time.perf_counter() - started
         self.common.cpu_s += time.process_time() - cpu_started
 
@@ -203,6 +208,8 @@ class _PhaseRun:
 
     def step_report(self, *, evaluation_point: bool = False) -> StepReport:
         """The run as it stands."""
+        means = {name: value.item() / self.num_summed for name, value in self.sums.items()}
+        accuracy = means.pop(ACCURACY, None)
         return StepReport(
             unit=self.position.unit,
             images=self.position.images,
@@ -210,7 +217,8 @@ class _PhaseRun:
             phase_index=self.index,
             train_s=self.common.train_s,
             cpu_s=self.common.cpu_s,
-            losses={name: value.item() / self.num_summed for name, value in self.sums.items()},
+            losses=means,
+            accuracy=accuracy,
             learning_rates={f"{group['name']}": group["lr"] for group in self.optimizer.param_groups},
             state=TrainingState(
                 self.model,

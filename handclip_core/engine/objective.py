@@ -10,6 +10,8 @@ from handclip_core.errors import InputError
 from handclip_core.losses.term import Term
 from handclip_core.types import Batch, Output
 
+IDENTITY = "identity"
+"""What the names of terms on the identity head begin with."""
 EXPLODED = 1e6
 """Larger than the weighted terms of any step that learns; penalties, sums over all weights, may be larger."""
 
@@ -22,12 +24,14 @@ class DivergedError(RuntimeError):
 class Objective:
     """``total`` to differentiate, its share ``from_terms``, and the value of every term and penalty before weighting.
 
-    All are scalars; ``total`` alone has a graph.
+    ``accuracy`` is the share of the batch whose class the identity head names, if a term trains that head. All are
+    scalars; ``total`` alone has a graph.
     """
 
     total: Tensor
     from_terms: Tensor
     parts: dict[str, Tensor]
+    accuracy: Tensor | None = None
 
 
 def objective(
@@ -48,7 +52,9 @@ def objective(
         parts[type(penalty).__name__.lower()] = value
         total = total + value
     detached = {name: value.detach() for name, value in parts.items()}
-    return Objective(total=total, from_terms=from_terms.detach(), parts=detached)
+    named = any(term.name.startswith(IDENTITY) for term in terms)
+    accuracy = (output.logits.argmax(dim=1) == batch.labels).float().mean() if named else None
+    return Objective(total=total, from_terms=from_terms.detach(), parts=detached, accuracy=accuracy)
 
 
 def refuse_divergence(found: Objective, *, phase: str, step: int) -> None:

@@ -44,13 +44,13 @@ def freeze_all_but(model: nn.Module, chosen: list[Chosen]) -> None:
 
 
 def build_optimizer(chosen: list[Chosen], optim: Optim) -> torch.optim.AdamW:
-    """AdamW with a group for every (declaration, decayed or not); a group keeps its peak rate in ``peak_lr``."""
+    """AdamW in one kernel, with a group for every (declaration, decayed or not); ``peak_lr`` is a group's peak rate."""
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for item in chosen:
         decays = item.parameter.ndim > 1
         group = groups.setdefault((item.train.prefix, decays), _group(item.train, optim, decays=decays))
         group["params"].append(item.parameter)
-    return torch.optim.AdamW(list(groups.values()), lr=optim.lr, foreach=True)
+    return torch.optim.AdamW(list(groups.values()), lr=optim.lr, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, optim: Optim, *, step: int, num_steps: int) -> None:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from handclip_core.losses.pairs import PairLoss, Pairs
 
 
-def infonce(*, temperature: float) -> PairLoss:
+def infonce(*, temperature: float | Tensor) -> PairLoss:
     """Mean over positive pairs of -log(e^s(a, p) / (e^s(a, p) + sum_n e^s(a, n))), s cosine over ``temperature``.
 
     Van den Oord 2018, arXiv 1807.03748, eq. 4, with every other image of the class as a positive in turn. Ours,

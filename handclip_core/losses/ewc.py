@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from handclip_core.losses.numerics import at_least_float32
 from handclip_core.types import Batch
 
-CLASSES_A_PASS = 4
-"""Classes whose gradients one vectorised backward pass takes; the memory is so many copies of the weights."""
+ROWS_A_PASS = 4
+"""Gradients that one vectorised backward pass takes; the memory is so many copies of the weights."""
 
 Weights = dict[str, Tensor]
 
@@ -25,12 +25,12 @@ class Remember(StrEnum):
 class EWC:
     """lambda / 2 * sum_i F_i (theta_i - anchor_i)^2 over the parameters under ``prefixes`` (Kirkpatrick 2017, eq. 3).
 
-    The Fisher information is exact: per-sample gradients, the expectation over classes under the model's own
-    posterior, evaluation mode (van de Ven 2025, arXiv 2502.11756), scaled to mean one so that ``strength`` means the
-    same after every phase. ``online`` adds phases up with ``decay`` and moves the anchor along (Schwarz 2018, arXiv
-    1805.06370); ``separate`` sums the penalties of all phases, each at its own anchor (Kirkpatrick 2017). The identity
-    head stays outside ``prefixes``: it is not used for retrieval. ``logit_scale`` is what the head's logits are
-    multiplied by before they are a posterior: 1, or the scale of a margin loss.
+    The Fisher information is the model's own: per-sample gradients, the expectation over classes under its posterior,
+    evaluation mode (van de Ven 2025, arXiv 2502.11756), scaled to mean one so that ``strength`` means the same after
+    every phase. ``num_draws`` as in ``fisher_information``. ``online`` adds phases up with ``decay`` and moves the
+    anchor along (Schwarz 2018, arXiv 1805.06370); ``separate`` sums the penalties of all phases, each at its own anchor
+    (Kirkpatrick 2017). The identity head stays outside ``prefixes``: it is not used for retrieval. ``logit_scale`` is
+    what the head's logits are multiplied by before they are a posterior: 1, or the scale of a margin loss.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class EWC:
         *,
         strength: float,
         num_samples: int,
+        num_draws: int | None = None,
         prefixes: tuple[str, ...],
         remember: Remember = Remember.ONLINE,
         decay: float = 1.0,
@@ -45,6 +46,7 @@ class EWC:
     ) -> None:
         self._strength, self._decay, self._num_samples = strength, decay, num_samples
         self._prefixes, self._remember, self._logit_scale = prefixes, remember, logit_scale
+        self._num_draws = num_draws
         self._fishers: list[Weights] = []
         self._anchors: list[Weights] = []
 
@@ -65,7 +67,10 @@ class EWC:
         was_training = model.training
         model.eval()
         samples = _samples(batches, self._num_samples)
-        fisher = normalised(exact_fisher(model, samples, named, logit_scale=self._logit_scale))
+        information = fisher_information(
+            model, samples, named, num_draws=self._num_draws, logit_scale=self._logit_scale
+        )
+        fisher = normalised(information)
         model.train(was_training)
         if self._remember is Remember.ONLINE and self._fishers:
             earlier = self._fishers.pop()
@@ -94,24 +99,41 @@ class EWC:
             (self._fishers if kind == "fisher" else self._anchors)[int(index)][name] = value
 
 
-def exact_fisher(
-    model: nn.Module, samples: Iterable[Batch], named: dict[str, nn.Parameter], *, logit_scale: float = 1.0
+def fisher_information(
+    model: nn.Module,
+    samples: Iterable[Batch],
+    named: dict[str, nn.Parameter],
+    *,
+    num_draws: int | None = None,
+    logit_scale: float = 1.0,
 ) -> Weights:
-    """Diagonal of E_x E_{y ~ p(y|x)} [grad log p(y|x)]^2 for the parameters ``named``; samples are batches of one."""
+    """Diagonal of E_x E_{y ~ p(y|x)} [grad log p(y|x)]^2 for the parameters ``named``; samples are batches of one.
+
+    The expectation over y is exact, a backward pass a class, or the mean over ``num_draws`` backward passes of
+    (sum_y s_y sqrt(p_y) grad log p_y)^2 with random signs s, which has the same expectation since E[s_y s_z] is 0 for
+    two classes (Hutchinson 1990). The signs are the same in every call.
+    """
+    generator = torch.Generator().manual_seed(0)
     total = {name: torch.zeros_like(parameter) for name, parameter in named.items()}
     count = 0
     for sample in samples:
         count += 1
         log_posterior = (logit_scale * at_least_float32(model(sample).logits)).log_softmax(dim=1)[0]
         roots = log_posterior.detach().mul(0.5).exp()
-        for rows in torch.split(torch.diag(roots), CLASSES_A_PASS):
+        rows = torch.diag(roots) if num_draws is None else roots * _signs(num_draws, len(roots), generator).to(roots)
+        for part in torch.split(rows, ROWS_A_PASS):
             gradients = torch.autograd.grad(
-                log_posterior, list(named.values()), rows, retain_graph=True, allow_unused=True, is_grads_batched=True
+                log_posterior, list(named.values()), part, retain_graph=True, allow_unused=True, is_grads_batched=True
             )
             for name, gradient in zip(named, gradients, strict=True):
                 if gradient is not None:
                     total[name] += gradient.square().sum(dim=0)
-    return {name: value / max(1, count) for name, value in total.items()}
+    return {name: value / max(1, count * (num_draws or 1)) for name, value in total.items()}
+
+
+def _signs(num_draws: int, num_classes: int, generator: torch.Generator) -> Tensor:
+    """Rows of -1 and 1 [num_draws, num_classes]."""
+    return 2 * torch.randint(2, (num_draws, num_classes), generator=generator) - 1
 
 
 def normalised(fisher: Weights) -> Weights:

@@ -15,6 +15,7 @@ from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
 from torch import nn
 
 from handclip_core.errors import InputError
+from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER, NANO, QUICK, folder_of
 from handclip_core.models.towers.native import ResNetTower, TransformerTower
 from handclip_core.models.towers.timm_towers import tower_in_timm
 from handclip_core.models.towers.tower import Tower
@@ -22,22 +23,8 @@ from handclip_core.models.weights.files import UNREADABLE, Tensors, one_line
 from handclip_core.models.weights.hugging_face import open_clip_config, preprocessing
 from handclip_core.models.weights.origin import PREPROCESSING, origin_of
 
-NANO = "handclip-nano"
-"""The small CLIP that comes with the package."""
-NANO_FOLDER = Path(__file__).parent / "nano"
-CONFIG_FILE = "open_clip_config.json"
-LOCAL_FOLDER = "local-dir:"
-QUICK = "-quickgelu"
-"""Ends the name of an architecture that computes QuickGELU, as OpenAI's weights need."""
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
 """A text tower that takes no room, for image towers alone."""
-
-
-def folder_of(name: str) -> Path | None:
-    """The folder of a model that is none of open_clip's own."""
-    if name == NANO:
-        return NANO_FOLDER
-    return Path(name.removeprefix(LOCAL_FOLDER)) if name.startswith(LOCAL_FOLDER) else None
 
 
 def refuse_unknown(name: str) -> None:

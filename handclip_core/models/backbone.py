@@ -10,8 +10,6 @@ import hashlib
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -22,26 +20,19 @@ from torch.utils.checkpoint import checkpoint
 from handclip_core.config import Config
 from handclip_core.data.framing import Frame, Framing, Interpolation
 from handclip_core.errors import InputError
-from handclip_core.models import architectures
-from handclip_core.models.architectures import CONFIG_FILE, LOCAL_FOLDER, NANO, NANO_FOLDER
+from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER, NANO, NANO_FOLDER
 from handclip_core.models.readout import Readout, ReadoutSettings, pooled
-from handclip_core.models.text_tower import TextTower, encode_trimmed
-from handclip_core.models.towers.tower import Branches, Stage
-from handclip_core.models.weights.activation import activation_notes, quick_gelu_of
-from handclip_core.models.weights.files import quiet_logs, read_tensors, weights_in
-from handclip_core.models.weights.fit import fit, refuse_non_finite
-from handclip_core.models.weights.origin import merged_updates, origin_of
+from handclip_core.models.text_tower import TextTower, encode_trimmed, text_prefixes
+from handclip_core.models.towers.tower import Branches, Stage, Tower
 from handclip_core.paths import user_path
 from handclip_core.types import Encoded
 
 __all__ = [
     "CONFIG_FILE", "LOCAL_FOLDER", "NANO", "NANO_FOLDER", "RANDOM", "WEIGHTS_FILE", "Backbone", "BackboneSettings",
-    "load_backbone",
 ]  # fmt: skip
 
 WEIGHTS_FILE = "open_clip_model.safetensors"
 RANDOM = "random"
-INITIAL_SEED = 0
 _WORD = re.compile(r"[a-z]{5,}</w>")
 
 
@@ -91,8 +82,11 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, clip: Any, settings: BackboneSettings, *, text: bool) -> None:
-        """Take the towers of ``clip``, open_clip's CustomTextCLIP; raises InputError for an unknown kind of tower."""
+    def __init__(self, clip: Any, settings: BackboneSettings, tower: Tower, tokenizer: Any | None) -> None:
+        """Take the image tower of ``clip``, open_clip's CustomTextCLIP, and with a ``tokenizer`` its text tower.
+
+        ``tower`` says how the image tower falls into blocks.
+        """
         super().__init__()
         name = settings.name
         self.name = name
@@ -103,15 +97,15 @@ class Backbone(nn.Module):
         self.notes: tuple[str, ...] = ()
         self.batch_norm = settings.batch_norm
         self.visual: nn.Module = clip.visual
-        self._tower = architectures.tower_of(clip.visual, name)
+        self._tower = tower
         self.image_px = _square(clip.visual.image_size, name)
         self.width = self._tower.width(clip.visual)
         self.dim = self._tower.dim(clip.visual)
         self.register_buffer("mean", torch.tensor(clip.visual.image_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(clip.visual.image_std).view(3, 1, 1), persistent=False)
-        self.text: nn.Module | None = clip.text if text else None
-        self.logit_scale: nn.Parameter | None = clip.logit_scale if text else None
-        self._tokenizer: Any = architectures.tokenizer_of(name, clip.text) if text else None
+        self.text: nn.Module | None = None if tokenizer is None else clip.text
+        self.logit_scale: nn.Parameter | None = None if tokenizer is None else clip.logit_scale
+        self._tokenizer = tokenizer
 
     def forward(self, pixels: Tensor, readout: Readout | None = None) -> Encoded:
         """Encode ``pixels`` [B, 3, H, W], float in [0, 1] with H = W = ``image_px``."""
@@ -183,12 +177,28 @@ class Backbone(nn.Module):
         tokens: Tensor = self._tokenizer(list(texts))
         return tokens
 
+    def num_cut(self, texts: Sequence[str]) -> int:
+        """How many of ``texts`` have more tokens than the text tower reads; ``tokenize`` ends them early."""
+        assert self._tokenizer is not None, "load_backbone(..., text=True) keeps the tokenizer"
+        longer = self._tokenizer.context_length + 1
+        *read, empty = self._tokenizer([*texts, ""], context_length=longer)[:, -1].tolist()
+        return sum(token != empty for token in read)
+
+    def text_blocks(self) -> tuple[tuple[str, ...], ...]:
+        """Parameter prefixes of each block of the text tower, input first: embeddings, blocks, final norm, projection.
+
+        Every parameter of ``text`` lies under exactly one prefix of exactly one block.
+        """
+        assert self.text is not None, "load_backbone(..., text=True) keeps the text tower"
+        return tuple(tuple(f"text.{name}" for name in names) for names in text_prefixes(self.text))
+
     def copy(self) -> Self:
         """The same with weights of its own; the tokenizer, which takes longest to copy and never changes, is shared."""
         return copy.deepcopy(self, {id(self._tokenizer): self._tokenizer})
 
     def release_text(self) -> TextTower:
         """The text tower, frozen; from now on it is no part of this module."""
+        assert self._tokenizer is not None, "load_backbone(..., text=True) keeps the tokenizer"
         text, temperature = self.text, self.temperature
         self.text = self.logit_scale = None
         return TextTower(text, name=self.name, tokenize=self._tokenizer, temperature=temperature)
@@ -260,80 +270,3 @@ def _square(size: int | tuple[int, int], name: str) -> int:
     if height != width:
         raise InputError(f"backbone.name: {name} wants {height}x{width} images; choose a model with square ones")
     return height
-
-
-def load_backbone(settings: BackboneSettings, *, text: bool = False) -> Backbone:
-    """The CLIP that ``settings`` name, in float32 and evaluation mode, with its text tower if ``text``.
-
-    Weights trained with QuickGELU (OpenAI's) get it. Leaves the global random state alone; ``random`` weights are
-    always the same. Raises InputError, saying what to do, for an unknown name or tag, weights that cannot be fetched,
-    a file that is missing, damaged or of another model, and weights that are not finite.
-    """
-    with torch.random.fork_rng(devices=[]), quiet_logs():
-        torch.manual_seed(INITIAL_SEED)
-        loaded = _create(settings, text=text)
-    backbone = Backbone(loaded.clip, settings, text=text)
-    refuse_non_finite(backbone, source=loaded.source)
-    backbone.notes = loaded.notes
-    if backbone._tower.channels_last:
-        # Convolutions run up to twice as fast with the channels last.
-        backbone.visual.to(memory_format=torch.channels_last)
-    return backbone.float().eval()
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """open_clip's ``clip`` with weights from ``source``, and what the user should know of them."""
-
-    clip: Any
-    source: str
-    notes: tuple[str, ...] = ()
-
-
-def _create(settings: BackboneSettings, *, text: bool) -> _Loaded:
-    name, weights = settings.name, settings.pretrained
-    architectures.refuse_unknown(name)
-    folder = architectures.folder_of(name)
-    if weights == RANDOM:
-        return _Loaded(architectures.empty(name, text=text), RANDOM)
-    if weights is None:
-        return _from_file(name, _weights_of(name, folder), text=text)
-    if architectures.is_tag(name, weights):
-        return _Loaded(architectures.published(name, weights), f"{name} {weights}")
-    return _from_file(name, _existing(Path(weights), name), text=text)
-
-
-def _weights_of(name: str, folder: Path | None) -> Path:
-    if folder is None:
-        raise InputError(
-            f"backbone.pretrained: {name} needs weights: a tag ({architectures.tags_of(name)}) or the path of a weight "
-            "file"
-        )
-    return _existing(folder, name)
-
-
-def _existing(path: Path, name: str) -> Path:
-    if path.exists():
-        return weights_in(path)
-    tags = architectures.tags_of(name)
-    raise InputError(f"backbone.pretrained: '{path}' is neither a file nor a tag of {name} ({tags})")
-
-
-def _from_file(name: str, path: Path, *, text: bool) -> _Loaded:
-    if path.suffix in (".npz", ".npy"):
-        clip = architectures.empty(name, text=True)
-        architectures.load_numpy(clip, path)
-        return _Loaded(clip, str(path))
-    origin = origin_of(path)
-    tensors = merged_updates(read_tensors(path), alpha=origin.alpha, source=path)
-    quick = quick_gelu_of(path, tensors, origin)
-    clip = architectures.empty(name, text=text, quick_gelu=quick if architectures.twin_of(name) or quick else None)
-    notes = fit(
-        clip,
-        architectures.converted(clip, tensors),
-        source=path,
-        name=name,
-        text=text,
-        resize=lambda found: architectures.resize_positions(clip, found),
-    )
-    return _Loaded(clip, str(path), (*notes, *activation_notes(name, path, quick)))

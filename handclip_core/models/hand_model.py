@@ -1,6 +1,6 @@
 """The model that every strategy trains: a CLIP image tower, a neck and an identity head."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 
 from torch import Tensor, nn
 
@@ -70,6 +70,11 @@ class HandModel(nn.Module):
         encoded = self.forward_trunk(inputs, aspects)
         logits: Tensor = self.head(self.neck(encoded).head_input)
         return logits, encoded.projected
+
+    def read_texts(self, texts: Sequence[str]) -> Tensor | None:
+        """Embeddings [T, D] of texts by the model's own text tower; None for models that have the pretrained one."""
+        del texts
+        return None
 
     def calibrate(self, calibrator: Calibrator, inputs: Inputs) -> None:
         """Set what is fitted to validation images, as the model sees them by ``inputs``; nothing in most models."""

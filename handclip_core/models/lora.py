@@ -1,8 +1,8 @@
-"""Low-rank updates of an image tower's linear maps: the one place that imports peft."""
+"""Low-rank updates of a tower's linear maps: the one place that imports peft."""
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +19,8 @@ UPDATE = "default"
 FACTORS = ".lora_"
 """Stands in the names of the factors A and B of all updates, and in no others."""
 
+Blocks = Sequence[tuple[str, ...]]
+"""Parameter prefixes of each block of a tower, as ``Backbone.blocks`` gives them."""
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -70,16 +72,29 @@ _KINDS = (
 
 
 def insert_lora(
-    backbone: Backbone, *, rank: int, alpha: float, dropout: float, targets: LoraTargets, last_blocks: int | None
+    backbone: Backbone,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    targets: LoraTargets,
+    last_blocks: int | None,
+    towers: Sequence[Blocks] | None = None,
 ) -> None:
     """Give the ``targets`` of ``backbone`` an update alpha / rank * B A (Hu 2021, arXiv 2106.09685, section 4.1).
 
     A is [rank, in], random from torch's global generator; B is [out, rank] and starts at zero, so that the backbone
     starts as it was but for how attention rounds. For a convolution A has its kernel, and B is 1 x 1. ``dropout`` acts
     on what A reads. Of the blocks with such maps only the ``last_blocks`` get updates, None for all; a ResNet's pool
-    counts as one. Raises InputError if attention is of a kind that cannot be adapted.
+    counts as one. ``towers`` are the blocks of each tower that gets updates, the image tower alone if none are given.
+    Raises InputError if attention is of a kind that cannot be adapted.
     """
-    names = [name for block in _blocks(backbone, targets)[-(last_blocks or 0) :] for name in block]
+    names = [
+        name
+        for blocks in towers or (backbone.blocks(),)
+        for block in _maps(backbone, blocks, targets)[-(last_blocks or 0) :]
+        for name in block
+    ]
     if not names:
         raise InputError(f"strategy.targets: {backbone.name} has no maps of {targets}; choose mlp or both")
     for name in names:
@@ -132,7 +147,7 @@ def restored(model: Model, state: Mapping[str, Tensor]) -> Model:
     return host
 
 
-def _blocks(backbone: Backbone, targets: LoraTargets) -> list[list[str]]:
+def _maps(backbone: Backbone, blocks: Blocks, targets: LoraTargets) -> list[list[str]]:
     """Names of the maps to adapt, in one list a block that has any, input first."""
     there = {name for name, _ in backbone.named_modules()}
     maps = (
@@ -143,7 +158,7 @@ def _blocks(backbone: Backbone, targets: LoraTargets) -> list[list[str]]:
             for part in kind.parts(targets)
             if f"{block}.{part}" in there or part == _IN_PROJ
         ]
-        for prefixes in backbone.blocks()
+        for prefixes in blocks
         for block in prefixes
     )
     return [names for names in maps if names]

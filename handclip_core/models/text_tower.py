@@ -22,6 +22,14 @@ def encode_trimmed(text: Any, tokens: Tensor) -> Tensor:
     return _encode(text, text.token_embedding(tokens[:, : int(ends.max()) + 1]), ends)
 
 
+def text_prefixes(text: Any) -> list[tuple[str, ...]]:
+    """Parameter prefixes of each block of open_clip's TextTransformer ``text``; the projection is the last block."""
+    owners = {name.split(".")[0] for name, _ in text.named_parameters()}
+    stem = tuple(name for name in ("token_embedding", "positional_embedding", "cls_emb") if name in owners)
+    residual = [(f"transformer.resblocks.{i}",) for i in range(len(text.transformer.resblocks))]
+    return [stem, *residual, ("ln_final",), *([("text_projection",)] if "text_projection" in owners else [])]
+
+
 class TextTower:
     """A frozen text tower that is part of no model.
 

@@ -60,7 +60,7 @@ def _closed_form_text(ready: Assembled) -> str:
 def default_plans(context: ExperimentContext) -> str:
     """The phases of every strategy with its published defaults, as a table in Markdown; those alike share a row."""
     table = Table(*DEFAULTS, box=MARKDOWN)
-    for kind in ALL:
+    for kind in (one for one in ALL if isinstance(context.task, one.tasks)):
         for row in _default_rows(kind(), context):  # type: ignore[call-arg]
             table.add_row(*row)
     buffer = io.StringIO()

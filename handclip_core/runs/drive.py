@@ -31,7 +31,7 @@ class Report:
     metrics: dict[str, float]
     """All validation metrics of this unit; empty if it was not evaluated."""
     training: dict[str, float]
-    """``loss/NAME``, means since the last unit, and ``lr/GROUP``, the highest rate of the group."""
+    """``loss/NAME`` and ``train_accuracy``, means since the last unit, and ``lr/GROUP``, the group's highest rate."""
     best: dict[str, float]
     """The metrics of the best evaluated unit so far, and ``unit``, its number; empty if there is none."""
     seconds: float

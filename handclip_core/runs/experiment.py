@@ -44,6 +44,8 @@ class Experiment(Config):
     """Budget units: images shown, in epochs of the training split. The run reports once a unit."""
     micro_batch: int | None = Field(None, ge=1, le=65536)
     """Most images that the image tower trains on at a time; none for whole batches. Saves memory, changes no sum."""
+    keep_every: int | None = Field(None, ge=1)
+    """Units after which weights are kept for good, as ``handclip_epoch_N.pth``; none for the best and last alone."""
     part: Part = "train"
     """``train_all`` adds the validation identities, for a final fit. Nobody is left to validate on: such a run has no
     scores, and its weights are those of its last unit."""
@@ -100,8 +102,8 @@ class Progress:
 
     ``metrics`` are those of the task on the validation split, by name; nothing if the phase cannot have moved them.
     ``train_s`` is seconds of training since the last item, validation not counted, and ``cpu_s`` those of this process
-    on all its processors together, which neighbours on the machine do not lengthen; ``params_trained`` how many weights
-    the phase trains.
+    on all its processors together, which neighbours on the machine do not lengthen; ``accuracy`` that of the identity
+    head on the training batches; ``params_trained`` how many weights the phase trains.
     """
 
     unit: int
@@ -111,6 +113,7 @@ class Progress:
     train_s: float
     cpu_s: float
     losses: dict[str, float]
+    accuracy: float | None
     learning_rates: dict[str, float]
     params_trained: int
     state: TrainingState
@@ -188,6 +191,7 @@ def _progress(ready: Assembled, report: StepReport) -> Progress:
         train_s=report.train_s,
         cpu_s=report.cpu_s,
         losses=report.losses,
+        accuracy=report.accuracy,
         learning_rates=report.learning_rates,
         params_trained=sum(item.parameter.numel() for item in trained),
         state=report.state,
@@ -215,6 +219,7 @@ def _untrained(ready: Assembled) -> Progress:
         train_s=0.0,
         cpu_s=0.0,
         losses={},
+        accuracy=None,
         learning_rates={},
         params_trained=0,
         state=TrainingState(ready.model),

@@ -14,10 +14,10 @@ from handclip_core.config import Config
 from handclip_core.data.manifest import Prepared, Protocol
 from handclip_core.data.samplers import Pool
 from handclip_core.data.training import LabelBy, Labelled, TrainingData
-from handclip_core.models.architectures import CONFIG_FILE, LOCAL_FOLDER, config_of
-from handclip_core.models.backbone import RANDOM, load_backbone
+from handclip_core.models.backbone import RANDOM
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.metric import MOST_DIMENSIONS
+from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment
 from handclip_core.types import Aspect
@@ -53,6 +53,8 @@ class ModelFile(Config):
 
 def model_files(experiment: Experiment, context: ExperimentContext) -> dict[str, str]:
     """MODEL_FILE and open_clip's config, which let a run's weights be opened anywhere, as texts by name."""
+    from handclip_core.models.architectures import config_of  # imports open_clip, as drivers must not
+
     data = context.training_data(experiment.part)
     rows = {"train": data.rows, "test": context.rows("test")}
     if experiment.part == "train":
@@ -79,6 +81,8 @@ def untrained(experiment: Experiment, folder: Path) -> HandModel:
     It embeds images as the trained one does, once that one's weights are loaded; a text tower, which no embedding of an
     image needs, is left out. Raises InputError if the files are missing or damaged.
     """
+    from handclip_core.models.loading import load_backbone
+
     described = ModelFile.from_file(folder / MODEL_FILE)
     settings = experiment.backbone.model_copy(update={"name": f"{LOCAL_FOLDER}{folder}", "pretrained": RANDOM})
     backbone = load_backbone(settings)

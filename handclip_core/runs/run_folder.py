@@ -29,7 +29,9 @@ from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, validation_
 
 CONFIG, METRICS, LOG = "config.json", "metrics.json", "training_log.csv"
 BEST, FINAL, OPTIMIZER = "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth"
+EPOCH = "handclip_epoch_{}.pth"
 CHECKPOINT = "checkpoint"
+TRAIN_ACCURACY = "train_accuracy"
 COUNTS = ("unit", "images", "phase", "train_s", "cpu_s")
 """Columns of a log that say how far a run was."""
 
@@ -85,6 +87,8 @@ class RunFolder:
     def add_unit(self, progress: Progress) -> None:
         """Log a unit, and keep its weights if its objective is the highest so far, or there is none to go by.
 
+        They are kept beside those if the experiment says so.
+
         Of several processes that train one model, the first keeps the weights.
         """
         row = _row(progress)
@@ -93,6 +97,9 @@ class RunFolder:
         better = better or self.experiment.part == "train_all"
         if better and process_group().rank == 0:
             save_tensors(progress.state.model.state_dict(), self.folder / BEST)
+        every = self.experiment.keep_every
+        if every is not None and progress.unit and progress.unit % every == 0 and process_group().rank == 0:
+            save_tensors(progress.state.model.state_dict(), self.folder / EPOCH.format(progress.unit))
         self.log.append(row)
 
     def save_checkpoint(self, into: Path, model: Saved, training: Saved) -> None:
@@ -257,8 +264,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def is_training(name: str) -> bool:
-    """Whether a column of a log is a loss or a learning rate."""
-    return name.startswith(("loss/", "lr/"))
+    """Whether a column of a log is a loss, the accuracy on what is trained on, or a learning rate."""
+    return name.startswith(("loss/", "lr/")) or name == TRAIN_ACCURACY
 
 
 def measured(row: dict[str, Any]) -> dict[str, float]:
@@ -275,6 +282,7 @@ def _row(progress: Progress) -> dict[str, Any]:
         "cpu_s": round(progress.cpu_s, 3),
         **progress.metrics,
         **{f"loss/{name}": value for name, value in progress.losses.items()},
+        **({} if progress.accuracy is None else {TRAIN_ACCURACY: progress.accuracy}),
         **_highest_rates(progress.learning_rates),
     }
 

@@ -7,7 +7,7 @@ from typing import Literal
 from safetensors.torch import save_file
 
 from handclip_core.errors import InputError
-from handclip_core.models.architectures import CONFIG_FILE
+from handclip_core.models.names import CONFIG_FILE
 from handclip_core.runs.model_file import MODEL_FILE
 from handclip_core.runs.run_folder import CONFIG, write_text
 from handclip_core.runs.validation import VALIDATION_FILE

@@ -10,6 +10,9 @@ from handclip_core.strategies.base import Strategy
 from handclip_core.strategies.clip_reid import ClipReid
 from handclip_core.strategies.cross_view import CrossView
 from handclip_core.strategies.curriculum import Curriculum
+from handclip_core.strategies.dual.clip_lora import ClipLora
+from handclip_core.strategies.dual.prolip import ProLip
+from handclip_core.strategies.dual.two_tower import TwoTower
 from handclip_core.strategies.full import Full
 from handclip_core.strategies.joint import Joint
 from handclip_core.strategies.linear_probe import LinearProbe
@@ -35,7 +38,10 @@ AnyStrategy = Annotated[
     | AspectSpecific
     | Adapters
     | Lora
-    | ClipReid,
+    | ClipReid
+    | TwoTower
+    | ClipLora
+    | ProLip,
     Field(discriminator="name"),
 ]  # fmt: skip
 """Any strategy's settings, told apart by ``name``."""
@@ -67,6 +73,7 @@ __all__ = [
     "Adapters",
     "AnyStrategy",
     "AspectSpecific",
+    "ClipLora",
     "ClipReid",
     "CrossView",
     "Curriculum",
@@ -75,9 +82,11 @@ __all__ = [
     "LinearProbe",
     "Lora",
     "MultiBranch",
+    "ProLip",
     "Sequential",
     "SequentialEWC",
     "Strategy",
+    "TwoTower",
     "Whitening",
     "ZeroShot",
     "refuse_other_tasks",

@@ -20,7 +20,7 @@ from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.heads import TextHead
 from handclip_core.models.neck import NeckKind, NeckSettings
-from handclip_core.tasks.base import Task
+from handclip_core.tasks.base import LabelledTask, Task
 from handclip_core.tasks.classes.names import TEMPLATES, Templates
 from handclip_core.types import Aspect
 
@@ -74,6 +74,7 @@ class Strategy(Config, ABC):
 class LabelledStrategy(Strategy):
     """Settings of the strategies that read who the training images show."""
 
+    tasks: ClassVar[tuple[type[Task], ...]] = (LabelledTask,)
     neck: NeckSettings = NeckSettings()
     """What stands between image tower and identity head, and the metric on top of it."""
     labels: LabelBy = LabelBy.PERSON_ASPECT

@@ -35,8 +35,10 @@ class SequentialEWC(AspectOrder):
     """``online`` adds up the information of all phases; ``separate`` keeps each phase's, with its own anchor."""
     fisher_decay: float = Field(1.0, ge=0, le=1)
     """What earlier phases' information is multiplied by when ``online`` adds a phase (its gamma)."""
-    fisher_samples: int = Field(40, ge=1, le=100_000)
-    """Images a phase that the Fisher information is computed on; each costs a backward pass for every class."""
+    fisher_samples: int = Field(200, ge=1, le=100_000)
+    """Images a phase that the Fisher information is computed on."""
+    fisher_draws: int | None = Field(1, ge=1, le=1000)
+    """Backward passes an image, each over all classes with random signs; none for one pass a class, which is exact."""
 
     @model_validator(mode="after")
     def _the_head_is_trained(self) -> Self:
@@ -61,6 +63,7 @@ class SequentialEWC(AspectOrder):
         return EWC(
             strength=self.strength,
             num_samples=self.fisher_samples,
+            num_draws=self.fisher_draws,
             prefixes=PROTECTED,
             remember=self.remember,
             decay=self.fisher_decay,

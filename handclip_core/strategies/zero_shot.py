@@ -23,11 +23,11 @@ class ZeroShot(Strategy):
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """The backbone with no neck and no head, but for the classifier that names of classes give.
 
-        Raises InputError where classes have names and ``source`` is nothing that texts can be compared with.
+        Raises InputError where images are compared with texts and ``source`` is nothing that can be.
         """
         neck = NeckSettings(source=self.source).build(backbone)
         model = self.with_names(HandModel(backbone, neck, num_classes=0), data)
-        if data.class_names and not neck.begins_as_projected:
+        if data.meets_texts and not neck.begins_as_projected:
             raise InputError(f"strategy.source: texts are compared with projected, not with {self.source}")
         return model
 

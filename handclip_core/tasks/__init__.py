@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from handclip_core.tasks.captions.task import Captions
 from handclip_core.tasks.classes.task import Classes
 from handclip_core.tasks.identities.task import Identities
 
-AnyTask = Annotated[Identities | Classes, Field(discriminator="name")]
+AnyTask = Annotated[Identities | Classes | Captions, Field(discriminator="name")]
 """Any task's settings, told apart by ``name``."""

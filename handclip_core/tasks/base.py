@@ -136,3 +136,7 @@ class Task(Config, ABC):
     @abstractmethod
     def load(self, path: Path) -> Evaluation:
         """Read what ``save`` wrote; raises InputError if the file is missing or is something else."""
+
+
+class LabelledTask(Task, ABC):
+    """A task whose training images have classes, which strategies with an identity head learn to tell apart."""

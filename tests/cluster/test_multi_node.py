@@ -17,6 +17,7 @@ from chaos.watching import Watched, running
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
 from tests.limits import LIMIT_S
+from tests.warm_workers import LAUNCHER, SERVER, for_drivers, python_of
 from tune_jobs.config.search import SamplerKind, Search
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings
 from tune_jobs.state.events import Moved, Retried, Started
@@ -41,7 +42,8 @@ class Peace:
 def nodes(cache_folder: Path) -> Iterator[LocalCluster]:
     """A head, and nodes of one processor with a cache each."""
     del cache_folder
-    with local_cluster(nodes=2, own_caches=True) as cluster:
+    variables = for_drivers(python_of(f"${SERVER}"))
+    with local_cluster(nodes=2, own_caches=True, variables=variables, launcher=LAUNCHER) as cluster:
         yield cluster
 
 

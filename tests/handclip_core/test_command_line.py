@@ -29,6 +29,7 @@ OPTIONS = {
         "runs", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--gallery", "--baseline",
         "--keep-embeddings", "--out",
     ],
+    "settings": ["key", "--schema"],
     "pretrain": ["settings"],
     "prepare drawn": [
         "root", "--out", "--people", "--images-per-aspect", "--height-px", "--sittings", "--cut", "--seed", "--json",

@@ -64,7 +64,7 @@ class Search(Config):
     points: tuple[dict[str, Any], ...] = ()
     """Settings to try after the defaults: a strategy, and values by the path below it, as in
     ``{strategy: full, optim/lr: 1.0e-4}``; what is not given keeps its default."""
-    ranges: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    ranges: dict[str, tuple[Any, ...]] = Field({})
     """Narrower ranges by path, ``optim/lr`` for every strategy that searches it or ``full/optim/lr`` for one: [low,
     high] for a number, the choices that stay for anything else."""
     replicas: int = Field(1, ge=1, le=100)

@@ -19,8 +19,7 @@ from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Strategy
 from handclip_core.tasks import AnyTask
-from search_spaces.by_task import spaces_of
-from search_spaces.spaces import SPACES
+from search_spaces.by_task import SPACES, spaces_of
 from tune_jobs.config.changes import MayChange
 from tune_jobs.config.search import Search
 from tune_jobs.storage.location import LocationSetting
@@ -167,7 +166,7 @@ class SweepSettings(Config):
         spaces = spaces_of(task)
         unknown = [name for name in names if name not in spaces]
         if unknown:
-            known = unknown[0] in SPACES
+            known = any(unknown[0] in of_a_task for of_a_task in SPACES.values())
             what = f"{unknown[0]} does not serve the task {task.name}" if known else f"unknown strategy '{unknown[0]}'"
             raise ValueError(f"{what}; choose from {', '.join(spaces)}")
         if not names or len(set(names)) != len(names):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from handclip_core.data.sources import PreparedData
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import load_backbone
+from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import cache_root, output_folder
 from handclip_core.strategies import ALL
 from tune_jobs.config.settings import SweepSettings
@@ -24,7 +24,9 @@ def fitted(settings: SweepSettings) -> SweepSettings:
     if isinstance(settings.storage, Path):
         output_folder(settings.storage, option="storage")
     joins = bool(os.environ.get("RAY_ADDRESS"))
-    if not joins:
+    if not joins and settings.backbone != BackboneSettings():  # ours is there, and open_clip takes seconds to import
+        from handclip_core.models.loading import load_backbone
+
         load_backbone(settings.backbone)
     data = settings.data
     if not isinstance(data, PreparedData) or (joins and not data.folder.exists()):

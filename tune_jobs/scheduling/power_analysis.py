@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
 
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import special  # type: ignore[import-untyped]
 
 from tune_jobs.search.expected_improvement import expected_maximum
 
@@ -49,13 +49,13 @@ class PowerAnalysis:
     def sd_interval(self) -> tuple[float, float]:
         """The interval of the true standard deviation with confidence ``SD_CONFIDENCE``, for normal scores."""
         free, tail = len(self.scores) - 1, (1 - SD_CONFIDENCE) / 2
-        low, high = (self.sd * sqrt(free / stats.chi2.ppf(q, free)) for q in (1 - tail, tail))
+        low, high = (self.sd * sqrt(free / special.chdtri(free, 1 - q)) for q in (1 - tail, tail))
         return low, high
 
     def smallest_difference(self, seeds: int, *, correlation: float = 0.0) -> float:
         """The difference between two configurations of ``seeds`` runs each that a test would find: d above."""
         free = len(self.scores) - 1
-        quantiles = stats.t.ppf(1 - LEVEL / 2, free) + stats.t.ppf(POWER, free)
+        quantiles = special.stdtrit(free, 1 - LEVEL / 2) + special.stdtrit(free, POWER)
         return float(quantiles * self.sd * sqrt(2 * (1 - correlation) / seeds))
 
     def flattery(self, trials: int, *, replicas: int) -> float:

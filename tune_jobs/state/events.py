@@ -108,7 +108,7 @@ class _Unit(_OfTrial):
     params_trained: int
     """Weights that are being trained."""
     training: dict[str, float]
-    """Means of the losses and the learning rates, as ``loss/identity`` and ``lr/head``."""
+    """Means of losses and accuracy, and learning rates, as ``loss/identity``, ``train_accuracy`` and ``lr/head``."""
 
 
 class Trained(_Unit):

@@ -19,7 +19,7 @@ from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 from pyarrow import ArrowException, NativeFile, fs  # type: ignore[import-untyped]
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from handclip_core.errors import InputError
 from handclip_core.paths import cache_root, user_path
@@ -148,7 +148,12 @@ def parse_location(given: str) -> StorageLocation:
     return found
 
 
-LocationSetting = Annotated[StorageLocation, BeforeValidator(as_location), PlainSerializer(str, when_used="json")]
+LocationSetting = Annotated[
+    StorageLocation,
+    BeforeValidator(as_location),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "path"}),
+]
 """A setting that is a folder or the URI of a bucket."""
 
 

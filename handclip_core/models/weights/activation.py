@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from handclip_core.models import architectures
-from handclip_core.models.architectures import NANO, QUICK
+from handclip_core.models.names import NANO, QUICK
 from handclip_core.models.weights.files import CONTAINER, Tensors
 from handclip_core.models.weights.origin import OPENAI_BUFFERS, Origin
 from handclip_core.models.weights.torchscript import is_torchscript

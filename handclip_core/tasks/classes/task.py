@@ -9,12 +9,12 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.protocol import GalleryKind
 from handclip_core.evaluation.units import Evaluation
-from handclip_core.tasks.base import Task
+from handclip_core.tasks.base import LabelledTask
 from handclip_core.tasks.classes.data import ClassData, read_class_data
 from handclip_core.tasks.classes.scores import METRICS, ClassScores, load_class_scores, save_class_scores
 
 
-class Classes(Task):
+class Classes(LabelledTask):
     """Which class? The head begins as the zero-shot classifier, and is judged by its right answers.
 
     Data are those of ``prepare classes``; drawn and prepared hands have their aspect for a class.

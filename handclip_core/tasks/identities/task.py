@@ -10,11 +10,11 @@ from handclip_core.evaluation.metrics import METRICS, Metrics
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.evaluation.units import Evaluation
-from handclip_core.tasks.base import Task
+from handclip_core.tasks.base import LabelledTask
 from handclip_core.tasks.identities.data import IdentityData, used_aspects
 
 
-class Identities(Task):
+class Identities(LabelledTask):
     """Who is it? Queries are searched in galleries, and judged by mAP."""
 
     name: Literal["identities"] = "identities"

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -33,6 +34,16 @@ def test_terms_are_weighted_and_penalties_added() -> None:
     found = objective(output, batch, terms=terms, penalties=(Quadratic(),), model=model)  # type: ignore[arg-type]
     assert found.total.item() == 0.5 * 2 + 3 + 4
     assert {name: value.item() for name, value in found.parts.items()} == {"a": 2, "b": 3, "quadratic": 4}
+
+
+def test_accuracy_is_that_of_the_head_where_a_term_trains_it() -> None:
+    output, batch = output_and_batch()
+    logits = torch.tensor([[1.0, 3.0, 2.0], [0.0, 1.0, 0.5]])  # the first image is of class 0, the second of class 1
+    output = replace(output, logits=logits)
+    found = objective(output, batch, terms=(constant("identity_trunk", 1.0),), penalties=(), model=nn.Linear(1, 1))
+    assert found.accuracy is not None
+    assert found.accuracy.item() == 0.5
+    assert objective(output, batch, terms=(constant("a", 1.0),), penalties=(), model=nn.Linear(1, 1)).accuracy is None
 
 
 def test_a_loss_that_reads_nothing_trained_is_the_users_to_mend() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from handclip_core.losses.ewc import EWC, Remember, exact_fisher, normalised
+from handclip_core.losses.ewc import EWC, Remember, fisher_information, normalised
 from handclip_core.losses.l2_sp import L2SP
 from handclip_core.models.heads import CosineHead
 from handclip_core.types import Batch, Encoded, Output
@@ -51,7 +51,7 @@ def consolidated(strength: float, samples: int = 7) -> tuple[EWC, Softmax, Batch
 def test_the_fisher_information_is_exact() -> None:
     model, batch = model_and_batch()
     samples = [batch.item(i) for i in range(7)]
-    found = exact_fisher(model, samples, dict(model.named_parameters()))["backbone.weight"]
+    found = fisher_information(model, samples, dict(model.named_parameters()))["backbone.weight"]
     assert isinstance(batch.inputs, Tensor)
     torch.testing.assert_close(found.double(), fisher_by_hand(model, batch.inputs), rtol=1e-5, atol=1e-7)
 
@@ -61,9 +61,21 @@ def test_the_fisher_information_of_a_double_model_is_double() -> None:
     assert isinstance(batch.inputs, Tensor)
     inputs = batch.inputs.double()
     samples = [Batch(inputs[i : i + 1], *(torch.zeros(1, dtype=torch.int64),) * 3) for i in range(7)]
-    found = exact_fisher(model.double(), samples, dict(model.named_parameters()))["backbone.weight"]
+    found = fisher_information(model.double(), samples, dict(model.named_parameters()))["backbone.weight"]
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, fisher_by_hand(model, inputs), rtol=1e-10, atol=1e-12)
+
+
+def test_random_signs_have_the_exact_information_as_their_mean_and_are_always_the_same() -> None:
+    model, batch = model_and_batch()
+    named = dict(model.named_parameters())
+    samples = [batch.item(i) for i in range(7)]
+    exact = fisher_information(model, samples, named)["backbone.weight"]
+    few, again = (fisher_information(model, samples, named, num_draws=1)["backbone.weight"] for _ in range(2))
+    many = fisher_information(model, samples, named, num_draws=4000)["backbone.weight"]
+    assert torch.equal(few, again)
+    assert not torch.allclose(few, exact, rtol=0.01)
+    torch.testing.assert_close(many, exact, rtol=0.1, atol=1e-3)  # four standard errors of the mean
 
 
 class Cosines(nn.Module):
@@ -108,7 +120,7 @@ def test_the_fisher_information_before_a_margin_loss_is_that_of_the_scaled_cosin
     inputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     batch = Batch(inputs, *(torch.zeros(6, dtype=torch.int64),) * 3)
     named = {name: parameter for name, parameter in model.named_parameters() if name.startswith("backbone.")}
-    found = exact_fisher(model, (batch.item(i) for i in range(6)), named, logit_scale=scale)["backbone.weight"]
+    found = fisher_information(model, (batch.item(i) for i in range(6)), named, logit_scale=scale)["backbone.weight"]
     expected = fisher_of_cosines_by_hand(model, inputs, scale)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 

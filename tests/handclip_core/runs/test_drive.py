@@ -13,7 +13,7 @@ from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.drive import Report, drive
 from handclip_core.runs.experiment import Experiment
-from handclip_core.runs.run_folder import read_log, read_state
+from handclip_core.runs.run_folder import load_tensors, read_log, read_state
 from handclip_core.strategies import AnyStrategy, ClipReid, Full, ZeroShot
 from tests.conftest import TINY_DATA
 
@@ -45,7 +45,22 @@ def test_a_report_a_unit_with_the_best_so_far_and_the_last_one_says_so(
         best = max(reports[:n], key=lambda one: one.metrics["map"])
         assert report.best == {**best.metrics, "unit": best.unit}
         assert report.seconds >= driven.record.log[n - 1]["train_s"]
-        assert {name.split("/")[0] for name in report.training} == {"loss", "lr"}
+        assert {name.split("/")[0] for name in report.training} == {"loss", "lr", "train_accuracy"}
+        assert 0 <= report.training["train_accuracy"] <= 1
+
+
+def test_weights_of_every_second_unit_are_kept_if_asked_for(
+    experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    driven = drive(experiment(budget=5).model_copy(update={"keep_every": 2}), tmp_path, device=CPU)
+    states = {}
+    for report in driven:
+        states[report.unit] = {name: value.clone() for name, value in driven.model.state_dict().items()}
+    kept = sorted(path.name for path in tmp_path.glob("handclip_epoch_*"))
+    assert kept == ["handclip_epoch_2.pth", "handclip_epoch_4.pth"]
+    for unit in (2, 4):
+        found = load_tensors(tmp_path / f"handclip_epoch_{unit}.pth")
+        assert all(torch.equal(value, states[unit][name]) for name, value in found.items())
 
 
 def test_units_without_evaluation_have_no_metrics_and_no_best(

@@ -1,0 +1,76 @@
+"""A model whose text tower is trained beside its image tower."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from handclip_core.data.captions import CaptionPairs
+from handclip_core.models.backbone import Backbone
+from handclip_core.models.hand_model import HandModel
+from handclip_core.models.neck import NeckSettings
+from handclip_core.types import Batch, Encoded, Matching, Output
+
+TEXTS_A_PASS = 128
+
+
+class DualModel(HandModel):
+    """Both towers of a CLIP; the label of an image in a batch is the caption in ``pairs`` that is shown for it.
+
+    Captions are read as they come: the tokens of all of them would fill the memory of large data sets. The whole batch
+    of captions is read at once, and by every process of several; images are what is read in parts.
+    """
+
+    captions_of_row: Tensor
+
+    def __init__(
+        self, backbone: Backbone, pairs: CaptionPairs, *, temperature: float | None, lowest: float, bias: float
+    ) -> None:
+        """``backbone`` has its text tower; ``temperature``, none for its own, is kept at ``lowest`` or above."""
+        super().__init__(backbone, NeckSettings().build(backbone), num_classes=0)
+        self._texts = pairs.texts
+        self._highest = -math.log(lowest)
+        if temperature is not None:
+            self._scale.data.fill_(-math.log(temperature))
+        self.bias = nn.Parameter(torch.tensor(bias))
+        self.register_buffer("captions_of_row", torch.from_numpy(_by_row(pairs)), persistent=False)
+
+    def forward_head(self, encoded: Encoded, batch: Batch) -> Output:
+        """The images' embeddings, and those of the captions that are shown for them."""
+        if self.training:
+            with torch.no_grad():
+                self._scale.clamp_(max=self._highest)
+        tokens = self.backbone.tokenize([self._texts[label] for label in batch.labels.tolist()])
+        texts = self.backbone.encode_text(tokens.to(batch.labels.device))
+        known = self.captions_of_row[batch.rows.to(self.captions_of_row.device)]
+        positive = (known[:, None, :] == batch.labels[None, :, None]).any(dim=2)
+        matching = Matching(texts, positive, scale=self._scale.exp(), bias=self.bias)
+        return Output(encoded, encoded.projected, encoded.projected, matching=matching)
+
+    @torch.no_grad()
+    def read_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings [T, D] of texts, on the CPU; the model is left in evaluation mode."""
+        self.eval()
+        parts = (texts[start : start + TEXTS_A_PASS] for start in range(0, len(texts), TEXTS_A_PASS))
+        device = self._scale.device
+        read = [self.backbone.encode_text(self.backbone.tokenize(part).to(device)).cpu() for part in parts]
+        return torch.cat(read)
+
+    @property
+    def _scale(self) -> nn.Parameter:
+        """The logarithm of what cosines are multiplied by."""
+        assert self.backbone.logit_scale is not None, "load_backbone(..., text=True) keeps the text tower"
+        return self.backbone.logit_scale
+
+
+def _by_row(pairs: CaptionPairs) -> np.ndarray:
+    """The captions of each manifest row [N, most of a row], filled up with -1."""
+    counts = np.bincount(pairs.row)
+    order = np.argsort(pairs.row, kind="stable")
+    row, text = pairs.row[order], pairs.text[order]
+    place = np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
+    found = np.full((len(counts), int(counts.max())), -1, np.int64)
+    found[row, place] = text
+    return found

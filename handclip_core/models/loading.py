@@ -1,0 +1,101 @@
+"""From settings to a backbone: architecture, weights, and what the user should know of them.
+
+open_clip takes longer to import than all else together, so what only handles settings does not import this.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from handclip_core.errors import InputError
+from handclip_core.models import architectures
+from handclip_core.models.backbone import RANDOM, Backbone, BackboneSettings
+from handclip_core.models.names import folder_of
+from handclip_core.models.weights.activation import activation_notes, quick_gelu_of
+from handclip_core.models.weights.files import quiet_logs, read_tensors, weights_in
+from handclip_core.models.weights.fit import fit, refuse_non_finite
+from handclip_core.models.weights.origin import merged_updates, origin_of
+
+INITIAL_SEED = 0
+
+
+def load_backbone(settings: BackboneSettings, *, text: bool = False) -> Backbone:
+    """The CLIP that ``settings`` name, in float32 and evaluation mode, with its text tower if ``text``.
+
+    Weights trained with QuickGELU (OpenAI's) get it. Leaves the global random state alone; ``random`` weights are
+    always the same. Raises InputError, saying what to do, for an unknown name or tag, weights that cannot be fetched,
+    a file that is missing, damaged or of another model, and weights that are not finite.
+    """
+    with torch.random.fork_rng(devices=[]), quiet_logs():
+        torch.manual_seed(INITIAL_SEED)
+        loaded = _create(settings, text=text)
+    clip = loaded.clip
+    tower = architectures.tower_of(clip.visual, settings.name)
+    tokenizer = architectures.tokenizer_of(settings.name, clip.text) if text else None
+    backbone = Backbone(clip, settings, tower, tokenizer)
+    refuse_non_finite(backbone, source=loaded.source)
+    backbone.notes = loaded.notes
+    if tower.channels_last:
+        # Convolutions run up to twice as fast with the channels last.
+        backbone.visual.to(memory_format=torch.channels_last)
+    return backbone.float().eval()
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """open_clip's ``clip`` with weights from ``source``, and what the user should know of them."""
+
+    clip: Any
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+def _create(settings: BackboneSettings, *, text: bool) -> _Loaded:
+    name, weights = settings.name, settings.pretrained
+    architectures.refuse_unknown(name)
+    folder = folder_of(name)
+    if weights == RANDOM:
+        return _Loaded(architectures.empty(name, text=text), RANDOM)
+    if weights is None:
+        return _from_file(name, _weights_of(name, folder), text=text)
+    if architectures.is_tag(name, weights):
+        return _Loaded(architectures.published(name, weights), f"{name} {weights}")
+    return _from_file(name, _existing(Path(weights), name), text=text)
+
+
+def _weights_of(name: str, folder: Path | None) -> Path:
+    if folder is None:
+        raise InputError(
+            f"backbone.pretrained: {name} needs weights: a tag ({architectures.tags_of(name)}) or the path of a weight "
+            "file"
+        )
+    return _existing(folder, name)
+
+
+def _existing(path: Path, name: str) -> Path:
+    if path.exists():
+        return weights_in(path)
+    tags = architectures.tags_of(name)
+    raise InputError(f"backbone.pretrained: '{path}' is neither a file nor a tag of {name} ({tags})")
+
+
+def _from_file(name: str, path: Path, *, text: bool) -> _Loaded:
+    if path.suffix in (".npz", ".npy"):
+        clip = architectures.empty(name, text=True)
+        architectures.load_numpy(clip, path)
+        return _Loaded(clip, str(path))
+    origin = origin_of(path)
+    tensors = merged_updates(read_tensors(path), alpha=origin.alpha, source=path)
+    quick = quick_gelu_of(path, tensors, origin)
+    clip = architectures.empty(name, text=text, quick_gelu=quick if architectures.twin_of(name) or quick else None)
+    notes = fit(
+        clip,
+        architectures.converted(clip, tensors),
+        source=path,
+        name=name,
+        text=text,
+        resize=lambda found: architectures.resize_positions(clip, found),
+    )
+    return _Loaded(clip, str(path), (*notes, *activation_notes(name, path, quick)))

@@ -1,0 +1,1 @@
+"""Strategies that train both towers on captions."""

@@ -1,0 +1,28 @@
+"""Train the projections of both towers on captions, pulled to what they were."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from handclip_core.engine.phase import Optim, Schedule, Train
+from handclip_core.models.hand_model import HandModel
+from handclip_core.strategies.dual.base import DualStrategy, projections
+
+
+class ProLip(DualStrategy):
+    """ProLIP (Fahes 2024, arXiv 2410.05270): the last linear map of each tower, with a pull to the pretrained one.
+
+    What differs from the paper: the text tower's map is trained too (``text: 0`` leaves it as it is), and the loss is
+    between images and captions, not that of a classifier.
+    """
+
+    name: Literal["prolip"] = "prolip"
+    """Which strategy this is."""
+    optim: Optim = Optim(lr=1e-4, weight_decay=0.0, batch_size=64, schedule=Schedule.COSINE)
+    """Optimiser and schedule."""
+    pull: float = Field(0.1, ge=0, le=1e6)
+    """Strength lambda of lambda * sum (theta - pretrained)^2 over the projections."""
+
+    def trained(self, model: HandModel) -> tuple[Train, ...]:
+        """The projections."""
+        return projections(model.backbone, vision=self.vision, text=self.text)

@@ -1,0 +1,36 @@
+"""A model as a search among the images and the captions of one split."""
+
+from functools import cached_property
+
+import numpy as np
+from torch.nn import functional as F
+
+from handclip_core.data.captions import CaptionPairs
+from handclip_core.data.inputs import Inputs
+from handclip_core.data.training import ReadTexts
+from handclip_core.models.hand_model import HandModel
+from handclip_core.tasks.base import Dataset, Evaluator, Rows, Towers
+from handclip_core.tasks.captions.scores import CaptionScores, Pairing, score_captions
+
+
+class CaptionEvaluator(Evaluator):
+    """Scores over all images at ``rows`` and the captions in ``pairs`` of them."""
+
+    def __init__(self, dataset: Dataset, rows: Rows, towers: Towers, *, pairs: CaptionPairs) -> None:
+        super().__init__(dataset, rows, towers)
+        self.pairs = pairs
+        self._image = np.searchsorted(rows, pairs.row)
+        self._clusters = np.unique(dataset.identities[rows], return_inverse=True)[1].astype(np.int64)
+
+    def evaluate(self, model: HandModel, inputs: Inputs) -> CaptionScores:
+        """Scores of ``model``, whose text tower is the pretrained one unless it has one of its own."""
+        images = self.embedded(model, inputs)
+        texts = model.read_texts(self.pairs.texts)
+        read = self._pretrained.embedding if texts is None else texts
+        vectors = F.normalize(read.float(), dim=1).cpu().numpy()
+        pairing = Pairing(images.numpy(), vectors, self._image, self.pairs.text, self._clusters)
+        return score_captions(pairing, self.rows, num_cut=self._pretrained.num_cut)
+
+    @cached_property
+    def _pretrained(self) -> ReadTexts:
+        return self.towers.read(self.pairs.texts)

@@ -1,0 +1,91 @@
+"""What is searched for each strategy where the task is ``captions``, side by side."""
+
+from handclip_core.engine.phase import Optim, Schedule
+from handclip_core.losses.matching_settings import MatchingKind, MatchingSettings
+from handclip_core.losses.mining import Mining
+from handclip_core.models.lora import LoraTargets
+from handclip_core.strategies import ClipLora, ProLip, Strategy, TwoTower, ZeroShot
+from search_spaces.ranges import AUGMENT, MODULE_LR, TOWER_LR
+from search_spaces.spaces import Space
+from search_spaces.suggest import Choice, Float, LogFloat, LogInt, Nested, Range, TrialLike, When, suggest
+
+TEXT_RATES = Choice((0.0, 0.1, 0.3, 1.0))
+LOSS = Nested(
+    MatchingSettings,
+    kind=Choice((MatchingKind.CLIP, MatchingKind.INFONCE, MatchingKind.TRIPLET)),
+    learn_temperature=When("kind", (MatchingKind.CLIP, MatchingKind.INFONCE), Choice((False, True))),
+    margin=When("kind", (MatchingKind.TRIPLET,), Float(0.05, 0.5)),
+    mining=When("kind", (MatchingKind.TRIPLET,), Choice(tuple(Mining))),
+)
+
+
+def optim(lr: LogFloat) -> Nested:
+    """Of an optimiser, with rates of ``lr``; contrastive losses learn from large batches."""
+    return Nested(
+        Optim,
+        lr=lr,
+        batch_size=Choice((32, 64, 128)),
+        schedule=Choice((Schedule.CONSTANT, Schedule.COSINE)),
+        warmup=Float(0.0, 0.3),
+    )
+
+
+def zero_shot(trial: TrialLike) -> Strategy:
+    """Nothing."""
+    return suggest(trial, ZeroShot, prefix="zero_shot")
+
+
+def two_tower(trial: TrialLike) -> Strategy:
+    """Rates of both towers, the loss, a pull to the pretrained weights, and augmentation."""
+    return suggest(
+        trial,
+        TwoTower,
+        prefix="two_tower",
+        optim=optim(TOWER_LR),
+        text=TEXT_RATES,
+        losses=LOSS,
+        pull=Choice((0.0, 0.01)),
+        augment=AUGMENT,
+    )
+
+
+def clip_lora(trial: TrialLike) -> Strategy:
+    """Rank, strength, dropout and place of the updates beside rates, loss and augmentation."""
+    modules: dict[str, Range | Nested | When] = {
+        "rank": LogInt(2, 32),
+        "alpha": LogFloat(1.0, 64.0),
+        "dropout": Float(0.0, 0.3),
+        "targets": Choice((LoraTargets.ATTENTION, LoraTargets.BOTH)),
+    }
+    return suggest(
+        trial,
+        ClipLora,
+        prefix="clip_lora",
+        **modules,
+        optim=optim(MODULE_LR),
+        text=TEXT_RATES,
+        losses=LOSS,
+        augment=AUGMENT,
+    )
+
+
+def prolip(trial: TrialLike) -> Strategy:
+    """Rates of the projections, the pull to the pretrained ones, and the loss."""
+    return suggest(
+        trial,
+        ProLip,
+        prefix="prolip",
+        optim=optim(LogFloat(1e-5, 1e-2)),
+        text=TEXT_RATES,
+        losses=LOSS,
+        pull=LogFloat(1e-4, 10.0),
+    )
+
+
+SPACES: dict[str, Space] = {
+    "zero_shot": zero_shot,
+    "two_tower": two_tower,
+    "clip_lora": clip_lora,
+    "prolip": prolip,
+}
+"""The space of every strategy that is searched for this task, by its name."""
