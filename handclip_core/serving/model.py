@@ -30,8 +30,8 @@ A_RUN = "name the folder of a finished run, such as runs/NAME/best"
 EXPORTED, HASH = "handclip_model.safetensors", "run_hash"
 """Weights that were exported, which go before those of training, and the key of their run's hash in the metadata."""
 BATCH = 64
-FOR_TRAINING = ("head.", "branches.heads.", "prompts.")
-"""Prefixes of weights that no embedding depends on."""
+FOR_TRAINING = ("head.", "branches.heads.", "prompts.", "backbone.text.", "backbone.logit_scale", "bias")
+"""Prefixes of weights that no embedding of an image depends on."""
 
 Embeddings = NDArray[np.float32]
 

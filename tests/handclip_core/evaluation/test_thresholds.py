@@ -6,6 +6,7 @@ import torch
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation import thresholds as module
+from handclip_core.evaluation.similarity import cosine
 from handclip_core.evaluation.thresholds import Threshold, Thresholds, fit_thresholds
 from handclip_core.evaluation.verification import pair_scores, threshold_at
 
@@ -38,7 +39,7 @@ def test_resamples_count_pairs_as_often_as_both_people_were_drawn(monkeypatch: p
     vectors, who, aspects = people(9, 4, seed=2)
     codes = np.unique(who, return_inverse=True)[1]
     groups = np.unique(aspects, return_inverse=True)[1]
-    pairs = module._pairs(torch.from_numpy(vectors), codes, groups, module.cosine)
+    pairs = module._pairs(torch.from_numpy(vectors), codes, groups, cosine)
     found = module._resampled(pairs, [0.1, 0.02], np.random.default_rng(7))
     random = np.random.default_rng(7)
     for number in range(5):
@@ -48,7 +49,6 @@ def test_resamples_count_pairs_as_often_as_both_people_were_drawn(monkeypatch: p
             for score, left, right in zip(pairs.impostor, pairs.left, pairs.right, strict=True)
             for _ in range(drawn.count(left) * drawn.count(right))
         ]
-        # `together` counts a pair once, from left to right.
         for place, far in enumerate((0.1, 0.02)):
             assert found[place, number] == scores[int(far * len(scores) + 1e-9)]
 

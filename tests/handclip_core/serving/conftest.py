@@ -34,8 +34,13 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "own": {"name": "aspect_specific", "optim": OPTIM},
     "scores": {"name": "aspect_specific", "fusion": "scores", "optim": OPTIM},
     "votes": {"name": "aspect_specific", "fusion": "votes", "optim": OPTIM},
+    "two_tower": {"name": "two_tower", "rates": "published", "optim": OPTIM},
+    "clip_lora": {"name": "clip_lora", "optim": OPTIM},
     "clip_reid": {"name": "clip_reid", "optim": OPTIM},
 }
+
+CAPTIONED = ("two_tower", "clip_lora")
+"""Those that train on captions."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,11 @@ def _finished(strategy: dict[str, Any], backbone: BackboneSettings, folder: Path
     pretrained = folder / "pretrained"
     shutil.copytree(backbone.name.removeprefix("local-dir:"), pretrained)
     settings = backbone.model_copy(update={"name": f"local-dir:{pretrained}"})
+    task = {"name": "captions" if strategy["name"] in CAPTIONED else "identities"}
     experiment = Experiment.model_validate(
-        {"strategy": strategy, "data": TINY_DATA, "backbone": settings, "budget": 1, "seed": 1}
+        {"strategy": strategy, "task": task, "data": TINY_DATA, "backbone": settings, "budget": 1, "seed": 1}
     )
-    context = open_context(experiment.data, settings, CPU)
+    context = open_context(experiment.data, settings, CPU, experiment.task)
     driven = drive(experiment, folder / "run", device=CPU)
     for _ in driven:
         driven.save(folder / "state")

@@ -11,9 +11,13 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from open_clip.model import CustomTextCLIP
 from torch.nn import functional as F
 
 from handclip_core.errors import InputError
+from handclip_core.models.names import CONFIG_FILE
+from handclip_core.models.weights.origin import merged_updates
+from handclip_core.runs.run_folder import BEST
 from handclip_core.serving.export import CARD, ONNX, SCRIPT, export_run
 from handclip_core.serving.model import ServedModel, open_run
 from handclip_core.serving.onnx_file import IMAGES, VIEWS
@@ -57,7 +61,9 @@ def test_safetensors_are_a_run_of_their_own(name: str, finished: FinishedRun, tm
     export_run(served, tmp_path / "out", kind="safetensors")
     again = open_run(tmp_path / "out")
     assert again.hash == served.hash
-    np.testing.assert_allclose(again.embed_squares(random_images(3, served)), served.embed_squares(random_images(3, served)), atol=1e-6)
+    np.testing.assert_allclose(
+        again.embed_squares(random_images(3, served)), served.embed_squares(random_images(3, served)), atol=1e-6
+    )
     assert not list(tmp_path.glob(".*"))
 
 
@@ -74,6 +80,22 @@ def test_open_clip_loads_the_tower_by_its_plain_call(finished: FinishedRun, tmp_
     with torch.no_grad():
         found = F.normalize(clip.encode_image(pixels), dim=1)
     np.testing.assert_allclose(found, served.embed_squares(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["two_tower", "clip_lora"])
+def test_open_clip_loads_the_text_tower_that_was_trained(name: str, finished: FinishedRun, tmp_path: Path) -> None:
+    run = finished(name).folder
+    export_run(open_run(run), tmp_path / "out", kind="open_clip")
+    clip = open_clip.create_model(f"local-dir:{tmp_path / 'out'}").eval()
+    tokens = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'out'}")(["a photo of a dorsal right hand"])
+    state = torch.load(run / BEST, weights_only=True)
+    trained = CustomTextCLIP(**json.loads((run / CONFIG_FILE).read_text())["model_cfg"])
+    texts = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.text.")}
+    merged = merged_updates(texts, alpha=2.0, source=run)
+    trained.load_state_dict(merged, strict=False)
+    with torch.no_grad():
+        torch.testing.assert_close(clip.encode_text(tokens), trained.eval().encode_text(tokens), atol=1e-5, rtol=0)
+        assert clip.logit_scale == state["backbone.logit_scale"]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +147,9 @@ def test_a_script_without_this_package_finds_the_same_people(finished: FinishedR
         "assert not {'torch', 'open_clip', 'handclip_core', 'pandas'} & set(sys.modules)"
     )
     words = [tmp_path / "out" / SCRIPT, tmp_path / "out" / ONNX, known, asked, "--out", tmp_path / "asked.npy"]
-    done = subprocess.run([sys.executable, "-I", "-c", code, *map(str, words)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, *map(str, words)], capture_output=True, text=True, check=True
+    )
     files = sorted(asked.iterdir())
     np.testing.assert_allclose(np.load(tmp_path / "asked.npy"), served.embed(files), atol=1e-4)
     enrolled = sorted(known.rglob("*.jpg"))
