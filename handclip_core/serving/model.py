@@ -113,11 +113,11 @@ def open_run(given: Path | str, *, device: torch.device | str = "cpu") -> Served
     finished run, and for weights that are damaged or of another run.
     """
     folder = input_folder(given, mend=A_RUN).absolute()
-    experiment = read_experiment(folder)
     if not (folder / MODEL_FILE).is_file():
         raise InputError(
             f"{given}: has no {MODEL_FILE}: the run has not finished, or an earlier version wrote it; {A_RUN}"
         )
+    experiment = read_experiment(folder)
     exported = folder / EXPORTED
     path = exported if exported.is_file() else folder / BEST
     state = read_tensors(path) if path == exported else load_tensors(path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from handclip_core.evaluation.embed import embed
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import open_context
+from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, context_of
 from handclip_core.runs.run_folder import load_run
@@ -51,6 +51,9 @@ class Finished:
     files: list[Path]
     embeddings: NDArray[np.float32]
     identities: list[str]
+    context: ExperimentContext
+    test_metrics: dict[str, float]
+    """What the best weights score on test identities."""
 
 
 FinishedRun = Callable[[str], Finished]
@@ -93,7 +96,8 @@ def _finished(strategy: dict[str, Any], backbone: BackboneSettings, folder: Path
     embeddings = embed(model, context.pixel_inputs, rows, aspects=hidden, device=CPU).numpy()
     files = [context.prepared.paths()[row] for row in rows]
     shutil.rmtree(pretrained)
-    return Finished(folder / "run", files, embeddings, context.identities[rows].tolist())
+    tested = context.evaluator("test").evaluate(model, context.pixel_inputs).metrics
+    return Finished(folder / "run", files, embeddings, context.identities[rows].tolist(), context, tested)
 
 
 @pytest.fixture(autouse=True)

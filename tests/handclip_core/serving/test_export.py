@@ -1,6 +1,7 @@
 """Exports, held against the model they came from by the programs they are for."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from handclip_core.runs.run_folder import BEST
 from handclip_core.serving.export import CARD, ONNX, SCRIPT, export_run
 from handclip_core.serving.model import ServedModel, open_run
 from handclip_core.serving.onnx_file import IMAGES, VIEWS
+from handclip_core.tasks.identities.evaluator import IdentityEvaluator
 from handclip_core.types import ASPECT_INDEX, Aspect
 from tests.handclip_core.serving.conftest import FinishedRun
 
@@ -156,6 +158,19 @@ def test_a_script_without_this_package_finds_the_same_people(finished: FinishedR
     scores = served.scores(served.embed(files), served.embed(enrolled))
     expected = [enrolled[place].parent.name for place in scores.argmax(axis=1)]
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == expected
+
+
+def test_the_script_has_the_rank_1_of_the_evaluation_to_the_last_digit(finished: FinishedRun, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    run = finished("full")
+    export_run(open_run(run.folder), tmp_path / "out", kind="onnx")
+    tower = runpy.run_path(str(tmp_path / "out" / SCRIPT))["Tower"](str(tmp_path / "out" / ONNX))
+    evaluator = run.context.evaluator("test")
+    assert isinstance(evaluator, IdentityEvaluator)
+    paths = run.context.prepared.paths()
+    found = evaluator.scores_of(tower.embed([paths[row] for row in evaluator.rows])).metrics
+    assert found["cmc1"] == run.test_metrics["cmc1"]
+    assert found["map"] == pytest.approx(run.test_metrics["map"], abs=1e-6)
 
 
 def test_an_onnx_file_says_how_images_become_its_input(finished: FinishedRun, tmp_path: Path) -> None:
