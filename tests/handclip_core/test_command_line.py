@@ -34,6 +34,7 @@ OPTIONS = {
     "enrol": ["run", "folder", "--to", "--aspect", "--device"],
     "identify": ["run", "images", "--gallery", "--out", "--top", "--far", "--aspect", "--device"],
     "verify": ["run", "one", "other", "--far", "--device", "--json"],
+    "calibrate": ["run", "folder", "--aspect", "--device"],
     "export": ["run", "--to", "--out"],
     "pretrain": ["settings"],
     "prepare drawn": [

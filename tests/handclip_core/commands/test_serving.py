@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from handclip_core.runs.experiment import Experiment, context_of
 from handclip_core.serving.model import ServedModel, open_run
 from tests.conftest import TINY_DATA
 from tests.handclip_core.serving.conftest import CPU, OPTIM
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "serving.md"
 
 
 class Typed:
@@ -142,6 +145,42 @@ def test_mistakes_are_one_line_and_leave_nothing(typed: Typed, run: Path, tmp_pa
     assert "no images of people" in typed.refuses("enrol", run, asked, "--to", tmp_path / "gallery")
     assert "has no model.json" in typed.refuses("embed", asked, asked, "--out", tmp_path / "vectors.npy")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_calibration_replaces_the_thresholds(typed: Typed, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    said, _ = typed("calibrate", tmp_path / "run", run.parent / "people")
+    assert said.startswith("6 pairs of one person, 60 of two, 6 people\naccept from ")
+    assert "no threshold at 0.01: a rate of 0.01 needs at least 300 impostor pairs" in said
+    found = open_run(tmp_path / "run").validation
+    assert [point.far for point in found.thresholds.points] == [0.1]
+    assert found.figures == open_run(run).validation.figures
+    assert "no images of people" in typed.refuses("calibrate", tmp_path / "run", run.parent / "asked")
+
+
+def test_every_command_in_the_document_runs(
+    typed: Typed, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    lines = [line.split("#")[0].split() for line in DOCUMENT.read_text().splitlines() if line.startswith("handclip ")]
+    shutil.copytree(run, tmp_path / "runs" / "quickstart" / "best")
+    shutil.copytree(run.parent / "people", tmp_path / "people")
+    shutil.copytree(run.parent / "people", tmp_path / "others")
+    (tmp_path / "asked").mkdir()
+    for number, file in enumerate(names_below(run.parent / "asked"), start=1):
+        shutil.copy(file, tmp_path / "asked" / f"{number}.jpg")
+    monkeypatch.chdir(tmp_path)
+    for words in lines:
+        typed(*words[1:])
+    assert {words[1] for words in lines} == {"embed", "enrol", "identify", "verify", "calibrate", "export"}
+    script = next(
+        line.split("#")[0].split() for line in DOCUMENT.read_text().splitlines() if line.startswith("python ")
+    )
+    done = subprocess.run([sys.executable, *script[1:]], capture_output=True, text=True, check=True)
+    answers = json.loads((tmp_path / "answers" / "identified.json").read_text())["results"]
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [
+        answer["candidates"][0]["identity"] for answer in answers
+    ]
 
 
 def test_export_writes_beside_the_run_by_default(typed: Typed, run: Path) -> None:
