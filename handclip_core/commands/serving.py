@@ -1,4 +1,4 @@
-"""``embed``, ``enrol``, ``identify``, ``verify``, ``export``: a finished run in use."""
+"""``embed``, ``enrol``, ``identify``, ``verify``, ``calibrate``, ``export``: a finished run in use."""
 
 import json
 from pathlib import Path
@@ -120,6 +120,23 @@ def verify(
         raise InputError(f"{name}: {reason}")
     said = ask(model, model.embed_squares(found.array), far=far)
     print(json.dumps(said) if as_json else f"{said['decision']}  {said['score']:.4f}\n{said['meaning']}")
+
+
+def calibrate(
+    run: Run,
+    folder: Annotated[Path, typer.Argument(help="<identity>/<image>, of people who were not trained on.")],
+    aspect: AspectName = "unknown",
+    device: DeviceName = "auto",
+) -> None:
+    """Set a run's thresholds by images of your own: the final model has none, and other cameras need others."""
+    from handclip_core.serving.calibrate import calibrate as set_thresholds
+    from handclip_core.serving.identify import meaning
+    from handclip_core.types import Aspect
+
+    found = set_thresholds(_opened(run, device), folder, aspect=Aspect(aspect))
+    print(f"{found.num_genuine} pairs of one person, {found.num_impostor} of two, {found.num_identities} people")
+    for line in (*map(meaning, found.points), *(f"no threshold at {reason}" for reason in found.refused)):
+        print(line)
 
 
 def export(

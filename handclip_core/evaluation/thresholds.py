@@ -47,7 +47,7 @@ class Threshold(Config):
 
 
 class Thresholds(Config):
-    """Thresholds from pairs of images of the same aspect, and the rates that the data cannot support."""
+    """Thresholds from pairs of images, and the rates that the data cannot support."""
 
     points: tuple[Threshold, ...] = ()
     """By falling rate."""

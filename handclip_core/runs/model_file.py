@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from handclip_core.config import Config
-from handclip_core.data.manifest import Prepared, Protocol
+from handclip_core.data.manifest import Cut, Prepared, Protocol
 from handclip_core.data.samplers import Pool
 from handclip_core.data.training import LabelBy, Labelled, TrainingData
 from handclip_core.models.backbone import RANDOM
@@ -86,7 +86,17 @@ def untrained(experiment: Experiment, folder: Path) -> HandModel:
     described = ModelFile.from_file(folder / MODEL_FILE)
     settings = experiment.backbone.model_copy(update={"name": f"{LOCAL_FOLDER}{folder}", "pretrained": RANDOM})
     backbone = load_backbone(settings)
-    nothing = Prepared(folder, folder, pd.DataFrame(), Protocol.model_construct())
+    protocol = Protocol(
+        source=described.source,
+        cut=Cut.COMMON,
+        seed=0,
+        root="",
+        source_hash="",
+        manifest_hash=described.manifest_hash,
+        closed_val=(),
+        draws={},
+    )
+    nothing = Prepared(folder, folder, pd.DataFrame(), protocol)
     data = _DescribedData(
         nothing,
         described.aspects,

@@ -83,7 +83,7 @@ def _decisions(served: ServedModel) -> str:
     ]
     said = (
         f"Set on {thresholds.num_genuine:,} pairs of one person and {thresholds.num_impostor:,} of two, of "
-        f"{thresholds.num_identities} validation people, within an aspect. Scores from the interval's upper end are "
+        f"{thresholds.num_identities} people who were not trained on. Scores from the interval's upper end are "
         "accepted, those below its lower end rejected, others unknown."
     )
     table = _table(("false accepts a comparison", "threshold", "95 %", "true accepts, %"), rows)

@@ -57,8 +57,8 @@ def _npy(path: Path, names: Sequence[str], embeddings: Embeddings) -> None:
 
 
 def _parquet(path: Path, names: Sequence[str], embeddings: Embeddings) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
     pq.write_table(pa.table({IMAGE: pa.array(list(names), pa.string()), EMBEDDING: vectors}), path)

@@ -102,7 +102,7 @@ def meaning(threshold: Threshold) -> str:
     """What a threshold decides, in words."""
     return (
         f"accept from {threshold.high:.4f}, reject below {threshold.low:.4f}, unknown between: one false accept in "
-        f"{1 / threshold.far:,.0f} comparisons (threshold {threshold.value:.4f}, 95 % interval over validation people)"
+        f"{1 / threshold.far:,.0f} comparisons (threshold {threshold.value:.4f}, 95 % interval over people)"
     )
 
 

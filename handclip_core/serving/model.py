@@ -30,8 +30,8 @@ A_RUN = "name the folder of a finished run, such as runs/NAME/best"
 EXPORTED, HASH = "handclip_model.safetensors", "run_hash"
 """Weights that were exported, which go before those of training, and the key of their run's hash in the metadata."""
 BATCH = 64
-FOR_TRAINING = ("head.", "branches.heads.", "prompts.")
-"""Prefixes of weights that no embedding depends on."""
+FOR_TRAINING = ("head.", "branches.heads.", "prompts.", "backbone.text.", "backbone.logit_scale", "bias")
+"""Prefixes of weights that no embedding of an image depends on."""
 
 Embeddings = NDArray[np.float32]
 
@@ -113,11 +113,11 @@ def open_run(given: Path | str, *, device: torch.device | str = "cpu") -> Served
     finished run, and for weights that are damaged or of another run.
     """
     folder = input_folder(given, mend=A_RUN).absolute()
-    experiment = read_experiment(folder)
     if not (folder / MODEL_FILE).is_file():
         raise InputError(
             f"{given}: has no {MODEL_FILE}: the run has not finished, or an earlier version wrote it; {A_RUN}"
         )
+    experiment = read_experiment(folder)
     exported = folder / EXPORTED
     path = exported if exported.is_file() else folder / BEST
     state = read_tensors(path) if path == exported else load_tensors(path)

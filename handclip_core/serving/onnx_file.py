@@ -1,7 +1,10 @@
 """An image tower as one ONNX file: pixels in, unit vectors out."""
 
+import copy
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,42 @@ class _Unasked(_Tower):
         return super().forward(images, torch.full((1,), ASPECT_INDEX[Aspect.UNKNOWN]))
 
 
+class _Affine(nn.Module):
+    """What a batch norm of vectors computes in evaluation mode; ONNX's wants to know the width when it is traced."""
+
+    def __init__(self, norm: nn.BatchNorm1d) -> None:
+        super().__init__()
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = (norm.running_var + norm.eps).rsqrt()
+        scale = scale if norm.weight is None else scale * norm.weight.detach()
+        self.scale = scale
+        self.shift = (0 if norm.bias is None else norm.bias.detach()) - norm.running_mean * scale
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors * self.scale + self.shift
+
+
+def _without_norms_of_vectors(model: HandModel) -> HandModel:
+    """A copy of ``model``, in evaluation mode, for a traced graph."""
+    plain = copy.deepcopy(model).eval()
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, nn.BatchNorm1d):
+            plain.set_submodule(name, _Affine(module))
+    return plain
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention by operators that ONNX has, not by torch's fused one."""
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
+
+
 def write_onnx(served: ServedModel, path: Path) -> str:
     """Write ``path`` with what it needs to be used in its metadata; says in a line how far it was checked.
 
@@ -56,8 +95,8 @@ def write_onnx(served: ServedModel, path: Path) -> str:
     given = (images, torch.zeros(2, dtype=torch.int64)) if views else (images,)
     names = [IMAGES, VIEWS][: len(given)]
     axes = {name: {0: "batch"} for name in (*names, EMBEDDINGS)}
-    tower = (_Tower if views else _Unasked)(served.model).eval()
-    with warnings.catch_warnings(), torch.no_grad():
+    tower = (_Tower if views else _Unasked)(_without_norms_of_vectors(served.model))
+    with warnings.catch_warnings(), torch.no_grad(), _plain_attention():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             tower, given, str(path), input_names=names, output_names=[EMBEDDINGS], dynamic_axes=axes,

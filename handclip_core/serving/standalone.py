@@ -24,30 +24,31 @@ BATCH = 32
 class Tower:
     """An exported image tower; ``about`` is what its file says of itself."""
 
-    def __init__(self, path):
-        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    def __init__(self, path: str) -> None:
+        self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         self.about = json.loads(self.session.get_modelmeta().custom_metadata_map["handclip"])
 
-    def embed(self, paths):
+    def embed(self, paths: list[Path]) -> np.ndarray:
         """Unit vectors [n, W] of image files."""
         parts = [self._run(paths[start : start + BATCH]) for start in range(0, len(paths), BATCH)]
         return np.concatenate(parts)
 
-    def _run(self, paths):
+    def _run(self, paths: list[Path]) -> np.ndarray:
         images = np.stack([self.square(path) for path in paths])
         given = {"images": images}
         if self.about["views"]:
             given["views"] = np.full(len(images), UNKNOWN, np.int64)
-        return self.session.run(None, given)[0]
+        found: np.ndarray = self.session.run(None, given)[0]
+        return found
 
-    def square(self, path):
+    def square(self, path: Path) -> np.ndarray:
         """An image file as uint8 [S, S, 3], decoded and framed as in training."""
         size, framing = self.about["size_px"], self.about["framing"]
         resampling = RESAMPLING[self.about["interpolation"]]
-        image = Image.open(path)
+        opened = Image.open(path)
         if framing == "squash":
-            image.draft("RGB", (size, size))
-        image = ImageOps.exif_transpose(image).convert("RGB")
+            opened.draft("RGB", (size, size))
+        image = ImageOps.exif_transpose(opened).convert("RGB")
         if framing == "squash":
             return np.asarray(image.resize((size, size), resampling))
         if framing == "pad":
@@ -57,7 +58,7 @@ class Tower:
         left, top = (round((side - size) / 2) for side in shape)
         return np.asarray(image.resize(shape, resampling).crop((left, top, left + size, top + size)))
 
-    def _padded(self, image, size, resampling):
+    def _padded(self, image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
         ratio = max(image.size) / size
         width, height = (max(1, round(side / ratio)) for side in image.size)
         square = Image.new("RGB", (size, size), (self.about["fill"],) * 3)
@@ -65,12 +66,12 @@ class Tower:
         return square
 
 
-def images_below(folder):
+def images_below(folder: str) -> list[Path]:
     """The images in a folder and below it, in order."""
     return [path for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in SUFFIXES]
 
 
-def main():
+def main() -> None:
     """Enrol, search, print."""
     parser = argparse.ArgumentParser(description="Identify people with an exported model.")
     parser.add_argument("model", help="model.onnx")

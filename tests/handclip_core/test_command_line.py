@@ -30,6 +30,12 @@ OPTIONS = {
         "--keep-embeddings", "--out",
     ],
     "settings": ["key", "--schema"],
+    "embed": ["run", "images", "--out", "--aspect", "--device"],
+    "enrol": ["run", "folder", "--to", "--aspect", "--device"],
+    "identify": ["run", "images", "--gallery", "--out", "--top", "--far", "--aspect", "--device"],
+    "verify": ["run", "one", "other", "--far", "--device", "--json"],
+    "calibrate": ["run", "folder", "--aspect", "--device"],
+    "export": ["run", "--to", "--out"],
     "pretrain": ["settings"],
     "prepare drawn": [
         "root", "--out", "--people", "--images-per-aspect", "--height-px", "--sittings", "--cut", "--seed", "--json",
@@ -106,7 +112,8 @@ def test_train_evaluate_compare(typed: Typed, settings: Path, tmp_path: Path) ->
     assert "unit 2/2" in out
     assert {path.name for path in run.iterdir()} == {
         "config.json", "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth", "query_embeddings.npy",
-        "gallery_embeddings.npy", "training_log.csv", "metrics.json",
+        "gallery_embeddings.npy", "training_log.csv", "metrics.json", "model.json",
+        "open_clip_config.json", "validation.json",
     }  # fmt: skip
     best = json.loads((run / "metrics.json").read_text())["best"]
     code, out, _ = typed("evaluate", run, "--baseline", "pixels", "--json")

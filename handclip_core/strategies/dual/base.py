@@ -18,6 +18,7 @@ from handclip_core.models.backbone import Backbone
 from handclip_core.models.dual import DualModel
 from handclip_core.models.hand_model import HandModel
 from handclip_core.strategies.base import Strategy
+from handclip_core.strategies.zero_shot import ZeroShot
 from handclip_core.tasks.base import Task
 from handclip_core.tasks.captions.task import Captions
 from handclip_core.types import ASPECT_INDEX, Aspect
@@ -57,6 +58,11 @@ class DualStrategy(Strategy):
             lowest=losses.lowest_temperature,
             bias=losses.bias,
         )
+
+    @property
+    def of_images(self) -> Strategy:
+        """The image tower."""
+        return ZeroShot()
 
     def trained(self, model: HandModel) -> tuple[Train, ...]:
         """What of the towers is trained, with its learning rate."""

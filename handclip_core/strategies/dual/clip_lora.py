@@ -9,7 +9,10 @@ from handclip_core.engine.phase import Optim, Schedule, Train
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import LoraTargets, insert_lora, lora_prefixes
+from handclip_core.models.neck import NeckSettings
+from handclip_core.strategies.base import Strategy
 from handclip_core.strategies.dual.base import DualStrategy
+from handclip_core.strategies.lora import Lora
 
 
 class ClipLora(DualStrategy):
@@ -47,6 +50,15 @@ class ClipLora(DualStrategy):
             towers=tuple(blocks for rate, blocks in towers if rate),
         )
         return super().build(backbone, data)
+
+    @property
+    def of_images(self) -> Strategy:
+        """The image tower with its updates, if it has any."""
+        if not self.vision:
+            return super().of_images
+        return Lora(
+            rank=self.rank, alpha=self.alpha, targets=self.targets, last_blocks=self.last_blocks, neck=NeckSettings()
+        )
 
     def trained(self, model: HandModel) -> tuple[Train, ...]:
         """The updates."""
