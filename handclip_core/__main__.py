@@ -5,6 +5,7 @@ import sys
 import typer
 
 from handclip_core.commands import prepare, pretrain, runs
+from handclip_core.commands.search import search
 from handclip_core.errors import InputError
 from handclip_core.paths import refusal
 
@@ -20,6 +21,7 @@ app.command("show")(runs.show)
 app.command("train")(runs.train)
 app.command("evaluate")(runs.evaluate)
 app.command("compare")(runs.compare)
+app.command("search")(search)
 app.command("pretrain")(pretrain.pretrain)
 
 

@@ -25,7 +25,7 @@ from handclip_core.errors import InputError
 from handclip_core.models import architectures
 from handclip_core.models.architectures import CONFIG_FILE, LOCAL_FOLDER, NANO, NANO_FOLDER
 from handclip_core.models.readout import Readout, ReadoutSettings, pooled
-from handclip_core.models.text_tower import TextTower, encode_trimmed, text_prefixes
+from handclip_core.models.text_tower import TextTower, encode_trimmed, num_cut, text_prefixes
 from handclip_core.models.towers.tower import Branches, Stage
 from handclip_core.models.weights.activation import activation_notes, quick_gelu_of
 from handclip_core.models.weights.files import quiet_logs, read_tensors, weights_in
@@ -186,15 +186,10 @@ class Backbone(nn.Module):
     def num_cut(self, texts: Sequence[str]) -> int:
         """How many of ``texts`` have more tokens than the text tower reads; ``tokenize`` ends them early."""
         assert self._tokenizer is not None, "load_backbone(..., text=True) keeps the tokenizer"
-        longer = self._tokenizer.context_length + 1
-        *read, empty = self._tokenizer([*texts, ""], context_length=longer)[:, -1].tolist()
-        return sum(token != empty for token in read)
+        return num_cut(self._tokenizer, texts)
 
     def text_blocks(self) -> tuple[tuple[str, ...], ...]:
-        """Parameter prefixes of each block of the text tower, input first: embeddings, blocks, final norm, projection.
-
-        Every parameter of ``text`` lies under exactly one prefix of exactly one block.
-        """
+        """As ``blocks`` for the text tower: embeddings, blocks, final norm, projection."""
         assert self.text is not None, "load_backbone(..., text=True) keeps the text tower"
         return tuple(tuple(f"text.{name}" for name in names) for names in text_prefixes(self.text))
 
