@@ -34,7 +34,7 @@ from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
 from handclip_core.runs.run_folder import load_run
-from handclip_core.strategies import ALL, UNTRAINED
+from handclip_core.strategies import ALL, UNTRAINED, serving
 from handclip_core.tasks.base import Split
 
 CPU = torch.device("cpu")
@@ -186,7 +186,7 @@ def speed(names: list[str], data: DrawnData, budget: int, rounds: int) -> None:
 
 
 def main() -> None:
-    names = [str(kind.model_fields["name"].default) for kind in ALL]
+    names = list(serving(IDENTITIES))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--people", type=int, default=72)
