@@ -30,7 +30,7 @@ from handclip_core.evaluation.embed import embed
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.reports.measure import View, scored
 from handclip_core.runs.baselines import baseline_scores
-from handclip_core.runs.context import ExperimentContext, open_context
+from handclip_core.runs.context import IDENTITIES, ExperimentContext, open_context
 from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
 from handclip_core.runs.run_folder import load_run
