@@ -30,11 +30,11 @@ from handclip_core.evaluation.embed import embed
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.reports.measure import View, scored
 from handclip_core.runs.baselines import baseline_scores
-from handclip_core.runs.context import ExperimentContext, open_context
+from handclip_core.runs.context import IDENTITIES, ExperimentContext, open_context
 from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
 from handclip_core.runs.run_folder import load_run
-from handclip_core.strategies import ALL, UNTRAINED
+from handclip_core.strategies import ALL, UNTRAINED, serving
 from handclip_core.tasks.base import Split
 
 CPU = torch.device("cpu")
@@ -186,7 +186,7 @@ def speed(names: list[str], data: DrawnData, budget: int, rounds: int) -> None:
 
 
 def main() -> None:
-    names = [str(kind.model_fields["name"].default) for kind in ALL]
+    names = list(serving(IDENTITIES))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--people", type=int, default=72)

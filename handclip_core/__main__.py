@@ -5,6 +5,7 @@ import sys
 import typer
 
 from handclip_core.commands import prepare, pretrain, runs, serving, settings
+from handclip_core.commands.search import search
 from handclip_core.errors import InputError
 from handclip_core.paths import refusal
 
@@ -27,6 +28,7 @@ app.command("verify")(serving.verify)
 app.command("calibrate")(serving.calibrate)
 app.command("export")(serving.export)
 app.command("settings")(settings.settings)
+app.command("search")(search)
 app.command("pretrain")(pretrain.pretrain)
 
 

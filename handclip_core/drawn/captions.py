@@ -22,6 +22,7 @@ _FACES = {
     ),
 }
 _STARTS = ("a photo of {}", "a photograph of {}", "{}", "a picture of {}", "a close-up of {}")
+_SIDES, _SHORT = {"right": "R", "left": "L"}, {"palmar": "palm.", "dorsal": "dors."}
 _TONES = ("{} skin", "a {} skin tone", "skin of {} tone")
 
 
@@ -137,14 +138,33 @@ def _worn_facts(shot: Shot) -> list[str]:
     return facts + [fact for name, fact in parts.items() if name in shot.details.seen]
 
 
+def _facts(person: Person, aspect: str, shot: Shot) -> list[str]:
+    """All that is to be said of the hand itself."""
+    face, side = aspect.split()
+    hand = person.right if side == "right" else person.left
+    body = _shape_facts(hand) + _bent(hand.fingers)
+    body += _palm_facts(hand) if face == "palmar" else _back_facts(person, hand, shot)
+    return body + _mole_facts(
+        hand.palmar_moles if face == "palmar" else hand.dorsal_moles, shot, palmar=face == "palmar"
+    )
+
+
+def note(person: Person, aspect: str, shot: Shot, rng: np.random.Generator) -> str:
+    """True statements in the terse style of a catalogue, for instance "R dors.; olive; prominent veins; no moles".
+
+    handclip-nano has not read this style: a model that is to find images by it has to learn it.
+    """
+    face, side = aspect.split()
+    body = _facts(person, aspect, shot)
+    chosen = [body[int(k)] for k in rng.permutation(len(body))[: int(rng.integers(2, 6))]]
+    return "; ".join([f"{_SIDES[side]} {_SHORT[face]}", person.skin.tone, *_worn_facts(shot), *chosen])
+
+
 def caption(person: Person, aspect: str, shot: Shot, rng: np.random.Generator) -> str:
     """One sentence of true statements about ``shot`` (of ``person`` and ``aspect``); ``rng`` chooses and words them."""
     face, side = aspect.split()
-    hand = person.right if side == "right" else person.left
     subject = str(rng.choice(_STARTS)).format(str(rng.choice(_FACES[face])).format(side=side))
-    body = _shape_facts(hand) + _bent(hand.fingers)
-    body += _palm_facts(hand) if face == "palmar" else _back_facts(person, hand, shot)
-    body += _mole_facts(hand.palmar_moles if face == "palmar" else hand.dorsal_moles, shot, palmar=face == "palmar")
+    body = _facts(person, aspect, shot)
     chosen = [body[int(k)] for k in rng.permutation(len(body))[: int(rng.integers(2, 6))]]
     if rng.random() < 0.85:
         chosen.insert(0, str(rng.choice(_TONES)).format(person.skin.tone))

@@ -19,7 +19,7 @@ from PIL import Image
 
 from handclip_core.console import track
 from handclip_core.drawn.anatomy import Person, person
-from handclip_core.drawn.captions import caption
+from handclip_core.drawn.captions import caption, note
 from handclip_core.drawn.pose import outfit
 from handclip_core.drawn.render import ASPECTS, SMALLEST_PX, Details, draw_image
 from handclip_core.drawn.seeds import stream
@@ -40,8 +40,8 @@ HEADER = (
 
 CAPTIONS_NAME, CAPTION_COLUMNS = "captions.csv", ("filepath", "title")
 """The captions of all images, beside the table."""
-CAPTIONS_EACH = 3
-"""Captions of an image; fewer if chance made two alike."""
+CAPTIONS_EACH = 2
+"""Captions of each style of an image; fewer if chance made two alike."""
 
 LAST_LOW_ID = 1037
 FIRST_HIGH_ID = 1052
@@ -141,7 +141,7 @@ def _write_group(people: _People, folder: Path, height_px: int, sittings: int, g
         drawn = draw_image(someone, group.aspect, shot=shot, height_px=height_px, sitting=place % sittings)
         Image.fromarray(drawn.pixels).save(folder / _file_name(group.first_file + place), quality=_JPEG_QUALITY)
         rng = stream("captions", people.population, people.seed, group.index, group.aspect, shot)
-        texts = (caption(someone, group.aspect, drawn, rng) for _ in range(CAPTIONS_EACH))
+        texts = [tell(someone, group.aspect, drawn, rng) for tell in (caption, note) for _ in range(CAPTIONS_EACH)]
         seen.append(_Seen(drawn.details, tuple(dict.fromkeys(texts))))
     return seen
 

@@ -22,7 +22,7 @@ from handclip_core.data.framing import Frame, Framing, Interpolation
 from handclip_core.errors import InputError
 from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER, NANO, NANO_FOLDER
 from handclip_core.models.readout import Readout, ReadoutSettings, pooled
-from handclip_core.models.text_tower import TextTower, encode_trimmed, text_prefixes
+from handclip_core.models.text_tower import TextTower, encode_trimmed, num_cut, text_prefixes
 from handclip_core.models.towers.tower import Branches, Stage, Tower
 from handclip_core.paths import user_path
 from handclip_core.types import Encoded
@@ -180,15 +180,10 @@ class Backbone(nn.Module):
     def num_cut(self, texts: Sequence[str]) -> int:
         """How many of ``texts`` have more tokens than the text tower reads; ``tokenize`` ends them early."""
         assert self._tokenizer is not None, "load_backbone(..., text=True) keeps the tokenizer"
-        longer = self._tokenizer.context_length + 1
-        *read, empty = self._tokenizer([*texts, ""], context_length=longer)[:, -1].tolist()
-        return sum(token != empty for token in read)
+        return num_cut(self._tokenizer, texts)
 
     def text_blocks(self) -> tuple[tuple[str, ...], ...]:
-        """Parameter prefixes of each block of the text tower, input first: embeddings, blocks, final norm, projection.
-
-        Every parameter of ``text`` lies under exactly one prefix of exactly one block.
-        """
+        """As ``blocks`` for the text tower: embeddings, blocks, final norm, projection."""
         assert self.text is not None, "load_backbone(..., text=True) keeps the text tower"
         return tuple(tuple(f"text.{name}" for name in names) for names in text_prefixes(self.text))
 

@@ -30,6 +30,13 @@ def text_prefixes(text: Any) -> list[tuple[str, ...]]:
     return [stem, *residual, ("ln_final",), *([("text_projection",)] if "text_projection" in owners else [])]
 
 
+def num_cut(tokenizer: Any, texts: Sequence[str]) -> int:
+    """How many of ``texts`` have more tokens than ``tokenizer``, one of open_clip's, lets through."""
+    longer = tokenizer.context_length + 1
+    *last, padding = tokenizer([*texts, ""], context_length=longer)[:, -1].tolist()
+    return sum(token != padding for token in last)
+
+
 class TextTower:
     """A frozen text tower that is part of no model.
 

@@ -15,8 +15,8 @@ from typer.main import get_command
 from handclip_core.__main__ import app, main
 from handclip_core.data.sources import DrawnData
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import open_context
-from handclip_core.strategies import ALL
+from handclip_core.runs.context import IDENTITIES, open_context
+from handclip_core.strategies import serving
 
 OPTIONS = {
     "show": ["experiment"],
@@ -157,7 +157,7 @@ def test_show_alone_prints_the_plans_of_all_strategies(typed: Typed, monkeypatch
     monkeypatch.setattr("handclip_core.runs.context.open_context", lambda _, *others: open_context(few, *others))
     code, out, _ = typed("show")
     assert code == 0
-    assert all(f"| {kind.model_fields['name'].default} " in out for kind in ALL)
+    assert all(f"| {name} " in out for name in serving(IDENTITIES))
 
 
 def test_prepare_drawn_then_check_then_use(

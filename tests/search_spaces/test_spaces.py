@@ -3,8 +3,9 @@ import pytest
 
 from handclip_core.data.augment import AugmentSettings
 from handclip_core.models.neck import NeckKind
+from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.experiment import Experiment
-from handclip_core.strategies import ALL, Full, LinearProbe
+from handclip_core.strategies import Full, LinearProbe, serving
 from search_spaces.spaces import SPACES, default_of, experiment_space, params_of, searchable
 
 NAMES = tuple(SPACES)
@@ -15,7 +16,7 @@ def study(seed: int = 0) -> optuna.Study:
 
 
 def test_every_strategy_has_a_space_in_the_order_of_tables() -> None:
-    assert tuple(kind.model_fields["name"].default for kind in ALL) == NAMES
+    assert serving(IDENTITIES) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,7 +20,7 @@ from handclip_core.data.training import LabelBy, Labelled, Part, ReadTexts, Trai
 from handclip_core.errors import InputError
 from handclip_core.tasks.base import Dataset, Split, Towers
 from handclip_core.tasks.classes.evaluator import ClassEvaluator
-from handclip_core.tasks.classes.names import ASPECT_NAMES, TEMPLATES, Templates
+from handclip_core.tasks.classes.names import ASPECT_NAMES, POLISHED, TEMPLATES, Templates
 from handclip_core.types import ASPECT_INDEX, Aspect
 
 FILE = "classes.json"
@@ -142,13 +142,13 @@ def _refuse_missing(data: ClassData, subset: str) -> None:
 
 
 def read_class_data(prepared: Prepared) -> ClassData:
-    """The classes in a folder that ``prepare classes`` wrote; of prepared hands the four aspects.
+    """The classes in a folder that ``prepare classes`` wrote; of prepared hands what they show.
 
     Raises InputError if the file of classes is damaged or not that of the manifest, or hands are of unknown aspect.
     """
     path = prepared.folder / FILE
     if not path.exists():
-        return of_aspects(prepared)
+        return of_hands(prepared)
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -159,14 +159,28 @@ def read_class_data(prepared: Prepared) -> ClassData:
     return ClassData(prepared, names=found.names, labels=np.array(found.label, np.int64))
 
 
-def of_aspects(prepared: Prepared) -> ClassData:
-    """Hands, whose class is the aspect; no identity is in two splits."""
-    held = list(dict.fromkeys(aspect for aspect in ASPECT_NAMES if aspect in set(prepared.manifest["aspect"])))
-    if len(held) < 2 or not set(prepared.manifest["aspect"]) <= set(held):
+def of_hands(prepared: Prepared) -> ClassData:
+    """Hands, whose class is the aspect, and of backs whether the nails are polished if every split shows all of these.
+
+    No identity is in two splits.
+    """
+    manifest = prepared.manifest
+    held = list(dict.fromkeys(aspect for aspect in ASPECT_NAMES if aspect in set(manifest["aspect"])))
+    if len(held) < 2 or not set(manifest["aspect"]) <= set(held):
         raise InputError(f"{prepared.folder}: has no {FILE}, and no aspects to tell apart; run `prepare classes`")
-    place = {aspect: number for number, aspect in enumerate(held)}
-    labels = np.array([place[aspect] for aspect in prepared.manifest["aspect"]], np.int64)
-    return ClassData(prepared, names=tuple(ASPECT_NAMES[aspect] for aspect in held), labels=labels)
+    plain = manifest["aspect"].map(ASPECT_NAMES)
+    polished = manifest["nail_polish"].eq(1).fillna(False) & manifest["aspect"].str.startswith("dorsal")
+    finer = plain.where(~polished, plain + POLISHED)
+    parts = [set(finer[manifest["subset"] == subset]) for subset in ("train", "val", "test")]
+    called = finer if parts[0] == parts[1] == parts[2] else plain
+    names = [
+        name + end
+        for name in (ASPECT_NAMES[aspect] for aspect in held)
+        for end in ("", POLISHED)
+        if name + end in set(called)
+    ]
+    place = {name: number for number, name in enumerate(names)}
+    return ClassData(prepared, names=tuple(names), labels=called.map(place).to_numpy(np.int64))
 
 
 def write_classes(folder: Path, classes: Classes) -> None:

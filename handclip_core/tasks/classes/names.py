@@ -21,6 +21,8 @@ ASPECT_NAMES: Mapping[str, str] = {
     Aspect.PALMAR_LEFT: "the palm of a left hand",
 }
 """What the aspects of hands are called where they are the classes."""
+POLISHED = " with nail polish"
+"""What is added of hands whose nails are."""
 
 
 class Templates(StrEnum):

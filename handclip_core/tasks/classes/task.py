@@ -17,7 +17,8 @@ from handclip_core.tasks.classes.scores import METRICS, ClassScores, load_class_
 class Classes(LabelledTask):
     """Which class? The head begins as the zero-shot classifier, and is judged by its right answers.
 
-    Data are those of ``prepare classes``; drawn and prepared hands have their aspect for a class.
+    Data are those of ``prepare classes``; drawn and prepared hands have their aspect for a class,
+    of backs with nail polish or without.
     """
 
     name: Literal["classes"] = "classes"

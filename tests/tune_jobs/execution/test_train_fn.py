@@ -16,9 +16,8 @@ from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import LOG, read_log
-from handclip_core.strategies import ALL
 from tests.conftest import TINY_DATA
-from tests.handclip_core.strategies.test_strategies_contract import CPU, quick, weights_of_all
+from tests.handclip_core.strategies.test_strategies_contract import CPU, SERVING, quick, weights_of_all
 from tests.limits import LIMIT_S
 from tune_jobs.config.settings import EarlyStopping, SweepSettings
 from tune_jobs.execution.train_fn import fit, train_fn
@@ -75,7 +74,7 @@ def test_two_workers_train_every_strategy_as_one_process_does(
     """Scores of whole runs, and the weights of short ones in double precision, within one run of Ray Train."""
     del ray_cluster
     backbone = tiny_backbones["vit"]
-    experiments = [Experiment(strategy=quick(kind), data=TINY_DATA, backbone=backbone, budget=2) for kind in ALL]
+    experiments = [Experiment(strategy=quick(kind), data=TINY_DATA, backbone=backbone, budget=2) for kind in SERVING]
     config = {
         "experiments": [experiment.model_dump(mode="json") for experiment in experiments],
         "backbone": backbone.model_dump(mode="json"),

@@ -1,0 +1,162 @@
+"""Losses between images and captions against open_clip's and slow loops."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from open_clip.loss import ClipLoss, SigLipLoss
+from torch import Tensor
+from torch.nn import functional as F
+
+from handclip_core.losses.matching import (
+    Matched,
+    MatchedLoss,
+    clip_loss,
+    infonce_loss,
+    on_captions,
+    sigmoid_loss,
+    triplet_loss,
+)
+from handclip_core.losses.mining import Mining
+from handclip_core.types import Batch, Encoded, Matching, Output
+
+B, D = 6, 5
+
+
+def matched(*, shared: bool = True, dtype: torch.dtype = torch.float64) -> Matched:
+    """Six images; with ``shared``, captions 0 and 1 are those of both of their images, and 4 describes image 5 too."""
+    generator = torch.Generator().manual_seed(0)
+    images, texts = (torch.randn(B, D, generator=generator, dtype=dtype) for _ in range(2))
+    positive = torch.eye(B, dtype=torch.bool)
+    if shared:
+        positive[0, 1] = positive[1, 0] = positive[5, 4] = True
+    scale, bias = torch.tensor(7.0, dtype=dtype), torch.tensor(-3.0, dtype=dtype)
+    return Matched(F.normalize(images, dim=1), F.normalize(texts, dim=1), positive, scale, bias)
+
+
+def with_gradients(loss: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
+    """A loss of images, texts, scale and bias, and its gradients."""
+    given = matched()
+    leaves = [one.clone().requires_grad_() for one in (given.images, given.texts, given.scale, given.bias)]
+    value = loss(*leaves)
+    value.backward()
+    return (value.detach(), *(one.grad for one in leaves if one.grad is not None))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (clip_loss, lambda images, texts, scale, _: ClipLoss()(images, texts, scale)),
+        (sigmoid_loss, lambda *given: SigLipLoss()(*given)),
+    ],
+)
+def test_without_shared_captions_loss_and_gradients_are_those_of_open_clip(
+    ours: MatchedLoss, theirs: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+) -> None:
+    own = torch.eye(B, dtype=torch.bool)
+    found = with_gradients(lambda images, texts, scale, bias: ours(Matched(images, texts, own, scale, bias)))
+    for one, other in zip(found, with_gradients(theirs), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+def slow_clip(given: Matched) -> float:
+    """Of each image, its own caption among those that do not describe it; and back."""
+    total = 0.0
+    for cosines, positive in (
+        (given.images @ given.texts.T, given.positive),
+        (given.texts @ given.images.T, given.positive.T),
+    ):
+        for i in range(B):
+            logits = [7.0 * cosines[i, j].item() for j in range(B) if j == i or not positive[i, j]]
+            total += math.log(sum(map(math.exp, logits))) - 7.0 * cosines[i, i].item()
+    return total / (2 * B)
+
+
+def slow_infonce(given: Matched) -> float:
+    """Every positive in turn among the negatives of its anchor; and back."""
+    means = []
+    for cosines, positive in (
+        (given.images @ given.texts.T, given.positive),
+        (given.texts @ given.images.T, given.positive.T),
+    ):
+        values = []
+        for i in range(B):
+            wrong = sum(math.exp(7.0 * cosines[i, k].item()) for k in range(B) if not positive[i, k])
+            right = [math.exp(7.0 * cosines[i, j].item()) for j in range(B) if positive[i, j]]
+            values += [-math.log(one / (one + wrong)) for one in right]
+        means.append(sum(values) / len(values))
+    return sum(means) / 2
+
+
+def slow_sigmoid(given: Matched) -> float:
+    total = 0.0
+    for i in range(B):
+        for j in range(B):
+            sign = 1 if given.positive[i, j] else -1
+            total += math.log1p(math.exp(-sign * (7.0 * (given.images[i] @ given.texts[j]).item() - 3.0)))
+    return total / B
+
+
+def slow_triplet(given: Matched) -> float:
+    """The farthest positive and the nearest negative of each anchor, by Euclidean distance; and back."""
+    means = []
+    for ours, theirs, positive in (
+        (given.images, given.texts, given.positive),
+        (given.texts, given.images, given.positive.T),
+    ):
+        values = []
+        for i in range(B):
+            distance = [(ours[i] - theirs[j]).norm().item() for j in range(B)]
+            right = max(distance[j] for j in range(B) if positive[i, j])
+            values.append(max(0.0, right - min(distance[j] for j in range(B) if not positive[i, j]) + 0.2))
+        means.append(sum(values) / len(values))
+    return sum(means) / 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "slow"),
+    [
+        (clip_loss, slow_clip),
+        (infonce_loss, slow_infonce),
+        (sigmoid_loss, slow_sigmoid),
+        (triplet_loss(margin=0.2, mining=Mining.HARD), slow_triplet),
+    ],
+)
+def test_captions_that_several_images_share_are_no_negatives(
+    loss: MatchedLoss, slow: Callable[[Matched], float]
+) -> None:
+    assert loss(matched()).item() == pytest.approx(slow(matched()), rel=1e-6)
+
+
+def test_semi_hard_triplets_are_those_within_the_margin() -> None:
+    given = matched()
+    values = []
+    for ours, theirs, positive in (
+        (given.images, given.texts, given.positive),
+        (given.texts, given.images, given.positive.T),
+    ):
+        distance = (ours[:, None] - theirs[None]).square().sum(dim=2)
+        found = [
+            (distance[i, j] - distance[i, k] + 0.5).item()
+            for i in range(B)
+            for j in range(B)
+            for k in range(B)
+            if positive[i, j] and not positive[i, k] and 0 < distance[i, k] - distance[i, j] < 0.5
+        ]
+        values.append(sum(found) / len(found))
+    loss = triplet_loss(margin=0.5, mining=Mining.SEMIHARD)(given)
+    assert loss.item() == pytest.approx(sum(values) / 2, rel=1e-6)
+
+
+def test_vectors_of_any_length_and_half_precision_are_compared_as_float32() -> None:
+    given = matched(dtype=torch.float32)
+    encoded = Encoded(features=given.images, projected=3 * given.images)
+    labels = torch.arange(B)
+    batch = Batch(encoded, labels, labels, labels)
+    matching = Matching(5 * given.texts, given.positive, given.scale, given.bias)
+    output = Output(encoded, encoded.projected, encoded.projected, matching=matching)
+    assert on_captions(clip_loss)(output, batch).item() == pytest.approx(clip_loss(given).item(), rel=1e-5)
+    half = replace(output, matching=replace(matching, texts=matching.texts.bfloat16()))
+    assert on_captions(clip_loss)(half, batch).dtype == torch.float32
