@@ -2,6 +2,11 @@
 
 import sys
 
+from handclip_core.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()
+
 import typer
 
 from handclip_core.commands import prepare, pretrain, runs, serving, settings

@@ -3,14 +3,15 @@
 import sys
 from collections.abc import Callable
 
+from handclip_core import signals
 from handclip_core.errors import InputError
 from handclip_core.paths import refusal
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """What ``command`` returns; 2 for what the user can mend, which is told in one line, 130 if it was interrupted."""
+    """What ``command`` returns; 2 for what the user can mend, told in one line, 128 + number after a signal."""
     try:
-        return command()
+        return signals.exit_code(command())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -19,6 +20,3 @@ def exit_code(command: Callable[[], int]) -> int:
             raise
         print(f"error: {refused}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130

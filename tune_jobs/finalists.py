@@ -4,12 +4,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     # Run as a script, Python looks for modules beside it; a Ray job runs the code that was submitted, installed or not.
-    sys.path[0] = str(ROOT)
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from handclip_core.signals import end_on_signals
+
+    end_on_signals()
+
+import typer
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -4,12 +4,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-
-ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     # Run as a script, Python looks for modules beside it; a Ray job runs the code that was submitted, installed or not.
-    sys.path[0] = str(ROOT)
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from handclip_core.signals import end_on_signals
+
+    end_on_signals()
+
+import typer
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -50,13 +52,11 @@ def _train(file: Path, out: Path | None, resources: dict[str, object], *, resume
     from handclip_core.paths import output_folder
     from handclip_core.runs.experiment import Experiment
     from tune_jobs.config.settings import Resources
-    from tune_jobs.execution.signals import sigterm_as_interrupt
     from tune_jobs.execution.train_one import train_on_cluster
 
     experiment = Experiment.from_file(file)
     folder = output_folder(out or Path("runs") / file.stem, option="--out").absolute()
-    with sigterm_as_interrupt():
-        view = train_on_cluster(folder, experiment, resources=Resources.model_validate(resources), resume=resume)
+    view = train_on_cluster(folder, experiment, resources=Resources.model_validate(resources), resume=resume)
     print(summary(view))
     return 0
 

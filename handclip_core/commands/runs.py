@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from handclip_core.paths import input_folder, output_folder
+from handclip_core.signals import say_at_the_end
 
 A_RUN = "name the folder of a run, as `train --out FOLDER` wrote it"
 
@@ -64,6 +65,7 @@ def train(
     from handclip_core.runs.experiment import Experiment
 
     out = output_folder(out, option="--out")
+    say_at_the_end("interrupted; the same command with --resume goes on from the last whole unit")
     print(summary(train_into(out, Experiment.from_file(experiment), device=select_device(device), resume=resume)))
 
 

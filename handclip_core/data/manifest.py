@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -34,6 +35,8 @@ SUBSETS = ("train", "val", "test", "distractor")
 
 MANIFEST_NAME = "manifest.csv"
 PROTOCOL_NAME = "protocol.json"
+CHECKSUM = "checksum"
+"""Key of ``protocol.json`` with the SHA-256 of all others."""
 
 
 class Cut(StrEnum):
@@ -113,7 +116,7 @@ def write_prepared(prepared: Prepared) -> None:
     """
     contents = {
         MANIFEST_NAME: manifest_bytes(prepared.manifest),
-        PROTOCOL_NAME: prepared.protocol.model_dump_json().encode("utf-8"),
+        PROTOCOL_NAME: _with_checksum(prepared.protocol),
     }
     temporary = {name: prepared.folder / f".{name}.{os.getpid()}.tmp" for name in contents}
     try:
@@ -130,6 +133,19 @@ def write_prepared(prepared: Prepared) -> None:
                 path.unlink(missing_ok=True)
 
 
+def _with_checksum(protocol: Protocol) -> bytes:
+    values = protocol.model_dump(mode="json")
+    return _compact(values | {CHECKSUM: _checksum(values)})
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    return hashlib.sha256(_compact(values)).hexdigest()
+
+
+def _compact(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
 def _write_through(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
@@ -140,7 +156,7 @@ def _write_through(path: Path, data: bytes) -> None:
 def load_prepared(out: Path) -> Prepared:
     """Read what `prepare` wrote into ``out``.
 
-    Raises InputError if a file is missing, damaged, or the manifest is not the one that the protocol was made for.
+    Raises InputError if a file is missing, damaged, was edited, or is not the other one's.
     """
     out = user_path(out)
     protocol_path, manifest_path = out / PROTOCOL_NAME, out / MANIFEST_NAME
@@ -150,10 +166,20 @@ def load_prepared(out: Path) -> Prepared:
         values = json.loads(protocol_data)
     except ValueError:
         raise InputError(f"{protocol_path}: damaged (not JSON); run `prepare` again") from None
-    protocol = Protocol.parse(values, source=f"{protocol_path} (damaged or of another version, run `prepare` again)")
+    protocol = _checked(values, protocol_path)
     if hashlib.sha256(data).hexdigest() != protocol.manifest_hash:
         raise InputError(f"{manifest_path}: not the manifest that {PROTOCOL_NAME} was made for; run `prepare` again")
     return Prepared(root=Path(protocol.root), folder=out, manifest=_parse_manifest(data), protocol=protocol)
+
+
+def _checked(values: Any, path: Path) -> Protocol:
+    found = values.pop(CHECKSUM, None) if isinstance(values, dict) else None
+    protocol = Protocol.parse(values, source=f"{path} (damaged or of another version, run `prepare` again)")
+    if found is None:
+        raise InputError(f"{path}: no checksum; it was edited, or is of an earlier version; run `prepare` again")
+    if found != _checksum(values):
+        raise InputError(f"{path}: differs from its checksum; put it back, or run `prepare` again")
+    return protocol
 
 
 def _parse_manifest(data: bytes) -> pd.DataFrame:

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from handclip_core.config import Config, UserPath
 from handclip_core.data.eleven_k import TABLE_NAME, prepare_eleven_k
-from handclip_core.data.manifest import PROTOCOL_NAME, Cut, Prepared, load_prepared
+from handclip_core.data.manifest import Cut, Prepared, load_prepared
 from handclip_core.drawn import DRAWING_VERSION, write_data_set
+from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import GalleryKind
 from handclip_core.types import Aspect
 
@@ -87,6 +88,15 @@ def draw_and_prepare(out: Path, settings: DrawnData) -> Prepared:
                 sittings=settings.sittings,
                 seed=settings.seed,
             )
-        if not (out / PROTOCOL_NAME).exists():
+        if not _is_prepared(out):
             prepare_eleven_k(images, out, cut=Cut.COMMON, seed=settings.seed, source="drawn")
     return load_prepared(out)
+
+
+def _is_prepared(out: Path) -> bool:
+    """Whether both files are there and sound; they cost little to write anew."""
+    try:
+        load_prepared(out)
+    except InputError:
+        return False
+    return True

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from handclip_core.drawn.pose import outfit
 from handclip_core.drawn.render import ASPECTS, SMALLEST_PX, Details, draw_image
 from handclip_core.drawn.seeds import stream
 from handclip_core.errors import InputError
+from handclip_core.signals import deaf_to_terminals
 
 HEADER = (
     "id",
@@ -100,8 +102,30 @@ def _parallel(work: Callable[[_Group], Result], tasks: list[_Group], *, workers:
         yield from told(map(work, tasks))
         return
     # A worker that is killed breaks this pool with an exception; multiprocessing's own would wait for it for ever.
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from told(pool.map(work, tasks, chunksize=2))
+    others = multiprocessing.active_children()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent) as pool:
+        try:
+            with deaf_to_terminals():
+                results = pool.map(work, tasks, chunksize=2)
+            yield from told(results)
+        except BaseException:
+            # The pool would wait for what is under way.
+            for worker in set(multiprocessing.active_children()) - set(others):
+                worker.terminate()
+            raise
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent has ended, however that came about."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def identity_ids(people: int) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,6 +209,10 @@ def load_run(folder: Path, *, device: torch.device, weights: str = BEST) -> Hand
 def load_tensors(path: Path) -> dict[str, Any]:
     """A file of plain tensors, loaded without running code; raises InputError if it is missing or damaged."""
     try:
+        # torch.save writes checksums, but torch.load does not look at them.
+        with zipfile.ZipFile(path) as file:
+            if (part := file.testzip()) is not None:
+                raise ValueError(f"{part} differs from its checksum")
         values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; has the run finished?") from None

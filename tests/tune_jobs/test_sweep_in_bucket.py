@@ -18,6 +18,7 @@ from ray.util.placement_group import PlacementGroup
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from tests.conftest import TINY_DATA
+from tests.payload import Payload
 from tests.tune_jobs.conftest import ObjectStore
 from tests.tune_jobs.dying import Killed
 from tune_jobs.config.settings import EarlyStopping, SweepSettings
@@ -52,16 +53,6 @@ def rows(place: BucketLocation) -> dict[str, dict[str, str]]:
     data = (place / "leaderboard.csv").read()
     assert data is not None
     return {row["trial"]: row for row in csv.DictReader(io.StringIO(data.decode())) if row["trial"]}
-
-
-class Poison:
-    """Leaves a file where it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.mark,)
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +96,8 @@ def test_it_goes_on_from_the_bucket_alone_and_unpickles_nothing_from_it(
     before = rows(storage / "tiny")
     for path in files_below(storage / "tiny"):
         if path.endswith((".pkl", ".json")) and path.count("/") == 1 and path.startswith("trials/"):
-            (storage / "tiny" / path).write(pickle.dumps(Poison(tmp_path / "taken")))
-    (storage / "tiny" / "trials/searcher-state-1.pkl").write(pickle.dumps(Poison(tmp_path / "taken")))
+            (storage / "tiny" / path).write(pickle.dumps(Payload(tmp_path / "taken")))
+    (storage / "tiny" / "trials/searcher-state-1.pkl").write(pickle.dumps(Payload(tmp_path / "taken")))
     shutil.rmtree(outcome.folder)
     found = reopen(storage / "tiny", name=None, overrides=[], extend=1)
     longer = resume(found.settings, found.folder)

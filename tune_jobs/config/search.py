@@ -54,7 +54,8 @@ class Search(Config):
 
     sampler: SamplerKind = SamplerKind.TPE
     """``tpe``: tree-structured Parzen estimators (Bergstra 2011; Watanabe 2023, arXiv 2304.11127). ``random``. ``gp``:
-    a Gaussian process. ``cmaes``: CMA-ES on a strategy's numbers and TPE on its choices."""
+    a Gaussian process on what every trial of a strategy has, and TPE on the rest. ``cmaes``: CMA-ES on a strategy's
+    numbers and TPE on its choices."""
     startup_trials: int = Field(10, ge=1)
     """Finished trials, defaults included, before the sampler trusts what it has seen; until then it draws at random.
     Inside a strategy its even share of them, and at least three."""

@@ -13,7 +13,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
+from handclip_core.signals import ended_at_once
 from tune_jobs.config.settings import Resources
+from tune_jobs.execution.ray_internals import signals_are_the_drivers
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
 
 Value = TypeVar("Value")
@@ -84,13 +86,16 @@ def connect() -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if os.environ.get("RAY_ADDRESS"):
         try:
-            ray.init(**quiet)
+            with ended_at_once(), signals_are_the_drivers():
+                ray.init(**quiet)
         except ConnectionError as error:
             reason = " ".join(str(error).split())
             raise InputError(f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no cluster answers ({reason})") from None
         return
     try:
-        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        # Interrupted amid its start Ray dumps its core; nothing has been written yet.
+        with ended_at_once(), signals_are_the_drivers():
+            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
     except Exception as error:  # Ray raises no narrower one
         if TIMED_OUT not in str(error):
             raise

@@ -1,12 +1,15 @@
-"""Ctrl-C and SIGTERM set an event; the callback ends the sweep between two steps of Tune, never amid a write."""
+"""Signals to end set an event; the callback ends the sweep between two steps of Tune, never amid a write."""
 
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import ray
 from ray.tune.experiment import Trial
+
+from handclip_core.signals import ENDING, SAME_S
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
@@ -15,7 +18,7 @@ class Interrupted(Exception):  # noqa: N818 - no error
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Within the block the first SIGINT or SIGTERM sets the event; the second acts as it would have without the block.
+    """Within the block the first ending signal sets the event; a later one acts as it would have without the block.
 
     Outside the main thread, where Python cannot catch signals, they do not set it.
     """
@@ -23,16 +26,21 @@ def stop_on_signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+    first: list[float] = []
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
     def catch(number: int, frame: object) -> None:
-        del number, frame
+        del frame
         caught.set()
-        restore()
+        first.append(time.monotonic())
+        if first[-1] - first[0] > SAME_S:
+            restore()
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, catch)
@@ -40,19 +48,6 @@ def stop_on_signals() -> Iterator[threading.Event]:
         yield caught
     finally:
         restore()
-
-
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Within the block SIGTERM raises KeyboardInterrupt, as SIGINT does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def end_workers(trials: Sequence[Trial]) -> None:

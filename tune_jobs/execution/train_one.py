@@ -18,6 +18,7 @@ from handclip_core.local import finish, line, origin
 from handclip_core.runs.drive import Report
 from handclip_core.runs.experiment import Experiment, assemble, context_of
 from handclip_core.runs.run_folder import RunFolder, read_experiment
+from handclip_core.signals import Ended
 from tune_jobs.config.settings import Resources
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
@@ -59,7 +60,7 @@ def train_on_cluster(folder: Path, experiment: Experiment, *, resources: Resourc
     RunFolder.create(folder, experiment)
     try:
         _train(folder, experiment, trial_resources, checkpoint)
-    except KeyboardInterrupt:
+    except (Ended, KeyboardInterrupt):
         ray.shutdown()  # nothing is to write into the folder any more
         raise
     finally:

@@ -3,7 +3,8 @@
 import shutil
 import sys
 
-from tune_jobs.execution.signals import Interrupted, sigterm_as_interrupt
+from handclip_core.signals import Ended
+from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.build import Finals, command_again, opened
 from tune_jobs.finals.final_test import access_log_of, check_access_log, final_test, last_access
 from tune_jobs.finals.past_sweep import PastSweep
@@ -19,10 +20,10 @@ def hold_finals(past: PastSweep, *, top: int, seeds: int, with_test: bool) -> in
     InputError if data, cluster or access log cannot be used.
     """
     try:
-        with sigterm_as_interrupt(), opened(past, top=top, seeds=seeds) as finals:
+        with opened(past, top=top, seeds=seeds) as finals:
             check_access_log(access_log_of(finals), finals)  # before hours of runs, not after them
             return _hold(finals, with_test=with_test)
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, Ended, KeyboardInterrupt):
         print(f"\ninterrupted: complete runs are kept; go on with\n  {command_again()}", file=sys.stderr)
         return 130
 

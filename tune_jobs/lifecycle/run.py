@@ -11,6 +11,7 @@ from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.context import IDENTITIES, open_context
 from handclip_core.runs.run_folder import write_text
+from handclip_core.signals import Ended, say_at_the_end
 from handclip_core.tasks import AnyTask
 from tune_jobs.config.settings import SETTINGS, StoppingKind, SweepSettings, dump_settings, load_settings
 from tune_jobs.execution import cluster
@@ -18,7 +19,7 @@ from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.monitor import TrialMonitor
 from tune_jobs.execution.nodes import RayNodes
 from tune_jobs.execution.ray_job import in_ray_job, submission_id, why_ended
-from tune_jobs.execution.signals import Interrupted, sigterm_as_interrupt, stop_on_signals
+from tune_jobs.execution.signals import Interrupted, stop_on_signals
 from tune_jobs.execution.tune_run import run_trials
 from tune_jobs.lifecycle.build import SweepRun, build, read_events
 from tune_jobs.lifecycle.export_best import BEST, export_best, mixtures
@@ -152,8 +153,10 @@ def prepare(settings: SweepSettings) -> TrialResources:
 
 
 def _run(settings: SweepSettings, trial_resources: TrialResources, folder: Path, lease: SweepLease) -> Outcome:
+    say_at_the_end(f"interrupted; resume with {summary.resume_command(location_of(settings.storage, folder))}")
     outcome = run_to_the_end(settings, trial_resources, folder, lease)
     where = location_of(settings.storage, folder)
+    say_at_the_end("")  # what follows says it all
     write_front(outcome.all_trials, settings, folder)
     if isinstance(where, BucketLocation):
         for file in (folder / FILE, folder / FRONT):
@@ -218,13 +221,12 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
     ready.monitor.release()
     summary.log("exporting the winner's results")
     try:
-        with sigterm_as_interrupt():
-            cluster.run_where_trials_run(trial_resources, export_best, *given)
-            mixed = mixtures(ready.all_trials, where, trial_resources)
-            ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))
-            if isinstance(where, BucketLocation):
-                with_retry(partial((where / BEST).fetch, ready.folder / BEST), path=where)
-    except KeyboardInterrupt:
+        cluster.run_where_trials_run(trial_resources, export_best, *given)
+        mixed = mixtures(ready.all_trials, where, trial_resources)
+        ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))
+        if isinstance(where, BucketLocation):
+            with_retry(partial((where / BEST).fetch, ready.folder / BEST), path=where)
+    except (Ended, KeyboardInterrupt):
         return False
     return True
 

@@ -100,7 +100,12 @@ def how_to_resume(all_trials: Trials, folder: StorageLocation, reason: str) -> l
         f"trial {r.number} {r.strategy} was at unit {r.unit} and goes on from unit {max(r.saved_unit, 0)}" for r in lost
     ]
     raised = f" --set {reason.split(':')[0]}=..." if reason.startswith(LIMIT) else ""
-    return [*lines, "resume with", f"  {python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --resume{raised}"]
+    return [*lines, "resume with", f"  {resume_command(folder)}{raised}"]
+
+
+def resume_command(folder: StorageLocation) -> str:
+    """What to type to go on with the sweep at ``folder``."""
+    return f"{python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --resume"
 
 
 def comparison(all_trials: Trials, winner: TrialView, *, called: str = "winner") -> list[str]:

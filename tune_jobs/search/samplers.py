@@ -15,7 +15,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces.narrowing import first_of, stored
 from search_spaces.suggest import Primitive
 from tune_jobs.config.search import SamplerKind
+from tune_jobs.search.cma_es import PlainCmaEsSampler
 
 # The Gaussian process is fitted without greenlet, too; a line about that would stand amid a sweep's.
 logging.getLogger("optuna._gp.batched_lbfgsb").setLevel(logging.ERROR)
@@ -46,9 +47,14 @@ class Sampling:
                 case SamplerKind.RANDOM:
                     return RandomSampler(seed=seed)
                 case SamplerKind.GP:
-                    return GPSampler(seed=seed, n_startup_trials=self.startup, warn_independent_sampling=False)
+                    return GPSampler(
+                        seed=seed,
+                        n_startup_trials=self.startup,
+                        independent_sampler=self._tpe(seed),
+                        warn_independent_sampling=False,
+                    )
                 case SamplerKind.CMAES:
-                    return CmaEsSampler(
+                    return PlainCmaEsSampler(
                         seed=seed,
                         n_startup_trials=self.startup,
                         independent_sampler=self._tpe(seed),

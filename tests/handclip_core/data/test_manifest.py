@@ -33,6 +33,16 @@ def test_two_preparations_are_byte_for_byte_the_same(folders: Write, tmp_path: P
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["manifest.csv", "protocol.json"]
 
 
+def _with_two_rows_exchanged(text: str) -> str:
+    """A protocol in which a query and its gallery image have changed places."""
+    values = json.loads(text)
+    split = values["draws"]["val"][0]
+    aspect = next(iter(split["gallery"]))
+    gallery, query = split["gallery"][aspect], split["query"][aspect]
+    gallery[0], query[0] = query[0], gallery[0]
+    return json.dumps(values)
+
+
 def test_a_changed_or_halved_pair_is_refused(folders: Write, tmp_path: Path) -> None:
     root, out = folders(PEOPLE), tmp_path / "out"
     prepare_folder(root, out)
@@ -47,6 +57,10 @@ def test_a_changed_or_halved_pair_is_refused(folders: Write, tmp_path: Path) -> 
         (json.dumps(json.loads(text) | {"cut": "none"}), "cut"),
         (json.dumps(json.loads(text) | {"extra": 1}), "unknown key 'extra'"),
         ("[]", "protocol.json"),
+        (text.replace('"seed":0', '"seed":1'), r"protocol\.json: differs from its checksum"),
+        (text.replace('"skipped":[]', '"skipped":["a"]'), r"protocol\.json: differs from its checksum"),
+        (_with_two_rows_exchanged(text), r"protocol\.json: differs from its checksum"),
+        (json.dumps({k: v for k, v in json.loads(text).items() if k != "checksum"}), "no checksum"),
     ):
         protocol.write_text(damaged, encoding="utf-8")
         with pytest.raises(InputError, match=reason):

@@ -158,6 +158,18 @@ def spoil_pixels(folder: Path) -> None:
     (folder / "pixels.u8").write_bytes(bytes(size))
 
 
+def spoil_one_bit(folder: Path) -> None:
+    pixels = bytearray((folder / "pixels.u8").read_bytes())
+    pixels[3 * len(pixels) // 7] ^= 1
+    (folder / "pixels.u8").write_bytes(pixels)
+
+
+def spoil_checksum(folder: Path) -> None:
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    index["checksums"][7] ^= 1
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
 def spoil_pixels_gone(folder: Path) -> None:
     (folder / "pixels.u8").unlink()
 
@@ -182,7 +194,17 @@ def spoil_hashes(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "spoil",
-    [spoil_length, spoil_pixels, spoil_pixels_gone, spoil_index, spoil_index_gone, spoil_size, spoil_hashes],
+    [
+        spoil_length,
+        spoil_pixels,
+        spoil_one_bit,
+        spoil_checksum,
+        spoil_pixels_gone,
+        spoil_index,
+        spoil_index_gone,
+        spoil_size,
+        spoil_hashes,
+    ],
 )
 def test_a_damaged_cache_is_rebuilt(prepared: Prepared, tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     build(prepared, tmp_path)

@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,21 @@ def test_what_a_kill_left_out_is_made_up_for(cache: Path, tmp_path: Path, lost: 
     again = open_data(SETTINGS, cache=copied)
     assert again.manifest.equals(expected.manifest)
     assert all(path.exists() for path in again.paths())
+
+
+@pytest.mark.parametrize("file", ["protocol.json", "manifest.csv"])
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data.replace(b"0", b"1", 1)])
+def test_a_damaged_file_of_drawn_data_is_written_anew(
+    cache: Path, tmp_path: Path, file: str, damage: Callable[[bytes], bytes]
+) -> None:
+    expected = open_data(SETTINGS, cache=cache)
+    copied = tmp_path / "cache"
+    shutil.copytree(cache, copied)
+    (path,) = (copied / "drawn").rglob(file)
+    path.write_bytes(damage(path.read_bytes()))
+    again = open_data(SETTINGS, cache=copied)
+    assert again.manifest.equals(expected.manifest)
+    assert again.protocol.draws == expected.protocol.draws
 
 
 def test_other_settings_are_other_data(cache: Path) -> None:

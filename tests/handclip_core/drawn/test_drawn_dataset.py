@@ -1,4 +1,5 @@
 import csv
+import signal
 import subprocess
 import sys
 import time
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from chaos.processes import processes_of, wait_until
 from handclip_core.drawn import draw_arrays, draw_image, person, write_data_set
 from handclip_core.drawn.dataset import identity_ids
 from handclip_core.errors import InputError
 from handclip_core.types import HAND_ASPECTS
+from tests.limits import LIMIT_S
 
 CUTS = {"dorsal right": 1050, "dorsal left": 1037, "palmar right": 1051, "palmar left": 1042}
 
@@ -141,3 +144,20 @@ def test_arrays_hold_the_images_that_their_labels_name() -> None:
 def test_a_drawing_process_starts_without_torch() -> None:
     code = "import sys, handclip_core.drawn; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.spawn
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_drawing_processes_end_with_the_one_that_started_them(tmp_path: Path, number: signal.Signals) -> None:
+    code = (
+        "from pathlib import Path\nfrom handclip_core.drawn import write_data_set\n"
+        "if __name__ == '__main__':\n"
+        f"    write_data_set(Path({str(tmp_path / 'set')!r}), people=400, images_per_aspect=9, height_px=96, workers=2)\n"
+    )
+    (tmp_path / "draw.py").write_text(code)
+    with subprocess.Popen([sys.executable, str(tmp_path / "draw.py")], start_new_session=True) as process:
+        wait_until(lambda: list(tmp_path.glob(".set-*/Hands/*.jpg")), what="the first image", limit_s=LIMIT_S)
+        assert len(processes_of(process.pid)) >= 3
+        process.send_signal(number)
+        process.wait(timeout=LIMIT_S)
+    wait_until(lambda: not processes_of(process.pid), what="the end of all that it started", limit_s=LIMIT_S)

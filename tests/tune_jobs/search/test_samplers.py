@@ -1,5 +1,6 @@
 """Samplers on a small space of their own: what they draw, from what, and that nothing but the past decides it."""
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -97,6 +98,38 @@ def test_samplers_learn(kind: SamplerKind) -> None:
         return sum(score(trial.params) for trial in history(sampling(sampler), 15)[7:])
 
     assert late(kind) > late(SamplerKind.RANDOM) + 1.0
+
+
+def conditional_score(params: dict[str, Primitive]) -> float:
+    """Best at a rate of 2e-4, which only one branch has."""
+    return -abs(math.log10(float(params["s/rate"] or 0)) + 3.7) if params["s/kind"] == "b" else -2.0
+
+
+def mean_of_late_trials(kind: SamplerKind, seed: int) -> float:
+    """The mean score of the last of 24 trials on one choice and a rate that is there in one of its branches."""
+    space: dict[str, BaseDistribution] = {
+        "s/kind": CategoricalDistribution(("a", "b")),
+        "s/rate": FloatDistribution(1e-5, 1e-1, log=True),
+    }
+    past: list[FrozenTrial] = []
+    for number in range(24):
+        suggestion = Suggestion(sampling(kind, seed=seed, startup=8), past, number)
+        params = {"s/kind": suggestion("s/kind", space["s/kind"])}
+        if params["s/kind"] == "b":
+            params["s/rate"] = suggestion("s/rate", space["s/rate"])
+        known = {name: space[name] for name in params}
+        past.append(create_trial(params=params, distributions=known, value=conditional_score(params)))
+        past[-1].number = number
+    return sum(trial.value or 0.0 for trial in past[12:]) / 12
+
+
+def test_a_gaussian_process_learns_conditional_hyperparameters_as_well_as_tpe() -> None:
+    mean = {
+        kind: sum(mean_of_late_trials(kind, seed) for seed in range(10)) / 10
+        for kind in (SamplerKind.GP, SamplerKind.TPE, SamplerKind.RANDOM)
+    }
+    assert mean[SamplerKind.GP] > mean[SamplerKind.TPE] - 0.1
+    assert mean[SamplerKind.GP] > mean[SamplerKind.RANDOM] + 0.3
 
 
 def test_a_branch_asks_for_its_own_numbers_only() -> None:
