@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial
 
 from tune_jobs.config.settings import SETTINGS, load_settings
 from tune_jobs.execution.callback import TRIALS
-from tune_jobs.lifecycle.export_best import BEST
 from tune_jobs.lifecycle.exports import study_url
+from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.reporting.leaderboard import FILE as LEADERBOARD
 from tune_jobs.reporting.leaderboard import leaderboard
 from tune_jobs.reporting.study import find_study

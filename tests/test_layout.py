@@ -46,7 +46,8 @@ MAY_NOT_IMPORT = {
 MAX_MODULES = 15
 ONLY_IMPORTED_BY = {
     "open_clip": ["handclip_core/models/architectures.py"],
-    "jinja2": ["tune_jobs/finals/report.py"],
+    "jinja2": ["tune_jobs/reporting/page.py"],
+    "plotly": ["tune_jobs/reporting/page.py"],
     "peft": ["handclip_core/models/lora.py"],
     "pytorch_metric_learning": ["handclip_core/losses/metric.py"],
     "skimage": ["handclip_core/evaluation/baselines.py"],

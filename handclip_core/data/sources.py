@@ -61,12 +61,17 @@ def open_data(settings: DrawnData | PreparedData, *, cache: Path) -> Prepared:
 
     Raises InputError if a prepared folder is missing or damaged.
     """
+    folder = data_folder(settings, cache=cache)
+    return load_prepared(folder) if isinstance(settings, PreparedData) else draw_and_prepare(folder, settings)
+
+
+def data_folder(settings: DrawnData | PreparedData, *, cache: Path) -> Path:
+    """The folder of the prepared data set that ``settings`` name, whether it is there or not."""
     if isinstance(settings, PreparedData):
-        return load_prepared(settings.folder)
+        return settings.folder
     size = f"{settings.people}x{settings.images_per_aspect}-{settings.height_px}px"
     sittings = f"-{settings.sittings}sittings" if settings.sittings > 1 else ""
-    name = f"{size}{sittings}-seed{settings.seed}-v{DRAWING_VERSION}"
-    return draw_and_prepare(cache / "drawn" / name, settings)
+    return cache / "drawn" / f"{size}{sittings}-seed{settings.seed}-v{DRAWING_VERSION}"
 
 
 def draw_and_prepare(out: Path, settings: DrawnData) -> Prepared:

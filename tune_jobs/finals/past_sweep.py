@@ -1,16 +1,13 @@
 """A sweep that is over, as its journal tells it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
-from tune_jobs.config.settings import SETTINGS, SweepSettings
-from tune_jobs.lifecycle.build import read_events
-from tune_jobs.lifecycle.folders import is_sweep, stored_settings
+from tune_jobs.config.settings import SweepSettings
+from tune_jobs.lifecycle.reading import read_record
 from tune_jobs.reporting.summary import regret_lines
-from tune_jobs.state.local_copy import readable_folder
-from tune_jobs.state.trials import TrialView, folded
+from tune_jobs.state.trials import TrialView
 from tune_jobs.storage.location import StorageLocation
 
 
@@ -66,10 +63,8 @@ class PastSweep:
 
 def read_sweep(where: StorageLocation) -> PastSweep:
     """The sweep at ``where``; raises InputError if there is none, or none of its trials has a score."""
-    if not is_sweep(where):
-        raise InputError(f"{where}: no sweep of this name; {_others(where.parent)}")
-    settings, folder = stored_settings(where), readable_folder(where)
-    all_trials = folded(read_events(folder))
+    sweep = read_record(where)
+    settings, all_trials = sweep.settings, sweep.all_trials
     tried = [ScoredTrial(r.number, r.strategy, r.score, r.experiment) for r in all_trials.ranked() if r.has_score]
     if not tried:
         raise InputError(f"{where}: no trial has a score yet; let the sweep end first")
@@ -85,9 +80,3 @@ def _searched(view: TrialView, settings: SweepSettings) -> Searched:
     if not view.has_score:
         return Searched(seconds=seconds)
     return Searched(1, len(view.seeds) * settings.budget + (0 if view.seeds and view.done else view.unit), seconds)
-
-
-def _others(storage: StorageLocation) -> str:
-    """What a user who has mistyped a sweep's name may have meant."""
-    found = sorted(path.parent.name for path in storage.glob(f"*/{SETTINGS}")) if isinstance(storage, Path) else []
-    return f"there are {', '.join(found)}" if found else "there are no sweeps; give their folder as --storage"

@@ -1,22 +1,30 @@
-"""The report of the finals: Markdown, CSV, a page, and what a terminal shows."""
+"""What the finals report: sections of the sweep's page, CSV files, and what a terminal shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from handclip_core.runs.run_folder import write_text
+from handclip_core.runs.run_folder import write_json, write_text
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.frames import frames
 from tune_jobs.finals.past_sweep import PastSweep
-from tune_jobs.finals.plot import IntervalsPlot
-from tune_jobs.finals.ranking import Cost, Standings, StrategyVerdict, verdicts
-from tune_jobs.finals.tables import Table, costs, less, plain, ranking_table, verdict_table, wins_table
+from tune_jobs.finals.ranking import Cost, Standing, Standings, StrategyVerdict, verdicts
+from tune_jobs.finals.tables import (
+    costs,
+    hours,
+    less,
+    mean_sd,
+    ranking_table,
+    span,
+    swept_score,
+    verdict_table,
+    wins_table,
+)
 from tune_jobs.finals.words import drops, headline, notes, test_lines, unbeaten
+from tune_jobs.reporting.charts import intervals
+from tune_jobs.reporting.page import REPORT, Figure, Page, Section, Table
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
 WIDE = 150
 """Characters of a line that holds all columns."""
 
@@ -34,58 +42,45 @@ class FinalsReport:
 
     def text(self, *, width: int | None = None) -> str:
         """What a terminal of ``width`` characters shows; a narrow one gets fewer columns."""
-        tables = [self._ranking, self._verdict]
+        tables = [ranking_table(self.standings), self._verdict]
         if width is not None and width < WIDE:
             tables = [table.without(*less(self.standings.task.metrics), *costs(self.cost)) for table in tables]
         lists = ["\n".join([title, *lines]) for title, lines in self._lists.items()]
         shown = [*(table.text(width=width) for table in tables), *lists, "\n".join(self._headline)]
         return "\n\n".join([*unbeaten(self.standings), *shown])  # first, and again where a terminal ends
 
-    def markdown(self) -> str:
-        """The report in Markdown."""
-        parts = [f"# {self._title}", "", *(f"{line}\n" for line in self._headline)]
-        for title, lines in self._lists.items():
-            parts += [f"## {title}", "", *(f"- {plain(line)}" for line in lines), ""]
-        parts += [table.markdown() for table in (self._verdict, self._ranking, wins_table(self.standings))]
-        return "\n".join([*parts, "## How to read this", "", *(f"- {line}" for line in self._notes), ""])
-
-    def html(self) -> str:
-        """The report as a page that needs no other file: no script, nothing fetched, every text escaped."""
-        loader = FileSystemLoader(TEMPLATE.parent)
-        options = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-        return options.get_template(TEMPLATE.name).render(
-            title=self._title,
-            headline=self._headline,
-            lists=self._lists,
-            verdict=self._verdict,
-            plot=IntervalsPlot(self.standings.with_baselines, self.standings.task),
-            ranking=self._ranking,
-            wins=wins_table(self.standings),
-            notes=self._notes,
-        )
+    def page(self) -> Page:
+        """Their part of the sweep's report; the first of its sections judges the strategies."""
+        said = [*drops(self.standings), *(f"failed: {name}: {reason}" for name, reason in self.failures.items())]
+        tables = (ranking_table(self.standings), wins_table(self.standings))
+        test = test_lines(self.test, self.standings.task) if self.test is not None else []
+        own = [
+            Section(title="Verdict by strategy", tables=(self._verdict,)),
+            Section(title="Finals", lines=tuple(said), tables=tables, figures=(self._intervals(),)),
+            *([Section(title="Test", lines=tuple(test))] if test else []),
+            Section(title="How to read the finals", lines=notes(self.standings.task)),
+        ]
+        return Page(title="Finals", verdict=tuple(self._headline), tiles=self._tiles, sections=tuple(own))
 
     def write(self, folder: Path) -> None:
-        """Write ``report.md``, ``report.html`` and the CSV files."""
-        write_text(folder / "report.md", self.markdown())
-        write_text(folder / "report.html", self.html())
+        """Write ``report.json``, which the sweep's report takes in, and the CSV files."""
+        write_json(folder / f"{REPORT}.json", self.page().model_dump(mode="json"))
         for name, frame in frames(self.standings, self._verdicts, self.cost).items():
             write_text(folder / f"{name}.csv", frame.to_csv(index=False))
 
     @property
-    def _title(self) -> str:
-        return f"Finals of {self.past.name}"
-
-    @property
-    def _notes(self) -> tuple[str, ...]:
-        return notes(self.standings.task)
+    def _tiles(self) -> dict[str, str]:
+        winner, best = self.standings.winner, self._verdicts[0]
+        return {
+            "winner": winner.name,
+            f"validation {self.standings.task.metrics.objective.label} ± seeds": f"{mean_sd(winner.score)} %",
+            f"95 % over {self.standings.task.clusters}": span(winner.score),
+            costs(self.cost)[0]: hours(best.fit_hours),
+        }
 
     @property
     def _headline(self) -> list[str]:
         return headline(self.past, self.seeds, self.standings)
-
-    @property
-    def _ranking(self) -> Table:
-        return ranking_table(self.standings)
 
     @cached_property
     def _verdicts(self) -> list[StrategyVerdict]:
@@ -94,6 +89,22 @@ class FinalsReport:
     @property
     def _verdict(self) -> Table:
         return verdict_table(self._verdicts, self.cost, self.standings.task.metrics)
+
+    def _intervals(self) -> Figure:
+        """Mean and 95 % over clusters of every row, its seeds, and the sweep's own score."""
+        task, rows = self.standings.task, self.standings.with_baselines
+        objective = task.metrics.objective
+        dots: dict[str, dict[str, list[float]]] = {"seed": {}, "sweep, optimistic": {}}
+        for row in rows:
+            if isinstance(row, Standing):
+                dots["seed"][row.name] = [100 * scores.mean(objective.name) for scores in row.entrant.scores]
+            if (swept := swept_score(row)) is not None:
+                dots["sweep, optimistic"][row.name] = [100 * swept]
+        bars = [(row.name, 100 * row.score.mean, 100 * row.score.low, 100 * row.score.high) for row in rows]
+        caption = (
+            f"Validation {objective.label}: mean and 95 % over {task.clusters}, its seeds, and the sweep's own score."
+        )
+        return intervals(caption, bars, dots, f"{objective.label}, %")
 
     @property
     def _lists(self) -> dict[str, Sequence[str]]:

@@ -10,6 +10,8 @@ from tune_jobs.finals.final_test import access_log_of, check_access_log, final_t
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import rank
 from tune_jobs.finals.report import FinalsReport
+from tune_jobs.lifecycle.reading import read_record
+from tune_jobs.lifecycle.review import write_report
 from tune_jobs.reporting.summary import log, shown
 
 
@@ -45,6 +47,8 @@ def _hold(finals: Finals, *, with_test: bool) -> int:
     failures = finals.failures | {f"baseline {name}": reason for name, reason in baselines.failures.items()}
     report = FinalsReport(finals.past, finals.seeds, standings, finals.cost, failures, test)
     report.write(finals.folder)
+    write_report(read_record(finals.past.where))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(f"\n{report.text(width=width)}\n\nsaved in {shown(finals.where)}: report.html, report.md, three CSV files")
+    places = f"{shown(finals.past.where)}: report.html, report.md, report.json; three CSV files in {finals.where.name}"
+    print(f"\n{report.text(width=width)}\n\nsaved in {places}")
     return 1 if failed else 0

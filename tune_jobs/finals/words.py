@@ -8,7 +8,8 @@ from handclip_core.tasks import AnyTask
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import MIN_BUDGETS, MIN_TRIALS, BaselineStanding, Standing, Standings
-from tune_jobs.finals.tables import mean_sd, percent, signed, span
+from tune_jobs.finals.tables import mean_sd, signed, span
+from tune_jobs.reporting.page import percent
 
 NOTABLE_DROP, EARLY = 0.01, 0.8
 """What had its best unit in the first 80 % of the budget, and has lost so much since, is named."""

@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 import torch
 
 from handclip_core.devices import select_device
-from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.experiment import Experiment, context_of, score
+from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.run_folder import BEST as WEIGHTS
-from handclip_core.runs.run_folder import RunFolder
+from handclip_core.runs.run_folder import RunFolder, load_run
 from handclip_core.runs.soups import Ingredient, SoupRow, soup_rows
 from tune_jobs.execution.cluster import TrialResources, run_where_trials_run
 from tune_jobs.state.events import Mixture
@@ -19,14 +20,17 @@ from tune_jobs.state.trials import Trials
 from tune_jobs.storage.checkpoints import drop_state
 from tune_jobs.storage.location import StorageLocation, local_copy
 
-BEST = "best"
-
 
 def export_best(where: StorageLocation, experiment: Experiment, checkpoint: StorageLocation, device: str) -> None:
-    """Write settings, weights, log, scores and validation embeddings of a trial to ``where``, replacing it whole."""
+    """Write settings, weights, log, validation results and embeddings of a trial to ``where``, replacing it whole."""
     with local_copy(checkpoint) as state, replaced(where) as folder:
         run, _ = RunFolder.restore(folder, experiment, state)
-        run.finish(checkpoint=state, device=select_device(device))
+        on = select_device(device)
+        run.finish(checkpoint=state, device=on)
+        if experiment.part == "train":
+            context = context_of(experiment, on)
+            results = score(context, load_run(folder, device=on), context.pixel_inputs, "val")
+            experiment.task.save(folder / SCORES, results)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from optuna.distributions import CategoricalDistribution
+
 from handclip_core.runs.run_folder import write_text
 from search_spaces.inventory import inventory
 from tune_jobs.config.settings import SweepSettings
@@ -21,7 +23,7 @@ class Exports:
     def __init__(self, folder: Path, settings: SweepSettings, all_trials: Trials, *, searched: bool = True) -> None:
         """Exports into ``folder``; nothing is written before ``open``. What was not ``searched`` has no study."""
         self._all_trials = all_trials
-        self._logs = EventLogs(folder / tensorboard.FOLDER, searched_names(settings))
+        self._logs = EventLogs(folder / tensorboard.FOLDER, names_of_several_types(settings))
         space, objectives = settings.search.space(settings.strategies, settings.task), settings.search.objectives
         study = StudyExport(study_url(settings, folder), name=settings.name, space=space, objectives=objectives)
         self._study = study if searched else None
@@ -60,7 +62,13 @@ def study_url(settings: SweepSettings, folder: Path) -> str:
     return settings.search.storage or f"sqlite:///{folder / STUDY}"
 
 
-def searched_names(settings: SweepSettings) -> tuple[str, ...]:
-    """The hyperparameters of all strategies together, by the field's path in an experiment."""
-    found = [name for strategy in settings.strategies for name in inventory(strategy, settings.task)]
-    return tuple(dict.fromkeys(f"strategy/{name.partition('/')[2]}" for name in found))
+def names_of_several_types(settings: SweepSettings) -> set[str]:
+    """The hyperparameters, by the field's path in an experiment, that are a number here and a text there."""
+    found: dict[str, set[type]] = {}
+    for strategy in settings.strategies:
+        for name, part in inventory(strategy, settings.task).items():
+            path = f"strategy/{name.partition('/')[2]}"
+            values = part.choices if isinstance(part, CategoricalDistribution) else (0.0,)
+            kinds = {float if type(value) is int else type(value) for value in values if value is not None}
+            found.setdefault(path, set()).update(kinds)
+    return {path for path, kinds in found.items() if len(kinds) > 1}

@@ -16,6 +16,9 @@ from tune_jobs.storage.location import BucketLocation, StorageLocation, absolute
 from tune_jobs.storage.retry import with_retry
 from tune_jobs.storage.sync import empty_folder
 
+BEST = "best"
+"""The folder of the winner's results in a sweep's."""
+
 
 def resolved(settings: SweepSettings, *, in_ray_job: bool) -> SweepSettings:
     """The settings with absolute paths; raises InputError for a Ray job whose storage would vanish with it."""

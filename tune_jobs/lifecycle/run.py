@@ -22,13 +22,15 @@ from tune_jobs.execution.ray_job import in_ray_job, submission_id, why_ended
 from tune_jobs.execution.signals import Interrupted, stop_on_signals
 from tune_jobs.execution.tune_run import run_trials
 from tune_jobs.lifecycle.build import SweepRun, build, read_events
-from tune_jobs.lifecycle.export_best import BEST, export_best, mixtures
+from tune_jobs.lifecycle.export_best import export_best, mixtures
 from tune_jobs.lifecycle.exports import Exports, write_front
 from tune_jobs.lifecycle.fitting import fitted
-from tune_jobs.lifecycle.folders import create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
+from tune_jobs.lifecycle.folders import BEST, create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
 from tune_jobs.lifecycle.fork import fork
+from tune_jobs.lifecycle.review import write_report
 from tune_jobs.reporting import summary
 from tune_jobs.reporting.leaderboard import FILE, write_leaderboard
+from tune_jobs.reporting.record import SweepRecord
 from tune_jobs.reporting.study import refuse_taken
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
 from tune_jobs.search.proposer import Proposer
@@ -105,7 +107,7 @@ def resume(settings: SweepSettings, folder: Path) -> Outcome:
 
 
 def export(settings: SweepSettings, where: StorageLocation) -> None:
-    """Write leaderboard, study and TensorBoard logs of the sweep at ``where`` anew from its journal.
+    """Write leaderboard, report, study and TensorBoard logs of the sweep at ``where`` anew from its journal.
 
     Raises InputError if a driver is at work on it, if its journal is damaged, or the study's database is away.
     """
@@ -117,9 +119,10 @@ def export(settings: SweepSettings, where: StorageLocation) -> None:
             exports.open(events, all_logs=True)
         write_leaderboard(all_trials, folder)
         write_front(all_trials, settings, folder)
+        write_report(SweepRecord(where, folder, settings, events))
         if isinstance(where, BucketLocation):
             with_retry(FolderSync(folder, where).send, path=where)
-    what = f"leaderboard, study and TensorBoard logs of {len(all_trials.trials)} trials"
+    what = f"leaderboard, report, study and TensorBoard logs of {len(all_trials.trials)} trials"
     summary.log(f"{what} are written anew from {len(events)} lines of the journal")
 
 
@@ -162,6 +165,7 @@ def _run(settings: SweepSettings, trial_resources: TrialResources, folder: Path,
         for file in (folder / FILE, folder / FRONT):
             if file.exists():
                 with_retry(partial((where / file.name).send, file), path=where)
+    write_report(SweepRecord(where, folder, settings, read_events(folder)))
     summary.show_outcome(outcome.all_trials, folder=where, settings=settings, reason=outcome.reason)
     return outcome
 

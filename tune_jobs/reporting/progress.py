@@ -4,6 +4,7 @@ import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from math import isnan, nan
+from textwrap import wrap
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,6 +20,7 @@ ROWS = 14
 """Trials that the live table shows; with its heading and progress bar it stays within 20 lines."""
 STATUS_WIDTH = 24
 """Keeps the table within 80 columns."""
+LINE_WIDTH = 80
 LOG_EVERY_S = 30.0
 NUM_SHOWN = 2
 """Metrics that fit beside the rest."""
@@ -51,8 +53,7 @@ class ProgressTable(_Progress):
 
     def render(self) -> RenderableType:
         """The progress bar over the table; at most 20 lines."""
-        all_trials = self._all_trials.all()
-        share = sum(1.0 if r.status.over else r.unit / self._budget for r in all_trials) / self._num_trials
+        share = share_done(self._all_trials, num_trials=self._num_trials, budget=self._budget)
         line = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=1.0, completed=share, width=40)
         over = f"{self._all_trials.num_over()} of {self._num_trials} trials"
@@ -92,7 +93,8 @@ class ProgressLog(_Progress):
             return
         running = [r for r in self._all_trials.all() if r.status is Status.RUNNING]
         trials = ", ".join(f"trial {r.number} {r.strategy} at unit {r.unit}" for r in running) or "no trial yet"
-        self._log(f"running: {trials} of {self._budget}")
+        left = time_left(self._all_trials, num_trials=self._num_trials, budget=self._budget)
+        self._log(f"running: {trials} of {self._budget}{left}")
 
     def _log(self, text: str) -> None:
         self._spoken = time.monotonic()
@@ -112,8 +114,40 @@ def display_for(all_trials: Trials, *, num_trials: int, budget: int, second_rung
     return ProgressLog(all_trials, num_trials=num_trials, budget=budget, second_rung=second_rung)
 
 
-def trial_table(all_trials: Trials, *, budget: int, rows: int) -> Table:
-    """Running trials, then the others from best to worst, ``rows`` in all."""
+def share_done(all_trials: Trials, *, num_trials: int, budget: int) -> float:
+    """How much of the sweep is done, from 0 to 1."""
+    return min(1.0, sum(1.0 if r.status.over else r.unit / budget for r in all_trials.all()) / num_trials)
+
+
+def time_left(all_trials: Trials, *, num_trials: int, budget: int) -> str:
+    """How long the rest will take if it goes on as so far, with a comma before it; nothing if that is not known yet."""
+    share = share_done(all_trials, num_trials=num_trials, budget=budget)
+    if not 0 < share < 1 or not all_trials.usage.seconds:
+        return ""
+    minutes = all_trials.usage.seconds * (1 - share) / share / 60
+    return f", about {minutes:.0f} min left" if minutes < 120 else f", about {minutes / 60:.1f} h left"
+
+
+def status_lines(all_trials: Trials, *, num_trials: int, budget: int) -> list[str]:
+    """How a sweep stands, in lines of 80 characters: progress, best a strategy, what runs, what failed."""
+    views, label = all_trials.ranked(), all_trials.task.metrics.objective.label
+    left = time_left(all_trials, num_trials=num_trials, budget=budget)
+    lines = [f"{all_trials.num_over()} of {num_trials} trials over, {all_trials.usage.hours:.2f} h used{left}"]
+    best = {view.strategy: view for view in reversed(views) if view.has_score}
+    for view in sorted(best.values(), key=lambda view: -view.score):
+        tried = sum(other.strategy == view.strategy for other in views)
+        lines.append(f"best {view.strategy:<20} {label} {view.score:.4f} by trial {view.number}, {tried} tried")
+    for view in views:
+        if view.status is Status.RUNNING:
+            score = f", {label} {view.score:.4f}" if view.has_score else ""
+            lines.append(f"running trial {view.number} {view.strategy}: unit {view.unit} of {budget}{score}")
+        if view.status is Status.FAILED:
+            lines.append(f"failed trial {view.number} {view.strategy}: {view.reason}")
+    return [part for line in lines for part in wrap(line, LINE_WIDTH, subsequent_indent="  ")]
+
+
+def trial_table(all_trials: Trials, *, budget: int, rows: int, reasons: bool = True) -> Table:
+    """Running trials, then the others from best to worst, ``rows`` in all; with the ``reasons`` of failures, cut."""
     # Sorting keeps the ranks among those that run, and among the others.
     order = sorted(all_trials.ranked(), key=lambda view: view.status is not Status.RUNNING)
     best, metrics = all_trials.best, shown_metrics(all_trials)
@@ -131,7 +165,7 @@ def trial_table(all_trials: Trials, *, budget: int, rows: int) -> Table:
             f"{view.unit}/{budget}",
             *("" if isnan(score) else f"{score:.4f}" for score in scores),
             clock(view.seconds),
-            Text(describe_status(view)),
+            Text(describe_status(view) if reasons else str(view.status)),
             style="bold" if view is best else "",
         )
     return table

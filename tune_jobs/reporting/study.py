@@ -5,14 +5,15 @@ It follows the sweep by some seconds and can be rebuilt at any time; the sweep n
 
 import importlib.util
 import time
+import warnings
 from collections.abc import Sequence
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import Study, StudyDirection
-from optuna.trial import Trial
+from optuna.trial import Trial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -20,7 +21,7 @@ from handclip_core.errors import InputError
 from search_spaces.joint import JointSpace
 from tune_jobs.search.proposer import directions
 from tune_jobs.search.trial_views import STATES, frozen
-from tune_jobs.state.events import Begun, Ended, Event, Validated
+from tune_jobs.state.events import Begun, Cut, Ended, Event, Moved, Retried, Started, Validated
 from tune_jobs.state.objectives import objective_values
 from tune_jobs.state.trials import Status, Trials, TrialView
 
@@ -29,6 +30,8 @@ OWNER = "sweep"
 """The study's attribute that says whose it is."""
 CURVE = "curve"
 """The user attribute of the objective by unit, since Optuna takes no intermediate values with several objectives."""
+FOLDER, TRIALS = "folder", "trials"
+"""The user attribute of a trial's folder, relative to the sweep's, and where those lie."""
 WRITE_EVERY_S, AWAY_S = 2.0, 60.0
 """Seconds between two writes, and after which a database that was away is tried again."""
 
@@ -61,13 +64,16 @@ class StudyExport:
             optuna.delete_study(study_name=self._name, storage=found._storage)
         study = create_study(self._url, name=self._name, directions=directions(self._objectives))
         study.set_user_attr(OWNER, all_trials.sweep)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names([*self._objectives] or [all_trials.task.metrics.objective.name])
         for view in all_trials.all():
             self._add(study, view)
         self._study, self._has_begun = study, True
 
     def happened(self, event: Event, all_trials: Trials) -> None:
         """Follow one event; if the database is away, say so once and go on without it."""
-        if isinstance(event, Begun | Validated | Ended):
+        if isinstance(event, Begun | Started | Validated | Retried | Moved | Cut | Ended):
             self._changed[event.trial] = all_trials.trials[event.trial]
         if self._changed and time.monotonic() >= self._wait_until:
             self._write(all_trials)
@@ -76,6 +82,8 @@ class StudyExport:
         """Write what is left; if that cannot be, say what does it later. Nothing if it was never begun."""
         if not self._has_begun:
             return
+        # Those that a driver leaves behind run no more.
+        self._changed |= {number: all_trials.trials[number] for number in self._open}
         if self._changed or self._study is None:
             self._write(all_trials)
         if self._study is None:
@@ -100,8 +108,11 @@ class StudyExport:
 
     def _add(self, study: Study, view: TrialView) -> None:
         trial = frozen(view, self._space, self._objectives)
+        trial.user_attrs[FOLDER] = f"{TRIALS}/{view.name}"
         if view.status.over:
             trial.user_attrs |= _outcome(view)
+        else:
+            trial.state = _state(view)
         if len(self._objectives) > 1 and view.curve:
             trial.user_attrs[CURVE] = _by_text(view.curve)
         study.add_trial(trial)
@@ -125,9 +136,18 @@ class StudyExport:
         elif new:
             trial.set_user_attr(CURVE, _by_text(view.curve))
         told.update(new)
+        storage = study._storage
         if view.status.over:
+            storage.set_trial_state_values(identity, TrialState.RUNNING)  # only such a trial can be told its end
             _tell(study, trial, view, self._objectives)
             del self._open[view.number]
+        elif storage.get_trial(identity).state is not _state(view):
+            storage.set_trial_state_values(identity, _state(view))
+
+
+def _state(view: TrialView) -> TrialState:
+    """Whether a trial that is not over runs, or waits for a worker or for the next driver."""
+    return TrialState.RUNNING if view.status is Status.RUNNING else TrialState.WAITING
 
 
 def taken(url: str, name: str) -> InputError:

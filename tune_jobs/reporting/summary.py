@@ -37,7 +37,9 @@ def show_outcome(all_trials: Trials, *, folder: StorageLocation, settings: Sweep
         how = f"ended by {reason}" if reason.startswith(LIMIT) else reason
         print(f"\n{how}: what follows is the state so far")
     print()
-    Console(soft_wrap=not sys.stdout.isatty()).print(trial_table(all_trials, budget=settings.budget, rows=ROWS))
+    on_terminal = sys.stdout.isatty()  # a log has no width, and the reasons follow
+    table = trial_table(all_trials, budget=settings.budget, rows=ROWS, reasons=on_terminal)
+    Console(soft_wrap=not on_terminal).print(table)
     winner, objectives = all_trials.winner, settings.search.objectives
     front = pareto_front(all_trials, objectives) if len(objectives) > 1 else []
     lines = [
@@ -137,12 +139,13 @@ def failures(all_trials: Trials) -> list[str]:
 def saved(folder: StorageLocation, *, several_objectives: bool, own_database: bool = True) -> list[str]:
     """What lies where."""
     rows = {
+        "report.html": "what came out of it: one page that opens offline; report.md and report.json say the same",
         "leaderboard.csv": "every trial with its hyperparameters",
         **({FRONT: "the trials that no other one beats in every objective"} if several_objectives else {}),
         "best/": "the winner: config.json, weights, embeddings, log, metrics",
         **({"study.db": "the Optuna study"} if own_database else {}),
         "journal.jsonl" if isinstance(folder, Path) else "journal/": "all that happened; what --resume goes by",
-        "tensorboard/": "an event log a trial",
+        "tensorboard/": "an event log a trial, and one of the sweep",
         "trials/": "settings and log of every trial, weights of the best",
         "sweep.yaml": "the complete settings",
     }

@@ -1,7 +1,7 @@
-"""TensorBoard logs: one folder of events a trial, with its hyperparameters written when it starts."""
+"""TensorBoard logs: a run a trial, with its hyperparameters written when it starts, and one of the whole sweep."""
 
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +10,40 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # ty
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # type: ignore[import-untyped]
 from torch.utils.tensorboard import SummaryWriter
 
+from search_spaces.suggest import Primitive
 from tune_jobs.state.events import Ended, Event, Started, Trained, TrialEvent, Validated
 from tune_jobs.state.trials import Status, Trials, TrialView
 
-FOLDER = "tensorboard"
-INACTIVE = "n/a"
-"""Value of a hyperparameter that a trial's strategy does not have."""
+FOLDER, SWEEP = "tensorboard", "sweep"
+"""The folder of all logs, and the run of the whole sweep in it."""
 
 
 class EventLogs:
     """The logs of a sweep's trials."""
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        """Logs go into ``folder``; ``names`` are the hyperparameters of all strategies together."""
+    def __init__(self, folder: Path, texts: Collection[str] = ()) -> None:
+        """Logs go into ``folder``; hyperparameters among ``texts`` are written as text, since TensorBoard cannot sort
+        a column of several types.
+        """
         self._folder = folder
-        self._names = names
+        self._texts = texts
         self._writers: dict[int, SummaryWriter] = {}
+        self._sweep: SummaryWriter | None = None
+        self._over = 0
+        self._best: dict[str, float] = {}
         self._units: dict[int, int] = {}
 
     def rebuild(self, events: Iterable[Event], all_trials: Trials, *, trials: Collection[int]) -> None:
-        """Write the logs of ``trials`` anew from the events of a sweep; those that are not over stay open."""
+        """Write the logs of ``trials`` and of the sweep anew from its events; those that are not over stay open."""
+        self._over, self._best = 0, {}
+        shutil.rmtree(self._folder / SWEEP, ignore_errors=True)
         for number in trials:
             shutil.rmtree(self._folder / all_trials.trials[number].name, ignore_errors=True)
         for event in events:
             if isinstance(event, TrialEvent) and event.trial in trials:
                 self.happened(event, all_trials)
+            elif isinstance(event, Ended):
+                self._best_so_far(event, all_trials)
 
     def happened(self, event: Event, all_trials: Trials) -> None:
         """Follow one event. A trial that is tried again keeps its log; a unit that is trained again is not logged."""
@@ -42,17 +51,22 @@ class EventLogs:
             self._start(all_trials.trials[event.trial])
         elif isinstance(event, Ended):
             self._end(all_trials.trials[event.trial])
+            self._best_so_far(event, all_trials)
         elif isinstance(event, Validated | Trained) and event.replica == 0:
             self._start(all_trials.trials[event.trial])  # a trial that was taken over has no start of its own
             self._scalars(event)
 
     def _start(self, view: TrialView) -> None:
-        """Open the log of a trial with its strategy and hyperparameters, those that it does not have as ``n/a``."""
+        """Open the log of a trial with its strategy and the hyperparameters that it has."""
         if view.number in self._writers:
             return
         writer = self._writers[view.number] = SummaryWriter(str(self._folder / view.name))
-        values = {"strategy": view.strategy} | {name: view.params.get(name, INACTIVE) for name in self._names}
-        told = {name: "none" if value is None else value for name, value in values.items()}
+        told: dict[str, Primitive] = {"strategy": view.strategy}
+        for name, value in view.params.items():
+            if name in self._texts:
+                told[name] = str(value).lower()
+            elif value is not None:
+                told[name] = value
         # A time of its own would make logs differ that are rebuilt.
         _write(writer, hparams_pb(told, trial_id=view.name, start_time_secs=0.0))
 
@@ -63,7 +77,7 @@ class EventLogs:
         self._units[event.trial] = event.unit
         metrics = event.metrics if isinstance(event, Validated) else {}
         writer = self._writers[event.trial]
-        for name, value in ({f"val/{name}": value for name, value in metrics.items()} | event.training).items():
+        for name, value in ({f"eval/{name}": value for name, value in metrics.items()} | event.training).items():
             writer.add_scalar(name, value, event.images, walltime=event.at)
         writer.flush()
 
@@ -78,8 +92,25 @@ class EventLogs:
         _write(writer, Summary(value=[Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about)]))
         writer.close()
 
+    def _best_so_far(self, event: Ended, all_trials: Trials) -> None:
+        """Write the best score of all trials and of each strategy over the number of trials that are over."""
+        view = all_trials.trials[event.trial]
+        self._over += 1
+        if not view.has_score:
+            return
+        if self._sweep is None:
+            self._sweep = SummaryWriter(str(self._folder / SWEEP))
+        for name in (f"all {all_trials.task.metrics.objective.name}", view.strategy):
+            self._best[name] = max(view.score, self._best.get(name, view.score))
+        for name, score in self._best.items():
+            self._sweep.add_scalar(f"best/{name}", score, self._over, walltime=event.at)
+        self._sweep.flush()
+
     def close(self) -> None:
         """Close all logs that are still open."""
+        if self._sweep is not None:
+            self._sweep.close()
+            self._sweep = None
         while self._writers:
             self._writers.popitem()[1].close()
 

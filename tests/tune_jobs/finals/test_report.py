@@ -2,7 +2,6 @@ import csv
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from math import nan
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import read_sweep
 from tune_jobs.finals.ranking import Cost, rank
 from tune_jobs.finals.report import FinalsReport
-
-VOID = {"meta", "line", "circle"}
+from tune_jobs.reporting.page import Page
 
 
 @pytest.fixture
@@ -49,8 +47,8 @@ def test_the_sweeps_maximum_stands_beside_the_result_as_optimistic(report: Final
     assert f"Winner: full, trial 2, validation mAP {100 * winner.mean:.2f} ± {100 * (winner.sd or 0):.2f}" in text
     assert "The sweep's own maximum, 70.00 by trial 2 (full), is the best unit of the best of 4 trials" in text
     assert f"The same settings on fresh seeds: {100 * winner.mean:.2f}" in text
-    assert "| no difference shown |" in report.markdown()
-    assert "| in the sweep, optimistic |" in report.markdown()
+    assert "| no difference shown |" in report.page().markdown()
+    assert "| in the sweep, optimistic |" in report.page().markdown()
 
 
 def test_a_narrow_terminal_gets_fewer_columns_and_whole_words(report: FinalsReport) -> None:
@@ -67,13 +65,11 @@ def test_a_configuration_past_its_best_is_named(report: FinalsReport) -> None:
     assert "after unit 3 of 10: a smaller budget may suit it" in report.text()
 
 
-def test_the_audit_of_early_stopping_stands_in_the_report_and_on_the_page(report: FinalsReport) -> None:
+def test_the_audit_of_early_stopping_stands_in_the_report(report: FinalsReport) -> None:
     told = replace(report, past=replace(report.past, stopping=("early stopping ended 3 of 9 trials",)))
-    for text in (told.text(), told.markdown(), told.html()):
-        assert "Early stopping in the sweep" in text
-        assert "early stopping ended 3 of 9 trials" in text
+    assert "Early stopping in the sweep\nearly stopping ended 3 of 9 trials" in told.text()
     untold = replace(report, past=replace(report.past, stopping=()))
-    assert "Early stopping in the sweep" not in untold.markdown()
+    assert "Early stopping in the sweep" not in untold.text()
 
 
 def test_a_look_says_which_one_it_is_and_names_the_others(report: FinalsReport) -> None:
@@ -101,50 +97,35 @@ def test_the_csv_files_hold_fractions_that_match_the_standings(report: FinalsRep
 
 
 def test_markdown_tables_keep_their_columns_and_start_no_markup(report: FinalsReport) -> None:
-    text = report.markdown()
+    text = report.page().markdown()
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
     assert "<b>" not in text
     assert "a \\| b" in text
 
 
-class Balance(HTMLParser):
-    """Fails on a tag that is closed but not open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        del attrs
-        self.seen.append(tag)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_the_page_is_whole_escapes_texts_and_fetches_nothing(report: FinalsReport) -> None:
-    page = report.html()
-    parser = Balance()
-    parser.feed(page.replace("/>", ">"))
-    assert parser.open == []
-    assert "<b>" not in page
-    assert "&lt;b&gt;a | b&lt;/b&gt;" in page
-    assert re.findall(r"(?:src|href)\s*=|url\(|@import|<script|https?://", page) == []
-    assert parser.seen.count("table") == 3
-    assert parser.seen.count("circle") == 3 * 3 + 2
+def test_the_page_keeps_its_tables_and_escapes_what_a_run_said(report: FinalsReport) -> None:
+    page = report.page()
+    assert "failed: full, trial 3, seed 1001: RuntimeError: <b>a | b</b>" in page.sections[1].lines
+    assert "&lt;b&gt;a | b&lt;/b&gt;" in page.html()
+    again = Page.model_validate_json(page.model_dump_json())
+    assert again == page, "what the finals leave is what the sweep's report takes in"
 
 
 def test_the_matrix_is_shaded_by_who_wins(report: FinalsReport) -> None:
-    matrix = report.html().split('class="matrix"')[1]
-    cells = re.findall(r"<td([^>]*)>([0-9.]+)</td>", matrix)
-    assert len(cells) == 6
-    for style, value in cells:
-        if float(value) not in (0.5,):
-            assert ("31, 111, 235" in style) == (float(value) > 0.5)
+    matrix = report.page().sections[1].tables[1]
+    assert len(matrix.shades) == 6
+    for place, shade in matrix.shades.items():
+        row, column = map(int, place.split(","))
+        assert shade == pytest.approx(2 * report.standings.wins[row, column - 1] - 1)
+
+
+def test_the_figure_has_every_row_with_its_seeds_and_the_sweeps_score_beside_it(report: FinalsReport) -> None:
+    bars, seeds, swept = report.page().sections[1].figures[0].data
+    assert bars["y"] == [row.name for row in report.standings.rows]
+    assert bars["x"][0] - bars["error_x"]["arrayminus"][0] == pytest.approx(100 * report.standings.winner.score.low)
+    assert len(seeds["x"]) == 3 * 3
+    assert swept["x"] == [95.0, 50.0]
 
 
 def held_against(report: FinalsReport, noise: float) -> FinalsReport:
@@ -164,15 +145,15 @@ def test_a_winner_that_beats_no_baseline_is_what_every_report_says_first(
     gap = told.standings.baselines[0].gap
     figures = f"difference {-100 * gap.difference:+.2f} mAP (95 % {-100 * gap.high:+.2f} to {-100 * gap.low:+.2f})"
     assert told.text().startswith(f"{said}, which uses no CLIP: {figures}")
-    assert told.markdown().startswith(f"# Finals of tiny\n\n{said}")
-    assert re.findall(r"<p>(.*?)</p>", told.html())[0].startswith(said)
+    assert told.page().markdown().startswith(f"# Finals\n\n{said}")
+    assert re.findall(r"<p>(.*?)</p>", told.page().html())[0].startswith(said)
     assert "Winner: full, trial 2" in told.text()
 
 
 def test_a_winner_that_beats_the_best_baseline_comes_first_and_by_how_much_is_said(report: FinalsReport) -> None:
     told = held_against(report, 0.8)
-    assert told.markdown().startswith("# Finals of tiny\n\nWinner: full, trial 2")
-    for text in (told.text(), told.markdown(), told.html()):
+    assert told.page().markdown().startswith("# Finals\n\nWinner: full, trial 2")
+    for text in (told.text(), told.page().markdown(), told.page().html()):
         assert "It beats the best of 2 baselines, hog: difference +" in text
         assert "is not shown to beat" not in text
 
@@ -180,10 +161,12 @@ def test_a_winner_that_beats_the_best_baseline_comes_first_and_by_how_much_is_sa
 def test_baselines_are_rows_of_tables_page_and_csv(report: FinalsReport, tmp_path: Path) -> None:
     told = held_against(report, 0.1)
     baseline, first = told.standings.baselines[0], told.standings.winner
-    lines = [line for line in told.markdown().split("## Finalists")[1].splitlines() if line.startswith("| ")][2:]
+    lines = [line for line in told.page().markdown().split("### Finalists")[1].splitlines() if line.startswith("| ")][
+        2:
+    ]
     assert lines[0].startswith(f"| hog | baseline | – | {100 * baseline.score.mean:.2f} |")
     assert lines[1].startswith(f"| {first.name} | rank 1 | 1 |")
-    assert told.html().count(">hog</text>") == 1
+    assert told.page().sections[1].figures[0].data[0]["y"][0] == "hog"
     told.write(tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "finalists.csv").read_text())))
     assert [row["finalist"] for row in rows[-2:]] == ["hog", "pixels"]
@@ -195,7 +178,7 @@ def test_baselines_are_rows_of_tables_page_and_csv(report: FinalsReport, tmp_pat
 
 def test_a_strategy_of_a_few_trials_is_not_called_worse_and_its_trials_stand_beside_that(report: FinalsReport) -> None:
     standings = rank([entrant("full", 0.3, trial=2), entrant("linear_probe", 0.9, trial=1), entrant("zero_shot", 0.9)])
-    text = replace(report, standings=standings).markdown()
+    text = replace(report, standings=standings).page().markdown()
     assert "| linear_probe | trial 1 | not searched enough to say | 1 | 2 |" in text
     assert "| zero_shot | default | worse | 1 | 2 |" in text
 
@@ -206,9 +189,9 @@ def test_hours_and_speed_say_by_what_they_are_counted(report: FinalsReport, tmp_
         (report, ("CPU-hours a fit", "core-hours of search", "images a CPU-second"), "fit_cpu_hours"),
         (on_gpus, ("GPU-hours a fit", "GPU-hours of search", "images/s"), "fit_gpu_hours"),
     ):
-        assert all(f"| {name} |" in told.markdown() for name in names)
+        assert all(f"| {name} |" in told.page().markdown() for name in names)
         told.write(tmp_path)
         first = next(csv.DictReader(io.StringIO((tmp_path / "verdict.csv").read_text())))
         assert float(first[row]) == (36 if told is on_gpus else 72) / 3600
     unmeasured = rank([entrant("full", 0.3, known=facts(cpu_s=nan))])
-    assert "| 1,000 | – |" in replace(report, standings=unmeasured).markdown()
+    assert "| 1,000 | – |" in replace(report, standings=unmeasured).page().markdown()

@@ -149,7 +149,7 @@ def test_a_failed_run_is_named_and_the_rest_goes_on(held: Held) -> None:
     found = finalists(held.finals)
     assert "sequential_ewc, trial 3" not in found
     assert {"full, trial 2", "linear_probe, trial 1", "zero_shot, trial 0", "sequential_ewc, default"} <= set(found)
-    assert "sequential_ewc, trial 3, seed 1001: InputError" in (held.finals / "report.md").read_text()
+    assert "sequential_ewc, trial 3, seed 1001: InputError" in (held.finals.parent / "report.md").read_text()
 
 
 def test_mixtures_stand_beside_what_they_are_made_of(held: Held) -> None:
@@ -350,11 +350,12 @@ def test_finals_of_a_sweep_in_a_bucket_are_there_for_other_machines(
     (sweep / "sweep.yaml").write((tmp_path / "tiny" / "sweep.yaml").read_bytes())
     (sweep / "journal/000000.jsonl").write((tmp_path / "tiny" / FILE).read_bytes())
     assert hold_finals(read_sweep(sweep), top=1, seeds=1, with_test=True) == 0
-    assert f"saved in {finals}" in capsys.readouterr().out
+    assert f"saved in {sweep}: report.html" in capsys.readouterr().out
     files = files_below(finals)
-    assert {"report.html", "report.md", "finalists.csv", "journal/000000.jsonl", "final_test.json"} <= {*files}
+    assert {"report.json", "finalists.csv", "journal/000000.jsonl", "final_test.json"} <= {*files}
     assert len([path for path in files if path.startswith("trials/") and path.endswith("/run.json")]) == 2
     assert any(path.startswith("model/") and path.endswith("handclip_best.pth") for path in files)
+    assert b"Winner: " in ((sweep / "report.md").read() or b"")
     access_log = (bucket / ACCESS_LOG).read()
     assert access_log is not None
     assert [json.loads(line)["event"] for line in access_log.splitlines()] == [OPENED, SCORED]

@@ -108,7 +108,7 @@ def test_all_that_was_deleted_is_rebuilt_as_it_was(tmp_path: Path) -> None:
     assert before["tables"][0].count(b"\n") == 1 + 6 + 2
     assert b"mean of 1, 2" in before["tables"][0]
     assert len(before["tables"]) == 2
-    assert len(before["logs"]) == 6
+    assert len(before["logs"]) == 6 + 1, "and that of the sweep"
     journal = (folder / FILE).read_bytes()
     forget(folder)
     assert exported(str(folder))[0] == 0
@@ -117,7 +117,8 @@ def test_all_that_was_deleted_is_rebuilt_as_it_was(tmp_path: Path) -> None:
     lines = len(journal.splitlines())
     assert (code, output) == (
         0,
-        f"-- leaderboard, study and TensorBoard logs of 6 trials are written anew from {lines} lines of the journal\n",
+        "-- leaderboard, report, study and TensorBoard logs of 6 trials are written anew from "
+        f"{lines} lines of the journal\n",
     )
     assert seen(folder) == before, "with all of it there, and found by its name"
     assert (folder / FILE).read_bytes() == journal, "the journal is only read"
@@ -149,10 +150,12 @@ def test_a_fork_keeps_the_logs_of_the_trials_that_it_took_over(tmp_path: Path) -
     forget(tmp_path / "second")
     assert exported(str(tmp_path / "second"))[0] == 0
     first, second = seen(tmp_path / "simulated")["logs"], seen(tmp_path / "second", "second")["logs"]
+    for logs in (first, second):
+        assert "best/all map" in logs.pop("sweep")
     assert list(second)[:6] == list(first)
-    assert all("val/map" in log for log in second.values())
+    assert all("eval/map" in log for log in second.values())
     for name, log in first.items():
-        assert [point[1:] for point in second[name]["val/map"]] == [point[1:] for point in log["val/map"]]
+        assert [point[1:] for point in second[name]["eval/map"]] == [point[1:] for point in log["eval/map"]]
 
 
 def test_a_study_can_be_written_into_another_database(tmp_path: Path) -> None:

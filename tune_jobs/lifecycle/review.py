@@ -1,0 +1,244 @@
+"""The report of a sweep: at its end, after the finals, and whenever somebody asks."""
+
+import hashlib
+import platform
+import shlex
+import sys
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from os import cpu_count
+from pathlib import Path
+
+from handclip_core.errors import InputError
+from handclip_core.evaluation.access_log import AccessLog, hash_of_test, shared_log
+from handclip_core.runs.test_access import ACCESS_LOG, code_version
+from tune_jobs.config.settings import SETTINGS
+from tune_jobs.lifecycle.folders import BEST
+from tune_jobs.reporting import sweep_sections as sections
+from tune_jobs.reporting import winner_sections
+from tune_jobs.reporting.hyperparameters import hyperparameters
+from tune_jobs.reporting.page import NONE, REPORT, Page, Section, Table, percent
+from tune_jobs.reporting.record import SweepRecord
+from tune_jobs.reporting.summary import BASELINE, python, shown, used
+from tune_jobs.reporting.winner_sections import Winner
+from tune_jobs.state.events import Closed, Ended
+from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.storage.location import BucketLocation
+from tune_jobs.storage.retry import with_retry
+
+FINALS = "finals"
+LIBRARIES = ("torch", "open_clip_torch", "ray", "optuna", "numpy", "pandas")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_report(sweep: SweepRecord) -> list[Path]:
+    """Write the report of a sweep into its folder, and into its bucket; raises InputError if that stays away."""
+    files = report(sweep).write(sweep.folder)
+    if isinstance(sweep.where, BucketLocation):
+        for file in files:
+            with_retry(partial((sweep.where / file.name).send, file), path=sweep.where)
+    return files
+
+
+def report(sweep: SweepRecord) -> Page:
+    """Everything that is known of a sweep, the finals included if they have been held."""
+    where = sweep.where
+    winner, finals = Winner(sweep.folder / BEST, sweep.settings), _finals(sweep)
+    again = shlex.quote(where.name), shlex.quote(shown(where.parent))
+    finals_command = f"{python()} tune_jobs/finalists.py {again[0]} --storage {again[1]}"
+    not_held = Section(title="Finals", missing=f"Not held yet: {finals_command}")
+    found = [
+        _measured(sweep, winner),
+        *finals.sections[:1],
+        sections.strategies(sweep),
+        sections.leaderboard(sweep),
+        sections.progress(sweep),
+        hyperparameters(sweep),
+        *sections.pareto(sweep),
+        winner_sections.curves(winner),
+        winner_sections.images(winner),
+        *winner_sections.forgetting(winner),
+        winner_sections.groups(winner),
+        *(finals.sections[1:] or [not_held]),
+        sections.trouble(sweep),
+        _test_accesses(sweep, winner, finals_command),
+        _use(sweep),
+        _appendix(sweep),
+    ]
+    verdict = [*finals.verdict, *([] if finals.verdict else _so_far(sweep, winner, finals_command)), _state(sweep)]
+    tiles = (finals.tiles or _best_tiles(sweep, winner)) | _cost_tiles(sweep)
+    return Page(title=f"Sweep {where.name}", verdict=tuple(verdict), tiles=tiles, sections=tuple(found))
+
+
+def _finals(sweep: SweepRecord) -> Page:
+    """What the finals have left for the report; an empty page if they were not held, or the sweep has gone on since."""
+    path = sweep.folder / FINALS / f"{REPORT}.json"
+    nothing = Page(title="", verdict=(), tiles={}, sections=())
+    if not path.is_file():
+        return nothing
+    last = max((event.at for event in sweep.events if isinstance(event, Ended)), default=0.0)
+    if path.stat().st_mtime < last:
+        gone_on = "The sweep has gone on since its finals: hold them again."
+        return nothing.model_copy(update={"sections": (Section(title="Finals", missing=gone_on),)})
+    return Page.from_file(path)
+
+
+def _so_far(sweep: SweepRecord, winner: Winner, finals_command: str) -> list[str]:
+    best = sweep.all_trials.best
+    if best is None:
+        failed = sum(view.status is Status.FAILED for view in sweep.all_trials.all())
+        return [f"No trial has a score yet; {failed} failed."]
+    sure, task = _interval(best, sweep, winner), sweep.settings.task
+    interval = f" (95 % over {task.clusters}: {sure})" if sure != NONE else ""
+    num = sum(view.has_score for view in sweep.all_trials.all())
+    return [
+        f"Best so far: trial {best.number}, {best.strategy}, with validation {sweep.objective.label} "
+        f"{percent(best.score)} %{interval}{_gain(best, sweep)}.",
+        f"It is the best of {num} trials on the same {task.clusters}, so it flatters, and says little of which "
+        f"strategy is best. The finals do: {finals_command}",
+    ]
+
+
+def _gain(best: TrialView, sweep: SweepRecord) -> str:
+    clip = next((view for view in sweep.all_trials.all() if view.strategy == BASELINE and view.has_score), None)
+    return "" if clip is None or clip is best else f", {100 * (best.score - clip.score):+.2f} to CLIP as it is"
+
+
+def _interval(best: TrialView, sweep: SweepRecord, winner: Winner) -> str:
+    """That of the exported winner, if it is still the best trial."""
+    exported = sweep.all_trials.winner
+    if exported is not best or winner.interval is None:
+        return NONE
+    return f"{percent(winner.interval.low)} to {percent(winner.interval.high)}"
+
+
+def _best_tiles(sweep: SweepRecord, winner: Winner) -> dict[str, str]:
+    best = sweep.all_trials.best
+    if best is None:
+        return {}
+    return {
+        "best so far": f"{best.strategy}, trial {best.number}",
+        f"{sweep.objective.label}, optimistic": f"{percent(best.score)} %",
+        f"95 % over {sweep.settings.task.clusters}": _interval(best, sweep, winner),
+    }
+
+
+def _cost_tiles(sweep: SweepRecord) -> dict[str, str]:
+    usage, trials = sweep.all_trials.usage, sweep.all_trials
+    failed = sum(view.status is Status.FAILED for view in trials.all())
+    cost = used(usage, sweep.settings.limits).removeprefix("used").strip()
+    over = f"{trials.num_over()} of {sweep.settings.trials}" + (f", {failed} failed" if failed else "")
+    return {"trials over": over, "cost of the search": cost, "worker hours": f"{_worker_hours(sweep):.2f}"}
+
+
+def _worker_hours(sweep: SweepRecord) -> float:
+    return sum(view.seconds for view in sweep.all_trials.all()) * sweep.settings.resources.workers / 3600
+
+
+def _state(sweep: SweepRecord) -> str:
+    last = next((event for event in reversed(sweep.events) if event.event != "alive"), None)
+    trials = sweep.all_trials
+    if not isinstance(last, Closed):
+        running = sum(view.status is Status.RUNNING for view in trials.all())
+        return f"The sweep is under way, or its driver has died: {trials.num_over()} trials over, {running} running."
+    return f"The sweep ended before its last trial: {last.reason}." if last.reason else "The sweep has come to its end."
+
+
+def _measured(sweep: SweepRecord, winner: Winner) -> Section:
+    settings = sweep.settings
+    facts = {
+        "task": settings.task.name,
+        "objective": f"validation {sweep.objective.label}, a mean over {settings.task.averaged}",
+        "intervals": f"95 %, resampling {settings.task.clusters}",
+        "backbone": str(settings.backbone.name),
+        "budget of a trial": f"{settings.budget} units (epochs of the training split)",
+    }
+    if winner.data is None:
+        return Section(
+            title="What was measured",
+            tables=(_facts("Settings", facts),),
+            missing="The data are not on this machine: write the report where they are.",
+        )
+    protocol, manifest = winner.data.protocol, winner.data.manifest
+    facts |= {
+        "data": f"{protocol.source}, cut {protocol.cut}, seed {protocol.seed}",
+        "hash of the source": protocol.source_hash[:16],
+        "hash of the manifest": protocol.manifest_hash[:16],
+        "gallery splits": f"{len(protocol.draws['val'])} of validation, {len(protocol.draws['test'])} of test",
+    }
+    counted = manifest.groupby("subset")["identity"].agg(["nunique", "size"])
+    columns = {
+        "subset": [str(name) for name in counted.index],
+        "identities": [f"{number:,}" for number in counted["nunique"]],
+        "images": [f"{number:,}" for number in counted["size"]],
+    }
+    lines = ("Validation identities are cut out of the training identities. A search never sees test identities.",)
+    tables = (_facts("Settings", facts), Table.of("People and images", columns))
+    return Section(title="What was measured", lines=lines, tables=tables)
+
+
+def _facts(title: str, facts: dict[str, str]) -> Table:
+    return Table.of(title, {"what": list(facts), "value": list(facts.values())}, num_words=2)
+
+
+def _test_accesses(sweep: SweepRecord, winner: Winner, finals_command: str) -> Section:
+    title = "Accesses to the test identities"
+    if winner.data is None:
+        return Section(title=title, missing="The data are not on this machine: write the report where they are.")
+    test = hash_of_test(winner.data)
+    log = AccessLog(sweep.folder.parent / ACCESS_LOG, shared_log(test))
+    try:
+        found = log.accesses(test)
+    except InputError as error:
+        return Section(title=title, missing=str(error))
+    if not found:
+        return Section(title=title, missing=f"None so far. The finals open them: {finals_command} --final-test")
+    columns = {
+        "access": [str(place) for place in range(1, len(found) + 1)],
+        "time": [entry.time for entry in found],
+        "sweep": [str(entry.values.get("sweep", NONE)) for entry in found],
+        "chosen": [str(entry.values.get("chosen", NONE)) for entry in found],
+    }
+    lines = (
+        ("Whoever chooses by what an earlier access showed makes a later one optimistic.",) if len(found) > 1 else ()
+    )
+    return Section(title=title, lines=lines, tables=(Table.of("Accesses", columns, num_words=4),))
+
+
+def _use(sweep: SweepRecord) -> Section:
+    best = sweep.folder / BEST
+    title = "How to load the winner"
+    if not best.is_dir():
+        return Section(title=title, missing="The sweep exports its winner at its end.")
+    path = shown(best)
+    code = (
+        f"{python()} -m handclip_core evaluate {shlex.quote(path)} --split val\n\n"
+        "import torch\nfrom pathlib import Path\nfrom handclip_core.runs.run_folder import load_run\n"
+        f"model = load_run(Path({path!r}), device=torch.device('cpu'))"
+    )
+    return Section(title=title, code=code)
+
+
+def _appendix(sweep: SweepRecord) -> Section:
+    lock, settings = ROOT / "uv.lock", sweep.folder / SETTINGS
+    facts = {
+        "code": code_version(),
+        "lock file": hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.is_file() else "not beside the code",
+        "Python": platform.python_version(),
+        **{name: _version(name) for name in LIBRARIES},
+        "machine": f"{platform.system()} {platform.machine()}, {cpu_count()} cores; that of this report",
+        "GPUs of a trial": f"{sweep.all_trials.usage.gpus_each:g}",
+        "seed": str(sweep.settings.seed),
+        "this report": shlex.join([shown(Path(sys.executable)), *sys.argv]),
+    }
+    given = settings.read_text(encoding="utf-8").rstrip() if settings.is_file() else ""
+    settings_file = shlex.quote(f"{shown(sweep.where)}/{SETTINGS}")
+    again = f"# to run the same sweep again\n# {python()} tune_jobs/sweep.py {settings_file} --name again\n"
+    return Section(title="To reproduce", tables=(_facts("Versions", facts),), code=again + given)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

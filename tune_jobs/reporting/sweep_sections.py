@@ -1,0 +1,258 @@
+"""Sections of the report that follow from a sweep's journal: strategies, leaderboard, curves, failures."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from handclip_core.runs.run_folder import CONFIG, LOG
+from tune_jobs.config.settings import StoppingKind, SweepSettings
+from tune_jobs.reporting import tensorboard
+from tune_jobs.reporting.charts import COLOURS, axes, line, many_lines, points, vertical
+from tune_jobs.reporting.leaderboard import describe_status
+from tune_jobs.reporting.page import NONE, Figure, Link, Section, Table, percent
+from tune_jobs.reporting.record import SweepRecord, scored
+from tune_jobs.reporting.summary import failures, hardly_moved_lines, python, regret_lines, shown
+from tune_jobs.state.events import Begun, Cut, Ended, Moved, Retried, SeedEnded, Started, Trained, Validated
+from tune_jobs.state.objectives import measured, pareto_front
+from tune_jobs.state.trials import HOUR_S, Status, TrialView
+
+TRIALS = "trials"
+FEW = 3
+"""Trials of a strategy from which on an expectation over them means anything."""
+
+
+def strategies(sweep: SweepRecord) -> Section:
+    """Each strategy's trials and best score."""
+    groups = sweep.by_strategy
+    count = {name: Counter(view.status for view in views) for name, views in groups.items()}
+    scores = {name: [view.score for view in scored(views)] for name, views in groups.items()}
+    defaults = {
+        name: [view.score for view in scored(views) if view.origin == "default"] for name, views in groups.items()
+    }
+    label = sweep.objective.label
+    columns: dict[str, Sequence[str]] = {
+        "strategy": list(groups),
+        "trials": [str(len(views)) for views in groups.values()],
+        **{
+            str(one): [str(count[name][one]) for name in groups]
+            for one in (Status.COMPLETE, Status.STOPPED, Status.FAILED)
+        },
+        f"best {label}": [percent(max(scores[name], default=np.nan)) for name in groups],
+        f"default's {label}": [percent(defaults[name][0]) if defaults[name] else NONE for name in groups],
+        f"median {label}": [percent(median(scores[name])) if scores[name] else NONE for name in groups],
+        "worker hours": [f"{sum(view.seconds for view in views) / HOUR_S:.2f}" for views in groups.values()],
+        "weights trained": [_weights(views) for views in groups.values()],
+    }
+    lines = ("Scores of a sweep are the best of many trials on the same validation data, so they flatter; strategies "
+             "with more trials more so. The finals compare them fairly.",)  # fmt: skip
+    missing = "" if groups else "No trial has been begun yet."
+    tables = (Table.of("Strategies in the sweep", columns),) if groups else ()
+    return Section(title="Strategies", lines=lines, tables=tables, missing=missing)
+
+
+def _weights(views: Sequence[TrialView]) -> str:
+    return f"{views[0].params_trained:,}" if views and views[0].params_trained is not None else NONE
+
+
+def leaderboard(sweep: SweepRecord) -> Section:
+    """Every trial, best first, with links to its files."""
+    views = sweep.all_trials.ranked()
+    if not views:
+        return Section(title="Leaderboard", missing="No trial has been begun yet.")
+    metrics = sweep.settings.task.metrics.in_tables
+    columns: dict[str, Sequence[str | Link]] = {
+        "trial": [_link(sweep.folder, f"{TRIALS}/{view.name}/{CONFIG}", str(view.number)) for view in views],
+        "strategy": [view.strategy for view in views],
+        "status": [str(view.status) for view in views],
+        "log": [_link(sweep.folder, f"{TRIALS}/{view.name}/{LOG}", "log") for view in views],
+        "events": [_link(sweep.folder, f"{tensorboard.FOLDER}/{view.name}", "TensorBoard") for view in views],
+        "rank": [str(rank) if view.has_score else NONE for rank, view in enumerate(views, start=1)],
+        **{one.label: [percent(view.metrics.get(one.name, np.nan)) for view in views] for one in metrics},
+        "± seeds": [percent(view.sd) for view in views],
+        "best unit": [f"{view.best_unit} of {sweep.settings.budget}" for view in views],
+        "seconds": [f"{view.seconds:.0f}" for view in views],
+        "settings": [
+            ", ".join(f"{_short(name)} {_value(value)}" for name, value in view.params.items()) for view in views
+        ],
+    }
+    logs = shlex.quote(shown(sweep.folder / tensorboard.FOLDER))
+    curves = f"All curves: {python()} -m tensorboard.main --logdir {logs}"
+    lines = ("A trial leads to its settings; a click on a heading sorts.", curves)
+    table = Table.of("Trials", columns, num_words=5, filters=("strategy", "status"))
+    return Section(title="Leaderboard", lines=lines, tables=(table,))
+
+
+def _link(folder: Path, path: str, text: str) -> str | Link:
+    if (folder / path).exists():
+        return Link(text=text, href=path)
+    return text if text.isdigit() else NONE
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("strategy/")
+
+
+def _value(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def progress(sweep: SweepRecord) -> Section:
+    """Best so far, and the learning curves of every strategy."""
+    groups = {name: [view for view in views if view.curve] for name, views in sweep.by_strategy.items()}
+    groups = {name: views for name, views in groups.items() if views}
+    if not groups:
+        return Section(title="Progress", missing="No unit has been evaluated yet.")
+    figures = [_best_so_far(sweep), *(_curves(sweep, name, views) for name, views in groups.items())]
+    expected = {name: [view.score for view in scored(views)] for name, views in groups.items()}
+    expected = {name: scores for name, scores in expected.items() if len(scores) >= FEW}
+    if expected:
+        traces = [line(name, _expected_best(scores), sweep.palette.colour(name)) for name, scores in expected.items()]
+        caption = (
+            "Expected best of so many trials of a strategy, drawn from those that it had (Dodge et al. 2019, "
+            "arXiv 1909.03004): a line that still rises says that more trials may pay."
+        )
+        figures.append(
+            Figure(caption=caption, data=tuple(traces), layout=axes("trials", f"{sweep.objective.label}, %"))
+        )
+    return Section(title="Progress", figures=tuple(figures))
+
+
+def _best_so_far(sweep: SweepRecord) -> Figure:
+    best: dict[str, list[tuple[float, float]]] = {}
+    trials, units = sweep.all_trials.trials, 0
+    for event in sweep.events:
+        units += isinstance(event, Validated | Trained)
+        if isinstance(event, Validated) and event.replica == 0:
+            view = trials[event.trial]
+            score, curve = 100 * view.score_of(event.best), best.setdefault(view.strategy, [])
+            if score == score and (not curve or score > curve[-1][1]):
+                curve.append((units, score))
+    traces = [
+        line(name, [*curve, (units, curve[-1][1])], sweep.palette.colour(name), mode="lines+markers")
+        | {"line": {"shape": "hv", "color": sweep.palette.colour(name)}, "marker": {"symbol": sweep.palette.sign(name)}}
+        for name, curve in best.items()
+        if curve
+    ]
+    caption = "Best so far of each strategy against the budget units that all trials together had trained."
+    return Figure(caption=caption, data=tuple(traces), layout=axes("units trained", f"{sweep.objective.label}, %"))
+
+
+def _curves(sweep: SweepRecord, name: str, views: Sequence[TrialView]) -> Figure:
+    settings = sweep.settings
+    curves = {f"trial {view.number}": [(unit, 100 * score) for unit, score in view.curve.items()] for view in views}
+    stopped = [view for view in views if view.status is Status.STOPPED]
+    ends = [(float(max(v.curve)), 100 * v.curve[max(v.curve)], f"trial {v.number} stopped") for v in stopped]
+    traces = [many_lines(name, curves, sweep.palette)]
+    if ends:
+        sign = {"symbol": "x-thin", "size": 7, "line": {"width": 2, "color": COLOURS[3]}}
+        traces.append(points(name, ends, sweep.palette) | {"name": "stopped early", "marker": sign})
+    rungs = list(_rungs(settings))
+    shapes = [vertical(rung, "dot") for rung in rungs]
+    said = f"; rungs at {', '.join(map(str, rungs))}" if rungs else ""
+    layout = axes("unit", f"{sweep.objective.label}, %", shapes=shapes)
+    return Figure(caption=f"Learning curves of {name}, {len(views)} trials{said}.", data=tuple(traces), layout=layout)
+
+
+def _rungs(settings: SweepSettings) -> Iterator[int]:
+    stopping = settings.early_stopping
+    rung = stopping.grace
+    while stopping.kind in (StoppingKind.PER_STRATEGY, StoppingKind.ASHA) and rung < settings.budget:
+        yield rung
+        rung *= stopping.reduction
+
+
+def _expected_best(scores: Sequence[float]) -> list[tuple[float, float]]:
+    ordered, num = np.sort(scores) * 100, len(scores)
+    share = np.arange(num + 1) / num
+    return [(n, float(np.diff(share**n) @ ordered)) for n in range(1, num + 1)]
+
+
+def pareto(sweep: SweepRecord) -> list[Section]:
+    """The Pareto front of a sweep of several objectives; nothing for one."""
+    objectives = sweep.settings.search.objectives
+    if len(objectives) < 2:
+        return []
+    front = pareto_front(sweep.all_trials, objectives)
+    if not front:
+        return [Section(title="Pareto front", missing="No trial has used its whole budget yet.")]
+    numbers = {row.number for row in front}
+    figures = []
+    for other in objectives[1:]:
+        traces = [
+            points(
+                name,
+                [
+                    (measured(v)[other], measured(v)[objectives[0]], f"trial {v.number}")
+                    for v in views
+                    if v.status is Status.COMPLETE
+                ],
+                sweep.palette,
+            )
+            for name, views in sweep.by_strategy.items()
+        ]
+        edge = sorted((row.values[other], row.values[objectives[0]]) for row in front)
+        traces.append(line("front", edge, "#888888", mode="lines"))
+        caption = f"{objectives[0]} against {other}; on the front: trial {', '.join(map(str, sorted(numbers)))}."
+        figures.append(Figure(caption=caption, data=tuple(traces), layout=axes(other, objectives[0])))
+    columns: dict[str, Sequence[str]] = {
+        "trial": [str(row.number) for row in front],
+        "strategy": [row.strategy for row in front],
+        **{name: [row.texts()[name] for row in front] for name in objectives},
+    }
+    table = Table.of("Trials that no other one beats in every objective", columns, num_words=2)
+    return [Section(title="Pareto front", tables=(table,), figures=tuple(figures))]
+
+
+def trouble(sweep: SweepRecord) -> Section:
+    """Failures with reasons, retries, early stopping, and what ran when."""
+    failed = [view for view in sweep.all_trials.all() if view.status is Status.FAILED]
+    again = Counter((str(event.event), event.reason) for event in sweep.events if isinstance(event, Retried | Moved))
+    tables = []
+    if failed:
+        columns: dict[str, Sequence[str | Link]] = {
+            "trial": [_link(sweep.folder, f"{TRIALS}/{view.name}/{CONFIG}", str(view.number)) for view in failed],
+            "strategy": [view.strategy for view in failed],
+            "reason": [describe_status(view) for view in failed],
+            "attempts": [str(view.attempts) for view in failed],
+        }
+        tables.append(Table.of("Failed trials", columns, num_words=3))
+    if again:
+        rows = {
+            "what": [what for what, _ in again],
+            "reason": [why for _, why in again],
+            "times": [str(n) for n in again.values()],
+        }
+        tables.append(Table.of("Attempts that were begun again", rows, num_words=2))
+    lost = [said for said in failures(sweep.all_trials) if said.startswith("every trial")]
+    lines = [
+        *([] if failed else ["No trial failed."]),
+        *lost,
+        *hardly_moved_lines(sweep.all_trials, sweep.settings.early_stopping.second_rung),
+        *regret_lines(sweep.all_trials, sweep.settings),
+    ]
+    figures = (_timeline(sweep),) if any(isinstance(event, Started) for event in sweep.events) else ()
+    return Section(title="Failures and resources", lines=tuple(lines), tables=tuple(tables), figures=figures)
+
+
+def _timeline(sweep: SweepRecord) -> Figure:
+    began = sweep.events[0].at
+    running: set[int] = set()
+    curve: list[tuple[float, float]] = []
+    for event in sweep.events:
+        before = len(running)
+        if isinstance(event, Started):
+            running.add(event.trial)
+        elif isinstance(event, Ended | Retried | Moved | Cut | SeedEnded):
+            running.discard(event.trial)
+        elif event.event in ("opened", "closed"):
+            running.clear()
+        if len(running) != before:
+            curve.append(((event.at - began) / HOUR_S, len(running)))
+    trace = line("running", curve, COLOURS[0]) | {"line": {"shape": "hv", "color": COLOURS[0]}, "fill": "tozeroy"}
+    hours = [(event.at - began) / HOUR_S for event in sweep.events if isinstance(event, Begun)]
+    caption = f"Trials that ran at a time, by the clock; {len(hours)} were begun."
+    return Figure(caption=caption, data=(trace,), layout=axes("hours", "trials running", height=260))

@@ -1,0 +1,335 @@
+"""Sections of the report on what the winner does: interval, groups, curves, images, forgetting.
+
+They come from the files in the sweep's ``best`` folder; images and identities come from the data, if those are here.
+"""
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image as Pictures
+from PIL import ImageOps
+
+from handclip_core.data.manifest import Prepared, load_prepared
+from handclip_core.data.sources import data_folder
+from handclip_core.documents import read_document
+from handclip_core.errors import InputError
+from handclip_core.evaluation.bootstrap import Estimate, estimate
+from handclip_core.evaluation.breakdown import breakdown
+from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores
+from handclip_core.evaluation.units import Evaluation
+from handclip_core.paths import cache_root
+from handclip_core.runs.final_scores import SCORES
+from handclip_core.runs.run_folder import METRICS
+from tune_jobs.config.settings import SweepSettings
+from tune_jobs.reporting.charts import COLOURS, axes, band, heat_map, line, vertical
+from tune_jobs.reporting.page import NONE, Figure, Image, Section, Strip, Table, percent
+
+QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
+BINS, RESAMPLES, MOST_RANKS, SHOWN, SIDE_PX = 400, 500, 20, 10, 96
+MOST_POINTS = 1500
+"""Images that the map of embeddings shows."""
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The winner's ``folder``, and the data of the sweep if they are on this machine, else ``no_data`` says why."""
+
+    folder: Path
+    settings: SweepSettings
+
+    @cached_property
+    def evaluation(self) -> Evaluation | None:
+        """Its validation results, if they have been kept."""
+        path = self.folder / SCORES
+        return self.settings.task.load(path) if path.is_file() else None
+
+    @cached_property
+    def interval(self) -> Estimate | None:
+        """Its objective with 95 % over clusters."""
+        objective = self.settings.task.metrics.objective.name
+        return None if self.evaluation is None else estimate(self.evaluation, objective)
+
+    @cached_property
+    def data(self) -> Prepared | None:
+        """The sweep's data, None if they are not on this machine or are not readable."""
+        try:
+            return load_prepared(data_folder(self.settings.data, cache=cache_root()))
+        except InputError:
+            return None
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """Those of its last unit and more, as ``metrics.json`` has them."""
+        path = self.folder / METRICS
+        return dict(read_document(path)) if path.is_file() else {}
+
+    @cached_property
+    def search(self) -> "Search | None":
+        """Its first gallery split, searched with the embeddings that were kept."""
+        rows = self.figures.get("embedding_rows", {})
+        if self.data is None or not all((self.folder / name).is_file() and name in rows for name in (QUERY, GALLERY)):
+            return None
+        query, gallery = (np.load(self.folder / name).astype(np.float64) for name in (QUERY, GALLERY))
+        query_rows, gallery_rows = (np.asarray(rows[name], np.int64) for name in (QUERY, GALLERY))
+        return Search(self.data, query, gallery, query_rows, gallery_rows, self.settings.data.gallery)
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Embeddings [Q, D] and [G, D] of length one, and their rows of the manifest; ``kind`` says who is searched for."""
+
+    data: Prepared
+    query: Floats
+    gallery: Floats
+    query_rows: NDArray[np.int64]
+    gallery_rows: NDArray[np.int64]
+    kind: GalleryKind
+
+    def column(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """A column of the manifest as text."""
+        return self.data.manifest[name].to_numpy(dtype=str)[rows]
+
+    @cached_property
+    def similarity(self) -> Floats:
+        """Cosines [Q, G]; minus infinity for what is not in a query's gallery."""
+        found = self.query @ self.gallery.T
+        if self.kind is not GalleryKind.ALL:
+            found[self.column("aspect", self.query_rows)[:, None] != self.column("aspect", self.gallery_rows)] = -np.inf
+        return found
+
+    @cached_property
+    def identities(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Those of the queries [Q] and of the gallery [G]."""
+        return self.column("identity", self.query_rows), self.column("identity", self.gallery_rows)
+
+    @cached_property
+    def genuine(self) -> NDArray[np.bool_]:
+        """Whether two images are of one identity [Q, G]."""
+        ours, theirs = self.identities
+        return np.asarray(ours[:, None] == theirs)
+
+    @cached_property
+    def first_rank(self) -> NDArray[np.int64]:
+        """The rank of a query's best match [Q]; impostors as similar as it come first."""
+        best = np.where(self.genuine, self.similarity, -np.inf).max(axis=1, keepdims=True)
+        before = (self.similarity >= best) & ~self.genuine & np.isfinite(self.similarity)
+        return np.asarray(1 + before.sum(axis=1), np.int64)
+
+    def over_identities(self, counts: NDArray[np.float64]) -> Floats:
+        """Sums of ``counts`` [Q, B] over resamples of the query identities, the sample itself first: [R + 1, B]."""
+        people, who = np.unique(self.identities[0], return_inverse=True)
+        sums = np.zeros((len(people), counts.shape[1]))
+        np.add.at(sums, who, counts)
+        random = np.random.default_rng(0)
+        drawn = random.multinomial(len(people), np.full(len(people), 1 / len(people)), size=RESAMPLES)
+        return np.asarray(np.vstack([np.ones(len(people)), drawn]) @ sums, dtype=np.float64)
+
+
+def groups(winner: Winner) -> Section:
+    """Scores by aspect, skin tone, gender and age."""
+    title = "By group"
+    if not isinstance(winner.evaluation, ProtocolScores):
+        return Section(title=title, missing=_missing(winner, "groups of identities"))
+    if winner.data is None:
+        return Section(title=title, missing="The data are not on this machine: write the report where they are.")
+    found = breakdown(winner.evaluation, winner.data.manifest)
+    columns: dict[str, Sequence[str]] = {
+        "group": [one.group for one in found],
+        "value": [one.value for one in found],
+        "identities": [str(one.num_identities) for one in found],
+        "images": [str(one.num_images) for one in found],
+        "queries": [f"{one.num_queries:,}" for one in found],
+    }
+    for label, name in (("mAP", "map"), ("rank-1", "cmc1")):
+        estimates: list[Estimate | None] = [getattr(one, name) for one in found]
+        columns[label] = [NONE if one is None else percent(one.value) for one in estimates]
+        columns[f"95 % of {label}"] = [
+            NONE if one is None else f"{percent(one.low)} to {percent(one.high)}" for one in estimates
+        ]
+    lines = ("Means over the queries of a group, all gallery splits together. A group of few identities has a wide "
+             "interval and may have none that means anything.",)  # fmt: skip
+    return Section(
+        title=title, lines=lines, tables=(Table.of("The winner by group, validation", columns, num_words=2),)
+    )
+
+
+def _missing(winner: Winner, what: str) -> str:
+    if not winner.folder.is_dir():
+        return "The sweep has exported no winner yet; it does at its end: python tune_jobs/sweep.py NAME --resume"
+    if winner.settings.task.name != "identities":
+        return f"The task {winner.settings.task.name} has no {what}."
+    return "The winner's results were not kept, or the data are not on this machine: write the report where they are."
+
+
+def curves(winner: Winner) -> Section:
+    """CMC, ROC and the distributions of scores."""
+    search = winner.search
+    if search is None:
+        return Section(title="Identification and verification", missing=_missing(winner, "galleries"))
+    what = f"{len(search.query)} queries, {len(search.gallery)} gallery images, first gallery split, cosine"
+    return Section(title="Identification and verification", figures=(_cmc(search, what), *_verification(search, what)))
+
+
+def _cmc(search: Search, what: str) -> Figure:
+    ranks = np.arange(1, min(MOST_RANKS, len(search.gallery)) + 1)
+    hits = np.column_stack([search.first_rank[:, None] <= ranks, np.ones(len(search.query))]).astype(np.float64)
+    sums = search.over_identities(hits)
+    rates = 100 * sums[:, :-1] / sums[:, -1:]
+    low, high = np.quantile(rates[1:], (0.025, 0.975), axis=0)
+    caption = f"Cumulative match characteristic with 95 % over identities ({what})."
+    return Figure(
+        caption=caption, data=tuple(band("CMC", ranks, rates[0], low, high)), layout=axes("rank", "found by then, %")
+    )
+
+
+def _verification(search: Search, what: str) -> list[Figure]:
+    edges = np.linspace(-1, 1, BINS + 1)
+    place = np.clip(np.searchsorted(edges, search.similarity, side="right") - 1, 0, BINS - 1)
+    compared = np.isfinite(search.similarity)
+    counts = []
+    for mask in (search.genuine & compared, ~search.genuine & compared):
+        found = np.zeros((len(search.query), BINS))
+        np.add.at(found, (np.nonzero(mask)[0], place[mask]), 1)
+        counts.append(search.over_identities(found))
+    # From the highest score down: the share of pairs that a threshold accepts.
+    tar, far = (np.cumsum(one[:, ::-1], axis=1) / np.maximum(one.sum(axis=1, keepdims=True), 1) for one in counts)
+    lowest = max(1e-4, 1 / max(1.0, float(counts[1][0].sum())))
+    grid = np.logspace(np.log10(lowest), 0, 60)
+    rates = np.stack([100 * np.interp(grid, far_one, tar_one) for far_one, tar_one in zip(far, tar, strict=True)])
+    low, high = np.quantile(rates[1:], (0.025, 0.975), axis=0)
+    layout = axes("false accept rate", "true accept rate, %")
+    layout["xaxis"] |= {"type": "log"}
+    roc = Figure(
+        caption=f"ROC with 95 % over identities ({what}).",
+        data=tuple(band("ROC", grid, rates[0], low, high)),
+        layout=layout,
+    )
+    centres = (edges[:-1] + edges[1:]) / 2
+    used = slice(int(place[compared].min()), int(place[compared].max()) + 1)
+    shares = [one[0] / max(1.0, one[0].sum()) for one in counts]
+    traces = [
+        line(name, list(zip(centres[used].tolist(), (100 * share[used]).tolist(), strict=True)), colour)
+        | {"fill": "tozeroy", "line": {"color": colour, "dash": dash}}
+        for name, share, colour, dash in zip(
+            ("same identity", "different"), shares, COLOURS[:2], ("solid", "dot"), strict=True
+        )
+    ]
+    thresholds = {rate: float(edges[BINS - int(np.argmax(far[0] > rate))]) for rate in (0.01, 0.1) if rate >= lowest}
+    shapes = [vertical(at, "dash") for at in thresholds.values()]
+    said = "; ".join(f"threshold {at:.3f} accepts {rate:.0%} of different ones" for rate, at in thresholds.items())
+    histogram = Figure(
+        caption=f"Similarities of pairs: {said or 'too few pairs for a threshold'}.",
+        data=tuple(traces),
+        layout=axes("cosine", "share of pairs, %", shapes=shapes),
+    )
+    return [roc, histogram]
+
+
+def images(winner: Winner) -> Section:
+    """Best, median and worst queries with what they find, pairs that are confused, and a map."""
+    search = winner.search
+    if search is None:
+        return Section(title="What it finds", missing=_missing(winner, "galleries"))
+    precision = _average_precision(search)
+    order = np.argsort(precision, kind="stable")
+    chosen = {"worst": order[:2], "median": order[len(order) // 2 : len(order) // 2 + 1], "best": order[-1:]}
+    strips = [_strip(search, label, int(at), precision[at]) for label, found in chosen.items() for at in found]
+    ours, theirs = search.identities
+    first = np.argmax(search.similarity, axis=1)
+    wrong = Counter((str(ours[q]), str(theirs[g])) for q, g in enumerate(first) if ours[q] != theirs[g])
+    rows = wrong.most_common(SHOWN)
+    columns = {
+        "query": [q for (q, _), _ in rows],
+        "taken for": [g for (_, g), _ in rows],
+        "times": [str(n) for _, n in rows],
+    }
+    tables = (Table.of("Most confused", columns, num_words=2),) if rows else ()
+    lines = (f"{sum(wrong.values())} of {len(first)} queries find somebody else first (first gallery split, cosine).",)
+    return Section(title="What it finds", lines=lines, tables=tables, strips=tuple(strips), figures=(_map(search),))
+
+
+def _average_precision(search: Search) -> Floats:
+    order = np.argsort(-search.similarity, axis=1, kind="stable")
+    hits = np.take_along_axis(search.genuine, order, axis=1)
+    ranks = np.arange(1, hits.shape[1] + 1)
+    found = (np.cumsum(hits, axis=1) / ranks * hits).sum(axis=1) / np.maximum(hits.sum(axis=1), 1)
+    return np.asarray(found, dtype=np.float64)
+
+
+def _strip(search: Search, label: str, query: int, precision: float) -> Strip:
+    best = np.argsort(-search.similarity[query], kind="stable")[:SHOWN]
+    ours, theirs = search.identities
+    shown = [Image(source=_thumbnail(search.data, search.query_rows[query]), caption=f"query: {ours[query]}")]
+    shown += [
+        Image(
+            source=_thumbnail(search.data, search.gallery_rows[at]),
+            caption=f"{theirs[at]}, {search.similarity[query, at]:.2f}",
+            mark="right" if search.genuine[query, at] else "wrong",
+        )
+        for at in best
+        if np.isfinite(search.similarity[query, at])
+    ]
+    return Strip(caption=f"A {label} query, average precision {percent(precision)}:", images=tuple(shown))
+
+
+def _thumbnail(data: Prepared, row: int) -> str:
+    try:
+        with Pictures.open(data.root / str(data.manifest["path"].iloc[int(row)])) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except OSError:
+        return "data:,"  # moved away since: the caption stays
+    image.thumbnail((SIDE_PX, SIDE_PX))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _map(search: Search) -> Figure:
+    vectors, rows = np.vstack([search.query, search.gallery]), np.concatenate([search.query_rows, search.gallery_rows])
+    if len(rows) > MOST_POINTS:
+        kept = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST_POINTS])
+        vectors, rows = vectors[kept], rows[kept]
+    left, sizes, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
+    places = left[:, :2] * sizes[:2]
+    share = float((sizes[:2] ** 2).sum() / max((sizes**2).sum(), 1e-12))
+    found = pd.DataFrame({"x": places[:, 0], "y": places[:, 1], "who": search.column("identity", rows)})
+    found["aspect"] = search.column("aspect", rows)
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": str(aspect),
+            "x": group["x"].round(4).tolist(),
+            "y": group["y"].round(4).tolist(),
+            "text": group["who"].tolist(),
+            "hovertemplate": "%{text}<extra></extra>",
+            "marker": {"color": COLOURS[at % len(COLOURS)], "size": 5},
+        }
+        for at, (aspect, group) in enumerate(found.groupby("aspect"))
+    ]
+    caption = f"Embeddings on their first two principal components, which hold {share:.0%} of the variance."
+    return Figure(caption=caption, data=tuple(traces), layout=axes("first", "second"))
+
+
+def forgetting(winner: Winner) -> list[Section]:
+    """The forgetting matrix of a winner that learned aspects one after another; nothing for others."""
+    sequence = winner.figures.get("sequence")
+    if not sequence:
+        return []
+    aspects, matrix = sequence["aspects"], sequence["map_after_phase"]
+    rows = ["zero-shot", *(f"after {aspect}" for aspect in aspects)][: len(matrix)]
+    values = [[100 * value for value in row] for row in matrix]
+    caption = "mAP on each aspect (columns) after each phase (rows): what a column loses downwards has been forgotten."
+    told = ("average", "backward_transfer", "forward_transfer", "forgetting", "intransigence")
+    lines = [f"{name.replace('_', ' ')}: {100 * sequence[name]:.2f}" for name in told if sequence.get(name) is not None]
+    return [Section(title="Forgetting", lines=tuple(lines), figures=(heat_map(caption, rows, aspects, values),))]
