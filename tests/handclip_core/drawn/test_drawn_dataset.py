@@ -141,3 +141,24 @@ def test_arrays_hold_the_images_that_their_labels_name() -> None:
 def test_a_drawing_process_starts_without_torch() -> None:
     code = "import sys, handclip_core.drawn; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_image_has_captions_of_both_styles_that_say_what_the_table_says(written: Path) -> None:
+    table = {f"Hands/{row['imageName']}": row for row in _rows(written)}
+    with (written / "captions.csv").open(newline="") as file:
+        told = [(row["filepath"], row["title"]) for row in csv.DictReader(file)]
+    assert {path for path, _ in told} == set(table)
+    assert len(set(told)) == len(told)
+    notes: Counter[str] = Counter()
+    for path, text in told:
+        face, side = table[path]["aspectOfHand"].split()
+        if ";" in text:
+            notes[path] += 1
+            assert text.startswith(
+                f"{side[0].upper()} {'palm.' if face == 'palmar' else 'dors.'}; {table[path]['skinColor']}"
+            )
+        else:
+            assert side in text
+            assert ("palm" in text.split(" with ")[0]) == (face == "palmar")
+    assert set(notes.values()) <= {1, 2}
+    assert set(notes) == set(table)
