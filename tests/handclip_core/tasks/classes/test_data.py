@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from handclip_core.data.manifest import Prepared, Protocol
+from handclip_core.data.manifest import Cut, Prepared, Protocol
 from handclip_core.tasks.classes.data import of_hands
 
 SPLITS = ("train", "val", "test")
@@ -20,7 +20,10 @@ def hands(*polished: tuple[str, str]) -> Prepared:
     rows += [{"subset": subset, "aspect": aspect, "nail_polish": 1} for subset, aspect in polished]
     manifest = pd.DataFrame(rows)
     manifest["nail_polish"] = manifest["nail_polish"].astype("Int64")
-    return Prepared(Path(), Path("folder"), manifest, Protocol.model_construct())
+    protocol = Protocol(
+        source="11k", cut=Cut.COMMON, seed=0, root="", source_hash="", manifest_hash="", closed_val=(), draws={}
+    )
+    return Prepared(Path(), Path("folder"), manifest, protocol)
 
 
 def test_polish_is_a_class_of_backs_if_every_split_shows_it() -> None:
