@@ -81,6 +81,17 @@ def start_ray(folder: str, worker_python: str, **options: Any) -> None:
 
 
 @pytest.fixture
+def quick_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where the system has room there: hundreds of sweeps wait for a disk most of the time."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or shutil.disk_usage(memory).free < 2**30:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory, prefix="hc-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def fuse(monkeypatch: pytest.MonkeyPatch) -> Fuse:
     """Lets the driver of a simulated sweep die at one of its writes."""
     return fused(monkeypatch)

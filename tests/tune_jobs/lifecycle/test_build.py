@@ -46,19 +46,20 @@ def test_drivers_killed_between_any_two_writes_end_with_the_same_sweep(
 
 
 @pytest.mark.slow
-def test_a_driver_killed_after_any_single_write_is_replaced_without_a_trace(fuse: Fuse, tmp_path: Path) -> None:
+def test_a_driver_killed_after_any_single_write_is_replaced_without_a_trace(fuse: Fuse, quick_folder: Path) -> None:
     def smaller(storage: Path) -> SweepSettings:
         return small(storage).model_copy(update={"trials": 4, "budget": 3, "keep_checkpoints": 1, "seed": 3})
 
-    run(smaller(tmp_path / "whole"))
-    undisturbed, writes = state_of(tmp_path / "whole" / "simulated"), fuse.burnt
+    run(smaller(quick_folder / "whole"))
+    undisturbed, writes = state_of(quick_folder / "whole" / "simulated"), fuse.burnt
     assert {status for _, status in undisturbed["ends"]} == {"complete", "stopped"}
     assert len(undisturbed["weights"]) == 1
     assert writes > 100
     for length in range(1, writes):
-        storage = tmp_path / str(length)
+        storage = quick_folder / str(length)
         assert run_to_the_end(smaller(storage), fuse, iter([length, 10**9])) == 1
         assert state_of(storage / "simulated") == undisturbed, f"killed at write {length}"
+        shutil.rmtree(storage)
 
 
 @pytest.mark.spawn
