@@ -14,6 +14,7 @@ import torch
 from ray import cloudpickle
 
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.experiment import run
 from handclip_core.runs.run_folder import read_experiment
 from tests.conftest import TINY_DATA
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 STRATEGIES = ("zero_shot", "linear_probe", "full", "sequential_ewc", "adapters")
 BEST_FILES = {
     "config.json", "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth", "query_embeddings.npy",
-    "gallery_embeddings.npy", "training_log.csv", "metrics.json", "model.json",
+    "gallery_embeddings.npy", "training_log.csv", "metrics.json", "scores.npz", "model.json",
     "open_clip_config.json", "validation.json",
 }  # fmt: skip
 
@@ -94,6 +95,9 @@ def test_the_winners_config_alone_gives_its_score_again_without_ray(outcome: Out
 def test_the_winners_folder_is_complete_and_opens_without_running_code(outcome: Outcome) -> None:
     best = outcome.folder / "best"
     assert {path.name for path in best.iterdir()} == BEST_FILES
+    results = IDENTITIES.load(best / "scores.npz")
+    assert results.mean("map") == pytest.approx(float(table(outcome.folder)[0]["map"]), abs=1e-4)
+    assert "Best so far" in (outcome.folder / "report.md").read_text("utf-8")
     for name in ("handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth"):
         assert torch.load(best / name, weights_only=True)
     query, gallery = np.load(best / "query_embeddings.npy"), np.load(best / "gallery_embeddings.npy")
@@ -118,7 +122,7 @@ def test_the_study_agrees_with_the_leaderboard(outcome: Outcome) -> None:
 def test_every_trial_left_settings_a_log_and_events_and_only_the_best_their_weights(outcome: Outcome) -> None:
     folders = sorted(path.name for path in (outcome.folder / "trials").iterdir() if path.is_dir())
     assert folders == sorted(view.name for view in outcome.all_trials.all())
-    assert sorted(path.name for path in (outcome.folder / "tensorboard").iterdir()) == folders
+    assert sorted(path.name for path in (outcome.folder / "tensorboard").iterdir()) == [*folders, "sweep"]
     for view in outcome.all_trials.all():
         assert read_experiment(outcome.folder / "trials" / view.name) == view.experiment
     weights = {path.parent.parent.name for path in (outcome.folder / "trials").glob("*/*/handclip_best.pth")}

@@ -165,8 +165,8 @@ def _run(settings: SweepSettings, trial_resources: TrialResources, folder: Path,
         for file in (folder / FILE, folder / FRONT):
             if file.exists():
                 with_retry(partial((where / file.name).send, file), path=where)
-    write_report(SweepRecord(where, folder, settings, read_events(folder)))
     summary.show_outcome(outcome.all_trials, folder=where, settings=settings, reason=outcome.reason)
+    write_report(SweepRecord(where, folder, settings, read_events(folder)))
     return outcome
 
 
