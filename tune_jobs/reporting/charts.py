@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tune_jobs.reporting.page import Figure
 
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#9a8c00", "#8c6bb1")
+COLOURS = ("#1f83c4", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#9a8c00", "#8c6bb1")
 """Told apart with any colour vision, on white and on black (Okabe and Ito; yellow and black replaced)."""
 SIGNS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "triangle-down", "pentagon", "hexagram")
 RAMP = ((0.0, "#fde725"), (0.25, "#5ec962"), (0.5, "#21918c"), (0.75, "#3b528b"), (1.0, "#440154"))
@@ -90,7 +90,7 @@ def many_lines(name: str, curves: Mapping[str, Curve], palette: Palette) -> Trac
         "hovertemplate": "%{text}<br>unit %{x}: %{y:.2f}<extra></extra>",
         "line": {"color": palette.colour(name), "width": 1},
         "marker": {"symbol": palette.sign(name), "size": 5},
-        "opacity": 0.65,
+        "opacity": 0.85,
     }
 
 
@@ -101,7 +101,7 @@ def band(name: str, x: NDArray[Any], y: NDArray[Any], low: NDArray[Any], high: N
         "type": "scatter",
         "mode": "none",
         "fill": "toself",
-        "fillcolor": "rgba(0,114,178,.2)",
+        "fillcolor": "rgba(31,131,196,.25)",
         "hoverinfo": "skip",
     }
     curve = list(zip(x.tolist(), y.tolist(), strict=True))

@@ -161,7 +161,8 @@ class Section(Config):
         parts += [*(f"- {plain(line)}" for line in self.lines), ""] if self.lines else []
         parts += ["```", self.code, "```", ""] if self.code else []
         parts += [table.markdown() for table in self.tables]
-        parts += [f"*On the page: {plain(shown.caption)}*\n" for shown in (*self.figures, *self.strips)]
+        captions = [*(figure.caption for figure in self.figures), *(strip.caption for strip in self.strips)]
+        parts += [f"*On the page: {plain(caption)}*\n" for caption in captions]
         return "\n".join(parts)
 
 

@@ -68,7 +68,7 @@ def leaderboard(sweep: SweepRecord) -> Section:
         "trial": [_link(sweep.folder, f"{TRIALS}/{view.name}/{CONFIG}", str(view.number)) for view in views],
         "strategy": [view.strategy for view in views],
         "status": [str(view.status) for view in views],
-        "log": [_link(sweep.folder, f"{TRIALS}/{view.name}/{LOG}", "log") for view in views],
+        "log": [_log(sweep.folder, view.name) for view in views],
         "events": [_link(sweep.folder, f"{tensorboard.FOLDER}/{view.name}", "TensorBoard") for view in views],
         "rank": [str(rank) if view.has_score else NONE for rank, view in enumerate(views, start=1)],
         **{one.label: [percent(view.metrics.get(one.name, np.nan)) for view in views] for one in metrics},
@@ -84,6 +84,12 @@ def leaderboard(sweep: SweepRecord) -> Section:
     lines = ("A trial leads to its settings; a click on a heading sorts.", curves)
     table = Table.of("Trials", columns, num_words=5, filters=("strategy", "status"))
     return Section(title="Leaderboard", lines=lines, tables=(table,))
+
+
+def _log(folder: Path, name: str) -> str | Link:
+    """The log beside the last state of a trial, which stays when the weights go."""
+    found = sorted((folder / TRIALS / name).glob(f"*/{LOG}"))
+    return _link(folder, found[-1].relative_to(folder).as_posix(), "log") if found else NONE
 
 
 def _link(folder: Path, path: str, text: str) -> str | Link:

@@ -34,7 +34,7 @@ from tune_jobs.reporting.charts import COLOURS, axes, band, heat_map, line, vert
 from tune_jobs.reporting.page import NONE, Figure, Image, Section, Strip, Table, percent
 
 QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
-BINS, RESAMPLES, MOST_RANKS, SHOWN, SIDE_PX = 400, 500, 20, 10, 96
+BINS, MERGED, RESAMPLES, MOST_RANKS, SHOWN, SIDE_PX = 400, 10, 500, 20, 10, 96
 MOST_POINTS = 1500
 """Images that the map of embeddings shows."""
 Floats = NDArray[np.float64]
@@ -104,8 +104,14 @@ class Search:
         """Cosines [Q, G]; minus infinity for what is not in a query's gallery."""
         found = self.query @ self.gallery.T
         if self.kind is not GalleryKind.ALL:
-            found[self.column("aspect", self.query_rows)[:, None] != self.column("aspect", self.gallery_rows)] = -np.inf
+            found[~self.same_aspect] = -np.inf
         return found
+
+    @cached_property
+    def same_aspect(self) -> NDArray[np.bool_]:
+        """Whether two images show the same side of the same hand [Q, G]."""
+        ours, theirs = (self.column("aspect", rows) for rows in (self.query_rows, self.gallery_rows))
+        return np.asarray(ours[:, None] == theirs)
 
     @cached_property
     def identities(self) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -114,9 +120,9 @@ class Search:
 
     @cached_property
     def genuine(self) -> NDArray[np.bool_]:
-        """Whether two images are of one identity [Q, G]."""
+        """Whether a gallery image is a match [Q, G]: of the query's identity and aspect; others are distractors."""
         ours, theirs = self.identities
-        return np.asarray(ours[:, None] == theirs)
+        return np.asarray((ours[:, None] == theirs) & self.same_aspect)
 
     @cached_property
     def first_rank(self) -> NDArray[np.int64]:
@@ -195,9 +201,9 @@ def _cmc(search: Search, what: str) -> Figure:
 def _verification(search: Search, what: str) -> list[Figure]:
     edges = np.linspace(-1, 1, BINS + 1)
     place = np.clip(np.searchsorted(edges, search.similarity, side="right") - 1, 0, BINS - 1)
-    compared = np.isfinite(search.similarity)
+    compared = search.same_aspect
     counts = []
-    for mask in (search.genuine & compared, ~search.genuine & compared):
+    for mask in (search.genuine, ~search.genuine & compared):
         found = np.zeros((len(search.query), BINS))
         np.add.at(found, (np.nonzero(mask)[0], place[mask]), 1)
         counts.append(search.over_identities(found))
@@ -210,13 +216,13 @@ def _verification(search: Search, what: str) -> list[Figure]:
     layout = axes("false accept rate", "true accept rate, %")
     layout["xaxis"] |= {"type": "log"}
     roc = Figure(
-        caption=f"ROC with 95 % over identities ({what}).",
+        caption=f"ROC of pairs of one aspect, with 95 % over identities ({what}).",
         data=tuple(band("ROC", grid, rates[0], low, high)),
         layout=layout,
     )
-    centres = (edges[:-1] + edges[1:]) / 2
-    used = slice(int(place[compared].min()), int(place[compared].max()) + 1)
-    shares = [one[0] / max(1.0, one[0].sum()) for one in counts]
+    centres = (edges[:-1] + edges[1:]).reshape(-1, MERGED).mean(axis=1) / 2
+    used = slice(int(place[compared].min()) // MERGED, int(place[compared].max()) // MERGED + 1)
+    shares = [one[0].reshape(-1, MERGED).sum(axis=1) / max(1.0, one[0].sum()) for one in counts]
     traces = [
         line(name, list(zip(centres[used].tolist(), (100 * share[used]).tolist(), strict=True)), colour)
         | {"fill": "tozeroy", "line": {"color": colour, "dash": dash}}
@@ -228,7 +234,7 @@ def _verification(search: Search, what: str) -> list[Figure]:
     shapes = [vertical(at, "dash") for at in thresholds.values()]
     said = "; ".join(f"threshold {at:.3f} accepts {rate:.0%} of different ones" for rate, at in thresholds.items())
     histogram = Figure(
-        caption=f"Similarities of pairs: {said or 'too few pairs for a threshold'}.",
+        caption=f"Similarities of pairs of one aspect: {said or 'too few pairs for a threshold'}.",
         data=tuple(traces),
         layout=axes("cosine", "share of pairs, %", shapes=shapes),
     )
@@ -254,7 +260,10 @@ def images(winner: Winner) -> Section:
         "times": [str(n) for _, n in rows],
     }
     tables = (Table.of("Most confused", columns, num_words=2),) if rows else ()
-    lines = (f"{sum(wrong.values())} of {len(first)} queries find somebody else first (first gallery split, cosine).",)
+    lines = (
+        f"{sum(wrong.values())} of {len(first)} queries find somebody else first (first gallery split, cosine). "
+        "A match shows the same side of the same hand; framed in grey is another side of it.",
+    )
     return Section(title="What it finds", lines=lines, tables=tables, strips=tuple(strips), figures=(_map(search),))
 
 
@@ -274,12 +283,12 @@ def _strip(search: Search, label: str, query: int, precision: float) -> Strip:
         Image(
             source=_thumbnail(search.data, search.gallery_rows[at]),
             caption=f"{theirs[at]}, {search.similarity[query, at]:.2f}",
-            mark="right" if search.genuine[query, at] else "wrong",
+            mark="right" if search.genuine[query, at] else "wrong" if ours[query] != theirs[at] else "",
         )
         for at in best
         if np.isfinite(search.similarity[query, at])
     ]
-    return Strip(caption=f"A {label} query, average precision {percent(precision)}:", images=tuple(shown))
+    return Strip(caption=f"{label.capitalize()} query, average precision {percent(precision)}:", images=tuple(shown))
 
 
 def _thumbnail(data: Prepared, row: int) -> str:

@@ -180,7 +180,8 @@ def of_hands(prepared: Prepared) -> ClassData:
         if name + end in set(called)
     ]
     place = {name: number for number, name in enumerate(names)}
-    return ClassData(prepared, names=tuple(names), labels=called.map(place).to_numpy(np.int64))
+    labels = np.array([place[name] for name in called], np.int64)
+    return ClassData(prepared, names=tuple(names), labels=labels)
 
 
 def write_classes(folder: Path, classes: Classes) -> None:

@@ -152,7 +152,8 @@ def test_drawing_processes_end_with_the_one_that_started_them(tmp_path: Path, nu
     code = (
         "from pathlib import Path\nfrom handclip_core.drawn import write_data_set\n"
         "if __name__ == '__main__':\n"
-        f"    write_data_set(Path({str(tmp_path / 'set')!r}), people=400, images_per_aspect=9, height_px=96, workers=2)\n"
+        f"    root = Path({str(tmp_path / 'set')!r})\n"
+        "    write_data_set(root, people=400, images_per_aspect=9, height_px=96, workers=2)\n"
     )
     (tmp_path / "draw.py").write_text(code)
     with subprocess.Popen([sys.executable, str(tmp_path / "draw.py")], start_new_session=True) as process:
@@ -161,3 +162,24 @@ def test_drawing_processes_end_with_the_one_that_started_them(tmp_path: Path, nu
         process.send_signal(number)
         process.wait(timeout=LIMIT_S)
     wait_until(lambda: not processes_of(process.pid), what="the end of all that it started", limit_s=LIMIT_S)
+
+
+def test_every_image_has_captions_of_both_styles_that_say_what_the_table_says(written: Path) -> None:
+    table = {f"Hands/{row['imageName']}": row for row in _rows(written)}
+    with (written / "captions.csv").open(newline="") as file:
+        told = [(row["filepath"], row["title"]) for row in csv.DictReader(file)]
+    assert {path for path, _ in told} == set(table)
+    assert len(set(told)) == len(told)
+    notes: Counter[str] = Counter()
+    for path, text in told:
+        face, side = table[path]["aspectOfHand"].split()
+        if ";" in text:
+            notes[path] += 1
+            assert text.startswith(
+                f"{side[0].upper()} {'palm.' if face == 'palmar' else 'dors.'}; {table[path]['skinColor']}"
+            )
+        else:
+            assert side in text
+            assert ("palm" in text.split(" with ")[0]) == (face == "palmar")
+    assert set(notes.values()) <= {1, 2}
+    assert set(notes) == set(table)

@@ -112,7 +112,7 @@ def slow_triplet(given: Matched) -> float:
             right = max(distance[j] for j in range(B) if positive[i, j])
             values.append(max(0.0, right - min(distance[j] for j in range(B) if not positive[i, j]) + 0.2))
         means.append(sum(values) / len(values))
-    return sum(means) / 2
+    return float(sum(means) / 2)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def pairing(seed: int = 0, *, images: int = 30, texts: int = 50, noise: float = 
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def scored(found: Pairing) -> CaptionScores:
@@ -59,7 +59,7 @@ def test_figures_are_those_of_slow_loops_and_of_scikit_learn(
     for direction, (similarity, right) in sides(found).items():
         ranks = []
         for row, known in zip(similarity, right, strict=True):
-            order = sorted(range(len(row)), key=lambda place, row=row: -row[place])
+            order = np.argsort(-row, kind="stable")
             ranks.append(1 + next(place for place, entry in enumerate(order) if known[entry]))
         for k in (1, 5, 10):
             assert figures[f"{direction}_recall{k}"] == pytest.approx(np.mean([rank <= k for rank in ranks]))

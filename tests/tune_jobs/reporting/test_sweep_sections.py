@@ -1,0 +1,73 @@
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.strategies import Full, ZeroShot
+from tests.tune_jobs.finals.conftest import AT, write_sweep
+from tests.tune_jobs.made_up import validated
+from tune_jobs.lifecycle.reading import read_record
+from tune_jobs.reporting import sweep_sections
+from tune_jobs.reporting.record import SweepRecord
+from tune_jobs.state.events import Ended, Moved, Started
+
+
+def made_up(folder: Path, **changed: object) -> SweepRecord:
+    trials = ((ZeroShot(), 0.5), (Full(), 0.7), (Full(), 0.6), (Full(), None))
+    write_sweep(folder, trials, backbone=BackboneSettings(), **changed)  # type: ignore[arg-type]
+    return read_record(folder)
+
+
+def test_the_expected_best_is_the_mean_of_the_maxima_of_all_draws() -> None:
+    scores = (0.2, 0.5, 0.9)
+    for num, best in sweep_sections._expected_best(scores):
+        draws = list(product(scores, repeat=int(num)))
+        assert best == pytest.approx(100 * sum(map(max, draws)) / len(draws))
+
+
+def test_the_best_so_far_never_falls_and_ends_with_all_units(tmp_path: Path) -> None:
+    figure = sweep_sections.progress(made_up(tmp_path / "tiny")).figures[0]
+    curves = {trace["name"]: (trace["x"], trace["y"]) for trace in figure.data}
+    assert curves == {"zero_shot": ([1, 4], [50.0, 50.0]), "full": ([2, 4], [70.0, 70.0])}
+
+
+def test_strategies_are_counted_and_the_best_comes_first(tmp_path: Path) -> None:
+    table = sweep_sections.strategies(made_up(tmp_path / "tiny")).tables[0]
+    full = dict(zip(table.headings, table.rows[0], strict=True))
+    assert (full["strategy"], full["trials"], full["failed"], full["best mAP"]) == ("full", "3", "1", "70.00")
+    assert full["median mAP"] == "65.00"
+
+
+def test_learning_curves_mark_rungs_and_the_trials_that_were_stopped(tmp_path: Path) -> None:
+    more = [Started(at=AT, trial=2), validated(2, 3, 0.65), Ended(at=AT, trial=2, status="stopped")]
+    sweep = made_up(tmp_path / "tiny", more=more, budget=9, early_stopping={"grace": 1, "reduction": 3})
+    curves = next(one for one in sweep_sections.progress(sweep).figures if "curves of full" in one.caption)
+    assert curves.caption.endswith("rungs at 1, 3.")
+    assert [shape["x0"] for shape in curves.layout["shapes"]] == [1, 3]
+    assert curves.data[1]["name"] == "stopped early"
+    assert curves.data[1]["y"] == [60.0]
+
+
+def test_the_leaderboard_links_to_the_files_that_are_there(tmp_path: Path) -> None:
+    sweep = made_up(tmp_path / "tiny")
+    log = sweep.folder / "trials" / "0001-full" / "checkpoint_000001" / "training_log.csv"
+    log.parent.mkdir(parents=True)
+    log.write_text("unit\n")
+    rows = sweep_sections.leaderboard(sweep).tables[0].rows
+    assert [str(row[0]) for row in rows] == ["1", "2", "0", "3"]
+    assert (getattr(rows[0][3], "href", ""), rows[1][3]) == (log.relative_to(sweep.folder).as_posix(), "–")
+
+
+def test_the_pareto_front_is_drawn_for_several_objectives_alone(tmp_path: Path) -> None:
+    assert sweep_sections.pareto(made_up(tmp_path / "one")) == []
+    sweep = made_up(tmp_path / "two", search={"objectives": ["map", "seconds"]})
+    (section,) = sweep_sections.pareto(sweep)
+    assert [row[0] for row in section.tables[0].rows] == ["1"]
+    assert section.figures[0].layout["xaxis"]["title"]["text"] == "seconds"
+
+
+def test_attempts_that_were_begun_again_are_counted_by_reason(tmp_path: Path) -> None:
+    more = [Moved(at=AT, trial=0, reason="node left"), Moved(at=AT, trial=1, reason="node left")]
+    tables = sweep_sections.trouble(made_up(tmp_path / "tiny", more=more)).tables
+    assert tables[1].rows == (("moved", "node left", "2"),)
