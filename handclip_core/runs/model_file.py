@@ -49,6 +49,8 @@ class ModelFile(Config):
     """SHA-256 of the manifest."""
     splits: dict[str, SplitCounts]
     """How much was trained on, validated on and kept for the test."""
+    shared_with_test: int = 0
+    """People of the test who were trained on, too: by another aspect, as published cuts have it."""
 
 
 def model_files(experiment: Experiment, context: ExperimentContext) -> dict[str, str]:
@@ -65,6 +67,7 @@ def model_files(experiment: Experiment, context: ExperimentContext) -> dict[str,
         aspects=data.shown_aspects,
         source=context.prepared.protocol.source,
         manifest_hash=context.prepared.protocol.manifest_hash,
+        shared_with_test=len(np.intersect1d(context.identities[data.rows], context.identities[rows["test"]])),
         splits={name: SplitCounts(images=len(part), identities=_people(context, part)) for name, part in rows.items()},
     )
     architecture = config_of(experiment.backbone.name, context.pretrained.visual)

@@ -56,9 +56,13 @@ def _use(served: ServedModel) -> str:
 def _data(served: ServedModel) -> str:
     described = _described(served)
     lines = [
-        f"- {PARTS[name]}: {part.images} images of {part.identities} people" for name, part in described.splits.items()
+        f"- {text}: {described.splits[name].images} images of {described.splits[name].identities} people"
+        for name, text in PARTS.items()
+        if name in described.splits
     ]
-    head = f"Source `{described.source}`, manifest SHA-256 `{described.manifest_hash}`. Splits share no person."
+    if described.shared_with_test:
+        lines.append(f"- of the test's people {described.shared_with_test} were trained on, too, by other aspects")
+    head = f"Source `{described.source}`, manifest SHA-256 `{described.manifest_hash}`."
     return "\n".join([head, "", *lines])
 
 

@@ -100,8 +100,8 @@ def _finished(strategy: dict[str, Any], backbone: BackboneSettings, folder: Path
     return Finished(folder / "run", files, embeddings, context.identities[rows].tolist(), context, tested)
 
 
-@pytest.fixture(autouse=True)
-def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails where a run in use would open the data of its experiment."""
 
     def opened(*_: object) -> None:

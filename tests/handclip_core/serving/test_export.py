@@ -26,6 +26,8 @@ from handclip_core.tasks.identities.evaluator import IdentityEvaluator
 from handclip_core.types import ASPECT_INDEX, Aspect
 from tests.handclip_core.serving.conftest import FinishedRun
 
+pytestmark = pytest.mark.usefixtures("no_data")
+
 ONNX_HOLDS = ("full", "lora", "adapters", "whitening", "branches", "own", "scores", "clip_reid")
 
 

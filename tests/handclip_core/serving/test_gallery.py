@@ -11,6 +11,8 @@ from handclip_core.serving.gallery import TABLE, enrol, open_gallery
 from handclip_core.serving.model import ServedModel, open_run
 from tests.handclip_core.serving.conftest import FinishedRun
 
+pytestmark = pytest.mark.usefixtures("no_data")
+
 
 @pytest.fixture
 def model(finished: FinishedRun) -> ServedModel:

@@ -13,6 +13,8 @@ from handclip_core.serving.images import Squares
 from handclip_core.serving.model import ServedModel, open_run
 from tests.handclip_core.serving.conftest import FinishedRun
 
+pytestmark = pytest.mark.usefixtures("no_data")
+
 POINT = Threshold(far=1e-2, value=0.6, low=0.5, high=0.7, tar=0.9)
 STRICT = Threshold(far=1e-3, value=0.8, low=0.75, high=0.85, tar=0.8)
 

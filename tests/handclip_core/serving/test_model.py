@@ -17,6 +17,8 @@ from handclip_core.serving.images import decode
 from handclip_core.serving.model import open_run
 from tests.handclip_core.serving.conftest import STRATEGIES, FinishedRun
 
+pytestmark = pytest.mark.usefixtures("no_data")
+
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_run_opens_without_data_and_embeds_as_in_training(name: str, finished: FinishedRun) -> None:

@@ -9,6 +9,8 @@ from handclip_core.serving.model import Embeddings, ServedModel, open_run
 from handclip_core.serving.search import Candidate, search
 from tests.handclip_core.serving.conftest import FinishedRun
 
+pytestmark = pytest.mark.usefixtures("no_data")
+
 
 @pytest.fixture
 def model(finished: FinishedRun) -> ServedModel:
