@@ -15,9 +15,11 @@ def exit_code(command: Callable[[], int]) -> int:
         signals.leave_if_told()
         return code
     except InputError as error:
+        signals.leave_if_told()
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
+        signals.leave_if_told()
         if (refused := refusal(error)) is None:
             raise
         print(f"error: {refused}", file=sys.stderr)

@@ -67,7 +67,11 @@ def test_a_library_that_takes_the_signal_for_itself_does_not_hold_the_end_up_nor
 
 
 def test_where_nothing_can_be_put_right_the_end_is_at_once() -> None:
-    assert run(f"signals.ended_at_once().__enter__()\n{TIDIES}", signal.SIGTERM) == (143, "", "interrupted\n")
+    assert run(f"block = signals.ended_at_once()\nblock.__enter__()\n{TIDIES}", signal.SIGTERM) == (
+        143,
+        "",
+        "interrupted\n",
+    )
 
 
 def test_what_breaks_because_of_a_signal_is_no_error() -> None:
