@@ -3,10 +3,12 @@ UV_VERSION := 0.13.8
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-RAY := --numprocesses 2 --dist loadfile --no-loadscope-reorder -m ray
+RAY := --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "ray and not faults"
+FAULTS := $(addprefix tests/tune_jobs/,test_signals_to_sweeps.py test_damaged_journals.py execution/test_signals.py lifecycle/test_build.py lifecycle/test_export_best.py search/test_cma_es.py) \
+  $(addprefix tests/handclip_core/,test_signals.py data/test_pixels.py data/test_manifest.py data/test_sources.py runs/test_run_folder.py) tests/cluster/test_multi_node.py
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: sweep setup check test test-with-ray test-without-ray test-cluster clean
+.PHONY: sweep setup check test test-with-ray test-without-ray test-cluster test-faults clean
 
 sweep: setup
 	$(PYTHON) tune_jobs/sweep.py
@@ -22,11 +24,15 @@ test-with-ray: setup
 	$(PYTEST) $(RAY)
 
 test-without-ray: setup
-	$(PYTEST) --numprocesses 1 -m "not ray"
+	$(PYTEST) --numprocesses 1 -m "not ray and not faults"
 
 # What needs Ray clusters: several nodes, faults, submission. All of it is part of `make test` too.
 test-cluster: setup
 	$(PYTEST) $(RAY) tests/cluster $(addprefix tests/tune_jobs/,test_job.py execution/test_signals.py execution/test_train_fn.py test_sweep_in_bucket.py)
+
+# Faults on purpose: those of `make test`, and signals to whole sweeps at every moment.
+test-faults: setup
+	$(PYTEST) --numprocesses 1 --dist loadfile $(FAULTS)
 
 check: setup
 	$(PYTHON) -m ruff check .

@@ -52,9 +52,11 @@ def end_on_signals() -> None:
     sys.excepthook, threading.excepthook = _tell, _tell_of_thread
 
 
-def exit_code(usual: int) -> int:
-    """The code to exit with: that of the signal that this process got, if it got one, else the ``usual`` one."""
-    return usual if _Told.number is None else 128 + _Told.number
+def leave_if_told() -> None:
+    """End this process, which has done all that it had to, if it was told to: Python takes long to end beside Ray."""
+    if _Told.number is not None:
+        sys.stdout.flush()
+        _leave()
 
 
 def say_at_the_end(words: str) -> None:
@@ -133,7 +135,7 @@ def _leave() -> None:
     if _Told.last_words:
         with suppress(OSError):
             os.write(2, f"{_Told.last_words}\n".encode())
-    os._exit(exit_code(130))
+    os._exit(128 + (_Told.number or signal.SIGINT))
 
 
 def _descendants(pid: int) -> list[int]:

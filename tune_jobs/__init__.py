@@ -9,13 +9,17 @@ from handclip_core.paths import refusal
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """What ``command`` returns; 2 for what the user can mend, told in one line, 128 + number after a signal."""
+    """What ``command`` returns; 2 for what the user can mend, told in one line. Does not return after a signal."""
     try:
-        return signals.exit_code(command())
+        code = command()
+        signals.leave_if_told()
+        return code
     except InputError as error:
+        signals.leave_if_told()
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
+        signals.leave_if_told()
         if (refused := refusal(error)) is None:
             raise
         print(f"error: {refused}", file=sys.stderr)

@@ -14,6 +14,8 @@ from tests.limits import LIMIT_S
 ROOT = Path(__file__).parents[2]
 BEGIN = "import os, signal, subprocess, sys, time\nfrom handclip_core import signals\nsignals.end_on_signals()\n"
 READY = "print('ready', flush=True)\n"
+SLEEP = f"try:\n    {READY}    time.sleep(60)\n"
+TIDIES = f"{SLEEP}finally:\n    print('tidied')"
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -39,19 +41,17 @@ def run(program: str, *numbers: signal.Signals, pause_s: float = 0.0, group: boo
 def test_a_signal_is_one_line_and_an_exit_code_and_what_was_begun_is_put_right(
     number: signal.Signals, group: bool
 ) -> None:
-    program = (
-        f"signals.say_at_the_end('go on with x')\ntry:\n    {READY}    time.sleep(60)\nfinally:\n    print('tidied')"
-    )
+    program = f"signals.say_at_the_end('go on with x')\n{TIDIES}"
     assert run(program, number, group=group) == (128 + number, "tidied\n", "go on with x\n")
 
 
 def test_several_at_once_are_one() -> None:
-    program = f"try:\n    {READY}    time.sleep(60)\nfinally:\n    time.sleep(0.3)\n    print('tidied')"
+    program = f"{SLEEP}finally:\n    time.sleep(0.3)\n    print('tidied')"
     assert run(program, signal.SIGTERM, signal.SIGTERM, signal.SIGHUP) == (143, "tidied\n", "interrupted\n")
 
 
 def test_a_later_one_ends_what_takes_long_to_put_right() -> None:
-    program = f"signals.SAME_S = 0.1\ntry:\n    {READY}    time.sleep(60)\nfinally:\n    time.sleep(60)"
+    program = f"signals.SAME_S = 0.1\n{SLEEP}finally:\n    time.sleep(60)"
     code, _, err = run(program, signal.SIGINT, signal.SIGTERM, pause_s=0.5)
     assert (code, err) == (130, "interrupted\n")
 
@@ -67,14 +67,15 @@ def test_a_library_that_takes_the_signal_for_itself_does_not_hold_the_end_up_nor
 
 
 def test_where_nothing_can_be_put_right_the_end_is_at_once() -> None:
-    program = f"with signals.ended_at_once():\n    try:\n        {READY}        time.sleep(60)\n    finally:\n        print('no')"
-    assert run(program, signal.SIGTERM) == (143, "", "interrupted\n")
+    assert run(f"block = signals.ended_at_once()\nblock.__enter__()\n{TIDIES}", signal.SIGTERM) == (
+        143,
+        "",
+        "interrupted\n",
+    )
 
 
 def test_what_breaks_because_of_a_signal_is_no_error() -> None:
-    program = (
-        f"try:\n    {READY}    time.sleep(60)\nexcept signals.Ended:\n    raise RuntimeError('a pool broke') from None"
-    )
+    program = f"{SLEEP}except signals.Ended:\n    raise RuntimeError('a pool broke') from None"
     assert run(program, signal.SIGINT) == (130, "", "interrupted\n")
 
 

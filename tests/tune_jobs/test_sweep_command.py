@@ -117,11 +117,24 @@ def test_what_the_machine_or_the_data_cannot_give_is_refused_before_anything_is_
     assert not (tmp_path / "runs").exists()
 
 
+def test_settings_are_listed_and_an_unknown_one_is_refused() -> None:
+    code, output = invoke("--settings", "startup_trials")
+    assert code == 0
+    assert output.startswith("search.startup_trials: whole number, at least 1; default 10\n")
+    assert invoke("--settings", "startup_trails") == (
+        2,
+        "error: no setting is called 'startup_trails'; did you mean 'startup_trials'?\n",
+    )
+
+
 def test_the_options_are_these() -> None:
     """A change here is a change of what people type; settings belong into the YAML file."""
     params = typer.main.get_command(app).params
     options = ["--name", "--set", "--resume", "--extend", "--warm-start", "--fork", "--dry-run", "--export"]
-    assert [param.opts for param in params] == [["settings"], *([option] for option in options)]
+    assert [param.opts for param in params] == [
+        ["settings"],
+        *([option] for option in (*options, "--settings", "--schema")),
+    ]
     assert not any(param.required for param in params)
 
 

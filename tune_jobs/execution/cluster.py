@@ -15,7 +15,7 @@ from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from handclip_core.signals import ended_at_once
 from tune_jobs.config.settings import Resources
-from tune_jobs.execution.ray_internals import signals_are_the_drivers
+from tune_jobs.execution.signals import signals_are_the_drivers
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
 
 Value = TypeVar("Value")

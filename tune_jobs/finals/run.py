@@ -3,7 +3,7 @@
 import shutil
 import sys
 
-from handclip_core.signals import Ended
+from handclip_core.signals import Ended, say_at_the_end
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.build import Finals, command_again, opened
 from tune_jobs.finals.final_test import access_log_of, check_access_log, final_test, last_access
@@ -26,6 +26,7 @@ def hold_finals(past: PastSweep, *, top: int, seeds: int, with_test: bool) -> in
             check_access_log(access_log_of(finals), finals)  # before hours of runs, not after them
             return _hold(finals, with_test=with_test)
     except (Interrupted, Ended, KeyboardInterrupt):
+        say_at_the_end("")
         print(f"\ninterrupted: complete runs are kept; go on with\n  {command_again()}", file=sys.stderr)
         return 130
 

@@ -2,35 +2,60 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
 from handclip_core.devices import select_device
+from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment, context_of, score
 from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.run_folder import BEST as WEIGHTS
-from handclip_core.runs.run_folder import RunFolder, load_run
+from handclip_core.runs.run_folder import RunFolder, load_run, load_tensors
 from handclip_core.runs.soups import Ingredient, SoupRow, soup_rows
 from tune_jobs.execution.cluster import TrialResources, run_where_trials_run
+from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.state.events import Mixture
-from tune_jobs.state.trials import Trials
+from tune_jobs.state.trials import Status, Trials, TrialView
 from tune_jobs.storage.checkpoints import drop_state
 from tune_jobs.storage.location import StorageLocation, local_copy
 
 
 def export_best(where: StorageLocation, experiment: Experiment, checkpoint: StorageLocation, device: str) -> None:
-    """Write settings, weights, log, validation results and embeddings of a trial to ``where``, replacing it whole."""
-    with local_copy(checkpoint) as state, replaced(where) as folder:
-        run, _ = RunFolder.restore(folder, experiment, state)
-        on = select_device(device)
-        run.finish(checkpoint=state, device=on)
-        if experiment.part == "train":
-            context = context_of(experiment, on)
-            results = score(context, load_run(folder, device=on), context.pixel_inputs, "val")
-            experiment.task.save(folder / SCORES, results)
+    """Write settings, weights, log, validation results and embeddings of a trial to ``where``, replacing it whole.
+
+    Raises InputError if the trial's saved state is missing or damaged; then what is at ``where`` stays.
+    """
+    try:
+        with local_copy(checkpoint) as state, replaced(where) as folder:
+            run, _ = RunFolder.restore(folder, experiment, state)
+            on = select_device(device)
+            run.finish(checkpoint=state, device=on)
+            if experiment.part == "train":
+                context = context_of(experiment, on)
+                results = score(context, load_run(folder, device=on), context.pixel_inputs, "val")
+                experiment.task.save(folder / SCORES, results)
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename or checkpoint}: no such file") from None
+
+
+def export_best_left(all_trials: Trials, where: StorageLocation, trial_resources: TrialResources) -> None:
+    """Export the best trial of the sweep at ``where`` whose saved state can be read, and say so if another was better.
+
+    Raises InputError if that is none of them.
+    """
+    for view in _with_weights(all_trials):
+        given = (where / BEST, view.experiment, where / str(view.checkpoint), trial_resources.device)
+        try:
+            run_where_trials_run(trial_resources, export_best, *given)
+        except InputError as error:
+            lost = f"trial {view.number} ({view.score:.4f}) cannot be exported: {error}"
+            print(f"{lost}; the best that is left is taken", flush=True)
+            continue
+        return
+    raise InputError(f"{where}: no trial is left whose weights can be read, so there is no {BEST}/")
 
 
 @contextmanager
@@ -52,16 +77,22 @@ def replaced(where: StorageLocation) -> Iterator[Path]:
 
 def mixtures(all_trials: Trials, where: StorageLocation, trial_resources: TrialResources) -> tuple[Mixture, ...]:
     """Soups and WiSE-FT of the trials whose weights have been kept in the sweep at ``where``, best first."""
-    kept = [view for view in all_trials.ranked() if view.has_score and view.best_is_saved]
-    given = [(str(view.number), view.experiment, where / str(view.checkpoint)) for view in kept]
+    given = [(str(view.number), view.experiment, where / str(view.checkpoint)) for view in _with_weights(all_trials)]
     rows = run_where_trials_run(trial_resources, _soup_rows, given, trial_resources.device)
     return tuple(Mixture(name=row.strategy, status=row.status, metrics=row.metrics) for row in rows)
 
 
+def _with_weights(all_trials: Trials) -> list[TrialView]:
+    idle = (view for view in all_trials.ranked() if view.status is not Status.RUNNING)
+    return [view for view in idle if view.has_score and view.best_is_saved]
+
+
 def _soup_rows(kept: list[tuple[str, Experiment, StorageLocation]], device: str) -> list[SoupRow]:
     with ExitStack() as stack:
-        given = [
-            Ingredient(name, experiment, stack.enter_context(local_copy(state)) / WEIGHTS)
-            for name, experiment, state in kept
-        ]
+        given = []
+        for name, experiment, state in kept:
+            with suppress(FileNotFoundError, InputError):
+                weights = stack.enter_context(local_copy(state)) / WEIGHTS
+                load_tensors(weights)  # what is missing or damaged is left out
+                given.append(Ingredient(name, experiment, weights))
         return soup_rows(given, device=torch.device(device))

@@ -22,7 +22,7 @@ from tune_jobs.execution.ray_job import in_ray_job, submission_id, why_ended
 from tune_jobs.execution.signals import Interrupted, stop_on_signals
 from tune_jobs.execution.tune_run import run_trials
 from tune_jobs.lifecycle.build import SweepRun, build, read_events
-from tune_jobs.lifecycle.export_best import export_best, mixtures
+from tune_jobs.lifecycle.export_best import export_best_left, mixtures
 from tune_jobs.lifecycle.exports import Exports, write_front
 from tune_jobs.lifecycle.fitting import fitted
 from tune_jobs.lifecycle.folders import BEST, create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
@@ -216,16 +216,13 @@ def run_to_the_end(
 
 def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResources) -> bool:
     """Export the best trial and mix the weights of good ones; whether that came to its end."""
-    winner = ready.all_trials.winner
-    if winner is None:
+    if ready.all_trials.winner is None:
         return True
-    assert winner.checkpoint is not None, "a winner's weights are saved"
-    given = (where / BEST, winner.experiment, where / winner.checkpoint, trial_resources.device)
     trial_resources = replace(trial_resources, excluded_nodes=ready.monitor.excluded_nodes())
     ready.monitor.release()
     summary.log("exporting the winner's results")
     try:
-        cluster.run_where_trials_run(trial_resources, export_best, *given)
+        export_best_left(ready.all_trials, where, trial_resources)
         mixed = mixtures(ready.all_trials, where, trial_resources)
         ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))
         if isinstance(where, BucketLocation):

@@ -123,6 +123,7 @@ def mean_of_late_trials(kind: SamplerKind, seed: int) -> float:
     return sum(trial.value or 0.0 for trial in past[12:]) / 12
 
 
+@pytest.mark.faults
 def test_a_gaussian_process_learns_conditional_hyperparameters_as_well_as_tpe() -> None:
     mean = {
         kind: sum(mean_of_late_trials(kind, seed) for seed in range(10)) / 10

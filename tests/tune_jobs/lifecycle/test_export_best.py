@@ -1,0 +1,63 @@
+"""What is exported of a sweep some of whose saved states are gone."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handclip_core.errors import InputError
+from tests.tune_jobs.simulated import ROOM, run, settings
+from tune_jobs.lifecycle import export_best as module
+from tune_jobs.lifecycle.export_best import BEST, export_best, export_best_left
+from tune_jobs.state.trials import TrialView
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The states that were exported: one that is there counts as exported, without any training."""
+    taken: list[Path] = []
+
+    def export(where: Path, experiment: Any, checkpoint: Path, device: str) -> None:
+        if not (checkpoint / "handclip_best.pth").exists():
+            export_best(where, experiment, checkpoint, device)
+        taken.append(checkpoint)
+
+    monkeypatch.setattr(module, "export_best", export)
+    return taken
+
+
+def with_weights(views: list[TrialView]) -> list[TrialView]:
+    return [view for view in views if view.has_score and view.best_is_saved]
+
+
+def remove(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    folder.rmdir()
+
+
+def test_without_the_winners_state_the_best_that_is_left_is_exported_and_that_is_said(
+    tmp_path: Path, exported: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ready = run(settings(tmp_path, keep_checkpoints=3))
+    where = tmp_path / "simulated"
+    first, second, *_ = with_weights(ready.all_trials.ranked())
+    remove(where / str(first.checkpoint))
+    capsys.readouterr()
+    export_best_left(ready.all_trials, where, ROOM)
+    assert exported == [where / str(second.checkpoint)]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"trial {first.number} ({first.score:.4f}) cannot be exported: ")
+    assert line.endswith("training_log.csv: no such file; the best that is left is taken")
+    assert not (where / BEST).exists()
+
+
+def test_with_no_state_left_that_is_one_line(tmp_path: Path, exported: list[Path]) -> None:
+    ready = run(settings(tmp_path))
+    where = tmp_path / "simulated"
+    for view in with_weights(ready.all_trials.ranked()):
+        remove(where / str(view.checkpoint))
+    with pytest.raises(InputError, match="no trial is left whose weights can be read, so there is no best/"):
+        export_best_left(ready.all_trials, where, replace(ROOM))
+    assert exported == []
