@@ -36,7 +36,7 @@ SHORTER: dict[str, Callable[[Path, BackboneSettings], list[str]]] = {
         "budget=4",
         "resources.cpus=1",
     ],
-    "captions.yaml": lambda *_: [*SMALL, "trials=6", "budget=3"],
+    "captions.yaml": lambda *_: [*SMALL, "trials=6", "budget=4"],
     "classes.yaml": lambda *_: [*SMALL, "trials=6", "budget=3"],
     "quickstart.yaml": lambda *_: [*SMALL, "trials=7", "budget=3"],
 }

@@ -9,7 +9,8 @@ import pytest
 from handclip_core.errors import InputError
 from tests.tune_jobs.simulated import ROOM, run, settings
 from tune_jobs.lifecycle import export_best as module
-from tune_jobs.lifecycle.export_best import BEST, export_best, export_best_left
+from tune_jobs.lifecycle.export_best import export_best, export_best_left
+from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.state.trials import TrialView
 
 
