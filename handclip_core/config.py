@@ -19,6 +19,8 @@ from handclip_core.paths import user_path
 
 TAGGED = ("strategy", "data", "task")
 """Fields whose class is told by a tag, which pydantic puts into the path behind the field."""
+KIND = "kind"
+"""The key of a group that says what sort it is, on which the meaning of its other keys depends."""
 PLAIN_WORDS = {
     "int": "is no whole number",
     "float": "is no number",
@@ -59,6 +61,14 @@ class Config(BaseModel):
             return values
         return {key: _no_number(value, cls.model_fields.get(key)) for key, value in values.items()}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _groups_keep_their_defaults(cls, values: Any) -> Any:
+        """What a group leaves out is as in the default of the group, which may differ from that of its class."""
+        if not isinstance(values, dict):
+            return values
+        return {key: _filled_up(value, cls.model_fields.get(key)) for key, value in values.items()}
+
     @classmethod
     def parse(cls, values: Any, *, source: str) -> Self:
         """Validate ``values``; raises InputError with one line that names every wrong key of ``source``."""
@@ -71,6 +81,22 @@ class Config(BaseModel):
     def from_file(cls, path: Path) -> Self:
         """Read a YAML or JSON file; raises InputError if it is missing, unreadable or wrong."""
         return cls.parse(read_document(path), source=str(path))
+
+
+def _filled_up(given: Any, field: FieldInfo | None) -> Any:
+    """A group with the values of its default that it leaves out; one of another kind has other values."""
+    default = None if field is None else field.default
+    if field is None or not isinstance(given, dict) or not isinstance(default, Config):
+        return given
+    values = default.model_dump(exclude_unset=True)
+    if field.annotation is not type(default) or given.get(KIND, values.get(KIND)) != values.get(KIND):
+        return given
+    return _merged(values, given)
+
+
+def _merged(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    both = {key for key in values.keys() & given if isinstance(values[key], dict) and isinstance(given[key], dict)}
+    return {**values, **given, **{key: _merged(values[key], given[key]) for key in both}}
 
 
 class _Answer:

@@ -92,7 +92,7 @@ def _walk(
 
 
 def _default(schema: dict[str, Any], name: str, group: dict[str, Any]) -> str:
-    """The default of a key; of a group what in it is other than in a group that is given without any key."""
+    """The default of a key; of a group what in it is other than its keys say, wherever they are left out."""
     field = group["properties"][name]
     if "default" not in field:
         return "has to be given" if name in group.get("required", ()) else ""
@@ -102,7 +102,7 @@ def _default(schema: dict[str, Any], name: str, group: dict[str, Any]) -> str:
     elif "properties" in below and isinstance(value, dict):
         plain = {key: item.get("default") for key, item in below["properties"].items()}
         value = {key: item for key, item in value.items() if item != plain.get(key)}
-        return f"as a whole by default {_value(value)}" if value else ""
+        return f"here with {_value(value)} by default" if value else ""
     return f"default {_value(value)}"
 
 

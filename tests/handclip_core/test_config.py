@@ -29,3 +29,32 @@ def test_an_old_key_is_refused_with_the_new_one_named() -> None:
 def test_an_unknown_key_is_refused_by_its_path() -> None:
     with pytest.raises(InputError, match=r"^file: unknown key 'inner.other'$"):
         _Outer.parse({"inner": {"other": 2}}, source="file")
+
+
+class _Part(Config):
+    kind: str = "plain"
+    """What sort."""
+    rate: float = 1.0
+    """A number."""
+    inner: _Inner = _Inner()
+    """Nested settings."""
+
+
+class _Whole(Config):
+    part: _Part = _Part(rate=0.5, inner=_Inner(new=7))
+    """Another default than that of its class."""
+    other: _Part | None = _Part(rate=0.5)
+    """One of several classes."""
+
+
+def test_what_a_group_leaves_out_is_as_in_the_default_of_the_group() -> None:
+    assert _Whole.parse({"part": {}}, source="file") == _Whole()
+    given = _Whole.parse({"part": {"inner": {}, "rate": 2.0}}, source="file")
+    assert given.part == _Part(rate=2.0, inner=_Inner(new=7))
+    assert _Whole.parse({"part": _Part().model_dump()}, source="file").part == _Part()
+    assert _Whole.parse({"part": _Part(rate=3.0)}, source="file").part == _Part(rate=3.0)
+
+
+def test_a_group_of_another_kind_or_of_several_classes_begins_from_its_class() -> None:
+    assert _Whole.parse({"part": {"kind": "other"}}, source="file").part == _Part(kind="other")
+    assert _Whole.parse({"other": {}}, source="file").other == _Part()

@@ -53,7 +53,7 @@ def test_a_key_is_told_with_kind_bounds_default_and_meaning(monkeypatch: pytest.
     assert describe_settings(Method).splitlines() == [
         "method: group, whose kind is one of quick, slow; default quick",
         "    How.",
-        'method.rates: group; as a whole by default {"lr": 0.25}; of quick',
+        'method.rates: group; here with {"lr": 0.25} by default; of quick',
         "    Rates of a made-up method.",
         "method.rates.lr: number, above 0, at most 1; default 0.5",
         "    The learning rate.",

@@ -25,3 +25,9 @@ def test_losses_that_would_read_the_frozen_tower_alone_are_refused(values: dict[
 
 def test_losses_behind_the_neck_are_welcome() -> None:
     assert LinearProbe.parse(PAIRS, source="strategy").losses.contrastive.weight == 1
+
+
+def test_what_a_file_leaves_out_of_its_optimiser_is_the_probes_own() -> None:
+    given = LinearProbe.parse({"optim": {"batch_size": 8}}, source="strategy").optim
+    assert given == LinearProbe().optim.model_copy(update={"batch_size": 8})
+    assert given.lr == 1e-3
