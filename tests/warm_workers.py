@@ -89,6 +89,7 @@ def serve(address: str) -> None:
 def become(connection: socket.socket) -> None:
     """Run what is asked for, in this process; the connection stays open until it ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setpgid(0, 0)  # as a raylet's own workers: with one that ends, a raylet kills its process group
     _, files, _, _ = socket.recv_fds(connection, 1, len(STANDARD_FILES))
     for given, file in zip(files, STANDARD_FILES, strict=True):
         os.dup2(given, file)
