@@ -29,6 +29,7 @@ OPTIONS = {
         "runs", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--gallery", "--baseline",
         "--keep-embeddings", "--out",
     ],
+    "search": ["run", "--images", "text", "--like", "--num", "--sheet", "--device"],
     "settings": ["key", "--schema"],
     "embed": ["run", "images", "--out", "--aspect", "--device"],
     "enrol": ["run", "folder", "--to", "--aspect", "--device"],
@@ -41,6 +42,10 @@ OPTIONS = {
         "root", "--out", "--people", "--images-per-aspect", "--height-px", "--sittings", "--cut", "--seed", "--json",
     ],
     "prepare classes": ["root", "--out", "--names", "--val-share", "--test-share", "--seed", "--skip-bad"],
+    "prepare captions": [
+        "root", "--out", "--annotations", "--path-column", "--caption-column", "--split-column", "--val-share",
+        "--test-share", "--seed", "--skip-bad",
+    ],
     "prepare 11k": ["root", "--out", "--cut", "--seed", "--skip-bad", "--json"],
     "prepare hd": ["root", "--out", "--seed", "--skip-bad", "--json"],
     "prepare folder": [
