@@ -71,38 +71,44 @@ class _Key:
 
 
 def _walk(
-    schema: dict[str, Any], group: dict[str, Any], path: tuple[str, ...], choices: tuple[str, ...] = (), tag: str = ""
+    schema: dict[str, Any],
+    group: dict[str, Any],
+    path: tuple[str, ...],
+    choices: tuple[str, ...] = (),
+    tag: str = "",
+    defaults: Any = None,
 ) -> Iterator[_Key]:
-    """The keys of ``group`` and of what lies below them, but for ``tag``, which tells one choice from another."""
-    for name, field in group["properties"].items():
+    """The keys of ``group`` and of what lies below them, but for ``tag``, which tells one choice from another.
+
+    ``defaults`` are those of the place where the group stands, if it has other ones there than its keys say.
+    """
+    for name, own in group["properties"].items():
         if name == tag:
             continue
+        field = own | {"default": defaults[name]} if isinstance(defaults, dict) and name in defaults else own
         below = _resolved(schema, field)
         told_by = below.get("discriminator", {"propertyName": "", "mapping": {}})
         tags = tuple(told_by["mapping"])
         kind = f"group, whose {told_by['propertyName']} is one of {', '.join(tags)}" if tags else _kind(schema, below)
         meaning = field.get("description", "" if tags else below.get("description", ""))
-        default = _default(schema, name, group)
+        default = _default(schema, field, required=name in group.get("required", ()))
         yield _Key((*path, name), choices, tags, kind, default, " ".join(meaning.replace("``", "").split()))
         if "properties" in below:
-            yield from _walk(schema, below, (*path, name), choices)
+            yield from _walk(schema, below, (*path, name), choices, defaults=field.get("default"))
         for choice, reference in told_by["mapping"].items():
             part = _resolved(schema, {"$ref": reference})
             yield from _walk(schema, part, (*path, name), (*choices, choice), told_by["propertyName"])
 
 
-def _default(schema: dict[str, Any], name: str, group: dict[str, Any]) -> str:
-    """The default of a key; of a group what in it is other than its keys say, wherever they are left out."""
-    field = group["properties"][name]
+def _default(schema: dict[str, Any], field: dict[str, Any], *, required: bool) -> str:
+    """The default of a key; that of a group is told by its keys."""
     if "default" not in field:
-        return "has to be given" if name in group.get("required", ()) else ""
+        return "has to be given" if required else ""
     value, below = field["default"], _resolved(schema, field)
     if "discriminator" in below and isinstance(value, dict):
         value = value.get(below["discriminator"]["propertyName"])
     elif "properties" in below and isinstance(value, dict):
-        plain = {key: item.get("default") for key, item in below["properties"].items()}
-        value = {key: item for key, item in value.items() if item != plain.get(key)}
-        return f"here with {_value(value)} by default" if value else ""
+        return ""
     return f"default {_value(value)}"
 
 

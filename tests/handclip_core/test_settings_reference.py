@@ -53,14 +53,14 @@ def test_a_key_is_told_with_kind_bounds_default_and_meaning(monkeypatch: pytest.
     assert describe_settings(Method).splitlines() == [
         "method: group, whose kind is one of quick, slow; default quick",
         "    How.",
-        'method.rates: group; here with {"lr": 0.25} by default; of quick',
+        "method.rates: group",
         "    Rates of a made-up method.",
-        "method.rates.lr: number, above 0, at most 1; default 0.5",
+        "method.rates.lr: number, above 0, at most 1; default 0.25; of quick",
         "    The learning rate.",
         "method.rates.steps: whole number, at least 2, or none; default none",
         "    Steps; none for all.",
-        "method.rates: group; of slow",
-        "    Rates of a made-up method.",
+        "method.rates.lr: number, above 0, at most 1; default 0.5; of slow",
+        "    The learning rate.",
         "method.folder: text; has to be given; of slow",
         "    Where.",
     ]
@@ -69,10 +69,10 @@ def test_a_key_is_told_with_kind_bounds_default_and_meaning(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("lr", ["method.rates.lr"]),
-        ("method.rates.lr", ["method.rates.lr"]),
+        ("lr", ["method.rates.lr", "method.rates.lr"]),
+        ("method.rates.lr", ["method.rates.lr", "method.rates.lr"]),
         ("folder", ["method.folder"]),
-        ("rates", ["method.rates", "method.rates.lr", "method.rates.steps", "method.rates"]),
+        ("rates", ["method.rates", "method.rates.lr", "method.rates.steps", "method.rates.lr"]),
         ("slow", ["method.rates", "method.rates.lr", "method.rates.steps", "method.folder"]),
     ],
 )
