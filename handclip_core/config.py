@@ -32,7 +32,10 @@ PLAIN_WORDS = {
 }
 """By the first part of pydantic's kind of error, for values that are of another kind than wanted."""
 
-UserPath = Annotated[Path, BeforeValidator(lambda given: user_path(given) if isinstance(given, str | Path) else given)]
+# A text, since pydantic takes nothing else for a path when it reads JSON.
+UserPath = Annotated[
+    Path, BeforeValidator(lambda given: str(user_path(given)) if isinstance(given, str | Path) else given)
+]
 """A path in settings: ``~`` and ``$VARIABLES`` are put in, and what can be no path is refused."""
 
 

@@ -1,10 +1,11 @@
 """Settings refuse keys that they do not have, and name the new name of an old one."""
 
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-from handclip_core.config import Config
+from handclip_core.config import Config, UserPath
 from handclip_core.errors import InputError
 
 
@@ -29,6 +30,17 @@ def test_an_old_key_is_refused_with_the_new_one_named() -> None:
 def test_an_unknown_key_is_refused_by_its_path() -> None:
     with pytest.raises(InputError, match=r"^file: unknown key 'inner.other'$"):
         _Outer.parse({"inner": {"other": 2}}, source="file")
+
+
+class _Where(Config):
+    folder: UserPath
+    """A path."""
+
+
+def test_a_path_is_read_from_python_and_from_json() -> None:
+    where = _Where.parse({"folder": Path("/some/where")}, source="file")
+    assert _Where.parse({"folder": "/some/where"}, source="file") == where
+    assert _Where.model_validate_json(where.model_dump_json()) == where
 
 
 class _Part(Config):

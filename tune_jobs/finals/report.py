@@ -1,5 +1,6 @@
 """What the finals report: sections of the sweep's page, CSV files, and what a terminal shows."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,7 +61,9 @@ class FinalsReport:
             *([Section(title="Test", lines=tuple(test))] if test else []),
             Section(title="How to read the finals", lines=notes(self.standings.task)),
         ]
-        return Page(title="Finals", verdict=tuple(self._headline), tiles=self._tiles, sections=tuple(own))
+        return Page(
+            title="Finals", verdict=tuple(self._headline), tiles=self._tiles, sections=tuple(own), at=time.time()
+        )
 
     def write(self, folder: Path) -> None:
         """Write ``report.json``, which the sweep's report takes in, and the CSV files."""

@@ -1,6 +1,7 @@
 """The report of a sweep: at its end, after the finals, and whenever somebody asks."""
 
 import hashlib
+import json
 import platform
 import shlex
 import sys
@@ -23,12 +24,13 @@ from tune_jobs.reporting.summary import BASELINE, python, shown, used
 from tune_jobs.reporting.winner_sections import Winner
 from tune_jobs.state.events import Closed, Ended
 from tune_jobs.state.trials import Status, TrialView
-from tune_jobs.storage.location import BucketLocation
+from tune_jobs.storage.location import BucketLocation, folder_of
 from tune_jobs.storage.retry import with_retry
 
 FINALS = "finals"
 LIBRARIES = ("torch", "open_clip_torch", "ray", "optuna", "numpy", "pandas")
 ROOT = Path(__file__).resolve().parents[2]
+NOTHING = Page(title="", verdict=(), tiles={}, sections=())
 
 
 def write_report(sweep: SweepRecord) -> list[Path]:
@@ -72,15 +74,17 @@ def report(sweep: SweepRecord) -> Page:
 
 def _finals(sweep: SweepRecord) -> Page:
     """What the finals have left for the report; an empty page if they were not held, or the sweep has gone on since."""
-    path = sweep.folder / FINALS / f"{REPORT}.json"
-    nothing = Page(title="", verdict=(), tiles={}, sections=())
-    if not path.is_file():
-        return nothing
+    where, file = sweep.where / FINALS, f"{REPORT}.json"
+    own = folder_of(where) / file
+    found = [Page.from_file(own)] if own.is_file() else []
+    if isinstance(where, BucketLocation) and (kept := with_retry((where / file).read, path=where)) is not None:
+        found.append(Page.parse(json.loads(kept), source=f"{where / file}"))
+    page = max(found, key=lambda one: one.at, default=NOTHING)
     last = max((event.at for event in sweep.events if isinstance(event, Ended)), default=0.0)
-    if path.stat().st_mtime < last:
+    if page is not NOTHING and page.at < last:
         gone_on = "The sweep has gone on since its finals: hold them again."
-        return nothing.model_copy(update={"sections": (Section(title="Finals", missing=gone_on),)})
-    return Page.from_file(path)
+        return NOTHING.model_copy(update={"sections": (Section(title="Finals", missing=gone_on),)})
+    return page
 
 
 def _so_far(sweep: SweepRecord, winner: Winner, finals_command: str) -> list[str]:

@@ -177,6 +177,8 @@ class Page(Config):
     """The figures of the verdict by what they are."""
     sections: tuple[Section, ...]
     """The rest, in order."""
+    at: float = 0.0
+    """When it was made, in seconds since 1970."""
 
     def html(self) -> str:
         """The page, which needs no other file: nothing is fetched, every text is escaped."""

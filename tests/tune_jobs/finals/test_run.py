@@ -280,7 +280,7 @@ def test_sigterm_ends_the_command_with_how_to_go_on_and_it_goes_on(
         process.terminate()
         _, said = process.communicate(timeout=LIMIT_S)
     shutil.rmtree(elsewhere, ignore_errors=True)
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert "interrupted: complete runs are kept; go on with" in said
     assert f"tune_jobs/finalists.py tiny --storage {again} --top 2 --seeds 2" in said
     assert "Traceback" not in said

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from handclip_core.data.sources import PreparedData
 from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Full
@@ -45,6 +46,13 @@ def test_events_come_back_as_they_were(path: Path) -> None:
     assert [(value, type(value)) for value in found[2].params.values()] == [
         (value, type(value)) for value in PARAMS.values()
     ]
+
+
+def test_an_experiment_on_prepared_data_comes_back(tmp_path: Path) -> None:
+    prepared = PreparedData(source="prepared", folder=Path("/data/prepared"))
+    begun = Begun(at=2.0, trial=0, params={}, experiment=Experiment(strategy=Full(), data=prepared))
+    write(tmp_path / FILE, [EVENTS[0], begun])
+    assert read_journal(tmp_path / FILE) == [EVENTS[0], begun]
 
 
 def test_a_score_that_is_not_a_number_comes_back_as_one(tmp_path: Path) -> None:
