@@ -12,7 +12,12 @@ from chaos.processes import processes_of, wait_until
 from tests.limits import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
-BEGIN = "import os, signal, subprocess, sys, time\nfrom handclip_core import signals\nsignals.end_on_signals()\n"
+BEGIN = (
+    "import os, signal, subprocess, sys, time\nfrom handclip_core import signals\n"
+    "for number in signals.ENDING:\n    signal.signal(number, signal.SIG_DFL)\n"
+    "signals.end_on_signals()\n"
+)
+"""Signals are as in a terminal: what runs these tests in the background may ignore some of them."""
 READY = "print('ready', flush=True)\n"
 SLEEP = f"try:\n    {READY}    time.sleep(60)\n"
 TIDIES = f"{SLEEP}finally:\n    print('tidied')"

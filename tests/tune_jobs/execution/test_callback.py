@@ -301,7 +301,7 @@ def test_an_interrupted_sweep_ends_between_two_steps_and_leaves_running_trials_o
         sweep.callback.on_step_end()
     sweep.callback.close("interrupted")
     assert [row["status"] for row in sweep.leaderboard()] == ["complete", "interrupted"]
-    assert [trial.state for trial in sweep.stored()] == [TrialState.COMPLETE, TrialState.RUNNING]
+    assert [trial.state for trial in sweep.stored()] == [TrialState.COMPLETE, TrialState.WAITING]
 
 
 def test_a_driver_without_news_leaves_a_sign_of_life_once_a_minute(sweep: Sweep) -> None:
