@@ -4,9 +4,9 @@ from handclip_core.engine.phase import Optim, Schedule
 from handclip_core.losses.matching_settings import MatchingKind, MatchingSettings
 from handclip_core.losses.mining import Mining
 from handclip_core.models.lora import LoraTargets
-from handclip_core.strategies import ClipLora, ProLip, Strategy, TwoTower, ZeroShot
+from handclip_core.strategies import ClipLora, ProLip, Strategy, TwoTower
 from search_spaces.ranges import AUGMENT, MODULE_LR, TOWER_LR
-from search_spaces.spaces import Space
+from search_spaces.spaces import Space, zero_shot
 from search_spaces.suggest import Choice, Float, LogFloat, LogInt, Nested, Range, TrialLike, When, suggest
 
 TEXT_RATES = Choice((0.0, 0.1, 0.3, 1.0))
@@ -28,11 +28,6 @@ def optim(lr: LogFloat) -> Nested:
         schedule=Choice((Schedule.CONSTANT, Schedule.COSINE)),
         warmup=Float(0.0, 0.3),
     )
-
-
-def zero_shot(trial: TrialLike) -> Strategy:
-    """Nothing."""
-    return suggest(trial, ZeroShot, prefix="zero_shot")
 
 
 def two_tower(trial: TrialLike) -> Strategy:

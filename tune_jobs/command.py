@@ -7,7 +7,8 @@ import typer
 
 from handclip_core.__main__ import app as core
 from handclip_core.__main__ import run
-from tune_jobs import finalists, sweep, train
+from handclip_core.signals import end_on_signals
+from tune_jobs import finalists, review, sweep, train, watch
 
 app = typer.Typer(
     help="Search, train, measure and use fine-tuned CLIP models that recognise people by their hands.",
@@ -19,6 +20,8 @@ app.registered_commands.extend(core.registered_commands)
 app.registered_groups.extend(core.registered_groups)
 app.command("sweep")(sweep.main)
 app.command("finals")(finalists.main)
+app.command("review")(review.main)
+app.command("watch")(watch.main)
 app.command("train-on-cluster")(train.main)
 
 
@@ -40,3 +43,9 @@ def _options(
 def main() -> None:
     """Run ``handclip``."""
     run(app, "handclip")
+
+
+def command() -> None:
+    """Run ``handclip`` as a process of its own, which signals end as they end the files that it stands for."""
+    end_on_signals()
+    main()

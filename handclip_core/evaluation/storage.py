@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -37,6 +38,11 @@ def save_scores(path: Path, scores: ProtocolScores) -> None:
         "without_query": scores.without_query,
     }
     columns = {name: getattr(scores.queries, name) for name in QueryScores.__dataclass_fields__}
+    write_arrays(path, about, columns)
+
+
+def write_arrays(path: Path, about: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
+    """Write ``columns``, and ``about`` as JSON beside them, to an ``.npz`` file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -15,8 +15,8 @@ def names_of(app: object) -> set[str]:
 
 
 def test_one_command_has_all() -> None:
-    assert names_of(command.app) == names_of(core) | {"sweep", "finals", "train-on-cluster"}
-    assert [found.value for found in entry_points(name="handclip")] == ["tune_jobs.command:main"]
+    assert names_of(command.app) == names_of(core) | {"sweep", "finals", "review", "watch", "train-on-cluster"}
+    assert [found.value for found in entry_points(name="handclip")] == ["tune_jobs.command:command"]
 
 
 def test_the_version(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

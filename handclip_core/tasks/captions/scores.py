@@ -1,7 +1,6 @@
 """How well images are found by texts, and texts by images: recall, median rank, mAP and NDCG in both directions."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import Metric
 from handclip_core.evaluation.ranks import match_ranks
+from handclip_core.evaluation.storage import write_arrays
 from handclip_core.evaluation.units import Evaluation, Units
 
 Ints = NDArray[np.int64]
@@ -210,16 +210,9 @@ COLUMNS = ("rank", "ap", "ndcg", "answer", "cluster")
 
 def save_caption_scores(path: Path, scores: CaptionScores) -> None:
     """Write all of ``scores`` to an ``.npz`` file, whole or not at all."""
-    about = np.array(json.dumps({"format": FORMAT, "folds": dict(scores.folds), "num_cut": scores.num_cut}))
+    about = {"format": FORMAT, "folds": dict(scores.folds), "num_cut": scores.num_cut}
     columns = {f"{one}_{name}": getattr(scores.directions[one], name) for one in DIRECTIONS for name in COLUMNS}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, about=about, rows=scores.rows, **columns)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_arrays(path, about, {"rows": scores.rows, **columns})
 
 
 def load_caption_scores(path: Path) -> CaptionScores:

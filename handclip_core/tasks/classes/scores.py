@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import RETENTION, Metric
+from handclip_core.evaluation.storage import write_arrays
 from handclip_core.evaluation.units import Evaluation, Units
 
 Ints = NDArray[np.int64]
@@ -181,16 +181,9 @@ class ClassScores(Evaluation):
 
 def save_class_scores(path: Path, scores: ClassScores) -> None:
     """Write all of ``scores`` to an ``.npz`` file, whole or not at all."""
-    about = np.array(json.dumps({"format": FORMAT, "names": scores.names}))
+    about = {"format": FORMAT, "names": scores.names}
     columns = {name: getattr(scores, name) for name in ("rows", "truth", "clusters", "probabilities")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, about=about, **columns)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_arrays(path, about, columns)
 
 
 def load_class_scores(path: Path) -> ClassScores:
