@@ -38,6 +38,7 @@ def main(name: Name, top: Top = 5, seeds: Seeds = 3, final_test: FinalTest = Fal
 
 def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> int:
     from handclip_core.paths import output_folder, user_path
+    from tune_jobs import preload_workers
     from tune_jobs.finals.past_sweep import read_sweep
     from tune_jobs.storage.location import BucketLocation, absolute, parse_location
 
@@ -48,6 +49,7 @@ def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> 
         user_path(name)
         output_folder(place, option="--storage")
     past = read_sweep(place / name)
+    preload_workers()
     from tune_jobs.finals.run import hold_finals
 
     return hold_finals(past, top=top, seeds=seeds, with_test=final_test)

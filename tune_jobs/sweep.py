@@ -113,6 +113,7 @@ def _refuse_contradictions(
 def _sweep(file: str | None, name: str | None, overrides: list[str], warm_start: str | None, *, dry_run: bool) -> int:
     from handclip_core.errors import InputError
     from handclip_core.paths import user_path
+    from tune_jobs import preload_workers
     from tune_jobs.config.settings import QUICKSTART, SETTINGS, load_settings
     from tune_jobs.storage.location import parse_location
 
@@ -126,26 +127,32 @@ def _sweep(file: str | None, name: str | None, overrides: list[str], warm_start:
         from tune_jobs.lifecycle.dry_run import estimate
 
         return estimate(settings)
+    preload_workers()
     from tune_jobs.lifecycle.run import sweep
 
     return sweep(settings, number_taken_names=name is None).exit_code
 
 
 def _fork(other: str, name: str | None, overrides: list[str]) -> int:
+    from tune_jobs import preload_workers
     from tune_jobs.lifecycle.reopening import forked_settings
     from tune_jobs.storage.location import parse_location
 
     found = forked_settings(parse_location(other), name=name, overrides=overrides)
+    preload_workers()
     from tune_jobs.lifecycle.run import sweep
 
     return sweep(found.settings, number_taken_names=name is None, forked=found.folder).exit_code
 
 
 def _take_up(file: str | None, name: str | None, overrides: list[str], extend: int | None, *, export: bool) -> int:
+    from tune_jobs import preload_workers
     from tune_jobs.lifecycle.reopening import reopen
     from tune_jobs.storage.location import location_of, parse_location
 
     found = reopen(parse_location(file) if file else None, name=name, overrides=overrides, extend=extend)
+    if not export:
+        preload_workers()
     from tune_jobs.lifecycle import run
 
     if not export:

@@ -51,11 +51,14 @@ def _train(file: Path, out: Path | None, resources: dict[str, object], *, resume
     from handclip_core.local import summary
     from handclip_core.paths import output_folder
     from handclip_core.runs.experiment import Experiment
+    from tune_jobs import preload_workers
     from tune_jobs.config.settings import Resources
-    from tune_jobs.execution.train_one import train_on_cluster
 
     experiment = Experiment.from_file(file)
     folder = output_folder(out or Path("runs") / file.stem, option="--out").absolute()
+    preload_workers()
+    from tune_jobs.execution.train_one import train_on_cluster
+
     view = train_on_cluster(folder, experiment, resources=Resources.model_validate(resources), resume=resume)
     print(summary(view))
     return 0

@@ -132,6 +132,9 @@ class SweepSettings(Config):
     slowest unit that a trial of its strategy has had, and twice as long after each failure in a row."""
     keep_checkpoints: MayChange[int] = Field(3, ge=1)
     """Weights of so many best trials are kept; logs and settings of all of them are."""
+    mixtures: MayChange[bool] = False
+    """Soups and WiSE-FT of the kept weights of every strategy as rows of the leaderboard, chosen and scored on the same
+    validation images: a pass over these each, at the sweep's end. The finals score them on fresh seeds in any case."""
     checkpoint_every_s: MayChange[float] = Field(60.0, ge=0)
     """Seconds of training after which a running trial saves its state; it always does when it ends."""
     warm_start: LocationSetting | None = None

@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from handclip_core.signals import ended_at_once
+from handclip_core.warm_python import warm_python
 from tune_jobs.config.settings import Resources
 from tune_jobs.execution.signals import signals_are_the_drivers
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
@@ -95,7 +96,13 @@ def connect() -> None:
     try:
         # Interrupted amid its start Ray dumps its core; nothing has been written yet.
         with ended_at_once(), signals_are_the_drivers():
-            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                runtime_env={"py_executable": python} if (python := warm_python()) else None,
+                **quiet,
+            )
     except Exception as error:  # Ray raises no narrower one
         if TIMED_OUT not in str(error):
             raise
@@ -212,12 +219,10 @@ def wait_for_node(resources: Resources) -> None:
 
 
 def run_where_trials_run(trial_resources: TrialResources, function: Callable[..., Value], *args: Any) -> Value:
-    """Call ``function`` in this process if the cluster is one node, else as a task on a trial's resources.
+    """Call ``function`` as a task on a trial's resources, so that this process need not import what it needs.
 
     Raises InputError if the function does, or its node fails.
     """
-    if trial_resources.num_nodes == 1:
-        return function(*args)
     options: dict[str, Any] = {}
     if trial_resources.excluded_nodes:
         options["label_selector"] = {NODE_LABEL: f"!in({','.join(trial_resources.excluded_nodes)})"}
@@ -243,9 +248,6 @@ def run_on_every_node(trial_resources: TrialResources, function: Callable[..., o
 
     A node that is lost meanwhile is made up for by another. Raises InputError if the function does.
     """
-    if trial_resources.num_nodes == 1:
-        function(*args)
-        return
     at = [NodeAffinitySchedulingStrategy(node.id, soft=True) for node in nodes() if places(trial_resources, node)]
     _get([_task(trial_resources, function, scheduling_strategy=where).remote(*args) for where in at])
 

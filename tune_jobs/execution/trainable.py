@@ -15,6 +15,7 @@ from pyarrow.fs import FileType  # type: ignore[import-untyped]
 from ray.tune import Trainable
 from ray.tune.experiment import Trial
 from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
+from threadpoolctl import threadpool_limits
 
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
@@ -175,6 +176,7 @@ def begin(config: dict[str, Any], folder: Path, device: torch.device) -> Drive:
     stays away, or the node's disk full.
     """
     torch.set_num_threads(config["threads"])
+    threadpool_limits(config["threads"])  # NumPy's, which a fork has from the process that it is one of
     saved = None if config["checkpoint"] is None else parse_location(config["checkpoint"])
 
     def opened() -> Drive:

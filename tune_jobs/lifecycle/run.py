@@ -208,14 +208,14 @@ def run_to_the_end(
                 reason = INTERRUPTED
         if lease.lost.is_set():
             raise InputError(f"{where}: another driver has taken this sweep over; this one has ended")
-        if proposer is None and reason != INTERRUPTED and not _finish(ready, where, trial_resources):
+        if proposer is None and reason != INTERRUPTED and not _finish(ready, where, trial_resources, mix=settings.mixtures):
             reason = INTERRUPTED
         ready.callback.close(reason)
         return Outcome(folder, ready.all_trials, reason)
 
 
-def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResources) -> bool:
-    """Export the best trial and mix the weights of good ones; whether that came to its end."""
+def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResources, *, mix: bool) -> bool:
+    """Export the best trial and, to ``mix``, score mixtures of good weights; whether that came to its end."""
     if ready.all_trials.winner is None:
         return True
     trial_resources = replace(trial_resources, excluded_nodes=ready.monitor.excluded_nodes())
@@ -223,8 +223,9 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
     summary.log("exporting the winner's results")
     try:
         export_best_left(ready.all_trials, where, trial_resources)
-        mixed = mixtures(ready.all_trials, where, trial_resources)
-        ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))
+        if mix:
+            mixed = mixtures(ready.all_trials, where, trial_resources)
+            ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))
         if isinstance(where, BucketLocation):
             with_retry(partial((where / BEST).fetch, ready.folder / BEST), path=where)
     except (Ended, KeyboardInterrupt):

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 
 from search_spaces.suggest import Primitive
@@ -71,6 +70,8 @@ def _importance(sweep: SweepRecord, name: str, views: Sequence[TrialView]) -> di
         params = {path: draft.params[path] for path in shared}
         ranges = {path: draft.distributions[path] for path in shared}
         study.add_trial(create_trial(value=view.score, params=params, distributions=ranges))
+    from optuna.importance import PedAnovaImportanceEvaluator  # two seconds to import, with scikit-learn
+
     found = PedAnovaImportanceEvaluator().evaluate(study, params=shared)
     total = sum(share for share in found.values() if isfinite(share)) or 1.0
     return {path.partition("/")[2]: share / total for path, share in found.items() if isfinite(share)}

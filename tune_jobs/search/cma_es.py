@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cmaes  # type: ignore[import-untyped]
 import numpy as np
 from optuna.samplers import CmaEsSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
+
+if TYPE_CHECKING:
+    import cmaes  # type: ignore[import-untyped]
 
 STATE = "cma:state"
 """The note with the state on the trial that was drawn first after a generation, as JSON."""
@@ -26,7 +28,7 @@ class PlainCmaEsSampler(CmaEsSampler):
         notes = (trial.system_attrs[STATE] for trial in reversed(completed_trials) if STATE in trial.system_attrs)
         self._note = next(notes, None)
 
-    def _init_optimizer(self, trans: Any, direction: StudyDirection) -> cmaes.CMA:
+    def _init_optimizer(self, trans: Any, direction: StudyDirection) -> "cmaes.CMA":
         generator = self._cma_rng.rng.get_state()
         self._optimizer = super()._init_optimizer(trans, direction)
         if _take_up(self._optimizer, self._note):
@@ -39,7 +41,7 @@ class PlainCmaEsSampler(CmaEsSampler):
         return {STATE: json.dumps(values)}
 
 
-def _take_up(optimizer: cmaes.CMA, note: Any) -> bool:
+def _take_up(optimizer: "cmaes.CMA", note: Any) -> bool:
     """Give ``optimizer`` the state in a note; whether that is one of as many numbers, all of them finite."""
     try:
         found = json.loads(note)

@@ -1,0 +1,165 @@
+"""Python processes that begin with their imports done: forked from a server, which is a fork of this process.
+
+Torch and open_clip take seven seconds of a processor to import. A program that starts workers by a command gives
+``warm_python()`` in the place of ``python``, and each worker is a fork of the server, which shares its memory.
+
+Run as a script, this file asks a server for a fork. Only the standard library is imported here, so that it is quick.
+"""
+
+import atexit
+import gc
+import json
+import os
+import runpy
+import select
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+STANDARD_FILES = (0, 1, 2)
+
+
+_command: list[str] = []
+
+
+def start_warm_python(preloaded: Sequence[str]) -> None:
+    """Fork a server off this process, which imports the modules ``preloaded`` too; it ends with this process.
+
+    To be called before this process uses a GPU or runs anything of OpenMP's, whose threads a fork has not.
+    """
+    if _command:
+        return
+    folder = tempfile.mkdtemp(prefix="hc-warm-")
+    address = str(Path(folder) / "socket")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(address)
+    listening.listen(64)
+    reading, writing = os.pipe()  # the server sees the end of the other side, however this process ends
+    gc.freeze()  # else the collector writes to every page that is shared
+    pid = os.fork()
+    if pid == 0:
+        os.close(writing)
+        _serve(listening, reading, preloaded)
+    gc.unfreeze()
+    os.close(reading)
+    listening.close()
+    _command.append(command_of(address))
+    atexit.register(_end, pid, folder)
+
+
+def warm_python() -> str | None:
+    """The command that stands in for ``python``, if a server has been started."""
+    return _command[0] if _command else None
+
+
+def command_of(address: str) -> str:
+    """The command that stands in for ``python`` where processes are forked by the server at ``address``."""
+    return shlex.join([sys.executable, "-I", "-S", __file__, address])
+
+
+def _end(pid: int, folder: str) -> None:
+    with suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _serve(listening: socket.socket, reading: int, preloaded: Sequence[str]) -> NoReturn:
+    """Fork for whoever asks, until the process that started this one has ended."""
+    try:
+        _forget_the_parent()
+        signal.signal(signal.SIGCHLD, _reap)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for file in STANDARD_FILES:
+            os.dup2(nothing, file)
+        for name in preloaded:
+            import_module(name)
+        gc.collect()
+        gc.freeze()
+        while reading not in select.select([listening, reading], [], [])[0]:
+            connection, _ = listening.accept()
+            if os.fork() == 0:
+                listening.close()
+                os.close(reading)
+                _become(connection)
+            connection.close()
+    finally:
+        os._exit(0)
+
+
+def _reap(number: int, frame: object) -> None:
+    """Take leave of forks that have ended: their processor time counts as this process's then."""
+    del number, frame
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _become(connection: socket.socket) -> NoReturn:
+    """Run what is asked for, in this process; the connection stays open until it ends."""
+    code: int | str | None = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setpgid(0, 0)  # as a raylet's own workers: with one that ends, a raylet kills its process group
+        _, files, _, _ = socket.recv_fds(connection, 1, len(STANDARD_FILES))
+        for given, file in zip(files, STANDARD_FILES, strict=True):
+            os.dup2(given, file)
+            os.close(given)
+        with connection.makefile("rb") as asked:
+            arguments, environment, folder = json.load(asked)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        sys.argv = arguments
+        sys.path[0] = str(Path(arguments[0]).parent)
+        runpy.run_path(arguments[0], run_name="__main__")
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Neither what stands below on the stack nor what is registered for its end is this program's.
+        os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _forget_the_parent() -> None:
+    """Undo what the process that this one is a fork of has set up for itself."""
+    os.setsid()  # signals to its group are for it
+    signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
+
+
+def _ask(address: str, arguments: list[str]) -> None:
+    """Let the server run a program with this process's files, environment and folder; return when it has ended.
+
+    Without a server this process becomes a Python that imports all anew.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(os.path.expandvars(address))
+        except OSError:
+            os.execv(sys.executable, [sys.executable, *arguments])
+        socket.send_fds(connection, [b"\0"], STANDARD_FILES)
+        connection.sendall(json.dumps([arguments, dict(os.environ), str(Path.cwd())]).encode())
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1)
+
+
+if __name__ == "__main__":
+    _ask(sys.argv[1], sys.argv[2:])
