@@ -10,25 +10,27 @@ import atexit
 import gc
 import json
 import os
+import pickle
 import runpy
 import select
 import shlex
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 STANDARD_FILES = (0, 1, 2)
-
-
+CALL = "--call"
+"""In the place of a program: what to call comes from the standard input."""
 _command: list[str] = []
 
 
@@ -41,10 +43,21 @@ def start_warm_python(preloaded: Sequence[str]) -> None:
         return
     folder = tempfile.mkdtemp(prefix="hc-warm-")
     address = str(Path(folder) / "socket")
+    pid, _ = fork_server(address, preloaded)
+    _command.append(command_of(address))
+    atexit.register(_end, pid, folder)
+
+
+def fork_server(address: str, preloaded: Sequence[str]) -> tuple[int, int]:
+    """Fork a server off this process that listens at ``address``, a new file; its number, and what keeps it alive.
+
+    It ends when nobody holds that end of a pipe any more, this process or whatever it has become.
+    """
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(address)
     listening.listen(64)
-    reading, writing = os.pipe()  # the server sees the end of the other side, however this process ends
+    reading, writing = os.pipe()
+    _flush()  # what is written by now is not to be written by forks again
     gc.freeze()  # else the collector writes to every page that is shared
     pid = os.fork()
     if pid == 0:
@@ -53,13 +66,31 @@ def start_warm_python(preloaded: Sequence[str]) -> None:
     gc.unfreeze()
     os.close(reading)
     listening.close()
-    _command.append(command_of(address))
-    atexit.register(_end, pid, folder)
+    return pid, writing
 
 
 def warm_python() -> str | None:
     """The command that stands in for ``python``, if a server has been started."""
     return _command[0] if _command else None
+
+
+def call_warm(function: Callable[..., object], *args: Any) -> None:
+    """Call ``function`` in a fork of the server, which writes where this process does; here if there is no server.
+
+    Raises the InputError that it raises.
+    """
+    if not _command:
+        function(*args)
+        return
+    from handclip_core.errors import InputError
+
+    with tempfile.TemporaryDirectory(prefix="hc-warm-") as folder:
+        answer = Path(folder) / "answer"
+        subprocess.run([*shlex.split(_command[0]), CALL], input=pickle.dumps((function, args, answer)), check=False)
+        if not answer.exists():
+            raise RuntimeError(f"{function.__name__} did not come to its end in a process of its own")
+        if refused := answer.read_text():
+            raise InputError(refused)
 
 
 def command_of(address: str) -> str:
@@ -86,7 +117,7 @@ def _serve(listening: socket.socket, reading: int, preloaded: Sequence[str]) -> 
             import_module(name)
         gc.collect()
         gc.freeze()
-        while reading not in select.select([listening, reading], [], [])[0]:
+        while reading not in select.select([listening.fileno(), reading], [], [])[0]:
             connection, _ = listening.accept()
             if os.fork() == 0:
                 listening.close()
@@ -120,19 +151,42 @@ def _become(connection: socket.socket) -> NoReturn:
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
-        sys.argv = arguments
-        sys.path[0] = str(Path(arguments[0]).parent)
-        runpy.run_path(arguments[0], run_name="__main__")
-        code = 0
+        code = _call() if arguments == [CALL] else _run(arguments)
     except SystemExit as ended:
         code = ended.code
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         # Neither what stands below on the stack nor what is registered for its end is this program's.
         os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _run(arguments: list[str]) -> int:
+    sys.argv = arguments
+    sys.path[0] = str(Path(arguments[0]).parent)
+    runpy.run_path(arguments[0], run_name="__main__")
+    return 0
+
+
+def _call() -> int:
+    from handclip_core.errors import InputError
+
+    with open(0, "rb", closefd=False) as given:
+        function, args, answer = pickle.load(given)
+    try:
+        function(*args)
+    except InputError as error:
+        answer.write_text(str(error))
+    else:
+        answer.touch()
+    return 0
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as where a program has been started without
+            stream.flush()
 
 
 def _forget_the_parent() -> None:

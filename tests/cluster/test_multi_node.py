@@ -15,9 +15,10 @@ from chaos.remains import remains
 from chaos.trying import disturb
 from chaos.watching import Watched, running
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.warm_python import command_of
 from tests.conftest import TINY_DATA
 from tests.limits import LIMIT_S
-from tests.warm_workers import LAUNCHER, SERVER, for_drivers, python_of
+from tests.warm_workers import LAUNCHER, SERVER, for_drivers
 from tune_jobs.config.search import SamplerKind, Search
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, dump_settings
 from tune_jobs.state.events import Moved, Retried, Started
@@ -42,7 +43,7 @@ class Peace:
 def nodes(cache_folder: Path) -> Iterator[LocalCluster]:
     """A head, and nodes of one processor with a cache each."""
     del cache_folder
-    variables = for_drivers(python_of(f"${SERVER}"))
+    variables = for_drivers(command_of(f"${SERVER}"))
     with local_cluster(nodes=2, own_caches=True, variables=variables, launcher=LAUNCHER) as cluster:
         yield cluster
 

@@ -17,7 +17,7 @@ from optuna.storages._rdb.storage import _VersionManager
 from pyarrow import fs  # type: ignore[import-untyped]
 
 from tests.tune_jobs.dying import Fuse, fused
-from tests.warm_workers import warm_python
+from tests.warm_workers import warm_workers
 from tune_jobs.storage.location import BucketLocation
 
 
@@ -40,7 +40,7 @@ def migrations() -> Iterator[None]:
 def worker_python(cache_folder: Path) -> Iterator[str]:
     """What runs Ray's workers in place of ``python``."""
     del cache_folder
-    with warm_python() as command:
+    with warm_workers() as command:
         yield command
 
 

@@ -44,6 +44,7 @@ def tiny(backbones: dict[str, BackboneSettings], storage: Path, **changed: Any) 
         "early_stopping": EarlyStopping(grace=1),
         # A worker takes longer to start than these trials to run.
         "resources": Resources(concurrent=1),
+        "mixtures": True,
         "storage": storage,
     }
     return SweepSettings(**values | changed)

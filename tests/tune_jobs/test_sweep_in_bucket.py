@@ -24,8 +24,9 @@ from tests.tune_jobs.dying import Killed
 from tune_jobs.config.settings import EarlyStopping, SweepSettings
 from tune_jobs.execution.callback import SweepCallback
 from tune_jobs.execution.signals import end_workers
+from tune_jobs.lifecycle.fitting import warm_up
 from tune_jobs.lifecycle.reopening import reopen
-from tune_jobs.lifecycle.run import Outcome, resume, sweep, warm_up
+from tune_jobs.lifecycle.run import Outcome, resume, sweep
 from tune_jobs.state.events import Event, Saved, Validated
 from tune_jobs.state.journal import FILE, joined, read_journal, write_journal
 from tune_jobs.storage.location import BucketLocation, files_below, folder_of

@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from handclip_core.signals import ended_at_once
-from handclip_core.warm_python import warm_python
+from handclip_core.warm_python import call_warm, warm_python
 from tune_jobs.config.settings import Resources
 from tune_jobs.execution.signals import signals_are_the_drivers
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
@@ -248,6 +248,9 @@ def run_on_every_node(trial_resources: TrialResources, function: Callable[..., o
 
     A node that is lost meanwhile is made up for by another. Raises InputError if the function does.
     """
+    if trial_resources.num_nodes == 1:
+        call_warm(function, *args)
+        return
     at = [NodeAffinitySchedulingStrategy(node.id, soft=True) for node in nodes() if places(trial_resources, node)]
     _get([_task(trial_resources, function, scheduling_strategy=where).remote(*args) for where in at])
 

@@ -15,7 +15,7 @@ from pyarrow.fs import FileType  # type: ignore[import-untyped]
 from ray.tune import Trainable
 from ray.tune.experiment import Trial
 from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError

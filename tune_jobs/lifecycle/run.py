@@ -5,14 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from handclip_core.data.sources import DrawnData, PreparedData
-from handclip_core.devices import select_device
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import IDENTITIES, open_context
 from handclip_core.runs.run_folder import write_text
 from handclip_core.signals import Ended, say_at_the_end
-from handclip_core.tasks import AnyTask
 from tune_jobs.config.settings import SETTINGS, StoppingKind, SweepSettings, dump_settings, load_settings
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
@@ -24,7 +19,7 @@ from tune_jobs.execution.tune_run import run_trials
 from tune_jobs.lifecycle.build import SweepRun, build, read_events
 from tune_jobs.lifecycle.export_best import export_best_left, mixtures
 from tune_jobs.lifecycle.exports import Exports, write_front
-from tune_jobs.lifecycle.fitting import fitted
+from tune_jobs.lifecycle.fitting import fitted, warm_up
 from tune_jobs.lifecycle.folders import BEST, create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
 from tune_jobs.lifecycle.fork import fork
 from tune_jobs.lifecycle.review import write_report
@@ -126,22 +121,6 @@ def export(settings: SweepSettings, where: StorageLocation) -> None:
     summary.log(f"{what} are written anew from {len(events)} lines of the journal")
 
 
-def warm_up(
-    data: DrawnData | PreparedData,
-    backbone: BackboneSettings,
-    device: str,
-    storage: StorageLocation,
-    task: AnyTask = IDENTITIES,
-) -> None:
-    """Draw or check the data and build the node's caches, so that trials need not wait for each other.
-
-    Raises InputError if the data or a bucket cannot be used from this node.
-    """
-    if isinstance(storage, BucketLocation):
-        storage.check()
-    _ = open_context(data, backbone, select_device(device), task).feature_inputs
-
-
 def prepare(settings: SweepSettings) -> TrialResources:
     """Join the cluster or start one, see what it holds, and let its nodes prepare the data; raises InputError."""
     summary.log("starting Ray")
@@ -208,7 +187,11 @@ def run_to_the_end(
                 reason = INTERRUPTED
         if lease.lost.is_set():
             raise InputError(f"{where}: another driver has taken this sweep over; this one has ended")
-        if proposer is None and reason != INTERRUPTED and not _finish(ready, where, trial_resources, mix=settings.mixtures):
+        if (
+            proposer is None
+            and reason != INTERRUPTED
+            and not _finish(ready, where, trial_resources, mix=settings.mixtures)
+        ):
             reason = INTERRUPTED
         ready.callback.close(reason)
         return Outcome(folder, ready.all_trials, reason)

@@ -16,6 +16,7 @@ from tune_jobs.execution.cluster import (
     bundles,
     connect,
     fit_trials,
+    run_on_every_node,
     run_where_trials_run,
     trial_bundles,
     wait_for_node,
@@ -71,9 +72,9 @@ def test_a_trial_that_fits_nowhere_is_refused_with_what_there_is(resources: Reso
         fit_trials(resources, cluster)
 
 
-def test_on_one_machine_work_beside_the_trials_runs_in_this_process() -> None:
+def test_on_one_machine_data_are_prepared_in_this_process_if_it_has_no_forks() -> None:
     here: list[int] = []
-    run_where_trials_run(fit_trials(Resources(), CPU_ONLY), here.append, 1)
+    run_on_every_node(fit_trials(Resources(), CPU_ONLY), here.append, 1)
     assert here == [1]
 
 

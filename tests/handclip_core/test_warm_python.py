@@ -1,0 +1,90 @@
+"""A program whose workers are forks of it: what they have, what they get, and how all of it ends."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BEGIN = """
+import os, shlex, signal, subprocess, sys
+from pathlib import Path
+from handclip_core import warm_python
+from tests.handclip_core import warm_calls
+
+def python(*command):
+    return subprocess.run([*shlex.split(warm_python.warm_python()), *command], capture_output=True, text=True).stdout
+
+print("begins", end=" ")
+warm_python.start_warm_python(("wave",))
+"""
+SHOW = "import os, sys; print('wave' in sys.modules, sys.argv[1], os.environ['COLOUR'], os.getcwd(), os.getppid())"
+
+
+def program(body: str, folder: Path) -> list[str]:
+    """The words that a program prints which has a server, whose forks need not import ``wave``."""
+    command = [sys.executable, "-c", BEGIN + body]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert not done.stderr
+    return done.stdout.split()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends within some seconds."""
+    for _ in range(200):
+        if not Path(f"/proc/{pid}").exists():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Path:
+    """A folder with a program that shows what it has."""
+    (tmp_path / "show.py").write_text(SHOW)
+    return tmp_path
+
+
+def test_a_fork_has_the_imports_and_what_the_asking_process_has(shown: Path) -> None:
+    words = program("os.environ['COLOUR'] = 'red'\nprint(python('show.py', 'given'))", shown)
+    assert words[:5] == ["begins", "True", "given", "red", str(shown)], "and what was printed before is printed once"
+    assert gone(int(words[5])), "the server ends with the program"
+
+
+def test_a_server_ends_with_a_program_that_is_killed(shown: Path) -> None:
+    words = program(
+        "os.environ['COLOUR'] = ''\nprint(python('show.py', 'x'), flush=True)\nos.kill(os.getpid(), signal.SIGKILL)",
+        shown,
+    )
+    assert gone(int(words[-1]))
+
+
+def test_without_its_server_a_process_imports_all_anew(shown: Path) -> None:
+    body = "os.environ['COLOUR'] = 'red'\npid = int(python('show.py', 'x').split()[-1])\nos.kill(pid, signal.SIGKILL)"
+    words = program(f"{body}\nos.waitpid(pid, 0)\nprint(python('show.py', 'given'))", shown)
+    assert words[:4] == ["begins", "False", "given", "red"]
+
+
+def test_a_function_is_called_in_a_fork_and_writes_where_the_program_does(tmp_path: Path) -> None:
+    words = program("warm_python.call_warm(warm_calls.write_pid, Path('pid')); print(os.getpid())", tmp_path)
+    assert words[:2] == ["begins", "written"]
+    assert (tmp_path / "pid").read_text() != words[2]
+
+
+def test_a_refusal_comes_back_and_a_death_is_no_result(tmp_path: Path) -> None:
+    body = """
+for function in (warm_calls.refuse, warm_calls.die):
+    try:
+        warm_python.call_warm(function)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+    assert " ".join(program(body, tmp_path)) == (
+        "begins InputError data: none RuntimeError die did not come to its end in a process of its own"
+    )
