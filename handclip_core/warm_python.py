@@ -7,6 +7,7 @@ Run as a script, this file asks a server for a fork. Only the standard library i
 """
 
 import atexit
+import ctypes
 import gc
 import json
 import os
@@ -29,6 +30,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 STANDARD_FILES = (0, 1, 2)
+PR_SET_PDEATHSIG = 1
+"""Linux: the signal that a process gets when its parent ends."""
 CALL = "--call"
 """In the place of a program: what to call comes from the standard input."""
 _command: list[str] = []
@@ -62,7 +65,7 @@ def fork_server(address: str, preloaded: Sequence[str]) -> tuple[int, int]:
     pid = os.fork()
     if pid == 0:
         os.close(writing)
-        _serve(listening, reading, preloaded)
+        _serve(listening, reading, preloaded, Path(address))
     gc.unfreeze()
     os.close(reading)
     listening.close()
@@ -105,7 +108,7 @@ def _end(pid: int, folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve(listening: socket.socket, reading: int, preloaded: Sequence[str]) -> NoReturn:
+def _serve(listening: socket.socket, reading: int, preloaded: Sequence[str], address: Path) -> NoReturn:
     """Fork for whoever asks, until the process that started this one has ended."""
     try:
         _forget_the_parent()
@@ -125,6 +128,9 @@ def _serve(listening: socket.socket, reading: int, preloaded: Sequence[str]) -> 
                 _become(connection)
             connection.close()
     finally:
+        with suppress(OSError):
+            address.unlink(missing_ok=True)
+            address.parent.rmdir()
         os._exit(0)
 
 
@@ -141,6 +147,7 @@ def _become(connection: socket.socket) -> NoReturn:
     code: int | str | None = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody else would end what ``call_warm`` began
         os.setpgid(0, 0)  # as a raylet's own workers: with one that ends, a raylet kills its process group
         _, files, _, _ = socket.recv_fds(connection, 1, len(STANDARD_FILES))
         for given, file in zip(files, STANDARD_FILES, strict=True):
