@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from handclip_core.config import Config
 from handclip_core.data.framing import Frame, Framing, Interpolation
 from handclip_core.errors import InputError
-from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER, NANO, NANO_FOLDER
+from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER, NANO, NANO_FOLDER, TIMM
 from handclip_core.models.readout import Readout, ReadoutSettings, pooled
 from handclip_core.models.text_tower import TextTower, encode_trimmed, num_cut, text_prefixes
 from handclip_core.models.towers.tower import Branches, Stage, Tower
@@ -56,6 +56,11 @@ class BackboneSettings(Config):
     recompute: bool = False
     """Whether training keeps the input of each block alone and computes the rest again for the gradient (gradient
     checkpointing, Chen 2016, arXiv 1604.06174): less memory, a third more time, the same gradients."""
+
+    @property
+    def images_only(self) -> bool:
+        """Whether there is no text tower: none can be read, and no class by its name."""
+        return self.name.startswith(TIMM)
 
     @model_validator(mode="after")
     def _statistics_move_once(self) -> Self:
