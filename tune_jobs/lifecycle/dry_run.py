@@ -22,7 +22,7 @@ from tune_jobs.reporting import summary
 from tune_jobs.scheduling.early_stopping import decisions_for
 from tune_jobs.scheduling.limits import GIB
 from tune_jobs.scheduling.power_analysis import SEEDS
-from tune_jobs.state.trials import HOUR_S
+from tune_jobs.state.usage import HOUR_S
 
 MIB = 2**20
 REHEARSALS = 20

@@ -14,7 +14,8 @@ from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import shown_metrics, trial_table
 from tune_jobs.reporting.regret import FinishedTrial, early_stopping_regret
 from tune_jobs.state.objectives import FRONT, front_lines, pareto_front
-from tune_jobs.state.trials import Status, Trials, TrialView, Usage
+from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.usage import Usage
 from tune_jobs.storage.location import StorageLocation, folder_of
 
 BASELINE = "zero_shot"

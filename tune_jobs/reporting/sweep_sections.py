@@ -18,7 +18,8 @@ from tune_jobs.reporting.record import SweepRecord, scored
 from tune_jobs.reporting.summary import failures, hardly_moved_lines, python, regret_lines, shown
 from tune_jobs.state.events import Begun, Cut, Ended, Moved, Retried, SeedEnded, Started, Trained, Validated
 from tune_jobs.state.objectives import measured, pareto_front
-from tune_jobs.state.trials import HOUR_S, Status, TrialView
+from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.state.usage import HOUR_S
 
 TRIALS = "trials"
 FEW = 3
