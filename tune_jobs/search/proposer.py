@@ -147,7 +147,7 @@ def costs_of(arms: Sequence[str], all_trials: Trials, *, budget: int) -> dict[st
     known = {
         arm: seconds / units * (1 if strategy_in(arm) in UNTRAINED else budget)
         for arm, (seconds, units) in spent.items()
-        if units
+        if units and arm in arms
     }
     typical = fmean(known.values()) if known else 1.0
     return {arm: max(known.get(arm, typical), LEAST_S) for arm in arms}
