@@ -71,10 +71,11 @@ def twin_of(name: str) -> str | None:
     return twin if twin in open_clip.list_models() else None
 
 
-def empty(name: str, *, text: bool, quick_gelu: bool | None = None) -> Any:
+def empty(name: str, *, text: bool, quick_gelu: bool | None = None, image_px: int | None = None) -> Any:
     """The CustomTextCLIP ``name`` with random weights, its text tower the smallest there is unless ``text``.
 
-    ``quick_gelu`` overrides what the name says. Raises InputError for a folder or a text tower that cannot be used.
+    ``quick_gelu`` overrides what the name says; ``image_px`` is the size of images of a tower of timm. Raises
+    InputError for a folder or a text tower that cannot be used.
     """
     changes: dict[str, Any] = {} if quick_gelu is None else {"quick_gelu": quick_gelu}
     # A CoCa draws its text tower first: without it, random weights would be others.
@@ -83,7 +84,7 @@ def empty(name: str, *, text: bool, quick_gelu: bool | None = None) -> Any:
     folder = folder_of(name)
     origin = origin_of(folder) if folder and not (folder / CONFIG_FILE).exists() else None
     try:
-        if tower := _image_tower(name, folder):
+        if tower := _image_tower(name, folder, image_px):
             return ImagesOnly(tower)
         if folder and origin and origin.is_clip_of_transformers:
             config = {**open_clip_config(origin.config, source=str(folder)), **changes}
@@ -125,11 +126,11 @@ def plain_load(name: str) -> Any:
     return open_clip.create_model(name).eval()
 
 
-def published(name: str, tag: str) -> Any:
+def published(name: str, tag: str, *, image_px: int | None = None) -> Any:
     """The CustomTextCLIP ``name`` with published weights; raises InputError if they cannot be fetched."""
     try:
         if architecture_in(name):
-            return ImagesOnly(tagged(name, tag))
+            return ImagesOnly(tagged(name, tag, image_px=image_px))
         return open_clip.create_model(
             name,
             pretrained=tag,
@@ -196,10 +197,10 @@ def tokenizer_of(name: str, text: Any) -> Any:
         ) from None
 
 
-def _image_tower(name: str, folder: Path | None) -> ImageTower | None:
+def _image_tower(name: str, folder: Path | None, image_px: int | None) -> ImageTower | None:
     """The tower of timm that ``name`` says, or the description in its folder; None for a CLIP."""
     if architecture := architecture_in(name):
-        return ImageTower(architecture)
+        return ImageTower(architecture, image_px=image_px)
     if not folder or not (folder / CONFIG_FILE).exists():
         return None
     described = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))

@@ -74,14 +74,12 @@ def _create(settings: BackboneSettings, *, text: bool) -> _Loaded:
     architectures.refuse_unknown(name)
     folder = folder_of(name)
     if weights == RANDOM:
-        return _Loaded(architectures.empty(name, text=text), RANDOM)
-    if weights is None and (tag := tag_in(name)):
-        return _Loaded(architectures.published(name, tag), f"{name} {tag}")
-    if weights is None:
-        return _from_file(name, _weights_of(name, folder), text=text)
-    if architectures.is_tag(name, weights):
-        return _Loaded(architectures.published(name, weights), f"{name} {weights}")
-    return _from_file(name, _existing(Path(weights), name), text=text)
+        return _Loaded(architectures.empty(name, text=text, image_px=settings.image_px), RANDOM)
+    tag = tag_in(name) if weights is None else weights if architectures.is_tag(name, weights) else None
+    if tag is not None:
+        return _Loaded(architectures.published(name, tag, image_px=settings.image_px), f"{name} {tag}")
+    path = _weights_of(name, folder) if weights is None else _existing(Path(weights), name)
+    return _from_file(name, path, text=text, image_px=settings.image_px)
 
 
 def _weights_of(name: str, folder: Path | None) -> Path:
@@ -100,7 +98,7 @@ def _existing(path: Path, name: str) -> Path:
     raise InputError(f"backbone.pretrained: '{path}' is neither a file nor a tag of {name} ({tags})")
 
 
-def _from_file(name: str, path: Path, *, text: bool) -> _Loaded:
+def _from_file(name: str, path: Path, *, text: bool, image_px: int | None) -> _Loaded:
     if path.suffix in (".npz", ".npy"):
         clip = architectures.empty(name, text=True)
         architectures.load_numpy(clip, path)
@@ -108,7 +106,8 @@ def _from_file(name: str, path: Path, *, text: bool) -> _Loaded:
     origin = origin_of(path)
     tensors = merged_updates(read_tensors(path), alpha=origin.alpha, source=path)
     quick = quick_gelu_of(path, tensors, origin)
-    clip = architectures.empty(name, text=text, quick_gelu=quick if architectures.twin_of(name) or quick else None)
+    activation = quick if architectures.twin_of(name) or quick else None
+    clip = architectures.empty(name, text=text, quick_gelu=activation, image_px=image_px)
     notes = fit(
         clip,
         architectures.converted(clip, tensors),

@@ -121,3 +121,23 @@ def test_blocks_that_compute_something_else_than_timm_are_refused(monkeypatch: p
     kind = sys.modules["handclip_core.models.towers.timm_towers"].TimmTransformer
     monkeypatch.setattr(kind, "steps", lambda tower, visual, steps=kind.steps: steps(tower, visual)[:-1])
     assert "(they compute something else)" in refused(VIT)
+
+
+def test_images_may_have_another_size_and_positions_follow(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    theirs = timm.create_model("test_vit", num_classes=0).eval()
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    backbone = load_backbone(settings(VIT, tmp_path / "weights.pth", image_px=96))
+    assert backbone.image_px == 96
+    expected = timm.create_model("test_vit", num_classes=0, dynamic_img_size=True).eval()
+    expected.load_state_dict(theirs.state_dict())
+    pixels = torch.rand(2, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            backbone(pixels).projected, expected((pixels - backbone.mean) / backbone.std), rtol=1e-4, atol=1e-5
+        )
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config_of(VIT, backbone.visual)))
+    assert load_backbone(settings(f"local-dir:{tmp_path}")).image_px == 96
+    assert load_backbone(settings("timm/test_resnet", image_px=64)).image_px == 64
+    with pytest.raises(InputError, match="image_px: ViT-B-32 has one size alone"):
+        BackboneSettings.parse({"name": "ViT-B-32", "image_px": 96}, source="x")
