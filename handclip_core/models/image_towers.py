@@ -6,7 +6,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models import list_pretrained
 from torch import Tensor, nn
 
@@ -25,6 +25,8 @@ _MASK = "mask_token"
 class ImageTower(nn.Module):
     """A model of timm without its classifier, described as open_clip describes its towers."""
 
+    trunk: Any
+
     def __init__(self, architecture: str, *, pretrained: bool = False, image_px: int | None = None) -> None:
         """``architecture`` is timm's name, perhaps with the tag of its weights; what timm raises passes through.
 
@@ -32,7 +34,9 @@ class ImageTower(nn.Module):
         """
         super().__init__()
         known = timm.get_pretrained_cfg(architecture)
-        sized = {"img_size": image_px} if image_px and known is not None and known.fixed_input_size else {}
+        sized: dict[str, Any] = (
+            {"img_size": image_px} if image_px and known is not None and known.fixed_input_size else {}
+        )
         self.trunk = timm.create_model(architecture, pretrained=pretrained, num_classes=0, **sized)
         self.head = nn.Sequential()
         found = self.trunk.pretrained_cfg

@@ -156,16 +156,17 @@ def test_one_backbone_is_named_nowhere(tmp_path: Path) -> None:
 
 
 def test_points_and_ranges_are_of_every_backbone_or_of_one(tmp_path: Path) -> None:
-    search = {
+    ranges = {"full@test_vit/optim/lr": [1e-5, 1e-5], "full/optim/lr": [5e-5, 5e-5]}
+    search: dict[str, Any] = {
         "points": [
             {"strategy": "full", "optim/lr": 5e-5},
             {"strategy": "full", "backbone": "test_vit", "layer_decay": 0.5},
         ],
-        "ranges": {"full@test_vit/optim/lr": [1e-5, 1e-5], "full/optim/lr": [5e-5, 5e-5]},
+        "ranges": ranges,
     }
     with pytest.raises(InputError, match=r"search.points\[0\]: optim/lr: 5e-05 lies outside"):
         SweepSettings.parse(two(tmp_path).model_dump() | {"search": search}, source="x")
-    del search["ranges"]["full@test_vit/optim/lr"]  # type: ignore[call-overload]
+    del ranges["full@test_vit/optim/lr"]
     found = run(two(tmp_path, search=search, trials=9))
     tried = [(view.arm, view.origin) for view in found.all_trials.all()[4:7]]
     assert tried == [("full@handclip-nano", "point 0"), ("full@test_vit", "point 0"), ("full@test_vit", "point 1")]

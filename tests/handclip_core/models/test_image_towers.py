@@ -32,6 +32,7 @@ def refused(name: str, weights: object = "random", *, text: bool = False) -> str
 def test_preprocessing_is_that_of_timm() -> None:
     backbone = load_backbone(settings("timm/test_resnet", framing=Framing.CROP))
     found = timm.get_pretrained_cfg("test_resnet")
+    assert found is not None
     assert backbone.image_px == found.input_size[1] == 160
     assert backbone.mean.flatten().tolist() == pytest.approx(found.mean)
     assert backbone.std.flatten().tolist() == pytest.approx(found.std)
@@ -43,7 +44,7 @@ def test_preprocessing_is_that_of_timm() -> None:
 @pytest.mark.parametrize("wrapped", ["", "module.", "state_dict"])
 def test_a_file_as_timm_saves_it_gives_what_timm_computes(wrapped: str, tmp_path: Path) -> None:
     torch.manual_seed(5)
-    theirs = timm.create_model("test_vit", num_classes=7).eval()
+    theirs: Any = timm.create_model("test_vit", num_classes=7).eval()
     state: dict[str, Any] = {f"{wrapped}{name}": value for name, value in theirs.state_dict().items()}
     if wrapped == "state_dict":
         state = {"state_dict": theirs.state_dict(), "epoch": 3}
@@ -74,7 +75,7 @@ def test_files_of_dinov2_as_meta_published_them_are_read(tmp_path: Path, monkeyp
     create = timm.create_model
     monkeypatch.setattr("timm.create_model", lambda name, **given: create(name, **{**given, **small}))
     torch.manual_seed(5)
-    theirs = timm.create_model("vit_small_patch14_dinov2", num_classes=0).eval()
+    theirs: Any = timm.create_model("vit_small_patch14_dinov2", num_classes=0).eval()
     state = theirs.state_dict() | {"mask_token": torch.zeros(1, 32)}
     torch.save(state, tmp_path / "dinov2.pth")
     backbone = load_backbone(settings("timm/vit_small_patch14_dinov2", tmp_path / "dinov2.pth"))

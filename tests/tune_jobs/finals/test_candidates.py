@@ -4,7 +4,7 @@ import pytest
 
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.strategies import Full, LinearProbe, ZeroShot
-from tests.tune_jobs.finals.conftest import SweepFolder, full, write_sweep
+from tests.tune_jobs.finals.conftest import SweepFolder, Trials, full, write_sweep
 from tune_jobs.finals.candidates import choose, fresh_seeds, hash_of
 from tune_jobs.finals.past_sweep import read_sweep
 
@@ -63,7 +63,7 @@ def test_fresh_seeds_are_never_the_sweeps(used: tuple[int, ...], num: int, expec
 
 def test_with_several_backbones_every_strategy_runs_again_on_each(tmp_path: Path) -> None:
     large = BackboneSettings(name="timm/test_vit", pretrained="random")
-    trials = [(full(1e-3), 0.6), (full(1e-3), 0.7), (full(3e-4), 0.65), (LinearProbe(), 0.5)]
+    trials: Trials = [(full(1e-3), 0.6), (full(1e-3), 0.7), (full(3e-4), 0.65), (LinearProbe(), 0.5)]
     both = [BackboneSettings(), large]
     write_sweep(tmp_path / "two", trials, backbone=both)
     found = choose(read_sweep(tmp_path / "two"), top=1)
