@@ -94,9 +94,8 @@ def test_other_drivers_know_the_same_of_it(swept: SweepRun) -> None:
     assert [view.arm for view in again.all()] == [view.arm for view in swept.all_trials.all()]
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_drivers_that_die_leave_the_same_sweep(fuse: Fuse, swept: SweepRun, tmp_path: Path, seed: int) -> None:
-    lengths = random.Random(seed)
+def test_drivers_that_die_leave_the_same_sweep(fuse: Fuse, swept: SweepRun, tmp_path: Path) -> None:
+    lengths = random.Random(1)
     deaths = run_to_the_end(two(tmp_path), fuse, iter(lambda: lengths.randint(20, 300), None), curve=by_tower)
     assert deaths >= 3
     assert state_of(tmp_path / "simulated") == state_of(swept.folder)
@@ -215,6 +214,9 @@ def test_backbones_that_are_called_alike_get_names_that_tell_them_apart(tmp_path
         "a-b",
     ]
     assert [found.backbone_of(arm) for arm in found.arms] == list(found.backbones)
+    clash = [{"name": "local-dir:/a/x"}, {"name": "local-dir:/b/x"}, {"name": "local-dir:/c/x-1"}]
+    arms = two(tmp_path, backbone=clash, strategies=("full",)).arms
+    assert [backbone_in(arm) for arm in arms] == ["1-x", "2-x", "3-x-1"]
 
 
 def test_a_sweep_learns_from_trials_on_the_same_backbone(swept: SweepRun, tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def labels(backbones: Sequence[BackboneSettings]) -> dict[BackboneSettings, str]
     numbered = [
         f"{name}-{named[: at + 1].count(name)}" if named.count(name) > 1 else name for at, name in enumerate(named)
     ]
+    if len(set(numbered)) < len(numbered):  # one may be called as another with its number
+        numbered = [f"{at}-{name}" for at, name in enumerate(short, start=1)]
     return dict(zip(backbones, numbered, strict=True))
 
 
