@@ -93,8 +93,8 @@ def _walk(
         meaning = field.get("description", "" if tags else below.get("description", ""))
         default = _default(schema, field, required=name in group.get("required", ()))
         yield _Key((*path, name), choices, tags, kind, default, " ".join(meaning.replace("``", "").split()))
-        if "properties" in below:
-            yield from _walk(schema, below, (*path, name), choices, defaults=field.get("default"))
+        if "properties" in (alone := _one_group(schema, below)):
+            yield from _walk(schema, alone, (*path, name), choices, defaults=field.get("default"))
         for choice, reference in told_by["mapping"].items():
             part = _resolved(schema, {"$ref": reference})
             yield from _walk(schema, part, (*path, name), (*choices, choice), told_by["propertyName"])
@@ -107,7 +107,7 @@ def _default(schema: dict[str, Any], field: dict[str, Any], *, required: bool) -
     value, below = field["default"], _resolved(schema, field)
     if "discriminator" in below and isinstance(value, dict):
         value = value.get(below["discriminator"]["propertyName"])
-    elif "properties" in below and isinstance(value, dict):
+    elif "properties" in _one_group(schema, below) and isinstance(value, dict):
         return ""
     return f"default {_value(value)}"
 
@@ -115,6 +115,12 @@ def _default(schema: dict[str, Any], field: dict[str, Any], *, required: bool) -
 def _resolved(schema: dict[str, Any], field: dict[str, Any]) -> dict[str, Any]:
     reference = field.get("$ref")
     return schema["$defs"][reference.rpartition("/")[2]] if reference else field
+
+
+def _one_group(schema: dict[str, Any], field: dict[str, Any]) -> dict[str, Any]:
+    """The group that a field takes, or else the field: one that may be a list of groups takes one alone, too."""
+    alone = (_resolved(schema, choice) for choice in field.get("anyOf", ()))
+    return next((choice for choice in alone if "properties" in choice), field)
 
 
 def _kind(schema: dict[str, Any], field: dict[str, Any]) -> str:

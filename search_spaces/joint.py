@@ -1,4 +1,4 @@
-"""The spaces of a sweep's strategies together, as the user narrowed them: defaults, points to try, draws."""
+"""The spaces of a sweep's arms together, as the user narrowed them: defaults, points to try, draws."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from handclip_core.config import describe
 from handclip_core.runs.context import IDENTITIES
 from handclip_core.strategies import Strategy
 from handclip_core.tasks.base import Task
+from search_spaces.arms import AT, arm_of, strategy_in
 from search_spaces.by_task import spaces_of
 from search_spaces.inventory import inventory, unknown_path
 from search_spaces.narrowing import Narrowing, nearest, stored
@@ -21,8 +22,9 @@ from search_spaces.suggest import Primitive, label, value_at
 
 @dataclass(frozen=True)
 class Draft:
-    """A strategy to try and the draws that lead to it, by Optuna's names."""
+    """A strategy to try on the backbone of an arm, and the draws that lead to it, by Optuna's names."""
 
+    arm: str
     strategy: Strategy
     params: dict[str, Primitive]
     distributions: dict[str, BaseDistribution]
@@ -30,32 +32,40 @@ class Draft:
 
 @dataclass(frozen=True)
 class JointSpace:
-    """The strategies of a sweep, and the ranges that its user narrowed.
+    """The arms of a sweep, and the ranges that its user narrowed.
 
-    A path is that of a field below a strategy, ``optim/lr``; a name has the strategy before it, ``full/optim/lr``.
+    A path is that of a field below a strategy, ``optim/lr``; a name has the arm before it, ``full/optim/lr`` or, of
+    several backbones, ``full@ViT-B-32/optim/lr``.
     """
 
-    strategies: tuple[str, ...]
+    arms: tuple[str, ...]
     narrowing: Narrowing = field(default_factory=Narrowing)
     task: Task = IDENTITIES
 
     def searchable(self) -> tuple[str, ...]:
-        """Those of the strategies that have anything to search."""
-        return searchable(self.strategies, spaces_of(self.task))
+        """Those of the arms that have anything to search."""
+        found = searchable(self.strategies, spaces_of(self.task))
+        return tuple(arm for arm in self.arms if strategy_in(arm) in found)
 
-    def draw(self, strategy: str, source: Source) -> Draft:
-        """A strategy with settings from ``source``, which sees the narrowed distributions."""
-        recording = RecordingTrial(source, self.narrowing.apply)
-        settings = spaces_of(self.task)[strategy](recording)
-        return Draft(settings, recording.params, recording.distributions)
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """The strategies of the arms, each once."""
+        return tuple(dict.fromkeys(map(strategy_in, self.arms)))
 
-    def default(self, strategy: str) -> Draft:
+    def draw(self, arm: str, source: Source) -> Draft:
+        """The strategy of ``arm`` with settings from ``source``, which sees the narrowed distributions."""
+        recording = RecordingTrial(source, self.narrowing.apply, arm)
+        settings = spaces_of(self.task)[strategy_in(arm)](recording)
+        return Draft(arm, settings, recording.params, recording.distributions)
+
+    def default(self, arm: str) -> Draft:
         """The published default; if a narrowed range leaves it out, the nearest that it allows."""
-        settings = default_of(strategy)
-        return self.draw(strategy, lambda name, part: nearest(label(value_at(settings, name)), part))
+        settings = default_of(strategy_in(arm))
+        return self.draw(arm, lambda name, part: nearest(label(value_at(settings, name)), part))
 
-    def point(self, strategy: str, values: Mapping[str, Any]) -> Draft:
+    def point(self, arm: str, values: Mapping[str, Any]) -> Draft:
         """The default with ``values`` by path; raises ValueError if the narrowed space does not hold them."""
+        strategy = strategy_in(arm)
         settings = default_of(strategy)
         used: set[str] = set()
 
@@ -69,7 +79,7 @@ class JointSpace:
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
 
-        draft = self._valid(strategy, source)
+        draft = self._valid(arm, source)
         for path in values:
             if path not in used and f"{strategy}/{path}" in inventory(strategy, self.task):
                 raise ValueError(f"{path}: has no effect beside this point's other values; leave it out")
@@ -77,7 +87,7 @@ class JointSpace:
                 raise ValueError(unknown_path(path, (strategy,), self.task))
         return draft
 
-    def redraw(self, strategy: str, params: Mapping[str, Primitive]) -> Draft:
+    def redraw(self, arm: str, params: Mapping[str, Primitive]) -> Draft:
         """What exactly ``params``, by name, lead to; raises ValueError if the space asks for others."""
 
         def source(name: str, part: BaseDistribution) -> Primitive:
@@ -88,33 +98,42 @@ class JointSpace:
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
 
-        draft = self._valid(strategy, source)
+        draft = self._valid(arm, source)
         for name in params:
             if name not in draft.params:
                 raise ValueError(f"{name} is not searched")
         return draft
 
-    def hold(self, settings: Strategy) -> Draft:
-        """The draws that lead to ``settings``; raises ValueError if the narrowed space does not hold them."""
+    def hold(self, settings: Strategy, *, backbone: str = "") -> Draft:
+        """The draws that lead to ``settings`` on the backbone called so.
+
+        Raises ValueError if the narrowed space does not hold them.
+        """
+        arm = arm_of(settings.name, backbone)
         params = params_of(settings, spaces_of(self.task))
-        draft = self.redraw(settings.name, params)
+        draft = self.redraw(arm, {f"{arm}/{name.partition('/')[2]}": value for name, value in params.items()})
         assert draft.strategy == settings, "params_of has compared them"
         return draft
 
-    def _valid(self, strategy: str, source: Source) -> Draft:
+    def _valid(self, arm: str, source: Source) -> Draft:
         try:
-            return self.draw(strategy, source)
+            return self.draw(arm, source)
         except ValidationError as error:
             raise ValueError(describe(error)) from None
 
     def check(self) -> None:
         """Raise ValueError if a narrowed range has an unknown key, or is no part of what a strategy searches."""
-        names = {strategy: inventory(strategy, self.task) for strategy in self.strategies}
-        every = [name for found in names.values() for name in found]
+        every = {
+            f"{arm}/{name.partition('/')[2]}": distribution
+            for arm in self.arms
+            for name, distribution in inventory(strategy_in(arm), self.task).items()
+        }
         for key in self.narrowing.ranges:
             if not any(self.narrowing.key(name) == key for name in every):
                 owner = key.partition("/")[0]
-                raise ValueError(unknown_path(key, (owner,) if owner in names else self.strategies, self.task))
-        for found in names.values():
-            for name, distribution in found.items():
-                self.narrowing.apply(name, distribution)
+                if AT in owner and owner not in self.arms:
+                    raise ValueError(f"{key}: there is no '{owner}'; choose from {', '.join(self.arms)}")
+                known = strategy_in(owner) in self.strategies
+                raise ValueError(unknown_path(key, (strategy_in(owner),) if known else self.strategies, self.task))
+        for name, distribution in every.items():
+            self.narrowing.apply(name, distribution)

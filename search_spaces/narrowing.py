@@ -1,7 +1,8 @@
 """Ranges narrowed by the user, and values of the user's brought into the form that Optuna stores.
 
 A key is a field's path, ``optim/lr``, which means every strategy that searches it, or the path under one strategy,
-``full/optim/lr``, which counts before the former.
+``full/optim/lr``, or under a strategy on one of several backbones, ``full@ViT-B-32/optim/lr``. The longer counts before
+the shorter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from search_spaces.arms import strategy_in
 from search_spaces.suggest import Primitive, label
 
 MOST_SHOWN = 6
@@ -24,8 +26,8 @@ class Narrowing:
 
     def key(self, name: str) -> str | None:
         """The key that narrows the hyperparameter ``name``, if any does."""
-        path = name.partition("/")[2]
-        return next((key for key in (name, path) if key in self.ranges), None)
+        arm, _, path = name.partition("/")
+        return next((key for key in (name, f"{strategy_in(arm)}/{path}", path) if key in self.ranges), None)
 
     def apply(self, name: str, distribution: BaseDistribution) -> BaseDistribution:
         """The distribution of ``name`` as narrowed; raises ValueError if it would not be a part of the old one."""

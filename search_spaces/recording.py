@@ -17,12 +17,14 @@ Narrow = Callable[[str, BaseDistribution], BaseDistribution]
 class RecordingTrial:
     """Stands in for a trial: ``source`` answers out of what ``narrow`` leaves of each distribution.
 
-    ``params`` and ``distributions`` keep what was given, by name.
+    ``params`` and ``distributions`` keep what was given, by name, which begins with ``arm`` in place of the strategy's
+    if there is one.
     """
 
-    def __init__(self, source: Source, narrow: Narrow) -> None:
+    def __init__(self, source: Source, narrow: Narrow, arm: str = "") -> None:
         self._source = source
         self._narrow = narrow
+        self._arm = arm
         self.params: dict[str, Primitive] = {}
         self.distributions: dict[str, BaseDistribution] = {}
 
@@ -39,6 +41,7 @@ class RecordingTrial:
         return self._take(name, CategoricalDistribution(tuple(choices)))
 
     def _take(self, name: str, distribution: BaseDistribution) -> Any:
+        name = f"{self._arm}/{name.partition('/')[2]}" if self._arm else name
         part = self._narrow(name, distribution)
         value = self._source(name, part)
         self.params[name], self.distributions[name] = value, part

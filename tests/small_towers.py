@@ -1,4 +1,4 @@
-"""Architectures of open_clip made small: one of each kind of image tower, with random weights."""
+"""Architectures of open_clip and timm made small: one of each kind of image tower, with random weights."""
 
 import json
 from functools import partial
@@ -53,11 +53,22 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "own_resnet": {"image_size": 64, "layers": [1, 1, 2, 1], "width": 8, "head_width": 32, "patch_size": None},
 }  # fmt: skip
-KINDS = (*OWN, *OF_TIMM)
+IMAGES_ONLY: dict[str, tuple[str, dict[str, Any]]] = {
+    "dinov2": ("vit_small_patch14_reg4_dinov2", TOKENS),
+    "dinov3": ("vit_small_patch16_dinov3", TOKENS),
+    "only_resnet": ("test_resnet", {}),
+}
+"""Towers of timm by themselves: the model, and what makes it small."""
+KINDS = (*OWN, *OF_TIMM, *IMAGES_ONLY)
 
 
 def small(kind: str, folder: Path, patch: Any, **changes: Any) -> BackboneSettings:
     """Settings of a small random member of ``kind``; ``patch`` makes timm build it small while it lasts."""
+    if kind in IMAGES_ONLY:
+        name, shrunk = IMAGES_ONLY[kind]
+        overlay = {"pretrained_cfg_overlay": {"input_size": (3, 32, 32)}} if shrunk else {}
+        patch.setattr("timm.create_model", partial(_shrunk, {**shrunk, **overlay}))
+        return BackboneSettings.model_validate({"name": f"timm/{name}", "pretrained": "random", **changes})
     vision = OWN.get(kind)
     if vision is None:
         name, shrunk, ends = OF_TIMM[kind]
@@ -76,7 +87,7 @@ def _shrunk(shrunk: dict[str, Any], name: str, **given: Any) -> Any:
 
 def small_backbone(kind: str, folder: Path, patch: Any, **changes: Any) -> Backbone:
     """A small random member of ``kind``, every weight of which has a part in its output."""
-    backbone = load_backbone(small(kind, folder, patch, **changes), text=True)
+    backbone = load_backbone(small(kind, folder, patch, **changes), text=kind not in IMAGES_ONLY)
     generator = torch.Generator().manual_seed(3)
     for tensor in backbone.parameters():
         tensor.data.add_(0.1 * torch.randn(tensor.shape, generator=generator))

@@ -15,7 +15,20 @@ from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
 from torch import nn
 
 from handclip_core.errors import InputError
-from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER, NANO, QUICK, folder_of
+from handclip_core.models.image_towers import (
+    ARCHITECTURE,
+    ImagesOnly,
+    ImageTower,
+    architecture_in,
+    converted_by_timm,
+    description_of,
+    from_description,
+    has_tag,
+    refuse_unknown_architecture,
+    tagged,
+)
+from handclip_core.models.image_towers import tags as tags_of_tower
+from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER, NANO, QUICK, TIMM, folder_of
 from handclip_core.models.towers.native import ResNetTower, TransformerTower
 from handclip_core.models.towers.timm_towers import tower_in_timm
 from handclip_core.models.towers.tower import Tower
@@ -29,20 +42,22 @@ _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layer
 
 def refuse_unknown(name: str) -> None:
     """Raise InputError for a name that nothing has."""
-    if folder_of(name) is None and name not in open_clip.list_models():
-        choices = f"{NANO}, {LOCAL_FOLDER}FOLDER or a name of open_clip such as ViT-B-32, ViT-B-16, RN50"
+    if architecture_in(name):
+        refuse_unknown_architecture(name)
+    elif folder_of(name) is None and name not in open_clip.list_models():
+        choices = f"{NANO}, {LOCAL_FOLDER}FOLDER, {TIMM}MODEL or a name of open_clip such as ViT-B-32, ViT-B-16, RN50"
         raise InputError(f"backbone.name: unknown model '{name}'; choose {choices}")
 
 
 def tags_of(name: str) -> str:
     """The tags of the published weights of ``name``, the first of them, in words."""
-    tags = list_pretrained_tags_by_model(name)
+    tags = tags_of_tower(name) if architecture_in(name) else list_pretrained_tags_by_model(name)
     return ", ".join(tags[:3] + ["..."] * (len(tags) > 3)) or "it has none"
 
 
 def is_tag(name: str, tag: str) -> bool:
     """Whether there are published weights ``tag`` of ``name``."""
-    return bool(get_pretrained_cfg(name, tag))
+    return has_tag(name, tag) if architecture_in(name) else bool(get_pretrained_cfg(name, tag))
 
 
 def tag_quick_gelu(name: str, tag: str) -> bool:
@@ -56,10 +71,11 @@ def twin_of(name: str) -> str | None:
     return twin if twin in open_clip.list_models() else None
 
 
-def empty(name: str, *, text: bool, quick_gelu: bool | None = None) -> Any:
+def empty(name: str, *, text: bool, quick_gelu: bool | None = None, image_px: int | None = None) -> Any:
     """The CustomTextCLIP ``name`` with random weights, its text tower the smallest there is unless ``text``.
 
-    ``quick_gelu`` overrides what the name says. Raises InputError for a folder or a text tower that cannot be used.
+    ``quick_gelu`` overrides what the name says; ``image_px`` is the size of images of a tower of timm. Raises
+    InputError for a folder or a text tower that cannot be used.
     """
     changes: dict[str, Any] = {} if quick_gelu is None else {"quick_gelu": quick_gelu}
     # A CoCa draws its text tower first: without it, random weights would be others.
@@ -68,6 +84,8 @@ def empty(name: str, *, text: bool, quick_gelu: bool | None = None) -> Any:
     folder = folder_of(name)
     origin = origin_of(folder) if folder and not (folder / CONFIG_FILE).exists() else None
     try:
+        if tower := _image_tower(name, folder, image_px):
+            return ImagesOnly(tower)
         if folder and origin and origin.is_clip_of_transformers:
             config = {**open_clip_config(origin.config, source=str(folder)), **changes}
             clip = CustomTextCLIP(**config)
@@ -84,6 +102,8 @@ def empty(name: str, *, text: bool, quick_gelu: bool | None = None) -> Any:
 
 def config_of(name: str, visual: nn.Module) -> dict[str, Any]:
     """The contents of a CONFIG_FILE from which ``empty`` builds ``name`` again; ``visual`` is its image tower."""
+    if isinstance(visual, ImageTower):
+        return description_of(visual)
     folder = folder_of(name)
     if folder and not (folder / CONFIG_FILE).exists():
         model = open_clip_config(origin_of(folder).config, source=str(folder))
@@ -106,9 +126,11 @@ def plain_load(name: str) -> Any:
     return open_clip.create_model(name).eval()
 
 
-def published(name: str, tag: str) -> Any:
+def published(name: str, tag: str, *, image_px: int | None = None) -> Any:
     """The CustomTextCLIP ``name`` with published weights; raises InputError if they cannot be fetched."""
     try:
+        if architecture_in(name):
+            return ImagesOnly(tagged(name, tag, image_px=image_px))
         return open_clip.create_model(
             name,
             pretrained=tag,
@@ -130,13 +152,15 @@ def load_numpy(clip: Any, path: Path) -> None:
 
 
 def converted(clip: Any, tensors: Tensors) -> Tensors:
-    """``tensors`` by names of open_clip if they are of a MobileCLIP as Apple published it."""
+    """``tensors`` by names of open_clip if they are of a MobileCLIP as Apple published it, or by names of timm."""
+    if isinstance(clip.visual, ImageTower):
+        return converted_by_timm(clip.visual, tensors)
     found: Tensors = convert_state_dict(clip, tensors)
     return found
 
 
 def resize_positions(clip: Any, tensors: Tensors) -> None:
-    """Fit the position embeddings in ``tensors`` to the image size and context of ``clip``."""
+    """Fit the position embeddings in ``tensors`` to the image size and context of ``clip``, a CLIP of open_clip."""
     resize_pos_embed(tensors, clip)
     if "text.positional_embedding" in tensors:
         resize_text_pos_embed(tensors, clip)
@@ -148,7 +172,7 @@ def tower_of(visual: nn.Module, name: str) -> Tower:
         return TransformerTower()
     if isinstance(visual, ModifiedResNet):
         return ResNetTower()
-    found = tower_in_timm(visual) if isinstance(visual, TimmModel) else None
+    found = tower_in_timm(visual) if isinstance(visual, TimmModel | ImageTower) else None
     if found is None:
         kind = type(getattr(visual, "trunk", visual)).__name__
         raise InputError(f"backbone.name: {name} has an image tower of kind {kind}, which does not fall into blocks")
@@ -171,6 +195,16 @@ def tokenizer_of(name: str, text: Any) -> Any:
             f"backbone.name: the tokenizer of {name} cannot be fetched; connect to the network, or choose a strategy "
             f"that reads no text ({one_line(error)})"
         ) from None
+
+
+def _image_tower(name: str, folder: Path | None, image_px: int | None) -> ImageTower | None:
+    """The tower of timm that ``name`` says, or the description in its folder; None for a CLIP."""
+    if architecture := architecture_in(name):
+        return ImageTower(architecture, image_px=image_px)
+    if not folder or not (folder / CONFIG_FILE).exists():
+        return None
+    described = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    return from_description(described) if isinstance(described, dict) and ARCHITECTURE in described else None
 
 
 def _preprocessing(folder: Path) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from handclip_core.config import Config
 from handclip_core.data.framing import Frame, Framing, Interpolation
 from handclip_core.errors import InputError
-from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER, NANO, NANO_FOLDER
+from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER, NANO, NANO_FOLDER, TIMM
 from handclip_core.models.readout import Readout, ReadoutSettings, pooled
 from handclip_core.models.text_tower import TextTower, encode_trimmed, num_cut, text_prefixes
 from handclip_core.models.towers.tower import Branches, Stage, Tower
@@ -40,12 +40,14 @@ class BackboneSettings(Config):
     """Which CLIP a strategy starts from."""
 
     name: str = NANO
-    """``handclip-nano``, a model name of open_clip (``ViT-B-32``, ``ViT-B-16``, ``RN50``, ...), or ``local-dir:FOLDER``
-    with a folder that ``pretrain``, open_clip or transformers wrote."""
+    """``handclip-nano``, a model name of open_clip (``ViT-B-32``, ``ViT-B-16``, ``RN50``, ...), ``local-dir:FOLDER``
+    with a folder that ``pretrain``, open_clip or transformers wrote, or ``timm/MODEL`` for an image tower without a
+    text tower (``timm/vit_small_patch14_dinov2``)."""
     pretrained: str | None = None
-    """Weights: a tag of open_clip (``openai``), the path of a file or of a folder with one, or ``random``; none for the
-    weights of ``handclip-nano`` and of ``local-dir:FOLDER``. A run's ``handclip_best.pth`` goes on from that run.
-    Plain weights that come from OpenAI's need a name that ends in ``-quickgelu``."""
+    """Weights: a tag of open_clip (``openai``) or timm, the path of a file or of a folder with one, or ``random``; none
+    for the weights of ``handclip-nano``, of ``local-dir:FOLDER``, and of timm if they are the only ones. A run's
+    ``handclip_best.pth`` goes on from that run. Plain weights that come from OpenAI's need a name that ends in
+    ``-quickgelu``."""
     batch_norm: Literal["fixed", "moving"] = "fixed"
     """Running statistics of batch normalisation (RN50 and its like) in training mode: kept as they were loaded, so that
     a step does not depend on how a batch is shared among devices, or moving with the batches if its block trains."""
@@ -56,6 +58,21 @@ class BackboneSettings(Config):
     recompute: bool = False
     """Whether training keeps the input of each block alone and computes the rest again for the gradient (gradient
     checkpointing, Chen 2016, arXiv 1604.06174): less memory, a third more time, the same gradients."""
+
+    image_px: int | None = Field(None, ge=16, le=4096)
+    """Width and height of the images that an image tower of timm (``timm/MODEL``) sees; its positions are resized to
+    them. None for what it was trained with, which is 518 of DINOv2. Other backbones have one size alone."""
+
+    @model_validator(mode="after")
+    def _size_is_free(self) -> Self:
+        if self.image_px is not None and not self.images_only:
+            raise ValueError(f"image_px: {self.name} has one size alone; leave it out, or choose {TIMM}MODEL")
+        return self
+
+    @property
+    def images_only(self) -> bool:
+        """Whether there is no text tower: none can be read, and no class by its name."""
+        return self.name.startswith(TIMM)
 
     @model_validator(mode="after")
     def _statistics_move_once(self) -> Self:

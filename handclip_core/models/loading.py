@@ -12,6 +12,7 @@ import torch
 from handclip_core.errors import InputError
 from handclip_core.models import architectures
 from handclip_core.models.backbone import RANDOM, Backbone, BackboneSettings
+from handclip_core.models.image_towers import ImagesOnly, ImageTower, differs, tag_in
 from handclip_core.models.names import folder_of
 from handclip_core.models.weights.activation import activation_notes, quick_gelu_of
 from handclip_core.models.weights.files import quiet_logs, read_tensors, weights_in
@@ -32,15 +33,31 @@ def load_backbone(settings: BackboneSettings, *, text: bool = False) -> Backbone
         torch.manual_seed(INITIAL_SEED)
         loaded = _create(settings, text=text)
     clip = loaded.clip
+    if text and isinstance(clip, ImagesOnly):
+        raise InputError(f"backbone.name: {settings.name} is an image tower alone; texts are read by a CLIP")
     tower = architectures.tower_of(clip.visual, settings.name)
     tokenizer = architectures.tokenizer_of(settings.name, clip.text) if text else None
     backbone = Backbone(clip, settings, tower, tokenizer)
     refuse_non_finite(backbone, source=loaded.source)
+    if isinstance(clip, ImagesOnly):
+        _refuse_other_blocks(backbone, clip.visual)
     backbone.notes = loaded.notes
     if tower.channels_last:
         # Convolutions run up to twice as fast with the channels last.
         backbone.visual.to(memory_format=torch.channels_last)
     return backbone.float().eval()
+
+
+@torch.no_grad()
+def _refuse_other_blocks(backbone: Backbone, tower: ImageTower) -> None:
+    """Raise InputError if the blocks are not all of the tower: timm has more kinds than are known here."""
+    blocks = tuple(f"{prefix}." for prefixes in backbone.blocks() for prefix in prefixes)
+    backbone.float().eval()
+    shown = torch.full((1, 3, backbone.image_px, backbone.image_px), 0.25)
+    left = [name for name, _ in tower.named_parameters(prefix="visual") if not f"{name}.".startswith(blocks)]
+    if left or differs(tower, backbone(shown).projected, (shown - backbone.mean) / backbone.std):
+        what = f"('{left[0]}' is in none)" if left else "(they compute something else)"
+        raise InputError(f"backbone.name: {backbone.name} does not fall into blocks that are known here {what}")
 
 
 @dataclass(frozen=True)
@@ -57,12 +74,12 @@ def _create(settings: BackboneSettings, *, text: bool) -> _Loaded:
     architectures.refuse_unknown(name)
     folder = folder_of(name)
     if weights == RANDOM:
-        return _Loaded(architectures.empty(name, text=text), RANDOM)
-    if weights is None:
-        return _from_file(name, _weights_of(name, folder), text=text)
-    if architectures.is_tag(name, weights):
-        return _Loaded(architectures.published(name, weights), f"{name} {weights}")
-    return _from_file(name, _existing(Path(weights), name), text=text)
+        return _Loaded(architectures.empty(name, text=text, image_px=settings.image_px), RANDOM)
+    tag = tag_in(name) if weights is None else weights if architectures.is_tag(name, weights) else None
+    if tag is not None:
+        return _Loaded(architectures.published(name, tag, image_px=settings.image_px), f"{name} {tag}")
+    path = _weights_of(name, folder) if weights is None else _existing(Path(weights), name)
+    return _from_file(name, path, text=text, image_px=settings.image_px)
 
 
 def _weights_of(name: str, folder: Path | None) -> Path:
@@ -81,7 +98,7 @@ def _existing(path: Path, name: str) -> Path:
     raise InputError(f"backbone.pretrained: '{path}' is neither a file nor a tag of {name} ({tags})")
 
 
-def _from_file(name: str, path: Path, *, text: bool) -> _Loaded:
+def _from_file(name: str, path: Path, *, text: bool, image_px: int | None) -> _Loaded:
     if path.suffix in (".npz", ".npy"):
         clip = architectures.empty(name, text=True)
         architectures.load_numpy(clip, path)
@@ -89,7 +106,8 @@ def _from_file(name: str, path: Path, *, text: bool) -> _Loaded:
     origin = origin_of(path)
     tensors = merged_updates(read_tensors(path), alpha=origin.alpha, source=path)
     quick = quick_gelu_of(path, tensors, origin)
-    clip = architectures.empty(name, text=text, quick_gelu=quick if architectures.twin_of(name) or quick else None)
+    activation = quick if architectures.twin_of(name) or quick else None
+    clip = architectures.empty(name, text=text, quick_gelu=activation, image_px=image_px)
     notes = fit(
         clip,
         architectures.converted(clip, tensors),

@@ -56,7 +56,8 @@ _IN_PROJ = "attn.in_proj"
 """Stacked projections, which are a map once attention is opened."""
 _KINDS = (
     _Kind("mlp.c_fc", attention=(_IN_PROJ, "attn.out_proj"), mlp=("mlp.c_fc", "mlp.c_proj")),
-    _Kind("conv3", mlp=("conv1", "conv2", "conv3")),
+    # Bottlenecks, and the basic blocks of small ResNets, which have no third one.
+    _Kind("conv2", mlp=("conv1", "conv2", "conv3")),
     _Kind("q_proj", attention=("q_proj", "k_proj", "v_proj", "c_proj")),
     # Blocks of timm, and its attention pool, which has the maps q and kv.
     _Kind(

@@ -7,6 +7,8 @@ NANO = "handclip-nano"
 NANO_FOLDER = Path(__file__).parent / "nano"
 CONFIG_FILE = "open_clip_config.json"
 LOCAL_FOLDER = "local-dir:"
+TIMM = "timm/"
+"""Begins the name of an image tower of timm, which has no text tower."""
 QUICK = "-quickgelu"
 """Ends the name of an architecture that computes QuickGELU, as OpenAI's weights need."""
 

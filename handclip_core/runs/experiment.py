@@ -24,7 +24,7 @@ from handclip_core.runs.closed_forms import fit_closed_forms
 from handclip_core.runs.context import IDENTITIES, ExperimentContext, open_context
 from handclip_core.strategies import AnyStrategy, refuse_other_tasks
 from handclip_core.tasks import AnyTask
-from handclip_core.tasks.base import Split
+from handclip_core.tasks.base import Split, Task
 
 
 class Experiment(Config):
@@ -56,6 +56,11 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
+    def _backbone_can_read(self) -> Self:
+        refuse_images_only(self.backbone, self.task, reads_text=self.strategy.reads_text)
+        return self
+
+    @model_validator(mode="after")
     def _parts_are_the_whole(self) -> Self:
         if self.micro_batch is not None and self.backbone.batch_norm == "moving":
             raise ValueError(
@@ -63,6 +68,15 @@ class Experiment(Config):
                 "backbone.batch_norm: fixed"
             )
         return self
+
+
+def refuse_images_only(backbone: BackboneSettings, task: Task, *, reads_text: bool = False) -> None:
+    """Raise ValueError if ``task`` or a strategy reads texts, and ``backbone`` is an image tower alone."""
+    if backbone.images_only and (task.reads_text or reads_text):
+        who = f"the task {task.name}" if task.reads_text else "the strategy"
+        raise ValueError(
+            f"backbone.name: {backbone.name} is an image tower alone, but {who} reads texts; choose a CLIP"
+        )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from handclip_core.evaluation.units import Evaluation
+from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import has_updates, merged, restored
 from handclip_core.models.soup import greedy_members, interpolate, uniform_soup
@@ -70,14 +71,14 @@ class SoupRow:
 
 
 def soup_rows(ingredients: Sequence[Ingredient], *, device: torch.device) -> list[SoupRow]:
-    """Soups of the ingredients of each strategy, and WiSE-FT of its best one: rows from best to worst.
+    """Soups of the ingredients of each strategy on each backbone, and WiSE-FT of its best one: rows from best to worst.
 
-    All ingredients have the same data and backbone. Raises InputError if weights are missing or damaged.
+    All ingredients have the same data. Raises InputError if weights are missing or damaged.
     """
     rows: list[SoupRow] = []
     objective = _objective(ingredients[0]) if ingredients else ""
-    for strategy in dict.fromkeys(item.experiment.strategy.name for item in ingredients):
-        ours = [item for item in ingredients if item.experiment.strategy.name == strategy]
+    for strategy, backbone in dict.fromkeys(map(_kind, ingredients)):
+        ours = [item for item in ingredients if _kind(item) == (strategy, backbone)]
         builder = SoupBuilder([[item] for item in ours], device)
         for soup in builder.soups():
             rows.append(_row(soup.kind, strategy, [ours[i].name for i in soup.members], None, soup.scores[0]))
@@ -87,6 +88,11 @@ def soup_rows(ingredients: Sequence[Ingredient], *, device: torch.device) -> lis
             alpha = max(mixed, key=lambda share: mixed[share].mean(objective))
             rows.append(_row("WiSE-FT", strategy, [best.name], alpha, mixed[alpha]))
     return sorted(rows, key=lambda row: -row.metrics[objective])
+
+
+def _kind(item: Ingredient) -> tuple[str, BackboneSettings]:
+    """What weights must have in common to be mixed."""
+    return item.experiment.strategy.name, item.experiment.backbone
 
 
 def wise_ft_scores(ingredient: Ingredient, *, device: torch.device) -> dict[float, Evaluation]:

@@ -58,7 +58,9 @@ def with_names(weights: Tensors, names: Set[str]) -> Tensors:
 def _refuse_more_than_a_tower(served: ServedModel) -> None:
     """Raise InputError, with the reason, if the embedding is not the tower's own, but for a square map that folds."""
     reason = None
-    if served.model.tells_aspects:
+    if served.experiment.backbone.images_only:
+        reason = "its backbone has no text tower"
+    elif served.model.tells_aspects:
         reason = "it has a part for each view"
     elif served.model.metric.active:
         reason = "its embedding goes through a metric in closed form"

@@ -117,6 +117,8 @@ class Task(Config, ABC):
     """What is resampled for intervals, in the plural."""
     averaged: ClassVar[str]
     """What the figures are means over."""
+    reads_text: ClassVar[bool] = False
+    """Whether CLIP as it is reads texts in this task, so that an image tower alone does not do."""
     baselines: ClassVar[tuple[str, ...]] = ()
     """Names of the baselines of pixels and gradients that a model has to beat."""
 

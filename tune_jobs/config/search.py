@@ -10,11 +10,12 @@ from handclip_core.config import Config
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.runs.context import IDENTITIES
 from handclip_core.tasks.base import Task
+from search_spaces.arms import backbone_in, strategy_in
 from search_spaces.joint import Draft, JointSpace
 from search_spaces.narrowing import Narrowing
 from tune_jobs.config.changes import MayChange
 
-STRATEGY_KEY = "strategy"
+STRATEGY_KEY, BACKBONE_KEY = "strategy", "backbone"
 
 
 class SamplerKind(StrEnum):
@@ -27,7 +28,7 @@ class SamplerKind(StrEnum):
 
 
 class StrategyBandit(StrEnum):
-    """Which strategy the next trial gets."""
+    """Which strategy the next trial gets, and which of several backbones."""
 
     EQUAL = "equal"
     ADAPTIVE = "adaptive"
@@ -61,13 +62,16 @@ class Search(Config):
     Inside a strategy its even share of them, and at least three."""
     strategy_bandit: StrategyBandit = StrategyBandit.ADAPTIVE
     """``equal`` gives every strategy as many trials; ``adaptive`` gives the next one to the strategy from which the
-    largest improvement is expected, after two trials of each."""
+    largest improvement is expected, after two trials of each. With several backbones that goes for every strategy on
+    each, and what is expected counts a second of a trial while many trials are left, a trial towards the end."""
     points: tuple[dict[str, Any], ...] = ()
     """Settings to try after the defaults: a strategy, and values by the path below it, as in
-    ``{strategy: full, optim/lr: 1.0e-4}``; what is not given keeps its default."""
+    ``{strategy: full, optim/lr: 1.0e-4}``; what is not given keeps its default. A ``backbone``, as tables call it,
+    says on which of several; without it, on each."""
     ranges: dict[str, tuple[Any, ...]] = Field({})
-    """Narrower ranges by path, ``optim/lr`` for every strategy that searches it or ``full/optim/lr`` for one: [low,
-    high] for a number, the choices that stay for anything else."""
+    """Narrower ranges by path, ``optim/lr`` for every strategy that searches it, ``full/optim/lr`` for one or
+    ``full@ViT-B-32/optim/lr`` for one on one of several backbones: [low, high] for a number, the choices that stay for
+    anything else."""
     replicas: int = Field(1, ge=1, le=100)
     """Seeds a configuration: its score is the mean over them. Those that the first seed's early stopping ends get no
     more."""
@@ -94,33 +98,43 @@ class Search(Config):
         others = tuple(name for name in self.objectives if name != main)
         return self.model_copy(update={"objectives": (main, *others)})
 
-    def space(self, strategies: Sequence[str], task: Task = IDENTITIES) -> JointSpace:
-        """The spaces of ``strategies`` for ``task`` as narrowed here."""
-        return JointSpace(tuple(strategies), Narrowing(self.ranges), task)
+    def space(self, arms: Sequence[str], task: Task = IDENTITIES) -> JointSpace:
+        """The spaces of ``arms`` for ``task`` as narrowed here."""
+        return JointSpace(tuple(arms), Narrowing(self.ranges), task)
 
-    def drafts(self, strategies: Sequence[str], task: Task = IDENTITIES) -> tuple[Draft, ...]:
-        """The points to try, in order; raises ValueError for one that the narrowed space does not hold."""
-        space = self.space(strategies, task)
-        return tuple(_draft(space, number, point) for number, point in enumerate(self.points))
+    def drafts(self, arms: Sequence[str], task: Task = IDENTITIES) -> tuple[tuple[int, Draft], ...]:
+        """The points to try, in order, each by its place; raises ValueError for one that the space does not hold."""
+        space = self.space(arms, task)
+        return tuple(
+            (place, draft) for place, point in enumerate(self.points) for draft in _drafts(space, place, point)
+        )
 
-    def check(self, strategies: Sequence[str], task: Task = IDENTITIES) -> None:
-        """Raise ValueError where ranges or points do not fit the spaces of ``strategies``, or sampler and objective."""
+    def check(self, arms: Sequence[str], task: Task = IDENTITIES) -> None:
+        """Raise ValueError where ranges or points do not fit the spaces of ``arms``, or sampler and objective."""
         if self.sampler is SamplerKind.CMAES and len(self.objectives) > 1:
             raise ValueError("search.sampler: cmaes knows one objective only; choose tpe, gp or random")
         try:
-            self.space(strategies, task).check()
+            self.space(arms, task).check()
         except ValueError as error:
             raise ValueError(f"search.ranges: {error}") from None
-        self.drafts(strategies, task)
+        self.drafts(arms, task)
 
 
-def _draft(space: JointSpace, number: int, point: dict[str, Any]) -> Draft:
+def _drafts(space: JointSpace, number: int, point: dict[str, Any]) -> list[Draft]:
+    """What a point leads to on every backbone that it means."""
     where = f"search.points[{number}]"
-    strategy = point.get(STRATEGY_KEY)
+    strategy, backbone = point.get(STRATEGY_KEY), point.get(BACKBONE_KEY)
     if strategy not in space.strategies:
         what = f"'{strategy}' is not" if STRATEGY_KEY in point else "give a strategy,"
         raise ValueError(f"{where}: {what} one of {', '.join(space.strategies)}")
+    possible = [arm for arm in space.arms if strategy_in(arm) == strategy]
+    arms = [arm for arm in possible if backbone in (None, backbone_in(arm))]
+    if not arms:
+        known = ", ".join(map(backbone_in, possible))
+        mend = f"choose from {known}" if known else "the sweep has one backbone; leave it out"
+        raise ValueError(f"{where}: backbone: there is no '{backbone}' for {strategy}; {mend}")
+    values = {path: value for path, value in point.items() if path not in (STRATEGY_KEY, BACKBONE_KEY)}
     try:
-        return space.point(strategy, {path: value for path, value in point.items() if path != STRATEGY_KEY})
+        return [space.point(arm, values) for arm in arms]
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None

@@ -16,10 +16,12 @@ from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import SWEEP_SETTINGS
 from handclip_core.runs.context import IDENTITIES
-from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.experiment import Experiment, refuse_images_only
 from handclip_core.strategies import Strategy
 from handclip_core.tasks import AnyTask
+from search_spaces.arms import arm_of, backbone_in
 from search_spaces.by_task import SPACES, spaces_of
+from tune_jobs.config.backbones import SearchedBackbones, as_tuple, can_use, labels
 from tune_jobs.config.changes import MayChange
 from tune_jobs.config.search import Search
 from tune_jobs.storage.location import LocationSetting
@@ -42,9 +44,9 @@ class EarlyStopping(Config):
     """When weak trials are stopped, by validation mAP over budget units."""
 
     kind: StoppingKind = StoppingKind.PER_STRATEGY
-    """``per_strategy`` is successive halving (Li 2020, arXiv 1810.05934) among trials of one strategy; ``asha`` the
-    same among all trials, which is hard on slow starters; ``median`` stops what is below the median of its
-    strategy's trials; ``none`` lets every trial finish."""
+    """``per_strategy`` is successive halving (Li 2020, arXiv 1810.05934) among trials of one strategy, and of several
+    backbones on one; ``asha`` the same among all trials, which is hard on slow starters; ``median`` stops what is below
+    the median of its strategy's trials on its backbone; ``none`` lets every trial finish."""
     grace: int = Field(2, ge=1)
     """Units that every trial gets; the first rung."""
     reduction: int = Field(3, ge=2, le=20)
@@ -107,10 +109,12 @@ class SweepSettings(Config):
     """What is learned, and how it is judged."""
     data: DataSettings = DrawnData()
     """Which images."""
-    backbone: BackboneSettings = BackboneSettings()
-    """Which CLIP."""
+    backbone: SearchedBackbones = BackboneSettings()
+    """Which CLIP. A list, ``[handclip-nano, {name: ViT-B-32, pretrained: openai}]``, searches among several: every
+    strategy is tried on each."""
     strategies: tuple[str, ...] = Field(default_factory=lambda given: tuple(spaces_of(given.get("task", IDENTITIES))))
-    """Strategies to choose among, by default all that serve the task; each one's default is tried first."""
+    """Strategies to choose among, by default all that serve the task; each one's default is tried first, on each
+    backbone."""
     trials: int = Field(50, ge=1)
     """Number of trials, defaults included."""
     budget: int = Field(8, ge=1, le=100_000)
@@ -144,12 +148,40 @@ class SweepSettings(Config):
     """Folder for sweeps; on a cluster of several nodes, one that all of them share. Or a place in a bucket, as
     ``s3://bucket/runs``."""
 
-    def experiment(self, strategy: Strategy) -> Experiment:
-        """What a trial of ``strategy`` runs."""
+    @property
+    def backbones(self) -> tuple[BackboneSettings, ...]:
+        """The backbone, or all that are searched among."""
+        return as_tuple(self.backbone)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Every strategy on every backbone that it can use, as names; the strategies where there is one backbone."""
+        named = labels(self.backbones)
+        return tuple(
+            arm_of(strategy, named[backbone])
+            for strategy in self.strategies
+            for backbone in self.backbones
+            if can_use(strategy, backbone)
+        )
+
+    def backbone_of(self, arm: str) -> BackboneSettings:
+        """The backbone of an arm."""
+        wanted = backbone_in(arm)
+        return next(backbone for backbone, label in labels(self.backbones).items() if label == wanted)
+
+    def arm_of(self, experiment: Experiment) -> str:
+        """The arm of an experiment; raises ValueError if its backbone is none of the sweep's."""
+        label = labels(self.backbones).get(experiment.backbone)
+        if label is None:
+            raise ValueError(f"backbone {experiment.backbone.name} is not in this sweep")
+        return arm_of(experiment.strategy.name, label)
+
+    def experiment(self, strategy: Strategy, backbone: BackboneSettings | None = None) -> Experiment:
+        """What a trial of ``strategy`` on ``backbone`` runs, by default on the first."""
         given = {
             "task": self.task,
             "data": self.data,
-            "backbone": self.backbone,
+            "backbone": backbone or self.backbones[0],
             "seed": self.seed,
             "budget": self.budget,
         }
@@ -178,23 +210,31 @@ class SweepSettings(Config):
 
     @model_validator(mode="after")
     def _defaults_fit(self) -> Self:
-        if self.trials < len(self.strategies):
+        arms = self.arms
+        defaults, several = len(arms), len(self.backbones) > 1
+        what = f"{len(self.strategies)} strategies" + (f" on {len(self.backbones)} backbones" if several else "")
+        if self.trials < defaults:
             raise ValueError(
-                f"trials: {self.trials} are too few for the defaults of {len(self.strategies)} strategies; "
-                f"set trials to {len(self.strategies)} or more"
+                f"trials: {self.trials} are too few for the defaults of {what}; set trials to {defaults} or more"
             )
-        points, defaults = len(self.search.points), len(self.strategies)
+        self.search.check(arms, self.task)
+        points = len(self.search.drafts(arms, self.task))
         if self.trials < defaults + points:
             raise ValueError(
-                f"search.points: {points} after the defaults of {defaults} strategies are more than trials: "
+                f"search.points: {points} after the defaults of {what} are more than trials: "
                 f"{self.trials}; set trials to {defaults + points} or more"
             )
-        self.search.check(self.strategies, self.task)
+        return self
+
+    @model_validator(mode="after")
+    def _backbones_can_read(self) -> Self:
+        for backbone in self.backbones:
+            refuse_images_only(backbone, self.task)
         return self
 
     @model_validator(mode="after")
     def _workers_share_batches(self) -> Self:
-        if self.resources.workers > 1 and self.backbone.batch_norm == "moving":
+        if self.resources.workers > 1 and any(one.batch_norm == "moving" for one in self.backbones):
             raise ValueError(
                 "resources.workers: statistics that move with the batches are not those of shared batches; set "
                 "backbone.batch_norm: fixed"

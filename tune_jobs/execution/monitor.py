@@ -167,7 +167,7 @@ class TrialMonitor:
         number = number_of(trial)
         view = self._all_trials.trials[number]
         silent_s = self._silent_s[number] = self._silent_s.get(number, 0.0) + since_s
-        unit_s = max(other.slowest_s for other in self._all_trials.all() if other.strategy == view.strategy)
+        unit_s = max(other.slowest_s for other in self._all_trials.all() if other.arm == view.arm)
         if silent_s >= max(self._stall_s, SLOWER * unit_s) * 2**view.failures:
             reason = f"no result for {silent_s / MINUTE_S:.3g} minutes, so its worker counts as lost"
             self._end(trial, Failure(reason, FailureKind.NODE))

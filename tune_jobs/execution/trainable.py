@@ -50,7 +50,7 @@ def trial_config(
     experiment = view.experiment.model_copy(update={"seed": view.experiment.seed + view.replica})
     checkpoint = None if view.checkpoint is None else sweep / view.checkpoint
     given = worker_config(experiment, trial_resources, checkpoint, attempt=view.attempts, every_s=checkpoint_every_s)
-    told = {"number": view.number, "sweep": str(sweep), "folder": view.name, "replica": view.replica}
+    told = {"number": view.number, "sweep": str(sweep), "folder": view.name, "arm": view.arm, "replica": view.replica}
     return given | told | {"final_scores": final_scores}
 
 
@@ -85,9 +85,9 @@ def folder_of(trial: Trial) -> str:
     return str(trial.config["folder"])
 
 
-def strategy_of(config: dict[str, Any]) -> str:
-    """Name of the strategy of a trial's config."""
-    return str(config["experiment"]["strategy"]["name"])
+def arm_of(config: dict[str, Any]) -> str:
+    """Name of the arm of a trial's config."""
+    return str(config["arm"])
 
 
 class HandTrial(Trainable):  # type: ignore[misc]

@@ -22,7 +22,7 @@ from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.baselines import BaselineScores, kept_baselines, score_baselines
 from tune_jobs.finals.candidates import Finalist, choose, fresh_seeds
 from tune_jobs.finals.in_bucket import kept_in_bucket
-from tune_jobs.finals.mixtures import Complete, Entrant, by_strategy, entrants_of, mix, pot_name, soup_builder_of
+from tune_jobs.finals.mixtures import Complete, Entrant, by_arm, entrants_of, mix, pot_name, soup_builder_of
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import Cost
 from tune_jobs.lifecycle.build import read_events
@@ -140,14 +140,15 @@ class Finals:
 
     def _settings(self, experiments: Mapping[str, Experiment], *, most: int) -> SweepSettings:
         first, past = next(iter(experiments.values())), self.past.settings
+        strategies = tuple(dict.fromkeys(one.strategy.name for one in experiments.values()))
         return SweepSettings(
             name=FOLDER,
             storage=self.past.where,
             task=first.task,
             data=first.data,
-            backbone=first.backbone,
-            strategies=tuple(dict.fromkeys(one.strategy.name for one in experiments.values())),
-            trials=max(most, len({one.strategy.name for one in experiments.values()})),
+            backbone=past.backbone,
+            strategies=strategies,
+            trials=max(most, len(strategies) * len(past.backbones)),
             budget=first.budget,
             early_stopping=EARLY,
             keep_checkpoints=max(most, 1),
@@ -180,10 +181,10 @@ class Finals:
         return facts
 
     def _mix_all(self, complete: Sequence[Complete]) -> None:
-        for strategy, group in by_strategy(complete).items():
+        for arm, group in by_arm(complete).items():
             folder = self.folder / SOUP_FOLDER / pot_name(group)
             if len(group) > 1 and not folder.exists():
-                log(f"mixing the weights of {strategy}")
+                log(f"mixing the weights of {arm}")
                 builder = soup_builder_of(group, self.seeds)
                 cluster.run_where_trials_run(self.trial_resources, mix, builder, self.trial_resources.device).save(
                     folder, group[0].finalist.experiment.task
@@ -209,9 +210,11 @@ def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
         # One process a run: several would give the same figures, and fewer runs at a time.
         trial_resources = cluster.fit_trials(past.settings.resources.model_copy(update={"workers": 1}), cluster.nodes())
         example = past.tried[0].experiment
-        wanted = (read_data_state, example, trial_resources.device)
-        cluster.run_on_every_node(trial_resources, *wanted)
-        data = cluster.run_where_trials_run(trial_resources, *wanted)
+        # A data set is the same to every backbone, but each has caches of its own.
+        for backbone in past.settings.backbones:
+            on_it = example.model_copy(update={"backbone": backbone})
+            cluster.run_on_every_node(trial_resources, read_data_state, on_it, trial_resources.device)
+        data = cluster.run_where_trials_run(trial_resources, read_data_state, example, trial_resources.device)
         used = [past.settings.seed, *(one.experiment.seed for one in past.tried)]
         yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), trial_resources, data, lease)
 

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from handclip_core.runs.experiment import Experiment
+from search_spaces.arms import arm_of, backbone_in, strategy_in
 from search_spaces.spaces import default_of
 from tune_jobs.finals.past_sweep import PastSweep
 
@@ -24,6 +25,8 @@ class Finalist:
     trial: int | None
     swept_score: float | None
     roles: tuple[str, ...]
+    backbone: str = ""
+    """What the sweep calls its backbone; empty if there is only one."""
 
     @property
     def strategy(self) -> str:
@@ -31,9 +34,14 @@ class Finalist:
         return self.experiment.strategy.name
 
     @property
+    def arm(self) -> str:
+        """Strategy and backbone."""
+        return arm_of(self.strategy, self.backbone)
+
+    @property
     def name(self) -> str:
         """What it is called in tables."""
-        return f"{self.strategy}, {'default' if self.trial is None else f'trial {self.trial}'}"
+        return f"{self.arm}, {'default' if self.trial is None else f'trial {self.trial}'}"
 
     @property
     def key(self) -> str:
@@ -61,28 +69,37 @@ def without_chance(experiment: Experiment) -> Experiment:
 
 
 def choose(past: PastSweep, *, top: int) -> list[Finalist]:
-    """The ``top`` configurations, every strategy's best and default, and zero-shot: each once, best trials first."""
+    """The ``top`` configurations, every strategy's best and default, and zero-shot: each once, best trials first.
+
+    With several backbones that is every strategy's on each, and zero-shot on each.
+    """
+    labels = [backbone_in(arm) for arm in past.arms]
     best: dict[str, Finalist] = {}
     ranked: list[str] = []
     roles: dict[str, list[str]] = {}
     for one in past.tried:
         key = hash_of(one.experiment)
         if key not in best:
-            best[key] = Finalist(one.experiment, one.number, one.score, ())
+            best[key] = Finalist(one.experiment, one.number, one.score, (), one.backbone)
             ranked.append(key)
     for rank, key in enumerate(ranked[:top], start=1):
         roles.setdefault(key, []).append(f"rank {rank}")
-    for strategy in past.strategies:
-        first = next((key for key in ranked if best[key].strategy == strategy), None)
+    for arm in past.arms:
+        first = next((key for key in ranked if best[key].arm == arm), None)
         if first is not None:
-            roles.setdefault(first, []).append(f"best {strategy}")
-    for strategy in dict.fromkeys((BASELINE, *past.strategies)):
-        default = past.tried[0].experiment.model_copy(update={"strategy": default_of(strategy)})
+            roles.setdefault(first, []).append(f"best {arm}")
+    for arm in dict.fromkeys((*(arm_of(BASELINE, label) for label in labels), *past.arms)):
+        default = _default(past, arm)
         key = hash_of(default)
-        best.setdefault(key, Finalist(default, None, None, ()))
-        roles.setdefault(key, []).append(BASELINE if strategy == BASELINE else "default")
-    chosen = [Finalist(f.experiment, f.trial, f.swept_score, tuple(roles[k])) for k, f in best.items() if k in roles]
+        best.setdefault(key, Finalist(default, None, None, (), backbone_in(arm)))
+        roles.setdefault(key, []).append(BASELINE if strategy_in(arm) == BASELINE else "default")
+    chosen = [replace(finalist, roles=tuple(roles[key])) for key, finalist in best.items() if key in roles]
     return sorted(chosen, key=lambda finalist: -(finalist.swept_score or 0.0))
+
+
+def _default(past: PastSweep, arm: str) -> Experiment:
+    strategy, backbone = default_of(strategy_in(arm)), past.settings.backbone_of(arm)
+    return past.tried[0].experiment.model_copy(update={"strategy": strategy, "backbone": backbone})
 
 
 def fresh_seeds(used: Sequence[int], num: int) -> tuple[int, ...]:

@@ -36,6 +36,7 @@ def _finalist(place: int, row: Standing, objective: str) -> Row:
         "place": place,
         "finalist": row.entrant.name,
         "strategy": member.strategy,
+        **({"backbone": member.backbone} if member.backbone else {}),
         "kind": "trained" if single else "mixture",
         "trial": member.trial if single else None,
         **_score(row.score, objective),
@@ -68,6 +69,7 @@ def _verdict(one: StrategyVerdict, cost: Cost, objective: str) -> Row:
     fit, search, speed = GPU_COSTS if cost.on_gpus else CPU_COSTS
     return {
         "strategy": one.strategy,
+        **({"backbone": one.backbone} if one.backbone else {}),
         "best": one.best,
         "verdict": str(one.verdict),
         "swept_trials": one.searched.trials,

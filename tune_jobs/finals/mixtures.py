@@ -36,6 +36,16 @@ class Recipe:
         return self.members[0].strategy
 
     @property
+    def backbone(self) -> str:
+        """What the backbone of its members is called; empty if there is only one."""
+        return self.members[0].backbone
+
+    @property
+    def arm(self) -> str:
+        """Strategy and backbone."""
+        return self.members[0].arm
+
+    @property
     def task(self) -> AnyTask:
         """What its members learned."""
         return self.members[0].experiment.task
@@ -71,19 +81,19 @@ class Complete:
 
 
 def entrants_of(complete: Sequence[Complete], soups: Path) -> list[Entrant]:
-    """All entrants; ``soups`` holds what `mix` made of the runs of each strategy."""
+    """All entrants; ``soups`` holds what `mix` made of the runs of each arm."""
     found = [_entrant(one.finalist.name, Recipe((one.finalist,)), one.scores(SCORES), [one]) for one in complete]
-    for group in by_strategy(complete).values():
+    for group in by_arm(complete).values():
         found += _wise_ft(group)
         found += _soups(group, soups / pot_name(group))
     return found
 
 
-def by_strategy(complete: Sequence[Complete]) -> dict[str, list[Complete]]:
-    """The finalists of each strategy."""
+def by_arm(complete: Sequence[Complete]) -> dict[str, list[Complete]]:
+    """The finalists of each strategy on each backbone, whose weights can be mixed."""
     groups: dict[str, list[Complete]] = {}
     for one in complete:
-        groups.setdefault(one.finalist.strategy, []).append(one)
+        groups.setdefault(one.finalist.arm, []).append(one)
     return groups
 
 
@@ -151,7 +161,7 @@ def _wise_ft(group: Sequence[Complete]) -> list[Entrant]:
             if not (one.folders[0] / wise_ft_file(alpha)).exists():
                 continue
             label = one.finalist.name.partition(", ")[2]
-            name = f"{one.finalist.strategy}, WiSE-FT {alpha:g} of {label}"
+            name = f"{one.finalist.arm}, WiSE-FT {alpha:g} of {label}"
             found = _entrant(name, Recipe((one.finalist,), alpha), one.scores(wise_ft_file(alpha)), [one])
             if best is None or _mean(found) > _mean(best):
                 best = found
@@ -169,7 +179,7 @@ def _soups(group: Sequence[Complete], folder: Path) -> list[Entrant]:
         task = members[0].finalist.experiment.task
         scores = tuple(task.load(folder / f"{number}-{seed}.npz") for seed in range(len(members[0].folders)))
         recipe = Recipe(tuple(one.finalist for one in members))
-        found.append(_entrant(f"{recipe.strategy}, {soup['kind']} of {labels}", recipe, scores, members))
+        found.append(_entrant(f"{recipe.arm}, {soup['kind']} of {labels}", recipe, scores, members))
     return found
 
 

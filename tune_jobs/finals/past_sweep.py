@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
+from search_spaces.arms import arm_of
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.lifecycle.reading import read_record
 from tune_jobs.reporting.summary import regret_lines
@@ -19,11 +20,18 @@ class ScoredTrial:
     strategy: str
     score: float
     experiment: Experiment
+    backbone: str = ""
+    """What the sweep calls its backbone; empty if there is only one."""
+
+    @property
+    def arm(self) -> str:
+        """Strategy and backbone."""
+        return arm_of(self.strategy, self.backbone)
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What a sweep spent on a strategy: ``trials`` with a score and the budget ``units`` that they trained.
+    """What a sweep spent on an arm: ``trials`` with a score and the budget ``units`` that they trained.
 
     ``seconds`` is the time that workers spent on all of its trials, those without a score included.
     """
@@ -40,7 +48,7 @@ class Searched:
 class PastSweep:
     """What a sweep has left; ``tried`` from the best to the worst.
 
-    ``searched`` is what was spent on each strategy, in the order in which they were begun; ``stopping`` says in
+    ``searched`` is what was spent on each arm, in the order in which they were begun; ``stopping`` says in
     sentences what early stopping has saved and may have cost.
     """
 
@@ -56,8 +64,8 @@ class PastSweep:
         return self.where.name
 
     @property
-    def strategies(self) -> tuple[str, ...]:
-        """Every strategy that the sweep began."""
+    def arms(self) -> tuple[str, ...]:
+        """Every strategy that the sweep began, on every backbone."""
         return tuple(self.searched)
 
 
@@ -65,13 +73,17 @@ def read_sweep(where: StorageLocation) -> PastSweep:
     """The sweep at ``where``; raises InputError if there is none, or none of its trials has a score."""
     sweep = read_record(where)
     settings, all_trials = sweep.settings, sweep.all_trials
-    tried = [ScoredTrial(r.number, r.strategy, r.score, r.experiment) for r in all_trials.ranked() if r.has_score]
+    tried = [_scored(view) for view in all_trials.ranked() if view.has_score]
     if not tried:
         raise InputError(f"{where}: no trial has a score yet; let the sweep end first")
     searched: dict[str, Searched] = {}
     for view in all_trials.all():
-        searched[view.strategy] = searched.get(view.strategy, Searched()) + _searched(view, settings)
+        searched[view.arm] = searched.get(view.arm, Searched()) + _searched(view, settings)
     return PastSweep(where, settings, tuple(tried), searched, tuple(regret_lines(all_trials, settings)))
+
+
+def _scored(view: TrialView) -> ScoredTrial:
+    return ScoredTrial(view.number, view.strategy, view.score, view.experiment, view.backbone)
 
 
 def _searched(view: TrialView, settings: SweepSettings) -> Searched:

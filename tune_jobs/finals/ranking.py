@@ -17,6 +17,7 @@ from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.final_scores import Facts
 from handclip_core.strategies import UNTRAINED
 from handclip_core.tasks import AnyTask
+from search_spaces.arms import strategy_in
 from search_spaces.inventory import inventory
 from tune_jobs.finals.candidates import BASELINE
 from tune_jobs.finals.mixtures import Entrant
@@ -39,10 +40,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """An entrant with its figures: the objective, its gap to the first, and P(it beats CLIP as it is).
+    """An entrant with its figures: the objective, its gap to the first, and P(it beats its backbone as it is).
 
     ``others`` are means over seeds of the other metrics that the finals show, by name. ``gap`` is None for the first,
-    ``beats_zero_shot`` where CLIP as it is did not run or is the entrant itself.
+    ``beats_zero_shot`` where that did not run or is the entrant itself.
     """
 
     entrant: Entrant
@@ -126,7 +127,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class StrategyVerdict:
-    """A strategy at its best, against the winner.
+    """A strategy at its best on a backbone, against the winner.
 
     ``searched`` is what the sweep spent on its trials, ``search_hours`` the hours that their GPUs or cores were held
     for it; ``fit_hours`` is what training it once took (all members of a mixture), in GPU-hours or CPU-hours;
@@ -134,6 +135,8 @@ class StrategyVerdict:
     """
 
     strategy: str
+    backbone: str
+    """What the sweep calls its backbone; empty if there is only one."""
     best: str
     score: SeedEstimate
     gap: Comparison | None
@@ -153,7 +156,8 @@ def rank(entrants: Sequence[Entrant], baselines: Mapping[str, Evaluation] | None
     metrics = entrants[0].recipe.task.metrics
     samples = [sample_seeds(entrant.scores, metrics.objective.name) for entrant in entrants]
     order = sorted(range(len(entrants)), key=lambda position: -float(samples[position].values.mean()))
-    clip = next((i for i, one in enumerate(entrants) if one.single and one.recipe.strategy == BASELINE), None)
+    as_it_is = [i for i in order if entrants[i].single and entrants[i].recipe.strategy == BASELINE]
+    clips = {entrants[i].recipe.backbone: i for i in as_it_is}
     wins = beats([samples[position] for position in order])
     rows = tuple(
         Standing(
@@ -164,8 +168,9 @@ def rank(entrants: Sequence[Entrant], baselines: Mapping[str, Evaluation] | None
             beats_zero_shot=None if clip in (None, position) else float(wins[place, order.index(clip)]),
         )
         for place, position in enumerate(order)
+        for clip in [clips.get(entrants[position].recipe.backbone)]
     )
-    zero_shot = None if clip is None else entrants[clip].scores
+    zero_shot = entrants[as_it_is[0]].scores if as_it_is else None
     held = [_baseline(name, scores, rows[0], zero_shot) for name, scores in (baselines or {}).items()]
     return Standings(rows, wins, tuple(sorted(held, key=lambda one: -one.score.mean)))
 
@@ -198,18 +203,18 @@ def _others(runs: Sequence[Evaluation], metrics: Metrics) -> dict[str, float]:
 def verdicts(
     standings: Standings, searched: Mapping[str, Searched], cost: Cost, *, budget: int
 ) -> list[StrategyVerdict]:
-    """Each strategy's best entrant against the winner, best first.
+    """Each strategy's best entrant on each backbone against the winner, best first.
 
-    ``searched`` is what the sweep spent on each, ``budget`` the units of a whole run in it.
+    ``searched`` is what the sweep spent on each arm, ``budget`` the units of a whole run in it.
     """
     best: dict[str, Standing] = {}
     for row in standings.rows:
-        best.setdefault(row.entrant.recipe.strategy, row)
+        best.setdefault(row.entrant.recipe.arm, row)
     found = []
-    for name, row in best.items():
-        own = searched.get(name, Searched())
-        said = verdict_of(row.gap, enough=searched_enough(name, own, budget=budget, task=standings.task))
-        found.append(_verdict(name, row, said, own, cost))
+    for arm, row in best.items():
+        own = searched.get(arm, Searched())
+        said = verdict_of(row.gap, enough=searched_enough(strategy_in(arm), own, budget=budget, task=standings.task))
+        found.append(_verdict(row, said, own, cost))
     return found
 
 
@@ -221,12 +226,13 @@ def searched_enough(strategy: str, searched: Searched, *, budget: int, task: Any
     return searched.trials >= MIN_TRIALS and searched.units >= units
 
 
-def _verdict(strategy: str, row: Standing, said: Verdict, searched: Searched, cost: Cost) -> StrategyVerdict:
+def _verdict(row: Standing, said: Verdict, searched: Searched, cost: Cost) -> StrategyVerdict:
     members = row.entrant.facts
     images = sum(facts.images for runs in members for facts in runs)
     work_s = sum(cost.work_s(facts) for runs in members for facts in runs)
     return StrategyVerdict(
-        strategy=strategy,
+        strategy=row.entrant.recipe.strategy,
+        backbone=row.entrant.recipe.backbone,
         best=row.entrant.name,
         score=row.score,
         gap=row.gap,

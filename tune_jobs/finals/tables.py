@@ -51,10 +51,12 @@ def _why(row: Standing | BaselineStanding) -> str:
 
 
 def verdict_table(verdicts: Sequence[StrategyVerdict], cost: Cost, metrics: Metrics) -> Table:
-    """Every strategy at its best, against the winner."""
+    """Every strategy at its best on every backbone, against the winner."""
+    several = any(one.backbone for one in verdicts)
     fit, search, weights, speed = costs(cost)
     columns = {
         "strategy": [one.strategy for one in verdicts],
+        **({"backbone": [one.backbone for one in verdicts]} if several else {}),
         "its best": [one.best.partition(", ")[2] for one in verdicts],
         "verdict": [str(one.verdict) for one in verdicts],
         "trials": [str(one.searched.trials) for one in verdicts],
@@ -67,7 +69,7 @@ def verdict_table(verdicts: Sequence[StrategyVerdict], cost: Cost, metrics: Metr
         weights: [f"{one.params_trained:,}" for one in verdicts],
         speed: [NONE if one.images_s is None or isnan(one.images_s) else f"{one.images_s:,.0f}" for one in verdicts],
     }
-    return Table.of("Strategies in the finals", columns, num_words=3)
+    return Table.of("Strategies in the finals", columns, num_words=3 + several)
 
 
 def costs(cost: Cost) -> tuple[str, str, str, str]:

@@ -57,7 +57,7 @@ def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> lis
     lines = [
         f"Winner: {winner.entrant.name}, validation {label} {mean_sd(winner.score)} over {len(seeds)} fresh "
         f"seeds ({shown}), 95 % {span(winner.score)} over {winner.score.num_identities} {task.clusters}.",
-        f"The sweep's own maximum, {percent(swept.score)} by trial {swept.number} ({swept.strategy}), is the best unit "
+        f"The sweep's own maximum, {percent(swept.score)} by trial {swept.number} ({swept.arm}), is the best unit "
         f"of the best of {len(past.tried)} trials: optimistic, and no result.",
     ]
     again = next((row for row in standings.rows if row.entrant.single and _trial(row) == swept.number), None)

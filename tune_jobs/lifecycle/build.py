@@ -27,7 +27,7 @@ from tune_jobs.state.events import Event, Learned, Opened, Retried
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.local_copy import readable_folder
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import Trials, folded
+from tune_jobs.state.trials import Trials, TrialView, folded
 from tune_jobs.storage.checkpoints import remove_stray_checkpoints
 from tune_jobs.storage.location import BucketLocation, StorageLocation, exists, location_of
 from tune_jobs.storage.retry import with_retry
@@ -141,8 +141,13 @@ def _learn_once(state: SweepState, settings: SweepSettings) -> None:
         return
     past = readable_folder(settings.warm_start)
     other = load_settings(past / SETTINGS)
-    space, objectives = settings.search.space(settings.strategies, settings.task), settings.search.objectives
-    found = transfer(folded(read_events(past)), space, objectives, others=other.search.objectives)
+    space, objectives = settings.search.space(settings.arms, settings.task), settings.search.objectives
+
+    def arm_here(view: TrialView) -> str:
+        several = view.backbone or len(settings.backbones) > 1
+        return settings.arm_of(view.experiment) if several else view.arm
+
+    found = transfer(folded(read_events(past)), space, objectives, others=other.search.objectives, arm_here=arm_here)
     log(f"learning from {shown(settings.warm_start)}: {found.lines()[0]}")
     for line in found.lines()[1:]:
         print(line, flush=True)

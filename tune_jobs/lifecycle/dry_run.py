@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from rich.console import Console
@@ -10,8 +10,7 @@ from rich.table import Table
 
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import UNTRAINED
-from search_spaces.by_task import spaces_of
-from search_spaces.spaces import searchable
+from search_spaces.arms import backbone_in
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.cluster import TrialResources, WorkerError, run_in_own_process
 from tune_jobs.execution.ray_job import in_ray_job
@@ -23,7 +22,7 @@ from tune_jobs.reporting import summary
 from tune_jobs.scheduling.early_stopping import decisions_for
 from tune_jobs.scheduling.limits import GIB
 from tune_jobs.scheduling.power_analysis import SEEDS
-from tune_jobs.state.trials import HOUR_S
+from tune_jobs.state.usage import HOUR_S
 
 MIB = 2**20
 REHEARSALS = 20
@@ -43,7 +42,7 @@ class Estimate:
 
 
 def estimate(settings: SweepSettings) -> int:
-    """Try a few steps of each strategy's default, and print what the sweep would take; nothing is left behind.
+    """Try a few steps of every arm's default, and print what the sweep would take; nothing is left behind.
 
     Returns an exit code: 0, or 1 if no strategy could be tried. Raises InputError as the sweep would.
     """
@@ -51,12 +50,12 @@ def estimate(settings: SweepSettings) -> int:
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
     trial_resources = prepare(settings)
-    space = settings.search.space(settings.strategies, settings.task)
+    space = settings.search.space(settings.arms, settings.task)
     profiles = []
-    for name in settings.strategies:
-        summary.log(f"trying {name}")
-        experiment = settings.experiment(space.default(name).strategy)
-        profiles.append(_profiled(experiment, trial_resources))
+    for arm in settings.arms:
+        summary.log(f"trying {arm}")
+        experiment = settings.experiment(space.default(arm).strategy, settings.backbone_of(arm))
+        profiles.append(replace(_profiled(experiment, trial_resources), backbone=backbone_in(arm)))
     tried = [found for found in profiles if not found.reason]
     Console(soft_wrap=True).print(table(profiles, settings))
     if tried:
@@ -74,15 +73,15 @@ def _profiled(experiment: Experiment, trial_resources: TrialResources) -> Profil
 
 
 def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resources: TrialResources) -> Estimate:
-    """What the sweep takes by what its strategies' defaults take."""
+    """What the sweep takes by what the defaults of its arms take."""
     trials, replicas, analysis = shares(settings), settings.search.replicas, settings.search.power_analysis
     spent = most = longest = 0.0
     for found in profiles:
         seeds = 1 if found.strategy in UNTRAINED else replicas
-        share = share_of_budget(settings, trials[found.strategy])
+        share = share_of_budget(settings, trials[found.arm])
         finished, whole = share.finished * (seeds - 1) * found.seconds, found.seconds - found.setup_s
-        spent += trials[found.strategy] * (found.setup_s + share.units * whole + finished)
-        most += trials[found.strategy] * seeds * found.seconds
+        spent += trials[found.arm] * (found.setup_s + share.units * whole + finished)
+        most += trials[found.arm] * seeds * found.seconds
         longest = max(longest, seeds * found.seconds)
     baseline = next((found for found in profiles if found.strategy not in UNTRAINED), None)
     if analysis and baseline is not None and replicas < SEEDS:
@@ -104,12 +103,13 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
 
 
 def shares(settings: SweepSettings) -> dict[str, int]:
-    """Trials of each strategy if all get as many: its default, and its part of the others."""
-    drawn = searchable(settings.strategies, spaces_of(settings.task))
-    more = settings.trials - len(settings.strategies) if drawn else 0
+    """Trials of each arm if all get as many: its default, and its part of the others."""
+    arms = settings.arms
+    drawn = settings.search.space(arms, settings.task).searchable()
+    more = settings.trials - len(arms) if drawn else 0
     part, rest = divmod(more, max(1, len(drawn)))
     place = {name: number for number, name in enumerate(drawn)}
-    return {name: 1 + (part + (place[name] < rest) if name in place else 0) for name in settings.strategies}
+    return {name: 1 + (part + (place[name] < rest) if name in place else 0) for name in arms}
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Share:
 
 
 def share_of_budget(settings: SweepSettings, trials: int) -> Share:
-    """What early stopping leaves ``trials`` trials of one strategy of their budgets, if their ranks never change."""
+    """What early stopping leaves ``trials`` trials of one arm of their budgets, if their ranks never change."""
     units, finished = [], []
     for seed in range(REHEARSALS):
         decisions, rng = decisions_for(settings.early_stopping, budget=settings.budget), random.Random(seed)
@@ -129,24 +129,26 @@ def share_of_budget(settings: SweepSettings, trials: int) -> Share:
             score, unit, goes_on = rng.random(), 0, True
             while goes_on and unit < settings.budget:
                 unit += 1
-                goes_on = unit == settings.budget or decisions.goes_on(trial=trial, strategy="", unit=unit, score=score)
+                goes_on = unit == settings.budget or decisions.goes_on(trial=trial, arm="", unit=unit, score=score)
             units.append(unit / settings.budget)
             finished.append(float(unit == settings.budget))
     return Share(fmean(units), fmean(finished))
 
 
 def table(profiles: Sequence[Profile], settings: SweepSettings) -> Table:
-    """What a trial of each strategy takes."""
-    trials = shares(settings)
+    """What a trial of each strategy takes, on each backbone."""
+    trials, several = shares(settings), len(settings.backbones) > 1
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    found.add_column("strategy", no_wrap=True)
+    for heading in ("strategy", *(("backbone",) if several else ())):
+        found.add_column(heading, no_wrap=True)
     for heading in ("trials", "s a unit", "s a trial", "memory MiB", "state MiB"):
         found.add_column(heading, justify="right", no_wrap=True)
     for item in profiles:
         unit_s = (item.train_s + item.validate_s) / settings.budget
         values = (unit_s, item.seconds, item.memory_bytes / MIB, item.state_bytes / MIB)
         cells = [item.reason] if item.reason else [f"{value:,.1f}" for value in values]
-        found.add_row(item.strategy, str(trials[item.strategy]), *cells)
+        named = (item.strategy, *((item.backbone,) if several else ()))
+        found.add_row(*named, str(trials[item.arm]), *cells)
     return found
 
 

@@ -79,7 +79,8 @@ def mixtures(all_trials: Trials, where: StorageLocation, trial_resources: TrialR
     """Soups and WiSE-FT of the trials whose weights have been kept in the sweep at ``where``, best first."""
     given = [(str(view.number), view.experiment, where / str(view.checkpoint)) for view in _with_weights(all_trials)]
     rows = run_where_trials_run(trial_resources, _soup_rows, given, trial_resources.device)
-    return tuple(Mixture(name=row.strategy, status=row.status, metrics=row.metrics) for row in rows)
+    arms = [all_trials.trials[int(row.members[0])].arm for row in rows]
+    return tuple(Mixture(name=arm, status=r.status, metrics=r.metrics) for arm, r in zip(arms, rows, strict=True))
 
 
 def _with_weights(all_trials: Trials) -> list[TrialView]:

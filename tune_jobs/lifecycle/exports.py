@@ -24,7 +24,7 @@ class Exports:
         """Exports into ``folder``; nothing is written before ``open``. What was not ``searched`` has no study."""
         self._all_trials = all_trials
         self._logs = EventLogs(folder / tensorboard.FOLDER, names_of_several_types(settings))
-        space, objectives = settings.search.space(settings.strategies, settings.task), settings.search.objectives
+        space, objectives = settings.search.space(settings.arms, settings.task), settings.search.objectives
         study = StudyExport(study_url(settings, folder), name=settings.name, space=space, objectives=objectives)
         self._study = study if searched else None
 

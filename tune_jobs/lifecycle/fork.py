@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from search_spaces.arms import backbone_in
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.callback import TRIALS
 from tune_jobs.reporting.tensorboard import FOLDER as EVENTS
@@ -89,7 +90,8 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
         return "failed" if view.status is Status.FAILED else "never ended"
     if view.strategy not in after.strategies:
         return f"strategy {view.strategy} is not in this sweep"
-    wanted = after.experiment(view.experiment.strategy)
+    backbone = view.experiment.backbone
+    wanted = after.experiment(view.experiment.strategy, backbone if backbone in after.backbones else None)
     if wanted != view.experiment.model_copy(update={"micro_batch": None}):
         return "data, backbone, seed or budget differ"
     if view.status is Status.STOPPED and before.early_stopping != after.early_stopping:
@@ -97,7 +99,8 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
     if view.status is Status.COMPLETE and max(1, len(view.seeds)) != seeds_of(view, all_trials, after):
         return "has another number of seeds"
     try:
-        after.search.space(after.strategies, after.task).hold(view.experiment.strategy)
+        space = after.search.space(after.arms, after.task)
+        space.hold(view.experiment.strategy, backbone=backbone_in(after.arm_of(view.experiment)))
     except ValueError as error:
         return str(error)
     return None

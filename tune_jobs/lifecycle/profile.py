@@ -15,6 +15,7 @@ from handclip_core.devices import select_device
 from handclip_core.engine.loop import Budget, train
 from handclip_core.engine.plan import plan
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, context_of, validate
+from search_spaces.arms import arm_of
 
 STEPS = 3
 """Steps of each phase that are timed, after one that is not."""
@@ -36,6 +37,13 @@ class Profile:
     """A saved state on the disk."""
     reason: str = ""
     """Why it could not be tried."""
+    backbone: str = ""
+    """What the sweep calls its backbone; empty if there is only one."""
+
+    @property
+    def arm(self) -> str:
+        """Strategy and backbone."""
+        return arm_of(self.strategy, self.backbone)
 
     @property
     def seconds(self) -> float:

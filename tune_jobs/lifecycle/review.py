@@ -20,7 +20,7 @@ from tune_jobs.reporting import winner_sections
 from tune_jobs.reporting.hyperparameters import hyperparameters
 from tune_jobs.reporting.page import NONE, REPORT, Page, Section, Table, percent
 from tune_jobs.reporting.record import SweepRecord
-from tune_jobs.reporting.summary import BASELINE, python, shown, used
+from tune_jobs.reporting.summary import baseline_of, python, shown, used
 from tune_jobs.reporting.winner_sections import Winner
 from tune_jobs.state.events import Closed, Ended
 from tune_jobs.state.trials import Status, TrialView
@@ -96,7 +96,7 @@ def _so_far(sweep: SweepRecord, winner: Winner, finals_command: str) -> list[str
     interval = f" (95 % over {task.clusters}: {sure})" if sure != NONE else ""
     num = sum(view.has_score for view in sweep.all_trials.all())
     return [
-        f"Best so far: trial {best.number}, {best.strategy}, with validation {sweep.objective.label} "
+        f"Best so far: trial {best.number}, {best.arm}, with validation {sweep.objective.label} "
         f"{percent(best.score)} %{interval}{_gain(best, sweep)}.",
         f"It is the best of {num} trials on the same {task.clusters}, so it flatters, and says little of which "
         f"strategy is best. The finals do: {finals_command}",
@@ -104,7 +104,7 @@ def _so_far(sweep: SweepRecord, winner: Winner, finals_command: str) -> list[str
 
 
 def _gain(best: TrialView, sweep: SweepRecord) -> str:
-    clip = next((view for view in sweep.all_trials.all() if view.strategy == BASELINE and view.has_score), None)
+    clip = baseline_of(sweep.all_trials, best)
     return "" if clip is None or clip is best else f", {100 * (best.score - clip.score):+.2f} to CLIP as it is"
 
 
@@ -121,7 +121,7 @@ def _best_tiles(sweep: SweepRecord, winner: Winner) -> dict[str, str]:
     if best is None:
         return {}
     return {
-        "best so far": f"{best.strategy}, trial {best.number}",
+        "best so far": f"{best.arm}, trial {best.number}",
         f"{sweep.objective.label}, optimistic": f"{percent(best.score)} %",
         f"95 % over {sweep.settings.task.clusters}": _interval(best, sweep, winner),
     }
@@ -154,7 +154,7 @@ def _measured(sweep: SweepRecord, winner: Winner) -> Section:
         "task": settings.task.name,
         "objective": f"validation {sweep.objective.label}, a mean over {settings.task.averaged}",
         "intervals": f"95 %, resampling {settings.task.clusters}",
-        "backbone": str(settings.backbone.name),
+        "backbone": ", ".join(backbone.name for backbone in settings.backbones),
         "budget of a trial": f"{settings.budget} units (epochs of the training split)",
     }
     if winner.data is None:

@@ -24,7 +24,7 @@ RATE = "strategy/optim/lr"
 def hyperparameters(sweep: SweepRecord) -> Section:
     """Importance, rates and values, of every strategy with trials enough."""
     figures = _rates(sweep)
-    for name, views in sweep.by_strategy.items():
+    for name, views in sweep.by_arm.items():
         known = [view for view in scored(views) if view.params]
         if len(known) >= FEWEST:
             shares = _importance(sweep, name, known)
@@ -37,7 +37,7 @@ def hyperparameters(sweep: SweepRecord) -> Section:
 
 def _rates(sweep: SweepRecord) -> list[Figure]:
     traces = []
-    for name, views in sweep.by_strategy.items():
+    for name, views in sweep.by_arm.items():
         known = [
             (rate, 100 * v.score, f"trial {v.number}") for v in scored(views) if (rate := _number(v.params.get(RATE)))
         ]
@@ -58,7 +58,7 @@ def _importance(sweep: SweepRecord, name: str, views: Sequence[TrialView]) -> di
     arXiv 2304.10255); nothing if there are too few.
     """
     settings = sweep.settings
-    space = settings.search.space(settings.strategies, settings.task)
+    space = settings.search.space(settings.arms, settings.task)
     drafts = [space.redraw(name, by_name(name, view.params)) for view in views]
     shared = [path for path in drafts[0].params if all(path in draft.params for draft in drafts)]
     shared = [path for path in shared if len({draft.params[path] for draft in drafts}) > 1]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.runs.run_folder import write_text
+from search_spaces.arms import backbone_in, strategy_in
 from search_spaces.suggest import Primitive
 from tune_jobs.state.events import Mixture
 from tune_jobs.state.trials import Status, Trials, TrialView
@@ -34,13 +35,15 @@ def leaderboard(all_trials: Trials) -> str:
     )
     cells = [{"rank": str(place)} | _cells(row, known) for place, row in enumerate(rows, start=1)]
     cells += [_cells(view, known) for view in all_trials.ranked() if not view.has_score]
-    return pd.DataFrame(cells, columns=[*columns(known), *drawn]).to_csv(index=False)
+    fixed = columns(known, several_backbones=bool(all_trials.backbones))
+    return pd.DataFrame(cells, columns=[*fixed, *drawn]).to_csv(index=False)
 
 
-def columns(metrics: Metrics) -> tuple[str, ...]:
+def columns(metrics: Metrics, *, several_backbones: bool = False) -> tuple[str, ...]:
     """The fixed columns; every drawn hyperparameter follows, under its path in an experiment."""
+    backbone = ("backbone",) if several_backbones else ()
     return (
-        "rank", "trial", "strategy", *(metric.name for metric in metrics.in_tables), "unit",
+        "rank", "trial", "strategy", *backbone, *(metric.name for metric in metrics.in_tables), "unit",
         "seconds", "params_trained", "seeds", "sd", "attempts", "micro_batch", "status",
     )  # fmt: skip
 
@@ -53,11 +56,13 @@ def describe_status(view: TrialView) -> str:
 def _cells(row: TrialView | Mixture, known: Metrics) -> dict[str, Any]:
     metrics = {metric.name: _score(row.metrics.get(metric.name, nan)) for metric in known.in_tables}
     if isinstance(row, Mixture):
-        return metrics | {"strategy": row.name, "status": row.status}
+        named = {"strategy": strategy_in(row.name), "backbone": backbone_in(row.name)}
+        return metrics | named | {"status": row.status}
     return {
         **metrics,
         "trial": str(row.number),
         "strategy": row.strategy,
+        "backbone": row.backbone,
         "unit": str(row.unit),
         "seconds": f"{row.seconds:.1f}",
         "params_trained": _cell(row.params_trained, none=""),

@@ -14,7 +14,7 @@ def power_analysis_of(all_trials: Trials, settings: SweepSettings) -> list[str]:
             found = PowerAnalysis(tuple(view.score_of(seed) for seed in view.seeds))
             replicas = settings.search.replicas
             return power_analysis_lines(
-                view.strategy, found, settings.task.metrics.objective.label, trials=settings.trials, replicas=replicas
+                view.arm, found, settings.task.metrics.objective.label, trials=settings.trials, replicas=replicas
             )
     return []
 

@@ -85,21 +85,21 @@ class ProgressLog(_Progress):
             how = f"failed: {view.reason}"
         elif view.hardly_moved_by(self._second_rung):
             how += f"; {metrics.hardly_moved}"
-        self._log(f"trial {view.number} {view.strategy}: {how} ({view.seconds:.0f} s)")
+        self._log(f"trial {view.number} {view.arm}: {how} ({view.seconds:.0f} s)")
 
     def tick(self) -> None:
         """Say what runs, every half minute without news."""
         if time.monotonic() - self._spoken < LOG_EVERY_S:
             return
         running = [r for r in self._all_trials.all() if r.status is Status.RUNNING]
-        trials = ", ".join(f"trial {r.number} {r.strategy} at unit {r.unit}" for r in running) or "no trial yet"
+        trials = ", ".join(f"trial {r.number} {r.arm} at unit {r.unit}" for r in running) or "no trial yet"
         left = time_left(self._all_trials, num_trials=self._num_trials, budget=self._budget)
         self._log(f"running: {trials} of {self._budget}{left}")
 
     def _log(self, text: str) -> None:
         self._spoken = time.monotonic()
         best = self._all_trials.best
-        so_far = "" if best is None else f"; best so far {best.score:.4f} by trial {best.number} {best.strategy}"
+        so_far = "" if best is None else f"; best so far {best.score:.4f} by trial {best.number} {best.arm}"
         over = f"{self._all_trials.num_over()}/{self._num_trials}"
         print(f"[{clock(self._spoken - self._started)}] {over}  {text}{so_far}", flush=True)
 
@@ -133,16 +133,16 @@ def status_lines(all_trials: Trials, *, num_trials: int, budget: int) -> list[st
     views, label = all_trials.ranked(), all_trials.task.metrics.objective.label
     left = time_left(all_trials, num_trials=num_trials, budget=budget)
     lines = [f"{all_trials.num_over()} of {num_trials} trials over, {all_trials.usage.hours:.2f} h used{left}"]
-    best = {view.strategy: view for view in reversed(views) if view.has_score}
+    best = {view.arm: view for view in reversed(views) if view.has_score}
     for view in sorted(best.values(), key=lambda view: -view.score):
-        tried = sum(other.strategy == view.strategy for other in views)
-        lines.append(f"best {view.strategy:<20} {label} {view.score:.4f} by trial {view.number}, {tried} tried")
+        tried = sum(other.arm == view.arm for other in views)
+        lines.append(f"best {view.arm:<20} {label} {view.score:.4f} by trial {view.number}, {tried} tried")
     for view in views:
         if view.status is Status.RUNNING:
             score = f", {label} {view.score:.4f}" if view.has_score else ""
-            lines.append(f"running trial {view.number} {view.strategy}: unit {view.unit} of {budget}{score}")
+            lines.append(f"running trial {view.number} {view.arm}: unit {view.unit} of {budget}{score}")
         if view.status is Status.FAILED:
-            lines.append(f"failed trial {view.number} {view.strategy}: {view.reason}")
+            lines.append(f"failed trial {view.number} {view.arm}: {view.reason}")
     return [part for line in lines for part in wrap(line, LINE_WIDTH, subsequent_indent="  ")]
 
 
@@ -153,7 +153,8 @@ def trial_table(all_trials: Trials, *, budget: int, rows: int, reasons: bool = T
     best, metrics = all_trials.best, shown_metrics(all_trials)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("strategy", no_wrap=True)
+    for heading in ("strategy", *(("backbone",) if all_trials.backbones else ())):
+        table.add_column(heading, no_wrap=True)
     for heading in ("unit", *(metric.label for metric in metrics), "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True, overflow="ellipsis", max_width=STATUS_WIDTH)
@@ -162,6 +163,7 @@ def trial_table(all_trials: Trials, *, budget: int, rows: int, reasons: bool = T
         table.add_row(
             str(view.number),
             view.strategy,
+            *((view.backbone,) if all_trials.backbones else ()),
             f"{view.unit}/{budget}",
             *("" if isnan(score) else f"{score:.4f}" for score in scores),
             clock(view.seconds),

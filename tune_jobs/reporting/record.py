@@ -33,17 +33,17 @@ class SweepRecord:
         return self.settings.task.metrics.objective
 
     @cached_property
-    def by_strategy(self) -> dict[str, list[TrialView]]:
-        """Trials by strategy, the strategy with the best trial first."""
+    def by_arm(self) -> dict[str, list[TrialView]]:
+        """Trials by strategy and backbone, those with the best trial first."""
         found: dict[str, list[TrialView]] = {}
         for view in self.all_trials.ranked():
-            found.setdefault(view.strategy, []).append(view)
+            found.setdefault(view.arm, []).append(view)
         return found
 
     @cached_property
     def palette(self) -> Palette:
-        """The colours of the strategies."""
-        return Palette(self.settings.strategies)
+        """The colours of the arms."""
+        return Palette(self.settings.arms)
 
 
 def scored(views: Sequence[TrialView]) -> list[TrialView]:

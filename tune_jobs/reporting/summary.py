@@ -14,7 +14,8 @@ from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import shown_metrics, trial_table
 from tune_jobs.reporting.regret import FinishedTrial, early_stopping_regret
 from tune_jobs.state.objectives import FRONT, front_lines, pareto_front
-from tune_jobs.state.trials import Status, Trials, TrialView, Usage
+from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.usage import Usage
 from tune_jobs.storage.location import StorageLocation, folder_of
 
 BASELINE = "zero_shot"
@@ -72,7 +73,7 @@ def show_outcome(all_trials: Trials, *, folder: StorageLocation, settings: Sweep
 
 def hardly_moved_lines(all_trials: Trials, second_rung: int) -> list[str]:
     """Trials that trained for nothing, as it seems."""
-    names = [f"trial {r.number} {r.strategy}" for r in all_trials.all() if r.hardly_moved_by(second_rung)]
+    names = [f"trial {r.number} {r.arm}" for r in all_trials.all() if r.hardly_moved_by(second_rung)]
     return [f"{all_trials.task.metrics.hardly_moved}: {', '.join(names)}"] if names else []
 
 
@@ -81,7 +82,7 @@ def regret_lines(all_trials: Trials, settings: SweepSettings) -> list[str]:
     if settings.early_stopping.kind is StoppingKind.NONE:
         return []
     over = [view for view in all_trials.all() if view.status in (Status.COMPLETE, Status.STOPPED) and view.unit]
-    ran = [FinishedTrial(r.number, r.strategy, r.curve, r.status is Status.STOPPED) for r in over]
+    ran = [FinishedTrial(r.number, r.arm, r.curve, r.status is Status.STOPPED) for r in over]
     return early_stopping_regret(ran, budget=settings.budget, first_rung=settings.early_stopping.grace).lines()
 
 
@@ -99,7 +100,7 @@ def how_to_resume(all_trials: Trials, folder: StorageLocation, reason: str) -> l
     """The command that goes on, and what of the work so far it will have to do again."""
     lost = [r for r in all_trials.unfinished() if r.unit > max(r.saved_unit, 0)]
     lines = [
-        f"trial {r.number} {r.strategy} was at unit {r.unit} and goes on from unit {max(r.saved_unit, 0)}" for r in lost
+        f"trial {r.number} {r.arm} was at unit {r.unit} and goes on from unit {max(r.saved_unit, 0)}" for r in lost
     ]
     raised = f" --set {reason.split(':')[0]}=..." if reason.startswith(LIMIT) else ""
     return [*lines, "resume with", f"  {resume_command(folder)}{raised}"]
@@ -113,14 +114,20 @@ def resume_command(folder: StorageLocation) -> str:
 def comparison(all_trials: Trials, winner: TrialView, *, called: str = "winner") -> list[str]:
     """The baseline beside the winner, which is ``called`` so, on validation."""
     lines, metrics = [], shown_metrics(all_trials)
-    baseline = next((r for r in all_trials.all() if r.strategy == BASELINE and r.has_score), None)
+    baseline = baseline_of(all_trials, winner)
     if baseline is not None:
-        lines.append(f"zero-shot  {_scores(baseline.metrics, metrics)}  trial {baseline.number} {baseline.strategy}")
+        lines.append(f"zero-shot  {_scores(baseline.metrics, metrics)}  trial {baseline.number} {baseline.arm}")
     gain = "" if baseline is None or baseline is winner else f"  {winner.score - baseline.score:+.4f}"
-    lines.append(f"{called:<10} {_scores(winner.metrics, metrics)}  trial {winner.number} {winner.strategy}{gain}")
+    lines.append(f"{called:<10} {_scores(winner.metrics, metrics)}  trial {winner.number} {winner.arm}{gain}")
     whose = "The winner's score" if called == "winner" else "It"
     lines.append(f"{whose} is the best of many on the same {all_trials.task.clusters}, so it flatters.")
     return lines
+
+
+def baseline_of(all_trials: Trials, view: TrialView) -> TrialView | None:
+    """The trial that used the backbone of ``view`` as it is, if there is one with a score."""
+    known = (r for r in all_trials.all() if r.strategy == BASELINE and r.backbone == view.backbone and r.has_score)
+    return next(known, None)
 
 
 def _scores(found: Mapping[str, float], metrics: Sequence[Metric]) -> str:
@@ -130,9 +137,9 @@ def _scores(found: Mapping[str, float], metrics: Sequence[Metric]) -> str:
 def failures(all_trials: Trials) -> list[str]:
     """Failed trials with their reasons, and strategies that have nothing else."""
     failed = [r for r in all_trials.all() if r.status is Status.FAILED]
-    lines = [f"trial {r.number} {r.strategy} failed: {r.reason}" for r in failed]
-    tried = Counter(r.strategy for r in all_trials.all() if r.status.over)
-    lost = Counter(r.strategy for r in failed)
+    lines = [f"trial {r.number} {r.arm} failed: {r.reason}" for r in failed]
+    tried = Counter(r.arm for r in all_trials.all() if r.status.over)
+    lost = Counter(r.arm for r in failed)
     return lines + [f"every trial of {name} failed" for name in tried if tried[name] == lost[name]]
 
 

@@ -18,7 +18,8 @@ from tune_jobs.reporting.record import SweepRecord, scored
 from tune_jobs.reporting.summary import failures, hardly_moved_lines, python, regret_lines, shown
 from tune_jobs.state.events import Begun, Cut, Ended, Moved, Retried, SeedEnded, Started, Trained, Validated
 from tune_jobs.state.objectives import measured, pareto_front
-from tune_jobs.state.trials import HOUR_S, Status, TrialView
+from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.state.usage import HOUR_S
 
 TRIALS = "trials"
 FEW = 3
@@ -27,7 +28,7 @@ FEW = 3
 
 def strategies(sweep: SweepRecord) -> Section:
     """Each strategy's trials and best score."""
-    groups = sweep.by_strategy
+    groups = sweep.by_arm
     count = {name: Counter(view.status for view in views) for name, views in groups.items()}
     scores = {name: [view.score for view in scored(views)] for name, views in groups.items()}
     defaults = {
@@ -35,7 +36,7 @@ def strategies(sweep: SweepRecord) -> Section:
     }
     label = sweep.objective.label
     columns: dict[str, Sequence[str]] = {
-        "strategy": list(groups),
+        **_named(sweep, [views[0] for views in groups.values()]),
         "trials": [str(len(views)) for views in groups.values()],
         **{
             str(one): [str(count[name][one]) for name in groups]
@@ -66,7 +67,7 @@ def leaderboard(sweep: SweepRecord) -> Section:
     metrics = sweep.settings.task.metrics.in_tables
     columns: dict[str, Sequence[str | Link]] = {
         "trial": [_link(sweep.folder, f"{TRIALS}/{view.name}/{CONFIG}", str(view.number)) for view in views],
-        "strategy": [view.strategy for view in views],
+        **_named(sweep, views),
         "status": [str(view.status) for view in views],
         "log": [_log(sweep.folder, view.name) for view in views],
         "events": [_link(sweep.folder, f"{tensorboard.FOLDER}/{view.name}", "TensorBoard") for view in views],
@@ -82,8 +83,16 @@ def leaderboard(sweep: SweepRecord) -> Section:
     logs = shlex.quote(shown(sweep.folder / tensorboard.FOLDER))
     curves = f"All curves: {python()} -m tensorboard.main --logdir {logs}"
     lines = ("A trial leads to its settings; a click on a heading sorts.", curves)
-    table = Table.of("Trials", columns, num_words=5, filters=("strategy", "status"))
+    backbone = ("backbone",) if sweep.all_trials.backbones else ()
+    num_words = 5 + len(backbone)
+    table = Table.of("Trials", columns, num_words=num_words, filters=("strategy", *backbone, "status"))
     return Section(title="Leaderboard", lines=lines, tables=(table,))
+
+
+def _named(sweep: SweepRecord, views: Sequence[TrialView]) -> dict[str, list[str]]:
+    """The columns that say what was tried: strategies, and backbones where there are several."""
+    backbones = {"backbone": [view.backbone for view in views]} if sweep.all_trials.backbones else {}
+    return {"strategy": [view.strategy for view in views], **backbones}
 
 
 def _log(folder: Path, name: str) -> str | Link:
@@ -108,7 +117,7 @@ def _value(value: object) -> str:
 
 def progress(sweep: SweepRecord) -> Section:
     """Best so far, and the learning curves of every strategy."""
-    groups = {name: [view for view in views if view.curve] for name, views in sweep.by_strategy.items()}
+    groups = {name: [view for view in views if view.curve] for name, views in sweep.by_arm.items()}
     groups = {name: views for name, views in groups.items() if views}
     if not groups:
         return Section(title="Progress", missing="No unit has been evaluated yet.")
@@ -134,7 +143,7 @@ def _best_so_far(sweep: SweepRecord) -> Figure:
         units += isinstance(event, Validated | Trained)
         if isinstance(event, Validated) and event.replica == 0:
             view = trials[event.trial]
-            score, curve = 100 * view.score_of(event.best), best.setdefault(view.strategy, [])
+            score, curve = 100 * view.score_of(event.best), best.setdefault(view.arm, [])
             if score == score and (not curve or score > curve[-1][1]):
                 curve.append((units, score))
     traces = [
@@ -198,7 +207,7 @@ def pareto(sweep: SweepRecord) -> list[Section]:
                 ],
                 sweep.palette,
             )
-            for name, views in sweep.by_strategy.items()
+            for name, views in sweep.by_arm.items()
         ]
         edge = sorted((row.values[other], row.values[objectives[0]]) for row in front)
         traces.append(line("front", edge, "#888888", mode="lines"))
@@ -221,7 +230,7 @@ def trouble(sweep: SweepRecord) -> Section:
     if failed:
         columns: dict[str, Sequence[str | Link]] = {
             "trial": [_link(sweep.folder, f"{TRIALS}/{view.name}/{CONFIG}", str(view.number)) for view in failed],
-            "strategy": [view.strategy for view in failed],
+            **_named(sweep, failed),
             "reason": [describe_status(view) for view in failed],
             "attempts": [str(view.attempts) for view in failed],
         }

@@ -62,6 +62,8 @@ class EventLogs:
             return
         writer = self._writers[view.number] = SummaryWriter(str(self._folder / view.name))
         told: dict[str, Primitive] = {"strategy": view.strategy}
+        if view.backbone:
+            told["backbone"] = view.backbone
         for name, value in view.params.items():
             if name in self._texts:
                 told[name] = str(value).lower()
@@ -93,14 +95,14 @@ class EventLogs:
         writer.close()
 
     def _best_so_far(self, event: Ended, all_trials: Trials) -> None:
-        """Write the best score of all trials and of each strategy over the number of trials that are over."""
+        """Write the best score of all trials and of each arm over the number of trials that are over."""
         view = all_trials.trials[event.trial]
         self._over += 1
         if not view.has_score:
             return
         if self._sweep is None:
             self._sweep = SummaryWriter(str(self._folder / SWEEP))
-        for name in (f"all {all_trials.task.metrics.objective.name}", view.strategy):
+        for name in (f"all {all_trials.task.metrics.objective.name}", view.arm):
             self._best[name] = max(view.score, self._best.get(name, view.score))
         for name, score in self._best.items():
             self._sweep.add_scalar(f"best/{name}", score, self._over, walltime=event.at)

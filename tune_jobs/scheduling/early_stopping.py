@@ -85,19 +85,19 @@ class StoppingDecisions:
     """A rule and what it has decided, so that units that are trained again are judged once."""
 
     rule: AshaRungs | MedianRule
-    per_strategy: bool
-    """Whether a trial is compared with trials of its own strategy alone."""
+    per_arm: bool
+    """Whether a trial is compared with trials of its own strategy on its own backbone alone."""
     stopped: dict[int, int] = field(default_factory=dict)
     """Trials that may not go on, and after how many units that was."""
     exempt: set[int] = field(default_factory=set)
     """Trials that go on whatever the rule says."""
     _seen: dict[int, int] = field(default_factory=dict)
 
-    def goes_on(self, *, trial: int, strategy: str, unit: int, score: float) -> bool:
+    def goes_on(self, *, trial: int, arm: str, unit: int, score: float) -> bool:
         """Whether ``trial`` goes on after ``unit`` units with ``score``, the best so far."""
         if unit > self._seen.get(trial, -1) and trial not in self.stopped:
             self._seen[trial] = unit
-            group = strategy if self.per_strategy else EVERYONE
+            group = arm if self.per_arm else EVERYONE
             passes = self.rule.report(group=group, trial=trial, unit=unit, score=score)
             if not passes and trial not in self.exempt:
                 self.stopped[trial] = unit
@@ -108,13 +108,13 @@ class StoppingDecisions:
         if isinstance(event, Validated) and not event.done and event.replica == 0:
             view = all_trials.trials[event.trial]
             score = view.score_of(event.best)
-            self.goes_on(trial=event.trial, strategy=view.strategy, unit=event.unit, score=score)
+            self.goes_on(trial=event.trial, arm=view.arm, unit=event.unit, score=score)
 
 
 def decisions_for(stopping: EarlyStopping, *, budget: int) -> StoppingDecisions:
     """Those of a sweep at its beginning; without early stopping there are no rungs to fall behind at."""
     if stopping.kind is StoppingKind.MEDIAN:
-        return StoppingDecisions(MedianRule(grace=stopping.grace), per_strategy=True)
+        return StoppingDecisions(MedianRule(grace=stopping.grace), per_arm=True)
     grace = budget if stopping.kind is StoppingKind.NONE else stopping.grace
     table = AshaRungs(grace=grace, reduction=stopping.reduction, budget=budget)
-    return StoppingDecisions(table, per_strategy=stopping.kind is StoppingKind.PER_STRATEGY)
+    return StoppingDecisions(table, per_arm=stopping.kind is StoppingKind.PER_STRATEGY)

@@ -1,6 +1,6 @@
-"""Which strategy the next trial gets."""
+"""Which strategy the next trial gets, and which of several backbones: which arm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from statistics import median
 
@@ -12,29 +12,34 @@ from tune_jobs.search.expected_improvement import expected_improvement, expected
 from tune_jobs.search.trial_views import Tally
 
 TRIED_AT_LEAST = 2
-"""Trials of every strategy, its default among them, before any is preferred."""
+"""Trials of every arm, its default among them, before any is preferred."""
 SD_AT_FIRST, LEAST_SD = 0.05, 1e-3
-"""The spread of scores within a strategy: a guess while little is known, and the least that is believed."""
+"""The spread of scores within an arm: a guess while little is known, and the least that is believed."""
 MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution by its median absolute deviation."""
 
 
-def fewest(strategies: Sequence[str], tally: Tally) -> str:
-    """The strategy that has been tried least, the first of equals."""
-    return min(strategies, key=lambda name: tally.tried[name])
+def fewest(arms: Sequence[str], tally: Tally) -> str:
+    """The arm that has been tried least, the first of equals."""
+    return min(arms, key=lambda name: tally.tried[name])
 
 
-def most_promising(strategies: Sequence[str], tally: Tally) -> str:
-    """The strategy whose next trial is expected to improve most on the best validation mAP so far.
+def most_promising(
+    arms: Sequence[str], tally: Tally, costs: Mapping[str, float] | None = None, *, cooling: float = 0.0
+) -> str:
+    """The arm whose next trial is expected to improve most on the best validation mAP so far.
 
-    A strategy's scores are taken for normal, with a spread that all strategies share. Its mean follows from its best
-    score, as that of the largest of so many: what early stopping has done to the others does not matter, for a
-    strategy's best trial is never stopped by another strategy's. Trials that run or failed count as tried, so that
-    workers do not all choose the same one. Every strategy gets ``TRIED_AT_LEAST`` trials before.
+    An arm's scores are taken for normal, with a spread that all arms share. Its mean follows from its best score, as
+    that of the largest of so many: what early stopping has done to the others does not matter, for an arm's best trial
+    is never stopped by another arm's. Trials that run or failed count as tried, so that workers do not all choose the
+    same one. Every arm gets ``TRIED_AT_LEAST`` trials before.
+
+    With the ``costs`` of a trial of each, the improvement is divided by the cost to the power ``cooling``: 1 asks what
+    a second brings, 0 what a trial brings (Lee et al. 2020, arXiv 2003.10870: from 1 at first to 0 at the end).
     """
     tried, scores = tally.tried, tally.scores
-    known = [name for name in strategies if name in scores]
-    least = fewest(strategies, tally)
+    known = [name for name in arms if name in scores]
+    least = fewest(arms, tally)
     if tried[least] < TRIED_AT_LEAST or not known:
         return least
     sd = _spread([scores[name] for name in known])
@@ -43,14 +48,15 @@ def most_promising(strategies: Sequence[str], tally: Tally) -> str:
     def worth(name: str) -> float:
         count = tried[name]
         mean = max(scores[name]) - sd * expected_maximum(count)
-        return expected_improvement(mean, sd * sqrt(1 + 1 / count), best)
+        found = expected_improvement(mean, sd * sqrt(1 + 1 / count), best)
+        return found / costs[name] ** cooling if costs else found
 
     return max(known, key=worth)
 
 
-def drawn(strategies: Sequence[str], suggestion: Source) -> str:
-    """The sampler's own choice: it draws strategies the more often, the more of the best trials are theirs."""
-    return str(suggestion(STRATEGY, CategoricalDistribution(tuple(strategies))))
+def drawn(arms: Sequence[str], suggestion: Source) -> str:
+    """The sampler's own choice: it draws arms the more often, the more of the best trials are theirs."""
+    return str(suggestion(STRATEGY, CategoricalDistribution(tuple(arms))))
 
 
 def _spread(groups: Sequence[Sequence[float]]) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
+from statistics import fmean
 from typing import Any, Protocol
 
 from optuna.study import StudyDirection
@@ -10,6 +11,8 @@ from optuna.trial import FrozenTrial
 
 from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
+from handclip_core.strategies import UNTRAINED
+from search_spaces.arms import strategy_in
 from search_spaces.joint import Draft
 from search_spaces.suggest import Primitive
 from tune_jobs.config.search import SamplerKind, StrategyBandit, maximized
@@ -21,6 +24,8 @@ from tune_jobs.state.trials import Trials
 
 DEFAULT, SAMPLED = "default", "sampled"
 """Origins of trials; that of a point to try is ``point 0`` and so on."""
+LEAST_S = 1e-3
+"""The least that a trial is taken to cost, in seconds."""
 LEAST_STARTUP = 3
 """Finished trials of a strategy that a sampler waits for, however many strategies share ``startup_trials``."""
 BLIND_TO_STOPPED = (SamplerKind.GP, SamplerKind.CMAES)
@@ -63,18 +68,15 @@ class FixedList:
 
 
 class SearchProposer:
-    """Every strategy's default first, then the user's points, then what the sampler suggests."""
+    """Every arm's default first, then the user's points, then what the sampler suggests."""
 
     def __init__(self, settings: SweepSettings) -> None:
-        search, strategies, seed = settings.search, settings.strategies, settings.seed
+        search, arms, seed = settings.search, settings.arms, settings.seed
         self._settings, self._search, self._bandit = settings, search, search.strategy_bandit
-        self.space = search.space(strategies, settings.task)
+        self.space = search.space(arms, settings.task)
         self.searchable = self.space.searchable()
-        defaults = [self._proposal(self.space.default(name), DEFAULT) for name in strategies]
-        points = [
-            self._proposal(draft, point_origin(place))
-            for place, draft in enumerate(search.drafts(strategies, settings.task))
-        ]
+        defaults = [self._proposal(self.space.default(arm), DEFAULT) for arm in arms]
+        points = [self._proposal(draft, point_origin(place)) for place, draft in search.drafts(arms, settings.task)]
         self._fixed = [*defaults, *points]
         everything = Sampling(search.sampler, seed, search.startup_trials, directions(search.objectives))
         share = max(LEAST_STARTUP, ceil(search.startup_trials / max(1, len(self.searchable))))
@@ -86,9 +88,9 @@ class SearchProposer:
 
     def next(self, all_trials: Trials) -> Proposal | None:
         """What to try after ``all_trials``; None if there is nothing left."""
-        tried = {(view.origin, view.strategy) for view in all_trials.all()}
+        tried = {(view.origin, view.arm) for view in all_trials.all()}
         for proposal in self._fixed:
-            if (proposal.origin, proposal.experiment.strategy.name) not in tried:
+            if (proposal.origin, self._settings.arm_of(proposal.experiment)) not in tried:
                 return proposal
         return self._sampled(all_trials) if self.searchable else None
 
@@ -99,9 +101,9 @@ class SearchProposer:
             self._history = PastTrials(self.searchable, learned=others, stopped_count=blind)
         trials, history = self._frozen(all_trials), self._history
         number = len(trials)
-        strategy = self._choose(history, trials, number)
-        suggestion = Suggestion(self._inside, history.inside(strategy, trials), number)
-        draft = self.space.draw(strategy, suggestion)
+        arm = self._choose(history, trials, all_trials)
+        suggestion = Suggestion(self._inside, history.inside(arm, trials), number)
+        draft = self.space.draw(arm, suggestion)
         return self._proposal(draft, SAMPLED, suggestion.attributes)
 
     def _frozen(self, all_trials: Trials) -> list[FrozenTrial]:
@@ -117,18 +119,38 @@ class SearchProposer:
             found.append(trial)
         return found
 
-    def _choose(self, history: PastTrials, trials: Sequence[FrozenTrial], number: int) -> str:
+    def _choose(self, history: PastTrials, trials: Sequence[FrozenTrial], all_trials: Trials) -> str:
         if len(self.searchable) == 1:
             return self.searchable[0]
         if self._bandit is StrategyBandit.EQUAL:
             return fewest(self.searchable, history.tally(trials))
         if len(self._across.directions) == 1:
-            return most_promising(self.searchable, history.tally(trials))
-        return drawn(self.searchable, Suggestion(self._across, history.across(trials), number))
+            tally = history.tally(trials)
+            if len(self._settings.backbones) == 1:
+                return most_promising(self.searchable, tally)
+            costs = costs_of(self.searchable, all_trials, budget=self._settings.budget)
+            left = max(0.0, 1 - len(trials) / self._settings.trials)
+            return most_promising(self.searchable, tally, costs, cooling=left)
+        return drawn(self.searchable, Suggestion(self._across, history.across(trials), len(trials)))
 
     def _proposal(self, draft: Draft, origin: str, notes: dict[str, Any] | None = None) -> Proposal:
-        params = by_path(draft.strategy.name, draft.params)
-        return Proposal(self._settings.experiment(draft.strategy), params, origin, notes or {})
+        experiment = self._settings.experiment(draft.strategy, self._settings.backbone_of(draft.arm))
+        return Proposal(experiment, by_path(draft.arm, draft.params), origin, notes or {})
+
+
+def costs_of(arms: Sequence[str], all_trials: Trials, *, budget: int) -> dict[str, float]:
+    """Seconds of a whole trial of each arm by its units so far; the mean of the others for one that has none."""
+    spent: dict[str, tuple[float, int]] = {}
+    for view in all_trials.all():
+        seconds, units = spent.get(view.arm, (0.0, 0))
+        spent[view.arm] = seconds + view.seconds, units + view.num_units
+    known = {
+        arm: seconds / units * (1 if strategy_in(arm) in UNTRAINED else budget)
+        for arm, (seconds, units) in spent.items()
+        if units and arm in arms
+    }
+    typical = fmean(known.values()) if known else 1.0
+    return {arm: max(known.get(arm, typical), LEAST_S) for arm in arms}
 
 
 def directions(objectives: Sequence[str]) -> tuple[StudyDirection, ...]:

@@ -1,9 +1,10 @@
 """Trials of one sweep that another one can learn from: those whose hyperparameters it searches, too."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
+from search_spaces.arms import backbone_in
 from search_spaces.joint import JointSpace
 from tune_jobs.search.trial_views import by_name, by_path, frozen
 from tune_jobs.state.events import LearnedTrial
@@ -26,35 +27,50 @@ class Transfer:
         return [f"{len(self.taken)} of {total} trials are used", *told]
 
 
-def transfer(all_trials: Trials, space: JointSpace, objectives: Sequence[str], *, others: Sequence[str]) -> Transfer:
+def transfer(
+    all_trials: Trials,
+    space: JointSpace,
+    objectives: Sequence[str],
+    *,
+    others: Sequence[str],
+    arm_here: Callable[[TrialView], str] = lambda view: view.arm,
+) -> Transfer:
     """The finished and stopped trials of ``all_trials`` that ``space`` could have drawn, with its distributions.
 
     ``objectives`` are those of this sweep, ``others`` those of the other one. Ranges may differ as long as the trial's
-    values lie inside those of ``space``; names may not. The notes of the other sampler are left behind.
+    values lie inside those of ``space``; names may not. The notes of the other sampler are left behind. ``arm_here``
+    says which arm of this sweep a trial is of, or raises ValueError with the reason why of none.
     """
     result = Transfer()
     for view in all_trials.all():
         try:
-            result.taken.append(_transferred(view, space, objectives, others))
+            result.taken.append(_transferred(view, space, objectives, others, arm_here))
         except ValueError as error:
             result.dropped[view.number] = str(error)
     return result
 
 
-def _transferred(view: TrialView, space: JointSpace, objectives: Sequence[str], others: Sequence[str]) -> LearnedTrial:
+def _transferred(
+    view: TrialView,
+    space: JointSpace,
+    objectives: Sequence[str],
+    others: Sequence[str],
+    arm_here: Callable[[TrialView], str],
+) -> LearnedTrial:
     if view.status not in (Status.COMPLETE, Status.STOPPED):
         raise ValueError("failed" if view.status is Status.FAILED else "never ended")
     if view.status is Status.COMPLETE and tuple(objectives) != tuple(others):
         raise ValueError(f"has the objectives {', '.join(others)}, this sweep {', '.join(objectives)}")
     if view.strategy not in space.strategies:
         raise ValueError(f"strategy '{view.strategy}' is not in this sweep")
-    if view.strategy not in space.searchable():
-        raise ValueError(f"{view.strategy} has nothing to search")
-    draft = space.redraw(view.strategy, by_name(view.strategy, view.params))
-    trial = frozen(view, space, others)
+    arm = arm_here(view)
+    if arm not in space.searchable():
+        raise ValueError(f"{arm} has nothing to search" if arm in space.arms else f"{arm} is not in this sweep")
+    draft = space.redraw(arm, by_name(arm, view.params))
+    trial = frozen(replace(view, backbone=backbone_in(arm)), space, others)
     return LearnedTrial(
-        strategy=view.strategy,
-        params=by_path(view.strategy, draft.params),
+        strategy=arm,
+        params=by_path(arm, draft.params),
         complete=view.status is Status.COMPLETE,
         values=tuple(trial.values or ()),
         curve=trial.intermediate_values,

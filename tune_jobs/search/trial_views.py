@@ -1,4 +1,4 @@
-"""Trials as Optuna's samplers see them: strategy by strategy, and never more than a bounded number.
+"""Trials as Optuna's samplers see them: arm by arm, and never more than a bounded number.
 
 What a sampler sees is a function of the trials of a sweep; no study is asked.
 """
@@ -13,6 +13,7 @@ from math import isnan
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search_spaces.arms import arm_of, backbone_in, strategy_in
 from search_spaces.joint import JointSpace
 from search_spaces.spaces import STRATEGY
 from search_spaces.suggest import Primitive
@@ -22,6 +23,9 @@ from tune_jobs.state.trials import Status, TrialView
 
 STRATEGY_ATTRIBUTE, ORIGIN = "strategy", "origin"
 """User attributes of every trial: its strategy, and why it was tried."""
+BACKBONE = "backbone"
+"""The user attribute, and the name under which Optuna sees the choice, of a backbone among several."""
+CHOICES = (STRATEGY, BACKBONE)
 STATES = {Status.COMPLETE: TrialState.COMPLETE, Status.STOPPED: TrialState.PRUNED, Status.FAILED: TrialState.FAIL}
 MOST_SEEN = 300
 """Trials that a sampler sees, so that the time of a suggestion stays bounded: the best ones and the latest."""
@@ -29,20 +33,20 @@ BEST_SEEN = 100
 """The best among them, by score."""
 
 
-def strategy_of(trial: FrozenTrial) -> str:
-    """Which strategy a trial tried."""
-    return str(trial.user_attrs[STRATEGY_ATTRIBUTE])
+def arm_tried(trial: FrozenTrial) -> str:
+    """Which arm a trial tried."""
+    return arm_of(trial.user_attrs[STRATEGY_ATTRIBUTE], trial.user_attrs.get(BACKBONE, ""))
 
 
-def by_path(strategy: str, params: dict[str, Primitive]) -> dict[str, Primitive]:
+def by_path(arm: str, params: dict[str, Primitive]) -> dict[str, Primitive]:
     """Draws by the field's path in an experiment, ``strategy/optim/lr``, from those by Optuna's names."""
-    prefix = f"{strategy}/"
+    prefix = f"{arm}/"
     return {f"strategy/{name.removeprefix(prefix)}": value for name, value in params.items()}
 
 
-def by_name(strategy: str, params: dict[str, Primitive]) -> dict[str, Primitive]:
+def by_name(arm: str, params: dict[str, Primitive]) -> dict[str, Primitive]:
     """Draws by Optuna's names, ``full/optim/lr``, from those by the field's path in an experiment."""
-    return {f"{strategy}/{path.removeprefix('strategy/')}": value for path, value in params.items()}
+    return {f"{arm}/{path.removeprefix('strategy/')}": value for path, value in params.items()}
 
 
 def frozen(view: TrialView, space: JointSpace, objectives: Sequence[str]) -> FrozenTrial:
@@ -52,11 +56,15 @@ def frozen(view: TrialView, space: JointSpace, objectives: Sequence[str]) -> Fro
     unit is an intermediate value, so that scores of a small budget are never taken for final ones. Optuna keeps no
     intermediate values with several objectives.
     """
-    draft = space.redraw(view.strategy, by_name(view.strategy, view.params))
+    draft = space.redraw(view.arm, by_name(view.arm, view.params))
     params, distributions = dict(draft.params), dict(draft.distributions)
-    if params:
-        params[STRATEGY] = view.strategy
-        distributions[STRATEGY] = CategoricalDistribution(space.searchable())
+    chosen = {
+        STRATEGY: (view.strategy, strategy_in),
+        **({BACKBONE: (view.backbone, backbone_in)} if view.backbone else {}),
+    }
+    for name, (choice, part) in chosen.items() if params else ():
+        params[name] = choice
+        distributions[name] = CategoricalDistribution(tuple(dict.fromkeys(map(part, space.searchable()))))
     curve = dict(view.curve) if len(objectives) == 1 else {}
     state = STATES.get(view.status, TrialState.RUNNING)
     values: Sequence[float] | None = None
@@ -70,7 +78,7 @@ def frozen(view: TrialView, space: JointSpace, objectives: Sequence[str]) -> Fro
         params=params,
         distributions=distributions,
         intermediate_values=curve,
-        user_attrs={STRATEGY_ATTRIBUTE: view.strategy, ORIGIN: view.origin},
+        user_attrs=_attributes(view.arm) | {ORIGIN: view.origin},
         system_attrs=view.notes,
     )
     trial.number = view.number
@@ -85,26 +93,31 @@ def learned(trial: LearnedTrial, space: JointSpace) -> FrozenTrial:
         values=trial.values or None,
         params=draft.params,
         distributions=draft.distributions,
-        user_attrs={STRATEGY_ATTRIBUTE: trial.strategy},
+        user_attrs=_attributes(trial.strategy),
         intermediate_values=trial.curve,
     )
 
 
+def _attributes(arm: str) -> dict[str, str]:
+    named = {STRATEGY_ATTRIBUTE: strategy_in(arm), BACKBONE: backbone_in(arm)}
+    return {name: value for name, value in named.items() if value}
+
+
 @dataclass
 class Tally:
-    """How often each strategy was tried, and the best validation mAP of every trial that finished or was stopped."""
+    """How often each arm was tried, and the best validation mAP of every trial that finished or was stopped."""
 
     tried: Counter[str] = field(default_factory=Counter)
     scores: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, trial: FrozenTrial) -> None:
         """Take one more trial into account."""
-        strategy = strategy_of(trial)
-        self.tried[strategy] += 1
+        arm = arm_tried(trial)
+        self.tried[arm] += 1
         if trial.state is TrialState.COMPLETE:
-            self.scores.setdefault(strategy, []).append(trial.values[0])
+            self.scores.setdefault(arm, []).append(trial.values[0])
         elif trial.state is TrialState.PRUNED and trial.intermediate_values:
-            self.scores.setdefault(strategy, []).append(max(trial.intermediate_values.values()))
+            self.scores.setdefault(arm, []).append(max(trial.intermediate_values.values()))
 
     def with_more(self, trials: Iterable[FrozenTrial]) -> "Tally":
         """This tally and ``trials``, as another one."""
@@ -117,13 +130,13 @@ class Tally:
 class PastTrials:
     """What a sampler may learn from: the trials of a study, and finished ones from elsewhere."""
 
-    def __init__(self, strategies: Sequence[str], *, learned: Sequence[FrozenTrial] = (), stopped_count: bool) -> None:
-        """``strategies`` are those to choose among. Trials ``learned`` elsewhere count as older than any other.
+    def __init__(self, arms: Sequence[str], *, learned: Sequence[FrozenTrial] = (), stopped_count: bool) -> None:
+        """``arms`` are those to choose among. Trials ``learned`` elsewhere count as older than any other.
 
         With ``stopped_count`` a trial that was stopped early passes for a finished one with its last score, for
         samplers that use finished trials alone.
         """
-        self._strategies, self._stopped_count = tuple(strategies), stopped_count
+        self._arms, self._stopped_count = tuple(arms), stopped_count
         self._learned = [copy.copy(trial) for trial in learned]
         for place, trial in enumerate(self._learned):
             trial.number = place - len(learned)
@@ -140,19 +153,19 @@ class PastTrials:
             self._num_over += 1
         return self._over.with_more(trials[self._num_over :])
 
-    def inside(self, strategy: str, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Trials of ``strategy`` with its own parameters, oldest first."""
+    def inside(self, arm: str, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Trials of ``arm`` with its own parameters, oldest first."""
         views = []
-        for trial in bounded([trial for trial in [*self._learned, *trials] if strategy_of(trial) == strategy]):
-            params = {name: value for name, value in trial.params.items() if name != STRATEGY}
+        for trial in bounded([trial for trial in [*self._learned, *trials] if arm_tried(trial) == arm]):
+            params = {name: value for name, value in trial.params.items() if name not in CHOICES}
             views.append(self._view(trial, params, {name: trial.distributions[name] for name in params}))
         return views
 
     def across(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-        """Trials of all strategies with no parameter but their choice, oldest first."""
-        known = [trial for trial in [*self._learned, *trials] if strategy_of(trial) in self._strategies]
-        choice: dict[str, BaseDistribution] = {STRATEGY: CategoricalDistribution(self._strategies)}
-        return bounded([self._view(trial, {STRATEGY: strategy_of(trial)}, choice) for trial in known])
+        """Trials of all arms with no parameter but their choice, oldest first."""
+        known = [trial for trial in [*self._learned, *trials] if arm_tried(trial) in self._arms]
+        choice: dict[str, BaseDistribution] = {STRATEGY: CategoricalDistribution(self._arms)}
+        return bounded([self._view(trial, {STRATEGY: arm_tried(trial)}, choice) for trial in known])
 
     def _view(
         self, trial: FrozenTrial, params: dict[str, Primitive], distributions: dict[str, BaseDistribution]

@@ -55,6 +55,7 @@ class LearnedTrial(Config):
     model_config = ConfigDict(ser_json_inf_nan="constants", allow_inf_nan=True)
 
     strategy: str
+    """The strategy; where there are several backbones the arm, ``full@ViT-B-32``."""
     params: dict[str, Primitive]
     """What was drawn, by the field's path in an experiment."""
     complete: bool
@@ -192,7 +193,7 @@ class Mixture(Config):
     """A mixture of the weights of trials, as a row of the leaderboard."""
 
     name: str
-    """Such as ``soup`` or ``wise-ft``."""
+    """The strategy whose weights were mixed; where there are several backbones the arm."""
     status: str
     """What was mixed."""
     metrics: dict[str, float]

@@ -18,6 +18,7 @@ class FrontRow:
 
     number: int
     strategy: str
+    """The strategy; of several backbones with the one that it was on, ``full@ViT-B-32``."""
     values: dict[str, float]
 
     def texts(self) -> dict[str, str]:
@@ -46,7 +47,7 @@ def pareto_front(all_trials: Trials, objectives: Sequence[str]) -> list[FrontRow
     Trials that were stopped early are not among them: their values would be those of another budget.
     """
     rows = [
-        FrontRow(view.number, view.strategy, dict(zip(objectives, objective_values(objectives, view), strict=True)))
+        FrontRow(view.number, view.arm, dict(zip(objectives, objective_values(objectives, view), strict=True)))
         for view in all_trials.all()
         if view.status is Status.COMPLETE
     ]

@@ -10,14 +10,17 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from handclip_core.evaluation.metrics import hardly_moved
+from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.experiment import Experiment
 from handclip_core.tasks import AnyTask
 from handclip_core.tasks.identities.task import Identities
+from search_spaces.arms import arm_of
 from search_spaces.suggest import Primitive
+from tune_jobs.config.backbones import labels_in
 from tune_jobs.state import events
 from tune_jobs.state.events import Event, LearnedTrial, Mixture, Opened, TrialEvent
+from tune_jobs.state.usage import Usage
 
-HOUR_S = 3600.0
 _TASK: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
 
 
@@ -59,6 +62,8 @@ class TrialView:
     params: dict[str, Primitive]
     """What was drawn, by the field's path in an experiment: ``strategy/optim/lr``."""
     experiment: Experiment
+    backbone: str = ""
+    """What the sweep calls its backbone; empty if there is only one."""
     origin: str = "sampled"
     source: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +81,8 @@ class TrialView:
     best_unit: int = 0
     seconds: float = 0.0
     """Time of training and validation in the worker, that of units trained twice included."""
+    num_units: int = 0
+    """Units of all seeds that this time was spent on."""
     slowest_s: float = 0.0
     """That of its slowest unit."""
     params_trained: int | None = None
@@ -100,6 +107,11 @@ class TrialView:
     """Attempts since then that ended for want of memory on a node that ran nothing else."""
     furthest: tuple[int, int] = (0, -1)
     """The seed and unit that it has ever come to."""
+
+    @property
+    def arm(self) -> str:
+        """Its strategy, and where there are several its backbone: what it is compared with, and shares costs with."""
+        return arm_of(self.strategy, self.backbone)
 
     @property
     def name(self) -> str:
@@ -191,6 +203,7 @@ class TrialView:
         """A unit that is trained again after a restart changes what the weights are, not what has been seen."""
         self.unit, self.done = event.unit, False
         self.seconds += event.seconds
+        self.num_units += 1
         self.slowest_s = max(self.slowest_s, event.seconds)
         self.params_trained = max(self.params_trained or 0, event.params_trained)
         if (event.replica, event.unit) > self.furthest:
@@ -212,61 +225,6 @@ class TrialView:
 
 
 @dataclass
-class Usage:
-    """What a sweep has used, over all of its drivers. Time during which no driver ran does not count."""
-
-    seconds: float = 0.0
-    gpu_seconds: float = 0.0
-    """GPUs held, times the seconds for which trials held them."""
-    gpus_each: float = 0.0
-    """GPUs of a running trial."""
-    running: set[int] = field(default_factory=set)
-    units: int = 0
-    """Units trained, those trained twice included."""
-    unit_seconds: float = 0.0
-    """What they took."""
-    _last: float | None = None
-
-    def apply(self, event: Event) -> None:
-        """Count the time since the last event."""
-        if isinstance(event, Opened):
-            self.gpus_each, self._last = event.gpus, event.at
-            self.running.clear()
-        self.seconds, self.gpu_seconds = self.until(event.at)
-        self._last = None if isinstance(event, events.Closed) else event.at
-        match event:
-            case events.Started():
-                self.running.add(event.trial)
-            case events.Retried() | events.Moved() | events.Cut() | events.SeedEnded() | events.Ended():
-                self.running.discard(event.trial)
-            case events.Validated() | events.Trained():
-                self.units += 1
-                self.unit_seconds += event.seconds
-            case _:
-                pass
-
-    def until(self, now: float) -> tuple[float, float]:
-        """Seconds and GPU-seconds used by ``now``, seconds since 1970."""
-        since = 0.0 if self._last is None else max(0.0, now - self._last)
-        return self.seconds + since, self.gpu_seconds + since * self.gpus_each * len(self.running)
-
-    @property
-    def unit_s(self) -> float:
-        """Seconds of a unit on average, 0 before the first."""
-        return self.unit_seconds / self.units if self.units else 0.0
-
-    @property
-    def hours(self) -> float:
-        """Hours of the driver."""
-        return self.seconds / HOUR_S
-
-    @property
-    def gpu_hours(self) -> float:
-        """GPU-hours of the trials."""
-        return self.gpu_seconds / HOUR_S
-
-
-@dataclass
 class Trials:
     """All trials of a sweep, by number, and what they have used."""
 
@@ -280,6 +238,8 @@ class Trials:
     """What the search has learned from another sweep; None if that has not been read."""
     mixtures: tuple[Mixture, ...] = ()
     """Mixtures of its best trials, if it has come to its end."""
+    backbones: dict[BackboneSettings, str] = field(default_factory=dict)
+    """What its backbones are called; empty if there is only one."""
 
     def apply(self, event: Event) -> None:
         """Take one more event into account."""
@@ -291,7 +251,7 @@ class Trials:
                 for view in self.unfinished():
                     view.status = Status.WAITING if isinstance(event, Opened) else Status.INTERRUPTED
                 if isinstance(event, Opened):
-                    self.settings, self.mixtures = event.settings, ()
+                    self._opened(event)
             case events.Learned():
                 self.learned = event.trials
             case events.Mixed():
@@ -299,11 +259,19 @@ class Trials:
             case events.Begun():
                 begun = TrialView(event.trial, event.experiment.strategy.name, event.params, event.experiment)
                 begun.origin, begun.source, begun.notes = event.origin, event.source, event.notes
+                begun.backbone = self.backbones.get(event.experiment.backbone, "")
                 self.trials[event.trial] = begun
             case _ if isinstance(event, TrialEvent):
                 self.trials[event.trial].apply(event)
             case _:
                 pass
+
+    def _opened(self, event: Opened) -> None:
+        """Only the settings say how many backbones there are, and trials that were taken over stand before them."""
+        self.settings, self.mixtures = event.settings, ()
+        self.backbones = labels_in(event.settings.get("backbone"))
+        for view in self.trials.values():
+            view.backbone = self.backbones.get(view.experiment.backbone, "")
 
     @property
     def task(self) -> AnyTask:

@@ -1,4 +1,4 @@
-"""Image towers that open_clip takes from timm: transformers over tokens, and towers of stages over maps.
+"""Image towers of timm, in open_clip's models or by themselves: transformers over tokens, and stages over maps.
 
 SigLIP, EVA, PE-Core, ViTamin and some of MobileCLIP are transformers; ConvNeXt, Swin and FastViT (MobileCLIP, too) are
 towers of stages. A tower ends in pooling and a projection; if it has none (SigLIP), the pooling is the last block.
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handclip_core.models.towers.timm_resnet import TimmResNet, is_resnet
 from handclip_core.models.towers.tower import Branches, Stage
 from handclip_core.types import Encoded, FeatureMap
 
@@ -161,7 +162,7 @@ class TimmStages:
         return [Stage(stage.blocks, info["num_chs"]) for stage, info in found]
 
 
-def tower_in_timm(visual: Any) -> TimmTransformer | TimmStages | None:
+def tower_in_timm(visual: Any) -> TimmTransformer | TimmStages | TimmResNet | None:
     """The kind of an image tower that open_clip has from timm; None for one that does not fall into blocks here."""
     trunk = visual.trunk
     if hasattr(visual.head, "pool"):
@@ -172,9 +173,9 @@ def tower_in_timm(visual: Any) -> TimmTransformer | TimmStages | None:
         drops = hasattr(trunk, "rope") and trunk.patch_drop is not None
         return None if shared or drops else TimmTransformer()
     row = getattr(trunk, "stages", getattr(trunk, "layers", ()))
-    if len(row) and all(hasattr(stage, "blocks") for stage in row):
+    if len(row) and all(hasattr(stage, "blocks") and hasattr(stage, "downsample") for stage in row):
         return TimmStages(convolutional=hasattr(trunk, "stages"))
-    return None
+    return TimmResNet() if is_resnet(visual) else None
 
 
 def _present(visual: Any, blocks: list[Names]) -> list[Names]:

@@ -12,6 +12,8 @@ from handclip_core.models.weights.files import CONTAINER, Tensors
 
 TOWER, TEXT = "visual.", "text."
 """What the names of an image tower and of a text tower begin with in open_clip's CustomTextCLIP."""
+TRUNK = "visual.trunk."
+"""What they begin with in an image tower that timm has."""
 _WRAPPERS = ("module", "_orig_mod")
 """Parts of a name that data parallelism and torch.compile add anywhere."""
 
@@ -70,7 +72,7 @@ def find(tensors: Tensors, wanted: Iterable[str]) -> Place | None:
 
     Any prefix is found, since what counts is how many names it leaves to be the model's.
     """
-    cleaned = {_unwrapped(name): tensor for name, tensor in tensors.items()}
+    cleaned = {unwrapped(name): tensor for name, tensor in tensors.items()}
     votes = [
         (hits, naming, prefix)
         for naming in namings(tuple(wanted))
@@ -96,22 +98,24 @@ def find(tensors: Tensors, wanted: Iterable[str]) -> Place | None:
 def namings(wanted: tuple[str, ...]) -> tuple[Naming, ...]:
     """How files may call the tensors ``wanted`` of a CustomTextCLIP of open_clip.
 
-    As such; as open_clip's CLIP and OpenAI, whose text tower has no prefix; the image tower alone; as ``CLIPModel`` of
-    transformers; and as its image tower alone.
+    As such; as open_clip's CLIP and OpenAI, whose text tower has no prefix; the image tower alone; as timm has it; as
+    ``CLIPModel`` of transformers; and as its image tower alone.
     """
     same = {name: Source((name,)) for name in wanted}
     plain = {name: Source((name.removeprefix(TEXT),)) for name in wanted}
     tower = {name: Source((name.removeprefix(TOWER),)) for name in wanted if name.startswith(TOWER)}
+    trunk = {name: Source((name.removeprefix(TRUNK),)) for name in wanted if name.startswith(TRUNK)}
     hugging = {name: source for name in wanted if (source := _hugging_face(name))}
     vision = {
         name: Source(tuple(part.removeprefix("vision_model.") for part in source.names), source.transposed)
         for name, source in hugging.items()
         if name.startswith(TOWER)
     }
-    return same, plain, tower, hugging, vision
+    return same, plain, tower, trunk, hugging, vision
 
 
-def _unwrapped(name: str) -> str:
+def unwrapped(name: str) -> str:
+    """A tensor's name without what data parallelism and torch.compile add."""
     container, mark, rest = name.rpartition(CONTAINER)
     return container + mark + ".".join(part for part in rest.split(".") if part not in _WRAPPERS)
 

@@ -25,6 +25,7 @@ class Classes(LabelledTask):
     """Which task this is."""
     clusters: ClassVar[str] = "groups of images"
     averaged: ClassVar[str] = "images"
+    reads_text: ClassVar[bool] = True
     objective: Literal["accuracy", "macro_f1"] = "accuracy"
     """What trials are ranked by: the share of right answers, or the mean of F1 over classes."""
 

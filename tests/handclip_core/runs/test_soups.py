@@ -133,3 +133,12 @@ def test_a_greedy_soup_leaves_out_what_harms_on_average_over_the_seeds(
     greedy = by_kind["greedy soup"].members
     assert 0 not in greedy
     assert average_map(builder, greedy) >= max(average_map(builder, (position,)) for position in range(3))
+
+
+def test_weights_are_mixed_within_a_backbone_alone(ingredients: dict[str, Ingredient]) -> None:
+    fast, slow = ingredients["fast"], ingredients["slow"]
+    cropped = fast.experiment.backbone.model_copy(update={"framing": "crop"})
+    other = Ingredient("other", fast.experiment.model_copy(update={"backbone": cropped}), fast.weights)
+    rows = soup_rows([slow, other], device=CPU)
+    assert sorted(row.members for row in rows) == [("other",), ("slow",)]
+    assert {row.kind for row in rows} == {"WiSE-FT"}

@@ -35,7 +35,7 @@ def test_points_and_ranges_are_read_as_yaml_gives_them() -> None:
         ranges={"optim/lr": ["1e-4", 5e-4], "full/augment/flip": [True], "full/optim/lr": [1e-6, 2e-5]},
     )
     search.check(STRATEGIES)
-    (draft,) = search.drafts(STRATEGIES)
+    ((_, draft),) = search.drafts(STRATEGIES)
     assert draft.params["full/optim/lr"] == 1e-5
     assert draft.params["full/augment/flip"] is True
     space = search.space(STRATEGIES)

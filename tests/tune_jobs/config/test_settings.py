@@ -120,8 +120,8 @@ def test_home_and_variables_are_put_into_every_path(monkeypatch: pytest.MonkeyPa
     overrides = ["data.source=prepared", "data.folder=$HOME/hands", "storage=~/runs", "warm_start=${SCRATCH}/old"]
     overrides += ["backbone.name=local-dir:~/clip", "backbone.pretrained=$SCRATCH/clip.pt"]
     settings = load_settings(QUICKSTART, overrides=overrides)
-    assert settings.backbone.name == "local-dir:/home/someone/clip"
-    assert settings.backbone.pretrained == "/scratch/7/clip.pt"
+    assert settings.backbones[0].name == "local-dir:/home/someone/clip"
+    assert settings.backbones[0].pretrained == "/scratch/7/clip.pt"
     assert isinstance(settings.data, PreparedData)
     assert settings.data.folder == Path("/home/someone/hands")
     assert (settings.storage, settings.warm_start) == (Path("/home/someone/runs"), Path("/scratch/7/old"))

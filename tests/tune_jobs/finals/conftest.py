@@ -35,13 +35,15 @@ def write_sweep(
     folder: Path,
     trials: Trials,
     *,
-    backbone: BackboneSettings,
+    backbone: BackboneSettings | Sequence[BackboneSettings],
     data: DrawnData = TINY_DATA,
     ended: bool = True,
     more: Sequence[Event] = (),
     **changed: Any,
 ) -> None:
     """Write settings and journal of a sweep with ``trials``; those without a score have failed.
+
+    Of several backbones each trial is on the next.
 
     One that was not ``ended`` was interrupted in the last unit of each. ``more`` happens at its end. ``changed`` are
     settings.
@@ -55,7 +57,8 @@ def write_sweep(
         state = SweepState(journal, [])
         state.happened(opened(AT, settings=settings.model_dump(mode="json")))
         for number, (strategy, score) in enumerate(trials):
-            experiment = Experiment(strategy=strategy, data=data, backbone=backbone, budget=settings.budget)
+            tower = settings.backbones[number % len(settings.backbones)]
+            experiment = Experiment(strategy=strategy, data=data, backbone=tower, budget=settings.budget)
             for event in of_a_trial(number, experiment, score, ended=ended):
                 state.happened(event)
         for event in (*more, Closed(at=AT, reason="" if ended else "interrupted")):

@@ -40,10 +40,10 @@ def facts(**changed: float) -> Facts:
     return Facts(manifest_hash="0" * 64, **(values | changed))  # type: ignore[arg-type]
 
 
-def finalist(strategy: str, *, trial: int | None = None, swept: float | None = None) -> Finalist:
+def finalist(strategy: str, *, trial: int | None = None, swept: float | None = None, backbone: str = "") -> Finalist:
     """A configuration of the finals."""
     role = "default" if trial is None else "rank 1"
-    return Finalist(Experiment(strategy=STRATEGIES[strategy]), trial, swept, (role,))
+    return Finalist(Experiment(strategy=STRATEGIES[strategy]), trial, swept, (role,), backbone)
 
 
 def entrant(
@@ -54,8 +54,9 @@ def entrant(
     swept: float | None = None,
     seeds: tuple[int, ...] = (1, 2, 3),
     known: Facts | None = None,
+    backbone: str = "",
 ) -> Entrant:
     """A configuration that ran on ``seeds``."""
-    one = finalist(strategy, trial=trial, swept=swept)
+    one = finalist(strategy, trial=trial, swept=swept, backbone=backbone)
     runs = tuple(known or facts() for _ in seeds)
     return Entrant(one.name, Recipe((one,)), tuple(scores(noise, seed) for seed in seeds), (runs,))

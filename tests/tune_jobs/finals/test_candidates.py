@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
+from handclip_core.models.backbone import BackboneSettings
 from handclip_core.strategies import Full, LinearProbe, ZeroShot
-from tests.tune_jobs.finals.conftest import SweepFolder, full
+from tests.tune_jobs.finals.conftest import SweepFolder, Trials, full, write_sweep
 from tune_jobs.finals.candidates import choose, fresh_seeds, hash_of
 from tune_jobs.finals.past_sweep import read_sweep
 
@@ -56,3 +59,22 @@ def test_defaults_of_different_strategies_have_different_names(sweep_folder: Swe
 def test_fresh_seeds_are_never_the_sweeps(used: tuple[int, ...], num: int, expected: tuple[int, ...]) -> None:
     assert fresh_seeds(used, num) == expected
     assert fresh_seeds(used, num + 1)[:num] == expected
+
+
+def test_with_several_backbones_every_strategy_runs_again_on_each(tmp_path: Path) -> None:
+    large = BackboneSettings(name="timm/test_vit", pretrained="random")
+    trials: Trials = [(full(1e-3), 0.6), (full(1e-3), 0.7), (full(3e-4), 0.65), (LinearProbe(), 0.5)]
+    both = [BackboneSettings(), large]
+    write_sweep(tmp_path / "two", trials, backbone=both)
+    found = choose(read_sweep(tmp_path / "two"), top=1)
+    assert {finalist.name: finalist.roles for finalist in found} == {
+        "full@test_vit, trial 1": ("rank 1", "best full@test_vit"),
+        "full@handclip-nano, trial 2": ("best full@handclip-nano",),
+        "linear_probe@test_vit, trial 3": ("best linear_probe@test_vit", "default"),
+        "zero_shot@handclip-nano, default": ("zero_shot",),
+        "zero_shot@test_vit, default": ("zero_shot",),
+        "full@handclip-nano, default": ("default",),
+        "full@test_vit, default": ("default",),
+    }
+    assert all(one.experiment.backbone == both[one.backbone == "test_vit"] for one in found)
+    assert len({one.key for one in found}) == len(found)

@@ -18,7 +18,7 @@ def test_trials_come_best_first_with_their_settings(sweep_folder: SweepFolder) -
     past = read_sweep(sweep_folder())
     assert [(one.number, one.score) for one in past.tried] == [(2, 0.7), (3, 0.6), (1, 0.52), (0, 0.5)]
     assert past.tried[0].experiment.strategy == full(1e-3)
-    assert past.strategies == ("zero_shot", "linear_probe", "full")
+    assert past.arms == ("zero_shot", "linear_probe", "full")
     assert past.searched == {
         "zero_shot": Searched(1, 2, 36),
         "linear_probe": Searched(1, 2, 36),

@@ -8,9 +8,11 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.seeds import compare_seeds, sample_seeds
 from tests.tune_jobs.finals.entries import entrant, facts, finalist, scores
+from tune_jobs.finals.frames import frames
 from tune_jobs.finals.mixtures import Entrant, Recipe
 from tune_jobs.finals.past_sweep import Searched
 from tune_jobs.finals.ranking import Cost, Verdict, rank, searched_enough, verdict_of, verdicts
+from tune_jobs.finals.tables import verdict_table
 
 SEARCHED = {"full": Searched(12, 50, 7200.0), "zero_shot": Searched(1, 0, 1.0)}
 
@@ -134,3 +136,31 @@ def test_cores_are_held_by_the_clock_and_work_by_processor_time() -> None:
     assert isnan(before.fit_hours)
     assert before.images_s is not None
     assert isnan(before.images_s), "runs that did not measure it are not said to have cost nothing"
+
+
+def test_every_backbone_is_held_against_itself_as_it_is_and_judged_by_strategy() -> None:
+    entrants = [
+        entrant("zero_shot", 0.9, backbone="a"), entrant("zero_shot", 0.6, backbone="b"),
+        entrant("full", 0.5, trial=1, backbone="a"), entrant("full", 0.3, trial=2, backbone="b"),
+    ]  # fmt: skip
+    standings = rank(entrants, {"hog": scores(0.7, 7)})
+    names = ["full@b, trial 2", "full@a, trial 1", "zero_shot@b, default", "zero_shot@a, default"]
+    assert [row.name for row in standings.rows] == names
+    beats = [row.beats_zero_shot for row in standings.rows]
+    assert beats == [standings.wins[0, 2], standings.wins[1, 3], None, None]
+    best = sample_seeds(entrants[1].scores)
+    (hog,) = standings.baselines
+    assert hog.beats_zero_shot == compare_seeds(sample_seeds([scores(0.7, 7)] * 3), best).probability
+    searched = {"full@a": Searched(12, 50, 1.0), "full@b": Searched(3, 9, 2.0)}
+    found = verdicts(standings, searched, Cost(on_gpus=False, each=1.0), budget=10)
+    assert [(one.strategy, one.backbone) for one in found] == [
+        ("full", "b"), ("full", "a"), ("zero_shot", "b"), ("zero_shot", "a"),
+    ]  # fmt: skip
+    assert [one.searched.trials for one in found] == [3, 12, 0, 0]
+    metrics = standings.task.metrics
+    assert verdict_table(found, Cost(on_gpus=False, each=1.0), metrics).headings[:3] == (
+        "strategy",
+        "backbone",
+        "its best",
+    )
+    assert set(frames(standings, found, Cost(on_gpus=False, each=1.0))["verdict"]["backbone"]) == {"a", "b"}

@@ -86,3 +86,33 @@ def test_what_cannot_be_used_is_named_before_anything_starts(
         fitted(settings(unknown, tmp_path, "full").model_copy(update={"backbone": weights}))
     monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379")
     assert fitted(missing) == missing, "what the nodes of a cluster see is theirs to say"
+
+
+TOWER = BackboneSettings(name="timm/test_vit", pretrained="random")
+
+
+def test_every_backbone_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    wanted = SweepSettings.model_validate(
+        {"backbone": ["handclip-nano", "ViT-B-33", TOWER, "RN50", "timm/nothing"], "storage": tmp_path, "trials": 80}
+    )
+    with pytest.raises(InputError) as caught:
+        fitted(wanted)
+    told = str(caught.value)
+    assert "unknown model 'ViT-B-33'" in told
+    assert "RN50 needs weights: a tag" in told
+    assert "timm has no model 'nothing'" in told
+    assert told.count("; backbone.") == 2
+
+
+def test_what_reads_texts_is_not_tried_on_image_towers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"backbone": [BackboneSettings(), TOWER], "strategies": ["full", "clip_reid"], "storage": tmp_path}
+    both = SweepSettings.model_validate(values)
+    assert both.arms == ("full@handclip-nano", "full@test_vit", "clip_reid@handclip-nano")
+    assert fitted(both) == both
+    told = capsys.readouterr().out
+    assert told == ("-- not tried on timm/test_vit: clip_reid, since an image tower has no text tower to read with\n")
+    alone = SweepSettings.model_validate(values | {"backbone": TOWER})
+    assert fitted(alone).strategies == ("full",)
+    assert capsys.readouterr().out.startswith("-- left out of the sweep: clip_reid, since an image tower has no text")
+    with pytest.raises(InputError, match=r"strategies: clip_reid: an image tower has no text tower .*; choose others"):
+        fitted(SweepSettings.model_validate(values | {"backbone": TOWER, "strategies": ["clip_reid"]}))

@@ -20,7 +20,7 @@ def fast_and_slow(found: StoppingDecisions) -> list[int]:
         slow = number % 2
         for unit in (1, 2):
             score = (0.1 if slow else 0.5) + number / 1000
-            found.goes_on(trial=number, strategy="slow" if slow else "fast", unit=unit, score=score)
+            found.goes_on(trial=number, arm="slow" if slow else "fast", unit=unit, score=score)
     return [number for number in range(12) if number not in found.stopped]
 
 
@@ -64,15 +64,15 @@ def test_the_median_rule_ends_what_has_no_score_and_is_not_moved_by_it() -> None
 def test_a_decision_is_taken_once_and_kept(kind: StoppingKind) -> None:
     found = decisions(kind, grace=1)
     for number in range(6):
-        found.goes_on(trial=number, strategy="full", unit=1, score=0.9)
-    assert not found.goes_on(trial=9, strategy="full", unit=1, score=0.1)
+        found.goes_on(trial=number, arm="full", unit=1, score=0.9)
+    assert not found.goes_on(trial=9, arm="full", unit=1, score=0.1)
     assert found.stopped == {9: 1}
     # After a restart from an earlier state it comes to the same unit again, perhaps with another score.
-    assert found.goes_on(trial=9, strategy="full", unit=0, score=0.1)
-    assert not found.goes_on(trial=9, strategy="full", unit=1, score=0.99)
-    assert not found.goes_on(trial=9, strategy="full", unit=2, score=0.99)
+    assert found.goes_on(trial=9, arm="full", unit=0, score=0.1)
+    assert not found.goes_on(trial=9, arm="full", unit=1, score=0.99)
+    assert not found.goes_on(trial=9, arm="full", unit=2, score=0.99)
     # One that went on is not judged a second time by those that came since.
-    assert found.goes_on(trial=0, strategy="full", unit=1, score=0.0)
+    assert found.goes_on(trial=0, arm="full", unit=1, score=0.0)
 
 
 SCORE = st.one_of(st.integers(0, 6).map(lambda n: n / 6), st.just(math.nan))

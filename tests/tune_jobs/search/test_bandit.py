@@ -110,3 +110,13 @@ def test_a_tally_that_grows_with_the_study_is_that_of_all_its_trials() -> None:
         assert {name: sorted(scores) for name, scores in found.scores.items()} == {
             name: sorted(scores) for name, scores in whole.scores.items()
         }
+
+
+def test_of_equal_promise_the_cheaper_is_tried_while_many_trials_are_left() -> None:
+    tally = Tally().with_more(finished(probe=(0.60, 0.62), full=(0.61, 0.62)))
+    costs = {"probe": 10.0, "full": 1.0}
+    assert strategy_bandit.most_promising(NAMES[:2], tally) == "probe"
+    assert strategy_bandit.most_promising(NAMES[:2], tally, costs, cooling=1.0) == "full"
+    assert strategy_bandit.most_promising(NAMES[:2], tally, costs, cooling=0.0) == "probe"
+    better = Tally().with_more(finished(probe=(0.75, 0.77), full=(0.61, 0.62)))
+    assert strategy_bandit.most_promising(NAMES[:2], better, costs, cooling=0.3) == "probe"

@@ -2,7 +2,7 @@ import pytest
 
 from tests.tune_jobs.made_up import opened, validated
 from tune_jobs.state.events import Alive, Closed, Cut, Ended, Event, Retried, Started
-from tune_jobs.state.trials import Usage
+from tune_jobs.state.usage import Usage
 
 
 def used(*events: Event) -> Usage:

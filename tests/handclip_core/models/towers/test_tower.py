@@ -15,8 +15,10 @@ from handclip_core.models.readout import Pooling, ReadoutSettings
 from tests import small_towers
 from tests.small_towers import KINDS, small, small_backbone
 
-WITHOUT_ATTENTION = ("convnext", "convnext_mlp")
-WITH_CLASS_TOKEN = ("own_vit", "own_vit_mean", "own_vit_pool", "vit", "relpos", "eva02", "eva01", "pe")
+WITHOUT_ATTENTION = ("convnext", "convnext_mlp", "only_resnet")
+WITH_CLASS_TOKEN = (
+    "own_vit", "own_vit_mean", "own_vit_pool", "vit", "relpos", "eva02", "eva01", "pe", "dinov2", "dinov3",
+)  # fmt: skip
 WITH_DROPPED_PATHS = ("vit", "convnext", "swin")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
