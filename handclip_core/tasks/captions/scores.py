@@ -28,6 +28,7 @@ BLOCK = 1 << 24
 DIRECTIONS: Mapping[str, str] = {"text_to_image": "text to image", "image_to_text": "image to text"}
 FIGURES: Mapping[str, str] = {**{f"recall{k}": f"R@{k}" for k in RECALLS}, "map": "mAP", "ndcg": f"NDCG@{NDCG_AT}"}
 SHOWN = ("recall1", "recall5", "recall10", "map", "ndcg")
+COMPARED = tuple(f"recall{k}" for k in RECALLS)
 METRICS = (
     Metric("recall1", "R@1", in_tables=True),
     Metric("map", "mAP", in_tables=True),
@@ -35,7 +36,9 @@ METRICS = (
     Metric("recall10", "R@10"),
     Metric("ndcg", f"NDCG@{NDCG_AT}"),
     *(
-        Metric(f"{direction}_{name}", f"{FIGURES[name]} {label}", in_tables=name == "recall1")
+        Metric(
+            f"{direction}_{name}", f"{FIGURES[name]} {label}", in_tables=name == "recall1", compared=name in COMPARED
+        )
         for direction, label in DIRECTIONS.items()
         for name in SHOWN
     ),

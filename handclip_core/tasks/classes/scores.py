@@ -25,10 +25,10 @@ BINS = 15
 TOP = 5
 ZERO_SHOT, CALIBRATION_ERROR = "zero_shot_accuracy", "calibration_error"
 RESAMPLED = (
-    Metric("accuracy", "accuracy", in_tables=True),
-    Metric("macro_f1", "macro F1", in_tables=True),
-    Metric("class_mean", "per-class mean"),
-    Metric(f"top{TOP}", f"top-{TOP}"),
+    Metric("accuracy", "accuracy", in_tables=True, compared=True),
+    Metric("macro_f1", "macro F1", in_tables=True, compared=True),
+    Metric("class_mean", "per-class mean", compared=True),
+    Metric(f"top{TOP}", f"top-{TOP}", compared=True),
 )
 METRICS = (
     *RESAMPLED,
