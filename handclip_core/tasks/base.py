@@ -117,6 +117,8 @@ class Task(Config, ABC):
     """What is resampled for intervals, in the plural."""
     averaged: ClassVar[str]
     """What the figures are means over."""
+    has_galleries: ClassVar[bool] = False
+    """Whether identities are searched in galleries."""
     baselines: ClassVar[tuple[str, ...]] = ()
     """Names of the baselines of pixels and gradients that a model has to beat."""
 

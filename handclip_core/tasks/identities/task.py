@@ -21,6 +21,7 @@ class Identities(LabelledTask):
     """Which task this is."""
     clusters: ClassVar[str] = "identities"
     averaged: ClassVar[str] = "aspects, draws"
+    has_galleries: ClassVar[bool] = True
     baselines: ClassVar[tuple[str, ...]] = tuple(BASELINES)
 
     @property
