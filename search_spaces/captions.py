@@ -10,6 +10,10 @@ from search_spaces.spaces import Space, zero_shot
 from search_spaces.suggest import Choice, Float, LogFloat, LogInt, Nested, Range, TrialLike, When, suggest
 
 TEXT_RATES = Choice((0.0, 0.1, 0.3, 1.0))
+VISION_RATES = When("text", (0.1, 0.3, 1.0), Choice((0.0, 0.1, 1.0)))
+"""Of the image tower; one tower at least trains."""
+CHANGED = When("vision", (0.1, 1.0), AUGMENT)
+"""A frozen image tower reads every image once, unless they change."""
 LOSS = Nested(
     MatchingSettings,
     kind=Choice((MatchingKind.CLIP, MatchingKind.INFONCE, MatchingKind.TRIPLET)),
@@ -31,16 +35,17 @@ def optim(lr: LogFloat) -> Nested:
 
 
 def two_tower(trial: TrialLike) -> Strategy:
-    """Rates of both towers, the loss, a pull to the pretrained weights, and augmentation."""
+    """Rates of the towers, the loss, a pull to the pretrained weights, and augmentation."""
     return suggest(
         trial,
         TwoTower,
         prefix="two_tower",
         optim=optim(TOWER_LR),
         text=TEXT_RATES,
+        vision=VISION_RATES,
         losses=LOSS,
         pull=Choice((0.0, 0.01)),
-        augment=AUGMENT,
+        augment=CHANGED,
     )
 
 
@@ -59,8 +64,9 @@ def clip_lora(trial: TrialLike) -> Strategy:
         **modules,
         optim=optim(MODULE_LR),
         text=TEXT_RATES,
+        vision=VISION_RATES,
         losses=LOSS,
-        augment=AUGMENT,
+        augment=CHANGED,
     )
 
 
@@ -72,6 +78,7 @@ def prolip(trial: TrialLike) -> Strategy:
         prefix="prolip",
         optim=optim(LogFloat(1e-5, 1e-2)),
         text=TEXT_RATES,
+        vision=VISION_RATES,
         losses=LOSS,
         pull=LogFloat(1e-4, 10.0),
     )
