@@ -81,7 +81,7 @@ class DualStrategy(Strategy):
         aspects = np.full(len(pairs.row), ASPECT_INDEX[Aspect.UNKNOWN], np.int64)
         spec = DataSpec(pairs.row, Pool(pairs.text, aspects), Shuffled(self.optim.batch_size), self.augment)
         towers = self.trained(model)
-        terms = (Term("captions", self.losses.build()),)
+        terms = (Term("captions", self.losses.build(), self.losses.weight),)
         train, penalties = (*towers, *self._scalars()), self._penalties(model, towers)
         return (Phase(self.name, spec, train, terms, self.tower_optim(model), penalties=penalties),)
 
