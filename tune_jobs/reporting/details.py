@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from handclip_core.data.manifest import Prepared
-from handclip_core.evaluation.units import Confusions
+from handclip_core.evaluation.units import Confusions, Evaluation
 from tune_jobs.reporting.charts import heat_map
 from tune_jobs.reporting.page import Figure, Image, Section, Strip, Table, percent
 from tune_jobs.reporting.winner_sections import Winner, missing, thumbnail
@@ -20,17 +20,27 @@ def details(winner: Winner) -> Section:
     if found is None:
         return Section(title=title, missing=missing(winner))
     tables = [_table(f"{name}, validation", frame) for name, frame in found.tables.items()]
+    lines = _kept(winner, found)
     if found.confusions is None:
-        return Section(title=title, tables=tuple(tables))
+        return Section(title=title, lines=lines, tables=tuple(tables))
     pairs = found.confusions.most(MOST_PAIRS)
     if pairs:
         tables.append(_pairs(found.confusions, pairs))
     return Section(
         title=title,
+        lines=lines,
         tables=tuple(tables),
         figures=(_matrix(found.confusions),),
         strips=tuple(_strips(found.confusions, pairs[:PAIRS_SHOWN], winner.data)),
     )
+
+
+def _kept(winner: Winner, found: Evaluation) -> tuple[str, ...]:
+    """What its best unit was measured at beside its evaluation: how much of what CLIP could do is left."""
+    best = winner.figures.get("best", {})
+    metrics = winner.settings.task.metrics.every
+    told = [metric for metric in metrics if metric.name in best and metric.name not in found.metrics]
+    return tuple(f"{metric.label}: {percent(best[metric.name])}" for metric in told)
 
 
 def _table(title: str, frame: pd.DataFrame) -> Table:

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from handclip_core.errors import InputError
+from handclip_core.evaluation.generic import GENERIC
 from handclip_core.evaluation.metrics import Metric
 from handclip_core.evaluation.ranks import match_ranks
 from handclip_core.evaluation.storage import read_arrays, write_arrays
@@ -41,6 +42,7 @@ METRICS = (
         for direction, label in DIRECTIONS.items()
         for name in SHOWN
     ),
+    GENERIC,
 )
 """The mean of both directions by the name of the figure, then each direction."""
 

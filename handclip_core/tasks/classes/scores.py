@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from handclip_core.errors import InputError
+from handclip_core.evaluation.generic import GENERIC
 from handclip_core.evaluation.metrics import RETENTION, Metric
 from handclip_core.evaluation.storage import read_arrays, write_arrays
 from handclip_core.evaluation.units import Confusions, Evaluation, Units
@@ -36,6 +37,7 @@ METRICS = (
     Metric("weighted_f1", "weighted F1"),
     Metric(ZERO_SHOT, "zero-shot accuracy of its towers"),
     Metric(RETENTION, RETENTION, in_tables=True, over_seeds=False),
+    GENERIC,
 )
 
 

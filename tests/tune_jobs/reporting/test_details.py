@@ -1,5 +1,6 @@
 """What the report shows of classifiers and of searches by captions."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,11 @@ def winner(folder: Path, truth: list[int], answer: list[int], names: tuple[str, 
 
 
 def test_classes_are_shown_with_what_they_are_taken_for(tmp_path: Path) -> None:
+    best = {"accuracy": 0.5, "zero_shot_accuracy": 0.25, "generic_retention": 0.75}
+    (tmp_path / "metrics.json").write_text(json.dumps({"best": best}))
     prepared = open_data(TINY_DATA, cache=cache_root())
     section = details(winner(tmp_path, truth=[0, 0, 0, 0, 1, 1, 2], answer=[0, 1, 1, 2, 1, 1, 0]))
+    assert section.lines == ("zero-shot accuracy of its towers: 25.00", "retention of generic prompts: 75.00")
     by_class, confused = section.tables
     assert [str(row[0]) for row in by_class.rows] == ["fist", "palm", "back"], "worst first"
     assert by_class.rows[1][1:] == ("50.00", "25.00", "33.33", "4", "2")

@@ -230,6 +230,9 @@ def test_zero_shot_compares_the_pretrained_towers(tiny_backbones: dict[str, Back
     ready = assembled(quick(TwoTower), tiny_backbones["vit"])
     untrained = ready.context.evaluator("val").evaluate(ready.model, ready.context.pixel_inputs)
     assert only.metrics["recall1"] == pytest.approx(untrained.metrics["recall1"])
+    assert only.metrics["generic_retention"] == pytest.approx(1, abs=1e-3)
+    *_, last = run(experiment_of(quick(ClipLora, vision=0.0), tiny_backbones["vit"]), device=CPU)
+    assert last.metrics["generic_retention"] < 0.99, "a text tower forgets, too"
     other = ZeroShot(source=NeckInput.TRUNK)
     with pytest.raises(ValueError, match=r"strategy\.source: texts are compared with projected"):
         assembled(other, tiny_backbones["vit"])

@@ -74,9 +74,11 @@ def test_every_head_begins_as_the_zero_shot_classifier(
 def test_zero_shot_retains_all_of_itself_and_trained_heads_are_scored_beside_it(backbone: BackboneSettings) -> None:
     (only,) = run(experiment(backbone, {"name": "zero_shot", "templates": "many"}), device=CPU)
     assert only.metrics["retention"] == 1
+    assert only.metrics["generic_retention"] == pytest.approx(1, abs=1e-3)
     assert only.metrics["accuracy"] == only.metrics["zero_shot_accuracy"]
     *_, last = run(experiment(backbone, {"name": "full", "optim": {"lr": 3e-3, "batch_size": 8}}), device=CPU)
     assert {"accuracy", "macro_f1", "top5", "calibration_error", "zero_shot_accuracy"} <= set(last.metrics)
+    assert last.metrics["generic_retention"] < 0.99
 
 
 @pytest.mark.parametrize("name", ["joint", "lora", "adapters", "curriculum"])
