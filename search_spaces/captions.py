@@ -3,6 +3,7 @@
 from handclip_core.engine.phase import Optim, Schedule
 from handclip_core.losses.matching_settings import MatchingKind, MatchingSettings
 from handclip_core.losses.mining import Mining
+from handclip_core.losses.negatives import Negatives
 from handclip_core.models.lora import LoraTargets
 from handclip_core.strategies import ClipLora, ProLip, Strategy, TwoTower
 from search_spaces.ranges import AUGMENT, MODULE_LR, TOWER_LR
@@ -20,6 +21,8 @@ LOSS = Nested(
     learn_temperature=When("kind", (MatchingKind.CLIP, MatchingKind.INFONCE), Choice((False, True))),
     margin=When("kind", (MatchingKind.TRIPLET,), Float(0.05, 0.5)),
     mining=When("kind", (MatchingKind.TRIPLET,), Choice(tuple(Mining))),
+    negatives=Choice((Negatives.ALL, Negatives.BY_TEXT, Negatives.BY_IMAGE)),
+    num_negatives=When("negatives", (Negatives.BY_TEXT, Negatives.BY_IMAGE), LogInt(4, 32)),
 )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from handclip_core.config import Config
 from handclip_core.losses.matching import clip_loss, infonce_loss, on_captions, sigmoid_loss, triplet_loss
 from handclip_core.losses.mining import Mining
+from handclip_core.losses.negatives import Negatives
 from handclip_core.losses.own import OwnLoss
 from handclip_core.losses.term import Loss
 
@@ -40,6 +41,11 @@ class MatchingSettings(Config):
     """How much farther than the positive the negative has to be in ``triplet``, in the distance of ``mining``."""
     mining: Mining = Mining.HARD
     """Which triplets of ``triplet`` count: ``hard``, the farthest positive and the nearest negative; ``semihard``."""
+    negatives: Negatives = Negatives.ALL
+    """Which of a batch stand against an anchor: ``all``; ``random`` ones; or those of the pairs most like its own, as
+    the towers see it at the moment, ``by_text`` or ``by_image``."""
+    num_negatives: int = Field(8, ge=1, le=4096)
+    """How many those are, an anchor, unless ``all``."""
     own: OwnLoss | None = None
     """A loss of your own, in place of these where ``kind`` is ``own``. What it sees are ``Output.matching``, captions
     and what belongs together, beside ``Output.encoded``."""
@@ -71,4 +77,4 @@ class MatchingSettings(Config):
             MatchingKind.TRIPLET: triplets,
             MatchingKind.SIGMOID: sigmoid_loss,
         }
-        return on_captions(losses[self.kind])
+        return on_captions(losses[self.kind], negatives=self.negatives, num_negatives=self.num_negatives)

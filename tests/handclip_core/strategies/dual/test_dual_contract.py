@@ -163,6 +163,29 @@ def test_the_pull_holds_the_projections(tiny_backbones: dict[str, BackboneSettin
     assert moved(100.0) < moved(0.0) / 3
 
 
+def test_words_are_left_out_in_training_alone_and_captions_are_few(tiny_backbones: dict[str, BackboneSettings]) -> None:
+    strategy = quick(TwoTower, texts={"word_dropout": 0.6, "most": 1})
+    ready = assembled(strategy, tiny_backbones["vit"])
+    spec, pairs = ready.phases[0].data, ready.context.training_data().pairs
+    first = {int(row): int(text) for row, text in zip(pairs.row[::-1], pairs.text[::-1], strict=True)}
+    assert dict(zip(spec.rows.tolist(), spec.pool.labels.tolist(), strict=True)) == first
+    assert len(spec.rows) == len(first) < len(pairs.row)
+    read: list[list[str]] = []
+    tokenize = ready.model.backbone.tokenize
+    ready.model.backbone.tokenize = lambda texts: (read.append(list(texts)), tokenize(texts))[1]  # type: ignore
+    batch = ready.loader(0).batch(0)
+    for training in (True, True, False):
+        torch.manual_seed(0)
+        ready.model.train(training)(batch)
+    thinned, again, whole = read
+    assert whole == [pairs.texts[label] for label in batch.labels.tolist()]
+    assert thinned == again
+    lengths = [(len(some.split()), len(text.split())) for some, text in zip(thinned, whole, strict=True)]
+    assert all(1 <= few <= every for few, every in lengths)
+    assert 0.2 < sum(few for few, _ in lengths) / sum(every for _, every in lengths) < 0.6
+    assert all(set(some.split()) <= set(text.split()) for some, text in zip(thinned, whole, strict=True))
+
+
 def test_micro_batches_have_the_gradients_of_the_whole_batch(tiny_backbones: dict[str, BackboneSettings]) -> None:
     found = []
     for micro_batch in (None, 5):
