@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from handclip_core.runs.experiment import Experiment
-from search_spaces.spaces import default_of
 from tune_jobs.finals.past_sweep import PastSweep
 
 BASELINE = "zero_shot"
@@ -61,7 +60,10 @@ def without_chance(experiment: Experiment) -> Experiment:
 
 
 def choose(past: PastSweep, *, top: int) -> list[Finalist]:
-    """The ``top`` configurations, every strategy's best and default, and zero-shot: each once, best trials first."""
+    """The ``top`` configurations, every strategy's best and default, and zero-shot: each once, best trials first.
+
+    The default is that of the sweep: where ranges were narrowed, the nearest that they allow.
+    """
     best: dict[str, Finalist] = {}
     ranked: list[str] = []
     roles: dict[str, list[str]] = {}
@@ -76,8 +78,9 @@ def choose(past: PastSweep, *, top: int) -> list[Finalist]:
         first = next((key for key in ranked if best[key].strategy == strategy), None)
         if first is not None:
             roles.setdefault(first, []).append(f"best {strategy}")
+    space = past.settings.search.space(past.settings.strategies, past.settings.task)
     for strategy in dict.fromkeys((BASELINE, *past.strategies)):
-        default = past.tried[0].experiment.model_copy(update={"strategy": default_of(strategy)})
+        default = past.tried[0].experiment.model_copy(update={"strategy": space.default(strategy).strategy})
         key = hash_of(default)
         best.setdefault(key, Finalist(default, None, None, ()))
         roles.setdefault(key, []).append(BASELINE if strategy == BASELINE else "default")
