@@ -169,7 +169,8 @@ def chosen_slowly(kind: Negatives, num: int, given: Matched) -> list[set[int]]:
     found = []
     for i in range(B):
         others = [j for j in range(B) if not given.positive[i, j] and not given.positive[j, i]]
-        found.append(set(sorted(others, key=lambda j, i=i: -float(vectors[i] @ vectors[j]))[:num]))
+        likeness = {j: float(vectors[i] @ vectors[j]) for j in others}
+        found.append(set(sorted(others, key=likeness.__getitem__, reverse=True)[:num]))
     return found
 
 
