@@ -1,3 +1,7 @@
+import os
+
+import numpy as np
+import pytest
 import torch
 
 from handclip_core.devices import CLEAR_REFS, MIB, peak_memory, reset_peak_memory, seed_generator
