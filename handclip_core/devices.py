@@ -1,10 +1,16 @@
-"""Which device to run on."""
+"""Which device to run on, and how much of its memory was used."""
 
+import resource
+import sys
 from enum import StrEnum
+from pathlib import Path
 
 import torch
 
 from handclip_core.errors import InputError
+
+MIB = 1 << 20
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Device(StrEnum):
@@ -31,3 +37,29 @@ def seed_generator(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Let ``peak_memory`` speak of what is used from now on; where the system cannot, it keeps what was used before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        CLEAR_REFS.write_text("5")  # proc(5): the peak resident set size becomes the present one
+    except OSError:
+        return
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes that were used at a time: allocated of a GPU, else the resident set of this process.
+
+    The latter includes the interpreter, its libraries, and what is read of mapped files.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        (found,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(found.split()[1]) * 1024
+    except (OSError, ValueError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

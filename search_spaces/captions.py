@@ -3,6 +3,7 @@
 from handclip_core.engine.phase import Optim, Schedule
 from handclip_core.losses.matching_settings import MatchingKind, MatchingSettings
 from handclip_core.losses.mining import Mining
+from handclip_core.losses.negatives import Negatives
 from handclip_core.models.lora import LoraTargets
 from handclip_core.strategies import ClipLora, ProLip, Strategy, TwoTower
 from search_spaces.ranges import AUGMENT, MODULE_LR, TOWER_LR
@@ -10,12 +11,18 @@ from search_spaces.spaces import Space, zero_shot
 from search_spaces.suggest import Choice, Float, LogFloat, LogInt, Nested, Range, TrialLike, When, suggest
 
 TEXT_RATES = Choice((0.0, 0.1, 0.3, 1.0))
+VISION_RATES = When("text", (0.1, 0.3, 1.0), Choice((0.0, 0.1, 1.0)))
+"""Of the image tower; one tower at least trains."""
+CHANGED = When("vision", (0.1, 1.0), AUGMENT)
+"""A frozen image tower reads every image once, unless they change."""
 LOSS = Nested(
     MatchingSettings,
     kind=Choice((MatchingKind.CLIP, MatchingKind.INFONCE, MatchingKind.TRIPLET)),
     learn_temperature=When("kind", (MatchingKind.CLIP, MatchingKind.INFONCE), Choice((False, True))),
     margin=When("kind", (MatchingKind.TRIPLET,), Float(0.05, 0.5)),
     mining=When("kind", (MatchingKind.TRIPLET,), Choice(tuple(Mining))),
+    negatives=Choice((Negatives.ALL, Negatives.BY_TEXT, Negatives.BY_IMAGE)),
+    num_negatives=When("negatives", (Negatives.BY_TEXT, Negatives.BY_IMAGE), LogInt(4, 32)),
 )
 
 
@@ -31,16 +38,17 @@ def optim(lr: LogFloat) -> Nested:
 
 
 def two_tower(trial: TrialLike) -> Strategy:
-    """Rates of both towers, the loss, a pull to the pretrained weights, and augmentation."""
+    """Rates of the towers, the loss, a pull to the pretrained weights, and augmentation."""
     return suggest(
         trial,
         TwoTower,
         prefix="two_tower",
         optim=optim(TOWER_LR),
         text=TEXT_RATES,
+        vision=VISION_RATES,
         losses=LOSS,
         pull=Choice((0.0, 0.01)),
-        augment=AUGMENT,
+        augment=CHANGED,
     )
 
 
@@ -59,8 +67,9 @@ def clip_lora(trial: TrialLike) -> Strategy:
         **modules,
         optim=optim(MODULE_LR),
         text=TEXT_RATES,
+        vision=VISION_RATES,
         losses=LOSS,
-        augment=AUGMENT,
+        augment=CHANGED,
     )
 
 
@@ -72,6 +81,7 @@ def prolip(trial: TrialLike) -> Strategy:
         prefix="prolip",
         optim=optim(LogFloat(1e-5, 1e-2)),
         text=TEXT_RATES,
+        vision=VISION_RATES,
         losses=LOSS,
         pull=LogFloat(1e-4, 10.0),
     )

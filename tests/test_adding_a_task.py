@@ -1,23 +1,12 @@
 """docs/adding-a-task.md, done to a copy of the packages; then the new task trains, is evaluated, and is searched."""
 
-import os
-import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.limits import LIMIT_S
+from tests.guides import Guide, passed
 
-ROOT = Path(__file__).parents[1]
-GUIDE = (ROOT / "docs" / "adding-a-task.md").read_text()
-BLOCK = re.compile(r"```(python|diff)\n(.*?)```", re.DOTALL)
-FILE_OF_SECTION = {
-    "## 2. The entry": "handclip_core/tasks/__init__.py",
-    "## 3. The search spaces": "search_spaces/by_task.py",
-}
+COPIED = ("handclip_core", "search_spaces", "tune_jobs", "tests/conftest.py", "tests/limits.py", "pyproject.toml")
 USE = """
 from pathlib import Path
 
@@ -64,37 +53,16 @@ def test_the_task_is_used(tiny_backbones, tmp_path: Path) -> None:
 """
 
 
-def section(title: str) -> str:
-    return GUIDE.split(title)[1].split("\n## ")[0]
-
-
-def applied(text: str, diff: str) -> str:
-    """``text`` with a diff's context and removed lines, which stand there once, made its context and added lines."""
-    lines = diff.rstrip("\n").split("\n")
-    before, after = (
-        "".join(f"{line[1:]}\n" for line in lines if not line.startswith(without)) for without in ("+", "-")
-    )
-    assert text.count(before) == 1, f"{before!r} is not there, or not once"
-    return text.replace(before, after)
-
-
 @pytest.mark.spawn
 def test_the_guide_leads_to_a_task_that_trains_and_is_judged(tmp_path: Path) -> None:
-    for name in ("handclip_core", "search_spaces", "tune_jobs"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "tests").mkdir()
-    for name in ("tests/conftest.py", "tests/limits.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    ((_, code),) = BLOCK.findall(section("## 1. The file"))
-    (tmp_path / "handclip_core/tasks/sides.py").write_text(code)
-    for title, file in FILE_OF_SECTION.items():
-        text = (tmp_path / file).read_text()
-        for _, diff in BLOCK.findall(section(title)):
-            text = applied(text, diff)
-        (tmp_path / file).write_text(text)
+    Guide("adding-a-task.md").follow(
+        tmp_path,
+        copied=COPIED,
+        new="handclip_core/tasks/sides.py",
+        changed={
+            "## 2. The entry": "handclip_core/tasks/__init__.py",
+            "## 3. The search spaces": "search_spaces/by_task.py",
+        },
+    )
     (tmp_path / "tests" / "test_sides.py").write_text(USE)
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/test_sides.py"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert "1 passed" in done.stdout
+    assert passed(tmp_path, "-n", "0", "tests/test_sides.py") == 1

@@ -86,19 +86,30 @@ def prepare_hd(root: Root, out: Out, seed: Seed = 0, skip_bad: SkipBad = False, 
 def prepare_classes_of_images(
     root: Annotated[Path, typer.Argument(help="<class>/<image>, or train|val|test/<class>/<image>.")],
     out: Out,
+    table: Annotated[Path | None, typer.Option(help="CSV of the images; none for a folder a class.")] = None,
+    path_column: Annotated[str, typer.Option(help="The table's column of paths under ROOT.")] = "path",
+    class_column: Annotated[str, typer.Option(help="The table's column of classes.")] = "class",
+    split_column: Annotated[str | None, typer.Option(help="The table's column of splits.")] = None,
+    group_column: Annotated[str | None, typer.Option(help="The table's column of what stays in one split.")] = None,
     names: Annotated[Path | None, typer.Option(help="Names of classes: lines of folder,name.")] = None,
     val_share: Annotated[float, typer.Option(help="Part of each class that validates, if folders do not say.")] = 0.15,
     test_share: Annotated[float, typer.Option(help="Part of each class that is tested, if folders do not say.")] = 0.25,
     seed: Seed = 0,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Prepare images of one folder a class, for the task classes."""
+    """Prepare images of one folder a class, or those of a table, for the task classes."""
     from handclip_core.tasks.classes.data import read_class_data
-    from handclip_core.tasks.classes.prepare import Shares, prepare_classes
+    from handclip_core.tasks.classes.prepare import Columns, Shares, prepare_classes
 
-    shares = Shares(val=val_share, test=test_share)
     prepared = prepare_classes(
-        root, output_folder(out, option="--out"), names=names, seed=seed, shares=shares, skip_bad=skip_bad
+        root,
+        output_folder(out, option="--out"),
+        table=table,
+        columns=Columns(path_column, class_column, split_column, group_column),
+        names=names,
+        seed=seed,
+        shares=Shares(val=val_share, test=test_share),
+        skip_bad=skip_bad,
     )
     for line in (*prepared.protocol.skipped, *prepared.protocol.notes):
         print(f"note: {line}", file=sys.stderr)

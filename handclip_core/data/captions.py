@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
+
+from handclip_core.config import Config
 
 FACES = {"dorsal": "back", "palmar": "palm"}
 WHOSE = {"male": "man's ", "female": "woman's "}
@@ -37,6 +40,22 @@ class CaptionPairs:
         kept = np.isin(self.row, rows)
         used, text = np.unique(self.text[kept], return_inverse=True)
         return CaptionPairs(tuple(self.texts[one] for one in used), self.row[kept], text.astype(np.int64))
+
+    def first(self, most: int | None) -> "CaptionPairs":
+        """The first ``most`` pairs of each row, in their order, with the same texts; all if None."""
+        if most is None:
+            return self
+        kept = pd.Series(self.row).groupby(self.row).cumcount().to_numpy() < most
+        return CaptionPairs(self.texts, self.row[kept], self.text[kept])
+
+
+class CaptionAugment(Config):
+    """Random changes of captions, and how many an image has."""
+
+    word_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the words that a training step leaves out of a caption; one stays at least."""
+    most: int | None = Field(None, ge=1)
+    """Captions of an image that are trained on, at most, the first ones; none for all."""
 
 
 def captions(manifest: pd.DataFrame) -> Captions:

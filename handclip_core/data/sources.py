@@ -2,17 +2,19 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from filelock import FileLock
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from handclip_core.config import Config, UserPath
 from handclip_core.data.eleven_k import TABLE_NAME, prepare_eleven_k
-from handclip_core.data.manifest import Cut, Prepared, load_prepared
+from handclip_core.data.manifest import MANIFEST_NAME, Cut, Prepared, load_prepared
+from handclip_core.data.own_rows import RowFormat, prepare_rows
 from handclip_core.drawn import DRAWING_VERSION, write_data_set
 from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.own_code import DottedPath
 from handclip_core.types import Aspect
 
 
@@ -51,18 +53,39 @@ class PreparedData(_View):
     """Marks prepared data."""
     folder: UserPath
     """Folder with ``manifest.csv`` and ``protocol.json``."""
+    rows: DottedPath | None = None
+    """A function of your own that describes the images below ``root``, as in ``my_data.rows``; it is called if
+    ``folder`` has no manifest yet, which is then made from what it gives."""
+    root: UserPath | None = None
+    """Folder of the images that ``rows`` describes."""
+
+    @model_validator(mode="after")
+    def _rows_come_with_their_root(self) -> Self:
+        if (self.rows is None) != (self.root is None):
+            raise ValueError("rows and root: give both, or neither for a folder that `prepare` wrote")
+        return self
 
 
 DataSettings = Annotated[DrawnData | PreparedData, Field(discriminator="source")]
 
 
-def open_data(settings: DrawnData | PreparedData, *, cache: Path) -> Prepared:
+def open_data(settings: DrawnData | PreparedData, *, cache: Path, form: RowFormat | None = None) -> Prepared:
     """The prepared data set that ``settings`` name; drawn hands are drawn once a machine, into ``cache``.
 
-    Raises InputError if a prepared folder is missing or damaged.
+    Rows of the user's own have the ``form`` of the task, if it takes any. Raises InputError if a prepared folder is
+    missing or damaged.
     """
     folder = data_folder(settings, cache=cache)
-    return load_prepared(folder) if isinstance(settings, PreparedData) else draw_and_prepare(folder, settings)
+    if isinstance(settings, DrawnData):
+        return draw_and_prepare(folder, settings)
+    if settings.rows is not None and settings.root is not None and not (folder / MANIFEST_NAME).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if form is None:
+                raise InputError("data.rows: this task takes none; prepare a folder, and leave them out")
+            if not (folder / MANIFEST_NAME).exists():
+                prepare_rows(settings.rows, settings.root, folder, form)
+    return load_prepared(folder)
 
 
 def data_folder(settings: DrawnData | PreparedData, *, cache: Path) -> Path:

@@ -20,6 +20,8 @@ class Metric:
     """Whether it has a column in the tables of a sweep."""
     over_seeds: bool = True
     """Whether several seeds are averaged; otherwise it is that of the weights that are kept, those of the first."""
+    compared: bool = False
+    """Whether ``compare`` has a column for it, in tasks without galleries."""
 
 
 RANKING = (
@@ -56,6 +58,11 @@ class Metrics:
     def in_finals(self) -> tuple[Metric, ...]:
         """What the finals show of a model, the objective first."""
         return tuple(metric for metric in self.in_tables if metric.over_seeds)
+
+    @property
+    def compared(self) -> tuple[Metric, ...]:
+        """The columns of ``compare``, the objective first."""
+        return tuple(metric for metric in self.every if metric.compared or metric is self.objective)
 
     @property
     def names(self) -> tuple[str, ...]:

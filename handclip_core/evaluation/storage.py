@@ -3,9 +3,9 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -14,6 +14,7 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores, QueryScores, collect
 
 FORMAT = 1
+Read = TypeVar("Read")
 
 
 def summary(scores: ProtocolScores) -> dict[str, Any]:
@@ -53,21 +54,32 @@ def write_arrays(path: Path, about: Mapping[str, Any], columns: Mapping[str, Any
         temporary.unlink(missing_ok=True)
 
 
-def load_scores(path: Path) -> ProtocolScores:
-    """Read what :func:`save_scores` wrote; raises InputError if the file is missing or is something else."""
+def read_arrays(path: Path, build: Callable[[Mapping[str, Any], Mapping[str, Any]], Read], *, version: int) -> Read:
+    """What ``build`` makes of what ``write_arrays`` wrote, the JSON and the arrays by name.
+
+    Raises InputError if the file is missing, damaged or something else, or of another format than ``version``.
+    """
     try:
         with np.load(path, allow_pickle=False) as stored:
             about = json.loads(str(stored["about"]))
-            columns = {name: stored[name] for name in QueryScores.__dataclass_fields__}
+            if about["format"] == version:
+                return build(about, stored)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; evaluate the model first") from None
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise InputError(f"{path}: not a file of scores: {error}") from None
-    if about.get("format") != FORMAT:
-        raise InputError(f"{path}: scores in format {about.get('format')}, this version reads {FORMAT}; evaluate again")
-    return collect(
-        QueryScores(**columns),
-        about["aspects"],
-        gallery=GalleryKind(about["gallery"]),
-        without_query=tuple(about["without_query"]),
-    )
+    raise InputError(f"{path}: scores in format {about['format']}, this version reads {version}; evaluate again")
+
+
+def load_scores(path: Path) -> ProtocolScores:
+    """Read what :func:`save_scores` wrote; raises InputError if the file is missing or is something else."""
+
+    def build(about: Mapping[str, Any], stored: Mapping[str, Any]) -> ProtocolScores:
+        return collect(
+            QueryScores(**{name: stored[name] for name in QueryScores.__dataclass_fields__}),
+            about["aspects"],
+            gallery=GalleryKind(about["gallery"]),
+            without_query=tuple(about["without_query"]),
+        )
+
+    return read_arrays(path, build, version=FORMAT)

@@ -1,10 +1,12 @@
 """What an evaluation is: figures, and the single results behind them, which intervals and comparisons resample."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
@@ -27,6 +29,31 @@ class Units:
     def together(values: Values, cluster: Ints) -> "Units":
         """Results whose figure is their plain mean."""
         return Units(values, np.zeros(len(values), np.int64), cluster)
+
+
+@dataclass(frozen=True, eq=False)
+class Confusions:
+    """What images are taken for: their number by class ``names`` and answer, ``counts`` [P, P].
+
+    ``rows`` [n] of the manifest show ``truth`` [n] and are taken for ``answer`` [n].
+    """
+
+    names: tuple[str, ...]
+    counts: Ints
+    rows: Ints
+    truth: Ints
+    answer: Ints
+
+    def most(self, num: int) -> list[tuple[int, int]]:
+        """Of the pairs of a class and another that its images are taken for, those of most images, in that order."""
+        wrong = self.counts - np.diag(self.counts.diagonal())
+        order = np.argsort(-wrong, axis=None, kind="stable")[:num]
+        pairs = [(int(at) // len(self.names), int(at) % len(self.names)) for at in order]
+        return [pair for pair in pairs if wrong[pair]]
+
+    def shown_by(self, truth: int, answer: int) -> list[int]:
+        """The rows of the images of a class that are taken for another."""
+        return [int(row) for row in self.rows[(self.truth == truth) & (self.answer == answer)]]
 
 
 class Evaluation(ABC):
@@ -57,6 +84,16 @@ class Evaluation(ABC):
     def files(self) -> dict[str, str]:
         """Tables that are kept beside the figures, by name; ``report.md`` is what people read."""
         return {}
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """What the report of a sweep shows of a model in detail, by title: words, fractions and counts."""
+        return {}
+
+    @property
+    def confusions(self) -> Confusions | None:
+        """What is taken for what, in tasks whose answers are classes."""
+        return None
 
     def mean(self, metric: str) -> float:
         """One of ``metrics``."""

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from handclip_core.losses.contrastive import infonce
 from handclip_core.losses.metric import triplet
 from handclip_core.losses.mining import Mining
+from handclip_core.losses.negatives import Negatives, chosen_negatives
 from handclip_core.losses.numerics import at_least_float32, without_autocast
 from handclip_core.losses.pairs import PairLoss, Pairs
 from handclip_core.losses.term import Loss
@@ -22,13 +23,23 @@ from handclip_core.types import Batch, Output
 
 @dataclass(frozen=True)
 class Matched:
-    """Unit vectors of images and captions [B, D] each; the rest is that of ``Matching``."""
+    """Unit vectors of images and captions [B, D] each, and which pairs ``counted`` [B, B] as negatives of each anchor.
+
+    All do unless some were chosen; the rest is that of ``Matching``.
+    """
 
     images: Tensor
     texts: Tensor
     positive: Tensor
     scale: Tensor
     bias: Tensor
+    counted: Tensor | None = None
+
+    @property
+    def negatives(self) -> tuple[Tensor, Tensor]:
+        """Which captions are negatives of each image, and which images of each caption, [B, B] both."""
+        there, back = torch.logical_not(self.positive), torch.logical_not(self.positive.T)
+        return (there, back) if self.counted is None else (there & self.counted, back & self.counted)
 
     @property
     def logits(self) -> Tensor:
@@ -37,9 +48,9 @@ class Matched:
 
     def both_ways(self, loss: PairLoss) -> Tensor:
         """The mean of ``loss`` with images as anchors and with captions as anchors."""
-        negative = torch.logical_not(self.positive)
-        there = Pairs(self.images, self.texts, positive=self.positive, negative=negative)
-        back = Pairs(self.texts, self.images, positive=self.positive.T, negative=negative.T)
+        of_images, of_texts = self.negatives
+        there = Pairs(self.images, self.texts, positive=self.positive, negative=of_images)
+        back = Pairs(self.texts, self.images, positive=self.positive.T, negative=of_texts)
         return (loss(there) + loss(back)) / 2
 
 
@@ -53,9 +64,10 @@ def clip_loss(matched: Matched) -> Tensor:
     positives stand in no denominator. In a batch without such, this is open_clip's ClipLoss.
     """
     own = torch.eye(len(matched.images), dtype=torch.bool, device=matched.images.device)
-    logits = matched.logits.masked_fill(matched.positive & ~own, -torch.inf)
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    target = torch.arange(len(own), device=own.device)
+    ways = zip((matched.logits, matched.logits.T), matched.negatives, strict=True)
+    there, back = (F.cross_entropy(logits.masked_fill(~(own | other), -torch.inf), target) for logits, other in ways)
+    return (there + back) / 2
 
 
 def infonce_loss(matched: Matched) -> Tensor:
@@ -73,13 +85,18 @@ def triplet_loss(*, margin: float, mining: Mining) -> MatchedLoss:
 
 
 def sigmoid_loss(matched: Matched) -> Tensor:
-    """Binary cross-entropy of every pair of the batch, summed, over B (SigLIP: Zhai 2023, arXiv 2303.15343, eq. 1)."""
+    """Binary cross-entropy of every pair of the batch, summed, over B (SigLIP: Zhai 2023, arXiv 2303.15343, eq. 1).
+
+    Negatives are those of the image or of the caption.
+    """
+    of_images, of_texts = matched.negatives
     sign = 2.0 * matched.positive.to(matched.images.dtype) - 1
-    return -F.logsigmoid(sign * (matched.logits + matched.bias)).sum() / len(matched.images)
+    losses = -F.logsigmoid(sign * (matched.logits + matched.bias))
+    return losses.masked_fill(~(matched.positive | of_images | of_texts.T), 0.0).sum() / len(matched.images)
 
 
-def on_captions(loss: MatchedLoss) -> Loss:
-    """``loss`` on the outputs of a model that reads captions."""
+def on_captions(loss: MatchedLoss, *, negatives: Negatives = Negatives.ALL, num_negatives: int = 0) -> Loss:
+    """``loss`` on the outputs of a model that reads captions, against ``num_negatives`` of an anchor unless all."""
 
     def compare(output: Output, batch: Batch) -> Tensor:
         del batch
@@ -87,7 +104,8 @@ def on_captions(loss: MatchedLoss) -> Loss:
         assert matching is not None, "the model reads no captions"
         images = at_least_float32(output.encoded.projected)
         with without_autocast(images):
-            vectors = (F.normalize(images, dim=1), F.normalize(matching.texts.to(images.dtype), dim=1))
-            return loss(Matched(*vectors, matching.positive, matching.scale, matching.bias))
+            images, texts = F.normalize(images, dim=1), F.normalize(matching.texts.to(images.dtype), dim=1)
+            counted = chosen_negatives(negatives, num_negatives, images=images, texts=texts, positive=matching.positive)
+            return loss(Matched(images, texts, matching.positive, matching.scale, matching.bias, counted))
 
     return compare

@@ -14,6 +14,8 @@ from handclip_core.losses.margin import arcface, cosface
 from handclip_core.losses.memory import CrossBatchMemory
 from handclip_core.losses.metric import circle, supcon, triplet
 from handclip_core.losses.mining import Mining
+from handclip_core.losses.own import NAME as OWN
+from handclip_core.losses.own import OwnLoss
 from handclip_core.losses.pairs import PairLoss, within_batch
 from handclip_core.losses.reading import Read, ReadFrom, reader
 from handclip_core.losses.term import Loss, Term
@@ -158,6 +160,8 @@ class Losses(Config):
     """Center loss."""
     image_text: ImageTextSettings = ImageTextSettings()
     """Loss between images and texts."""
+    own: OwnLoss | None = None
+    """A loss of your own beside these."""
     memory: int = Field(0, ge=0, le=1_000_000)
     """Images of earlier batches that triplet, circle and contrastive loss compare with too (XBM: Wang 2020, arXiv
     1912.06798); 0 for none."""
@@ -169,7 +173,7 @@ class Losses(Config):
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> Self:
-        if not (self.identity.weight or self.image_text.weight or self.reads_vectors):
+        if not (self.identity.weight or self.image_text.weight or self.reads_vectors or self.own):
             raise ValueError("every weight is 0: give one loss a weight")
         return self
 
@@ -202,6 +206,8 @@ class Losses(Config):
         if self.center.weight:
             center = CenterLoss(read, num_classes=num_classes, width=width, rate=self.center.rate)
             terms.append(Term("center", center, self.center.weight))
+        if self.own:
+            terms.append(Term(OWN, self.own.build(key="strategy.losses.own"), self.own.weight))
         return tuple(terms)
 
     @property

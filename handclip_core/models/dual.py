@@ -26,11 +26,21 @@ class DualModel(HandModel):
     captions_of_row: Tensor
 
     def __init__(
-        self, backbone: Backbone, pairs: CaptionPairs, *, temperature: float | None, lowest: float, bias: float
+        self,
+        backbone: Backbone,
+        pairs: CaptionPairs,
+        *,
+        temperature: float | None,
+        lowest: float,
+        bias: float,
+        word_dropout: float = 0.0,
     ) -> None:
-        """``backbone`` has its text tower; ``temperature``, none for its own, is kept at ``lowest`` or above."""
+        """``backbone`` has its text tower; ``temperature``, none for its own, is kept at ``lowest`` or above.
+
+        In training, a share ``word_dropout`` of a caption's words is left out.
+        """
         super().__init__(backbone, NeckSettings().build(backbone), num_classes=0)
-        self._texts = pairs.texts
+        self._texts, self._word_dropout = pairs.texts, word_dropout
         self._highest = -math.log(lowest)
         if temperature is not None:
             self._scale.data.fill_(-math.log(temperature))
@@ -42,7 +52,10 @@ class DualModel(HandModel):
         if self.training:
             with torch.no_grad():
                 self._scale.clamp_(max=self._highest)
-        tokens = self.backbone.tokenize([self._texts[label] for label in batch.labels.tolist()])
+        shown = [self._texts[label] for label in batch.labels.tolist()]
+        if self.training and self._word_dropout:
+            shown = [_thinned(text, self._word_dropout) for text in shown]
+        tokens = self.backbone.tokenize(shown)
         texts = self.backbone.encode_text(tokens.to(batch.labels.device))
         known = self.captions_of_row[batch.rows.to(self.captions_of_row.device)]
         positive = (known[:, None, :] == batch.labels[None, :, None]).any(dim=2)
@@ -63,6 +76,14 @@ class DualModel(HandModel):
         """The logarithm of what cosines are multiplied by."""
         assert self.backbone.logit_scale is not None, "load_backbone(..., text=True) keeps the text tower"
         return self.backbone.logit_scale
+
+
+def _thinned(text: str, dropout: float) -> str:
+    """``text`` without a share of its words, drawn from torch's global generator; one stays at least."""
+    words = text.split()
+    drawn = torch.rand(len(words))
+    drawn[int(drawn.argmax())] = 1.0
+    return " ".join(word for word, value in zip(words, drawn.tolist(), strict=True) if value >= dropout)
 
 
 def _by_row(pairs: CaptionPairs) -> np.ndarray:

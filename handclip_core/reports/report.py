@@ -1,9 +1,8 @@
 """Measuring saved runs: one run in detail, or several side by side with CLIP as it is."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,51 +11,27 @@ from torch import Tensor
 from handclip_core.data.training import Part
 from handclip_core.errors import InputError
 from handclip_core.evaluation.baselines import BASELINES
-from handclip_core.evaluation.bootstrap import estimate
 from handclip_core.evaluation.compare import as_csv, compare_models, markdown
 from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import save_scores, summary
 from handclip_core.evaluation.tta import combine_flips
 from handclip_core.models.hand_model import HandModel
+from handclip_core.reports import without_galleries
 from handclip_core.reports.measure import View, measure, scored
+from handclip_core.reports.results import Comparison, Report
+from handclip_core.reports.without_galleries import Method
 from handclip_core.runs.baselines import baseline_descriptors
 from handclip_core.runs.context import ExperimentContext
+from handclip_core.runs.cost import cost_of
 from handclip_core.runs.experiment import Experiment, assemble, context_of
-from handclip_core.runs.run_folder import as_json, load_run, read_experiment, write_json, write_text
+from handclip_core.runs.run_folder import load_run, read_experiment, write_json
 from handclip_core.runs.test_access import access_text, logged_access
 from handclip_core.strategies import ZeroShot
 from handclip_core.tasks.identities.data import IdentityData, identity_data
 from handclip_core.types import ASPECT_INDEX, Aspect
 
 REFERENCE = "clip (zero-shot)"
-
-
-@dataclass(frozen=True)
-class Report:
-    """A measured run: ``text`` to read, ``values`` for programs."""
-
-    text: str
-    values: dict[str, Any]
-
-    @property
-    def json(self) -> str:
-        """The values as strict JSON."""
-        return as_json(self.values)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Models side by side."""
-
-    markdown: str
-    csv: str
-
-    def write(self, folder: Path) -> None:
-        """Write ``comparison.md`` and ``comparison.csv``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "comparison.md").write_text(self.markdown, encoding="utf-8")
-        (folder / "comparison.csv").write_text(self.csv, encoding="utf-8")
 
 
 def evaluate_run(
@@ -73,13 +48,15 @@ def evaluate_run(
     _refuse_seen([folder], [experiment], view)
     context = context_of(experiment, device)
     model = load_run(folder, device=device)
-    _refuse_unknown(baselines)
+    _refuse_unfit(context, view, baselines)
     with logged_access([folder], context, view.split, by="evaluate") as figures:
         if isinstance(context.dataset, IdentityData):
             report = _evaluated(folder, model, context, view, baselines, keep=keep)
             figures |= report.values["scores"]["overall"]
         else:
-            report = _without_galleries(folder, model, context, view)
+            if keep:
+                _keep_embedded(folder, model, context, view)
+            report = without_galleries.evaluated(folder, model, context, view.split)
             figures |= report.values["metrics"]
     return replace(report, text="\n\n".join(filter(None, [report.text, access_text(folder, context, view.split)])))
 
@@ -113,25 +90,6 @@ def _evaluated(
     return Report(text=text + told, values=values)
 
 
-def _without_galleries(folder: Path, model: HandModel, context: ExperimentContext, view: View) -> Report:
-    """The figures of a task without galleries, with intervals, and its tables, which are written into the folder."""
-    if view != View(view.split):
-        raise InputError(f"--flip, --ranking, --hide-aspects, --gallery: the task {context.task.name} has no galleries")
-    found, task = context.evaluator(view.split).evaluate(model, context.pixel_inputs), context.task
-    intervals = {metric.name: asdict(estimate(found, metric.name)) for metric in task.metrics.in_finals}
-    values = {"run": str(folder), "split": view.split, "metrics": found.metrics, "intervals": intervals}
-    write_json(folder / f"evaluation_{view.split}.json", values)
-    task.save(folder / f"evaluation_{view.split}.npz", found)
-    for name, text in found.files.items():
-        write_text(folder / f"evaluation_{view.split}_{name}", text)
-    lines = [
-        f"{metric.label} {found.mean(metric.name):.4f} (95 % {intervals[metric.name]['low']:.4f} to "
-        f"{intervals[metric.name]['high']:.4f} over {intervals[metric.name]['num_identities']} {task.clusters})"
-        for metric in task.metrics.in_finals
-    ]
-    return Report(text="\n".join([found.files.get("report.md", ""), *lines]), values=values)
-
-
 def compare_runs(
     folders: Sequence[Path], *, device: torch.device, view: View, baselines: Sequence[str] = (), keep: bool = False
 ) -> Comparison:
@@ -148,14 +106,19 @@ def compare_runs(
                 f"{folder}: has another task, other data or another backbone than {folders[0]}; compare like with like"
             )
     context = context_of(first, device)
-    identity_data(context.dataset, what="compare")
-    _refuse_unknown(baselines)
+    _refuse_unfit(context, view, baselines)
     with logged_access(folders, context, view.split, by="compare") as figures:
-        models = _scored_models(folders, context, view, baselines, keep=keep)
-        figures |= {name: summary(scores)["overall"] for name, scores in models.items()}
-    rows = compare_models(models, reference=REFERENCE)
-    text = "\n\n".join(filter(None, [markdown(rows), access_text(folders[0], context, view.split)]))
-    return Comparison(markdown=text, csv=as_csv(rows))
+        if isinstance(context.dataset, IdentityData):
+            models = _scored_models(folders, context, view, baselines, keep=keep)
+            figures |= {name: summary(scores)["overall"] for name, scores in models.items()}
+            rows = compare_models(models, reference=REFERENCE)
+            found = Comparison(markdown=markdown(rows), csv=as_csv(rows))
+        else:
+            methods = _methods(folders, context, view, keep=keep)
+            figures |= {name: method.scores.metrics for name, method in methods.items()}
+            found = without_galleries.side_by_side(methods, context)
+    text = "\n\n".join(filter(None, [found.markdown, access_text(folders[0], context, view.split)]))
+    return replace(found, markdown=text)
 
 
 def _scored_models(
@@ -163,8 +126,7 @@ def _scored_models(
 ) -> dict[str, ProtocolScores]:
     """CLIP as it is, the baselines, and the runs."""
     first = read_experiment(folders[0])
-    reference = assemble(first.model_copy(update={"strategy": ZeroShot()}), context).model
-    models = {REFERENCE: scored(_embeddings(reference, context, view), context, view)}
+    models = {REFERENCE: scored(_embeddings(_as_it_is(first, context), context, view), context, view)}
     models |= _baseline_scores(context, view, baselines, first.part)
     for name, folder in zip(_names(folders), folders, strict=True):
         model = load_run(folder, device=context.device)
@@ -173,6 +135,28 @@ def _scored_models(
             keep_embeddings(folder, embeddings, context, view)
         models[name] = scored(embeddings, context, view, similarity=model.similarity)
     return models
+
+
+def _methods(folders: Sequence[Path], context: ExperimentContext, view: View, *, keep: bool) -> dict[str, Method]:
+    """CLIP as it is and the runs, in a task without galleries."""
+    evaluator, inputs = context.evaluator(view.split), context.pixel_inputs
+    methods = {REFERENCE: Method(evaluator.evaluate(_as_it_is(read_experiment(folders[0]), context), inputs))}
+    for name, folder in zip(_names(folders), folders, strict=True):
+        model = load_run(folder, device=context.device)
+        if keep:
+            _keep_embedded(folder, model, context, view)
+        methods[name] = Method(evaluator.evaluate(model, inputs), cost_of(folder, context))
+    return methods
+
+
+def _as_it_is(experiment: Experiment, context: ExperimentContext) -> HandModel:
+    """CLIP as it was pretrained."""
+    return assemble(experiment.model_copy(update={"strategy": ZeroShot()}), context).model
+
+
+def _keep_embedded(folder: Path, model: HandModel, context: ExperimentContext, view: View) -> None:
+    embedded = context.evaluator(view.split).embedded(model, context.pixel_inputs)
+    keep_embeddings(folder, embedded, context, view)
 
 
 def keep_embeddings(folder: Path, embeddings: Tensor, context: ExperimentContext, view: View) -> None:
@@ -208,7 +192,11 @@ def _refuse_seen(folders: Sequence[Path], experiments: Sequence[Experiment], vie
             raise InputError(f"{folder}: was trained on the validation identities too; score it with --split test")
 
 
-def _refuse_unknown(baselines: Sequence[str]) -> None:
+def _refuse_unfit(context: ExperimentContext, view: View, baselines: Sequence[str]) -> None:
+    """Raise InputError for a baseline that there is not, and for what a task without galleries cannot be asked."""
+    if not isinstance(context.dataset, IdentityData) and (view != View(view.split) or baselines):
+        options = "--flip, --ranking, --hide-aspects, --gallery, --baseline"
+        raise InputError(f"{options}: the task {context.task.name} has no galleries")
     unknown = [name for name in baselines if name not in BASELINES]
     if unknown:
         raise InputError(f"--baseline {unknown[0]}: unknown; choose among {', '.join(BASELINES)}")

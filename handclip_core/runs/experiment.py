@@ -12,6 +12,7 @@ from handclip_core.config import Config
 from handclip_core.data.inputs import Inputs
 from handclip_core.data.sources import DataSettings, DrawnData
 from handclip_core.data.training import Part
+from handclip_core.devices import MIB, peak_memory, reset_peak_memory
 from handclip_core.engine.loader import PhaseLoader
 from handclip_core.engine.loop import Budget, StepReport, step_seed, train
 from handclip_core.engine.optim import choose
@@ -89,6 +90,12 @@ class Assembled:
     phases: tuple[Phase, ...]
     budget: Budget
 
+    @property
+    def params_trained(self) -> int:
+        """Weights that any phase trains."""
+        chosen = [item for phase in self.phases for item in choose(self.model, phase.train)]
+        return sum({item.name: item.parameter.numel() for item in chosen}.values())
+
     def inputs(self, phase: int) -> Inputs:
         """Inputs of the evaluation of phase ``phase``: what the blocks that are as pretrained have made of images."""
         return self.context.inputs_after(self.untouched_blocks(phase), self.model.readout)
@@ -116,8 +123,9 @@ class Progress:
 
     ``metrics`` are those of the task on the validation split, by name; nothing if the phase cannot have moved them.
     ``train_s`` is seconds of training since the last item, validation not counted, and ``cpu_s`` those of this process
-    on all its processors together, which neighbours on the machine do not lengthen; ``accuracy`` that of the identity
-    head on the training batches; ``params_trained`` how many weights the phase trains.
+    on all its processors together, which neighbours on the machine do not lengthen; ``peak_mib`` is the most memory
+    that was used since the run began or was resumed, see ``peak_memory``; ``accuracy`` that of the identity head on
+    the training batches; ``params_trained`` how many weights the phase trains.
     """
 
     unit: int
@@ -126,6 +134,7 @@ class Progress:
     metrics: dict[str, float]
     train_s: float
     cpu_s: float
+    peak_mib: float
     losses: dict[str, float]
     accuracy: float | None
     learning_rates: dict[str, float]
@@ -160,6 +169,7 @@ def run(
     Closing the generator stops the run. With ``resume`` it goes on from a saved state, bit for bit on the CPU. Raises
     InputError for unusable settings and DivergedError for a loss that is not finite.
     """
+    reset_peak_memory(device)
     ready = assemble(experiment, context_of(experiment, device))
     if not ready.phases:
         if resume is None:
@@ -204,12 +214,17 @@ def _progress(ready: Assembled, report: StepReport) -> Progress:
         metrics=validate(ready, report.phase_index) if report.evaluated else {},
         train_s=report.train_s,
         cpu_s=report.cpu_s,
+        peak_mib=_peak_mib(ready),
         losses=report.losses,
         accuracy=report.accuracy,
         learning_rates=report.learning_rates,
         params_trained=sum(item.parameter.numel() for item in trained),
         state=report.state,
     )
+
+
+def _peak_mib(ready: Assembled) -> float:
+    return peak_memory(ready.context.device) / MIB
 
 
 def validate(ready: Assembled, phase: int) -> dict[str, float]:
@@ -232,6 +247,7 @@ def _untrained(ready: Assembled) -> Progress:
         metrics=validate(ready, -1),
         train_s=0.0,
         cpu_s=0.0,
+        peak_mib=_peak_mib(ready),
         losses={},
         accuracy=None,
         learning_rates={},

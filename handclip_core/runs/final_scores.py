@@ -5,10 +5,8 @@ from math import nan
 from pathlib import Path
 
 from handclip_core.documents import read_document
-from handclip_core.engine.optim import choose
-from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.drive import Drive, Report
-from handclip_core.runs.experiment import Experiment, assemble, context_of, score
+from handclip_core.runs.experiment import assemble, context_of, score
 from handclip_core.runs.run_folder import FINAL, write_json
 from handclip_core.runs.soups import Ingredient, wise_ft_scores
 
@@ -60,14 +58,7 @@ def write_final_scores(folder: Path, run: Drive, last: Report) -> None:
         units=last.unit,
         images=last.images,
         train_s=sum(row["train_s"] for row in run.record.log),
-        params_trained=_num_trained(experiment, context),
+        params_trained=assemble(experiment, context).params_trained,
         cpu_s=sum(row.get("cpu_s", nan) for row in run.record.log),
     )
     write_json(folder / FACTS, asdict(facts))
-
-
-def _num_trained(experiment: Experiment, context: ExperimentContext) -> int:
-    """Weights that any phase trains."""
-    ready = assemble(experiment, context)
-    chosen = [item for phase in ready.phases for item in choose(ready.model, phase.train)]
-    return sum({item.name: item.parameter.numel() for item in chosen}.values())

@@ -33,8 +33,8 @@ BEST, FINAL, OPTIMIZER = "handclip_best.pth", "handclip_final.pth", "handclip_op
 EPOCH = "handclip_epoch_{}.pth"
 CHECKPOINT = "checkpoint"
 TRAIN_ACCURACY = "train_accuracy"
-COUNTS = ("unit", "images", "phase", "train_s", "cpu_s")
-"""Columns of a log that say how far a run was."""
+COUNTS = ("unit", "images", "phase", "train_s", "cpu_s", "peak_mib")
+"""Columns of a log that say how far a run was, and what it took."""
 
 
 @dataclass
@@ -285,6 +285,7 @@ def _row(progress: Progress) -> dict[str, Any]:
         "phase": progress.phase or "none",
         "train_s": round(progress.train_s, 3),
         "cpu_s": round(progress.cpu_s, 3),
+        "peak_mib": round(progress.peak_mib, 1),
         **progress.metrics,
         **{f"loss/{name}": value for name, value in progress.losses.items()},
         **({} if progress.accuracy is None else {TRAIN_ACCURACY: progress.accuracy}),

@@ -19,6 +19,7 @@ from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.data.training import Part, ReadTexts, TrainingData
 from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.fusion import Search
+from handclip_core.evaluation.generic import PROMPTS, agreement, similarities
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.hand_model import HandModel
@@ -61,6 +62,22 @@ class Evaluator(ABC):
     def embedded(self, model: HandModel, inputs: Inputs) -> Tensor:
         """Embeddings [n, W] of ``rows`` [n], of length one, on the CPU."""
         return embed(model, inputs, self.rows, aspects=self.dataset.aspect_indices, device=self.towers.device)
+
+    def generic_retention(self, projected: Tensor, texts: Tensor | None = None) -> float:
+        """How much of the order in which the pretrained towers put generic prompts is left, the mean over ``rows`` [n].
+
+        ``projected`` [n, D] are CLIP's embeddings of the images by a fine-tuned tower, ``texts`` those of PROMPTS, if
+        another tower than the pretrained one reads them.
+        """
+        before, read = self._generic
+        after = similarities(projected, read if texts is None else texts)
+        return float(agreement(before, after).mean())
+
+    @cached_property
+    def _generic(self) -> tuple[Tensor, Tensor]:
+        """Similarities [n, T] of the pretrained towers, and their embeddings of PROMPTS [T, D]."""
+        read = self.towers.read(PROMPTS).embedding.cpu()
+        return similarities(Tensor(self.towers.projected(self.rows)), read), read
 
     def searches(self, aspect: Aspect) -> Sequence[Search]:
         """What a model may be calibrated on, see ``HandModel.calibrate``; none in tasks without galleries."""
@@ -119,6 +136,8 @@ class Task(Config, ABC):
     """What the figures are means over."""
     reads_text: ClassVar[bool] = False
     """Whether CLIP as it is reads texts in this task, so that an image tower alone does not do."""
+    has_galleries: ClassVar[bool] = False
+    """Whether identities are searched in galleries."""
     baselines: ClassVar[tuple[str, ...]] = ()
     """Names of the baselines of pixels and gradients that a model has to beat."""
 

@@ -1,6 +1,10 @@
+import os
+
+import numpy as np
+import pytest
 import torch
 
-from handclip_core.devices import seed_generator
+from handclip_core.devices import CLEAR_REFS, MIB, peak_memory, reset_peak_memory, seed_generator
 
 
 def test_the_generator_draws_what_it_draws_after_manual_seed() -> None:
@@ -10,3 +14,16 @@ def test_the_generator_draws_what_it_draws_after_manual_seed() -> None:
         torch.rand(3)
         seed_generator(seed, torch.device("cpu"))
         assert torch.equal(torch.rand(5), expected)
+
+
+@pytest.mark.skipif(not os.access(CLEAR_REFS, os.W_OK), reason="the system cannot set a peak back")
+def test_the_peak_of_memory_is_that_since_it_was_set_back() -> None:
+    cpu = torch.device("cpu")
+    reset_peak_memory(cpu)
+    before = peak_memory(cpu)
+    block = np.ones(16 * MIB)  # 128 MiB
+    assert peak_memory(cpu) >= before + 100 * MIB
+    del block
+    assert peak_memory(cpu) >= before + 100 * MIB
+    reset_peak_memory(cpu)
+    assert peak_memory(cpu) < before + 100 * MIB

@@ -38,11 +38,32 @@ SHORTER: dict[str, Callable[[Path, BackboneSettings], list[str]]] = {
     ],
     "captions.yaml": lambda *_: [*SMALL, "trials=6", "budget=4"],
     "classes.yaml": lambda *_: [*SMALL, "trials=6", "budget=3"],
+    "har.yaml": lambda folder, tiny: [
+        *prepared(folder),
+        *of_backbone(tiny),
+        "trials=7",
+        "budget=4",
+        "resources.cpus=1",
+    ],
+    "retrieval.yaml": lambda folder, tiny: [
+        *(*prepared(folder), *of_backbone(tiny)),
+        "trials=7",
+        "budget=4",
+        "resources.cpus=1",
+    ],
     "quickstart.yaml": lambda *_: [*SMALL, "trials=7", "budget=3"],
 }
 """What lets a file end within a minute on two processors; all else stays as it is there."""
 WITHOUT_GALLERIES = {name for name in BEST_FILES if not name.endswith(".npy")} | {"embeddings.npy"}
 MAY_BE_SHORTER = {"name", "data", "backbone", "trials", "budget", "resources", "storage"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_file_is_valid_with_its_points_in_the_space(file: Path) -> None:
+    settings = load_settings(file)
+    drafts = settings.search.drafts(settings.strategies, settings.task)
+    assert len(drafts) == len(settings.search.points)
+    assert settings.trials >= 2 * len(settings.strategies)
 
 
 def changed(file: SweepSettings, written: SweepSettings) -> set[str]:

@@ -35,7 +35,12 @@ class BaselineScores:
 def kept_baselines(
     finals: Path, manifest_hash: str, task: AnyTask, score: Callable[[], BaselineScores]
 ) -> BaselineScores:
-    """What the folder ``finals`` keeps for the data of ``manifest_hash``, or else what ``score`` gives, then kept."""
+    """What the folder ``finals`` keeps for the data of ``manifest_hash``, or else what ``score`` gives, then kept.
+
+    Nothing of a task without baselines.
+    """
+    if not task.baselines:
+        return BaselineScores({})
     folder = finals / FOLDER
     about = read_document(folder / ABOUT) if (folder / ABOUT).exists() else {}
     if about.get("manifest_hash") != manifest_hash or {*about["names"], *about["failures"]} != {*task.baselines}:

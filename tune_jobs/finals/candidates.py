@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from handclip_core.runs.experiment import Experiment
 from search_spaces.arms import arm_of, backbone_in, strategy_in
-from search_spaces.spaces import default_of
 from tune_jobs.finals.past_sweep import PastSweep
 
 BASELINE = "zero_shot"
@@ -71,9 +70,11 @@ def without_chance(experiment: Experiment) -> Experiment:
 def choose(past: PastSweep, *, top: int) -> list[Finalist]:
     """The ``top`` configurations, every strategy's best and default, and zero-shot: each once, best trials first.
 
-    With several backbones that is every strategy's on each, and zero-shot on each.
+    With several backbones that is every strategy's on each, and zero-shot on each. The default is that of the sweep:
+    where ranges were narrowed, the nearest that they allow.
     """
     labels = [backbone_in(arm) for arm in past.arms]
+    space = past.settings.search.space(past.arms, past.settings.task)
     best: dict[str, Finalist] = {}
     ranked: list[str] = []
     roles: dict[str, list[str]] = {}
@@ -89,17 +90,13 @@ def choose(past: PastSweep, *, top: int) -> list[Finalist]:
         if first is not None:
             roles.setdefault(first, []).append(f"best {arm}")
     for arm in dict.fromkeys((*(arm_of(BASELINE, label) for label in labels), *past.arms)):
-        default = _default(past, arm)
+        changes = {"strategy": space.default(arm).strategy, "backbone": past.settings.backbone_of(arm)}
+        default = past.tried[0].experiment.model_copy(update=changes)
         key = hash_of(default)
         best.setdefault(key, Finalist(default, None, None, (), backbone_in(arm)))
         roles.setdefault(key, []).append(BASELINE if strategy_in(arm) == BASELINE else "default")
     chosen = [replace(finalist, roles=tuple(roles[key])) for key, finalist in best.items() if key in roles]
     return sorted(chosen, key=lambda finalist: -(finalist.swept_score or 0.0))
-
-
-def _default(past: PastSweep, arm: str) -> Experiment:
-    strategy, backbone = default_of(strategy_in(arm)), past.settings.backbone_of(arm)
-    return past.tried[0].experiment.model_copy(update={"strategy": strategy, "backbone": backbone})
 
 
 def fresh_seeds(used: Sequence[int], num: int) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from handclip_core.tasks import AnyTask
+from tune_jobs.finals.candidates import BASELINE
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import MIN_BUDGETS, MIN_TRIALS, BaselineStanding, Standing, Standings
@@ -30,11 +31,14 @@ NOTES = (
     "Hours and speed of a GPU are by the clock. Those of CPUs count the time that processors spent on training, all "
     "cores together, which other work on the machine does not lengthen. Core-hours of search are cores held, by the "
     "clock.",
-    "Baselines are descriptors of pixels and gradients, some with a closed form fitted to the training images. No seed "
-    "moves them; the winner has to beat the best of them by an interval without zero, or the report begins with that.",
     "The members of greedy soups and the shares of WiSE-FT were chosen on the same validation {clusters}.",
 )
 """How to read the report, with places for what the task calls things."""
+OF_BASELINES = (
+    "Baselines are descriptors of pixels and gradients, some with a closed form fitted to the training images. No seed "
+    "moves them; the winner has to beat the best of them by an interval without zero, or the report begins with that."
+)
+"""The same of baselines, where the task has any."""
 
 
 def notes(task: AnyTask) -> tuple[str, ...]:
@@ -46,7 +50,7 @@ def notes(task: AnyTask) -> tuple[str, ...]:
         "clusters": task.clusters,
         "averaged": task.averaged,
     }
-    return tuple(note.format(**words) for note in NOTES)
+    return tuple(note.format(**words) for note in (*NOTES, *((OF_BASELINES,) if task.baselines else ())))
 
 
 def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> list[str]:
@@ -63,7 +67,7 @@ def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> lis
     again = next((row for row in standings.rows if row.entrant.single and _trial(row) == swept.number), None)
     if again is not None:
         lines[1] += f" The same settings on fresh seeds: {mean_sd(again.score)}."
-    return [*unbeaten(standings), *lines, *_beaten(standings)]
+    return [*unbeaten(standings), *lines, *_over_zero_shot(standings), *_beaten(standings)]
 
 
 def unbeaten(standings: Standings) -> list[str]:
@@ -73,6 +77,18 @@ def unbeaten(standings: Standings) -> list[str]:
         return []
     said = "is worse than" if best.gap.low > 0 else "is not shown to beat"
     return [f"The winner {said} the baseline {best.name}, which uses no CLIP: {_to_baseline(best, standings.task)}."]
+
+
+def _over_zero_shot(standings: Standings) -> list[str]:
+    """How far the winner is above CLIP as it is, unless that is the winner or did not run."""
+    rows = (row for row in standings.rows if row.entrant.single and row.entrant.recipe.strategy == BASELINE)
+    clip = next(rows, None)
+    if clip is None or clip.gap is None:
+        return []
+    gap, label = clip.gap, standings.task.metrics.objective.label
+    low, high = (f"{100 * value:+.2f}" for value in (-gap.high, -gap.low))
+    return [f"To CLIP as it is: {label} {-100 * gap.difference:+.2f}, 95 % {low} to {high} over seeds and "
+            f"{standings.task.clusters}."]  # fmt: skip
 
 
 def _beaten(standings: Standings) -> list[str]:

@@ -1,8 +1,6 @@
 """A few steps of an experiment, to tell what all of it would take."""
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +9,7 @@ from typing import Any
 
 import torch
 
-from handclip_core.devices import select_device
+from handclip_core.devices import peak_memory, reset_peak_memory, select_device
 from handclip_core.engine.loop import Budget, train
 from handclip_core.engine.plan import plan
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, context_of, validate
@@ -67,8 +65,7 @@ def unprofiled(experiment: Experiment, error: Exception) -> Profile:
 
 
 def _profile(experiment: Experiment, device: torch.device) -> Profile:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    reset_peak_memory(device)
     context = context_of(experiment, device)
     ready, setup_s = _timed(lambda: assemble(experiment, context), device)
     spans = plan(ready.phases, budget=ready.budget.units, epoch_images=ready.budget.epoch_images)
@@ -85,7 +82,7 @@ def _profile(experiment: Experiment, device: torch.device) -> Profile:
         setup_s=setup_s,
         train_s=train_s,
         validate_s=validate_s * _evaluations(ready),
-        memory_bytes=_peak_bytes(device),
+        memory_bytes=peak_memory(device),
         # The weights are saved twice: the last and the best.
         state_bytes=2 * _bytes(ready.model.state_dict()) + training,
     )
@@ -122,13 +119,6 @@ def _timed(action: Callable[[], Any], device: torch.device) -> tuple[Any, float]
     value = action()
     wait()
     return value, time.perf_counter() - started
-
-
-def _peak_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _bytes(values: Any) -> int:

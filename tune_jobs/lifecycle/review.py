@@ -17,6 +17,7 @@ from tune_jobs.config.settings import SETTINGS
 from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.reporting import sweep_sections as sections
 from tune_jobs.reporting import winner_sections
+from tune_jobs.reporting.details import details
 from tune_jobs.reporting.hyperparameters import hyperparameters
 from tune_jobs.reporting.page import NONE, REPORT, Page, Section, Table, percent
 from tune_jobs.reporting.record import SweepRecord
@@ -57,10 +58,7 @@ def report(sweep: SweepRecord) -> Page:
         sections.progress(sweep),
         hyperparameters(sweep),
         *sections.pareto(sweep),
-        winner_sections.curves(winner),
-        winner_sections.images(winner),
-        *winner_sections.forgetting(winner),
-        winner_sections.groups(winner),
+        *_of_winner(winner),
         *(finals.sections[1:] or [not_held]),
         sections.trouble(sweep),
         _test_accesses(sweep, winner, finals_command),
@@ -70,6 +68,13 @@ def report(sweep: SweepRecord) -> Page:
     verdict = [*finals.verdict, *([] if finals.verdict else _so_far(sweep, winner, finals_command)), _state(sweep)]
     tiles = (finals.tiles or _best_tiles(sweep, winner)) | _cost_tiles(sweep)
     return Page(title=f"Sweep {where.name}", verdict=tuple(verdict), tiles=tiles, sections=tuple(found))
+
+
+def _of_winner(winner: Winner) -> list[Section]:
+    if not winner.settings.task.has_galleries:
+        return [details(winner)]
+    searches = [winner_sections.curves(winner), winner_sections.images(winner)]
+    return [*searches, *winner_sections.forgetting(winner), winner_sections.groups(winner)]
 
 
 def _finals(sweep: SweepRecord) -> Page:
@@ -168,16 +173,18 @@ def _measured(sweep: SweepRecord, winner: Winner) -> Section:
         "data": f"{protocol.source}, cut {protocol.cut}, seed {protocol.seed}",
         "hash of the source": protocol.source_hash[:16],
         "hash of the manifest": protocol.manifest_hash[:16],
-        "gallery splits": f"{len(protocol.draws['val'])} of validation, {len(protocol.draws['test'])} of test",
     }
+    if settings.task.has_galleries:
+        facts["gallery splits"] = f"{len(protocol.draws['val'])} of validation, {len(protocol.draws['test'])} of test"
     counted = manifest.groupby("subset")["identity"].agg(["nunique", "size"])
     columns = {
         "subset": [str(name) for name in counted.index],
-        "identities": [f"{number:,}" for number in counted["nunique"]],
+        settings.task.clusters: [f"{number:,}" for number in counted["nunique"]],
         "images": [f"{number:,}" for number in counted["size"]],
     }
-    lines = ("Validation identities are cut out of the training identities. A search never sees test identities.",)
-    tables = (_facts("Settings", facts), Table.of("People and images", columns))
+    clusters = settings.task.clusters
+    lines = (f"Validation {clusters} are no training {clusters}. A search never sees test {clusters}.",)
+    tables = (_facts("Settings", facts), Table.of("What the splits hold", columns))
     return Section(title="What was measured", lines=lines, tables=tables)
 
 
@@ -186,7 +193,7 @@ def _facts(title: str, facts: dict[str, str]) -> Table:
 
 
 def _test_accesses(sweep: SweepRecord, winner: Winner, finals_command: str) -> Section:
-    title = "Accesses to the test identities"
+    title = f"Accesses to the test {sweep.settings.task.clusters}"
     if winner.data is None:
         return Section(title=title, missing="The data are not on this machine: write the report where they are.")
     test = hash_of_test(winner.data)

@@ -145,7 +145,7 @@ def groups(winner: Winner) -> Section:
     """Scores by aspect, skin tone, gender and age."""
     title = "By group"
     if not isinstance(winner.evaluation, ProtocolScores):
-        return Section(title=title, missing=_missing(winner, "groups of identities"))
+        return Section(title=title, missing=missing(winner))
     if winner.data is None:
         return Section(title=title, missing="The data are not on this machine: write the report where they are.")
     found = breakdown(winner.evaluation, winner.data.manifest)
@@ -169,11 +169,10 @@ def groups(winner: Winner) -> Section:
     )
 
 
-def _missing(winner: Winner, what: str) -> str:
+def missing(winner: Winner) -> str:
+    """Why nothing can be shown of the winner."""
     if not winner.folder.is_dir():
         return "The sweep has exported no winner yet; it does at its end: python tune_jobs/sweep.py NAME --resume"
-    if winner.settings.task.name != "identities":
-        return f"The task {winner.settings.task.name} has no {what}."
     return "The winner's results were not kept, or the data are not on this machine: write the report where they are."
 
 
@@ -181,7 +180,7 @@ def curves(winner: Winner) -> Section:
     """CMC, ROC and the distributions of scores."""
     search = winner.search
     if search is None:
-        return Section(title="Identification and verification", missing=_missing(winner, "galleries"))
+        return Section(title="Identification and verification", missing=missing(winner))
     what = f"{len(search.query)} queries, {len(search.gallery)} gallery images, first gallery split, cosine"
     return Section(title="Identification and verification", figures=(_cmc(search, what), *_verification(search, what)))
 
@@ -245,7 +244,7 @@ def images(winner: Winner) -> Section:
     """Best, median and worst queries with what they find, pairs that are confused, and a map."""
     search = winner.search
     if search is None:
-        return Section(title="What it finds", missing=_missing(winner, "galleries"))
+        return Section(title="What it finds", missing=missing(winner))
     precision = _average_precision(search)
     order = np.argsort(precision, kind="stable")
     chosen = {"worst": order[:2], "median": order[len(order) // 2 : len(order) // 2 + 1], "best": order[-1:]}
@@ -278,10 +277,10 @@ def _average_precision(search: Search) -> Floats:
 def _strip(search: Search, label: str, query: int, precision: float) -> Strip:
     best = np.argsort(-search.similarity[query], kind="stable")[:SHOWN]
     ours, theirs = search.identities
-    shown = [Image(source=_thumbnail(search.data, search.query_rows[query]), caption=f"query: {ours[query]}")]
+    shown = [Image(source=thumbnail(search.data, search.query_rows[query]), caption=f"query: {ours[query]}")]
     shown += [
         Image(
-            source=_thumbnail(search.data, search.gallery_rows[at]),
+            source=thumbnail(search.data, search.gallery_rows[at]),
             caption=f"{theirs[at]}, {search.similarity[query, at]:.2f}",
             mark="right" if search.genuine[query, at] else "wrong" if ours[query] != theirs[at] else "",
         )
@@ -291,7 +290,8 @@ def _strip(search: Search, label: str, query: int, precision: float) -> Strip:
     return Strip(caption=f"{label.capitalize()} query, average precision {percent(precision)}:", images=tuple(shown))
 
 
-def _thumbnail(data: Prepared, row: int) -> str:
+def thumbnail(data: Prepared, row: int) -> str:
+    """A small version of the image in a ``row`` of the manifest, as a ``data:`` URI."""
     try:
         with Pictures.open(data.root / str(data.manifest["path"].iloc[int(row)])) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB")

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from handclip_core.data.augment import AugmentSettings
+from handclip_core.data.captions import CaptionAugment
 from handclip_core.data.samplers import Pool, Shuffled
 from handclip_core.data.training import TrainingData
 from handclip_core.engine.optim import choose
@@ -35,6 +36,8 @@ class DualStrategy(Strategy):
     """What is minimised."""
     augment: AugmentSettings = AugmentSettings()
     """Random changes of the training images."""
+    texts: CaptionAugment = CaptionAugment()
+    """Random changes of the training captions, and how many of an image there are."""
     vision: float = Field(1.0, ge=0, le=10_000)
     """Learning rate of the image tower relative to ``optim.lr``; 0 freezes it."""
     text: float = Field(1.0, ge=0, le=10_000)
@@ -57,6 +60,7 @@ class DualStrategy(Strategy):
             temperature=losses.temperature,
             lowest=losses.lowest_temperature,
             bias=losses.bias,
+            word_dropout=self.texts.word_dropout,
         )
 
     @property
@@ -75,13 +79,14 @@ class DualStrategy(Strategy):
 
     def phases(self, model: HandModel, data: TrainingData) -> tuple[Phase, ...]:
         """One phase over all pairs."""
-        pairs = data.pairs
-        if len(pairs.texts) < 2:
-            raise InputError(f"data: every training image has the caption '{pairs.texts[0]}'; nothing can be learned")
+        pairs = data.pairs.first(self.texts.most)
+        if len(np.unique(pairs.text)) < 2:
+            shown = pairs.texts[pairs.text[0]]
+            raise InputError(f"data: every training image has the caption '{shown}'; nothing can be learned")
         aspects = np.full(len(pairs.row), ASPECT_INDEX[Aspect.UNKNOWN], np.int64)
         spec = DataSpec(pairs.row, Pool(pairs.text, aspects), Shuffled(self.optim.batch_size), self.augment)
         towers = self.trained(model)
-        terms = (Term("captions", self.losses.build()),)
+        terms = (Term("captions", self.losses.build(), self.losses.weight),)
         train, penalties = (*towers, *self._scalars()), self._penalties(model, towers)
         return (Phase(self.name, spec, train, terms, self.tower_optim(model), penalties=penalties),)
 

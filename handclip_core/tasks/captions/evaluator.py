@@ -3,11 +3,13 @@
 from functools import cached_property
 
 import numpy as np
+from torch import Tensor
 from torch.nn import functional as F
 
 from handclip_core.data.captions import CaptionPairs
 from handclip_core.data.inputs import Inputs
 from handclip_core.data.training import ReadTexts
+from handclip_core.evaluation.generic import GENERIC, PROMPTS
 from handclip_core.models.hand_model import HandModel
 from handclip_core.tasks.base import Dataset, Evaluator, Rows, Towers
 from handclip_core.tasks.captions.scores import CaptionScores, Pairing, score_captions
@@ -24,8 +26,15 @@ class CaptionEvaluator(Evaluator):
 
     def evaluate(self, model: HandModel, inputs: Inputs) -> CaptionScores:
         """Scores of ``model``, whose text tower is the pretrained one unless it has one of its own."""
+        return self._scores(self.embedded(model, inputs), model.read_texts(self.pairs.texts))
+
+    def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:
+        """The figures of ``evaluate``, and how much of the order of generic prompts is left."""
         images = self.embedded(model, inputs)
-        texts = model.read_texts(self.pairs.texts)
+        kept = self.generic_retention(images, model.read_texts(PROMPTS))
+        return self._scores(images, model.read_texts(self.pairs.texts)).metrics | {GENERIC.name: kept}
+
+    def _scores(self, images: Tensor, texts: Tensor | None) -> CaptionScores:
         read = self._pretrained.embedding if texts is None else texts
         vectors = F.normalize(read.float(), dim=1).cpu().numpy()
         pairing = Pairing(images.numpy(), vectors, self._image, self.pairs.text, self._clusters)

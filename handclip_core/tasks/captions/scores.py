@@ -1,19 +1,19 @@
 """How well images are found by texts, and texts by images: recall, median rank, mAP and NDCG in both directions."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from zipfile import BadZipFile
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from handclip_core.errors import InputError
+from handclip_core.evaluation.generic import GENERIC
 from handclip_core.evaluation.metrics import Metric
 from handclip_core.evaluation.ranks import match_ranks
-from handclip_core.evaluation.storage import write_arrays
+from handclip_core.evaluation.storage import read_arrays, write_arrays
 from handclip_core.evaluation.units import Evaluation, Units
 
 Ints = NDArray[np.int64]
@@ -28,6 +28,7 @@ BLOCK = 1 << 24
 DIRECTIONS: Mapping[str, str] = {"text_to_image": "text to image", "image_to_text": "image to text"}
 FIGURES: Mapping[str, str] = {**{f"recall{k}": f"R@{k}" for k in RECALLS}, "map": "mAP", "ndcg": f"NDCG@{NDCG_AT}"}
 SHOWN = ("recall1", "recall5", "recall10", "map", "ndcg")
+COMPARED = tuple(f"recall{k}" for k in RECALLS)
 METRICS = (
     Metric("recall1", "R@1", in_tables=True),
     Metric("map", "mAP", in_tables=True),
@@ -35,10 +36,13 @@ METRICS = (
     Metric("recall10", "R@10"),
     Metric("ndcg", f"NDCG@{NDCG_AT}"),
     *(
-        Metric(f"{direction}_{name}", f"{FIGURES[name]} {label}", in_tables=name == "recall1")
+        Metric(
+            f"{direction}_{name}", f"{FIGURES[name]} {label}", in_tables=name == "recall1", compared=name in COMPARED
+        )
         for direction, label in DIRECTIONS.items()
         for name in SHOWN
     ),
+    GENERIC,
 )
 """The mean of both directions by the name of the figure, then each direction."""
 
@@ -110,6 +114,12 @@ class CaptionScores(Evaluation):
         return self._mean(part, "recall1") if part in DIRECTIONS else float("nan")
 
     @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Both directions."""
+        rows = [{"direction": label, **self._figures(one)} for one, label in DIRECTIONS.items()]
+        return {"By direction": pd.DataFrame(rows)}
+
+    @property
     def files(self) -> dict[str, str]:
         """A table of both directions as Markdown, by name."""
         return {"report.md": self.text}
@@ -130,6 +140,11 @@ class CaptionScores(Evaluation):
         if self.num_cut:
             lines += ["", f"{self.num_cut} captions are longer than what the text tower reads: their end was cut"]
         return "\n".join(lines) + "\n"
+
+    def _figures(self, direction: str) -> dict[str, float | int]:
+        queries = self.directions[direction]
+        shares = {FIGURES[name]: self._mean(direction, name) for name in SHOWN}
+        return shares | {"median rank": int(np.median(queries.rank)), "queries": len(queries.rank)}
 
     def _mean(self, direction: str, figure: str) -> float:
         return float(self.directions[direction].values(figure).mean())
@@ -217,15 +232,9 @@ def save_caption_scores(path: Path, scores: CaptionScores) -> None:
 
 def load_caption_scores(path: Path) -> CaptionScores:
     """Read what ``save_caption_scores`` wrote; raises InputError if the file is missing or is something else."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            about: dict[str, Any] = json.loads(str(stored["about"]))
-            directions = {one: Direction(*(stored[f"{one}_{name}"] for name in COLUMNS)) for one in DIRECTIONS}
-            found = CaptionScores(stored["rows"], directions, about["folds"], about["num_cut"])
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; evaluate the model first") from None
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise InputError(f"{path}: not a file of scores of captions: {error}") from None
-    if about.get("format") != FORMAT:
-        raise InputError(f"{path}: scores in format {about.get('format')}, this version reads {FORMAT}; evaluate again")
-    return found
+
+    def build(about: Mapping[str, Any], stored: Mapping[str, Any]) -> CaptionScores:
+        directions = {one: Direction(*(stored[f"{one}_{name}"] for name in COLUMNS)) for one in DIRECTIONS}
+        return CaptionScores(stored["rows"], directions, about["folds"], about["num_cut"])
+
+    return read_arrays(path, build, version=FORMAT)

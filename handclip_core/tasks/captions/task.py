@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from handclip_core.data.leaks import check_leaks
+from handclip_core.data.manifest import Prepared
+from handclip_core.data.own_rows import RowFormat
 from handclip_core.data.sources import DrawnData, PreparedData, open_data
 from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import Metrics
@@ -11,8 +13,19 @@ from handclip_core.evaluation.protocol import GalleryKind
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.tasks.base import Task
 from handclip_core.tasks.captions.data import CaptionData
+from handclip_core.tasks.captions.prepare import prepare_captions
+from handclip_core.tasks.captions.readers import Columns
 from handclip_core.tasks.captions.scores import METRICS, CaptionScores, load_caption_scores, save_caption_scores
 from handclip_core.tasks.captions.table import read_pairs
+
+
+def _prepared(root: Path, out: Path, table: Path, columns: tuple[str, ...]) -> Prepared:
+    split = SPLIT if SPLIT in columns else None
+    return prepare_captions(root, out, annotations=table, columns=Columns("path", "caption", split), skip_bad=False)
+
+
+SPLIT = "split"
+ROWS = RowFormat(needed=("path", "caption"), optional=(SPLIT,), prepare=_prepared)
 
 
 class Captions(Task):
@@ -39,7 +52,7 @@ class Captions(Task):
         """The prepared data set; drawn hands are drawn if need be."""
         if data.aspects or data.gallery is not GalleryKind.ALL:
             raise InputError("data: aspects and gallery are for the task identities; leave them out")
-        prepared = open_data(data, cache=cache)
+        prepared = open_data(data, cache=cache, form=ROWS)
         check_leaks(prepared)
         return CaptionData(prepared, read_pairs(prepared))
 

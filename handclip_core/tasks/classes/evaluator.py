@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from handclip_core.data.inputs import Inputs
 from handclip_core.evaluation.embed import classified
+from handclip_core.evaluation.generic import GENERIC
 from handclip_core.evaluation.metrics import RETENTION
 from handclip_core.models.hand_model import HandModel
 from handclip_core.tasks.base import Dataset, Evaluator, Towers
@@ -40,8 +41,9 @@ class ClassEvaluator(Evaluator):
         return self._scores(self._outputs(model, inputs)[0])
 
     def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:
-        """The figures of ``evaluate``; how often the fine-tuned towers' own zero-shot classifier is right; and the
-        share of the pretrained one's right answers that the head still gives.
+        """The figures of ``evaluate``; how often the fine-tuned towers' own zero-shot classifier is right; the share
+        of the pretrained one's right answers that the head still gives; and how much of the order of generic prompts
+        is left.
         """
         logits, projected = self._outputs(model, inputs)
         scores = self._scores(logits)
@@ -49,6 +51,7 @@ class ClassEvaluator(Evaluator):
         kept = float((right & before).sum() / before.sum()) if before.any() else 1.0
         now = float((self._by_names(projected) == self.truth).mean())
         extra = {ZERO_SHOT: now, RETENTION: kept, CALIBRATION_ERROR: scores.calibration_error}
+        extra[GENERIC.name] = self.generic_retention(projected)
         return scores.metrics | extra
 
     @cached_property

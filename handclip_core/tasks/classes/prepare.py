@@ -1,4 +1,4 @@
-"""From folders of images, one a class, to a prepared data set: read, checked, cut by a seed, written."""
+"""From images in a folder a class, or in a table, to a prepared data set: read, checked, cut by a seed, written."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,10 @@ from handclip_core.data.images import SUFFIXES
 from handclip_core.data.leaks import same_images
 from handclip_core.data.manifest import COLUMNS, Cut, Prepared, Protocol, manifest_bytes, typed_columns, write_prepared
 from handclip_core.data.splits import generator
-from handclip_core.data.tables import path_fault
+from handclip_core.data.tables import found_path, path_fault, read_table
+from handclip_core.documents import shortened
 from handclip_core.errors import InputError
-from handclip_core.paths import input_folder
+from handclip_core.paths import input_folder, printable
 from handclip_core.tasks.classes.data import Classes, write_classes
 from handclip_core.tasks.classes.names import class_names, read_names
 from handclip_core.types import Aspect
@@ -37,26 +38,50 @@ class Shares:
             raise InputError(f"shares {self.val:g} and {self.test:g}: both, and what is left to train, must be above 0")
 
 
-def prepare_classes(
-    root: Path, out: Path, *, names: Path | None = None, seed: int = 0, shares: Shares | None = None, skip_bad: bool
-) -> Prepared:
-    """Prepare ``<split>/<class>/<image>`` or ``<class>/<image>`` into ``out``; nothing is written if any is refused.
+@dataclass(frozen=True)
+class Columns:
+    """Names of a table's columns."""
 
-    A folder below a class is a group, whose images stay in one split, as images that look the same do. Raises
+    path: str = "path"
+    label: str = "class"
+    split: str | None = None
+    group: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that the table must have."""
+        return tuple(name for name in (self.path, self.label, self.split, self.group) if name)
+
+
+def prepare_classes(
+    root: Path,
+    out: Path,
+    *,
+    table: Path | None = None,
+    columns: Columns | None = None,
+    names: Path | None = None,
+    seed: int = 0,
+    shares: Shares | None = None,
+    skip_bad: bool,
+) -> Prepared:
+    """Prepare ``<split>/<class>/<image>`` or ``<class>/<image>``, or the images that ``table`` lists, into ``out``.
+
+    Nothing is written if anything is refused. A folder below a class, or what the column of groups names, is a group,
+    whose images stay in one split, as images that look the same do. Raises
     InputError for bad files (with ``skip_bad`` they are listed and left out), classes that miss a split, and names
     that CLIP cannot read.
     """
     root = input_folder(root, mend="name the folder that holds the images")
-    found = without_bad_files(_read(root))
+    found = without_bad_files(_read(root) if table is None else _listed(root, table, columns or Columns()))
     if found.problems and not skip_bad:
         raise InputError(f"{root}: {summary(found.problems)}; mend or remove them, or pass --skip-bad")
-    table = _grouped(found.table, root)
-    folders = sorted(set(table["class"]))
+    images = _grouped(found.table, root)
+    folders = sorted(set(images["class"]))
     if len(folders) < 2:
         raise InputError(f"{root}: {len(folders)} classes with images in them; at least two are needed")
     called = class_names(folders, given=read_names(names, folders) if names else {})
-    table["subset"] = _cut(table, shares or Shares(), seed=seed, root=root)
-    return _write(replace(found, table=table), out, folders, called, seed=seed)
+    images["subset"] = _cut(images, shares or Shares(), seed=seed, root=root)
+    return _write(replace(found, table=images), out, folders, called, seed=seed)
 
 
 def _read(root: Path) -> Collection:
@@ -85,9 +110,35 @@ def _read(root: Path) -> Collection:
             rows.append({"path": relative, "class": inside[0].strip(), "identity": group, "split": where})
     if not rows and not problems:
         raise InputError(f"{root}: no image in it; expected <class>/<image> or train|val|test/<class>/<image>")
+    notes = (f"{len(others)} files are no images of a class (first: {others[0]})",) if others else ()
+    return _collection(root, rows, problems, notes)
+
+
+def _listed(root: Path, path: Path, columns: Columns) -> Collection:
+    """The images that a table lists; an image that is listed twice, or without its class, joins the problems."""
+    table = read_table(path, required=columns.names)
+    rows: dict[str, dict[str, str]] = {}
+    problems: list[str] = []
+    for line, cells in zip(table.rows.index, table.rows.to_dict("records"), strict=True):
+        image, label = found_path(root, str(cells[columns.path])), str(cells[columns.label])
+        split = str(cells[columns.split]) if columns.split else ""
+        if split and split.lower() not in SPLITS:
+            raise InputError(f"{path}: line {line}: unknown split '{shortened(split)}' (known are {', '.join(SPLITS)})")
+        fault = "no path" if not image else "no class" if not label else path_fault(root, image)
+        if fault or image in rows:
+            problems.append(f"{path.name}: line {line}: {printable(image)}: {fault or 'is listed twice'}".rstrip())
+            continue
+        group = str(cells[columns.group]) if columns.group else ""
+        identity = f"{label}/{group}" if group else image
+        rows[image] = {"path": image, "class": label, "identity": identity, "split": SPLITS.get(split.lower(), "")}
+    return _collection(root, list(rows.values()), problems, table.notes)
+
+
+def _collection(
+    root: Path, rows: Sequence[dict[str, str]], problems: Sequence[str], notes: tuple[str, ...]
+) -> Collection:
     table = pd.DataFrame(rows, columns=[*FOUND_COLUMNS, "class", "split"], dtype=str).fillna("")
     table["aspect"] = Aspect.UNKNOWN.value
-    notes = (f"{len(others)} files are no images of a class (first: {others[0]})",) if others else ()
     return Collection(name="classes", root=root, table=table, digest="", problems=tuple(problems), notes=notes)
 
 

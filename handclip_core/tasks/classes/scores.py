@@ -1,21 +1,21 @@
 """How good a classifier is: accuracy, by class and over classes, calibration, and what is taken for what."""
 
 import io
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from handclip_core.errors import InputError
+from handclip_core.evaluation.generic import GENERIC
 from handclip_core.evaluation.metrics import RETENTION, Metric
-from handclip_core.evaluation.storage import write_arrays
-from handclip_core.evaluation.units import Evaluation, Units
+from handclip_core.evaluation.storage import read_arrays, write_arrays
+from handclip_core.evaluation.units import Confusions, Evaluation, Units
 
 Ints = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -23,12 +23,13 @@ FORMAT = 1
 BINS = 15
 """Bins of the calibration error (Guo 2017, arXiv 1706.04599, section 2)."""
 TOP = 5
+COLUMNS = ("rows", "truth", "clusters", "probabilities")
 ZERO_SHOT, CALIBRATION_ERROR = "zero_shot_accuracy", "calibration_error"
 RESAMPLED = (
-    Metric("accuracy", "accuracy", in_tables=True),
-    Metric("macro_f1", "macro F1", in_tables=True),
-    Metric("class_mean", "per-class mean"),
-    Metric(f"top{TOP}", f"top-{TOP}"),
+    Metric("accuracy", "accuracy", in_tables=True, compared=True),
+    Metric("macro_f1", "macro F1", in_tables=True, compared=True),
+    Metric("class_mean", "per-class mean", compared=True),
+    Metric(f"top{TOP}", f"top-{TOP}", compared=True),
 )
 METRICS = (
     *RESAMPLED,
@@ -36,6 +37,7 @@ METRICS = (
     Metric("weighted_f1", "weighted F1"),
     Metric(ZERO_SHOT, "zero-shot accuracy of its towers"),
     Metric(RETENTION, RETENTION, in_tables=True, over_seeds=False),
+    GENERIC,
 )
 
 
@@ -139,12 +141,15 @@ class ClassScores(Evaluation):
         kept = self.truth == self.names.index(part) if part in self.names else np.zeros(len(self.truth), bool)
         return float((self.predicted == self.truth)[kept].mean()) if kept.any() else float("nan")
 
-    def confused(self, num: int) -> list[tuple[str, str, int]]:
-        """The pairs of a class and another that most of its images are taken for, with their number."""
-        wrong = self.confusion - np.diag(self.confusion.diagonal())
-        order = np.argsort(-wrong, axis=None, kind="stable")[:num]
-        pairs = [np.unravel_index(at, wrong.shape) for at in order]
-        return [(self.names[i], self.names[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The classification report, worst class first."""
+        return {"By class": self.by_class.sort_values("recall", kind="stable")}
+
+    @cached_property
+    def confusions(self) -> Confusions:
+        """All images."""
+        return Confusions(self.names, self.confusion, self.rows, self.truth, self.predicted)
 
     @property
     def files(self) -> dict[str, str]:
@@ -168,8 +173,9 @@ class ClassScores(Evaluation):
             if metric.name in self.metrics:
                 out.write(f"\n{metric.label} {100 * self.metrics[metric.name]:.2f}")
         out.write(f"\ncalibration error {100 * self.calibration_error:.2f}\n")
-        for one, other, count in self.confused(5):
-            out.write(f"\n{count} images of '{one}' are taken for '{other}'")
+        for one, other in self.confusions.most(5):
+            names = self.names[one], self.names[other]
+            out.write(f"\n{self.confusion[one, other]} images of '{names[0]}' are taken for '{names[1]}'")
         return out.getvalue() + "\n"
 
     @cached_property
@@ -182,21 +188,13 @@ class ClassScores(Evaluation):
 def save_class_scores(path: Path, scores: ClassScores) -> None:
     """Write all of ``scores`` to an ``.npz`` file, whole or not at all."""
     about = {"format": FORMAT, "names": scores.names}
-    columns = {name: getattr(scores, name) for name in ("rows", "truth", "clusters", "probabilities")}
-    write_arrays(path, about, columns)
+    write_arrays(path, about, {name: getattr(scores, name) for name in COLUMNS})
 
 
 def load_class_scores(path: Path) -> ClassScores:
     """Read what ``save_class_scores`` wrote; raises InputError if the file is missing or is something else."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            about: dict[str, Any] = json.loads(str(stored["about"]))
-            names = ("rows", "truth", "clusters", "probabilities")
-            columns = {name: stored[name] for name in names}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; evaluate the model first") from None
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise InputError(f"{path}: not a file of scores of classes: {error}") from None
-    if about.get("format") != FORMAT:
-        raise InputError(f"{path}: scores in format {about.get('format')}, this version reads {FORMAT}; evaluate again")
-    return ClassScores(tuple(about["names"]), **columns)
+
+    def build(about: Mapping[str, Any], stored: Mapping[str, Any]) -> ClassScores:
+        return ClassScores(tuple(about["names"]), **{name: stored[name] for name in COLUMNS})
+
+    return read_arrays(path, build, version=FORMAT)

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from handclip_core.data.leaks import check_leaks
+from handclip_core.data.manifest import Prepared
+from handclip_core.data.own_rows import RowFormat
 from handclip_core.data.sources import DrawnData, PreparedData, open_data
 from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import Metrics
@@ -11,7 +13,17 @@ from handclip_core.evaluation.protocol import GalleryKind
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.tasks.base import LabelledTask
 from handclip_core.tasks.classes.data import ClassData, read_class_data
+from handclip_core.tasks.classes.prepare import Columns, prepare_classes
 from handclip_core.tasks.classes.scores import METRICS, ClassScores, load_class_scores, save_class_scores
+
+
+def _prepared(root: Path, out: Path, table: Path, columns: tuple[str, ...]) -> Prepared:
+    split, group = (name if name in columns else None for name in OPTIONAL)
+    return prepare_classes(root, out, table=table, columns=Columns(split=split, group=group), skip_bad=False)
+
+
+OPTIONAL = ("split", "group")
+ROWS = RowFormat(needed=("path", "class"), optional=OPTIONAL, prepare=_prepared)
 
 
 class Classes(LabelledTask):
@@ -38,7 +50,7 @@ class Classes(LabelledTask):
         """The prepared data set; drawn hands are drawn if need be."""
         if data.aspects or data.gallery is not GalleryKind.ALL:
             raise InputError("data: aspects and gallery are for the task identities; leave them out")
-        prepared = open_data(data, cache=cache)
+        prepared = open_data(data, cache=cache, form=ROWS)
         check_leaks(prepared)
         return read_class_data(prepared)
 

@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from handclip_core.data.folder import prepare_folder
 from handclip_core.data.leaks import check_leaks
+from handclip_core.data.manifest import Prepared
+from handclip_core.data.own_rows import RowFormat
 from handclip_core.data.sources import DrawnData, PreparedData, open_data
 from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.evaluation.metrics import METRICS, Metrics
@@ -14,6 +17,15 @@ from handclip_core.tasks.base import LabelledTask
 from handclip_core.tasks.identities.data import IdentityData, used_aspects
 
 
+def _prepared(root: Path, out: Path, table: Path, columns: tuple[str, ...]) -> Prepared:
+    aspect, session = (name if name in columns else None for name in OPTIONAL)
+    return prepare_folder(root, out, table=table, aspect_column=aspect, session_column=session)
+
+
+OPTIONAL = ("aspect", "session")
+ROWS = RowFormat(needed=("path", "identity"), optional=OPTIONAL, prepare=_prepared)
+
+
 class Identities(LabelledTask):
     """Who is it? Queries are searched in galleries, and judged by mAP."""
 
@@ -21,6 +33,7 @@ class Identities(LabelledTask):
     """Which task this is."""
     clusters: ClassVar[str] = "identities"
     averaged: ClassVar[str] = "aspects, draws"
+    has_galleries: ClassVar[bool] = True
     baselines: ClassVar[tuple[str, ...]] = tuple(BASELINES)
 
     @property
@@ -30,7 +43,7 @@ class Identities(LabelledTask):
 
     def open(self, data: DrawnData | PreparedData, *, cache: Path) -> IdentityData:
         """The prepared data set; drawn hands are drawn if need be."""
-        prepared = open_data(data, cache=cache)
+        prepared = open_data(data, cache=cache, form=ROWS)
         check_leaks(prepared)
         return IdentityData(prepared, aspects=used_aspects(prepared, data.aspects), gallery=data.gallery)
 

@@ -20,6 +20,7 @@ from handclip_core.losses.matching import (
     triplet_loss,
 )
 from handclip_core.losses.mining import Mining
+from handclip_core.losses.negatives import Negatives, chosen_negatives
 from handclip_core.types import Batch, Encoded, Matching, Output
 
 B, D = 6, 5
@@ -160,3 +161,58 @@ def test_vectors_of_any_length_and_half_precision_are_compared_as_float32() -> N
     assert on_captions(clip_loss)(output, batch).item() == pytest.approx(clip_loss(given).item(), rel=1e-5)
     half = replace(output, matching=replace(matching, texts=matching.texts.bfloat16()))
     assert on_captions(clip_loss)(half, batch).dtype == torch.float32
+
+
+def chosen_slowly(kind: Negatives, num: int, given: Matched) -> list[set[int]]:
+    """The pairs most like each pair, among those that are no positives of it either way."""
+    vectors = given.texts if kind is Negatives.BY_TEXT else given.images
+    found = []
+    for i in range(B):
+        others = [j for j in range(B) if not given.positive[i, j] and not given.positive[j, i]]
+        likeness = {j: float(vectors[i] @ vectors[j]) for j in others}
+        found.append(set(sorted(others, key=likeness.__getitem__, reverse=True)[:num]))
+    return found
+
+
+@pytest.mark.parametrize("kind", [Negatives.BY_TEXT, Negatives.BY_IMAGE])
+@pytest.mark.parametrize("num", [1, 3, 50])
+def test_negatives_are_those_most_like_the_anchors_own_pair(kind: Negatives, num: int) -> None:
+    given = matched()
+    found = chosen_negatives(kind, num, images=given.images, texts=given.texts, positive=given.positive)
+    assert [set(torch.where(row)[0].tolist()) for row in found] == chosen_slowly(kind, num, given)
+
+
+def test_random_negatives_follow_the_seed_and_leave_out_positives() -> None:
+    given, drawn = matched(), []
+    for seed in (0, 0, 1, 2, 3):
+        torch.manual_seed(seed)
+        how = {"images": given.images, "texts": given.texts, "positive": given.positive}
+        drawn.append(chosen_negatives(Negatives.RANDOM, 2, **how))
+    assert torch.equal(drawn[0], drawn[1])
+    assert any(not torch.equal(drawn[0], other) for other in drawn[2:])
+    assert all((one.sum(dim=1) == 2).all() and not (one & given.positive).any() for one in drawn)
+
+
+def test_only_chosen_negatives_stand_against_an_anchor() -> None:
+    given = matched()
+    chosen = chosen_slowly(Negatives.BY_TEXT, 2, given)
+    counted = torch.zeros(B, B, dtype=torch.bool)
+    for i, others in enumerate(chosen):
+        counted[i, list(others)] = True
+    few = replace(given, counted=counted)
+    total = pairs = 0.0
+    for cosines in (given.images @ given.texts.T, given.texts @ given.images.T):
+        for i, others in enumerate(chosen):
+            terms = [math.exp(float(given.scale * cosines[i, j])) for j in (i, *others)]
+            total += -math.log(terms[0] / sum(terms)) / (2 * B)
+    assert float(clip_loss(few)) == pytest.approx(total)
+    for i in range(B):
+        for j in range(B):
+            if given.positive[i, j] or j in chosen[i] or i in chosen[j]:
+                logit = float(given.scale * given.images[i] @ given.texts[j] + given.bias)
+                pairs += math.log1p(math.exp(-logit if given.positive[i, j] else logit)) / B
+    assert float(sigmoid_loss(few)) == pytest.approx(pairs)
+    assert float(triplet_loss(margin=0.5, mining=Mining.HARD)(few)) <= float(
+        triplet_loss(margin=0.5, mining=Mining.HARD)(given)
+    )
+    assert float(infonce_loss(few)) < float(infonce_loss(given))

@@ -7,6 +7,8 @@ from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
+from handclip_core.tasks.captions.task import Captions
+from handclip_core.tasks.classes.task import Classes
 from handclip_core.tasks.identities.task import Identities
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.entries import scores
@@ -31,6 +33,15 @@ def test_baselines_are_scored_once_for_the_same_data(tmp_path: Path) -> None:
     }
     kept_baselines(tmp_path, "b" * 64, TASK, score)
     assert len(calls) == 2, "other data are scored anew"
+
+
+def test_a_task_without_baselines_asks_for_none_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    def score() -> BaselineScores:
+        raise AssertionError("there is nothing to score")
+
+    for task in (Classes(), Captions()):
+        assert kept_baselines(tmp_path, "a" * 64, task, score).scores == {}
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_baseline_that_a_later_version_adds_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

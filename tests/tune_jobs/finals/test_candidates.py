@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,16 @@ def test_zero_shot_runs_even_where_the_sweep_left_it_out(sweep_folder: SweepFold
         "zero_shot, default",
         "full, default",
     ]
+
+
+def test_the_default_keeps_to_the_ranges_of_the_sweep(sweep_folder: SweepFolder) -> None:
+    past = read_sweep(sweep_folder([(full(1e-3), 0.7)]))
+    search = past.settings.search.model_copy(update={"ranges": {"optim/batch_size": (16, 64)}})
+    narrowed = replace(past, settings=past.settings.model_copy(update={"search": search}))
+    for sweep, sizes in ((past, {Full().optim.batch_size}), (narrowed, {16, 64})):
+        (default,) = (one for one in choose(sweep, top=1) if one.name == "full, default")
+        assert default.experiment.strategy.model_dump()["optim"]["batch_size"] in sizes
+    assert Full().optim.batch_size not in (16, 64)
 
 
 def test_a_strategy_that_only_failed_gets_its_default(sweep_folder: SweepFolder) -> None:

@@ -9,12 +9,14 @@ import pytest
 
 from handclip_core.evaluation.access_log import Entry
 from handclip_core.evaluation.bootstrap import compare_paired, estimate
+from handclip_core.tasks.classes.task import Classes
 from tests.tune_jobs.finals.conftest import SweepFolder
 from tests.tune_jobs.finals.entries import entrant, facts, scores
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import read_sweep
 from tune_jobs.finals.ranking import Cost, rank
 from tune_jobs.finals.report import FinalsReport
+from tune_jobs.finals.words import notes
 from tune_jobs.reporting.page import Page
 
 
@@ -110,6 +112,21 @@ def test_the_page_keeps_its_tables_and_escapes_what_a_run_said(report: FinalsRep
     assert "&lt;b&gt;a | b&lt;/b&gt;" in page.html()
     again = Page.model_validate_json(page.model_dump_json())
     assert again == page, "what the finals leave is what the sweep's report takes in"
+
+
+def test_the_headline_says_how_far_the_winner_is_above_clip_as_it_is(report: FinalsReport) -> None:
+    clip = next(row for row in report.standings.rows if row.entrant.recipe.strategy == "zero_shot")
+    assert clip.gap is not None
+    low, high = -100 * clip.gap.high, -100 * clip.gap.low
+    said = f"To CLIP as it is: mAP {-100 * clip.gap.difference:+.2f}, 95 % {low:+.2f} to {high:+.2f} over seeds and"
+    assert said in report.text()
+    without = [row.entrant for row in report.standings.rows if row is not clip]
+    assert "To CLIP as it is" not in replace(report, standings=rank(without)).text()
+
+
+def test_notes_on_baselines_are_for_tasks_that_have_some(report: FinalsReport) -> None:
+    assert "Baselines are descriptors" in report.page().markdown()
+    assert not any("Baselines" in note for note in notes(Classes()))
 
 
 def test_the_matrix_is_shaded_by_who_wins(report: FinalsReport) -> None:

@@ -10,7 +10,7 @@ from handclip_core.data.leaks import find_leaks
 from handclip_core.data.manifest import load_prepared
 from handclip_core.errors import InputError
 from handclip_core.tasks.classes.data import read_class_data
-from handclip_core.tasks.classes.prepare import Shares, prepare_classes
+from handclip_core.tasks.classes.prepare import Columns, Shares, prepare_classes
 
 CLASSES = ("riding_a_horse", "ApplyEyeMakeup")
 
@@ -149,3 +149,25 @@ def test_a_file_of_classes_that_is_not_the_manifests_is_refused(tmp_path: Path) 
     (out / "classes.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
         read_class_data(load_prepared(out))
+
+
+def test_a_table_lists_images_with_class_split_and_group(tmp_path: Path) -> None:
+    root, table = images(tmp_path / "a", each=4), tmp_path / "list.csv"
+    splits = ("train", "train", "val", "test")
+    lines = [f"{name}/{i}.jpg,{name},{splits[i]}" for name in CLASSES for i in range(4)]
+    table.write_text("\n".join(["file,kind,part", *lines]) + "\n")
+    options = ["--path-column", "file", "--class-column", "kind", "--split-column", "part"]
+    command_line = ["classes", str(root), "--out", str(tmp_path / "out"), "--table", str(table), *options]
+    result = CliRunner().invoke(command.app, command_line)
+    assert result.exit_code == 0, result.output
+    data = read_class_data(load_prepared(tmp_path / "out"))
+    assert [len(data._of(name)) for name in ("train", "val", "test")] == [4, 2, 2]
+    table.write_text("\n".join(["file,kind,part", *lines, lines[0], "none.jpg,cooking,val", ",cooking,val"]) + "\n")
+    with pytest.raises(
+        InputError, match=r"(?s)line 10: .*listed twice.*line 11: none.jpg: no such file.*line 12: .*no path"
+    ):
+        prepare_classes(root, tmp_path / "again", table=table, columns=Columns("file", "kind", "part"), skip_bad=False)
+    table.write_text(f"path,class,split\n{CLASSES[0]}/0.jpg,cooking,exam\n")
+    with pytest.raises(InputError, match="line 2: unknown split 'exam'"):
+        prepare_classes(root, tmp_path / "again", table=table, columns=Columns(split="split"), skip_bad=False)
+    assert not (tmp_path / "again").exists()

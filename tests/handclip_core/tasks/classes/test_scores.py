@@ -108,7 +108,9 @@ def test_the_report_names_the_worst_class_first_and_the_most_confused_pair() -> 
     truth = np.array([0, 0, 0, 1, 1, 1])
     taken = np.array([0, 0, 0, 0, 0, 1])
     found = ClassScores(NAMES[:2], np.arange(6), truth, np.arange(6), np.eye(2)[taken])
-    assert found.confused(5) == [("cooking", "riding a horse", 2)]
+    assert found.confusions.most(5) == [(1, 0)]
+    assert found.confusions.shown_by(1, 0) == [3, 4]
+    assert found.tables["By class"]["class"].tolist() == ["cooking", "riding a horse"]
     rows = [line.split("|")[1].strip() for line in found.text.splitlines() if line.startswith("| ")]
     assert rows == ["class", "cooking", "riding a horse"]
     assert found.files["confusion.csv"].splitlines()[2] == "cooking,2,1"

@@ -1,8 +1,10 @@
 """The task on drawn hands before a tiny backbone: what the head begins as, which strategies serve it, a whole run."""
 
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
@@ -72,15 +74,24 @@ def test_every_head_begins_as_the_zero_shot_classifier(
 def test_zero_shot_retains_all_of_itself_and_trained_heads_are_scored_beside_it(backbone: BackboneSettings) -> None:
     (only,) = run(experiment(backbone, {"name": "zero_shot", "templates": "many"}), device=CPU)
     assert only.metrics["retention"] == 1
+    assert only.metrics["generic_retention"] == pytest.approx(1, abs=1e-3)
     assert only.metrics["accuracy"] == only.metrics["zero_shot_accuracy"]
     *_, last = run(experiment(backbone, {"name": "full", "optim": {"lr": 3e-3, "batch_size": 8}}), device=CPU)
     assert {"accuracy", "macro_f1", "top5", "calibration_error", "zero_shot_accuracy"} <= set(last.metrics)
+    assert last.metrics["generic_retention"] < 0.99
 
 
 @pytest.mark.parametrize("name", ["joint", "lora", "adapters", "curriculum"])
 def test_strategies_that_serve_the_task_train(backbone: BackboneSettings, name: str) -> None:
     *_, last = run(experiment(backbone, {"name": name}, budget=1), device=CPU)
     assert 0 <= last.metrics["accuracy"] <= 1
+
+
+def test_confusable_classes_are_held_apart_by_mined_triplets(backbone: BackboneSettings) -> None:
+    mined: dict[str, object] = {"name": "full", "losses": {"triplet": {"weight": 1.0, "mining": "hard"}}}
+    mined |= {"sampler": {"kind": "pk", "images_each": 2}, "optim": {"batch_size": 8}}
+    *_, last = run(experiment(backbone, mined, budget=1), device=CPU)
+    assert last.losses["triplet"] > 0
 
 
 def test_strategies_for_identities_alone_are_refused_by_name(backbone: BackboneSettings) -> None:
@@ -115,5 +126,35 @@ def test_a_run_is_saved_and_evaluated_with_a_report_by_class(backbone: BackboneS
     assert (folder / "evaluation_val_confusion.csv").exists()
     with pytest.raises(InputError, match="the task classes has no galleries"):
         evaluate_run(folder, device=CPU, view=View("val", flip=True))
-    with pytest.raises(InputError, match="compare is for the task identities alone"):
-        compare_runs([folder], device=CPU, view=View("val"))
+
+
+def test_runs_are_compared_by_what_is_published_of_methods(backbone: BackboneSettings, tmp_path: Path) -> None:
+    probe, full = tmp_path / "probe", tmp_path / "full"
+    wanted = experiment(backbone, {"name": "linear_probe", "optim": {"lr": 0.1, "batch_size": 8}})
+    train_into(probe, wanted, device=CPU)
+    train_into(full, experiment(backbone, {"name": "full", "optim": {"lr": 3e-3, "batch_size": 8}}), device=CPU)
+    found = compare_runs([probe, full], device=CPU, view=View("val"), keep=True)
+    table = pd.read_csv(StringIO(found.csv), index_col="method")
+    context = context_of(wanted, CPU)
+    right = by_hand(context, Templates.PHOTO) == context.evaluator("val").truth  # type: ignore[attr-defined]
+    assert table.at["clip (zero-shot)", "accuracy"] == right.mean()
+    for folder in (probe, full):
+        row, log = table.loc[folder.name], pd.read_csv(folder / "training_log.csv")
+        assert row["accuracy"] == pytest.approx(log["accuracy"].max())
+        assert row["accuracy_gap"] == pytest.approx(row["accuracy"] - right.mean())
+        assert row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"]
+        assert row["train_s"] == pytest.approx(log["train_s"].sum())
+        assert row["peak_mib"] == pytest.approx(log["peak_mib"].max())
+        assert row["peak_mib"] > 10
+        weights = torch.load(folder / "handclip_best.pth", weights_only=True)
+        assert row["params_trained"] <= row["params"] <= sum(one.numel() for one in weights.values())
+        assert len(np.load(folder / "embeddings_val.npy")) == len(pd.read_csv(folder / "embeddings_val.csv"))
+    ends = ("head.", "neck.")
+    parts = torch.load(probe / "handclip_best.pth", weights_only=True).items()
+    trained = table["params_trained"]
+    assert trained.loc["probe"] == sum(one.numel() for name, one in parts if name.startswith(ends))
+    assert (trained == table["params"])["full"]
+    assert "| weights trained | of all | memory, MiB | training, s |" in found.markdown
+    assert "| 100 % |" in found.markdown
+    with pytest.raises(InputError, match="the task classes has no galleries"):
+        compare_runs([probe], device=CPU, view=View("val"), baselines=["hog"])

@@ -1,0 +1,41 @@
+"""What a finished run took: weights, memory and time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handclip_core.runs.context import ExperimentContext
+from handclip_core.runs.experiment import assemble
+from handclip_core.runs.run_folder import LOG, read_experiment, read_log
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``params_trained`` of ``params`` weights; most memory in ``peak_mib``, and ``train_s`` seconds of training.
+
+    Memory is that of the GPU, or of the whole process, see ``peak_memory``; none if it was not measured.
+    """
+
+    params_trained: int
+    params: int
+    peak_mib: float | None
+    train_s: float
+
+    @property
+    def share_trained(self) -> float:
+        """The part of the weights that is trained."""
+        return self.params_trained / self.params
+
+
+def cost_of(folder: Path, context: ExperimentContext) -> Cost:
+    """The cost of the run in ``folder``, whose data and backbone are those of ``context``."""
+    ready, log = assemble(read_experiment(folder), context), read_log(folder / LOG)
+    params = sum(parameter.numel() for parameter in ready.model.parameters())
+    train_s = sum(row["train_s"] for row in log)
+    return Cost(ready.params_trained, params, most(log, "peak_mib"), train_s)
+
+
+def most(log: Sequence[dict[str, Any]], column: str) -> float | None:
+    """The largest value of a column of a log; none if no row has one."""
+    return max((float(row[column]) for row in log if column in row), default=None)

@@ -1,0 +1,95 @@
+"""The report's section on what the winner does where no gallery is searched: by class or direction, and confusions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from handclip_core.data.manifest import Prepared
+from handclip_core.evaluation.units import Confusions, Evaluation
+from tune_jobs.reporting.charts import heat_map
+from tune_jobs.reporting.page import Figure, Image, Section, Strip, Table, percent
+from tune_jobs.reporting.winner_sections import Winner, missing, thumbnail
+
+MOST_CLASSES, MOST_PAIRS, PAIRS_SHOWN, IMAGES_SHOWN = 25, 10, 4, 8
+
+
+def details(winner: Winner) -> Section:
+    """The tables of the winner's evaluation; of classes also what is taken for what, with images."""
+    title, found = "The winner in detail", winner.evaluation
+    if found is None:
+        return Section(title=title, missing=missing(winner))
+    tables = [_table(f"{name}, validation", frame) for name, frame in found.tables.items()]
+    lines = _kept(winner, found)
+    if found.confusions is None:
+        return Section(title=title, lines=lines, tables=tuple(tables))
+    pairs = found.confusions.most(MOST_PAIRS)
+    if pairs:
+        tables.append(_pairs(found.confusions, pairs))
+    return Section(
+        title=title,
+        lines=lines,
+        tables=tuple(tables),
+        figures=(_matrix(found.confusions),),
+        strips=tuple(_strips(found.confusions, pairs[:PAIRS_SHOWN], winner.data)),
+    )
+
+
+def _kept(winner: Winner, found: Evaluation) -> tuple[str, ...]:
+    """What its best unit was measured at beside its evaluation: how much of what CLIP could do is left."""
+    best = winner.figures.get("best", {})
+    metrics = winner.settings.task.metrics.every
+    told = [metric for metric in metrics if metric.name in best and metric.name not in found.metrics]
+    return tuple(f"{metric.label}: {percent(best[metric.name])}" for metric in told)
+
+
+def _table(title: str, frame: pd.DataFrame) -> Table:
+    """Fractions in percent, counts as they are."""
+    columns = {}
+    for name, column in frame.items():
+        if pd.api.types.is_float_dtype(column):
+            columns[str(name)] = [percent(value) for value in column]
+        elif pd.api.types.is_integer_dtype(column):
+            columns[str(name)] = [f"{value:,}" for value in column]
+        else:
+            columns[str(name)] = [str(value) for value in column]
+    num_words = sum(not pd.api.types.is_numeric_dtype(frame[name]) for name in frame)
+    return Table.of(title, columns, num_words=num_words)
+
+
+def _pairs(found: Confusions, pairs: Sequence[tuple[int, int]]) -> Table:
+    columns = {
+        "class": [found.names[truth] for truth, _ in pairs],
+        "taken for": [found.names[answer] for _, answer in pairs],
+        "images": [f"{found.counts[pair]:,}" for pair in pairs],
+        "of all": [percent(found.counts[pair] / found.counts[pair[0]].sum()) for pair in pairs],
+    }
+    return Table.of("Most confused", columns, num_words=2)
+
+
+def _matrix(found: Confusions) -> Figure:
+    """Of many classes those with most errors."""
+    wrong = found.counts - np.diag(found.counts.diagonal())
+    errors = wrong.sum(axis=0) + wrong.sum(axis=1)
+    shown = np.sort(np.argsort(-errors, kind="stable")[:MOST_CLASSES])
+    names = [found.names[at] for at in shown]
+    shares = 100 * found.counts / np.maximum(found.counts.sum(axis=1, keepdims=True), 1)
+    part = "" if len(shown) == len(found.names) else f" The {MOST_CLASSES} of {len(found.names)} with most errors."
+    caption = f"Percent of the images of a class (rows) that are taken for each class (columns).{part}"
+    return heat_map(caption, names, names, shares[np.ix_(shown, shown)].tolist())
+
+
+def _strips(found: Confusions, pairs: Sequence[tuple[int, int]], data: Prepared | None) -> list[Strip]:
+    if data is None:
+        return []
+    strips = []
+    for truth, answer in pairs:
+        rows = found.shown_by(truth, answer)[:IMAGES_SHOWN]
+        paths = [str(data.manifest["path"].iloc[row]) for row in rows]
+        images = tuple(
+            Image(source=thumbnail(data, row), caption=path, mark="wrong")
+            for row, path in zip(rows, paths, strict=True)
+        )
+        caption = f"{found.names[truth]}, taken for {found.names[answer]}:"
+        strips.append(Strip(caption=caption, images=images))
+    return strips
