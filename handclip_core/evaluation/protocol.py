@@ -161,11 +161,11 @@ def score_gallery_splits(
     sees all queries of a gallery split and aspect at once. Raises InputError if a gallery split uses a row without
     embedding, an aspect has queries but none with a match, or no gallery split has a query.
     """
-    aspects = _aspects(gallery_splits)
+    aspects = aspects_of(gallery_splits)
     scorer = SplitScorer(embeddings, rows, identities, similarity=similarity)
     parts = []
     for position, aspect in enumerate(aspects):
-        sides = [_sides(gallery_split, aspect, gallery) for gallery_split in gallery_splits]
+        sides = [sides_of(gallery_split, aspect, gallery) for gallery_split in gallery_splits]
         try:
             parts += _parts(scorer, sides, position)
         except InputError as error:
@@ -188,7 +188,7 @@ def cross_aspect_scores(
     that share no identity in some gallery split are left out. Raises as :func:`score_gallery_splits` does, and
     InputError if no two aspects share an identity.
     """
-    aspects = _aspects(gallery_splits)
+    aspects = aspects_of(gallery_splits)
     scorer = SplitScorer(embeddings, rows, identities, similarity=similarity)
     found = {}
     for left, right in permutations(aspects, 2):
@@ -236,7 +236,7 @@ def _cell_means(values: Values, cell: Ints) -> Values:
     return np.array([exact_mean(part) for part in np.split(values[kept][order], bounds)])
 
 
-def _aspects(gallery_splits: Sequence[GallerySplit]) -> tuple[str, ...]:
+def aspects_of(gallery_splits: Sequence[GallerySplit]) -> tuple[str, ...]:
     """Aspects with a query in every gallery split, in the first gallery split's order."""
     if not gallery_splits:
         raise InputError("there are no draws to score")
@@ -250,7 +250,7 @@ def _aspects(gallery_splits: Sequence[GallerySplit]) -> tuple[str, ...]:
     return aspects
 
 
-def _sides(gallery_split: GallerySplit, aspect: str, kind: GalleryKind) -> Sides:
+def sides_of(gallery_split: GallerySplit, aspect: str, kind: GalleryKind) -> Sides:
     """The queries of an aspect, the gallery in which their identities are matches, and the distractors beside it."""
     own = _array(gallery_split.gallery.get(aspect, ()))
     others = [

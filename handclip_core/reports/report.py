@@ -18,12 +18,13 @@ from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import save_scores, summary
 from handclip_core.evaluation.tta import combine_flips
-from handclip_core.models.hand_model import HandModel
+from handclip_core.models.backbone import BackboneSettings
 from handclip_core.reports.measure import View, measure, scored
 from handclip_core.runs.baselines import baseline_descriptors
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, assemble, context_of
-from handclip_core.runs.run_folder import as_json, load_run, read_experiment, write_json, write_text
+from handclip_core.runs.loaded import LoadedRun, experiments_of, load_finished
+from handclip_core.runs.run_folder import as_json, write_json, write_text
 from handclip_core.runs.test_access import access_text, logged_access
 from handclip_core.strategies import ZeroShot
 from handclip_core.tasks.identities.data import IdentityData, identity_data
@@ -69,34 +70,30 @@ def evaluate_run(
     Thresholds of verification and of the open set are set on validation identities, also for the test identities.
     Raises InputError if the run cannot be loaded.
     """
-    experiment = read_experiment(folder)
-    _refuse_seen([folder], [experiment], view)
-    context = context_of(experiment, device)
-    model = load_run(folder, device=device)
+    part = _refuse_seen(folder, experiments_of(folder), view)
+    run = load_finished(folder, device=device)
+    context = run.context
     _refuse_unknown(baselines)
     with logged_access([folder], context, view.split, by="evaluate") as figures:
         if isinstance(context.dataset, IdentityData):
-            report = _evaluated(folder, model, context, view, baselines, keep=keep)
+            report = _evaluated(folder, run, part, view, baselines, keep=keep)
             figures |= report.values["scores"]["overall"]
         else:
-            report = _without_galleries(folder, model, context, view)
+            report = _without_galleries(folder, run, view)
             figures |= report.values["metrics"]
     return replace(report, text="\n\n".join(filter(None, [report.text, access_text(folder, context, view.split)])))
 
 
-def _evaluated(
-    folder: Path, model: HandModel, context: ExperimentContext, view: View, baselines: Sequence[str], *, keep: bool
-) -> Report:
-    embeddings = _embeddings(model, context, view)
+def _evaluated(folder: Path, run: LoadedRun, part: Part, view: View, baselines: Sequence[str], *, keep: bool) -> Report:
+    context, embeddings = run.context, _embeddings(run, view)
     if keep:
         keep_embeddings(folder, embeddings, context, view)
-    unseen = read_experiment(folder).part == "train"
-    on_val = embeddings if view.split == "val" else _embeddings(model, context, replace(view, split="val"))
-    found = measure(embeddings, on_val if unseen else None, context, view, model=model)
-    baseline_scores = _baseline_scores(context, view, baselines, read_experiment(folder).part)
+    on_val = embeddings if view.split == "val" else _embeddings(run, replace(view, split="val"))
+    found = measure(embeddings, on_val if part == "train" else None, context, view, model=run.model)
+    baseline_scores = _baseline_scores(context, view, baselines, part)
     values = {"run": str(folder), **asdict(view), "gallery": found.scores.gallery.value, **found.values()}
     accuracy = aspect_accuracy(
-        model, context.pixel_inputs, context.rows(view.split), aspects=context.aspect_indices, device=context.device
+        run.model, run.inputs, context.rows(view.split), aspects=context.aspect_indices, device=context.device
     )
     values["aspect_accuracy"] = accuracy
     values["baselines"] = {name: summary(scores) for name, scores in baseline_scores.items()}
@@ -113,11 +110,12 @@ def _evaluated(
     return Report(text=text + told, values=values)
 
 
-def _without_galleries(folder: Path, model: HandModel, context: ExperimentContext, view: View) -> Report:
+def _without_galleries(folder: Path, run: LoadedRun, view: View) -> Report:
     """The figures of a task without galleries, with intervals, and its tables, which are written into the folder."""
+    context = run.context
     if view != View(view.split):
         raise InputError(f"--flip, --ranking, --hide-aspects, --gallery: the task {context.task.name} has no galleries")
-    found, task = context.evaluator(view.split).evaluate(model, context.pixel_inputs), context.task
+    found, task = context.evaluator(view.split).evaluate(run.model, run.inputs), context.task
     intervals = {metric.name: asdict(estimate(found, metric.name)) for metric in task.metrics.in_finals}
     values = {"run": str(folder), "split": view.split, "metrics": found.metrics, "intervals": intervals}
     write_json(folder / f"evaluation_{view.split}.json", values)
@@ -135,43 +133,65 @@ def _without_galleries(folder: Path, model: HandModel, context: ExperimentContex
 def compare_runs(
     folders: Sequence[Path], *, device: torch.device, view: View, baselines: Sequence[str] = (), keep: bool = False
 ) -> Comparison:
-    """Score runs on the same data beside CLIP as it is; raises InputError if their data or backbones differ.
+    """Score runs and ensembles on the same data beside CLIP as it is, with each of their backbones.
 
-    With ``keep``, each run's folder gets its embeddings, see ``keep_embeddings``.
+    Gaps are to the backbone of the first run. With ``keep``, each run's folder gets its embeddings, see
+    ``keep_embeddings``. Raises InputError if their tasks or data differ.
     """
-    experiments = [read_experiment(folder) for folder in folders]
-    _refuse_seen(folders, experiments, view)
+    experiments = [one for folder in folders for one in experiments_of(folder)]
     first = experiments[0]
-    for folder, other in zip(folders, experiments, strict=True):
-        if (other.task, other.data, other.backbone) != (first.task, first.data, first.backbone):
-            raise InputError(
-                f"{folder}: has another task, other data or another backbone than {folders[0]}; compare like with like"
-            )
+    for folder in folders:
+        _refuse_seen(folder, experiments_of(folder), view)
+        if any((other.task, other.data) != (first.task, first.data) for other in experiments_of(folder)):
+            raise InputError(f"{folder}: has another task or other data than {folders[0]}; compare like with like")
     context = context_of(first, device)
     identity_data(context.dataset, what="compare")
     _refuse_unknown(baselines)
     with logged_access(folders, context, view.split, by="compare") as figures:
-        models = _scored_models(folders, context, view, baselines, keep=keep)
+        models = _untrained_models(experiments, view, device)
+        reference = next(iter(models))
+        models |= _baseline_scores(context, view, baselines, first.part)
+        models |= _scored_models(folders, view, device, keep=keep)
         figures |= {name: summary(scores)["overall"] for name, scores in models.items()}
-    rows = compare_models(models, reference=REFERENCE)
+    rows = compare_models(models, reference=reference)
     text = "\n\n".join(filter(None, [markdown(rows), access_text(folders[0], context, view.split)]))
     return Comparison(markdown=text, csv=as_csv(rows))
 
 
+def _untrained_models(experiments: Sequence[Experiment], view: View, device: torch.device) -> dict[str, ProtocolScores]:
+    """CLIP as it is: REFERENCE, or a row by name for each of several backbones."""
+    firsts = {experiment.backbone: experiment for experiment in reversed(experiments)}
+    found, backbones = {}, list(dict.fromkeys(experiment.backbone for experiment in experiments))
+    for backbone, name in zip(backbones, _backbone_names(backbones), strict=True):
+        experiment, context = firsts[backbone], context_of(firsts[backbone], device)
+        model = assemble(experiment.model_copy(update={"strategy": ZeroShot()}), context).model
+        run = LoadedRun(model, context.pixel_inputs, context)
+        found[REFERENCE if len(backbones) == 1 else name] = scored(_embeddings(run, view), context, view)
+    return found
+
+
+def _backbone_names(backbones: Sequence[BackboneSettings]) -> list[str]:
+    """Names that tell them apart: by their weights and framing if they are of one architecture."""
+    plain = [backbone.name for backbone in backbones]
+    longer = [f"{one.name}, {one.pretrained or 'own weights'}, {one.framing}" for one in backbones]
+    told = [name if plain.count(name) == 1 else other for name, other in zip(plain, longer, strict=True)]
+    numbers = [told[:place].count(name) for place, name in enumerate(told)]
+    return [
+        f"{name}{f' ({number + 1})' if number else ''} (zero-shot)" for name, number in zip(told, numbers, strict=True)
+    ]
+
+
 def _scored_models(
-    folders: Sequence[Path], context: ExperimentContext, view: View, baselines: Sequence[str], *, keep: bool
+    folders: Sequence[Path], view: View, device: torch.device, *, keep: bool
 ) -> dict[str, ProtocolScores]:
-    """CLIP as it is, the baselines, and the runs."""
-    first = read_experiment(folders[0])
-    reference = assemble(first.model_copy(update={"strategy": ZeroShot()}), context).model
-    models = {REFERENCE: scored(_embeddings(reference, context, view), context, view)}
-    models |= _baseline_scores(context, view, baselines, first.part)
+    """The runs."""
+    models = {}
     for name, folder in zip(_names(folders), folders, strict=True):
-        model = load_run(folder, device=context.device)
-        embeddings = _embeddings(model, context, view)
+        run = load_finished(folder, device=device)
+        embeddings = _embeddings(run, view)
         if keep:
-            keep_embeddings(folder, embeddings, context, view)
-        models[name] = scored(embeddings, context, view, similarity=model.similarity)
+            keep_embeddings(folder, embeddings, run.context, view)
+        models[name] = scored(embeddings, run.context, view, similarity=run.model.similarity)
     return models
 
 
@@ -188,8 +208,9 @@ def keep_embeddings(folder: Path, embeddings: Tensor, context: ExperimentContext
     shown.to_csv(path.with_suffix(".csv"), index=False)
 
 
-def _embeddings(model: HandModel, context: ExperimentContext, view: View) -> Tensor:
-    rows, inputs, aspects = context.rows(view.split), context.pixel_inputs, context.aspect_indices
+def _embeddings(run: LoadedRun, view: View) -> Tensor:
+    model, inputs, context = run.model, run.inputs, run.context
+    rows, aspects = context.rows(view.split), context.aspect_indices
     if view.hide_aspects:
         aspects = np.full_like(aspects, ASPECT_INDEX[Aspect.UNKNOWN])
     if not view.flip:
@@ -201,11 +222,12 @@ def _embeddings(model: HandModel, context: ExperimentContext, view: View) -> Ten
     return combine_flips(plain, mirrored)
 
 
-def _refuse_seen(folders: Sequence[Path], experiments: Sequence[Experiment], view: View) -> None:
-    """Raise InputError if the identities that would be scored are among those that a run was trained on."""
-    for folder, experiment in zip(folders, experiments, strict=True):
-        if experiment.part == "train_all" and view.split == "val":
-            raise InputError(f"{folder}: was trained on the validation identities too; score it with --split test")
+def _refuse_seen(folder: Path, experiments: Sequence[Experiment], view: View) -> Part:
+    """On whom a run, or any member of an ensemble, was trained; raises InputError if they are to be scored."""
+    part: Part = "train_all" if any(one.part == "train_all" for one in experiments) else "train"
+    if part == "train_all" and view.split == "val":
+        raise InputError(f"{folder}: was trained on the validation identities too; score it with --split test")
+    return part
 
 
 def _refuse_unknown(baselines: Sequence[str]) -> None:
