@@ -18,6 +18,8 @@ from handclip_core.types import Aspect
 Matrix = NDArray[np.float64]
 STEPS = 20
 """Shares of a model that are tried when weights are fitted: 0, 1/20 ... 1."""
+LEAST_DEVIATION = 1e-5
+"""Scores that differ less are of a model that has collapsed: cosines of float32 vectors are off by 1e-7."""
 ROUNDS = 10
 """At most so many passes over the models."""
 
@@ -128,7 +130,7 @@ def search_weights(num: int, objective: Callable[[Sequence[float]], float]) -> t
 
 
 def _scale(validation: Sequence[ValidationSet]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of the impostor scores of each model."""
+    """Mean and deviation of the impostor scores of each model; a deviation of 1 if there is none but of rounding."""
     impostors = [
         np.concatenate(
             [
@@ -140,7 +142,7 @@ def _scale(validation: Sequence[ValidationSet]) -> tuple[tuple[float, ...], tupl
     ]
     return (
         tuple(float(scores.mean()) for scores in impostors),
-        tuple(float(scores.std()) or 1.0 for scores in impostors),
+        tuple(float(scores.std()) if scores.std() > LEAST_DEVIATION else 1.0 for scores in impostors),
     )
 
 

@@ -98,3 +98,10 @@ def test_without_one_scale_scores_are_added_as_they_are() -> None:
     off = ~np.eye(60, dtype=bool)
     assert equal.means[0] == pytest.approx((matrices[0] * 9 + 4)[off].mean())
     assert equal.deviations[0] == pytest.approx(9 * matrices[0][off].std())
+
+
+def test_a_model_that_has_collapsed_is_not_blown_up() -> None:
+    matrices, query_ids, gallery_ids = problem(6, (0.3, 0.3))
+    collapsed = 1 - 1e-7 * matrices[1]
+    fusion = fit_score_fusion([ValidationSet([matrices[0], collapsed], query_ids, gallery_ids)])
+    assert fusion.deviations[1] == 1.0
