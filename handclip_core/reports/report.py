@@ -65,8 +65,8 @@ def evaluate_run(
 ) -> Report:
     """Score the best weights of a run; write ``evaluation_<split>.json`` and, by query, ``.npz`` beside them.
 
-    On another kind of gallery than that of the run's data the files are called ``evaluation_<split>_<gallery>``. With
-    ``keep``, the embeddings of the split and what their rows show are kept there, see ``keep_embeddings``.
+    What is other than the settings of the run's data is in the files' names, as in ``evaluation_<split>_<gallery>``.
+    With ``keep``, the embeddings of the split and what their rows show are kept there, see ``keep_embeddings``.
     Thresholds of verification and of the open set are set on validation identities, also for the test identities.
     Raises InputError if the run cannot be loaded.
     """
@@ -91,18 +91,14 @@ def _evaluated(folder: Path, run: LoadedRun, part: Part, view: View, baselines: 
     on_val = embeddings if view.split == "val" else _embeddings(run, replace(view, split="val"))
     found = measure(embeddings, on_val if part == "train" else None, context, view, model=run.model)
     baseline_scores = _baseline_scores(context, view, baselines, part)
-    values = {"run": str(folder), **asdict(view), "gallery": found.scores.gallery.value, **found.values()}
+    decided = view.decided(identity_data(context.dataset, what="evaluate"))
+    values = {"run": str(folder), **asdict(decided), **found.values()}
     accuracy = aspect_accuracy(
-        run.model, run.inputs, context.rows(view.split), aspects=context.aspect_indices, device=context.device
+        run.model, run.inputs, view.rows(context), aspects=context.aspect_indices, device=context.device
     )
     values["aspect_accuracy"] = accuracy
     values["baselines"] = {name: summary(scores) for name, scores in baseline_scores.items()}
-    kind = found.scores.gallery
-    name = (
-        f"evaluation_{view.split}"
-        if kind is identity_data(context.dataset, what="evaluate").gallery
-        else f"evaluation_{view.split}_{kind}"
-    )
+    name = view.file_name(identity_data(context.dataset, what="evaluate"))
     write_json(folder / f"{name}.json", values)
     save_scores(folder / f"{name}.npz", found.scores)
     text = found.text({_names([folder])[0]: found.scores, **baseline_scores}, view.split)
@@ -114,7 +110,8 @@ def _without_galleries(folder: Path, run: LoadedRun, view: View) -> Report:
     """The figures of a task without galleries, with intervals, and its tables, which are written into the folder."""
     context = run.context
     if view != View(view.split):
-        raise InputError(f"--flip, --ranking, --hide-aspects, --gallery: the task {context.task.name} has no galleries")
+        options = "--flip, --ranking, --hide-aspects, --gallery, --enrolled, --distance"
+        raise InputError(f"{options}: the task {context.task.name} has no galleries")
     found, task = context.evaluator(view.split).evaluate(run.model, run.inputs), context.task
     intervals = {metric.name: asdict(estimate(found, metric.name)) for metric in task.metrics.in_finals}
     values = {"run": str(folder), "split": view.split, "metrics": found.metrics, "intervals": intervals}
@@ -201,7 +198,7 @@ def keep_embeddings(folder: Path, embeddings: Tensor, context: ExperimentContext
     The columns are the manifest row, the identity, the aspect and the file. With the gallery splits of the prepared
     data, whoever distrusts a figure can compute it anew.
     """
-    path, rows = folder / f"embeddings_{view.split}", context.rows(view.split)
+    path, rows = folder / f"embeddings_{view.split}", view.rows(context)
     np.save(path.with_suffix(".npy"), embeddings.numpy().astype(np.float32))
     shown = context.prepared.manifest.iloc[rows][["identity", "aspect", "path"]]
     shown.insert(0, "row", rows)
@@ -210,16 +207,17 @@ def keep_embeddings(folder: Path, embeddings: Tensor, context: ExperimentContext
 
 def _embeddings(run: LoadedRun, view: View) -> Tensor:
     model, inputs, context = run.model, run.inputs, run.context
-    rows, aspects = context.rows(view.split), context.aspect_indices
+    rows, aspects = view.rows(context), context.aspect_indices
     if view.hide_aspects:
         aspects = np.full_like(aspects, ASPECT_INDEX[Aspect.UNKNOWN])
+    raw = isinstance(context.dataset, IdentityData) and view.raw(context.dataset, model.similarity)
     if not view.flip:
-        return embed(model, inputs, rows, aspects=aspects, device=context.device)
+        return embed(model, inputs, rows, aspects=aspects, device=context.device, unit=not raw)
     plain, mirrored = (
         embed(model, inputs, rows, aspects=aspects, device=context.device, mirror=mirror, unit=False)
         for mirror in (False, True)
     )
-    return combine_flips(plain, mirrored)
+    return combine_flips(plain, mirrored, unit=not raw)
 
 
 def _refuse_seen(folder: Path, experiments: Sequence[Experiment], view: View) -> Part:
@@ -239,7 +237,7 @@ def _refuse_unknown(baselines: Sequence[str]) -> None:
 def _baseline_scores(
     context: ExperimentContext, view: View, baselines: Sequence[str], part: Part
 ) -> dict[str, ProtocolScores]:
-    rows = context.rows(view.split)
+    rows = view.rows(context)
     return {name: scored(baseline_descriptors(name, context, rows, part=part), context, view) for name in baselines}
 
 

@@ -149,7 +149,7 @@ def _refuse_other_questions(folder: Path, run: LoadedRun, first: Path, reference
             f"{folder}: its data have other gallery draws than those of {first}; prepare them once for both"
         )
     if isinstance(ours.dataset, IdentityData) and isinstance(theirs.dataset, IdentityData):
-        for what in ("aspects", "gallery"):
+        for what in ("aspects", "gallery", "enrolled", "distance"):
             if getattr(ours.dataset, what) != getattr(theirs.dataset, what):
                 raise InputError(f"{folder}: has other data.{what} than {first}; they are scored on one set of queries")
 

@@ -88,11 +88,8 @@ class GalleryAnswers(Answers):
 
     @cached_property
     def singles(self) -> Sequence[Evaluation]:
-        """Each model by its own similarity."""
-        return [
-            self.evaluator.scores_of(vectors, similarity=run.model.similarity)
-            for vectors, run in zip(self._vectors, self.runs, strict=True)
-        ]
+        """Each model by its own similarity, or the distance."""
+        return [self.evaluator.evaluate(run.model, run.inputs) for run in self.runs]
 
     @cached_property
     def people(self) -> Ints:

@@ -58,9 +58,10 @@ class Evaluator(ABC):
         """
         return self.evaluate(model, inputs).metrics
 
-    def embedded(self, model: HandModel, inputs: Inputs) -> Tensor:
-        """Embeddings [n, W] of ``rows`` [n], of length one, on the CPU."""
-        return embed(model, inputs, self.rows, aspects=self.dataset.aspect_indices, device=self.towers.device)
+    def embedded(self, model: HandModel, inputs: Inputs, *, unit: bool = True) -> Tensor:
+        """Embeddings [n, W] of ``rows`` [n], of length one if ``unit``, on the CPU."""
+        aspects = self.dataset.aspect_indices
+        return embed(model, inputs, self.rows, aspects=aspects, device=self.towers.device, unit=unit)
 
     def searches(self, aspect: Aspect) -> Sequence[Search]:
         """What a model may be calibrated on, see ``HandModel.calibrate``; none in tasks without galleries."""

@@ -23,6 +23,7 @@ from handclip_core.evaluation.protocol import (
     sides_of,
 )
 from handclip_core.evaluation.retention import retention
+from handclip_core.evaluation.similarity import Distance, euclidean
 from handclip_core.models.hand_model import HandModel
 from handclip_core.tasks.base import Dataset, Evaluator, Towers
 from handclip_core.types import Aspect
@@ -44,23 +45,28 @@ class IdentityEvaluator(Evaluator):
         *,
         gallery_splits: tuple[GallerySplit, ...],
         gallery: GalleryKind,
+        distance: Distance,
     ) -> None:
         super().__init__(dataset, rows, towers)
-        self.gallery_splits, self.gallery = gallery_splits, gallery
+        self.gallery_splits, self.gallery, self.distance = gallery_splits, gallery, distance
 
     def evaluate(self, model: HandModel, inputs: Inputs) -> ProtocolScores:
         """Scores of ``model``, by its own similarity if it has one."""
-        return self.scores_of(self.embedded(model, inputs), similarity=model.similarity)
+        raw = self.distance is Distance.EUCLIDEAN and model.similarity is None
+        embeddings = self.embedded(model, inputs, unit=not raw)
+        return self.scores_of(embeddings, similarity=model.similarity)
 
     def scores_of(self, embeddings: NDArray[Any] | Tensor, *, similarity: Similarity | None = None) -> ProtocolScores:
-        """Scores of embeddings [n, W] of ``rows``, by cosine unless there is another ``similarity``."""
+        """Scores of embeddings [n, W] of ``rows``, by the distance unless there is another ``similarity``."""
+        raw = self.distance is Distance.EUCLIDEAN and similarity is None
         return score_gallery_splits(
             embeddings,
             self.rows,
             self.gallery_splits,
             self.dataset.identities,
             gallery=self.gallery,
-            similarity=similarity,
+            similarity=euclidean if raw else similarity,
+            unit=not raw,
         )
 
     def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:

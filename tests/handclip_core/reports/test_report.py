@@ -9,7 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.evaluation.protocol import Enrolled, GalleryKind
+from handclip_core.evaluation.similarity import Distance
 from handclip_core.local import train_into
 from handclip_core.reports.measure import View
 from handclip_core.reports.report import compare_runs, evaluate_run
@@ -86,3 +87,22 @@ def test_the_other_kind_of_gallery_is_another_figure(run: Path) -> None:
         "evaluation_val.json": "all",
         "evaluation_val_own.json": "own",
     }
+
+
+def test_roles_and_distance_are_options_and_settings(
+    run: Path, tiny_context: ExperimentContext, tmp_path: Path
+) -> None:
+    asked = View("val", enrolled=Enrolled.REST, distance=Distance.EUCLIDEAN)
+    found = evaluate_run(run, device=CPU, view=asked).values
+    assert (run / "evaluation_val_rest_euclidean.json").exists()
+    assert (found["enrolled"], found["distance"], found["gallery"]) == ("rest", "euclidean", "all")
+    usual = evaluate_run(run, device=CPU, view=View("val")).values
+    assert found["scores"]["num_queries"] < usual["scores"]["num_queries"]
+    data = TINY_DATA.model_copy(update={"enrolled": Enrolled.REST, "distance": Distance.EUCLIDEAN})
+    settings = Experiment(strategy=ZeroShot(), data=data, backbone=tiny_context.settings)
+    trained = train_into(tmp_path / "run", settings, device=CPU)
+    by_settings = evaluate_run(tmp_path / "run", device=CPU, view=View("val")).values
+    assert by_settings["scores"] == found["scores"]
+    assert (tmp_path / "run" / "evaluation_val.json").exists()
+    assert trained.best["map"] == pytest.approx(found["scores"]["overall"]["map"]["mean"], abs=1e-12)
+    compare_runs([run], device=CPU, view=asked)
