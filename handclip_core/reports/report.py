@@ -1,6 +1,6 @@
 """Measuring saved runs: one run in detail, or several side by side with CLIP as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from handclip_core.data.manifest import Cut
 from handclip_core.data.training import Part
 from handclip_core.errors import InputError
 from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.evaluation.bootstrap import estimate
 from handclip_core.evaluation.compare import as_csv, compare_models, markdown
 from handclip_core.evaluation.embed import aspect_accuracy, embed
-from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.evaluation.protocol import Enrolled, ProtocolScores
+from handclip_core.evaluation.published import HD, beside_published
 from handclip_core.evaluation.storage import save_scores, summary
 from handclip_core.evaluation.tta import combine_flips
 from handclip_core.models.backbone import BackboneSettings
@@ -151,8 +153,21 @@ def compare_runs(
         models |= _scored_models(folders, view, device, keep=keep)
         figures |= {name: summary(scores)["overall"] for name, scores in models.items()}
     rows = compare_models(models, reference=reference)
-    text = "\n\n".join(filter(None, [markdown(rows), access_text(folders[0], context, view.split)]))
+    texts = [markdown(rows), _published(models, context, view), access_text(folders[0], context, view.split)]
+    text = "\n\n".join(filter(None, texts))
     return Comparison(markdown=text, csv=as_csv(rows))
+
+
+def _published(models: Mapping[str, ProtocolScores], context: ExperimentContext, view: View) -> str:
+    """The tables of the papers, if the models were asked what the papers' were; nothing for other data."""
+    protocol, data = context.prepared.protocol, identity_data(context.dataset, what="compare")
+    decided = view.decided(data)
+    if view.split != "test" or protocol.source not in ("11k", "hd") or decided.enrolled is not Enrolled.ONE:
+        return ""
+    if protocol.cut is not Cut.PUBLISHED:
+        return "no published figures beside these: the data are cut otherwise (prepare 11k --cut published)"
+    names = {aspect.value: HD if protocol.source == "hd" else aspect.value for aspect in data.aspects}
+    return beside_published(models, tested_on=names)
 
 
 def _untrained_models(experiments: Sequence[Experiment], view: View, device: torch.device) -> dict[str, ProtocolScores]:

@@ -55,7 +55,7 @@ class Made:
         gain = self.about.gain
         if gain is None or self.together is None:
             return ["not measured: a member was trained on the validation people too"]
-        fitted = "" if gain.crossed is None else ", whom it was fitted to as well"
+        fitted = ", whom its weights were fitted to as well" if gain.fitted else ""
         lines = [
             f"together {self.label} {100 * self.together:.2f}, {_points(gain.difference)} to {gain.best}, the best of "
             f"them; P(better) {gain.probability:.3f}; by {gain.num_people} validation people{fitted}"
@@ -196,6 +196,7 @@ def _gain(answers: Answers, found: Comparison, names: Sequence[str], *, fitted: 
         best=names[answers.best],
         difference=_figure(found),
         crossed=None if crossed is None else _figure(answers.against_best(crossed)),
+        fitted=fitted,
         probability=found.probability,
         num_people=found.num_identities,
     )

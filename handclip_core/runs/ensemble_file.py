@@ -29,13 +29,15 @@ class Gain(Config):
     best: str
     """Name of the member that is best on validation."""
     difference: Figure
-    """Of the ensemble as it is; its weights were fitted to the same people, so it flatters."""
+    """Of the ensemble as it is; if it was ``fitted``, to the same people, it flatters."""
+    fitted: bool
+    """Whether weights were fitted to these people."""
     crossed: Figure | None
     """With weights fitted to one half of the people and measured on the other, both ways; none of too few people."""
     probability: float
     """P(the ensemble beats that member): the share of resamples of the people in which it is better."""
     num_people: int
-    """People that weights and scales were fitted to."""
+    """The validation people."""
 
 
 class EnsembleFile(Config):

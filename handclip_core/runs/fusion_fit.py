@@ -97,7 +97,7 @@ class GalleryAnswers(Answers):
         return np.unique(np.concatenate([np.asarray(one.query_ids) for one in self._sets]))
 
     def fit(self, among: Ints) -> ScoreFusion:
-        """By mean mAP over aspects and a few draws; votes have equal weights."""
+        """By mean mAP over aspects and draws; votes have equal weights."""
         sets = [part for one in self._sets if (part := _about(one, among)) is not None]
         if self.by is FusedBy.VOTE:
             return equal_score_fusion(sets)

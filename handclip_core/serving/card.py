@@ -83,8 +83,8 @@ def _worth(served: ServedEnsemble) -> str:
     if gain.crossed is not None:
         crossed = f"; with weights fitted to one half of the people and measured on the other {_points(gain.crossed)}"
     return (
-        f"\n\nAgainst its best member, `{gain.best}`, on the {gain.num_people} validation people that weights and "
-        f"scales were fitted to: {_points(gain.difference)} points{crossed}."
+        f"\n\nAgainst its best member, `{gain.best}`, on {gain.num_people} validation people"
+        f"{', whom its weights were fitted to as well' if gain.fitted else ''}: {_points(gain.difference)} points{crossed}."
     )
 
 

@@ -101,14 +101,14 @@ class IdentityEvaluator(Evaluator):
         return np.unique(self.dataset.identities, return_inverse=True)[1].astype(np.int64)
 
     def measured_searches(self) -> list[Search]:
-        """The searches that figures are means over, in some gallery splits, their distractors included.
+        """The searches that figures are means over, their distractors included.
 
         Identities are codes; a distractor's is -1, which no query has.
         """
         place = {int(row): index for index, row in enumerate(self.rows)}
         codes = self.identity_codes
         found = []
-        for gallery_split in self.gallery_splits[:CALIBRATED_ON]:
+        for gallery_split in self.gallery_splits:
             for aspect in aspects_of(self.gallery_splits):
                 sides = sides_of(gallery_split, aspect, self.gallery)
                 who = codes[sides.gallery]
