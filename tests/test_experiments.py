@@ -63,4 +63,4 @@ def test_a_plan_shows_every_image_as_often_as_published(stem: str, tiny_backbone
         if line.split("\u2502")[1:2] and line.split("\u2502")[1].strip() == name
     )
     for shown, held, times in zip(images, rows, epochs, strict=True):
-        assert shown == pytest.approx(held * times, rel=0.02)
+        assert shown == pytest.approx(held * times, abs=64)  # whole batches

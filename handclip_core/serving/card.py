@@ -82,9 +82,10 @@ def _worth(served: ServedEnsemble) -> str:
     crossed = ""
     if gain.crossed is not None:
         crossed = f"; with weights fitted to one half of the people and measured on the other {_points(gain.crossed)}"
+    fitted = ", whom its weights were fitted to as well" if gain.fitted else ""
     return (
-        f"\n\nAgainst its best member, `{gain.best}`, on {gain.num_people} validation people"
-        f"{', whom its weights were fitted to as well' if gain.fitted else ''}: {_points(gain.difference)} points{crossed}."
+        f"\n\nAgainst its best member, `{gain.best}`, on {gain.num_people} validation people{fitted}: "
+        f"{_points(gain.difference)} points{crossed}."
     )
 
 

@@ -256,7 +256,7 @@ def test_it_needs_nothing_but_its_folder(
     assert "| padded" in card.replace("| 2-", "| ").replace(runs("padded").parent.name + "-", "")
     export_run(served, tmp_path / "exported", kind="safetensors")
     np.testing.assert_allclose(
-        open_run(tmp_path / "exported").embed([tiny_context.prepared.paths()[rows[0]]]), found[:1], atol=1e-6
+        open_run(tmp_path / "exported").embed([tiny_context.prepared.paths()[rows[0]]]), found[:1], atol=1e-5
     )
     with pytest.raises(InputError, match="one file reads one input, and the ensemble's members read 32 px by squash"):
         export_run(served, tmp_path / "onnx", kind="onnx")
