@@ -13,6 +13,7 @@ from handclip_core.data.sources import DrawnData
 from handclip_core.evaluation.bootstrap import compare_paired
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, context_of, run
 from handclip_core.strategies import AnyStrategy, LinearProbe, Whitening, ZeroShot
@@ -20,6 +21,7 @@ from handclip_core.tasks.base import Split
 
 CPU = torch.device("cpu")
 UNITS = 10
+SPLITS: tuple[Split, ...] = ("val", "test")
 STRATEGIES: tuple[AnyStrategy, ...] = (
     ZeroShot(),
     Whitening(),
@@ -31,8 +33,8 @@ def scored(experiment: Experiment, context: ExperimentContext) -> dict[Split, Ev
     """Scores of the last weights of ``experiment``: no unit is picked."""
     for progress in run(experiment, device=CPU):
         model = progress.state.model
-    splits: tuple[Split, ...] = ("val", "test")
-    return {split: context.evaluator(split).evaluate(model, context.pixel_inputs) for split in splits}
+    assert isinstance(model, HandModel)
+    return {split: context.evaluator(split).evaluate(model, context.pixel_inputs) for split in SPLITS}
 
 
 def main() -> None:
@@ -52,13 +54,11 @@ def main() -> None:
             for seed in range(given.seeds if strategy.trains else 1):
                 experiment = Experiment(strategy=strategy, data=data, backbone=backbone, seed=seed, budget=UNITS)
                 found.append(scored(experiment, context_of(experiment, CPU)))
-            means = {
-                (split, name): [one[split].mean(name) for one in found]
-                for split, name in (("val", "map"), ("test", "map"), ("test", "cmc1"))
-            }
+            means = [[one[split].mean("map") for one in found] for split in SPLITS]
+            means.append([one["test"].mean("cmc1") for one in found])
             cells = [
                 f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
-                for values in means.values()
+                for values in means
             ]
             gap = ""
             if squashed is None:

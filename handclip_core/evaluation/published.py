@@ -99,8 +99,8 @@ def _own_rows(models: Mapping[str, ProtocolScores], aspect: str) -> list[tuple[s
     found = []
     for name, scores in models.items():
         figures = scores.per_aspect[aspect]
-        means = (figures.cmc1.mean, figures.map_trapezoid.mean, figures.map.mean)
-        found.append((name.replace("|", "\\|"), *(100 * mean for mean in means), "here"))
+        rank_one, trapezoid, standard = figures.cmc1.mean, figures.map_trapezoid.mean, figures.map.mean
+        found.append((name.replace("|", "\\|"), 100 * rank_one, 100 * trapezoid, 100 * standard, "here"))
     return found
 
 

@@ -57,7 +57,7 @@ class IdentityData(Dataset):
 
     @cached_property
     def _who(self) -> list[str]:
-        return self.identities.tolist()
+        return [str(identity) for identity in self.identities]
 
     def rows(self, split: Split, *, enrolled: Enrolled | None = None) -> NDArray[np.int64]:
         """Every manifest row that the split's gallery splits use, ascending; ``enrolled`` as in ``gallery_splits``."""

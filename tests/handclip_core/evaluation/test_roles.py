@@ -39,7 +39,7 @@ def plain(vectors: NDArray[np.float64], split: GallerySplit, kind: GalleryKind, 
                     entries.append((-score, name == aspect and WHO[row] == WHO[query]))
             order = [match for _, match in sorted(entries)]
             places = [rank for rank, match in enumerate(order, start=1) if match]
-            found.append((np.mean([j / rank for j, rank in enumerate(places, start=1)]), float(order[0])))
+            found.append((sum(j / rank for j, rank in enumerate(places, start=1)) / len(places), float(order[0])))
         means.append(np.mean(found, axis=0))
     return dict(zip(("map", "cmc1"), np.mean(means, axis=0).tolist(), strict=True))
 

@@ -146,7 +146,7 @@ class Slow:
     def fused(self, weights: Sequence[float], scale: Sequence[tuple[float, float]]) -> Scores:
         """The weighted sum of standardised scores."""
         parts = zip(weights, scale, self.each, strict=True)
-        return np.sum([w * (m - mean) / sd for w, (mean, sd), m in parts], axis=0)
+        return np.asarray(sum(w * (m - mean) / sd for w, (mean, sd), m in parts))
 
     def map(self, scores: Scores) -> float:
         """Mean AP over all searches."""
