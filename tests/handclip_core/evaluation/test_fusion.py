@@ -79,6 +79,7 @@ def test_what_cannot_be_fused_is_named() -> None:
 def test_the_best_of_a_grid_is_found_and_of_equals_the_most_equal() -> None:
     assert search_weights(2, lambda weights: -((weights[0] - 0.35) ** 2))[0] == pytest.approx((0.35, 0.65))
     assert search_weights(2, lambda weights: float(weights[0] >= 0.7))[0] == pytest.approx((0.7, 0.3))
+    assert search_weights(2, lambda weights: float(weights[0] <= 0.3))[0] == pytest.approx((0.3, 0.7))
     assert search_weights(3, lambda _: 1.0)[0] == pytest.approx((1 / 3,) * 3)
     peak = np.array([0.6, 0.3, 0.1])
     weights, best = search_weights(3, lambda weights: -float(np.abs(np.array(weights) - peak).sum()))
