@@ -10,6 +10,7 @@ if __name__ == "__main__":
 import typer
 
 from handclip_core.commands import prepare, pretrain, runs, serving, settings
+from handclip_core.commands.ensemble import ensemble
 from handclip_core.commands.search import search
 from handclip_core.errors import InputError
 from handclip_core.paths import refusal
@@ -26,6 +27,7 @@ app.command("show")(runs.show)
 app.command("train")(runs.train)
 app.command("evaluate")(runs.evaluate)
 app.command("compare")(runs.compare)
+app.command("ensemble")(ensemble)
 app.command("embed")(serving.embed)
 app.command("enrol")(serving.enrol)
 app.command("identify")(serving.identify)

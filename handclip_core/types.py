@@ -80,8 +80,24 @@ class Activations:
     depth: int
 
 
-ModelInputs = Tensor | Activations | Encoded
-"""Images [B, 3, H, W], or what the frozen blocks of the image tower, some or all, once made of them."""
+@dataclass(frozen=True)
+class PerTower:
+    """The same images as several towers read them: ``images`` [B, 3, S, S], of one size and framing each."""
+
+    images: tuple[Tensor, ...]
+
+    def at(self, index: Tensor | slice) -> "PerTower":
+        """Some of the images."""
+        return PerTower(tuple(images[index] for images in self.images))
+
+    def mirrored(self) -> "PerTower":
+        """The mirror images."""
+        return PerTower(tuple(images.flip(-1) for images in self.images))
+
+
+ModelInputs = Tensor | Activations | Encoded | PerTower
+"""Images [B, 3, H, W], or what the frozen blocks of the image tower, some or all, once made of them; of an ensemble the
+images as its towers read them."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +166,4 @@ class Output:
 def _part(inputs: ModelInputs, part: slice) -> ModelInputs:
     if isinstance(inputs, Activations):
         return Activations(inputs.hidden[part], inputs.depth)
-    if isinstance(inputs, Encoded):
-        return inputs.at(part)
-    return inputs[part]
+    return inputs[part] if isinstance(inputs, Tensor) else inputs.at(part)

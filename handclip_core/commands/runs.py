@@ -1,12 +1,15 @@
 """``show``, ``train``, ``evaluate``, ``compare``: single experiments, without a cluster."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from handclip_core.paths import input_folder, output_folder
 from handclip_core.signals import say_at_the_end
+
+if TYPE_CHECKING:
+    from handclip_core.reports.measure import View
 
 A_RUN = "name the folder of a run, as `train --out FOLDER` wrote it"
 
@@ -23,6 +26,14 @@ HideAspects = Annotated[
 GalleryName = Annotated[
     Literal["own", "all"] | None,
     typer.Option(help="Gallery of the query's own aspect, or of all aspects; without it, that of the run's data."),
+]
+EnrolledImages = Annotated[
+    Literal["one", "rest"] | None,
+    typer.Option(help="Images a person in the gallery: the one drawn, or all others, and that one is the query."),
+]
+DistanceName = Annotated[
+    Literal["cosine", "euclidean"] | None,
+    typer.Option(help="What orders a gallery; without it, and without the two options above, as the run's data say."),
 ]
 Keep = Annotated[
     bool, typer.Option("--keep-embeddings", help="Keep embeddings_SPLIT.npy, and .csv with their rows, in the run.")
@@ -77,19 +88,18 @@ def evaluate(
     ranking: Ranked = "cosine",
     hide_aspects: HideAspects = False,
     gallery: GalleryName = None,
+    enrolled: EnrolledImages = None,
+    distance: DistanceName = None,
     baseline: Baselines = None,
     keep_embeddings: Keep = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Score a run: means over aspects and draws, intervals over identities, verification, breakdown."""
     from handclip_core.devices import select_device
-    from handclip_core.evaluation.protocol import GalleryKind
-    from handclip_core.reports.measure import View
     from handclip_core.reports.report import evaluate_run
 
     run = _run_folder(run, written=True)
-    kind = GalleryKind(gallery) if gallery else None
-    view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects, gallery=kind)
+    view = _view(split, gallery, enrolled, distance, flip=flip, ranking=ranking, hide_aspects=hide_aspects)
     report = evaluate_run(run, device=select_device(device), view=view, baselines=baseline or [], keep=keep_embeddings)
     print(report.json if as_json else report.text)
 
@@ -102,26 +112,41 @@ def compare(
     ranking: Ranked = "cosine",
     hide_aspects: HideAspects = False,
     gallery: GalleryName = None,
+    enrolled: EnrolledImages = None,
+    distance: DistanceName = None,
     baseline: Baselines = None,
     keep_embeddings: Keep = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write comparison.md and comparison.csv to.")] = None,
 ) -> None:
     """Put runs side by side with CLIP as it is, with intervals over identities and paired differences."""
     from handclip_core.devices import select_device
-    from handclip_core.evaluation.protocol import GalleryKind
-    from handclip_core.reports.measure import View
     from handclip_core.reports.report import compare_runs
 
     runs = [_run_folder(run, written=keep_embeddings) for run in runs]
     out = output_folder(out, option="--out") if out else None
-    kind = GalleryKind(gallery) if gallery else None
-    view = View(split, flip=flip, ranking=ranking, hide_aspects=hide_aspects, gallery=kind)
+    view = _view(split, gallery, enrolled, distance, flip=flip, ranking=ranking, hide_aspects=hide_aspects)
     comparison = compare_runs(
         runs, device=select_device(device), view=view, baselines=baseline or [], keep=keep_embeddings
     )
     print(comparison.markdown)
     if out:
         comparison.write(out)
+
+
+def _view(
+    split: Literal["val", "test"], gallery: str | None, enrolled: str | None, distance: str | None, **others: Any
+) -> "View":
+    from handclip_core.evaluation.protocol import Enrolled, GalleryKind
+    from handclip_core.evaluation.similarity import Distance
+    from handclip_core.reports.measure import View
+
+    return View(
+        split,
+        gallery=GalleryKind(gallery) if gallery else None,
+        enrolled=Enrolled(enrolled) if enrolled else None,
+        distance=Distance(distance) if distance else None,
+        **others,
+    )
 
 
 def _run_folder(given: Path, *, written: bool) -> Path:

@@ -41,8 +41,8 @@ def embed(
 
     out = output_file(out)
     model = _opened(run, device)
-    found = read_squares(images_below(images), model.frame, model.size_px)
-    vectors = model.embed_squares(found.array, aspect=Aspect(aspect))
+    found = read_squares(images_below(images), model.forms)
+    vectors = model.embed_squares(found.arrays(), aspect=Aspect(aspect))
     write_embeddings(out, found.names, vectors)
     found.warn()
     print(f"wrote {len(vectors)} embeddings of width {model.width} to {out}; {len(found.unreadable)} images unreadable")
@@ -94,8 +94,8 @@ def identify(
     model = _opened(run, device)
     threshold_of(model, far)
     enrolled = open_gallery(gallery, model)
-    found = read_squares(images_below(images), model.frame, model.size_px)
-    answer = ask(model, found, model.embed_squares(found.array, aspect=Aspect(aspect)), enrolled, top=top, far=far)
+    found = read_squares(images_below(images), model.forms)
+    answer = ask(model, found, model.embed_squares(found.arrays(), aspect=Aspect(aspect)), enrolled, top=top, far=far)
     found.warn()
     print(answer.text())
     if out:
@@ -115,10 +115,10 @@ def verify(
     from handclip_core.serving.images import read_squares
 
     model = _opened(run, device)
-    found = read_squares([user_path(one), user_path(other)], model.frame, model.size_px)
+    found = read_squares([user_path(one), user_path(other)], model.forms)
     for name, reason in found.unreadable.items():
         raise InputError(f"{name}: {reason}")
-    said = ask(model, model.embed_squares(found.array), far=far)
+    said = ask(model, model.embed_squares(found.arrays()), far=far)
     print(json.dumps(said) if as_json else f"{said['decision']}  {said['score']:.4f}\n{said['meaning']}")
 
 

@@ -59,3 +59,11 @@ class Frame:
         resized = image.resize((width, height), _RESAMPLING[self.interpolation])
         square.paste(resized, ((size_px - width) // 2, (size_px - height) // 2))
         return square
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an image tower reads: images that a ``frame`` made squares of ``size_px``."""
+
+    frame: Frame
+    size_px: int

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from handclip_core.console import track
 from handclip_core.data.pixels import PixelCache
-from handclip_core.types import Activations, Encoded, ModelInputs
+from handclip_core.types import Activations, Encoded, ModelInputs, PerTower
 
 Rows = NDArray[np.int64]
 CHUNK = 128
@@ -43,6 +43,17 @@ class PixelInputs:
         """The images of ``rows``."""
         bytes_ = torch.from_numpy(self._pixels.batch(rows)).to(device)
         return bytes_.permute(0, 3, 1, 2).float().div_(255)
+
+
+class PerTowerInputs:
+    """Decoded images as each of several towers reads them."""
+
+    def __init__(self, each: Sequence[PixelInputs]) -> None:
+        self._each = tuple(each)
+
+    def of(self, rows: Rows, *, device: torch.device) -> PerTower:
+        """The images of ``rows``, in every form."""
+        return PerTower(tuple(inputs.of(rows, device=device) for inputs in self._each))
 
 
 class FeatureInputs:

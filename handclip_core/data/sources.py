@@ -13,7 +13,8 @@ from handclip_core.data.manifest import MANIFEST_NAME, Cut, Prepared, load_prepa
 from handclip_core.data.own_rows import RowFormat, prepare_rows
 from handclip_core.drawn import DRAWING_VERSION, write_data_set
 from handclip_core.errors import InputError
-from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.evaluation.protocol import Enrolled, GalleryKind
+from handclip_core.evaluation.similarity import Distance
 from handclip_core.own_code import DottedPath
 from handclip_core.types import Aspect
 
@@ -26,6 +27,19 @@ class _View(Config):
     gallery: GalleryKind = GalleryKind.ALL
     """Gallery of a query: ``all`` aspects, in which other aspects are distractors, or its ``own``
     aspect's."""
+    enrolled: Enrolled = Enrolled.ONE
+    """Images of an identity in the gallery of a draw: ``one``, and all others are queries; or the ``rest``, and that
+    one is the single query."""
+    distance: Distance = Distance.COSINE
+    """What orders a gallery: the ``cosine``, or the ``euclidean`` distance of embeddings as they are, before they are
+    brought to length 1. Models with a score of their own (likelihood ratios, votes) keep it; thresholds, and a model
+    in use, go by the cosine."""
+
+    @property
+    def has_galleries(self) -> bool:
+        """Whether anything is set that only the task of identities, which searches in galleries, makes use of."""
+        plain = (GalleryKind.ALL, Enrolled.ONE, Distance.COSINE)
+        return bool(self.aspects) or (self.gallery, self.enrolled, self.distance) != plain
 
 
 class DrawnData(_View):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from handclip_core.data.inputs import Inputs
 from handclip_core.models.hand_model import HandModel
 from handclip_core.process_group import process_group
-from handclip_core.types import ASPECT_INDEX, Aspect, ModelInputs
+from handclip_core.types import ASPECT_INDEX, Aspect, ModelInputs, PerTower
 
 BATCH = 128
 
@@ -111,5 +111,7 @@ def aspect_accuracy(
 def _mirrored(inputs: ModelInputs, mirror: bool) -> ModelInputs:
     if not mirror:
         return inputs
+    if isinstance(inputs, PerTower):
+        return inputs.mirrored()
     assert isinstance(inputs, Tensor), "activations of mirrored images are not cached"
     return inputs.flip(-1)

@@ -1,36 +1,27 @@
-"""Several models as one: fusion of features, of scores, and by votes."""
+"""Several models as one: weights of their scores, fitted on validation, and votes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Protocol
+from math import nan
+from typing import Any, Protocol, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.identities import Ids
 from handclip_core.evaluation.retrieval import retrieval_scores
-from handclip_core.evaluation.similarity import normalised
 from handclip_core.evaluation.verification import gallery_pair_scores
 from handclip_core.types import Aspect
 
 Matrix = NDArray[np.float64]
 STEPS = 20
 """Shares of a model that are tried when weights are fitted: 0, 1/20 ... 1."""
+LEAST_DEVIATION = 1e-5
+"""Scores that differ less are of a model that has collapsed: cosines of float32 vectors are off by 1e-7."""
 ROUNDS = 10
 """At most so many passes over the models."""
-
-
-class FeatureFusion(StrEnum):
-    """How embeddings of several models become one."""
-
-    MEAN = "mean"
-    """The weighted mean; the models need the same number of dimensions, and mean the same by them."""
-    CONCAT = "concat"
-    """Side by side: the cosine is then the weighted mean of the models' cosines, with squared weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +60,18 @@ class ScoreFusion:
     """Weighted sum of standardised scores: sum_m weight_m (s_m - mean_m) / deviation_m, weights adding up to 1.
 
     Mean and deviation are those of the impostor scores in validation: models of unlike spread come to one scale.
-    ``map`` is what the fusion reached on validation.
+    ``map`` is what the fusion reached on validation, NaN if nothing was fitted.
     """
 
     weights: tuple[float, ...]
     means: tuple[float, ...]
     deviations: tuple[float, ...]
-    map: float
+    map: float = nan
+
+    @classmethod
+    def of_cosines(cls, weights: Sequence[float]) -> Self:
+        """These weights, of scores that are of one scale already."""
+        return cls(tuple(weights), (0.0,) * len(weights), (1.0,) * len(weights))
 
     def __call__(self, similarities: Sequence[NDArray[Any]]) -> Matrix:
         """Fused scores [Q, G] of the models' similarities [Q, G], in the order in which they were fitted."""
@@ -84,49 +80,16 @@ class ScoreFusion:
         )
 
 
-def fuse_features(
-    embeddings: Sequence[NDArray[Any] | Tensor],
-    *,
-    how: FeatureFusion = FeatureFusion.CONCAT,
-    weights: Sequence[float] | None = None,
-) -> Tensor:
-    """Unit embeddings of several models, each [N, D_m], as one unit embedding: [N, D] (mean) or [N, sum D_m].
+def fit_score_fusion(validation: Sequence[ValidationSet], *, standardise: bool = True) -> ScoreFusion:
+    """Weights with the highest mean mAP over the sets (one a gallery split), by `search_weights`.
 
-    Each is normalised first. Raises InputError if numbers of rows differ, or for the mean those of dimensions.
-    """
-    shares = _weights(weights, len(embeddings))
-    units = [normalised(embedding) for embedding in embeddings]
-    if len({len(unit) for unit in units}) > 1:
-        raise InputError(f"the models have embeddings of {[len(unit) for unit in units]} images; they need the same")
-    scaled = [unit * share for unit, share in zip(units, shares, strict=True)]
-    if how is FeatureFusion.CONCAT:
-        return normalised(torch.cat(scaled, dim=1)).float()
-    if len({unit.shape[1] for unit in units}) > 1:
-        raise InputError(f"embeddings of {[unit.shape[1] for unit in units]} dimensions have no mean; use 'concat'")
-    return normalised(torch.stack(scaled).sum(dim=0)).float()
-
-
-def fit_score_fusion(validation: Sequence[ValidationSet]) -> ScoreFusion:
-    """Weights with the highest mean mAP over the sets (one a gallery split), by trying shares of one model after the
-    other.
-
-    Starts from equal weights and stops when no share of any model is better. Raises InputError if the sets do not
-    have the same number of models.
+    Without ``standardise``, scores are added as they are: means are 0 and deviations 1. Raises InputError if the sets
+    do not have the same number of models.
     """
     if not validation:
         raise InputError("weights cannot be fitted without a validation set")
     num = len(validation[0].similarities)
-    impostors = [
-        np.concatenate(
-            [
-                gallery_pair_scores(np.asarray(s.similarities[m]), s.query_ids, s.gallery_ids).impostor
-                for s in validation
-            ]
-        )
-        for m in range(num)
-    ]
-    means = tuple(float(scores.mean()) for scores in impostors)
-    deviations = tuple(float(scores.std()) or 1.0 for scores in impostors)
+    means, deviations = _scale(validation) if standardise else ((0.0,) * num, (1.0,) * num)
     sets = [_standardised(_checked(one.similarities, num), means, deviations) for one in validation]
 
     def mean_map(weights: Sequence[float]) -> float:
@@ -136,17 +99,51 @@ def fit_score_fusion(validation: Sequence[ValidationSet]) -> ScoreFusion:
         ]
         return float(np.mean(scores))
 
+    weights, best = search_weights(num, mean_map)
+    return ScoreFusion(weights, means, deviations, best)
+
+
+def equal_score_fusion(validation: Sequence[ValidationSet]) -> ScoreFusion:
+    """Equal weights of scores brought to one scale."""
+    means, deviations = _scale(validation)
+    return ScoreFusion((1 / len(means),) * len(means), means, deviations)
+
+
+def search_weights(num: int, objective: Callable[[Sequence[float]], float]) -> tuple[tuple[float, ...], float]:
+    """Weights of ``num`` models, adding up to 1, with a high ``objective``, and its value there.
+
+    Tries shares of one model after the other, the rest keeping their proportions, from equal weights on, and stops when
+    no share of any model is better. Of two models that is a whole grid. No random number; of weights that are equally
+    good the most equal ones are taken.
+    """
     weights = tuple(1 / num for _ in range(num))
-    best = mean_map(weights)
+    best = objective(weights), 0.0
     for _ in range(ROUNDS):
         before = best
         for trial in _neighbours(weights):
-            score = mean_map(trial)
-            if score > best:
-                best, weights = score, trial
+            found = objective(trial), -float(np.var(trial))
+            if found > best:
+                best, weights = found, trial
         if best == before:
             break
-    return ScoreFusion(weights, means, deviations, best)
+    return weights, best[0]
+
+
+def _scale(validation: Sequence[ValidationSet]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the impostor scores of each model; a deviation of 1 if there is none but of rounding."""
+    impostors = [
+        np.concatenate(
+            [
+                gallery_pair_scores(np.asarray(s.similarities[m]), s.query_ids, s.gallery_ids).impostor
+                for s in validation
+            ]
+        )
+        for m in range(len(validation[0].similarities))
+    ]
+    return (
+        tuple(float(scores.mean()) for scores in impostors),
+        tuple(float(scores.std()) if scores.std() > LEAST_DEVIATION else 1.0 for scores in impostors),
+    )
 
 
 def vote(similarities: Sequence[NDArray[Any]]) -> Matrix:
@@ -181,15 +178,6 @@ def _neighbours(weights: tuple[float, ...]) -> list[tuple[float, ...]]:
         for share in np.linspace(0, 1, STEPS + 1).tolist():
             found.append(tuple(share if m == model else others[m] * (1 - share) for m in range(len(weights))))
     return found
-
-
-def _weights(weights: Sequence[float] | None, num: int) -> tuple[float, ...]:
-    if num < 1:
-        raise InputError("there is no model to fuse")
-    chosen = tuple(float(weight) for weight in weights) if weights is not None else (1.0,) * num
-    if len(chosen) != num or min(chosen) < 0 or not sum(chosen) > 0:
-        raise InputError(f"weights are {list(chosen)}; {num} models need as many, none negative and not all zero")
-    return chosen
 
 
 def _checked(similarities: Sequence[NDArray[Any]], num: int) -> list[Matrix]:

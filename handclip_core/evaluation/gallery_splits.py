@@ -41,13 +41,16 @@ class SplitScorer:
         identities: Ids,
         *,
         similarity: Similarity | None = None,
+        unit: bool = True,
     ) -> None:
         """Embeddings [N, D], the manifest row of each [N], and the identity of every manifest row.
 
-        ``similarity`` takes the place of the cosine. Raises InputError if lengths differ or a row is given twice.
+        ``similarity`` takes the place of the cosine; it sees vectors of length 1, or as they came without ``unit``.
+        Raises InputError if lengths differ or a row is given twice.
         """
         self._units = Units(as_tensor(embeddings).cpu())
         self._similarity = similarity
+        self._vectors = self._units.exact if unit else self._units.given
         places = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows, dtype=np.int64)
         (self._codes,) = identity_codes(identities, names=("identities",))
         if places.shape != (len(self._units),):
@@ -67,7 +70,7 @@ class SplitScorer:
     def exact(self, query: Ints, gallery: Ints) -> NDArray[np.float32]:
         """Exact similarities [Q, G] of manifest rows; raises InputError for a row without an embedding."""
         if self._similarity is not None:
-            left, right = (self._units.exact(self._places(side)) for side in (query, gallery))
+            left, right = (self._vectors(self._places(side)) for side in (query, gallery))
             return self._similarity(left, right).cpu().numpy()
         return CosineBlock.of(self._units, self._units, self._places(query), self._places(gallery)).exact()
 
@@ -104,7 +107,7 @@ class SplitScorer:
         """Yield (first query, similarities [q, G + S])."""
         left, right = self._places(sides.query), self._places(np.concatenate([sides.gallery, sides.distractors]))
         if self._similarity is not None:
-            yield 0, self._similarity(self._units.exact(left), self._units.exact(right))
+            yield 0, self._similarity(self._vectors(left), self._vectors(right))
             return
         if table is not None:
             row, column = np.searchsorted(table.rows, left), np.searchsorted(table.columns, right)

@@ -32,6 +32,32 @@ class GalleryKind(StrEnum):
     """The gallery of the query's aspect."""
 
 
+class Enrolled(StrEnum):
+    """Which images of an identity stand in the gallery of a draw."""
+
+    ONE = "one"
+    """The one that was drawn; all others are queries."""
+    REST = "rest"
+    """All but the one that was drawn, which is the single query."""
+
+
+def with_roles(gallery_split: GallerySplit, identities: Sequence[object], enrolled: Enrolled) -> GallerySplit:
+    """A draw in which that was drawn one image an identity for the gallery, with queries and gallery as ``enrolled``.
+
+    ``identities`` has the identity of every manifest row. Who has no query (distractors among them) is in the gallery
+    either way.
+    """
+    if enrolled is Enrolled.ONE:
+        return gallery_split
+    gallery, query = {}, {}
+    for aspect, drawn in gallery_split.gallery.items():
+        others = gallery_split.query.get(aspect, ())
+        asked = {identities[row] for row in others}
+        query[aspect] = tuple(row for row in drawn if identities[row] in asked)
+        gallery[aspect] = tuple(sorted([*others, *(row for row in drawn if identities[row] not in asked)]))
+    return GallerySplit(gallery=gallery, query=query)
+
+
 @dataclass(frozen=True)
 class Figure:
     """A mean over gallery splits and the standard deviation (n - 1) between them, None of a single gallery split.
@@ -153,19 +179,21 @@ def score_gallery_splits(
     *,
     gallery: GalleryKind = GalleryKind.ALL,
     similarity: Similarity | None = None,
+    unit: bool = True,
 ) -> ProtocolScores:
     """Scores of embeddings [N, D] of the manifest rows [N] over the gallery_splits, aspect by aspect.
 
     ``identities`` has the identity of every manifest row (not only of those embedded): integers or texts. With one
     aspect both kinds of gallery are the same. ``similarity`` (see `rerank.RANKINGS`) takes the place of the cosine and
-    sees all queries of a gallery split and aspect at once. Raises InputError if a gallery split uses a row without
-    embedding, an aspect has queries but none with a match, or no gallery split has a query.
+    sees all queries of a gallery split and aspect at once, as vectors of length 1 if ``unit``. Raises InputError if a
+    gallery split uses a row without embedding, an aspect has queries but none with a match, or no gallery split has a
+    query.
     """
-    aspects = _aspects(gallery_splits)
-    scorer = SplitScorer(embeddings, rows, identities, similarity=similarity)
+    aspects = aspects_of(gallery_splits)
+    scorer = SplitScorer(embeddings, rows, identities, similarity=similarity, unit=unit)
     parts = []
     for position, aspect in enumerate(aspects):
-        sides = [_sides(gallery_split, aspect, gallery) for gallery_split in gallery_splits]
+        sides = [sides_of(gallery_split, aspect, gallery) for gallery_split in gallery_splits]
         try:
             parts += _parts(scorer, sides, position)
         except InputError as error:
@@ -181,15 +209,16 @@ def cross_aspect_scores(
     identities: Ids,
     *,
     similarity: Similarity | None = None,
+    unit: bool = True,
 ) -> dict[tuple[str, str], ProtocolScores]:
     """Scores of the queries of one aspect in the gallery of another: {(query aspect, gallery aspect): scores}.
 
-    Here the same identity's other aspect *is* the match. ``similarity`` takes the place of the cosine. Pairs of aspects
-    that share no identity in some gallery split are left out. Raises as :func:`score_gallery_splits` does, and
-    InputError if no two aspects share an identity.
+    Here the same identity's other aspect *is* the match. ``similarity`` and ``unit`` are as in
+    :func:`score_gallery_splits`. Pairs of aspects that share no identity in some gallery split are left out. Raises as
+    that function does, and InputError if no two aspects share an identity.
     """
-    aspects = _aspects(gallery_splits)
-    scorer = SplitScorer(embeddings, rows, identities, similarity=similarity)
+    aspects = aspects_of(gallery_splits)
+    scorer = SplitScorer(embeddings, rows, identities, similarity=similarity, unit=unit)
     found = {}
     for left, right in permutations(aspects, 2):
         sides = [
@@ -236,7 +265,7 @@ def _cell_means(values: Values, cell: Ints) -> Values:
     return np.array([exact_mean(part) for part in np.split(values[kept][order], bounds)])
 
 
-def _aspects(gallery_splits: Sequence[GallerySplit]) -> tuple[str, ...]:
+def aspects_of(gallery_splits: Sequence[GallerySplit]) -> tuple[str, ...]:
     """Aspects with a query in every gallery split, in the first gallery split's order."""
     if not gallery_splits:
         raise InputError("there are no draws to score")
@@ -250,7 +279,7 @@ def _aspects(gallery_splits: Sequence[GallerySplit]) -> tuple[str, ...]:
     return aspects
 
 
-def _sides(gallery_split: GallerySplit, aspect: str, kind: GalleryKind) -> Sides:
+def sides_of(gallery_split: GallerySplit, aspect: str, kind: GalleryKind) -> Sides:
     """The queries of an aspect, the gallery in which their identities are matches, and the distractors beside it."""
     own = _array(gallery_split.gallery.get(aspect, ()))
     others = [

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import torch
@@ -9,6 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from handclip_core.errors import InputError
+
+
+class Distance(StrEnum):
+    """What orders a gallery."""
+
+    COSINE = "cosine"
+    """The angle between embeddings, whatever their lengths."""
+    EUCLIDEAN = "euclidean"
+    """The distance between embeddings as they are, before they are brought to length 1: of unit vectors both give one
+    order."""
+
 
 AnyArray = NDArray[np.generic]
 Ints = NDArray[np.int64]
@@ -59,6 +71,17 @@ def cosine(queries: AnyArray | Tensor, gallery: AnyArray | Tensor) -> Tensor:
     return (normalised(left) @ normalised(right.to(left.device)).T).float()
 
 
+def euclidean(queries: AnyArray | Tensor, gallery: AnyArray | Tensor) -> Tensor:
+    """Minus the Euclidean distances [Q, G], in float64, of embeddings [Q, D] and [G, D] as they are.
+
+    Each from the differences themselves, so that equal images are equally far wherever they stand.
+    """
+    left, right = as_tensor(queries), as_tensor(gallery)
+    check_dimensions(left, right)
+    sides = left.double(), right.to(left.device).double()
+    return -torch.cdist(*sides, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def check_dimensions(left: Tensor, right: Tensor) -> None:
     """Raise InputError if embeddings [Q, D] and [G, D] differ in D."""
     if left.shape[1] != right.shape[1]:
@@ -81,6 +104,10 @@ class Units:
     def exact(self, rows: Ints | None = None) -> Tensor:
         """Chosen rows [R], or all, in float64 [R, D]."""
         return normalised(self._given if rows is None else self._given[rows])
+
+    def given(self, rows: Ints) -> Tensor:
+        """Chosen rows as they came, in float64 [R, D]."""
+        return self._given[rows].double()
 
     def exact_few(self, rows: Ints) -> NDArray[np.float64]:
         """As :meth:`exact` for few rows on a CPU: without threads, which take longer to wake than to work."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence, Set
 
 from torch import Tensor, nn
 
+from handclip_core.data.framing import Form
 from handclip_core.data.inputs import Inputs
 from handclip_core.evaluation.fusion import Calibrator
 from handclip_core.models.backbone import Backbone
@@ -11,7 +12,7 @@ from handclip_core.models.heads import CosineHead
 from handclip_core.models.metric import Metric, MetricSettings
 from handclip_core.models.neck import Neck
 from handclip_core.models.readout import Readout
-from handclip_core.types import Activations, Batch, Encoded, ModelInputs, Output
+from handclip_core.types import Activations, Batch, Encoded, ModelInputs, Output, PerTower
 
 HEAD_STD = 0.001
 
@@ -105,6 +106,11 @@ class HandModel(nn.Module):
         return self.metric.similarity if self.metric.compares else None
 
     @property
+    def forms(self) -> tuple[Form, ...]:
+        """The forms in which the model reads an image: one, unless it has several towers that want different ones."""
+        return (Form(self.architecture.frame, self.architecture.image_px),)
+
+    @property
     def architecture(self) -> Backbone:
         """A backbone of the model's architecture, for its blocks and the widths F and D of ``forward_trunk``."""
         return self.backbone
@@ -144,6 +150,7 @@ def encode_with(backbone: Backbone, inputs: ModelInputs, readout: Readout | None
     """What ``backbone`` makes of ``inputs``, whatever its first blocks have done already."""
     if isinstance(inputs, Encoded):
         return inputs
+    assert not isinstance(inputs, PerTower), "the images of an ensemble are handed to its members one by one"
     if isinstance(inputs, Activations):
         return backbone.tail_blocks(inputs.hidden, inputs.depth, readout=readout)
     encoded: Encoded = backbone(inputs, readout)

@@ -1,7 +1,7 @@
 """Everything that is measured of one model on one split."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +12,15 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.breakdown import GroupScores, breakdown
 from handclip_core.evaluation.gallery_splits import Similarity
 from handclip_core.evaluation.open_set import OpenSetScores, Probes, open_set_probes, open_set_scores
-from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores, cross_aspect_scores, score_gallery_splits
+from handclip_core.evaluation.protocol import (
+    Enrolled,
+    GalleryKind,
+    ProtocolScores,
+    cross_aspect_scores,
+    score_gallery_splits,
+)
 from handclip_core.evaluation.rerank import RANKINGS
-from handclip_core.evaluation.similarity import cosine
+from handclip_core.evaluation.similarity import Distance, cosine, euclidean
 from handclip_core.evaluation.storage import summary
 from handclip_core.evaluation.verification import SEEN, PairScores, VerificationScores, pair_scores, verification_scores
 from handclip_core.models.hand_model import HandModel
@@ -28,8 +34,8 @@ from handclip_core.tasks.identities.data import IdentityData, identity_data
 class View:
     """How a model is evaluated: which identities, with the mirror image or not, and how a gallery is ranked.
 
-    With ``hide_aspects`` it is not told which side of which hand an image shows. ``gallery`` is the kind of gallery;
-    None for that of the run's data.
+    With ``hide_aspects`` it is not told which side of which hand an image shows. ``gallery`` is the kind of gallery,
+    ``enrolled`` which images stand in it, ``distance`` what orders it; None for those of the run's data.
     """
 
     split: Split
@@ -37,6 +43,34 @@ class View:
     ranking: Literal["cosine", "rerank", "expand"] = "cosine"
     hide_aspects: bool = False
     gallery: GalleryKind | None = None
+    enrolled: Enrolled | None = None
+    distance: Distance | None = None
+
+    def rows(self, context: ExperimentContext) -> NDArray[np.int64]:
+        """Every manifest row that is scored, ascending."""
+        if isinstance(context.dataset, IdentityData):
+            return context.dataset.rows(self.split, enrolled=self.enrolled)
+        return context.rows(self.split)
+
+    def decided(self, data: IdentityData) -> "View":
+        """The same with the data's settings where it leaves them open."""
+        return replace(
+            self,
+            gallery=self.gallery or data.gallery,
+            enrolled=self.enrolled or data.enrolled,
+            distance=self.distance or data.distance,
+        )
+
+    def file_name(self, data: IdentityData) -> str:
+        """Name of the files of an evaluation: the split, and what is other than the data's own settings."""
+        own = (data.gallery, data.enrolled, data.distance)
+        parts = zip((self.gallery, self.enrolled, self.distance), own, strict=True)
+        return "_".join(["evaluation", self.split, *(mine for mine, theirs in parts if mine not in (None, theirs))])
+
+    def raw(self, data: IdentityData, similarity: Similarity | None) -> bool:
+        """Whether embeddings are compared as they are, before they are brought to length 1."""
+        plain = RANKINGS[self.ranking] is None and similarity is None
+        return plain and (self.distance or data.distance) is Distance.EUCLIDEAN
 
 
 @dataclass(frozen=True)
@@ -75,17 +109,18 @@ def measure(
 
     The similarities of ``model`` are used: one of its own for ranks if the view ranks by cosine.
     """
-    split, pairwise = view.split, model.pairwise_similarity
+    pairwise = model.pairwise_similarity
     scores = scored(embeddings, context, view, similarity=model.similarity)
-    pairs = _pairs(embeddings, context, split, pairwise)
-    probes = None if on_val is None else _probes(embeddings, context, split, pairwise)
+    pairs = _pairs(embeddings, context, view, pairwise)
+    probes = None if on_val is None else _probes(embeddings, context, view, pairwise)
+    val = replace(view, split="val")
     return Measured(
         scores=scores,
-        verified=verification_scores(pairs, None if on_val is None else _pairs(on_val, context, "val", pairwise)),
+        verified=verification_scores(pairs, None if on_val is None else _pairs(on_val, context, val, pairwise)),
         open_set=SEEN
         if on_val is None or probes is None
-        else _open_set(probes, _probes(on_val, context, "val", pairwise)),
-        cross=_cross(embeddings, context, split, pairwise),
+        else _open_set(probes, _probes(on_val, context, val, pairwise)),
+        cross=_cross(embeddings, context, view, pairwise),
         groups=breakdown(scores, context.prepared.manifest),
     )
 
@@ -99,13 +134,15 @@ def scored(
 ) -> ProtocolScores:
     """Retrieval scores of ``embeddings`` [N, D] of the rows of the view's split."""
     data = _data(context)
+    raw = view.raw(data, similarity)
     return score_gallery_splits(
         embeddings,
-        data.rows(view.split),
-        data.gallery_splits(view.split),
+        view.rows(context),
+        data.gallery_splits(view.split, enrolled=view.enrolled),
         data.identities,
         gallery=view.gallery or data.gallery,
-        similarity=RANKINGS[view.ranking] or similarity,
+        similarity=euclidean if raw else RANKINGS[view.ranking] or similarity,
+        unit=not raw,
     )
 
 
@@ -113,19 +150,21 @@ def _data(context: ExperimentContext) -> IdentityData:
     return identity_data(context.dataset, what="a report on galleries, thresholds and aspects")
 
 
-def _pairs(embeddings: Tensor, context: ExperimentContext, split: Split, similarity: Similarity | None) -> PairScores:
-    rows = context.rows(split)
+def _pairs(embeddings: Tensor, context: ExperimentContext, view: View, similarity: Similarity | None) -> PairScores:
+    rows = view.rows(context)
     aspects = context.prepared.manifest["aspect"].to_numpy(dtype=str)[rows]
     return pair_scores(embeddings, context.identities[rows], groups=aspects, similarity=similarity or cosine)
 
 
-def _probes(embeddings: Tensor, context: ExperimentContext, split: Split, similarity: Similarity | None) -> Probes:
+def _probes(embeddings: Tensor, context: ExperimentContext, view: View, similarity: Similarity | None) -> Probes:
     """Searches of an open set; data with distractors have their own identities outside the gallery, in the test."""
-    rows = context.rows(split)
+    rows = view.rows(context)
     distractors = rows[context.prepared.manifest["subset"].to_numpy(dtype=str)[rows] == "distractor"]
     outsiders = distractors.tolist() or None
-    gallery_splits, identities = _data(context).gallery_splits(split), context.identities
-    return open_set_probes(embeddings, rows, gallery_splits, identities, distractors=outsiders, similarity=similarity)
+    gallery_splits = _data(context).gallery_splits(view.split, enrolled=view.enrolled)
+    return open_set_probes(
+        embeddings, rows, gallery_splits, context.identities, distractors=outsiders, similarity=similarity
+    )
 
 
 def _open_set(test: Probes, validation: Probes) -> OpenSetScores | str:
@@ -136,10 +175,18 @@ def _open_set(test: Probes, validation: Probes) -> OpenSetScores | str:
 
 
 def _cross(
-    embeddings: Tensor, context: ExperimentContext, split: Split, similarity: Similarity | None
+    embeddings: Tensor, context: ExperimentContext, view: View, similarity: Similarity | None
 ) -> dict[tuple[str, str], ProtocolScores]:
-    rows, gallery_splits, identities = context.rows(split), _data(context).gallery_splits(split), context.identities
+    gallery_splits = _data(context).gallery_splits(view.split, enrolled=view.enrolled)
+    raw = view.raw(_data(context), similarity)
     try:
-        return cross_aspect_scores(embeddings, rows, gallery_splits, identities, similarity=similarity)
+        return cross_aspect_scores(
+            embeddings,
+            view.rows(context),
+            gallery_splits,
+            context.identities,
+            similarity=euclidean if raw else similarity,
+            unit=not raw,
+        )
     except InputError:
         return {}  # one aspect alone, or aspects without an identity in common: there is nothing to search across

@@ -1,6 +1,6 @@
 """Measuring saved runs: one run in detail, or several side by side with CLIP as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -8,24 +8,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from handclip_core.data.manifest import Cut
 from handclip_core.data.training import Part
 from handclip_core.errors import InputError
 from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.evaluation.compare import as_csv, compare_models, markdown
 from handclip_core.evaluation.embed import aspect_accuracy, embed
-from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.evaluation.protocol import Enrolled, ProtocolScores
+from handclip_core.evaluation.published import HD, beside_published
 from handclip_core.evaluation.storage import save_scores, summary
 from handclip_core.evaluation.tta import combine_flips
-from handclip_core.models.hand_model import HandModel
+from handclip_core.evaluation.units import Evaluation
+from handclip_core.models.backbone import BackboneSettings
 from handclip_core.reports import without_galleries
 from handclip_core.reports.measure import View, measure, scored
 from handclip_core.reports.results import Comparison, Report
 from handclip_core.reports.without_galleries import Method
 from handclip_core.runs.baselines import baseline_descriptors
 from handclip_core.runs.context import ExperimentContext
-from handclip_core.runs.cost import cost_of
+from handclip_core.runs.cost import cost_of, together
 from handclip_core.runs.experiment import Experiment, assemble, context_of
-from handclip_core.runs.run_folder import load_run, read_experiment, write_json
+from handclip_core.runs.loaded import LoadedRun, experiments_of, load_finished, runs_in
+from handclip_core.runs.run_folder import read_experiment, write_json
 from handclip_core.runs.test_access import access_text, logged_access
 from handclip_core.strategies import ZeroShot
 from handclip_core.tasks.identities.data import IdentityData, identity_data
@@ -39,50 +43,42 @@ def evaluate_run(
 ) -> Report:
     """Score the best weights of a run; write ``evaluation_<split>.json`` and, by query, ``.npz`` beside them.
 
-    On another kind of gallery than that of the run's data the files are called ``evaluation_<split>_<gallery>``. With
-    ``keep``, the embeddings of the split and what their rows show are kept there, see ``keep_embeddings``.
+    What is other than the settings of the run's data is in the files' names, as in ``evaluation_<split>_<gallery>``.
+    With ``keep``, the embeddings of the split and what their rows show are kept there, see ``keep_embeddings``.
     Thresholds of verification and of the open set are set on validation identities, also for the test identities.
     Raises InputError if the run cannot be loaded.
     """
-    experiment = read_experiment(folder)
-    _refuse_seen([folder], [experiment], view)
-    context = context_of(experiment, device)
-    model = load_run(folder, device=device)
+    part = _refuse_seen(folder, experiments_of(folder), view)
+    run = load_finished(folder, device=device)
+    context = run.context
     _refuse_unfit(context, view, baselines)
     with logged_access([folder], context, view.split, by="evaluate") as figures:
         if isinstance(context.dataset, IdentityData):
-            report = _evaluated(folder, model, context, view, baselines, keep=keep)
+            report = _evaluated(folder, run, part, view, baselines, keep=keep)
             figures |= report.values["scores"]["overall"]
         else:
             if keep:
-                _keep_embedded(folder, model, context, view)
-            report = without_galleries.evaluated(folder, model, context, view.split)
+                _keep_embedded(folder, run, view)
+            report = without_galleries.evaluated(folder, run, view.split)
             figures |= report.values["metrics"]
     return replace(report, text="\n\n".join(filter(None, [report.text, access_text(folder, context, view.split)])))
 
 
-def _evaluated(
-    folder: Path, model: HandModel, context: ExperimentContext, view: View, baselines: Sequence[str], *, keep: bool
-) -> Report:
-    embeddings = _embeddings(model, context, view)
+def _evaluated(folder: Path, run: LoadedRun, part: Part, view: View, baselines: Sequence[str], *, keep: bool) -> Report:
+    context, embeddings = run.context, _embeddings(run, view)
     if keep:
         keep_embeddings(folder, embeddings, context, view)
-    unseen = read_experiment(folder).part == "train"
-    on_val = embeddings if view.split == "val" else _embeddings(model, context, replace(view, split="val"))
-    found = measure(embeddings, on_val if unseen else None, context, view, model=model)
-    baseline_scores = _baseline_scores(context, view, baselines, read_experiment(folder).part)
-    values = {"run": str(folder), **asdict(view), "gallery": found.scores.gallery.value, **found.values()}
+    on_val = embeddings if view.split == "val" else _embeddings(run, replace(view, split="val"))
+    found = measure(embeddings, on_val if part == "train" else None, context, view, model=run.model)
+    baseline_scores = _baseline_scores(context, view, baselines, part)
+    decided = view.decided(identity_data(context.dataset, what="evaluate"))
+    values = {"run": str(folder), **asdict(decided), **found.values()}
     accuracy = aspect_accuracy(
-        model, context.pixel_inputs, context.rows(view.split), aspects=context.aspect_indices, device=context.device
+        run.model, run.inputs, view.rows(context), aspects=context.aspect_indices, device=context.device
     )
     values["aspect_accuracy"] = accuracy
     values["baselines"] = {name: summary(scores) for name, scores in baseline_scores.items()}
-    kind = found.scores.gallery
-    name = (
-        f"evaluation_{view.split}"
-        if kind is identity_data(context.dataset, what="evaluate").gallery
-        else f"evaluation_{view.split}_{kind}"
-    )
+    name = view.file_name(identity_data(context.dataset, what="evaluate"))
     write_json(folder / f"{name}.json", values)
     save_scores(folder / f"{name}.npz", found.scores)
     text = found.text({_names([folder])[0]: found.scores, **baseline_scores}, view.split)
@@ -93,70 +89,111 @@ def _evaluated(
 def compare_runs(
     folders: Sequence[Path], *, device: torch.device, view: View, baselines: Sequence[str] = (), keep: bool = False
 ) -> Comparison:
-    """Score runs on the same data beside CLIP as it is; raises InputError if their data or backbones differ.
+    """Score runs and ensembles on the same data beside CLIP as it is, with each of their backbones.
 
-    With ``keep``, each run's folder gets its embeddings, see ``keep_embeddings``.
+    Gaps are to the backbone of the first run. With ``keep``, each run's folder gets its embeddings, see
+    ``keep_embeddings``. Raises InputError if their tasks or data differ.
     """
-    experiments = [read_experiment(folder) for folder in folders]
-    _refuse_seen(folders, experiments, view)
+    experiments = [one for folder in folders for one in experiments_of(folder)]
     first = experiments[0]
-    for folder, other in zip(folders, experiments, strict=True):
-        if (other.task, other.data, other.backbone) != (first.task, first.data, first.backbone):
-            raise InputError(
-                f"{folder}: has another task, other data or another backbone than {folders[0]}; compare like with like"
-            )
+    for folder in folders:
+        _refuse_seen(folder, experiments_of(folder), view)
+        if any((other.task, other.data) != (first.task, first.data) for other in experiments_of(folder)):
+            raise InputError(f"{folder}: has another task or other data than {folders[0]}; compare like with like")
     context = context_of(first, device)
     _refuse_unfit(context, view, baselines)
     with logged_access(folders, context, view.split, by="compare") as figures:
         if isinstance(context.dataset, IdentityData):
-            models = _scored_models(folders, context, view, baselines, keep=keep)
+            models = _untrained_models(experiments, view, device)
+            reference = next(iter(models))
+            models |= _baseline_scores(context, view, baselines, first.part)
+            models |= _scored_models(folders, view, device, keep=keep)
             figures |= {name: summary(scores)["overall"] for name, scores in models.items()}
-            rows = compare_models(models, reference=REFERENCE)
+            rows = compare_models(models, reference=reference)
             found = Comparison(markdown=markdown(rows), csv=as_csv(rows))
+            published = _published(models, context, view)
         else:
-            methods = _methods(folders, context, view, keep=keep)
+            methods = _methods(folders, experiments, view, device, keep=keep)
             figures |= {name: method.scores.metrics for name, method in methods.items()}
-            found = without_galleries.side_by_side(methods, context)
-    text = "\n\n".join(filter(None, [found.markdown, access_text(folders[0], context, view.split)]))
-    return replace(found, markdown=text)
+            found, published = without_galleries.side_by_side(methods, context), ""
+    texts = [found.markdown, published, access_text(folders[0], context, view.split)]
+    return replace(found, markdown="\n\n".join(filter(None, texts)))
+
+
+def _published(models: Mapping[str, ProtocolScores], context: ExperimentContext, view: View) -> str:
+    """The tables of the papers, if the models were asked what the papers' were; nothing for other data."""
+    protocol, data = context.prepared.protocol, identity_data(context.dataset, what="compare")
+    decided = view.decided(data)
+    if view.split != "test" or protocol.source not in ("11k", "hd") or decided.enrolled is not Enrolled.ONE:
+        return ""
+    if protocol.cut is not Cut.PUBLISHED:
+        return "no published figures beside these: the data are cut otherwise (prepare 11k --cut published)"
+    names = {aspect.value: HD if protocol.source == "hd" else aspect.value for aspect in data.aspects}
+    return beside_published(models, tested_on=names)
+
+
+def _untrained_models(experiments: Sequence[Experiment], view: View, device: torch.device) -> dict[str, ProtocolScores]:
+    runs = _untrained(experiments, device)
+    return {name: scored(_embeddings(run, view), run.context, view) for name, run in runs.items()}
+
+
+def _untrained(experiments: Sequence[Experiment], device: torch.device) -> dict[str, LoadedRun]:
+    """CLIP as it is: REFERENCE, or one by name for each of several backbones."""
+    firsts = {experiment.backbone: experiment for experiment in reversed(experiments)}
+    found, backbones = {}, list(dict.fromkeys(experiment.backbone for experiment in experiments))
+    for backbone, name in zip(backbones, _backbone_names(backbones), strict=True):
+        experiment, context = firsts[backbone], context_of(firsts[backbone], device)
+        model = assemble(experiment.model_copy(update={"strategy": ZeroShot()}), context).model
+        found[REFERENCE if len(backbones) == 1 else name] = LoadedRun(model, context.pixel_inputs, context)
+    return found
+
+
+def _backbone_names(backbones: Sequence[BackboneSettings]) -> list[str]:
+    """Names that tell them apart: by their weights and framing if they are of one architecture."""
+    plain = [backbone.name for backbone in backbones]
+    longer = [f"{one.name}, {one.pretrained or 'own weights'}, {one.framing}" for one in backbones]
+    told = [name if plain.count(name) == 1 else other for name, other in zip(plain, longer, strict=True)]
+    numbers = [told[:place].count(name) for place, name in enumerate(told)]
+    return [
+        f"{name}{f' ({number + 1})' if number else ''} (zero-shot)" for name, number in zip(told, numbers, strict=True)
+    ]
 
 
 def _scored_models(
-    folders: Sequence[Path], context: ExperimentContext, view: View, baselines: Sequence[str], *, keep: bool
+    folders: Sequence[Path], view: View, device: torch.device, *, keep: bool
 ) -> dict[str, ProtocolScores]:
-    """CLIP as it is, the baselines, and the runs."""
-    first = read_experiment(folders[0])
-    models = {REFERENCE: scored(_embeddings(_as_it_is(first, context), context, view), context, view)}
-    models |= _baseline_scores(context, view, baselines, first.part)
+    """The runs."""
+    models = {}
     for name, folder in zip(_names(folders), folders, strict=True):
-        model = load_run(folder, device=context.device)
-        embeddings = _embeddings(model, context, view)
+        run = load_finished(folder, device=device)
+        embeddings = _embeddings(run, view)
         if keep:
-            keep_embeddings(folder, embeddings, context, view)
-        models[name] = scored(embeddings, context, view, similarity=model.similarity)
+            keep_embeddings(folder, embeddings, run.context, view)
+        models[name] = scored(embeddings, run.context, view, similarity=run.model.similarity)
     return models
 
 
-def _methods(folders: Sequence[Path], context: ExperimentContext, view: View, *, keep: bool) -> dict[str, Method]:
+def _methods(
+    folders: Sequence[Path], experiments: Sequence[Experiment], view: View, device: torch.device, *, keep: bool
+) -> dict[str, Method]:
     """CLIP as it is and the runs, in a task without galleries."""
-    evaluator, inputs = context.evaluator(view.split), context.pixel_inputs
-    methods = {REFERENCE: Method(evaluator.evaluate(_as_it_is(read_experiment(folders[0]), context), inputs))}
+    methods = {name: Method(_evaluation(run, view)) for name, run in _untrained(experiments, device).items()}
     for name, folder in zip(_names(folders), folders, strict=True):
-        model = load_run(folder, device=context.device)
+        run = load_finished(folder, device=device)
         if keep:
-            _keep_embedded(folder, model, context, view)
-        methods[name] = Method(evaluator.evaluate(model, inputs), cost_of(folder, context))
+            _keep_embedded(folder, run, view)
+        costs = [cost_of(path, context_of(read_experiment(path), device)) for path in runs_in(folder)]
+        methods[name] = Method(_evaluation(run, view), together(costs))
     return methods
 
 
-def _as_it_is(experiment: Experiment, context: ExperimentContext) -> HandModel:
-    """CLIP as it was pretrained."""
-    return assemble(experiment.model_copy(update={"strategy": ZeroShot()}), context).model
+def _evaluation(run: LoadedRun, view: View) -> Evaluation:
+    return run.context.evaluator(view.split).evaluate(run.model, run.inputs)
 
 
-def _keep_embedded(folder: Path, model: HandModel, context: ExperimentContext, view: View) -> None:
-    embedded = context.evaluator(view.split).embedded(model, context.pixel_inputs)
-    keep_embeddings(folder, embedded, context, view)
+def _keep_embedded(folder: Path, run: LoadedRun, view: View) -> None:
+    embedded = run.context.evaluator(view.split).embedded(run.model, run.inputs)
+    keep_embeddings(folder, embedded, run.context, view)
 
 
 def keep_embeddings(folder: Path, embeddings: Tensor, context: ExperimentContext, view: View) -> None:
@@ -165,37 +202,40 @@ def keep_embeddings(folder: Path, embeddings: Tensor, context: ExperimentContext
     The columns are the manifest row, the identity, the aspect and the file. With the gallery splits of the prepared
     data, whoever distrusts a figure can compute it anew.
     """
-    path, rows = folder / f"embeddings_{view.split}", context.rows(view.split)
+    path, rows = folder / f"embeddings_{view.split}", view.rows(context)
     np.save(path.with_suffix(".npy"), embeddings.numpy().astype(np.float32))
     shown = context.prepared.manifest.iloc[rows][["identity", "aspect", "path"]]
     shown.insert(0, "row", rows)
     shown.to_csv(path.with_suffix(".csv"), index=False)
 
 
-def _embeddings(model: HandModel, context: ExperimentContext, view: View) -> Tensor:
-    rows, inputs, aspects = context.rows(view.split), context.pixel_inputs, context.aspect_indices
+def _embeddings(run: LoadedRun, view: View) -> Tensor:
+    model, inputs, context = run.model, run.inputs, run.context
+    rows, aspects = view.rows(context), context.aspect_indices
     if view.hide_aspects:
         aspects = np.full_like(aspects, ASPECT_INDEX[Aspect.UNKNOWN])
+    raw = isinstance(context.dataset, IdentityData) and view.raw(context.dataset, model.similarity)
     if not view.flip:
-        return embed(model, inputs, rows, aspects=aspects, device=context.device)
+        return embed(model, inputs, rows, aspects=aspects, device=context.device, unit=not raw)
     plain, mirrored = (
         embed(model, inputs, rows, aspects=aspects, device=context.device, mirror=mirror, unit=False)
         for mirror in (False, True)
     )
-    return combine_flips(plain, mirrored)
+    return combine_flips(plain, mirrored, unit=not raw)
 
 
-def _refuse_seen(folders: Sequence[Path], experiments: Sequence[Experiment], view: View) -> None:
-    """Raise InputError if the identities that would be scored are among those that a run was trained on."""
-    for folder, experiment in zip(folders, experiments, strict=True):
-        if experiment.part == "train_all" and view.split == "val":
-            raise InputError(f"{folder}: was trained on the validation identities too; score it with --split test")
+def _refuse_seen(folder: Path, experiments: Sequence[Experiment], view: View) -> Part:
+    """On whom a run, or any member of an ensemble, was trained; raises InputError if they are to be scored."""
+    part: Part = "train_all" if any(one.part == "train_all" for one in experiments) else "train"
+    if part == "train_all" and view.split == "val":
+        raise InputError(f"{folder}: was trained on the validation identities too; score it with --split test")
+    return part
 
 
 def _refuse_unfit(context: ExperimentContext, view: View, baselines: Sequence[str]) -> None:
     """Raise InputError for a baseline that there is not, and for what a task without galleries cannot be asked."""
     if not isinstance(context.dataset, IdentityData) and (view != View(view.split) or baselines):
-        options = "--flip, --ranking, --hide-aspects, --gallery, --baseline"
+        options = "--flip, --ranking, --hide-aspects, --gallery, --enrolled, --distance, --baseline"
         raise InputError(f"{options}: the task {context.task.name} has no galleries")
     unknown = [name for name in baselines if name not in BASELINES]
     if unknown:
@@ -205,7 +245,7 @@ def _refuse_unfit(context: ExperimentContext, view: View, baselines: Sequence[st
 def _baseline_scores(
     context: ExperimentContext, view: View, baselines: Sequence[str], part: Part
 ) -> dict[str, ProtocolScores]:
-    rows = context.rows(view.split)
+    rows = view.rows(context)
     return {name: scored(baseline_descriptors(name, context, rows, part=part), context, view) for name in baselines}
 
 

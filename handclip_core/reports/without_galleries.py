@@ -11,10 +11,10 @@ from handclip_core.evaluation.bootstrap import Comparison as Paired
 from handclip_core.evaluation.bootstrap import Estimate, compare_paired, estimate
 from handclip_core.evaluation.metrics import Metric
 from handclip_core.evaluation.units import Evaluation
-from handclip_core.models.hand_model import HandModel
 from handclip_core.reports.results import Comparison, Report
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.cost import Cost
+from handclip_core.runs.loaded import LoadedRun
 from handclip_core.runs.run_folder import write_json, write_text
 from handclip_core.tasks.base import Split
 
@@ -29,9 +29,9 @@ class Method:
     cost: Cost | None = None
 
 
-def evaluated(folder: Path, model: HandModel, context: ExperimentContext, split: Split) -> Report:
+def evaluated(folder: Path, run: LoadedRun, split: Split) -> Report:
     """The figures of a run with intervals, and its task's tables, which are written into the folder."""
-    found, task = context.evaluator(split).evaluate(model, context.pixel_inputs), context.task
+    found, task = run.context.evaluator(split).evaluate(run.model, run.inputs), run.context.task
     intervals = {metric.name: asdict(estimate(found, metric.name)) for metric in task.metrics.in_finals}
     values = {"run": str(folder), "split": split, "metrics": found.metrics, "intervals": intervals}
     write_json(folder / f"evaluation_{split}.json", values)

@@ -36,6 +36,17 @@ def cost_of(folder: Path, context: ExperimentContext) -> Cost:
     return Cost(ready.params_trained, params, most(log, "peak_mib"), train_s)
 
 
+def together(costs: Sequence[Cost]) -> Cost:
+    """What several runs took, one after the other."""
+    peaks = [cost.peak_mib for cost in costs if cost.peak_mib is not None]
+    return Cost(
+        sum(cost.params_trained for cost in costs),
+        sum(cost.params for cost in costs),
+        max(peaks, default=None),
+        sum(cost.train_s for cost in costs),
+    )
+
+
 def most(log: Sequence[dict[str, Any]], column: str) -> float | None:
     """The largest value of a column of a log; none if no row has one."""
     return max((float(row[column]) for row in log if column in row), default=None)

@@ -1,14 +1,17 @@
 """What a finished run says of its model, so that it can be opened without the data and the pretrained weights."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from handclip_core.config import Config
 from handclip_core.data.manifest import Cut, Prepared, Protocol
@@ -23,6 +26,8 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.types import Aspect
 
 MODEL_FILE = "model.json"
+FOR_TRAINING = ("head.", "branches.heads.", "prompts.", "backbone.text.", "backbone.logit_scale", "bias")
+"""Prefixes of weights that no embedding of an image depends on."""
 
 
 class SplitCounts(Config):
@@ -76,6 +81,18 @@ def model_files(experiment: Experiment, context: ExperimentContext) -> dict[str,
 
 def _people(context: ExperimentContext, rows: NDArray[np.int64]) -> int:
     return len(np.unique(context.identities[rows]))
+
+
+def weights_hash(model: HandModel, state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the weights that embeddings depend on, as they were saved, and of what comes before them."""
+    backbone = model.architecture
+    digest = hashlib.sha256(f"{backbone.frame} {backbone.image_px}".encode())
+    before = {"mean": backbone.mean, "std": backbone.std}
+    for name, tensor in sorted({**state, **before}.items()):
+        if not name.startswith(FOR_TRAINING):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def untrained(experiment: Experiment, folder: Path) -> HandModel:

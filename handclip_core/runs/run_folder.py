@@ -22,8 +22,10 @@ from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.forgetting import AspectSequence
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import restored
+from handclip_core.paths import shown_path
 from handclip_core.process_group import process_group
 from handclip_core.runs.context import ExperimentContext
+from handclip_core.runs.ensemble_file import is_ensemble
 from handclip_core.runs.experiment import Experiment, Progress, assemble, context_of
 from handclip_core.runs.model_file import model_files
 from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, validation_file
@@ -163,7 +165,8 @@ class RunFolder:
 
     def _describe(self, model: HandModel, context: ExperimentContext) -> None:
         """Write what the weights need to be opened and used without the data."""
-        known = SEEN_ALL if self.experiment.part == "train_all" else validation_file(model, context)
+        seen = self.experiment.part == "train_all"
+        known = SEEN_ALL if seen else validation_file(model, context, context.pixel_inputs)
         texts = {**model_files(self.experiment, context), VALIDATION_FILE: known.model_dump_json(indent=2)}
         for name, text in texts.items():
             write_text(self.folder / name, text)
@@ -188,7 +191,9 @@ def read_state(checkpoint: Path) -> Resume:
 
 
 def read_experiment(folder: Path) -> Experiment:
-    """The experiment of a run's folder; raises InputError if there is none."""
+    """The experiment of a run's folder; raises InputError if there is none, and for an ensemble, which has several."""
+    if is_ensemble(folder):
+        raise InputError(f"{shown_path(folder)}: is an ensemble, and this is for single runs; name one of its members'")
     return Experiment.from_file(folder / CONFIG)
 
 

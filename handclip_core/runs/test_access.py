@@ -12,7 +12,7 @@ from typing import Any
 from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, hash_of_test, shared_log
 from handclip_core.paths import SWEEP_SETTINGS
 from handclip_core.runs.context import ExperimentContext
-from handclip_core.runs.run_folder import CONFIG
+from handclip_core.runs.loaded import settings_text
 from handclip_core.tasks.base import Split
 
 ACCESS_LOG = "test_looks.jsonl"
@@ -45,7 +45,7 @@ def logged_access(
         return
     data = hash_of_test(context.prepared)
     access_log = access_log_of(runs[0], data)
-    configs = "".join((run / CONFIG).read_text(encoding="utf-8") for run in runs)
+    configs = "".join(map(settings_text, runs))
     about = {
         "sweep": runs[0].resolve().parent.name,
         "chosen": f"{by} {', '.join(str(run) for run in runs)}",

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from handclip_core.config import Config
+from handclip_core.data.inputs import Inputs
 from handclip_core.evaluation.bootstrap import estimate
 from handclip_core.evaluation.breakdown import breakdown
 from handclip_core.evaluation.embed import embed
@@ -65,9 +66,9 @@ SEEN_ALL = ValidationFile(thresholds=Thresholds(refused=(SEEN,)))
 """Of a run that was trained on the validation identities too."""
 
 
-def validation_file(model: HandModel, context: ExperimentContext) -> ValidationFile:
-    """Figures and thresholds of ``model``, which was not trained on the validation identities."""
-    scores = context.evaluator("val").evaluate(model, context.pixel_inputs)
+def validation_file(model: HandModel, context: ExperimentContext, inputs: Inputs) -> ValidationFile:
+    """Figures and thresholds of ``model``, which reads ``inputs`` and was not trained on the validation identities."""
+    scores = context.evaluator("val").evaluate(model, inputs)
     metrics = context.task.metrics.in_finals
     figures = {metric.label: Figure(**vars(estimate(scores, metric.name))) for metric in metrics}
     if not isinstance(scores, ProtocolScores):
@@ -83,15 +84,15 @@ def validation_file(model: HandModel, context: ExperimentContext) -> ValidationF
         for found in breakdown(scores, context.prepared.manifest)
     )
     return ValidationFile(
-        figures=figures, averaged=context.task.averaged, groups=groups, thresholds=_thresholds(model, context)
+        figures=figures, averaged=context.task.averaged, groups=groups, thresholds=_thresholds(model, context, inputs)
     )
 
 
-def _thresholds(model: HandModel, context: ExperimentContext) -> Thresholds:
+def _thresholds(model: HandModel, context: ExperimentContext, inputs: Inputs) -> Thresholds:
     """Set as the model is used: without being told what an image shows."""
     rows = context.rows("val")
     hidden = np.full_like(context.aspect_indices, ASPECT_INDEX[Aspect.UNKNOWN])
-    found = embed(model, context.pixel_inputs, rows, aspects=hidden, device=context.device)
+    found = embed(model, inputs, rows, aspects=hidden, device=context.device)
     aspects = context.prepared.manifest["aspect"].to_numpy(dtype=str)[rows]
     similarity = model.pairwise_similarity or cosine
     return fit_thresholds(found, context.identities[rows], aspects, similarity=similarity)

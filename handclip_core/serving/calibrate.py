@@ -25,9 +25,9 @@ def calibrate(model: ServedModel, root: Path, *, aspect: Aspect = Aspect.UNKNOWN
     output_folder(model.folder, option="RUN")
     found = people_below(root)
     who = {str(path): identity for path, identity in found}
-    squares = read_squares([path for path, _ in found], model.frame, model.size_px)
+    squares = read_squares([path for path, _ in found], model.forms)
     warn(squares.unreadable)
-    embeddings = torch.from_numpy(model.embed_squares(squares.array, aspect=aspect))
+    embeddings = torch.from_numpy(model.embed_squares(squares.arrays(), aspect=aspect))
     identities = [who[name] for name in squares.names]
     similarity = model.model.pairwise_similarity or cosine
     thresholds = fit_thresholds(embeddings, identities, np.zeros(len(identities), np.int64), similarity=similarity)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from handclip_core.runs.model_file import MODEL_FILE, ModelFile
 from handclip_core.runs.run_folder import LOG, read_log
 from handclip_core.runs.validation import Figure
-from handclip_core.serving.model import ServedModel
+from handclip_core.serving.model import ServedEnsemble, ServedModel
 
 PARTS = {"train": "trained on", "val": "validated on, not trained on", "test": "kept for the test"}
 NOT_MEASURED = "Not measured: the model was trained on the validation people too. See the report of the finals."
@@ -14,7 +14,7 @@ NOT_MEASURED = "Not measured: the model was trained on the validation people too
 def model_card(served: ServedModel) -> str:
     """The card in Markdown, from what the run's folder says."""
     sections = {
-        f"Model card: {served.experiment.strategy.name} on {served.experiment.backbone.name}": _what(served),
+        f"Model card: {_title(served)}": _what(served),
         "Intended use": _use(served),
         "Data": _data(served),
         "Figures": _figures(served),
@@ -34,7 +34,15 @@ LIMITS = """\
 - Images of hands and embeddings of them are biometric data: have a legal ground, and delete what is not needed."""
 
 
+def _title(served: ServedModel) -> str:
+    if isinstance(served, ServedEnsemble):
+        return f"ensemble of {len(served.members)} models"
+    return f"{served.experiment.strategy.name} on {served.experiment.backbone.name}"
+
+
 def _what(served: ServedModel) -> str:
+    if isinstance(served, ServedEnsemble):
+        return _together(served)
     architecture = served.model.architecture
     compared = "cosine" if served.ranks_by_cosine else "a score of its own"
     return (
@@ -43,6 +51,47 @@ def _what(served: ServedModel) -> str:
         f"backbone `{served.experiment.backbone.name}` ({architecture.num_weights:,} weights in the image tower), "
         f"images of {served.size_px} x {served.size_px} pixels. Weights `{served.hash}`."
     )
+
+
+def _together(served: ServedEnsemble) -> str:
+    compared = "cosine" if served.ranks_by_cosine else "a score of its own"
+    rows = [
+        [
+            said.name,
+            member.experiment.strategy.name,
+            member.experiment.backbone.name,
+            str(member.size_px),
+            f"{weight:.2f}",
+            f"`{said.hash[:12]}`",
+        ]
+        for member, said, weight in zip(served.members, served.about.members, served.about.weights, strict=True)
+    ]
+    said = (
+        f"Embeds an image of a hand as a unit vector of {served.width} numbers, to be compared by {compared}: what "
+        f"{len(rows)} models make of it, fused by {served.about.by}. Weights `{served.hash}`."
+    )
+    return (
+        f"{said}\n\n{_table(('member', 'strategy', 'backbone', 'pixels', 'weight', 'weights'), rows)}{_worth(served)}"
+    )
+
+
+def _worth(served: ServedEnsemble) -> str:
+    gain = served.about.gain
+    if gain is None:
+        return ""
+    crossed = ""
+    if gain.crossed is not None:
+        crossed = f"; with weights fitted to one half of the people and measured on the other {_points(gain.crossed)}"
+    fitted = ", whom its weights were fitted to as well" if gain.fitted else ""
+    return (
+        f"\n\nAgainst its best member, `{gain.best}`, on {gain.num_people} validation people{fitted}: "
+        f"{_points(gain.difference)} points{crossed}."
+    )
+
+
+def _points(figure: Figure) -> str:
+    value, interval, _ = _figure(figure)
+    return f"{value} ({interval})"
 
 
 def _use(served: ServedModel) -> str:
@@ -112,16 +161,20 @@ def _groups(served: ServedModel) -> str:
 
 
 def _cost(served: ServedModel) -> str:
-    path = served.folder / LOG
-    if not path.is_file():
+    members = served.members if isinstance(served, ServedEnsemble) else (served,)
+    paths = [member.folder / LOG for member in members]
+    if not all(path.is_file() for path in paths):
         return "The folder has no log of the training."
-    rows = read_log(path)
-    seconds = sum(float(row.get("train_s", 0)) for row in rows)
-    return f"{int(rows[-1]['images']):,} images shown in {seconds:,.1f} s of training, validation not counted."
+    logs = [read_log(path) for path in paths]
+    seconds = sum(float(row.get("train_s", 0)) for rows in logs for row in rows)
+    images = sum(int(rows[-1]["images"]) for rows in logs)
+    return f"{images:,} images shown in {seconds:,.1f} s of training, validation not counted."
 
 
 def _described(served: ServedModel) -> ModelFile:
-    return ModelFile.from_file(served.folder / MODEL_FILE)
+    """What is known of the training data; of an ensemble those of its first member, which are all members'."""
+    first = served.members[0] if isinstance(served, ServedEnsemble) else served
+    return ModelFile.from_file(first.folder / MODEL_FILE)
 
 
 def _figure(figure: Figure) -> list[str]:

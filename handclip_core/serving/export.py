@@ -8,11 +8,12 @@ from safetensors.torch import save_file
 
 from handclip_core.errors import InputError
 from handclip_core.models.names import CONFIG_FILE
+from handclip_core.runs.ensemble_file import ENSEMBLE, MEMBERS
 from handclip_core.runs.model_file import MODEL_FILE
 from handclip_core.runs.run_folder import CONFIG, write_text
 from handclip_core.runs.validation import VALIDATION_FILE
 from handclip_core.serving.card import model_card
-from handclip_core.serving.model import EXPORTED, HASH, ServedModel, weights_for_use
+from handclip_core.serving.model import EXPORTED, HASH, ServedEnsemble, ServedModel, weights_for_use
 from handclip_core.serving.onnx_file import write_onnx
 from handclip_core.serving.open_clip_file import write_open_clip
 
@@ -42,6 +43,8 @@ def export_run(served: ServedModel, folder: Path, *, kind: Kind) -> str:
         raise
     folder.mkdir(exist_ok=True)
     for file in partial.iterdir():
+        if (folder / file.name).is_dir():
+            shutil.rmtree(folder / file.name)
         file.replace(folder / file.name)
     partial.rmdir()
     return f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} into {folder}\n{said}".replace(
@@ -55,8 +58,19 @@ def _write(served: ServedModel, folder: Path, kind: Kind) -> str:
     if kind == "onnx":
         shutil.copy(STANDALONE, folder / SCRIPT)
         return write_onnx(served, folder / ONNX)
+    if isinstance(served, ServedEnsemble):
+        for name in (ENSEMBLE, VALIDATION_FILE):
+            shutil.copy(served.folder / name, folder / name)
+        for member in served.members:
+            (folder / MEMBERS / member.folder.name).mkdir(parents=True)
+            _write_safetensors(member, folder / MEMBERS / member.folder.name)
+    else:
+        _write_safetensors(served, folder)
+    return "the folder is a run's: embed, enrol, identify and verify take it"
+
+
+def _write_safetensors(served: ServedModel, folder: Path) -> None:
     for name in (CONFIG, MODEL_FILE, CONFIG_FILE, VALIDATION_FILE):
         shutil.copy(served.folder / name, folder / name)
     weights = {name: value.cpu().contiguous() for name, value in weights_for_use(served.model).items()}
     save_file(weights, folder / EXPORTED, metadata={"format": "pt", HASH: served.hash})
-    return "the folder is a run's: embed, enrol, identify and verify take it"

@@ -82,7 +82,7 @@ def enrol(model: ServedModel, root: Path, to: Path, *, aspect: Aspect = Aspect.U
     """
     before = open_gallery(to, model) if to.exists() and any(to.iterdir()) else None
     found = people_below(root)
-    squares = read_squares([path for path, _ in found], model.frame, model.size_px)
+    squares = read_squares([path for path, _ in found], model.forms)
     who = {str(path): identity for path, identity in found}
     entries = [Entry(who[name], str(Path(name).absolute()), _sha256(name)) for name in squares.names]
     taken = {entry.sha256: entry.identity for entry in before.entries} if before else {}
@@ -94,7 +94,7 @@ def enrol(model: ServedModel, root: Path, to: Path, *, aspect: Aspect = Aspect.U
             taken[entry.sha256] = entry.identity
         elif holder != entry.identity:
             raise InputError(f"{shown_path(entry.image)}: the same file is enrolled as '{holder}'; it shows one person")
-    added = model.embed_squares(np.stack([squares.pixels[place] for place in new]), aspect=aspect) if new else None
+    added = model.embed_squares(squares.arrays(new), aspect=aspect) if new else None
     gallery = _joined(before, model, [entries[place] for place in new], added)
     if new:
         _write(gallery, to)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from handclip_core.data.framing import Frame
+from handclip_core.data.framing import Form, Frame
 from handclip_core.data.images import MIN_SIDE_PX, SUFFIXES, BadImageError, decode_rgb, read_image
 from handclip_core.data.pixels import SQUASHED
 from handclip_core.errors import InputError
@@ -21,16 +21,19 @@ Image = Path | str | bytes | Pixels
 
 @dataclass
 class Squares:
-    """Readable images: their ``names`` [n] and pixels, and why others could not be read, by name."""
+    """Readable images: their ``names`` [n] and pixels, and why others could not be read, by name.
+
+    An image's pixels are squares [S, S, 3], one for each form in which the model reads it.
+    """
 
     names: list[str] = field(default_factory=list)
-    pixels: list[Pixels] = field(default_factory=list)
+    pixels: list[tuple[Pixels, ...]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def array(self) -> Pixels:
-        """The pixels as one array [n, S, S, 3]."""
-        return np.stack(self.pixels)
+    def arrays(self, places: Sequence[int] | None = None) -> tuple[Pixels, ...]:
+        """The pixels of all images, or of those at ``places``, as an array [n, S, S, 3] for each form."""
+        chosen = self.pixels if places is None else [self.pixels[place] for place in places]
+        return tuple(np.stack(squares) for squares in zip(*chosen, strict=True))
 
     def warn(self) -> None:
         """Name on stderr what could not be read."""
@@ -63,17 +66,17 @@ def read_square(image: Image, frame: Frame, size_px: int) -> Pixels:
     return np.asarray(frame.square(PillowImage.fromarray(pixels), size_px))
 
 
-def read_squares(paths: Sequence[Path], frame: Frame, size_px: int) -> Squares:
-    """The readable ones of ``paths`` as squares; raises InputError if none can be read."""
+def read_squares(paths: Sequence[Path], forms: Sequence[Form]) -> Squares:
+    """The readable ones of ``paths`` as squares, in each of ``forms``; raises InputError if none can be read."""
     found = Squares()
     for path in paths:
         try:
-            square = read_square(path, frame, size_px)
+            squares = tuple(read_square(path, form.frame, form.size_px) for form in forms)
         except InputError as error:
             found.unreadable[str(path)] = str(error)
             continue
         found.names.append(str(path))
-        found.pixels.append(square)
+        found.pixels.append(squares)
     if not found.pixels:
         found.warn()
         raise InputError(f"none of {len(paths)} images can be read")

@@ -12,26 +12,26 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from handclip_core.data.framing import Frame
+from handclip_core.data.framing import Form, Frame
 from handclip_core.errors import InputError
 from handclip_core.evaluation.similarity import cosine
+from handclip_core.models.ensemble import EnsembleModel
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import merged, restored
 from handclip_core.models.weights.files import read_tensors
 from handclip_core.paths import input_folder
+from handclip_core.runs.ensemble_file import EnsembleFile, is_ensemble, member_folders, read_ensemble
 from handclip_core.runs.experiment import Experiment
-from handclip_core.runs.model_file import MODEL_FILE, untrained
+from handclip_core.runs.model_file import FOR_TRAINING, MODEL_FILE, untrained, weights_hash
 from handclip_core.runs.run_folder import BEST, load_tensors, read_experiment
 from handclip_core.runs.validation import ValidationFile, read_validation
 from handclip_core.serving.images import Image, read_square
-from handclip_core.types import ASPECT_INDEX, Aspect
+from handclip_core.types import ASPECT_INDEX, Aspect, PerTower
 
 A_RUN = "name the folder of a finished run, such as runs/NAME/best"
 EXPORTED, HASH = "handclip_model.safetensors", "run_hash"
 """Weights that were exported, which go before those of training, and the key of their run's hash in the metadata."""
 BATCH = 64
-FOR_TRAINING = ("head.", "branches.heads.", "prompts.", "backbone.text.", "backbone.logit_scale", "bias")
-"""Prefixes of weights that no embedding of an image depends on."""
 
 Embeddings = NDArray[np.float32]
 
@@ -58,6 +58,11 @@ class ServedModel:
         return self.model.width
 
     @property
+    def forms(self) -> tuple[Form, ...]:
+        """The forms in which images are read: one, but of an ensemble one for each size and framing of its towers."""
+        return self.model.forms
+
+    @property
     def size_px(self) -> int:
         """Width and height of the images that the tower reads."""
         return self.model.architecture.image_px
@@ -73,19 +78,29 @@ class ServedModel:
         ``aspect`` is what all of them show; models that do not tell aspects apart do not ask for it. Raises
         BadImageError for the first image that cannot be used.
         """
-        squares = [read_square(image, self.frame, self.size_px) for image in images]
-        return self.embed_squares(np.stack(squares), aspect=aspect) if squares else self._nothing()
+        if not images:
+            return self._nothing()
+        each = [np.stack([read_square(image, form.frame, form.size_px) for image in images]) for form in self.forms]
+        return self.embed_squares(each, aspect=aspect)
 
     @torch.no_grad()
-    def embed_squares(self, squares: NDArray[np.uint8], *, aspect: Aspect = Aspect.UNKNOWN) -> Embeddings:
-        """Unit vectors [n, W] of images uint8 [n, S, S, 3] that are of the tower's size already."""
-        parts = [self._nothing()]
-        for start in range(0, len(squares), BATCH):
-            part = torch.from_numpy(squares[start : start + BATCH]).to(self.device)
-            pixels = part.permute(0, 3, 1, 2).float().div_(255)
-            shown = torch.full((len(part),), ASPECT_INDEX[aspect], device=self.device)
-            parts.append(F.normalize(self.model.embed(pixels, shown).float(), dim=1).cpu().numpy())
+    def embed_squares(
+        self, squares: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], *, aspect: Aspect = Aspect.UNKNOWN
+    ) -> Embeddings:
+        """Unit vectors [n, W] of images uint8 [n, S, S, 3] that are of the tower's size already.
+
+        One array for each of ``forms``; a single array, if there is one form.
+        """
+        each, parts = [squares] if isinstance(squares, np.ndarray) else list(squares), [self._nothing()]
+        for start in range(0, len(each[0]), BATCH):
+            images = tuple(self._pixels(array[start : start + BATCH]) for array in each)
+            shown = torch.full((len(images[0]),), ASPECT_INDEX[aspect], device=self.device)
+            inputs = images[0] if len(images) == 1 else PerTower(images)
+            parts.append(F.normalize(self.model.embed(inputs, shown).float(), dim=1).cpu().numpy())
         return np.concatenate(parts)
+
+    def _pixels(self, squares: NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2).float().div_(255)
 
     def scores(self, queries: Embeddings, gallery: Embeddings) -> NDArray[np.float32]:
         """The score of each pair [Q, G]: what thresholds are set on."""
@@ -106,13 +121,40 @@ class ServedModel:
         return np.empty((0, self.width), np.float32)
 
 
+@dataclass(frozen=True)
+class ServedEnsemble(ServedModel):
+    """Several trained models that answer together; ``experiment`` is that of the first."""
+
+    members: tuple[ServedModel, ...]
+    about: EnsembleFile
+
+
 def open_run(given: Path | str, *, device: torch.device | str = "cpu") -> ServedModel:
-    """The model in the folder of a finished run, a sweep's ``best``, or the final model that finals leave.
+    """The model in the folder of a finished run or an ensemble, a sweep's ``best``, or the final model of finals.
 
     Neither the training data nor the pretrained weights are needed. Raises InputError for a folder that holds no
     finished run, and for weights that are damaged or of another run.
     """
     folder = input_folder(given, mend=A_RUN).absolute()
+    return _open_ensemble(folder, device) if is_ensemble(folder) else _open_single(folder, given, device)
+
+
+def _open_ensemble(folder: Path, device: torch.device | str) -> ServedEnsemble:
+    about = read_ensemble(folder)
+    members = tuple(_open_single(path, path, device) for path in member_folders(folder))
+    for member, said in zip(members, about.members, strict=True):
+        if member.hash != said.hash:
+            raise InputError(f"{member.folder}: not the weights that the ensemble was made of; make it again")
+    first, fusion = members[0], about.scores
+    model = EnsembleModel([member.model for member in members], about.by, fusion).eval()
+    how = f"{about.by} {fusion.weights} {fusion.means} {fusion.deviations} {[member.hash for member in members]}"
+    known = hashlib.sha256(how.encode()).hexdigest()
+    return ServedEnsemble(
+        model, first.experiment, read_validation(folder), folder, known, first.device, members=members, about=about
+    )
+
+
+def _open_single(folder: Path, given: Path | str, device: torch.device | str) -> ServedModel:
     if not (folder / MODEL_FILE).is_file():
         raise InputError(
             f"{given}: has no {MODEL_FILE}: the run has not finished, or an earlier version wrote it; {A_RUN}"
@@ -150,15 +192,3 @@ def _with_weights(model: HandModel, state: Mapping[str, Tensor], path: Path) -> 
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not the weights of the {MODEL_FILE} beside it ({reason})") from None
-
-
-def weights_hash(model: HandModel, state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the weights that embeddings depend on, as they were saved, and of what comes before them."""
-    backbone = model.architecture
-    digest = hashlib.sha256(f"{backbone.frame} {backbone.image_px}".encode())
-    before = {"mean": backbone.mean, "std": backbone.std}
-    for name, tensor in sorted({**state, **before}.items()):
-        if not name.startswith(FOR_TRAINING):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

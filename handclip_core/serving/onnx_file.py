@@ -87,9 +87,13 @@ def _plain_attention() -> Iterator[None]:
 def write_onnx(served: ServedModel, path: Path) -> str:
     """Write ``path`` with what it needs to be used in its metadata; says in a line how far it was checked.
 
-    Raises InputError if the package onnx is missing, or the file and this model differ by more than TOLERANCE.
+    Raises InputError if the package onnx is missing, the model reads an image in several forms, or the file and this
+    model differ by more than TOLERANCE.
     """
     onnx: Any = optional("onnx", "exporting to ONNX")
+    if len(served.forms) > 1:
+        forms = " and ".join(f"{form.size_px} px by {form.frame.framing}" for form in served.forms)
+        raise InputError(f"onnx: one file reads one input, and the ensemble's members read {forms}; export each member")
     size, views = served.size_px, served.model.tells_aspects
     images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     given = (images, torch.zeros(2, dtype=torch.int64)) if views else (images,)

@@ -18,7 +18,7 @@ from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind
 from handclip_core.models.weights.files import Tensors, quiet_logs
 from handclip_core.models.weights.origin import merged_updates, origin_of
 from handclip_core.runs.run_folder import BEST, load_tensors, write_text
-from handclip_core.serving.model import ServedModel
+from handclip_core.serving.model import ServedEnsemble, ServedModel
 from handclip_core.tasks.captions.task import Captions
 
 TOLERANCE = 1e-4
@@ -58,7 +58,9 @@ def with_names(weights: Tensors, names: Set[str]) -> Tensors:
 def _refuse_more_than_a_tower(served: ServedModel) -> None:
     """Raise InputError, with the reason, if the embedding is not the tower's own, but for a square map that folds."""
     reason = None
-    if served.experiment.backbone.images_only:
+    if isinstance(served, ServedEnsemble):
+        reason = "it has several towers"
+    elif served.experiment.backbone.images_only:
         reason = "its backbone has no text tower"
     elif served.model.tells_aspects:
         reason = "it has a part for each view"

@@ -59,9 +59,10 @@ class Evaluator(ABC):
         """
         return self.evaluate(model, inputs).metrics
 
-    def embedded(self, model: HandModel, inputs: Inputs) -> Tensor:
-        """Embeddings [n, W] of ``rows`` [n], of length one, on the CPU."""
-        return embed(model, inputs, self.rows, aspects=self.dataset.aspect_indices, device=self.towers.device)
+    def embedded(self, model: HandModel, inputs: Inputs, *, unit: bool = True) -> Tensor:
+        """Embeddings [n, W] of ``rows`` [n], of length one if ``unit``, on the CPU."""
+        aspects = self.dataset.aspect_indices
+        return embed(model, inputs, self.rows, aspects=aspects, device=self.towers.device, unit=unit)
 
     def generic_retention(self, projected: Tensor, texts: Tensor | None = None) -> float:
         """How much of the order in which the pretrained towers put generic prompts is left, the mean over ``rows`` [n].

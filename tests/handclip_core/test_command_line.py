@@ -22,13 +22,14 @@ OPTIONS = {
     "show": ["experiment"],
     "train": ["experiment", "--out", "--device", "--resume"],
     "evaluate": [
-        "run", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--gallery", "--baseline",
-        "--keep-embeddings", "--json",
+        "run", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--gallery", "--enrolled",
+        "--distance", "--baseline", "--keep-embeddings", "--json",
     ],
     "compare": [
-        "runs", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--gallery", "--baseline",
-        "--keep-embeddings", "--out",
+        "runs", "--split", "--device", "--flip", "--ranking", "--hide-aspects", "--gallery", "--enrolled",
+        "--distance", "--baseline", "--keep-embeddings", "--out",
     ],
+    "ensemble": ["runs", "--out", "--by", "--weights", "--device"],
     "search": ["run", "--images", "text", "--like", "--num", "--sheet", "--device"],
     "settings": ["key", "--schema"],
     "embed": ["run", "images", "--out", "--aspect", "--device"],

@@ -193,8 +193,6 @@ def _validation(views: NDArray[np.float32], search: Search, own: int) -> Validat
 
 
 def _some(inputs: ModelInputs, at: Tensor) -> ModelInputs:
-    if isinstance(inputs, Encoded):
-        return inputs.at(at)
     if isinstance(inputs, Activations):
         return Activations(inputs.hidden[at], inputs.depth)
-    return inputs[at]
+    return inputs[at] if isinstance(inputs, Tensor) else inputs.at(at)

@@ -11,7 +11,7 @@ from handclip_core.models.hand_model import HandModel, identity_head, no_metric
 from handclip_core.models.neck import Neck, NeckOutput, NeckSettings
 from handclip_core.models.readout import Readout
 from handclip_core.models.views.router import Router, view_name
-from handclip_core.types import ASPECT_INDEX, Aspect, Batch, Encoded, ModelInputs, Output
+from handclip_core.types import ASPECT_INDEX, Aspect, Batch, Encoded, ModelInputs, Output, PerTower
 
 
 @dataclass(frozen=True)
@@ -145,4 +145,5 @@ def chosen_view(views: Sequence[Tensor], of: Sequence[Aspect], routed: Tensor) -
 def _length(inputs: ModelInputs) -> int:
     if isinstance(inputs, Tensor):
         return len(inputs)
+    assert not isinstance(inputs, PerTower), "the images of an ensemble are handed to its members one by one"
     return len(inputs.features) if isinstance(inputs, Encoded) else len(inputs.hidden)

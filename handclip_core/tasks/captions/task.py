@@ -9,7 +9,6 @@ from handclip_core.data.own_rows import RowFormat
 from handclip_core.data.sources import DrawnData, PreparedData, open_data
 from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import Metrics
-from handclip_core.evaluation.protocol import GalleryKind
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.tasks.base import Task
 from handclip_core.tasks.captions.data import CaptionData
@@ -50,8 +49,10 @@ class Captions(Task):
 
     def open(self, data: DrawnData | PreparedData, *, cache: Path) -> CaptionData:
         """The prepared data set; drawn hands are drawn if need be."""
-        if data.aspects or data.gallery is not GalleryKind.ALL:
-            raise InputError("data: aspects and gallery are for the task identities; leave them out")
+        if data.has_galleries:
+            raise InputError(
+                "data: aspects, gallery, enrolled and distance are for the task identities; leave them out"
+            )
         prepared = open_data(data, cache=cache, form=ROWS)
         check_leaks(prepared)
         return CaptionData(prepared, read_pairs(prepared))

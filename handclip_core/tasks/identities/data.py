@@ -1,23 +1,37 @@
 """Data for the task: gallery splits of the aspects that an experiment uses."""
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
 from handclip_core.data.manifest import GallerySplit, Prepared
 from handclip_core.data.training import Part, TrainingData
 from handclip_core.errors import InputError
-from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.evaluation.protocol import Enrolled, GalleryKind, with_roles
+from handclip_core.evaluation.similarity import Distance
 from handclip_core.tasks.base import Dataset, Split, Towers
 from handclip_core.tasks.identities.evaluator import IdentityEvaluator
 from handclip_core.types import HAND_ASPECTS, Aspect
 
 
 class IdentityData(Dataset):
-    """A prepared data set with the ``aspects`` that are trained and scored, and the kind of ``gallery``."""
+    """A prepared data set with the ``aspects`` that are trained and scored.
 
-    def __init__(self, prepared: Prepared, *, aspects: tuple[Aspect, ...], gallery: GalleryKind) -> None:
+    Scored by the kind of ``gallery``, which images are ``enrolled`` in it, and the ``distance`` that orders it.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        *,
+        aspects: tuple[Aspect, ...],
+        gallery: GalleryKind,
+        enrolled: Enrolled = Enrolled.ONE,
+        distance: Distance = Distance.COSINE,
+    ) -> None:
         super().__init__(prepared)
-        self.aspects, self.gallery = aspects, gallery
+        self.aspects, self.gallery, self.enrolled, self.distance = aspects, gallery, enrolled, distance
 
     @property
     def trains_aspects(self) -> bool:
@@ -26,10 +40,13 @@ class IdentityData(Dataset):
         trained = manifest.loc[manifest["subset"].isin(["train", "val"]), "aspect"]
         return bool(set(self.aspects) & set(trained) & set(HAND_ASPECTS))
 
-    def gallery_splits(self, split: Split) -> tuple[GallerySplit, ...]:
-        """The split's gallery splits; queries of the experiment's aspects alone, galleries whole."""
-        wanted = set(self.aspects)
-        gallery_splits = self.prepared.protocol.draws[split]
+    def gallery_splits(self, split: Split, *, enrolled: Enrolled | None = None) -> tuple[GallerySplit, ...]:
+        """The split's gallery splits; queries of the experiment's aspects alone, galleries whole.
+
+        ``enrolled`` takes the place of the data's own setting.
+        """
+        wanted, roles = set(self.aspects), enrolled or self.enrolled
+        gallery_splits = [with_roles(one, self._who, roles) for one in self.prepared.protocol.draws[split]]
         return tuple(
             GallerySplit(
                 gallery=gallery_split.gallery,
@@ -38,9 +55,13 @@ class IdentityData(Dataset):
             for gallery_split in gallery_splits
         )
 
-    def rows(self, split: Split) -> NDArray[np.int64]:
-        """Every manifest row that the split's gallery splits use, ascending."""
-        return rows_of(self.gallery_splits(split))
+    @cached_property
+    def _who(self) -> list[str]:
+        return [str(identity) for identity in self.identities]
+
+    def rows(self, split: Split, *, enrolled: Enrolled | None = None) -> NDArray[np.int64]:
+        """Every manifest row that the split's gallery splits use, ascending; ``enrolled`` as in ``gallery_splits``."""
+        return rows_of(self.gallery_splits(split, enrolled=enrolled))
 
     def training_data(self, part: Part, towers: Towers) -> TrainingData:
         """The training images of the experiment's aspects."""
@@ -49,7 +70,12 @@ class IdentityData(Dataset):
     def evaluator(self, split: Split, towers: Towers) -> IdentityEvaluator:
         """Scores over the gallery splits of ``split``."""
         return IdentityEvaluator(
-            self, self.rows(split), towers, gallery_splits=self.gallery_splits(split), gallery=self.gallery
+            self,
+            self.rows(split),
+            towers,
+            gallery_splits=self.gallery_splits(split),
+            gallery=self.gallery,
+            distance=self.distance,
         )
 
 

@@ -14,8 +14,16 @@ from handclip_core.evaluation.embed import aspect_accuracy
 from handclip_core.evaluation.fusion import Search
 from handclip_core.evaluation.gallery_splits import Similarity
 from handclip_core.evaluation.metrics import RETENTION
-from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores, QueryScores, score_gallery_splits
+from handclip_core.evaluation.protocol import (
+    GalleryKind,
+    ProtocolScores,
+    QueryScores,
+    aspects_of,
+    score_gallery_splits,
+    sides_of,
+)
 from handclip_core.evaluation.retention import retention
+from handclip_core.evaluation.similarity import Distance, euclidean
 from handclip_core.models.hand_model import HandModel
 from handclip_core.tasks.base import Dataset, Evaluator, Towers
 from handclip_core.types import Aspect
@@ -37,23 +45,28 @@ class IdentityEvaluator(Evaluator):
         *,
         gallery_splits: tuple[GallerySplit, ...],
         gallery: GalleryKind,
+        distance: Distance,
     ) -> None:
         super().__init__(dataset, rows, towers)
-        self.gallery_splits, self.gallery = gallery_splits, gallery
+        self.gallery_splits, self.gallery, self.distance = gallery_splits, gallery, distance
 
     def evaluate(self, model: HandModel, inputs: Inputs) -> ProtocolScores:
         """Scores of ``model``, by its own similarity if it has one."""
-        return self.scores_of(self.embedded(model, inputs), similarity=model.similarity)
+        raw = self.distance is Distance.EUCLIDEAN and model.similarity is None
+        embeddings = self.embedded(model, inputs, unit=not raw)
+        return self.scores_of(embeddings, similarity=model.similarity)
 
     def scores_of(self, embeddings: NDArray[Any] | Tensor, *, similarity: Similarity | None = None) -> ProtocolScores:
-        """Scores of embeddings [n, W] of ``rows``, by cosine unless there is another ``similarity``."""
+        """Scores of embeddings [n, W] of ``rows``, by the distance unless there is another ``similarity``."""
+        raw = self.distance is Distance.EUCLIDEAN and similarity is None
         return score_gallery_splits(
             embeddings,
             self.rows,
             self.gallery_splits,
             self.dataset.identities,
             gallery=self.gallery,
-            similarity=similarity,
+            similarity=euclidean if raw else similarity,
+            unit=not raw,
         )
 
     def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:
@@ -80,6 +93,30 @@ class IdentityEvaluator(Evaluator):
             if query and gallery:
                 at, among = (np.array([place[row] for row in rows]) for rows in (query, gallery))
                 found.append(Search(at, among, who[list(query)], who[list(gallery)]))
+        return found
+
+    @cached_property
+    def identity_codes(self) -> NDArray[np.int64]:
+        """The identity of every manifest row as a number."""
+        return np.unique(self.dataset.identities, return_inverse=True)[1].astype(np.int64)
+
+    def measured_searches(self) -> list[Search]:
+        """The searches that figures are means over, their distractors included.
+
+        Identities are codes; a distractor's is -1, which no query has.
+        """
+        place = {int(row): index for index, row in enumerate(self.rows)}
+        codes = self.identity_codes
+        found = []
+        for gallery_split in self.gallery_splits:
+            for aspect in aspects_of(self.gallery_splits):
+                sides = sides_of(gallery_split, aspect, self.gallery)
+                who = codes[sides.gallery]
+                if np.isin(codes[sides.query], who).any():
+                    among = np.concatenate([sides.gallery, sides.distractors])
+                    at, of = (np.array([place[int(row)] for row in rows], np.int64) for rows in (sides.query, among))
+                    nobody = np.full(len(sides.distractors), -1, np.int64)
+                    found.append(Search(at, of, codes[sides.query], np.concatenate([who, nobody])))
         return found
 
     @property

@@ -45,7 +45,13 @@ class Identities(LabelledTask):
         """The prepared data set; drawn hands are drawn if need be."""
         prepared = open_data(data, cache=cache, form=ROWS)
         check_leaks(prepared)
-        return IdentityData(prepared, aspects=used_aspects(prepared, data.aspects), gallery=data.gallery)
+        return IdentityData(
+            prepared,
+            aspects=used_aspects(prepared, data.aspects),
+            gallery=data.gallery,
+            enrolled=data.enrolled,
+            distance=data.distance,
+        )
 
     def save(self, path: Path, evaluation: Evaluation) -> None:
         """Write all single query results to an ``.npz`` file."""

@@ -16,6 +16,7 @@ from handclip_core.__main__ import main
 from handclip_core.local import train_into
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.experiment import Experiment, context_of
+from handclip_core.runs.run_folder import read_experiment
 from handclip_core.serving.model import ServedModel, open_run
 from tests.conftest import TINY_DATA
 from tests.handclip_core.serving.conftest import CPU, OPTIM
@@ -164,6 +165,8 @@ def test_every_command_in_the_document_runs(
     pytest.importorskip("onnxruntime")
     lines = [line.split("#")[0].split() for line in DOCUMENT.read_text().splitlines() if line.startswith("handclip ")]
     shutil.copytree(run, tmp_path / "runs" / "quickstart" / "best")
+    values = {"strategy": {"name": "zero_shot"}, "data": TINY_DATA, "backbone": read_experiment(run).backbone}
+    train_into(tmp_path / "runs" / "other", Experiment.model_validate(values), device=CPU)
     shutil.copytree(run.parent / "people", tmp_path / "people")
     shutil.copytree(run.parent / "people", tmp_path / "others")
     (tmp_path / "asked").mkdir()
@@ -172,7 +175,9 @@ def test_every_command_in_the_document_runs(
     monkeypatch.chdir(tmp_path)
     for words in lines:
         typed(*words[1:])
-    assert {words[1] for words in lines} == {"embed", "enrol", "identify", "verify", "calibrate", "export"}
+    assert {words[1] for words in lines} == {
+        "embed", "enrol", "identify", "verify", "calibrate", "export", "ensemble", "compare",
+    }  # fmt: skip
     script = next(
         line.split("#")[0].split() for line in DOCUMENT.read_text().splitlines() if line.startswith("python ")
     )

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from handclip_core.errors import InputError
-from handclip_core.evaluation.fusion import FeatureFusion, ValidationSet, fit_score_fusion, fuse_features, vote
+from handclip_core.evaluation.fusion import ValidationSet, equal_score_fusion, fit_score_fusion, search_weights, vote
 from handclip_core.evaluation.retrieval import retrieval_scores
-from handclip_core.evaluation.similarity import cosine
 
 
 def problem(
@@ -16,19 +15,6 @@ def problem(
     rng = np.random.default_rng(seed)
     truth = np.eye(60)
     return [truth + noise * rng.standard_normal((60, 60)) for noise in noises], list(range(60)), list(range(60))
-
-
-def test_concatenation_is_the_weighted_mean_of_cosines() -> None:
-    rng = np.random.default_rng(0)
-    left, right = rng.standard_normal((5, 3)), rng.standard_normal((5, 7))
-    fused = fuse_features([left, right * 100], weights=[2, 1])
-    expected = (4 * cosine(left, left) + cosine(right, right)) / 5
-    np.testing.assert_allclose(cosine(fused, fused), expected, atol=1e-6)
-
-
-def test_mean_of_features() -> None:
-    fused = fuse_features([np.array([[3.0, 0.0]]), np.array([[0.0, 0.1]])], how=FeatureFusion.MEAN)
-    np.testing.assert_allclose(fused, [[0.5**0.5, 0.5**0.5]], atol=1e-7)
 
 
 def test_fitted_weights_beat_equal_ones_on_unseen_data() -> None:
@@ -77,16 +63,6 @@ def test_votes_do_not_depend_on_order() -> None:
 
 def test_what_cannot_be_fused_is_named() -> None:
     one, two = np.ones((2, 3)), np.ones((2, 4))
-    with pytest.raises(InputError, match=r"\[3, 4\] dimensions have no mean; use 'concat'"):
-        fuse_features([one, two], how=FeatureFusion.MEAN)
-    with pytest.raises(InputError, match=r"embeddings of \[2, 1\] images"):
-        fuse_features([one, one[:1]])
-    with pytest.raises(InputError, match="2 models need as many"):
-        fuse_features([one, two], weights=[1])
-    with pytest.raises(InputError, match="none negative and not all zero"):
-        fuse_features([one, two], weights=[0, 0])
-    with pytest.raises(InputError, match="no model to fuse"):
-        fuse_features([])
     with pytest.raises(InputError, match="one shape"):
         vote([one, two])
     with pytest.raises(InputError, match="0 models"):
@@ -98,3 +74,35 @@ def test_what_cannot_be_fused_is_named() -> None:
     fitted = fit_score_fusion([ValidationSet(*problem(4, (0.3, 0.3)))])
     with pytest.raises(InputError, match="similarities of 1 models were given, 2 are needed"):
         fitted([one])
+
+
+def test_the_best_of_a_grid_is_found_and_of_equals_the_most_equal() -> None:
+    assert search_weights(2, lambda weights: -((weights[0] - 0.35) ** 2))[0] == pytest.approx((0.35, 0.65))
+    assert search_weights(2, lambda weights: float(weights[0] >= 0.7))[0] == pytest.approx((0.7, 0.3))
+    assert search_weights(2, lambda weights: float(weights[0] <= 0.3))[0] == pytest.approx((0.3, 0.7))
+    assert search_weights(3, lambda _: 1.0)[0] == pytest.approx((1 / 3,) * 3)
+    peak = np.array([0.6, 0.3, 0.1])
+    weights, best = search_weights(3, lambda weights: -float(np.abs(np.array(weights) - peak).sum()))
+    assert best == pytest.approx(-float(np.abs(np.array(weights) - peak).sum()))
+    assert best > -0.05
+
+
+def test_without_one_scale_scores_are_added_as_they_are() -> None:
+    matrices, query_ids, gallery_ids = problem(5, (0.3, 0.3))
+    fusion = fit_score_fusion([ValidationSet(matrices, query_ids, gallery_ids)], standardise=False)
+    assert fusion.means == (0.0, 0.0)
+    np.testing.assert_allclose(
+        fusion(matrices), fusion.weights[0] * matrices[0] + fusion.weights[1] * matrices[1], atol=1e-12
+    )
+    equal = equal_score_fusion([ValidationSet([matrices[0] * 9 + 4, matrices[1]], query_ids, gallery_ids)])
+    assert equal.weights == (0.5, 0.5)
+    off = ~np.eye(60, dtype=bool)
+    assert equal.means[0] == pytest.approx((matrices[0] * 9 + 4)[off].mean())
+    assert equal.deviations[0] == pytest.approx(9 * matrices[0][off].std())
+
+
+def test_a_model_that_has_collapsed_is_not_blown_up() -> None:
+    matrices, query_ids, gallery_ids = problem(6, (0.3, 0.3))
+    collapsed = 1 - 1e-7 * matrices[1]
+    fusion = fit_score_fusion([ValidationSet([matrices[0], collapsed], query_ids, gallery_ids)])
+    assert fusion.deviations[1] == 1.0

@@ -1,6 +1,7 @@
 """Reports of runs: what outsiders can check, and what may be asked without training again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.data.eleven_k import prepare_eleven_k
+from handclip_core.data.manifest import Cut, load_prepared, write_prepared
+from handclip_core.data.sources import PreparedData
+from handclip_core.evaluation.protocol import Enrolled, GalleryKind
+from handclip_core.evaluation.similarity import Distance
 from handclip_core.local import train_into
 from handclip_core.reports.measure import View
 from handclip_core.reports.report import compare_runs, evaluate_run
@@ -17,6 +22,7 @@ from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
 from handclip_core.tasks.identities.data import IdentityData
+from handclip_core.types import Aspect
 from tests.conftest import TINY_DATA
 
 CPU = torch.device("cpu")
@@ -86,3 +92,44 @@ def test_the_other_kind_of_gallery_is_another_figure(run: Path) -> None:
         "evaluation_val.json": "all",
         "evaluation_val_own.json": "own",
     }
+
+
+def test_roles_and_distance_are_options_and_settings(
+    run: Path, tiny_context: ExperimentContext, tmp_path: Path
+) -> None:
+    asked = View("val", enrolled=Enrolled.REST, distance=Distance.EUCLIDEAN)
+    found = evaluate_run(run, device=CPU, view=asked).values
+    assert (run / "evaluation_val_rest_euclidean.json").exists()
+    assert (found["enrolled"], found["distance"], found["gallery"]) == ("rest", "euclidean", "all")
+    usual = evaluate_run(run, device=CPU, view=View("val")).values
+    assert found["scores"]["num_queries"] < usual["scores"]["num_queries"]
+    data = TINY_DATA.model_copy(update={"enrolled": Enrolled.REST, "distance": Distance.EUCLIDEAN})
+    settings = Experiment(strategy=ZeroShot(), data=data, backbone=tiny_context.settings)
+    trained = train_into(tmp_path / "run", settings, device=CPU)
+    by_settings = evaluate_run(tmp_path / "run", device=CPU, view=View("val")).values
+    assert by_settings["scores"] == found["scores"]
+    assert (tmp_path / "run" / "evaluation_val.json").exists()
+    assert trained.best["map"] == pytest.approx(found["scores"]["overall"]["map"]["mean"], abs=1e-12)
+    compare_runs([run], device=CPU, view=asked)
+
+
+@pytest.mark.parametrize("cut", Cut)
+def test_runs_on_the_published_cut_stand_beside_published_figures(
+    cut: Cut, tiny_context: ExperimentContext, tmp_path: Path
+) -> None:
+    prepare_eleven_k(tiny_context.prepared.folder / "pictures", tmp_path / "data", cut=Cut.COMMON)
+    prepared = load_prepared(tmp_path / "data")
+    write_prepared(replace(prepared, protocol=prepared.protocol.model_copy(update={"cut": cut})))
+    data = PreparedData(source="prepared", folder=tmp_path / "data", aspects=(Aspect.PALMAR_LEFT,))
+    settings = Experiment(strategy=ZeroShot(), data=data, backbone=tiny_context.settings)
+    folder = train_into(tmp_path / "run", settings, device=CPU).folder
+    table = compare_runs([folder], device=CPU, view=View("test")).markdown
+    assert ("| MBA-Net | 97.42 | 97.84 | 98.26 |" in table) is (cut is Cut.PUBLISHED)
+    assert ("the data are cut otherwise" in table) is (cut is Cut.COMMON)
+    assert "published" not in compare_runs([folder], device=CPU, view=View("val")).markdown
+    if cut is Cut.PUBLISHED:
+        own = next(line for line in table.splitlines() if line.startswith("| run |") and line.endswith("| here |"))
+        found = evaluate_run(folder, device=CPU, view=View("test")).values["scores"]["overall"]
+        cells = [float(cell) for cell in own.split("|")[2:5]]
+        expected = [100 * found[name]["mean"] for name in ("cmc1", "map_trapezoid", "map")]
+        assert cells == pytest.approx(expected, abs=0.005)

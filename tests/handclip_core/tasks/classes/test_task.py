@@ -103,7 +103,7 @@ def test_strategies_for_identities_alone_are_refused_by_name(backbone: BackboneS
     with pytest.raises(InputError, match=r"strategy\.labels: person is for the task identities"):
         next(run(experiment(backbone, {"name": "full", "labels": "person"}), device=CPU))
     own = TINY_DATA.model_dump() | {"gallery": "own"}
-    with pytest.raises(InputError, match="aspects and gallery are for the task identities"):
+    with pytest.raises(InputError, match="aspects, gallery, enrolled and distance are for the task identities"):
         context_of(experiment(backbone, {"name": "zero_shot"}, data=own), CPU)
 
 

@@ -1,0 +1,58 @@
+"""A finished run or an ensemble of runs, loaded to be measured on the data of its experiment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from handclip_core.data.inputs import Inputs, PerTowerInputs
+from handclip_core.models.ensemble import EnsembleModel
+from handclip_core.models.hand_model import HandModel
+from handclip_core.runs.context import ExperimentContext
+from handclip_core.runs.ensemble_file import ENSEMBLE, is_ensemble, member_folders, read_ensemble
+from handclip_core.runs.experiment import Experiment, context_of
+from handclip_core.runs.run_folder import CONFIG, load_run, read_experiment
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedRun:
+    """A ``model`` with the ``inputs`` that it reads, before the data in ``context``."""
+
+    model: HandModel
+    inputs: Inputs
+    context: ExperimentContext
+
+
+def load_finished(folder: Path, *, device: torch.device) -> LoadedRun:
+    """The model in ``folder``, in evaluation mode; raises InputError for missing or damaged weights."""
+    if not is_ensemble(folder):
+        return _loaded(folder, device)
+    about, members = read_ensemble(folder), [_loaded(path, device) for path in member_folders(folder)]
+    model = EnsembleModel([one.model for one in members], about.by, about.scores).eval()
+    return LoadedRun(model, inputs_of(model, members), members[0].context)
+
+
+def inputs_of(model: EnsembleModel, members: list[LoadedRun]) -> PerTowerInputs:
+    """The images in every form that a member reads."""
+    by_form = {form: one.context.pixel_inputs for one in reversed(members) for form in one.model.forms}
+    return PerTowerInputs([by_form[form] for form in model.forms])
+
+
+def experiments_of(folder: Path) -> tuple[Experiment, ...]:
+    """The experiment of a run, or those of an ensemble's members; raises InputError if there is none."""
+    return tuple(read_experiment(path) for path in runs_in(folder))
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folder of a run, or those of an ensemble's members."""
+    return member_folders(folder) if is_ensemble(folder) else [folder]
+
+
+def settings_text(folder: Path) -> str:
+    """The settings that the folder of a run or of an ensemble holds, as they are written."""
+    return (folder / (ENSEMBLE if is_ensemble(folder) else CONFIG)).read_text(encoding="utf-8")
+
+
+def _loaded(folder: Path, device: torch.device) -> LoadedRun:
+    context = context_of(read_experiment(folder), device)
+    return LoadedRun(load_run(folder, device=device), context.pixel_inputs, context)

@@ -1,0 +1,386 @@
+"""Ensembles: figures and weights by slow loops, a folder that is used as a run's is, and refusals by name."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from handclip_core.__main__ import app
+from handclip_core.data.eleven_k import prepare_eleven_k
+from handclip_core.data.framing import Framing
+from handclip_core.data.manifest import PROTOCOL_NAME, Cut, load_prepared, write_prepared
+from handclip_core.data.sources import PreparedData, open_data
+from handclip_core.errors import InputError
+from handclip_core.evaluation.joined import FusedBy
+from handclip_core.evaluation.protocol import GalleryKind
+from handclip_core.evaluation.similarity import cosine
+from handclip_core.local import train_into
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.paths import cache_root
+from handclip_core.reports.measure import View
+from handclip_core.reports.report import compare_runs, evaluate_run
+from handclip_core.runs import fusion_fit
+from handclip_core.runs.context import ExperimentContext, open_context
+from handclip_core.runs.ensemble import make_ensemble
+from handclip_core.runs.ensemble_file import read_ensemble
+from handclip_core.runs.experiment import Experiment
+from handclip_core.runs.fusion_fit import GalleryAnswers
+from handclip_core.runs.loaded import LoadedRun, load_finished
+from handclip_core.runs.validation import read_validation
+from handclip_core.serving.card import model_card
+from handclip_core.serving.export import export_run
+from handclip_core.serving.model import open_run
+from handclip_core.tasks.classes.scores import ClassScores
+from handclip_core.tasks.identities.evaluator import IdentityEvaluator
+from tests.conftest import TEXT, TINY_DATA, VIT
+
+CPU = torch.device("cpu")
+VAL = View("val")
+PLDA = {"name": "whitening", "neck": {"source": "blocks", "metric": {"kind": "plda", "dim": 8}}}
+Scores = NDArray[np.float64]
+Search = tuple[str, int, list[tuple[int, bool]]]
+
+
+class Runs:
+    """Finished runs by name, made when first asked for."""
+
+    def __init__(self, folder: Path, backbone: BackboneSettings) -> None:
+        self.folder, self._backbone = folder, backbone
+        padded = larger(folder / "larger").model_copy(update={"framing": Framing.PAD})
+        self._settings: dict[str, dict[str, object]] = {
+            "whitened": {"strategy": {"name": "whitening"}},
+            "padded": {"strategy": {"name": "whitening"}, "backbone": padded},
+            "plain": {"strategy": {"name": "zero_shot"}},
+            "plda": {"strategy": PLDA},
+            "final": {"strategy": {"name": "zero_shot"}, "part": "train_all"},
+            "final2": {"strategy": {"name": "whitening"}, "part": "train_all"},
+            "other_cut": {"strategy": {"name": "zero_shot"}, "data": cut_anew(folder / "data")},
+            "own_gallery": {
+                "strategy": {"name": "zero_shot"},
+                "data": TINY_DATA.model_copy(update={"gallery": GalleryKind.OWN}),
+            },
+            "classes": {"strategy": {"name": "zero_shot"}, "task": {"name": "classes"}},
+            "classes2": {"strategy": {"name": "linear_probe"}, "task": {"name": "classes"}, "budget": 1},
+            "captions": {"strategy": {"name": "zero_shot"}, "task": {"name": "captions"}},
+        }
+
+    def __call__(self, name: str) -> Path:
+        folder = self.folder / name
+        return folder if folder.exists() else self.train(folder, self._settings[name])
+
+    def train(self, folder: Path, settings: dict[str, object]) -> Path:
+        values = {"data": TINY_DATA, "backbone": self._backbone, **settings}
+        return train_into(folder, Experiment.model_validate(values), device=CPU).folder
+
+
+def cut_anew(folder: Path) -> PreparedData:
+    """The images of TINY_DATA with other people in validation."""
+    images = open_data(TINY_DATA, cache=cache_root()).folder / "pictures"
+    prepare_eleven_k(images, folder, cut=Cut.COMMON, seed=1, source="drawn")
+    return PreparedData(source="prepared", folder=folder)
+
+
+def larger(folder: Path) -> BackboneSettings:
+    """A random transformer that reads larger images than the tiny one."""
+    folder.mkdir()
+    model = {"embed_dim": 24, "vision_cfg": {**VIT, "image_size": 48, "patch_size": 16}, "text_cfg": TEXT}
+    config = {"model_cfg": model, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return BackboneSettings(name=f"local-dir:{folder}", pretrained="random")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: dict[str, BackboneSettings]) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"), tiny_backbones["vit"])
+
+
+@pytest.fixture(scope="module")
+def both(runs: Runs) -> Path:
+    """Scores of a transformer and of one that reads other squares, fused."""
+    folder = runs.folder / "both"
+    make_ensemble([runs("whitened"), runs("padded")], folder, device=CPU)
+    return folder
+
+
+class Slow:
+    """Fused scores of all validation images with each other, and what they are worth, by plain loops."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        loaded = [load_finished(folder, device=CPU) for folder in folders]
+        evaluator = loaded[0].context.evaluator("val")
+        assert isinstance(evaluator, IdentityEvaluator)
+        self.evaluator, self.place = evaluator, {int(row): at for at, row in enumerate(evaluator.rows)}
+        self.manifest = loaded[0].context.prepared.manifest
+        self.each = []
+        for run in loaded:
+            vectors = evaluator.embedded(run.model, run.inputs)
+            compare = run.model.pairwise_similarity or cosine
+            self.each.append(compare(vectors, vectors).double().numpy())
+
+    def searches(self) -> list[Search]:
+        """Of all draws each aspect, query place, and gallery places with whether they match."""
+        found = []
+        for split in self.evaluator.gallery_splits:
+            for aspect, queries in split.query.items():
+                entries = [(name, row) for name, rows in split.gallery.items() for row in rows]
+                for query in queries:
+                    who = self.manifest["identity"][query]
+                    sides = [
+                        (self.place[row], name == aspect and self.manifest["identity"][row] == who)
+                        for name, row in entries
+                    ]
+                    found.append((aspect, self.place[query], sides))
+        return found
+
+    def scale(self) -> list[tuple[float, float]]:
+        """Mean and deviation of the impostor scores of each model."""
+        pairs = [(q, g) for _, q, sides in self.searches() for g, match in sides if not match]
+        return [(float(np.mean(v)), float(np.std(v))) for v in ([m[q, g] for q, g in pairs] for m in self.each)]
+
+    def fused(self, weights: Sequence[float], scale: Sequence[tuple[float, float]]) -> Scores:
+        """The weighted sum of standardised scores."""
+        parts = zip(weights, scale, self.each, strict=True)
+        return np.asarray(sum(w * (m - mean) / sd for w, (mean, sd), m in parts))
+
+    def map(self, scores: Scores) -> float:
+        """Mean AP over all searches."""
+        return self.mean(scores, self.searches())
+
+    def mean(self, scores: Scores, searches: Sequence[Search]) -> float:
+        """Mean over aspects of the mean over queries of AP, which is 1 / rank: each query has one match."""
+        by_aspect: dict[str, list[float]] = {}
+        for aspect, inverse in self.ranks(scores, searches):
+            by_aspect.setdefault(aspect, []).append(inverse)
+        return float(np.mean([np.mean(ranks) for ranks in by_aspect.values()]))
+
+    def ranks(self, scores: Scores, searches: Sequence[Search]) -> list[tuple[str, float]]:
+        """The aspect of each search, and 1 / rank of its match; a stranger that scores as high comes before it."""
+        found = []
+        for aspect, query, sides in searches:
+            (match,) = (scores[query, g] for g, same in sides if same)
+            found.append((aspect, 1 / (1 + sum(bool(scores[query, g] >= match) for g, same in sides if not same))))
+        return found
+
+
+def test_scales_weights_and_figures_are_those_of_slow_loops(runs: Runs, both: Path) -> None:
+    slow, about = Slow([runs("whitened"), runs("padded")]), read_ensemble(both)
+    scale = slow.scale()
+    np.testing.assert_allclose(about.means, [mean for mean, _ in scale], atol=1e-6)
+    np.testing.assert_allclose(about.deviations, [sd for _, sd in scale], atol=1e-6)
+    grid = {share: slow.map(slow.fused((share, 1 - share), scale)) for share in np.linspace(0, 1, 21)}
+    chosen = slow.map(slow.fused(about.weights, scale))
+    assert chosen == pytest.approx(max(grid.values()), abs=1e-9)
+    found = evaluate_run(both, device=CPU, view=VAL).values["scores"]["overall"]["map"]["mean"]
+    assert found == pytest.approx(slow.map(slow.fused(about.weights, scale)), abs=1e-9)
+    assert about.gain is not None
+    alone = [slow.map(each) for each in slow.each]
+    assert about.gain.difference.value == pytest.approx(found - max(alone), abs=1e-9)
+    assert about.gain.best == ("1-" if alone[0] >= alone[1] else "2-") + about.gain.best[2:]
+    assert about.gain.num_people == len(set(slow.manifest["identity"][slow.evaluator.rows]))
+
+
+def test_each_half_of_the_people_is_answered_by_weights_of_the_other(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [runs("whitened"), runs("padded")]
+    loaded, slow = [load_on_cpu(folder) for folder in folders], Slow(folders)
+    answers = GalleryAnswers(loaded, slow.evaluator, FusedBy.FEATURE)
+    assert answers.crossed() is None
+    monkeypatch.setattr(fusion_fit, "FEWEST_PEOPLE", 2)
+    found = answers.crossed()
+    codes = slow.evaluator.identity_codes
+    mixed = np.random.default_rng(0).permutation(answers.people)
+    halves = [set(mixed[::2].tolist()), set(mixed[1::2].tolist())]
+    plain = [(0.0, 1.0)] * 2
+    by_aspect: dict[str, list[float]] = {}
+    for half, other in (halves, halves[::-1]):
+        grid = [(share, 1 - share) for share in np.linspace(0, 1, 21)]
+        asked = [one for one in slow.searches() if codes[slow.evaluator.rows[one[1]]] in other]
+        worth = [slow.mean(slow.fused(weights, plain), asked) for weights in grid]
+        weights = answers.fit(np.array(sorted(other))).weights
+        assert slow.mean(slow.fused(weights, plain), asked) == pytest.approx(max(worth), abs=1e-9)
+        mine = [one for one in slow.searches() if codes[slow.evaluator.rows[one[1]]] in half]
+        for aspect, inverse in slow.ranks(slow.fused(weights, plain), mine):
+            by_aspect.setdefault(aspect, []).append(inverse)
+    assert found is not None
+    assert found.mean("map") == pytest.approx(np.mean([np.mean(values) for values in by_aspect.values()]), abs=1e-9)
+
+
+@pytest.mark.parametrize("by", [FusedBy.SCORE, FusedBy.VOTE])
+def test_likelihood_ratios_are_fused_as_they_are(runs: Runs, by: FusedBy, tmp_path: Path) -> None:
+    folders = [runs("plda"), runs("padded"), runs("plain")]
+    made = make_ensemble(folders, tmp_path / "out", by=by, device=CPU)
+    slow = Slow(folders)
+    found = evaluate_run(tmp_path / "out", device=CPU, view=VAL).values["scores"]["overall"]["map"]["mean"]
+    assert made.together == pytest.approx(found, abs=1e-9)
+    if by is FusedBy.SCORE:
+        expected = slow.map(slow.fused(made.about.weights, slow.scale()))
+        assert found == pytest.approx(expected, abs=1e-4)
+    else:
+        assert made.about.weights == (1 / 3,) * 3
+        assert "fitted to" not in made.text()
+    served = open_run(tmp_path / "out")
+    assert not served.ranks_by_cosine
+    with pytest.raises(InputError, match="a score of its own"):
+        export_run(served, tmp_path / "onnx", kind="onnx")
+
+
+def test_an_ensemble_is_a_row_of_a_comparison_beside_its_members(runs: Runs, both: Path) -> None:
+    table = compare_runs([runs("whitened"), runs("padded"), both], device=CPU, view=VAL).markdown
+    names = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")][1:]
+    assert [name.split("/")[-1] for name in names[:2]] == ["vit (zero-shot)", "larger (zero-shot)"]
+    assert names[2:] == ["whitened", "padded", "both"]
+
+
+def test_it_needs_nothing_but_its_folder(
+    runs: Runs, both: Path, tiny_context: ExperimentContext, tmp_path: Path
+) -> None:
+    shutil.copytree(both, tmp_path / "elsewhere")
+    served = open_run(tmp_path / "elsewhere")
+    rows = tiny_context.rows("val")[:5]
+    found = served.embed([tiny_context.prepared.paths()[row] for row in rows])
+    loaded = load_finished(both, device=CPU)
+    whole = loaded.context.evaluator("val").embedded(loaded.model, loaded.inputs)
+    np.testing.assert_allclose(found, whole[:5], atol=2e-6)
+    assert served.hash == open_run(both).hash != open_run(runs("whitened")).hash
+    assert read_validation(both).thresholds == served.validation.thresholds
+    assert served.validation.figures["mAP"].value > 0
+    card = model_card(served)
+    assert "ensemble of 2 models" in card
+    assert "| padded" in card.replace("| 2-", "| ").replace(runs("padded").parent.name + "-", "")
+    export_run(served, tmp_path / "exported", kind="safetensors")
+    np.testing.assert_allclose(
+        open_run(tmp_path / "exported").embed([tiny_context.prepared.paths()[rows[0]]]), found[:1], atol=1e-5
+    )
+    with pytest.raises(InputError, match="one file reads one input, and the ensemble's members read 32 px by squash"):
+        export_run(served, tmp_path / "onnx", kind="onnx")
+    with pytest.raises(InputError, match="several towers"):
+        export_run(served, tmp_path / "open_clip", kind="open_clip")
+    member = next((tmp_path / "elsewhere" / "members").iterdir())
+    shutil.copy(runs("plain") / "handclip_best.pth", member / "handclip_best.pth")
+    shutil.copy(runs("plain") / "config.json", member / "config.json")
+    with pytest.raises(InputError, match="not the weights that the ensemble was made of"):
+        open_run(tmp_path / "elsewhere")
+    shutil.rmtree(member)
+    with pytest.raises(InputError, match=r"has no model\.json"):
+        open_run(tmp_path / "elsewhere")
+
+
+def test_features_of_one_kind_of_image_are_one_onnx_file(runs: Runs, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    made = make_ensemble([runs("whitened"), runs("plain")], tmp_path / "out", weights=[3, 1], device=CPU)
+    assert (made.about.by, made.about.weights) == (FusedBy.FEATURE, (0.75, 0.25))
+    assert made.about.gain is not None
+    assert made.about.gain.crossed is None
+    assert "differ by" in export_run(open_run(tmp_path / "out"), tmp_path / "onnx", kind="onnx")
+
+
+def test_final_models_are_fused_by_given_shares_and_measured_on_the_test_alone(runs: Runs, tmp_path: Path) -> None:
+    folders = [runs("final"), runs("final2")]
+    with pytest.raises(InputError, match=r"final: was trained on the validation people too.*--weights"):
+        make_ensemble(folders, tmp_path / "out", device=CPU)
+    made = make_ensemble(folders, tmp_path / "out", weights=[1, 1], device=CPU)
+    assert "not measured" in made.text()
+    with pytest.raises(InputError, match="validation identities too"):
+        evaluate_run(tmp_path / "out", device=CPU, view=VAL)
+    assert evaluate_run(tmp_path / "out", device=CPU, view=View("test")).values["scores"]["overall"]["map"]["mean"] > 0
+    assert not open_run(tmp_path / "out").validation.thresholds.points
+
+
+def test_probabilities_of_classifiers_are_averaged(runs: Runs, tmp_path: Path) -> None:
+    folders = [runs("classes"), runs("classes2")]
+    made = make_ensemble(folders, tmp_path / "out", device=CPU)
+    whole = load_finished(tmp_path / "out", device=CPU)
+    scores = [one.context.evaluator("val").evaluate(one.model, one.inputs) for one in map(load_on_cpu, folders)]
+    together = whole.context.evaluator("val").evaluate(whole.model, whole.inputs)
+    assert isinstance(together, ClassScores)
+    probabilities = [one.probabilities for one in scores if isinstance(one, ClassScores)]
+    mixed = sum(w * p for w, p in zip(made.about.weights, probabilities, strict=True))
+    np.testing.assert_allclose(together.probabilities, mixed, atol=1e-9)
+    shares = np.linspace(0, 1, 21)
+    grid = [((s * probabilities[0] + (1 - s) * probabilities[1]).argmax(axis=1) == together.truth) for s in shares]
+    assert together.metrics["accuracy"] == max(hits.mean() for hits in grid)
+    assert "accuracy" in evaluate_run(tmp_path / "out", device=CPU, view=VAL).text
+    with pytest.raises(InputError, match="classifiers are fused by score alone"):
+        make_ensemble(folders, tmp_path / "no", by=FusedBy.VOTE, device=CPU)
+
+
+def load_on_cpu(folder: Path) -> LoadedRun:
+    return load_finished(folder, device=CPU)
+
+
+def test_the_command_says_what_it_is_worth(runs: Runs, tmp_path: Path) -> None:
+    words = ["ensemble", str(runs("plain")), str(runs("padded")), "--out", str(tmp_path / "out")]
+    said = CliRunner().invoke(app, [*words, "--by", "feature"], catch_exceptions=False).output
+    assert "together mAP" in said
+    assert "by 3 validation people, whom its weights were fitted to as well" in said
+    assert "one half" not in said  # of so few
+    with pytest.raises(InputError, match="--weights a: write numbers"):
+        CliRunner().invoke(app, [*words, "--weights", "a"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("plain",), "two runs at least"),
+        (("plain", "plain"), "is named twice"),
+        (("plain", "both"), "is an ensemble itself"),
+        (("plain", "captions"), "learned the task captions"),
+        (("plain", "classes"), "has another task"),
+        (("plain", "other_cut"), "other data, or another split"),
+        (("plain", "own_gallery"), r"other data\.gallery"),
+    ],
+)
+def test_runs_that_may_not_stand_together(
+    names: tuple[str, ...], reason: str, runs: Runs, both: Path, tmp_path: Path
+) -> None:
+    folders = [both if name == "both" else runs(name) for name in names]
+    with pytest.raises(InputError, match=reason) as refused:
+        make_ensemble(folders, tmp_path / "out", device=CPU)
+    assert len(names) == 1 or str(folders[-1]) in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_how_and_where_is_looked_at(runs: Runs, tmp_path: Path) -> None:
+    two = [runs("plain"), runs("plda")]
+    for by, weights, reason in (
+        (FusedBy.FEATURE, None, "plda: compares vectors by likelihood ratios"),
+        (FusedBy.SCORE, [1, 1], "are shares of features"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            make_ensemble(two, tmp_path / "out", by=by, weights=weights, device=CPU)
+    for wrong in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")]):
+        with pytest.raises(InputError, match="2 runs need as many numbers"):
+            make_ensemble([runs("plain"), runs("whitened")], tmp_path / "out", weights=wrong, device=CPU)
+    with pytest.raises(InputError, match="is not empty"):
+        make_ensemble([runs("plain"), runs("whitened")], runs("plain"), device=CPU)
+
+
+def test_data_that_were_cut_or_drawn_anew_are_noticed(
+    runs: Runs, tiny_context: ExperimentContext, tmp_path: Path
+) -> None:
+    prepared = tiny_context.prepared
+    shutil.copytree(prepared.folder, tmp_path / "data", ignore=shutil.ignore_patterns("pictures"))
+    data = PreparedData(source="prepared", folder=tmp_path / "data")
+    moved = runs.train(tmp_path / "moved", {"strategy": {"name": "whitening"}, "data": data})
+    make_ensemble([runs("plain"), moved], tmp_path / "fine", device=CPU)
+    here = load_prepared(tmp_path / "data")
+    draws = {**here.protocol.draws, "val": here.protocol.draws["val"][::-1]}
+    path = tmp_path / "data" / PROTOCOL_NAME
+    before = path.read_bytes()
+    write_prepared(type(here)(here.root, here.folder, here.manifest, here.protocol.model_copy(update={"draws": draws})))
+    open_context.cache_clear()
+    with pytest.raises(InputError, match="moved: its data have other gallery draws"):
+        make_ensemble([runs("plain"), moved], tmp_path / "out", device=CPU)
+    path.write_bytes(before)
+    about = json.loads((moved / "model.json").read_text())
+    (moved / "model.json").write_text(json.dumps({**about, "manifest_hash": "0" * 64}))
+    open_context.cache_clear()
+    with pytest.raises(InputError, match=r"moved: was trained on data that .* does not hold any more"):
+        make_ensemble([runs("plain"), moved], tmp_path / "out", device=CPU)
