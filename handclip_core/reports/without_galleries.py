@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import isnan
 from pathlib import Path
 
 import pandas as pd
@@ -102,8 +103,9 @@ def _markdown(rows: list[_Row], context: ExperimentContext) -> str:
 def _cost(cost: Cost | None) -> list[str]:
     if cost is None:
         return ["0", "0 %", NONE, NONE]
+    seconds = NONE if isnan(cost.train_s) else f"{cost.train_s:,.1f}"
     memory = NONE if cost.peak_mib is None else f"{cost.peak_mib:,.0f}"
-    return [f"{cost.params_trained:,}", f"{100 * cost.share_trained:.3g} %", memory, f"{cost.train_s:,.1f}"]
+    return [f"{cost.params_trained:,}", f"{100 * cost.share_trained:.3g} %", memory, seconds]
 
 
 def _csv(rows: list[_Row]) -> str:

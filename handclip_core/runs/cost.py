@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from handclip_core.runs.run_folder import LOG, read_experiment, read_log
 
 @dataclass(frozen=True)
 class Cost:
-    """``params_trained`` of ``params`` weights; most memory in ``peak_mib``, and ``train_s`` seconds of training.
+    """``params_trained`` of ``params`` weights; most memory in ``peak_mib``, and ``train_s`` seconds of training, NaN
+    without a log.
 
     Memory is that of the GPU, or of the whole process, see ``peak_memory``; none if it was not measured.
     """
@@ -30,9 +32,9 @@ class Cost:
 
 def cost_of(folder: Path, context: ExperimentContext) -> Cost:
     """The cost of the run in ``folder``, whose data and backbone are those of ``context``."""
-    ready, log = assemble(read_experiment(folder), context), read_log(folder / LOG)
+    ready, log = assemble(read_experiment(folder), context), read_log(folder / LOG) if (folder / LOG).exists() else []
     params = sum(parameter.numel() for parameter in ready.model.parameters())
-    train_s = sum(row["train_s"] for row in log)
+    train_s = sum(row["train_s"] for row in log) if log else nan
     return Cost(ready.params_trained, params, most(log, "peak_mib"), train_s)
 
 
