@@ -11,7 +11,6 @@ import ctypes
 import gc
 import json
 import os
-import pickle
 import runpy
 import select
 import shlex
@@ -27,7 +26,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 STANDARD_FILES = (0, 1, 2)
 PR_SET_PDEATHSIG = 1
@@ -77,10 +76,10 @@ def warm_python() -> str | None:
     return _command[0] if _command else None
 
 
-def call_warm(function: Callable[..., object], *args: Any) -> None:
-    """Call ``function`` in a fork of the server, which writes where this process does; here if there is no server.
+def call_warm(function: Callable[..., object], *args: str) -> None:
+    """Call ``function`` of a module in a fork of the server, which writes where this process does.
 
-    Raises the InputError that it raises.
+    Here if there is no server. Raises the InputError that it raises.
     """
     if not _command:
         function(*args)
@@ -89,9 +88,10 @@ def call_warm(function: Callable[..., object], *args: Any) -> None:
 
     with tempfile.TemporaryDirectory(prefix="hc-warm-") as folder:
         answer = Path(folder) / "answer"
-        subprocess.run([*shlex.split(_command[0]), CALL], input=pickle.dumps((function, args, answer)), check=False)
+        wanted = json.dumps([function.__module__, function.__qualname__, args, str(answer)])
+        subprocess.run([*shlex.split(_command[0]), CALL], input=wanted, text=True, check=False)
         if not answer.exists():
-            raise RuntimeError(f"{function.__name__} did not come to its end in a process of its own")
+            raise RuntimeError(f"{function.__qualname__} did not come to its end in a process of its own")
         if refused := answer.read_text():
             raise InputError(refused)
 
@@ -179,14 +179,14 @@ def _run(arguments: list[str]) -> int:
 def _call() -> int:
     from handclip_core.errors import InputError
 
-    with open(0, "rb", closefd=False) as given:
-        function, args, answer = pickle.load(given)
+    with open(0, closefd=False) as given:
+        module, name, args, answer = json.load(given)
     try:
-        function(*args)
+        getattr(import_module(module), name)(*args)
     except InputError as error:
-        answer.write_text(str(error))
+        Path(answer).write_text(str(error))
     else:
-        answer.touch()
+        Path(answer).touch()
     return 0
 
 

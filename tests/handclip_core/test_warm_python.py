@@ -72,7 +72,7 @@ def test_without_its_server_a_process_imports_all_anew(shown: Path) -> None:
 
 
 def test_a_function_is_called_in_a_fork_and_writes_where_the_program_does(tmp_path: Path) -> None:
-    words = program("warm_python.call_warm(warm_calls.write_pid, Path('pid')); print(os.getpid())", tmp_path)
+    words = program("warm_python.call_warm(warm_calls.write_pid, 'pid'); print(os.getpid())", tmp_path)
     assert words[:2] == ["begins", "written"]
     assert (tmp_path / "pid").read_text() != words[2]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from handclip_core.errors import InputError
 
 
-def write_pid(path: Path) -> None:
+def write_pid(path: str) -> None:
     """Say which process this is."""
-    path.write_text(str(os.getpid()))
+    Path(path).write_text(str(os.getpid()))
     print("written", flush=True)
 
 

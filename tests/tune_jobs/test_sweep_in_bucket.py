@@ -71,7 +71,7 @@ def test_a_machine_that_cannot_use_the_bucket_says_so_before_trials_begin(
     object_store: ObjectStore, tiny_backbones: dict[str, BackboneSettings]
 ) -> None:
     with pytest.raises(InputError, match="there is no bucket 'not-there'"):
-        warm_up(TINY_DATA, tiny_backbones["vit"], "cpu", object_store.place("not-there"))
+        warm_up(tiny(tiny_backbones, object_store.place("not-there")).model_dump_json(), "cpu")
 
 
 @pytest.mark.ray

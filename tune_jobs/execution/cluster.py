@@ -243,7 +243,7 @@ def run_in_own_process(trial_resources: TrialResources, function: Callable[..., 
     return value
 
 
-def run_on_every_node(trial_resources: TrialResources, function: Callable[..., object], *args: Any) -> None:
+def run_on_every_node(trial_resources: TrialResources, function: Callable[..., object], *args: str) -> None:
     """Call ``function`` once on each node that has room for a trial, at the same time.
 
     A node that is lost meanwhile is made up for by another. Raises InputError if the function does.

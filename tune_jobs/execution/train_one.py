@@ -56,7 +56,7 @@ def train_on_cluster(folder: Path, experiment: Experiment, *, resources: Resourc
     checkpoint = origin(folder, experiment, resume=resume)
     cluster.connect()
     trial_resources = cluster.fit_trials(resources, cluster.nodes())
-    cluster.run_on_every_node(trial_resources, check, experiment, trial_resources.device)
+    cluster.run_on_every_node(trial_resources, check, experiment.model_dump_json(), trial_resources.device)
     RunFolder.create(folder, experiment)
     try:
         _train(folder, experiment, trial_resources, checkpoint)
@@ -68,8 +68,9 @@ def train_on_cluster(folder: Path, experiment: Experiment, *, resources: Resourc
     return cluster.run_where_trials_run(trial_resources, complete, folder, experiment, trial_resources.device)
 
 
-def check(experiment: Experiment, device: str) -> None:
-    """Build the caches of a node; raises InputError if the strategy does not fit the data."""
+def check(wanted: str, device: str) -> None:
+    """Build the caches of a node for an experiment, given as JSON; raises InputError if it does not fit the data."""
+    experiment = Experiment.model_validate_json(wanted)
     context = context_of(experiment, select_device(device))
     assemble(experiment, context)
     _ = context.feature_inputs

@@ -213,15 +213,17 @@ def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
         # A data set is the same to every backbone, but each has caches of its own.
         for backbone in past.settings.backbones:
             on_it = example.model_copy(update={"backbone": backbone})
-            cluster.run_on_every_node(trial_resources, read_data_state, on_it, trial_resources.device)
-        data = cluster.run_where_trials_run(trial_resources, read_data_state, example, trial_resources.device)
+            cluster.run_on_every_node(trial_resources, read_data_state, on_it.model_dump_json(), trial_resources.device)
+        data = cluster.run_where_trials_run(
+            trial_resources, read_data_state, example.model_dump_json(), trial_resources.device
+        )
         used = [past.settings.seed, *(one.experiment.seed for one in past.tried)]
         yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), trial_resources, data, lease)
 
 
-def read_data_state(example: Experiment, device: str) -> DataState:
-    """Check the data, build the machine's caches, and give the hashes that results are tied to."""
-    context = context_of(example, select_device(device))
+def read_data_state(example: str, device: str) -> DataState:
+    """Check the data of an experiment, given as JSON, build the machine's caches, and give the hashes of the data."""
+    context = context_of(Experiment.model_validate_json(example), select_device(device))
     _ = context.feature_inputs
     tested = context.prepared.manifest.loc[context.prepared.manifest["subset"] == "test", "identity"]
     return DataState(context.prepared.protocol.manifest_hash, hash_of_test(context.prepared), int(tested.nunique()))

@@ -4,18 +4,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from handclip_core.data.sources import DrawnData, PreparedData
+from handclip_core.data.sources import PreparedData
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import cache_root, output_folder
-from handclip_core.runs.context import IDENTITIES, open_context
+from handclip_core.runs.context import open_context
 from handclip_core.strategies import ALL
-from handclip_core.tasks import AnyTask
 from tune_jobs.config.backbones import READ_TEXT
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.summary import log
-from tune_jobs.storage.location import BucketLocation, StorageLocation
+from tune_jobs.storage.location import BucketLocation
 
 NEED_ASPECTS = tuple(kind.model_fields["name"].default for kind in ALL if kind.needs_aspects)
 """Names of the strategies that need images whose aspect is known."""
@@ -54,20 +53,16 @@ def _without(settings: SweepSettings, left_out: Sequence[str]) -> SweepSettings:
     return SweepSettings.parse(values, source=f"settings without {', '.join(left_out)}")
 
 
-def warm_up(
-    data: DrawnData | PreparedData,
-    backbone: BackboneSettings,
-    device: str,
-    storage: StorageLocation,
-    task: AnyTask = IDENTITIES,
-) -> None:
-    """Draw or check the data and build the node's caches, so that trials need not wait for each other.
+def warm_up(wanted: str, device: str) -> None:
+    """Draw or check the data of a sweep, whose settings are given as JSON, and build the node's caches.
 
-    Raises InputError if the data or a bucket cannot be used from this node.
+    So trials need not wait for each other. Raises InputError if the data or a bucket cannot be used from this node.
     """
-    if isinstance(storage, BucketLocation):
-        storage.check()
-    _ = open_context(data, backbone, select_device(device), task).feature_inputs
+    settings = SweepSettings.model_validate_json(wanted)
+    if isinstance(settings.storage, BucketLocation):
+        settings.storage.check()
+    for backbone in settings.backbones:
+        _ = open_context(settings.data, backbone, select_device(device), settings.task).feature_inputs
 
 
 def _that_can_read(settings: SweepSettings) -> SweepSettings:

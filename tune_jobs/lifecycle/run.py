@@ -129,9 +129,7 @@ def prepare(settings: SweepSettings) -> TrialResources:
     trial_resources = cluster.fit_trials(settings.resources, cluster.nodes())
     at_a_time, device = trial_resources.concurrent, trial_resources.device
     summary.log(f"{at_a_time} trials at a time on {device}, {trial_resources.cpus} threads each; preparing the data")
-    for backbone in settings.backbones:
-        wanted = (settings.data, backbone, device, settings.storage, settings.task)
-        cluster.run_on_every_node(trial_resources, warm_up, *wanted)
+    cluster.run_on_every_node(trial_resources, warm_up, settings.model_dump_json(), device)
     return trial_resources
 
 
