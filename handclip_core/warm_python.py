@@ -198,7 +198,7 @@ def _flush() -> None:
 
 def _forget_the_parent() -> None:
     """Undo what the process that this one is a fork of has set up for itself."""
-    os.setsid()  # signals to its group are for it
+    os.setpgid(0, 0)  # signals to the group are for the parent
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

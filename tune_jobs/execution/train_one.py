@@ -1,5 +1,6 @@
 """One experiment on the workers of a cluster, without a sweep: by the same Ray Train function as trials."""
 
+import json
 import queue
 import shutil
 import threading
@@ -70,7 +71,7 @@ def train_on_cluster(folder: Path, experiment: Experiment, *, resources: Resourc
 
 def check(wanted: str, device: str) -> None:
     """Build the caches of a node for an experiment, given as JSON; raises InputError if it does not fit the data."""
-    experiment = Experiment.model_validate_json(wanted)
+    experiment = Experiment.model_validate(json.loads(wanted))
     context = context_of(experiment, select_device(device))
     assemble(experiment, context)
     _ = context.feature_inputs

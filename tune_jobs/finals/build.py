@@ -1,5 +1,6 @@
 """The finals of a sweep: a list of experiments on fresh seeds, run as the trials of a sweep are."""
 
+import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -223,7 +224,7 @@ def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
 
 def read_data_state(example: str, device: str) -> DataState:
     """Check the data of an experiment, given as JSON, build the machine's caches, and give the hashes of the data."""
-    context = context_of(Experiment.model_validate_json(example), select_device(device))
+    context = context_of(Experiment.model_validate(json.loads(example)), select_device(device))
     _ = context.feature_inputs
     tested = context.prepared.manifest.loc[context.prepared.manifest["subset"] == "test", "identity"]
     return DataState(context.prepared.protocol.manifest_hash, hash_of_test(context.prepared), int(tested.nunique()))

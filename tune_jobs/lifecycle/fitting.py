@@ -1,5 +1,6 @@
 """What a sweep's data and weights allow, looked at before Ray starts; and a node's caches, made before its trials."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def warm_up(wanted: str, device: str) -> None:
 
     So trials need not wait for each other. Raises InputError if the data or a bucket cannot be used from this node.
     """
-    settings = SweepSettings.model_validate_json(wanted)
+    settings = SweepSettings.model_validate(json.loads(wanted))
     if isinstance(settings.storage, BucketLocation):
         settings.storage.check()
     for backbone in settings.backbones:

@@ -1,0 +1,53 @@
+"""The ordinary recipe of Ray Tune: a function, a data loader that decodes. Run: python ray_tune.py DATA MODEL."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+
+def train(config: dict[str, Any]) -> None:
+    """A trial; its process imports what it needs."""
+    import sys
+
+    sys.path.insert(0, config["here"])
+    import torch
+    from recipe import CONFIGS, EPOCHS, Images, epochs
+
+    torch.set_num_threads(1)
+    images = Images(Path(config["data"]), keep=False)
+    del EPOCHS
+    for score in epochs(CONFIGS[config["number"]], config["model"], images):
+        tune.report({"map": score})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("model")
+    given = parser.parse_args()
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    space = {
+        "number": tune.grid_search(list(range(10))),
+        "data": str(given.data.resolve()),
+        "model": given.model,
+        "here": str(Path(__file__).resolve().parent),
+    }
+    tuner = tune.Tuner(
+        tune.with_resources(train, {"cpu": 1}),
+        param_space=space,
+        tune_config=tune.TuneConfig(metric="map", mode="max", scheduler=ASHAScheduler(grace_period=4, max_t=4)),
+        run_config=tune.RunConfig(verbose=0),
+    )
+    for result in tuner.fit():
+        print(result.config["number"], f"{result.metrics['map']:.4f}")
+
+
+if __name__ == "__main__":
+    main()
