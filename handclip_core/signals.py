@@ -4,6 +4,7 @@ Only the standard library is imported here, so that a command can begin with it,
 """
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 7.0
@@ -31,6 +33,7 @@ class _Told:
     raised = False
     at_once = False
     last_words = "interrupted"
+    leftovers: ClassVar[list[Path]] = []
 
 
 _leaving = threading.Lock()
@@ -62,6 +65,11 @@ def leave_if_told() -> None:
 def say_at_the_end(words: str) -> None:
     """What this process says in the place of "interrupted" if a signal ends it: how to go on."""
     _Told.last_words = words
+
+
+def remove_at_the_end(folder: Path) -> None:
+    """Have ``folder`` removed if a signal ends this process, which then runs nothing that is registered for its end."""
+    _Told.leftovers.append(folder)
 
 
 @contextmanager
@@ -132,6 +140,8 @@ def _leave() -> None:
     for pid in _descendants(os.getpid()):
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
+    for folder in _Told.leftovers:
+        shutil.rmtree(folder, ignore_errors=True)
     if _Told.last_words:
         with suppress(OSError):
             os.write(2, f"{_Told.last_words}\n".encode())

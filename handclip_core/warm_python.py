@@ -1,9 +1,9 @@
 """Python processes that begin with their imports done: forked from a server, which is a fork of this process.
 
-Torch and open_clip take seven seconds of a processor to import. A program that starts workers by a command gives
+Torch and open_clip take ten seconds of a processor to import. A program that starts workers by a command gives
 ``warm_python()`` in the place of ``python``, and each worker is a fork of the server, which shares its memory.
 
-Run as a script, this file asks a server for a fork. Only the standard library is imported here, so that it is quick.
+Run as a script, this file asks a server for a fork. Only the standard library is imported then, so that it is quick.
 """
 
 import atexit
@@ -17,7 +17,6 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -32,21 +31,28 @@ STANDARD_FILES = (0, 1, 2)
 PR_SET_PDEATHSIG = 1
 """Linux: the signal that a process gets when its parent ends."""
 CALL = "--call"
-"""In the place of a program: what to call comes from the standard input."""
-_command: list[str] = []
+"""In the place of a program: a file for the answer, and what to call with which texts."""
+_address: list[str] = []
 
 
 def start_warm_python(preloaded: Sequence[str]) -> None:
     """Fork a server off this process, which imports the modules ``preloaded`` too; it ends with this process.
 
-    To be called before this process uses a GPU or runs anything of OpenMP's, whose threads a fork has not.
+    To be called before this process computes anything, uses a GPU, or opens what has threads of its own, such as the
+    client of a bucket: a fork has none of them. Where no socket can be made, there is no server.
     """
-    if _command:
+    if _address:
         return
-    folder = tempfile.mkdtemp(prefix="hc-warm-")
-    address = str(Path(folder) / "socket")
-    pid, _ = fork_server(address, preloaded)
-    _command.append(command_of(address))
+    from handclip_core.signals import remove_at_the_end
+
+    folder = Path(tempfile.mkdtemp(prefix="hc-warm-"))
+    try:
+        pid, _ = fork_server(str(folder / "socket"), preloaded)
+    except OSError:  # the folder's name is too long for one
+        folder.rmdir()
+        return
+    _address.append(str(folder / "socket"))
+    remove_at_the_end(folder)
     atexit.register(_end, pid, folder)
 
 
@@ -55,6 +61,7 @@ def fork_server(address: str, preloaded: Sequence[str]) -> tuple[int, int]:
 
     It ends when nobody holds that end of a pipe any more, this process or whatever it has become.
     """
+    _open_standard_files()
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(address)
     listening.listen(64)
@@ -73,26 +80,28 @@ def fork_server(address: str, preloaded: Sequence[str]) -> tuple[int, int]:
 
 def warm_python() -> str | None:
     """The command that stands in for ``python``, if a server has been started."""
-    return _command[0] if _command else None
+    return command_of(_address[0]) if _address else None
 
 
 def call_warm(function: Callable[..., object], *args: str) -> None:
     """Call ``function`` of a module in a fork of the server, which writes where this process does.
 
-    Here if there is no server. Raises the InputError that it raises.
+    Here if there is no server. Raises InputError if it does, or meets a file that cannot be used.
     """
-    if not _command:
-        function(*args)
-        return
-    from handclip_core.errors import InputError
-
-    with tempfile.TemporaryDirectory(prefix="hc-warm-") as folder:
+    _open_standard_files()
+    with tempfile.TemporaryDirectory(prefix="hc-warm-") as folder, socket.socket(socket.AF_UNIX) as connection:
         answer = Path(folder) / "answer"
-        wanted = json.dumps([function.__module__, function.__qualname__, args, str(answer)])
-        subprocess.run([*shlex.split(_command[0]), CALL], input=wanted, text=True, check=False)
+        try:
+            connection.connect(_address[0] if _address else "")
+        except OSError:
+            function(*args)
+            return
+        _ask(connection, [CALL, str(answer), function.__module__, function.__qualname__, *args])
         if not answer.exists():
             raise RuntimeError(f"{function.__qualname__} did not come to its end in a process of its own")
         if refused := answer.read_text():
+            from handclip_core.errors import InputError
+
             raise InputError(refused)
 
 
@@ -101,7 +110,7 @@ def command_of(address: str) -> str:
     return shlex.join([sys.executable, "-I", "-S", __file__, address])
 
 
-def _end(pid: int, folder: str) -> None:
+def _end(pid: int, folder: Path) -> None:
     with suppress(OSError):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -113,25 +122,33 @@ def _serve(listening: socket.socket, reading: int, preloaded: Sequence[str], add
     try:
         _forget_the_parent()
         signal.signal(signal.SIGCHLD, _reap)
+        for name in preloaded:
+            import_module(name)
         nothing = os.open(os.devnull, os.O_RDWR)
         for file in STANDARD_FILES:
             os.dup2(nothing, file)
-        for name in preloaded:
-            import_module(name)
         gc.collect()
         gc.freeze()
         while reading not in select.select([listening.fileno(), reading], [], [])[0]:
-            connection, _ = listening.accept()
-            if os.fork() == 0:
-                listening.close()
-                os.close(reading)
-                _become(connection)
-            connection.close()
+            with suppress(OSError):  # too many processes or files just now: that one is not served
+                _fork_for_one(listening, reading)
+    except BaseException:
+        traceback.print_exc()
     finally:
         with suppress(OSError):
             address.unlink(missing_ok=True)
             address.parent.rmdir()
         os._exit(0)
+
+
+def _fork_for_one(listening: socket.socket, reading: int) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        server = os.getpid()
+        if os.fork() == 0:
+            listening.close()
+            os.close(reading)
+            _become(connection, server)
 
 
 def _reap(number: int, frame: object) -> None:
@@ -142,12 +159,14 @@ def _reap(number: int, frame: object) -> None:
             pass
 
 
-def _become(connection: socket.socket) -> NoReturn:
+def _become(connection: socket.socket, server: int) -> NoReturn:
     """Run what is asked for, in this process; the connection stays open until it ends."""
     code: int | str | None = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody else would end what ``call_warm`` began
+        if os.getppid() != server:
+            os._exit(1)
         os.setpgid(0, 0)  # as a raylet's own workers: with one that ends, a raylet kills its process group
         _, files, _, _ = socket.recv_fds(connection, 1, len(STANDARD_FILES))
         for given, file in zip(files, STANDARD_FILES, strict=True):
@@ -158,14 +177,14 @@ def _become(connection: socket.socket) -> NoReturn:
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
-        code = _call() if arguments == [CALL] else _run(arguments)
+        code = _call(*arguments[1:]) if arguments[0] == CALL else _run(arguments)
     except SystemExit as ended:
         code = ended.code
     except BaseException:
         traceback.print_exc()
     finally:
         _flush()
-        # Neither what stands below on the stack nor what is registered for its end is this program's.
+        # What stands below on the stack is not this program's, nor is all that is registered for the end.
         os._exit(code if isinstance(code, int) else int(code is not None))
 
 
@@ -176,17 +195,20 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _call() -> int:
+def _call(answer: str, module: str, name: str, *args: str) -> int:
     from handclip_core.errors import InputError
+    from handclip_core.paths import refusal
 
-    with open(0, closefd=False) as given:
-        module, name, args, answer = json.load(given)
+    told: object = ""
     try:
         getattr(import_module(module), name)(*args)
     except InputError as error:
-        Path(answer).write_text(str(error))
-    else:
-        Path(answer).touch()
+        told = error
+    except OSError as error:
+        told = refusal(error)
+        if told is None:
+            raise
+    Path(answer).write_text(str(told))
     return 0
 
 
@@ -206,21 +228,32 @@ def _forget_the_parent() -> None:
     sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
 
 
-def _ask(address: str, arguments: list[str]) -> None:
-    """Let the server run a program with this process's files, environment and folder; return when it has ended.
+def _open_standard_files() -> None:
+    """Where a program was started without some, so that no socket takes their numbers."""
+    while (file := os.open(os.devnull, os.O_RDWR)) <= max(STANDARD_FILES):
+        pass
+    os.close(file)
 
-    Without a server this process becomes a Python that imports all anew.
-    """
+
+def _ask(connection: socket.socket, arguments: list[str]) -> None:
+    """Let the server run something with this process's files, variables and folder; return when it has ended."""
+    socket.send_fds(connection, [b"\0"], STANDARD_FILES)
+    connection.sendall(json.dumps([arguments, dict(os.environ), str(Path.cwd())]).encode())
+    connection.shutdown(socket.SHUT_WR)
+    connection.recv(1)
+
+
+def _main(address: str, arguments: list[str]) -> None:
+    """Run a program in a fork; without a server this process becomes a Python that imports all anew."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _open_standard_files()
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            connection.connect(os.path.expandvars(address))
+            connection.connect(address)
         except OSError:
             os.execv(sys.executable, [sys.executable, *arguments])
-        socket.send_fds(connection, [b"\0"], STANDARD_FILES)
-        connection.sendall(json.dumps([arguments, dict(os.environ), str(Path.cwd())]).encode())
-        connection.shutdown(socket.SHUT_WR)
-        connection.recv(1)
+        _ask(connection, arguments)
 
 
 if __name__ == "__main__":
-    _ask(sys.argv[1], sys.argv[2:])
+    _main(sys.argv[1], sys.argv[2:])

@@ -42,6 +42,7 @@ def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> 
     from tune_jobs.finals.past_sweep import read_sweep
     from tune_jobs.storage.location import BucketLocation, absolute, parse_location
 
+    preload_workers()
     place = absolute(parse_location(storage))
     if isinstance(place, BucketLocation):
         place.check()
@@ -49,7 +50,6 @@ def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> 
         user_path(name)
         output_folder(place, option="--storage")
     past = read_sweep(place / name)
-    preload_workers()
     from tune_jobs.finals.run import hold_finals
 
     return hold_finals(past, top=top, seeds=seeds, with_test=final_test)

@@ -138,8 +138,8 @@ def _fork(other: str, name: str | None, overrides: list[str]) -> int:
     from tune_jobs.lifecycle.reopening import forked_settings
     from tune_jobs.storage.location import parse_location
 
-    found = forked_settings(parse_location(other), name=name, overrides=overrides)
     preload_workers()
+    found = forked_settings(parse_location(other), name=name, overrides=overrides)
     from tune_jobs.lifecycle.run import sweep
 
     return sweep(found.settings, number_taken_names=name is None, forked=found.folder).exit_code
@@ -150,9 +150,9 @@ def _take_up(file: str | None, name: str | None, overrides: list[str], extend: i
     from tune_jobs.lifecycle.reopening import reopen
     from tune_jobs.storage.location import location_of, parse_location
 
-    found = reopen(parse_location(file) if file else None, name=name, overrides=overrides, extend=extend)
     if not export:
         preload_workers()
+    found = reopen(parse_location(file) if file else None, name=name, overrides=overrides, extend=extend)
     from tune_jobs.lifecycle import run
 
     if not export:

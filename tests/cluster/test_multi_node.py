@@ -43,7 +43,7 @@ class Peace:
 def nodes(cache_folder: Path) -> Iterator[LocalCluster]:
     """A head, and nodes of one processor with a cache each."""
     del cache_folder
-    variables = for_drivers(command_of(f"${SERVER}"))
+    variables = for_drivers(command_of("ADDRESS").replace("ADDRESS", f"${SERVER}"))  # for the shell of each node
     with local_cluster(nodes=2, own_caches=True, variables=variables, launcher=LAUNCHER) as cluster:
         yield cluster
 

@@ -1,6 +1,7 @@
 """A program whose workers are forks of it: what they have, what they get, and how all of it ends."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,11 +28,12 @@ SHOW = "import os, sys; print('wave' in sys.modules, sys.argv[1], os.environ['CO
 def program(body: str, folder: Path) -> list[str]:
     """The words that a program prints which has a server, whose forks need not import ``wave``."""
     command = [sys.executable, "-c", BEGIN + body]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert not done.stderr
+    assert list(folder.glob("hc-warm-*")) == []
     return done.stdout.split()
 
 
@@ -77,14 +79,59 @@ def test_a_function_is_called_in_a_fork_and_writes_where_the_program_does(tmp_pa
     assert (tmp_path / "pid").read_text() != words[2]
 
 
+def test_without_its_server_a_function_is_called_in_this_process(tmp_path: Path) -> None:
+    body = "shutil.rmtree(next(Path().glob('hc-warm-*')))\nwarm_python.call_warm(warm_calls.write_pid, 'pid')"
+    words = program(f"import shutil\n{body}\nprint(os.getpid())", tmp_path)
+    assert (tmp_path / "pid").read_text() == words[2]
+
+
+def test_where_no_socket_can_be_made_there_is_no_server(tmp_path: Path) -> None:
+    (folder := tmp_path / ("x" * 100)).mkdir()
+    words = program("print(warm_python.warm_python())\nwarm_python.call_warm(warm_calls.write_pid, 'pid')", folder)
+    assert words == ["begins", "None", "written"]
+
+
+def test_closed_standard_files_are_no_hindrance(shown: Path) -> None:
+    words = program(
+        "os.close(0)\nwarm_python._address.clear()\nwarm_python.start_warm_python(())\nos.environ['COLOUR'] = 'red'\n"
+        "print(python('show.py', 'given'))",
+        shown,
+    )
+    assert words[2:4] == ["given", "red"]
+
+
+def test_a_signal_that_ends_the_program_leaves_nothing(tmp_path: Path) -> None:
+    body = """
+from handclip_core.signals import end_on_signals
+end_on_signals()
+print(os.getpid(), flush=True)
+warm_python.call_warm(warm_calls.wait)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", BEGIN + body]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.readline()
+        (pid,) = map(int, running.stdout.readline().split())
+        os.kill(running.pid, signal.SIGTERM)
+        assert running.wait(60) == 128 + signal.SIGTERM
+        assert running.stderr.read() == "interrupted\n"
+    assert gone(pid)
+    assert list(tmp_path.glob("hc-warm-*")) == []
+
+
 def test_a_refusal_comes_back_and_a_death_is_no_result(tmp_path: Path) -> None:
     body = """
-for function in (warm_calls.refuse, warm_calls.die):
+for function in (warm_calls.refuse, warm_calls.fill, warm_calls.die):
     try:
         warm_python.call_warm(function)
     except Exception as error:
         print(type(error).__name__, error)
 """
     assert " ".join(program(body, tmp_path)) == (
-        "begins InputError data: none RuntimeError die did not come to its end in a process of its own"
+        "begins InputError data: none InputError x: the disk is full "
+        "RuntimeError die did not come to its end in a process of its own"
     )

@@ -1,6 +1,8 @@
 """What the tests of forked processes call there."""
 
+import errno
 import os
+import time
 from pathlib import Path
 
 from handclip_core.errors import InputError
@@ -20,3 +22,14 @@ def refuse() -> None:
 def die() -> None:
     """As if it was killed."""
     os._exit(9)
+
+
+def fill() -> None:
+    """As where a disk is full."""
+    raise OSError(errno.ENOSPC, "no", "x")
+
+
+def wait() -> None:
+    """Say which process this is, and work for long."""
+    print(os.getpid(), flush=True)
+    time.sleep(600)

@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
+from handclip_core.paths import refusal
 from handclip_core.signals import ended_at_once
 from handclip_core.warm_python import call_warm, warm_python
 from tune_jobs.config.settings import Resources
@@ -266,6 +267,8 @@ def _get(what: Any) -> Any:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise InputError(str(error.cause)) from None
+        if isinstance(error.cause, OSError) and (refused := refusal(error.cause)) is not None:
+            raise refused from None
         raise
     except ray.exceptions.RayError as error:
         text = str(error)
