@@ -9,7 +9,7 @@ import optuna
 import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from recipe import CONFIGS, Images, epochs
+from recipe import CONFIGS, Images, epochs  # type: ignore[import-not-found]
 
 
 def work(journal: str, data: Path, model: str, keep: bool) -> None:
@@ -20,9 +20,11 @@ def work(journal: str, data: Path, model: str, keep: bool) -> None:
 
     def objective(trial: optuna.Trial) -> float:
         config = CONFIGS[trial.suggest_int("config", 0, len(CONFIGS) - 1)]
+        scores: list[float] = []
         for epoch, score in enumerate(epochs(config, model, images)):
             trial.report(score, epoch)
-        return score
+            scores.append(score)
+        return scores[-1]
 
     while any(trial.state is optuna.trial.TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
         study.optimize(objective, n_trials=1)

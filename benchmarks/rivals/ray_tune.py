@@ -10,6 +10,7 @@ os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
+from recipe import CONFIGS, EPOCHS  # type: ignore[import-not-found]
 
 
 def train(config: dict[str, Any]) -> None:
@@ -18,11 +19,10 @@ def train(config: dict[str, Any]) -> None:
 
     sys.path.insert(0, config["here"])
     import torch
-    from recipe import CONFIGS, EPOCHS, Images, epochs
+    from recipe import Images, epochs
 
     torch.set_num_threads(1)
     images = Images(Path(config["data"]), keep=False)
-    del EPOCHS
     for score in epochs(CONFIGS[config["number"]], config["model"], images):
         tune.report({"map": score})
 
@@ -34,7 +34,7 @@ def main() -> None:
     given = parser.parse_args()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     space = {
-        "number": tune.grid_search(list(range(10))),
+        "number": tune.grid_search(list(range(len(CONFIGS)))),
         "data": str(given.data.resolve()),
         "model": given.model,
         "here": str(Path(__file__).resolve().parent),
@@ -42,7 +42,9 @@ def main() -> None:
     tuner = tune.Tuner(
         tune.with_resources(train, {"cpu": 1}),
         param_space=space,
-        tune_config=tune.TuneConfig(metric="map", mode="max", scheduler=ASHAScheduler(grace_period=4, max_t=4)),
+        tune_config=tune.TuneConfig(
+            metric="map", mode="max", scheduler=ASHAScheduler(grace_period=EPOCHS, max_t=EPOCHS)
+        ),
         run_config=tune.RunConfig(verbose=0),
     )
     for result in tuner.fit():

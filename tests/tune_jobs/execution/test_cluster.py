@@ -73,9 +73,9 @@ def test_a_trial_that_fits_nowhere_is_refused_with_what_there_is(resources: Reso
 
 
 def test_on_one_machine_data_are_prepared_in_this_process_if_it_has_no_forks() -> None:
-    here: list[int] = []
-    run_on_every_node(fit_trials(Resources(), CPU_ONLY), here.append, 1)
-    assert here == [1]
+    here: list[str] = []
+    run_on_every_node(fit_trials(Resources(), CPU_ONLY), here.append, "prepared")
+    assert here == ["prepared"]
 
 
 @pytest.mark.parametrize(
