@@ -42,7 +42,10 @@ OPTIONS = {
     "prepare drawn": [
         "root", "--out", "--people", "--images-per-aspect", "--height-px", "--sittings", "--cut", "--seed", "--json",
     ],
-    "prepare classes": ["root", "--out", "--names", "--val-share", "--test-share", "--seed", "--skip-bad"],
+    "prepare classes": [
+        "root", "--out", "--table", "--path-column", "--class-column", "--split-column", "--group-column", "--names",
+        "--val-share", "--test-share", "--seed", "--skip-bad",
+    ],
     "prepare captions": [
         "root", "--out", "--annotations", "--path-column", "--caption-column", "--split-column", "--val-share",
         "--test-share", "--seed", "--skip-bad",

@@ -21,9 +21,9 @@ def test_the_peak_of_memory_is_that_since_it_was_set_back() -> None:
     cpu = torch.device("cpu")
     reset_peak_memory(cpu)
     before = peak_memory(cpu)
-    block = np.ones(16 * MIB)  # 128 MiB
-    assert peak_memory(cpu) >= before + 100 * MIB
+    block = np.ones(64 * MIB)  # 512 MiB, of which a busy system may take others back meanwhile
+    assert peak_memory(cpu) >= before + 256 * MIB
     del block
-    assert peak_memory(cpu) >= before + 100 * MIB
+    assert peak_memory(cpu) >= before + 256 * MIB
     reset_peak_memory(cpu)
-    assert peak_memory(cpu) < before + 100 * MIB
+    assert peak_memory(cpu) < before + 256 * MIB
