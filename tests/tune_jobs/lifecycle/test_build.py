@@ -46,7 +46,12 @@ def test_drivers_killed_between_any_two_writes_end_with_the_same_sweep(
 
 
 @pytest.mark.slow
-def test_a_driver_killed_after_any_single_write_is_replaced_without_a_trace(fuse: Fuse, quick_folder: Path) -> None:
+@pytest.mark.parametrize("first", [1, *(pytest.param(other, marks=pytest.mark.faults) for other in (2, 3))])
+def test_a_driver_killed_after_any_single_write_is_replaced_without_a_trace(
+    fuse: Fuse, quick_folder: Path, first: int
+) -> None:
+    """Every third write in each part; the other parts are for `make test-faults`."""
+
     def smaller(storage: Path) -> SweepSettings:
         return small(storage).model_copy(update={"trials": 4, "budget": 3, "keep_checkpoints": 1, "seed": 3})
 
@@ -55,7 +60,7 @@ def test_a_driver_killed_after_any_single_write_is_replaced_without_a_trace(fuse
     assert {status for _, status in undisturbed["ends"]} == {"complete", "stopped"}
     assert len(undisturbed["weights"]) == 1
     assert writes > 100
-    for length in range(1, writes):
+    for length in range(first, writes, 3):
         storage = quick_folder / str(length)
         assert run_to_the_end(smaller(storage), fuse, iter([length, 10**9])) == 1
         assert state_of(storage / "simulated") == undisturbed, f"killed at write {length}"
