@@ -222,8 +222,11 @@ def wait_for_node(resources: Resources) -> None:
 def run_where_trials_run(trial_resources: TrialResources, function: Callable[..., Value], *args: Any) -> Value:
     """Call ``function`` as a task on a trial's resources, so that this process need not import what it needs.
 
-    Raises InputError if the function does, or its node fails.
+    Without a cluster, as simulated sweeps are, in this process. Raises InputError if the function does, or its node
+    fails.
     """
+    if not ray.is_initialized():
+        return function(*args)
     options: dict[str, Any] = {}
     if trial_resources.excluded_nodes:
         options["label_selector"] = {NODE_LABEL: f"!in({','.join(trial_resources.excluded_nodes)})"}
