@@ -89,25 +89,30 @@ def call_warm(function: Callable[..., object], *args: str) -> None:
     Here if there is no server. Raises InputError if it does, or meets a file that cannot be used.
     """
     _open_standard_files()
-    with tempfile.TemporaryDirectory(prefix="hc-warm-") as folder, socket.socket(socket.AF_UNIX) as connection:
-        answer = Path(folder) / "answer"
+    with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(_address[0] if _address else "")
         except OSError:
             function(*args)
             return
+        answer = _answer_beside(Path(_address[0]))
+        answer.unlink(missing_ok=True)
         _ask(connection, [CALL, str(answer), function.__module__, function.__qualname__, *args])
-        if not answer.exists():
-            raise RuntimeError(f"{function.__qualname__} did not come to its end in a process of its own")
-        if refused := answer.read_text():
-            from handclip_core.errors import InputError
+    if not answer.exists():
+        raise RuntimeError(f"{function.__qualname__} did not come to its end in a process of its own")
+    if refused := answer.read_text():
+        from handclip_core.errors import InputError
 
-            raise InputError(refused)
+        raise InputError(refused)
 
 
 def command_of(address: str) -> str:
     """The command that stands in for ``python`` where processes are forked by the server at ``address``."""
     return shlex.join([sys.executable, "-I", "-S", __file__, address])
+
+
+def _answer_beside(address: Path) -> Path:
+    return address.with_name("answer")
 
 
 def _end(pid: int, folder: Path) -> None:
@@ -136,7 +141,8 @@ def _serve(listening: socket.socket, reading: int, preloaded: Sequence[str], add
         traceback.print_exc()
     finally:
         with suppress(OSError):
-            address.unlink(missing_ok=True)
+            for file in (address, _answer_beside(address)):
+                file.unlink(missing_ok=True)
             address.parent.rmdir()
         os._exit(0)
 
