@@ -45,7 +45,7 @@ def main() -> None:
         tune_config=tune.TuneConfig(
             metric="map", mode="max", scheduler=ASHAScheduler(grace_period=EPOCHS, max_t=EPOCHS)
         ),
-        run_config=tune.RunConfig(verbose=0),
+        run_config=tune.RunConfig(verbose=0, storage_path=str(Path.cwd() / "ray_results")),
     )
     for result in tuner.fit():
         print(result.config["number"], f"{result.metrics['map']:.4f}")

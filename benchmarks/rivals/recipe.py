@@ -47,7 +47,7 @@ class Model(nn.Module):
 
     def __init__(self, folder: str, config: Config, num_classes: int) -> None:
         super().__init__()
-        clip = open_clip.create_model(f"local-dir:{folder}")
+        clip = open_clip.create_model(f"local-dir:{folder}", force_custom_text=True)
         self.visual, width = clip.visual, clip.visual.output_dim
         self.head = nn.Linear(width, num_classes, bias=False)
         self.neck: nn.Module = nn.Identity()
