@@ -141,8 +141,8 @@ def _serve(listening: socket.socket, reading: int, preloaded: Sequence[str], add
         traceback.print_exc()
     finally:
         with suppress(OSError):
-            for file in (address, _answer_beside(address)):
-                file.unlink(missing_ok=True)
+            for path in (address, _answer_beside(address)):
+                path.unlink(missing_ok=True)
             address.parent.rmdir()
         os._exit(0)
 
