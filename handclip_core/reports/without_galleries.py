@@ -92,10 +92,10 @@ def _markdown(rows: list[_Row], context: ExperimentContext) -> str:
         cells += [*(_percent(row.estimates[metric.name].value) for metric in others), *_cost(row.cost)]
         lines.append(f"| {' | '.join(cells)} |")
     clusters = f"{rows[0].estimates[first.name].num_identities} {context.task.clusters}"
-    memory = "of the GPU" if context.device.type == "cuda" else "of the whole process, libraries and all"
     lines.append(
         f"\nMeans over {context.task.averaged}; intervals by resampling {clusters}. Weights are those of the model as "
-        f"it is trained; memory is the most at a time while it was, {memory}; seconds are of training alone."
+        f"it is trained; memory is the most at a time while it was, of the GPU for what was trained on one, else of "
+        "the whole process, libraries and all; seconds are of training alone."
     )
     return "\n".join(lines) + "\n"
 

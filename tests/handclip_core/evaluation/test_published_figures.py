@@ -63,6 +63,7 @@ def test_models_stand_beside_what_was_published_on_their_gallery(
     # Three queries at rank 1 and one at rank 2: AP 1 and 1/2, by the trapezoid rule 1 and 1/4.
     assert "| mine \\| yours | 75.00 | 81.25 | 87.50 | here |" in table
     assert there in table
+    assert "rows from here without flip" in table
     assert not_there not in table
 
 

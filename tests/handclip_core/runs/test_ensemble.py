@@ -20,7 +20,7 @@ from handclip_core.engine.state import save_tensors
 from handclip_core.errors import InputError
 from handclip_core.evaluation.joined import FusedBy
 from handclip_core.evaluation.protocol import GalleryKind
-from handclip_core.evaluation.similarity import cosine
+from handclip_core.evaluation.similarity import Distance, cosine
 from handclip_core.local import train_into
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import cache_root
@@ -230,6 +230,12 @@ def test_likelihood_ratios_are_fused_as_they_are(runs: Runs, by: FusedBy, tmp_pa
         assert "fitted to" not in made.text()
     served = open_run(tmp_path / "out")
     assert not served.ranks_by_cosine
+    with pytest.raises(InputError, match="a score of its own; leave the option out"):
+        evaluate_run(tmp_path / "out", device=CPU, view=View("val", distance=Distance.EUCLIDEAN))
+    assert evaluate_run(tmp_path / "out", device=CPU, view=VAL).values["distance"] == "own"
+    for measured in (evaluate_run, lambda folder, **asked: compare_runs([folder], **asked)):
+        with pytest.raises(InputError, match="--flip: is for single runs"):
+            measured(tmp_path / "out", device=CPU, view=View("val", flip=True))
     with pytest.raises(InputError, match="a score of its own"):
         export_run(served, tmp_path / "onnx", kind="onnx")
 
