@@ -29,7 +29,7 @@ class _View(Config):
     aspect's."""
     enrolled: Enrolled = Enrolled.ONE
     """Images of an identity in the gallery of a draw: ``one``, and all others are queries; or the ``rest``, and that
-    one is the single query."""
+    one is the single query. Of query and gallery folders that came ready, ``rest`` lets the two change places."""
     distance: Distance = Distance.COSINE
     """What orders a gallery: the ``cosine``, or the ``euclidean`` distance of embeddings as they are, before they are
     brought to length 1. Models with a score of their own (likelihood ratios, votes) keep it; thresholds, and a model

@@ -24,7 +24,7 @@ from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import shown_path
 from handclip_core.reports import without_galleries
 from handclip_core.reports.measure import View, measure, scored
-from handclip_core.reports.results import Comparison, Report
+from handclip_core.reports.results import ComparisonTable, Report
 from handclip_core.reports.without_galleries import Method
 from handclip_core.runs.baselines import baseline_descriptors
 from handclip_core.runs.context import ExperimentContext
@@ -96,7 +96,7 @@ def _evaluated(folder: Path, run: LoadedRun, part: Part, view: View, baselines: 
 
 def compare_runs(
     folders: Sequence[Path], *, device: torch.device, view: View, baselines: Sequence[str] = (), keep: bool = False
-) -> Comparison:
+) -> ComparisonTable:
     """Score runs and ensembles on the same data beside CLIP as it is, with each of their backbones.
 
     Gaps are to the backbone of the first run. With ``keep``, each run's folder gets its embeddings, see
@@ -119,7 +119,7 @@ def compare_runs(
             models |= _scored_models(folders, view, device, keep=keep)
             figures |= {name: summary(scores)["overall"] for name, scores in models.items()}
             rows = compare_models(models, reference=reference)
-            found = Comparison(markdown=markdown(rows), csv=as_csv(rows))
+            found = ComparisonTable(markdown=markdown(rows), csv=as_csv(rows))
             published = _published(models, context, view)
         else:
             methods = _methods(folders, experiments, view, device, keep=keep)

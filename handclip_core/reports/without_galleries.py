@@ -12,7 +12,7 @@ from handclip_core.evaluation.bootstrap import Comparison as Paired
 from handclip_core.evaluation.bootstrap import Estimate, compare_paired, estimate
 from handclip_core.evaluation.metrics import Metric
 from handclip_core.evaluation.units import Evaluation
-from handclip_core.reports.results import Comparison, Report
+from handclip_core.reports.results import ComparisonTable, Report
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.cost import Cost
 from handclip_core.runs.loaded import LoadedRun
@@ -47,14 +47,14 @@ def evaluated(folder: Path, run: LoadedRun, split: Split) -> Report:
     return Report(text="\n".join([found.files.get("report.md", ""), *lines]), values=values)
 
 
-def side_by_side(methods: Mapping[str, Method], context: ExperimentContext) -> Comparison:
+def side_by_side(methods: Mapping[str, Method], context: ExperimentContext) -> ComparisonTable:
     """The table that is published of ``methods``, each held against the first, which is CLIP as it is.
 
     Raises InputError if they were not scored on the same questions.
     """
     reference = next(iter(methods.values())).scores
     rows = [_Row.of(name, method, reference, context.task.metrics.compared) for name, method in methods.items()]
-    return Comparison(markdown=_markdown(rows, context), csv=_csv(rows))
+    return ComparisonTable(markdown=_markdown(rows, context), csv=_csv(rows))
 
 
 @dataclass(frozen=True)
