@@ -30,7 +30,7 @@ from handclip_core.runs.baselines import baseline_descriptors
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.cost import cost_of, together
 from handclip_core.runs.ensemble_file import is_ensemble
-from handclip_core.runs.experiment import Experiment, assemble, context_of
+from handclip_core.runs.experiment import Experiment, built, context_of
 from handclip_core.runs.loaded import LoadedRun, experiments_of, load_finished, runs_in
 from handclip_core.runs.run_folder import read_experiment, write_json
 from handclip_core.runs.test_access import access_text, logged_access
@@ -154,7 +154,7 @@ def _untrained(experiments: Sequence[Experiment], device: torch.device) -> dict[
     found, backbones = {}, list(dict.fromkeys(experiment.backbone for experiment in experiments))
     for backbone, name in zip(backbones, _backbone_names(backbones), strict=True):
         experiment, context = firsts[backbone], context_of(firsts[backbone], device)
-        model = assemble(experiment.model_copy(update={"strategy": ZeroShot()}), context).model
+        model = built(experiment.model_copy(update={"strategy": ZeroShot()}), context)
         found[REFERENCE if len(backbones) == 1 else name] = LoadedRun(model, context.pixel_inputs, context)
     return found
 

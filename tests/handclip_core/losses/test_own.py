@@ -1,5 +1,6 @@
 """Losses of a package outside the tree, named in settings."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ from torch.nn import functional as F
 
 from handclip_core.engine.gradients import backward
 from handclip_core.errors import InputError
+from handclip_core.local import train_into
 from handclip_core.losses.own import OwnLoss
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.process_group import process_group
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, context_of, run
+from handclip_core.runs.loaded import load_finished
 from handclip_core.types import Batch, Encoded, Matching, Output
 from tests.conftest import TINY_DATA
 
@@ -126,6 +129,18 @@ def test_a_loss_on_captions_stands_in_place_of_the_others(tiny_backbones: dict[s
             (image - text).square() for image, text in zip(output.encoded.projected, output.matching.texts, strict=True)
         ]
     assert value == pytest.approx(float(torch.stack(gaps).mean()), rel=1e-4)
+
+
+def test_a_finished_run_is_opened_without_the_code_of_its_loss(
+    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"use": "outside_losses.good.Focal"}
+    found = ready(tiny_backbones["vit"], "classes", {"name": "full", "losses": {"own": own}})
+    folder = train_into(tmp_path / "run", found.experiment, device=CPU).folder
+    monkeypatch.setitem(sys.modules, "outside_losses.good", None)
+    with pytest.raises(InputError, match="outside_losses"):
+        assemble(found.experiment, found.context)
+    assert load_finished(folder, device=CPU).model.width > 0
 
 
 def test_a_loss_sees_float32_whatever_the_precision_and_its_buffers_are_kept() -> None:
