@@ -39,7 +39,7 @@ class ImageTower(nn.Module):
         )
         # timm takes the mean over patches for DINOv3's transformers, whose embedding is the class token as DINOv2's is.
         plain = architecture.partition(".")[0]
-        pooled = {"global_pool": "token"} if plain.startswith("vit_") and "dinov3" in plain else {}
+        pooled: dict[str, Any] = {"global_pool": "token"} if plain.startswith("vit_") and "dinov3" in plain else {}
         self.trunk = timm.create_model(architecture, pretrained=pretrained, num_classes=0, **sized, **pooled)
         self.head = nn.Sequential()
         found = self.trunk.pretrained_cfg

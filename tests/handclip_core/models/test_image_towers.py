@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import timm
@@ -88,7 +88,7 @@ def test_files_of_dinov2_as_meta_published_them_are_read(tmp_path: Path, monkeyp
 def test_the_embedding_of_dinov3_is_its_class_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = load_backbone(small("dinov3", tmp_path, monkeypatch))
     pixels = torch.rand(2, 3, 32, 32)
-    found, trunk = backbone(pixels), backbone.visual.trunk
+    found, trunk = backbone(pixels), cast("Any", backbone.visual).trunk
     tokens = trunk.forward_features((pixels - backbone.mean) / backbone.std)
     torch.testing.assert_close(found.projected, tokens[:, 0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found.features, tokens[:, trunk.num_prefix_tokens :].mean(dim=1), rtol=1e-5, atol=1e-5)
