@@ -19,12 +19,18 @@ def imported(path: str, *, key: str) -> Any:
     """
     module, _, name = path.rpartition(".")
     try:
-        return getattr(import_module(module), name)
+        found = import_module(module)
     except ModuleNotFoundError as error:
         mend = "install its package, or add the folder that holds it to PYTHONPATH"
         raise InputError(f"{key}: {path}: no module '{error.name}'; {mend}") from None
-    except AttributeError:
-        raise InputError(f"{key}: {path}: the module {module} has no '{name}'") from None
     except Exception as error:
         # Whatever the user's module raises while it is run, it is theirs to mend.
-        raise InputError(f"{key}: {path}: {type(error).__name__} while importing {module}: {error}") from None
+        raise InputError(f"{key}: {path}: {type(error).__name__} while importing {module}: {one_line(error)}") from None
+    if not hasattr(found, name):
+        raise InputError(f"{key}: {path}: the module {module} has no '{name}'")
+    return getattr(found, name)
+
+
+def one_line(error: Exception) -> str:
+    """What an error of the user's own code says, on one line."""
+    return " ".join(str(error).split())

@@ -18,7 +18,7 @@ def ensemble(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Shares of features, one a run, as 0.6,0.4; without it they are fitted on validation."),
+        typer.Option(help="Shares of features, or of classifiers, as 0.6,0.4; without them, fitted on validation."),
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")] = "auto",
 ) -> None:

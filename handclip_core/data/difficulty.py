@@ -18,7 +18,7 @@ ASPECT_ERROR = {
     Aspect.PALMAR_RIGHT.value: 1.58,
     Aspect.PALMAR_LEFT.value: 2.16,
 }
-"""100 - mAP of MBA-Net on 11k Hands (Baisa 2022, arXiv 2104.07649), in points: how hard each aspect is."""
+"""100 - mAP of MBA-Net on 11k Hands (Baisa 2022, ICPR), in points: how hard each aspect is."""
 MEAN_ASPECT_ERROR = sum(ASPECT_ERROR.values()) / len(ASPECT_ERROR)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -108,13 +109,15 @@ def manifest_bytes(manifest: pd.DataFrame) -> bytes:
     return buffer.getvalue().encode("utf-8")
 
 
-def write_prepared(prepared: Prepared) -> None:
-    """Write manifest and protocol into ``prepared.folder``, through temporary names.
+def write_prepared(prepared: Prepared, *, beside: Mapping[str, str] | None = None) -> None:
+    """Write manifest and protocol into ``prepared.folder``, through temporary names, after what stands ``beside`` them.
 
-    A kill between the two renames leaves a pair whose hashes differ, which `load_prepared` refuses.
+    The protocol is the last: where there was none, all is there once it is. A kill between the renames over an earlier
+    pair leaves one whose hashes differ, which `load_prepared` refuses.
     Raises InputError if the folder cannot be written.
     """
     contents = {
+        **{name: text.encode("utf-8") for name, text in (beside or {}).items()},
         MANIFEST_NAME: manifest_bytes(prepared.manifest),
         PROTOCOL_NAME: _with_checksum(prepared.protocol),
     }

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handclip_core.data.manifest import Prepared
+from handclip_core.data.tables import COMMENT
 from handclip_core.documents import shortened
 from handclip_core.errors import InputError
-from handclip_core.own_code import imported
+from handclip_core.own_code import imported, one_line
 from handclip_core.paths import input_folder
 
 FILE = "rows.csv"
@@ -37,13 +38,13 @@ def prepare_rows(function: str, root: Path, out: Path, form: RowFormat) -> Prepa
     """
     root = input_folder(root, mend="name the folder that holds the images")
     rows = _called(function, root)
+    for number, row in enumerate(rows):
+        _check(row, form, place=f"{KEY}: {function}: row {number}")
     columns = tuple(name for name in form.optional if any(name in row for row in rows))
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, [*form.needed, *columns], restval="", lineterminator="\n")
     writer.writeheader()
-    for number, row in enumerate(rows):
-        _check(row, form, place=f"{KEY}: {function}: row {number}")
-        writer.writerow(row)
+    writer.writerows(rows)
     out.mkdir(parents=True, exist_ok=True)
     table = out / FILE
     table.write_text(buffer.getvalue(), encoding="utf-8")
@@ -59,7 +60,7 @@ def _called(function: str, root: Path) -> list[Mapping[str, str]]:
         found = list(rows)
     except Exception as error:
         # Whatever the user's function raises, it is theirs to mend.
-        raise InputError(f"{KEY}: {function}: {type(error).__name__}: {error}") from None
+        raise InputError(f"{KEY}: {function}: {type(error).__name__}: {one_line(error)}") from None
     if not found:
         raise InputError(f"{KEY}: {function} gives no row")
     return found
@@ -76,3 +77,7 @@ def _check(row: Mapping[str, str], form: RowFormat, *, place: str) -> None:
     for name, value in row.items():
         if not isinstance(value, str):
             raise InputError(f"{place}: '{name}' is {shortened(repr(value))}; a text is needed")
+    first = form.needed[0]
+    if row[first].strip().startswith(COMMENT):
+        fault = "a text that begins with # would be passed over in a table; put ./ before it"
+        raise InputError(f"{place}: '{first}' is {shortened(repr(row[first]))}; {fault}")

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from handclip_core.config import Config, UserPath
 from handclip_core.data.eleven_k import TABLE_NAME, prepare_eleven_k
-from handclip_core.data.manifest import MANIFEST_NAME, Cut, Prepared, load_prepared
+from handclip_core.data.manifest import MANIFEST_NAME, PROTOCOL_NAME, Cut, Prepared, load_prepared
 from handclip_core.data.own_rows import RowFormat, prepare_rows
 from handclip_core.drawn import DRAWING_VERSION, write_data_set
 from handclip_core.errors import InputError
@@ -29,7 +29,7 @@ class _View(Config):
     aspect's."""
     enrolled: Enrolled = Enrolled.ONE
     """Images of an identity in the gallery of a draw: ``one``, and all others are queries; or the ``rest``, and that
-    one is the single query."""
+    one is the single query. Of query and gallery folders that came ready, ``rest`` lets the two change places."""
     distance: Distance = Distance.COSINE
     """What orders a gallery: the ``cosine``, or the ``euclidean`` distance of embeddings as they are, before they are
     brought to length 1. Models with a score of their own (likelihood ratios, votes) keep it; thresholds, and a model
@@ -86,18 +86,16 @@ DataSettings = Annotated[DrawnData | PreparedData, Field(discriminator="source")
 def open_data(settings: DrawnData | PreparedData, *, cache: Path, form: RowFormat | None = None) -> Prepared:
     """The prepared data set that ``settings`` name; drawn hands are drawn once a machine, into ``cache``.
 
-    Rows of the user's own have the ``form`` of the task, if it takes any. Raises InputError if a prepared folder is
-    missing or damaged.
+    Rows of the user's own have the ``form`` of the task, without which none are read. Raises InputError if a prepared
+    folder is missing or damaged.
     """
     folder = data_folder(settings, cache=cache)
     if isinstance(settings, DrawnData):
         return draw_and_prepare(folder, settings)
-    if settings.rows is not None and settings.root is not None and not (folder / MANIFEST_NAME).exists():
+    if form is not None and settings.rows is not None and settings.root is not None and not _is_whole(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if form is None:
-                raise InputError("data.rows: this task takes none; prepare a folder, and leave them out")
-            if not (folder / MANIFEST_NAME).exists():
+            if not _is_whole(folder):
                 prepare_rows(settings.rows, settings.root, folder, form)
     return load_prepared(folder)
 
@@ -133,6 +131,11 @@ def draw_and_prepare(out: Path, settings: DrawnData) -> Prepared:
         if not _is_prepared(out):
             prepare_eleven_k(images, out, cut=Cut.COMMON, seed=settings.seed, source="drawn")
     return load_prepared(out)
+
+
+def _is_whole(out: Path) -> bool:
+    """Whether the files that are written last are there, so that all are."""
+    return (out / MANIFEST_NAME).exists() and (out / PROTOCOL_NAME).exists()
 
 
 def _is_prepared(out: Path) -> bool:

@@ -37,8 +37,15 @@ class Objective:
 def objective(
     output: Output, batch: Batch, *, terms: tuple[Term, ...], penalties: tuple[Penalty, ...], model: nn.Module
 ) -> Objective:
-    """The weighted sum of the phase's terms and penalties, scalars; InputError for a term that can change nothing."""
+    """The weighted sum of the phase's terms and penalties, scalars.
+
+    Raises InputError for a term that can change nothing, or that is no scalar tensor.
+    """
     parts = {term.name: term.loss(output, batch) for term in terms}
+    for name, value in parts.items():
+        if not isinstance(value, Tensor) or value.dim() > 0:
+            found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(f"strategy.losses: '{name}' gives {found}; a loss is a scalar tensor")
     idle = [name for name, value in parts.items() if not value.requires_grad]
     if idle:
         raise InputError(

@@ -7,7 +7,7 @@ from enum import StrEnum
 from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores
 
 HD = "HD"
-MBA = "Baisa 2022, arXiv 2104.07649"
+MBA = "Baisa 2022, ICPR"
 HAND_ID = "Baisa 2025, arXiv 2506.12447"
 FH = "CLIP-FH, epochs chosen on the test split"
 
@@ -77,11 +77,11 @@ PUBLISHED = (
 """Figures on the published test identities; the gallery of all aspects on 11k unless a row says otherwise."""
 
 
-def beside_published(models: Mapping[str, ProtocolScores], *, tested_on: Mapping[str, str]) -> str:
+def beside_published(models: Mapping[str, ProtocolScores], *, tested_on: Mapping[str, str], flip: bool = False) -> str:
     """A Markdown table an aspect: the ``models`` under both definitions, and what was published on that gallery.
 
-    ``tested_on`` has what papers call each aspect of the models. Nothing is left of an aspect of which nothing was
-    published.
+    ``tested_on`` has what papers call each aspect of the models, ``flip`` says whether these were measured with mirror
+    images. Nothing is left of an aspect of which nothing was published.
     """
     some = next(iter(models.values()))
     tables = []
@@ -91,7 +91,9 @@ def beside_published(models: Mapping[str, ProtocolScores], *, tested_on: Mapping
         rows = [one for one in PUBLISHED if one.tested_on == name and (name == HD or one.gallery is some.gallery)]
         if rows:
             kind = "all aspects" if some.gallery is GalleryKind.ALL and name != HD else "plain"
-            tables.append(_table(f"{name}, gallery {kind}", _own_rows(models, aspect), rows))
+            flipped = "with" if flip else "without"
+            title = f"{name}, gallery {kind}, rows from here {flipped} flip"
+            tables.append(_table(title, _own_rows(models, aspect), rows))
     return "\n\n".join(tables)
 
 

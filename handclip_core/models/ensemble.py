@@ -1,6 +1,6 @@
 """Several trained models as one: each keeps its towers and its images, and their vectors stand side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from handclip_core.evaluation.joined import FusedBy, Joined
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel, no_metric
 from handclip_core.models.readout import Readout
-from handclip_core.types import Encoded, ModelInputs, PerTower
+from handclip_core.types import Batch, Encoded, ModelInputs, Output, PerTower
 
 
 class EnsembleModel(HandModel):
@@ -29,6 +29,19 @@ class EnsembleModel(HandModel):
 
     def forward_trunk(self, inputs: ModelInputs, aspects: Tensor) -> Encoded:
         """Not one tower's view: raises NotImplementedError."""
+        raise NotImplementedError("an ensemble is not trained")
+
+    def forward_head(self, encoded: Encoded, batch: Batch) -> Output:
+        """No head: raises NotImplementedError, as ``forward_trunk`` does."""
+        raise NotImplementedError("an ensemble is not trained")
+
+    @property
+    def output_width(self) -> int:
+        """No output that a loss reads: raises NotImplementedError."""
+        raise NotImplementedError("an ensemble is not trained")
+
+    def untouched_blocks(self, pretrained: Backbone, trained: Set[str]) -> int:
+        """No one backbone: raises NotImplementedError."""
         raise NotImplementedError("an ensemble is not trained")
 
     def vectors(self, inputs: ModelInputs, aspects: Tensor) -> Tensor:

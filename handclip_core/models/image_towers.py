@@ -37,7 +37,10 @@ class ImageTower(nn.Module):
         sized: dict[str, Any] = (
             {"img_size": image_px} if image_px and known is not None and known.fixed_input_size else {}
         )
-        self.trunk = timm.create_model(architecture, pretrained=pretrained, num_classes=0, **sized)
+        # timm takes the mean over patches for DINOv3's transformers, whose embedding is the class token as DINOv2's is.
+        plain = architecture.partition(".")[0]
+        pooled: dict[str, Any] = {"global_pool": "token"} if plain.startswith("vit_") and "dinov3" in plain else {}
+        self.trunk = timm.create_model(architecture, pretrained=pretrained, num_classes=0, **sized, **pooled)
         self.head = nn.Sequential()
         found = self.trunk.pretrained_cfg
         self.image_size = (image_px, image_px) if image_px else tuple(found["input_size"][1:])

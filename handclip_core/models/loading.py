@@ -53,7 +53,8 @@ def _refuse_other_blocks(backbone: Backbone, tower: ImageTower) -> None:
     """Raise InputError if the blocks are not all of the tower: timm has more kinds than are known here."""
     blocks = tuple(f"{prefix}." for prefixes in backbone.blocks() for prefix in prefixes)
     backbone.float().eval()
-    shown = torch.full((1, 3, backbone.image_px, backbone.image_px), 0.25)
+    chosen = torch.Generator().manual_seed(0)  # no constant: patches that are all alike hide how places are told apart
+    shown = torch.rand((1, 3, backbone.image_px, backbone.image_px), generator=chosen)
     left = [name for name, _ in tower.named_parameters(prefix="visual") if not f"{name}.".startswith(blocks)]
     if left or differs(tower, backbone(shown).projected, (shown - backbone.mean) / backbone.std):
         what = f"('{left[0]}' is in none)" if left else "(they compute something else)"

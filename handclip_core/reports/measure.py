@@ -46,20 +46,27 @@ class View:
     enrolled: Enrolled | None = None
     distance: Distance | None = None
 
+    def __post_init__(self) -> None:
+        if self.distance is Distance.EUCLIDEAN and RANKINGS[self.ranking] is not None:
+            raise InputError(f"--distance euclidean: --ranking {self.ranking} goes by the cosine; give one of the two")
+
     def rows(self, context: ExperimentContext) -> NDArray[np.int64]:
         """Every manifest row that is scored, ascending."""
         if isinstance(context.dataset, IdentityData):
             return context.dataset.rows(self.split, enrolled=self.enrolled)
         return context.rows(self.split)
 
-    def decided(self, data: IdentityData) -> "View":
-        """The same with the data's settings where it leaves them open."""
-        return replace(
-            self,
-            gallery=self.gallery or data.gallery,
-            enrolled=self.enrolled or data.enrolled,
-            distance=self.distance or data.distance,
-        )
+    def decided(self, data: IdentityData, similarity: Similarity | None) -> dict[str, Any]:
+        """Its values, with the data's settings where it leaves them open, and the distance that orders a gallery.
+
+        That is ``own`` for models with a ``similarity`` of their own.
+        """
+        ordered = "own" if similarity and RANKINGS[self.ranking] is None else Distance.COSINE
+        return asdict(self) | {
+            "gallery": self.gallery or data.gallery,
+            "enrolled": self.enrolled or data.enrolled,
+            "distance": Distance.EUCLIDEAN if self.raw(data, similarity) else ordered,
+        }
 
     def file_name(self, data: IdentityData) -> str:
         """Name of the files of an evaluation: the split, and what is other than the data's own settings."""

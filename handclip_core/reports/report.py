@@ -1,7 +1,7 @@
 """Measuring saved runs: one run in detail, or several side by side with CLIP as it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +16,21 @@ from handclip_core.evaluation.compare import as_csv, compare_models, markdown
 from handclip_core.evaluation.embed import aspect_accuracy, embed
 from handclip_core.evaluation.protocol import Enrolled, ProtocolScores
 from handclip_core.evaluation.published import HD, beside_published
+from handclip_core.evaluation.similarity import Distance
 from handclip_core.evaluation.storage import save_scores, summary
 from handclip_core.evaluation.tta import combine_flips
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.paths import shown_path
 from handclip_core.reports import without_galleries
 from handclip_core.reports.measure import View, measure, scored
-from handclip_core.reports.results import Comparison, Report
+from handclip_core.reports.results import ComparisonTable, Report
 from handclip_core.reports.without_galleries import Method
 from handclip_core.runs.baselines import baseline_descriptors
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.cost import cost_of, together
-from handclip_core.runs.experiment import Experiment, assemble, context_of
+from handclip_core.runs.ensemble_file import is_ensemble
+from handclip_core.runs.experiment import Experiment, built, context_of
 from handclip_core.runs.loaded import LoadedRun, experiments_of, load_finished, runs_in
 from handclip_core.runs.run_folder import read_experiment, write_json
 from handclip_core.runs.test_access import access_text, logged_access
@@ -49,6 +52,7 @@ def evaluate_run(
     Raises InputError if the run cannot be loaded.
     """
     part = _refuse_seen(folder, experiments_of(folder), view)
+    _refuse_flip([folder], view)
     run = load_finished(folder, device=device)
     context = run.context
     _refuse_unfit(context, view, baselines)
@@ -65,14 +69,18 @@ def evaluate_run(
 
 
 def _evaluated(folder: Path, run: LoadedRun, part: Part, view: View, baselines: Sequence[str], *, keep: bool) -> Report:
+    if view.distance is Distance.EUCLIDEAN and run.model.similarity is not None:
+        raise InputError(f"--distance euclidean: {folder} compares by a score of its own; leave the option out")
     context, embeddings = run.context, _embeddings(run, view)
     if keep:
         keep_embeddings(folder, embeddings, context, view)
-    on_val = embeddings if view.split == "val" else _embeddings(run, replace(view, split="val"))
-    found = measure(embeddings, on_val if part == "train" else None, context, view, model=run.model)
+    on_val = None
+    if part == "train":
+        on_val = embeddings if view.split == "val" else _embeddings(run, replace(view, split="val"))
+    found = measure(embeddings, on_val, context, view, model=run.model)
     baseline_scores = _baseline_scores(context, view, baselines, part)
-    decided = view.decided(identity_data(context.dataset, what="evaluate"))
-    values = {"run": str(folder), **asdict(decided), **found.values()}
+    decided = view.decided(identity_data(context.dataset, what="evaluate"), run.model.similarity)
+    values = {"run": str(folder), **decided, **found.values()}
     accuracy = aspect_accuracy(
         run.model, run.inputs, view.rows(context), aspects=context.aspect_indices, device=context.device
     )
@@ -88,7 +96,7 @@ def _evaluated(folder: Path, run: LoadedRun, part: Part, view: View, baselines: 
 
 def compare_runs(
     folders: Sequence[Path], *, device: torch.device, view: View, baselines: Sequence[str] = (), keep: bool = False
-) -> Comparison:
+) -> ComparisonTable:
     """Score runs and ensembles on the same data beside CLIP as it is, with each of their backbones.
 
     Gaps are to the backbone of the first run. With ``keep``, each run's folder gets its embeddings, see
@@ -96,6 +104,7 @@ def compare_runs(
     """
     experiments = [one for folder in folders for one in experiments_of(folder)]
     first = experiments[0]
+    _refuse_flip(folders, view)
     for folder in folders:
         _refuse_seen(folder, experiments_of(folder), view)
         if any((other.task, other.data) != (first.task, first.data) for other in experiments_of(folder)):
@@ -110,7 +119,7 @@ def compare_runs(
             models |= _scored_models(folders, view, device, keep=keep)
             figures |= {name: summary(scores)["overall"] for name, scores in models.items()}
             rows = compare_models(models, reference=reference)
-            found = Comparison(markdown=markdown(rows), csv=as_csv(rows))
+            found = ComparisonTable(markdown=markdown(rows), csv=as_csv(rows))
             published = _published(models, context, view)
         else:
             methods = _methods(folders, experiments, view, device, keep=keep)
@@ -123,13 +132,15 @@ def compare_runs(
 def _published(models: Mapping[str, ProtocolScores], context: ExperimentContext, view: View) -> str:
     """The tables of the papers, if the models were asked what the papers' were; nothing for other data."""
     protocol, data = context.prepared.protocol, identity_data(context.dataset, what="compare")
-    decided = view.decided(data)
-    if view.split != "test" or protocol.source not in ("11k", "hd") or decided.enrolled is not Enrolled.ONE:
+    decided = view.decided(data, None)
+    others = protocol.source not in ("11k", "hd") or decided["enrolled"] is not Enrolled.ONE
+    ranked_otherwise = view.ranking != "cosine" or decided["distance"] is not Distance.COSINE
+    if view.split != "test" or others or ranked_otherwise or view.hide_aspects:
         return ""
     if protocol.cut is not Cut.PUBLISHED:
         return "no published figures beside these: the data are cut otherwise (prepare 11k --cut published)"
     names = {aspect.value: HD if protocol.source == "hd" else aspect.value for aspect in data.aspects}
-    return beside_published(models, tested_on=names)
+    return beside_published(models, tested_on=names, flip=view.flip)
 
 
 def _untrained_models(experiments: Sequence[Experiment], view: View, device: torch.device) -> dict[str, ProtocolScores]:
@@ -143,7 +154,7 @@ def _untrained(experiments: Sequence[Experiment], device: torch.device) -> dict[
     found, backbones = {}, list(dict.fromkeys(experiment.backbone for experiment in experiments))
     for backbone, name in zip(backbones, _backbone_names(backbones), strict=True):
         experiment, context = firsts[backbone], context_of(firsts[backbone], device)
-        model = assemble(experiment.model_copy(update={"strategy": ZeroShot()}), context).model
+        model = built(experiment.model_copy(update={"strategy": ZeroShot()}), context)
         found[REFERENCE if len(backbones) == 1 else name] = LoadedRun(model, context.pixel_inputs, context)
     return found
 
@@ -230,6 +241,13 @@ def _refuse_seen(folder: Path, experiments: Sequence[Experiment], view: View) ->
     if part == "train_all" and view.split == "val":
         raise InputError(f"{folder}: was trained on the validation identities too; score it with --split test")
     return part
+
+
+def _refuse_flip(folders: Sequence[Path], view: View) -> None:
+    """Raise InputError for the mirror images of an ensemble: vectors are added before they are brought to length 1."""
+    ensembles = [folder for folder in folders if is_ensemble(folder)]
+    if view.flip and ensembles:
+        raise InputError(f"--flip: is for single runs, and {shown_path(ensembles[0])} is an ensemble; leave it out")
 
 
 def _refuse_unfit(context: ExperimentContext, view: View, baselines: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonTable:
     """Models side by side."""
 
     markdown: str

@@ -12,7 +12,7 @@ from handclip_core.evaluation.bootstrap import Comparison as Paired
 from handclip_core.evaluation.bootstrap import Estimate, compare_paired, estimate
 from handclip_core.evaluation.metrics import Metric
 from handclip_core.evaluation.units import Evaluation
-from handclip_core.reports.results import Comparison, Report
+from handclip_core.reports.results import ComparisonTable, Report
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.cost import Cost
 from handclip_core.runs.loaded import LoadedRun
@@ -47,14 +47,14 @@ def evaluated(folder: Path, run: LoadedRun, split: Split) -> Report:
     return Report(text="\n".join([found.files.get("report.md", ""), *lines]), values=values)
 
 
-def side_by_side(methods: Mapping[str, Method], context: ExperimentContext) -> Comparison:
+def side_by_side(methods: Mapping[str, Method], context: ExperimentContext) -> ComparisonTable:
     """The table that is published of ``methods``, each held against the first, which is CLIP as it is.
 
     Raises InputError if they were not scored on the same questions.
     """
     reference = next(iter(methods.values())).scores
     rows = [_Row.of(name, method, reference, context.task.metrics.compared) for name, method in methods.items()]
-    return Comparison(markdown=_markdown(rows, context), csv=_csv(rows))
+    return ComparisonTable(markdown=_markdown(rows, context), csv=_csv(rows))
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ def _markdown(rows: list[_Row], context: ExperimentContext) -> str:
         cells += [*(_percent(row.estimates[metric.name].value) for metric in others), *_cost(row.cost)]
         lines.append(f"| {' | '.join(cells)} |")
     clusters = f"{rows[0].estimates[first.name].num_identities} {context.task.clusters}"
-    memory = "of the GPU" if context.device.type == "cuda" else "of the whole process, libraries and all"
     lines.append(
         f"\nMeans over {context.task.averaged}; intervals by resampling {clusters}. Weights are those of the model as "
-        f"it is trained; memory is the most at a time while it was, {memory}; seconds are of training alone."
+        f"it is trained; memory is the most at a time while it was, of the GPU for what was trained on one, else of "
+        "the whole process, libraries and all; seconds are of training alone."
     )
     return "\n".join(lines) + "\n"
 

@@ -33,7 +33,7 @@ def baseline_descriptors(
 
 
 def baseline_scores(name: str, context: ExperimentContext, split: Split) -> ProtocolScores:
-    """Scores of the baseline ``name`` over the gallery splits of ``split``, by cosine."""
+    """Scores of the baseline ``name`` over the gallery splits of ``split``, by the distance of the data."""
     evaluator = context.evaluator(split)
     assert isinstance(evaluator, IdentityEvaluator), "other tasks name no baselines"
     return evaluator.scores_of(baseline_descriptors(name, context, evaluator.rows))

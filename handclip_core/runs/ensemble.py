@@ -19,7 +19,7 @@ from handclip_core.paths import shown_path
 from handclip_core.runs.ensemble_file import ENSEMBLE, MEMBERS, EnsembleFile, Gain, Member, is_ensemble
 from handclip_core.runs.fusion_fit import Answers, ClassAnswers, GalleryAnswers
 from handclip_core.runs.loaded import LoadedRun, inputs_of, load_finished
-from handclip_core.runs.model_file import MODEL_FILE, ModelFile, weights_hash
+from handclip_core.runs.model_file import MODEL_FILE, ModelFile, file_hash, weights_hash
 from handclip_core.runs.run_folder import BEST, CONFIG, LOG, load_tensors, read_experiment, write_text
 from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, Figure, validation_file
 from handclip_core.tasks.classes.task import Classes
@@ -78,6 +78,9 @@ def make_ensemble(
     Fused is the score, unless ``by`` says something else; weights are fitted on validation unless they are given, which
     is for features, and for classes. Raises InputError for runs that may not stand together, by name.
     """
+    out = out.absolute()
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"--out {shown_path(out)}: is not empty; name a new folder")
     runs = _opened(folders, device, fitting=weights is None)
     chosen = _way(runs, folders, by, weights)
     answers = _answers(runs, chosen)
@@ -112,6 +115,9 @@ def _opened(folders: Sequence[Path], device: torch.device, *, fitting: bool) -> 
         if is_ensemble(folder):
             raise InputError(f"{folder}: is an ensemble itself; name its members' runs")
         experiment = read_experiment(folder)
+        for name in COPIED:
+            if name != LOG and not (folder / name).is_file():
+                raise InputError(f"{folder}: has no {name}: the run has not finished, or an earlier version wrote it")
         if experiment.task.name == "captions":
             raise InputError(
                 f"{folder}: learned the task captions, whose images are compared with texts as each model's own text "
@@ -162,6 +168,8 @@ def _way(
     if classes and by not in (None, FusedBy.SCORE):
         raise InputError(f"--by {by}: classifiers are fused by score alone: the weighted mean of their probabilities")
     chosen = by or (FusedBy.FEATURE if weights is not None and not classes else FusedBy.SCORE)
+    if weights is not None and chosen is FusedBy.VOTE:
+        raise InputError("--weights: votes have none; leave them out")
     if weights is not None and chosen is not FusedBy.FEATURE and not classes:
         raise InputError(f"--weights: are shares of features; with --by {chosen} they are fitted, so leave them out")
     for folder, run in zip(folders, runs, strict=True):
@@ -212,7 +220,7 @@ def _points(figure: Figure) -> str:
 
 def _member(name: str, folder: Path, run: LoadedRun) -> Member:
     known = weights_hash(run.model, load_tensors(folder / BEST))
-    return Member(name=name, origin=str(folder.resolve()), hash=known)
+    return Member(name=name, origin=str(folder.resolve()), hash=known, file=file_hash(folder / BEST))
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -223,10 +231,18 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _write(about: EnsembleFile, whole: LoadedRun, folders: Sequence[Path], out: Path, *, seen: bool) -> None:
     """Write the ensemble into ``out``, whole or not at all."""
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"--out {shown_path(out)}: is not empty; name a new folder")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _fill(partial, about, whole, folders, seen=seen)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fill(partial: Path, about: EnsembleFile, whole: LoadedRun, folders: Sequence[Path], *, seen: bool) -> None:
     for member, folder in zip(about.members, folders, strict=True):
         copy = partial / MEMBERS / member.name
         copy.mkdir(parents=True)
@@ -236,6 +252,3 @@ def _write(about: EnsembleFile, whole: LoadedRun, folders: Sequence[Path], out: 
     known = SEEN_ALL if seen else validation_file(whole.model, whole.context, whole.inputs)
     write_text(partial / VALIDATION_FILE, known.model_dump_json(indent=2))
     write_text(partial / ENSEMBLE, about.model_dump_json(indent=2))
-    if out.exists():
-        out.rmdir()
-    partial.rename(out)

@@ -1,8 +1,9 @@
 """What the folder of an ensemble says of itself; copies of its members lie below it."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from handclip_core.config import Config
 from handclip_core.evaluation.fusion import ScoreFusion
@@ -10,17 +11,21 @@ from handclip_core.evaluation.joined import FusedBy
 from handclip_core.runs.validation import Figure
 
 ENSEMBLE, MEMBERS = "ensemble.json", "members"
+ROUNDING = 1e-6
+"""How far from 1 the sum of weights may be."""
 
 
 class Member(Config):
     """A model of an ensemble."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$", max_length=100)
     """Name of its folder below ``members``."""
     origin: str
     """Where its run was when the ensemble was made; nothing is read there any more."""
     hash: str
-    """SHA-256 of its weights and of how images become its inputs."""
+    """SHA-256 of the weights that its embeddings depend on, and of how images become its inputs."""
+    file: str
+    """SHA-256 of the file of all its weights, the classifier's among them."""
 
 
 class Gain(Config):
@@ -55,6 +60,20 @@ class EnsembleFile(Config):
     """The models."""
     gain: Gain | None
     """What it is worth on validation; none if a member was trained on the validation people."""
+
+    @model_validator(mode="after")
+    def _numbers_fit_the_members(self) -> Self:
+        names = [member.name for member in self.members]
+        if len(set(names)) < len(names):
+            raise ValueError("members: a name is there twice")
+        for what in ("weights", "means", "deviations"):
+            if len(getattr(self, what)) != len(names):
+                raise ValueError(f"{what}: {len(getattr(self, what))} numbers for {len(names)} members")
+        if min(self.weights) < 0 or abs(sum(self.weights) - 1) > ROUNDING:
+            raise ValueError("weights: none may be negative, and they add up to 1")
+        if min(self.deviations) <= 0:
+            raise ValueError("deviations: must be above 0")
+        return self
 
     @property
     def scores(self) -> ScoreFusion:

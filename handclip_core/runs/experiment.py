@@ -152,11 +152,19 @@ def context_of(experiment: Experiment, device: torch.device) -> ExperimentContex
     return open_context(experiment.data, experiment.backbone, device, experiment.task)
 
 
+def built(experiment: Experiment, context: ExperimentContext) -> HandModel:
+    """The model as it is before training; no loss is made, so that none of the user's own is imported.
+
+    Raises InputError if the strategy does not fit the data.
+    """
+    data, strategy = context.training_data(experiment.part), experiment.strategy
+    torch.manual_seed(experiment.seed)
+    return strategy.build(context.backbone(text=strategy.reads_text), data).to(context.device)
+
+
 def assemble(experiment: Experiment, context: ExperimentContext) -> Assembled:
     """Build model and phases; raises InputError if the strategy does not fit the data."""
-    data = context.training_data(experiment.part)
-    torch.manual_seed(experiment.seed)
-    model = experiment.strategy.build(context.backbone(text=experiment.strategy.reads_text), data).to(context.device)
+    model, data = built(experiment, context), context.training_data(experiment.part)
     phases = experiment.strategy.phases(model, data)
     return Assembled(experiment, context, model, phases, Budget(experiment.budget, data.num_images))
 

@@ -49,6 +49,10 @@ class Answers(ABC):
     def people(self) -> Ints:
         """Who the questions are about, each once; in the task classes, images that belong together."""
 
+    def can_fit(self, among: Ints) -> bool:
+        """Whether questions about ``among`` tell weights apart; to halves of the people it may be that none does."""
+        return len(among) > 0
+
     @abstractmethod
     def fit(self, among: Ints) -> ScoreFusion:
         """Weights for the highest objective on the questions about ``among``, some of the people."""
@@ -71,11 +75,13 @@ class Answers(ABC):
         return compare_paired(together, self.singles[self.best], self.objective)
 
     def crossed(self) -> Evaluation | None:
-        """Each half of the people answered by weights fitted to the other; None if there are too few."""
+        """Each half of the people answered by weights fitted to the other; None if there are too few to fit."""
         if len(self.people) < FEWEST_PEOPLE:
             return None
         mixed = np.random.default_rng(0).permutation(self.people)
         first, second = mixed[::2], mixed[1::2]
+        if not (self.can_fit(first) and self.can_fit(second)):
+            return None
         return self.halves(self.score(self.fit(second)), self.score(self.fit(first)), first)
 
 
@@ -95,6 +101,10 @@ class GalleryAnswers(Answers):
     def people(self) -> Ints:
         """Who is searched for."""
         return np.unique(np.concatenate([np.asarray(one.query_ids) for one in self._sets]))
+
+    def can_fit(self, among: Ints) -> bool:
+        """Whether any of them has a match in a gallery."""
+        return any(_about(one, among) is not None for one in self._sets)
 
     def fit(self, among: Ints) -> ScoreFusion:
         """By mean mAP over aspects and draws; votes have equal weights."""
@@ -151,8 +161,12 @@ class ClassAnswers(Answers):
     @cached_property
     def singles(self) -> Sequence[ClassScores]:
         """Each classifier by itself."""
-        found = [self.evaluator.evaluate(run.model, run.inputs) for run in self.runs]
-        return [one for one in found if isinstance(one, ClassScores)]
+        found = []
+        for run in self.runs:
+            scores = self.evaluator.evaluate(run.model, run.inputs)
+            assert isinstance(scores, ClassScores)
+            found.append(scores)
+        return found
 
     @cached_property
     def people(self) -> Ints:

@@ -6,12 +6,14 @@ from pathlib import Path
 import torch
 
 from handclip_core.data.inputs import Inputs, PerTowerInputs
+from handclip_core.errors import InputError
 from handclip_core.models.ensemble import EnsembleModel
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.ensemble_file import ENSEMBLE, is_ensemble, member_folders, read_ensemble
 from handclip_core.runs.experiment import Experiment, context_of
-from handclip_core.runs.run_folder import CONFIG, load_run, read_experiment
+from handclip_core.runs.model_file import file_hash, weights_hash
+from handclip_core.runs.run_folder import BEST, CONFIG, load_run, load_tensors, read_experiment
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +26,18 @@ class LoadedRun:
 
 
 def load_finished(folder: Path, *, device: torch.device) -> LoadedRun:
-    """The model in ``folder``, in evaluation mode; raises InputError for missing or damaged weights."""
+    """The model in ``folder``, in evaluation mode; raises InputError for missing or damaged weights, and for
+    members of an ensemble that are not those it was made of.
+    """
     if not is_ensemble(folder):
         return _loaded(folder, device)
-    about, members = read_ensemble(folder), [_loaded(path, device) for path in member_folders(folder)]
+    about, members = read_ensemble(folder), []
+    for path, said in zip(member_folders(folder), about.members, strict=True):
+        member = _loaded(path, device)
+        known = weights_hash(member.model, load_tensors(path / BEST))
+        if (known, file_hash(path / BEST)) != (said.hash, said.file):
+            raise InputError(f"{path}: not the weights that the ensemble was made of; make it again")
+        members.append(member)
     model = EnsembleModel([one.model for one in members], about.by, about.scores).eval()
     return LoadedRun(model, inputs_of(model, members), members[0].context)
 

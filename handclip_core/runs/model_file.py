@@ -95,6 +95,12 @@ def weights_hash(model: HandModel, state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def untrained(experiment: Experiment, folder: Path) -> HandModel:
     """The model of ``experiment`` as the files in ``folder`` describe it, with random weights.
 

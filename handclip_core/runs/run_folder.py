@@ -26,7 +26,7 @@ from handclip_core.paths import shown_path
 from handclip_core.process_group import process_group
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.ensemble_file import is_ensemble
-from handclip_core.runs.experiment import Experiment, Progress, assemble, context_of
+from handclip_core.runs.experiment import Experiment, Progress, assemble, built, context_of
 from handclip_core.runs.model_file import model_files
 from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, validation_file
 
@@ -203,7 +203,7 @@ def load_run(folder: Path, *, device: torch.device, weights: str = BEST) -> Hand
     Raises InputError for missing or damaged weights.
     """
     experiment = read_experiment(folder)
-    model = assemble(experiment, context_of(experiment, device)).model
+    model = built(experiment, context_of(experiment, device))
     try:
         return restored(model, load_tensors(folder / weights)).eval()
     except RuntimeError as error:

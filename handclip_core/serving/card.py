@@ -70,9 +70,7 @@ def _together(served: ServedEnsemble) -> str:
         f"Embeds an image of a hand as a unit vector of {served.width} numbers, to be compared by {compared}: what "
         f"{len(rows)} models make of it, fused by {served.about.by}. Weights `{served.hash}`."
     )
-    return (
-        f"{said}\n\n{_table(('member', 'strategy', 'backbone', 'pixels', 'weight', 'weights'), rows)}{_worth(served)}"
-    )
+    return f"{said}\n\n{_table(('member', 'strategy', 'backbone', 'pixels', 'weight', 'hash'), rows)}{_worth(served)}"
 
 
 def _worth(served: ServedEnsemble) -> str:
@@ -82,7 +80,7 @@ def _worth(served: ServedEnsemble) -> str:
     crossed = ""
     if gain.crossed is not None:
         crossed = f"; with weights fitted to one half of the people and measured on the other {_points(gain.crossed)}"
-    fitted = ", whom its weights were fitted to as well" if gain.fitted else ""
+    fitted = ", whom its weights and scales were fitted to as well" if gain.fitted else ""
     return (
         f"\n\nAgainst its best member, `{gain.best}`, on {gain.num_people} validation people{fitted}: "
         f"{_points(gain.difference)} points{crossed}."

@@ -19,7 +19,7 @@ from handclip_core.errors import InputError
 from handclip_core.paths import input_folder, printable
 from handclip_core.tasks.captions.found import Found
 from handclip_core.tasks.captions.readers import Columns, read_captions
-from handclip_core.tasks.captions.table import SOURCE, CaptionTable, write_table
+from handclip_core.tasks.captions.table import FILE, SOURCE, CaptionTable
 from handclip_core.types import Aspect
 
 SUBSETS = ("train", "val", "test")
@@ -204,6 +204,5 @@ def _write(collection: Collection, out: Path, found: Found, *, seed: int) -> Pre
     prepared = Prepared(root=Path(protocol.root), folder=out, manifest=manifest, protocol=protocol)
     differences = tuple(count_differences(prepared, found.dataset))
     prepared = replace(prepared, protocol=protocol.model_copy(update={"warnings": differences}))
-    write_prepared(prepared)
-    write_table(out, table)
+    write_prepared(prepared, beside={FILE: table.model_dump_json()})
     return prepared

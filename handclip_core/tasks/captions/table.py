@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -47,13 +46,6 @@ class CaptionTable(Config):
     def pairs(self) -> CaptionPairs:
         """The same as arrays."""
         return CaptionPairs(self.texts, np.array(self.row, np.int64), np.array(self.text, np.int64))
-
-
-def write_table(folder: Path, table: CaptionTable) -> None:
-    """Write the table into a prepared folder, through a temporary name."""
-    partial = folder / f".{FILE}.partial"
-    partial.write_text(table.model_dump_json(), encoding="utf-8")
-    partial.replace(folder / FILE)
 
 
 def read_pairs(prepared: Prepared) -> CaptionPairs:

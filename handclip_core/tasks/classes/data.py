@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -182,10 +181,3 @@ def of_hands(prepared: Prepared) -> ClassData:
     place = {name: number for number, name in enumerate(names)}
     labels = np.array([place[name] for name in called], np.int64)
     return ClassData(prepared, names=tuple(names), labels=labels)
-
-
-def write_classes(folder: Path, classes: Classes) -> None:
-    """Write the file of classes into a prepared folder, through a temporary name."""
-    partial = folder / f".{FILE}.partial"
-    partial.write_text(classes.model_dump_json(indent=1), encoding="utf-8")
-    partial.replace(folder / FILE)

@@ -1,6 +1,7 @@
 """From images in a folder a class, or in a table, to a prepared data set: read, checked, cut by a seed, written."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from handclip_core.data.tables import found_path, path_fault, read_table
 from handclip_core.documents import shortened
 from handclip_core.errors import InputError
 from handclip_core.paths import input_folder, printable
-from handclip_core.tasks.classes.data import Classes, write_classes
+from handclip_core.tasks.classes.data import FILE, Classes
 from handclip_core.tasks.classes.names import class_names, read_names
 from handclip_core.types import Aspect
 
@@ -66,10 +67,10 @@ def prepare_classes(
 ) -> Prepared:
     """Prepare ``<split>/<class>/<image>`` or ``<class>/<image>``, or the images that ``table`` lists, into ``out``.
 
-    Nothing is written if anything is refused. A folder below a class, or what the column of groups names, is a group,
-    whose images stay in one split, as images that look the same do. Raises
-    InputError for bad files (with ``skip_bad`` they are listed and left out), classes that miss a split, and names
-    that CLIP cannot read.
+    Nothing is written if anything is refused. A folder below a class, or what the column of groups names (of one class
+    or of several), is a group, whose images stay in one split, as images that look the same do. Raises InputError for
+    bad files (with ``skip_bad`` they are listed and left out), classes that miss a split, and names that CLIP cannot
+    read.
     """
     root = input_folder(root, mend="name the folder that holds the images")
     found = without_bad_files(_read(root) if table is None else _listed(root, table, columns or Columns()))
@@ -119,6 +120,7 @@ def _listed(root: Path, path: Path, columns: Columns) -> Collection:
     table = read_table(path, required=columns.names)
     rows: dict[str, dict[str, str]] = {}
     problems: list[str] = []
+    unplaced: list[int] = []
     for line, cells in zip(table.rows.index, table.rows.to_dict("records"), strict=True):
         image, label = found_path(root, str(cells[columns.path])), str(cells[columns.label])
         split = str(cells[columns.split]) if columns.split else ""
@@ -129,8 +131,11 @@ def _listed(root: Path, path: Path, columns: Columns) -> Collection:
             problems.append(f"{path.name}: line {line}: {printable(image)}: {fault or 'is listed twice'}".rstrip())
             continue
         group = str(cells[columns.group]) if columns.group else ""
-        identity = f"{label}/{group}" if group else image
-        rows[image] = {"path": image, "class": label, "identity": identity, "split": SPLITS.get(split.lower(), "")}
+        where = SPLITS.get(split.lower(), "")
+        rows[image] = {"path": image, "class": label, "identity": group or image, "split": where}
+        unplaced += [] if split else [line]
+    if columns.split and 0 < len(unplaced) < len(rows):
+        raise InputError(f"{path}: line {unplaced[0]} is in no split, others are; put every image into one, or none")
     return _collection(root, list(rows.values()), problems, table.notes)
 
 
@@ -170,26 +175,35 @@ def _grouped(table: pd.DataFrame, root: Path) -> pd.DataFrame:
 
 
 def _cut(table: pd.DataFrame, shares: Shares, *, seed: int, root: Path) -> pd.Series:
-    """The split of each image: what its folder says, or a seeded cut of each class's groups."""
+    """The split of each image: what its folder or the table says, or a seeded cut of the groups.
+
+    Classes are cut one after the other, those of few groups first; a group of several goes with the first of them.
+    """
     given = set(table["split"]) - {""}
     if given and "train" not in given:
-        raise InputError(f"{root}: no folder 'train' beside {', '.join(sorted(given))}")
+        raise InputError(f"{root}: no split 'train' beside {', '.join(sorted(given))}")
     subset = table["split"].replace("", "train")
     missing = [name for name in ("test", "val") if name not in given]
-    for folder, part in table[subset == "train"].groupby("class"):
-        groups = sorted(set(part["identity"]))
+    uncut, split_of = table[subset == "train"], dict[str, str]()
+    groups_of = {str(folder): sorted(set(part["identity"])) for folder, part in uncut.groupby("class")}
+    for folder, groups in sorted(groups_of.items(), key=lambda item: len(item[1])):
         if len(groups) <= len(missing):
             raise InputError(
                 f"{root}: class '{folder}' has {len(groups)} images or groups that differ; {len(missing) + 1} are "
                 "needed, one for each split"
             )
-        generator(seed, "classes", str(folder)).shuffle(groups)
+        placed = Counter(split_of[group] for group in groups if group in split_of)
+        free, left = [group for group in groups if group not in split_of], len(groups)
+        generator(seed, "classes", folder).shuffle(free)
         for name in missing:
-            most = len(groups) - (len(missing) if name == missing[0] else 1)
+            most = left - (len(missing) if name == missing[0] else 1)
             share = shares.test if name == "test" else shares.val
-            num = max(1, min(most, round(share * len(set(part["identity"])))))
-            subset[part.index[part["identity"].isin(groups[:num])]] = name
-            groups = groups[num:]
+            num = max(1, min(most, round(share * len(groups))), placed[name])
+            taken, free = free[: num - placed[name]], free[num - placed[name] :]
+            split_of |= dict.fromkeys(taken, name)
+            left -= num
+        split_of |= dict.fromkeys(free, "train")
+    subset[uncut.index] = uncut["identity"].map(split_of)
     for folder in sorted(set(table["class"])):
         for name in ("train", "val", "test"):
             if not ((table["class"] == folder) & (subset == name)).any():
@@ -213,8 +227,8 @@ def _write(found: Collection, out: Path, folders: Sequence[str], names: tuple[st
         notes=found.notes,
     )
     prepared = Prepared(root=Path(protocol.root), folder=out, manifest=manifest, protocol=protocol)
-    write_prepared(prepared)
     place = {folder: number for number, folder in enumerate(folders)}
     label = tuple(place[folder] for folder in found.table["class"])
-    write_classes(out, Classes(manifest_hash=digest, names=names, label=label))
+    classes = Classes(manifest_hash=digest, names=names, label=label)
+    write_prepared(prepared, beside={FILE: classes.model_dump_json(indent=1)})
     return prepared

@@ -180,8 +180,9 @@ class ClassScores(Evaluation):
 
     @cached_property
     def _in_top(self) -> Values:
-        own = self.probabilities[np.arange(len(self.truth)), self.truth]
-        above = (self.probabilities > own[:, None]).sum(axis=1)
+        own = self.probabilities[np.arange(len(self.truth)), self.truth][:, None]
+        before = np.arange(len(self.names)) < self.truth[:, None]  # the first of equals is taken, as in ``predicted``
+        above = ((self.probabilities > own) | ((self.probabilities == own) & before)).sum(axis=1)
         return np.asarray(above < TOP, np.float64)
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment, context_of, run
 from handclip_core.tasks.base import Dataset
 from handclip_core.tasks.captions.data import CaptionData
@@ -60,6 +61,18 @@ def nothing(root):
     return []
 
 
+def listed(root):
+    return [[1, 2]]
+
+
+def absent(root):
+    return [None]
+
+
+def hashed(root):
+    return [{{"path": "#1.png", "caption": "a"}}]
+
+
 LIST = []
 """
 
@@ -105,9 +118,29 @@ def test_classes_and_their_groups(root: Path, tiny_backbones: dict[str, Backbone
     numbers = manifest["path"].str[-6:-4].astype(int)
     assert dataset.names == ("cooking", "riding a horse")
     assert np.array_equal(manifest["label"] == 1, numbers % 2 == 0)
-    bursts = manifest[numbers < 8].groupby([numbers[numbers < 8] // 4, "label"])
+    bursts = manifest[numbers < 8].groupby(numbers[numbers < 8] // 4)
+    assert (bursts["label"].nunique() == 2).all()
     assert (bursts["subset"].nunique() == 1).all()
-    assert manifest["identity"].nunique() == 16 + 4
+    assert (bursts["identity"].nunique() == 1).all()
+    assert manifest["identity"].nunique() == 16 + 2
+    assert (manifest.groupby("subset")["label"].nunique() == 2).all()
+
+
+@pytest.mark.parametrize(
+    "lost", ["protocol.json", "manifest.csv protocol.json", "manifest.csv protocol.json classes.json"]
+)
+def test_a_folder_that_was_left_halfway_is_prepared_again(
+    root: Path, tiny_backbones: dict[str, BackboneSettings], lost: str
+) -> None:
+    found = experiment(root, "classes", "kinds", tiny_backbones["vit"])
+    first = context_of(found, CPU).dataset.prepared
+    for name in lost.split():
+        (first.folder / name).unlink()
+    open_context.cache_clear()
+    again = context_of(found, CPU).dataset
+    assert isinstance(again, ClassData)
+    assert again.prepared.manifest.equals(first.manifest)
+    assert again.names == ("cooking", "riding a horse")
 
 
 def test_captions_and_their_splits(root: Path, tiny_backbones: dict[str, BackboneSettings]) -> None:
@@ -130,6 +163,9 @@ def test_captions_and_their_splits(root: Path, tiny_backbones: dict[str, Backbon
         ("lacking", "row 0 lacks 'caption'; keys are path, caption, perhaps split"),
         ("unknown", "row 0 has 'colour'; keys are path, caption, perhaps split"),
         ("nothing", "nothing gives no row"),
+        ("listed", r"listed: row 0 is \[1, 2\]; a mapping with path, caption is needed"),
+        ("absent", "absent: row 0 is None; a mapping with path, caption is needed"),
+        ("hashed", "hashed: row 0: 'path' is '#1.png'; a text that begins with # would be passed over"),
         ("LIST", "LIST is no function"),
         ("missing", "outside_data has no 'missing'"),
     ],

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from handclip_core.engine.objective import EXPLODED, DivergedError, Objective, objective, refuse_divergence
 from handclip_core.errors import InputError
-from handclip_core.losses.term import Term
+from handclip_core.losses.term import Loss, Term
 from handclip_core.types import Batch, Encoded, Output
 
 
@@ -51,6 +51,16 @@ def test_a_loss_that_reads_nothing_trained_is_the_users_to_mend() -> None:
     terms = (constant("good", 1.0), Term("triplet", lambda output, _: output.logits.detach().sum()))
     with pytest.raises(InputError, match="'triplet' reads nothing that is trained"):
         objective(output, batch, terms=terms, penalties=(), model=nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [(lambda output, _: output.logits, r"'own' gives a tensor \[2, 3\]"), (lambda *_: 0.5, "'own' gives float")],
+)
+def test_a_loss_that_is_no_scalar_tensor_is_the_users_to_mend(loss: Loss, said: str) -> None:
+    output, batch = output_and_batch()
+    with pytest.raises(InputError, match=said):
+        objective(output, batch, terms=(Term("own", loss),), penalties=(), model=nn.Linear(1, 1))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

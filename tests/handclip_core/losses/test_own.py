@@ -1,5 +1,6 @@
 """Losses of a package outside the tree, named in settings."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ from torch.nn import functional as F
 
 from handclip_core.engine.gradients import backward
 from handclip_core.errors import InputError
+from handclip_core.local import train_into
+from handclip_core.losses.own import OwnLoss
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.process_group import process_group
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, context_of, run
+from handclip_core.runs.loaded import load_finished
+from handclip_core.types import Batch, Encoded, Matching, Output
 from tests.conftest import TINY_DATA
 
 CPU = torch.device("cpu")
@@ -43,6 +48,33 @@ class Empty:
         return None
 
 
+class Lost:
+    def __init__(self):
+        raise KeyError("lost")
+
+    def build(self):
+        return None
+
+
+class Unbuilt:
+    def build(self):
+        raise RuntimeError("two\\nlines")
+
+
+class Precision(torch.nn.Module):
+    def build(self):
+        self.register_buffer("seen", torch.zeros(()))
+        return self
+
+    def forward(self, output, batch):
+        tensors = [output.embedding, output.logits, *output.encoded.tensors()[:2], output.matching.texts]
+        assert all(tensor.dtype == torch.float32 for tensor in tensors)
+        product = output.embedding @ output.embedding.T
+        assert product.dtype == torch.float32
+        self.seen += 1
+        return product.mean()
+
+
 def function():
     return None
 """
@@ -54,6 +86,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("")
     (folder / "good.py").write_text(PACKAGE)
+    (folder / "half.py").write_text("import math\nmath.nothing\n")
     (folder / "broken.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(str(folder.parent))
 
@@ -98,6 +131,32 @@ def test_a_loss_on_captions_stands_in_place_of_the_others(tiny_backbones: dict[s
     assert value == pytest.approx(float(torch.stack(gaps).mean()), rel=1e-4)
 
 
+def test_a_finished_run_is_opened_without_the_code_of_its_loss(
+    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"use": "outside_losses.good.Focal"}
+    found = ready(tiny_backbones["vit"], "classes", {"name": "full", "losses": {"own": own}})
+    folder = train_into(tmp_path / "run", found.experiment, device=CPU).folder
+    monkeypatch.setitem(sys.modules, "outside_losses.good", None)
+    with pytest.raises(InputError, match="outside_losses"):
+        assemble(found.experiment, found.context)
+    assert load_finished(folder, device=CPU).model.width > 0
+
+
+def test_a_loss_sees_float32_whatever_the_precision_and_its_buffers_are_kept() -> None:
+    loss = OwnLoss.model_validate({"use": "outside_losses.good.Precision"}).build(key="own")
+    half, labels = torch.randn(3, 4, dtype=torch.bfloat16, requires_grad=True), torch.arange(3)
+    matching = Matching(half, torch.eye(3, dtype=torch.bool), half.new_ones(()), half.new_zeros(()))
+    output = Output(Encoded(half, half), half, half, matching=matching)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(output, Batch(half, labels, labels, labels))
+    assert value.dtype == torch.float32
+    value.backward()
+    assert half.grad is not None
+    assert isinstance(loss, torch.nn.Module)
+    assert [float(buffer) for buffer in loss.state_dict().values()] == [1]
+
+
 @pytest.mark.parametrize(
     ("own", "said"),
     [
@@ -106,7 +165,13 @@ def test_a_loss_on_captions_stands_in_place_of_the_others(tiny_backbones: dict[s
         ({"use": "outside_losses.good.function"}, "is no class with a method 'build'"),
         ({"use": "outside_losses.good.Empty"}, "cannot be called"),
         ({"use": "outside_losses.good.Focal", "options": {"alpha": 1}}, "cannot be made of them.*'alpha'"),
-        ({"use": "outside_losses.good.Focal", "options": {"gamma": -1}}, "cannot be made of them: gamma is negative"),
+        (
+            {"use": "outside_losses.good.Focal", "options": {"gamma": -1}},
+            "cannot be made of them: ValueError: gamma is negative",
+        ),
+        ({"use": "outside_losses.good.Lost"}, r"good\.Lost cannot be made of them: KeyError: 'lost'"),
+        ({"use": "outside_losses.good.Unbuilt"}, r"good\.Unbuilt\.build\(\): RuntimeError: two lines"),
+        ({"use": "outside_losses.half.Focal"}, "AttributeError while importing outside_losses.half"),
         ({"use": "outside_losses.broken.Focal"}, "ZeroDivisionError while importing outside_losses.broken"),
         ({"use": "/etc/passwd"}, "own.use"),
         ({"use": "Focal"}, "own.use"),

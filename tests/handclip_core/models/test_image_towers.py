@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import timm
@@ -15,6 +15,7 @@ from handclip_core.errors import InputError
 from handclip_core.models.architectures import config_of
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.loading import load_backbone
+from tests.small_towers import small
 
 VIT = "timm/test_vit"
 
@@ -81,6 +82,16 @@ def test_files_of_dinov2_as_meta_published_them_are_read(tmp_path: Path, monkeyp
     backbone = load_backbone(settings("timm/vit_small_patch14_dinov2", tmp_path / "dinov2.pth"))
     assert torch.equal(backbone.visual.get_parameter("trunk.pos_embed"), theirs.pos_embed)
     assert backbone.notes == ()
+
+
+@torch.no_grad()
+def test_the_embedding_of_dinov3_is_its_class_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = load_backbone(small("dinov3", tmp_path, monkeypatch))
+    pixels = torch.rand(2, 3, 32, 32)
+    found, trunk = backbone(pixels), cast("Any", backbone.visual).trunk
+    tokens = trunk.forward_features((pixels - backbone.mean) / backbone.std)
+    torch.testing.assert_close(found.projected, tokens[:, 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.features, tokens[:, trunk.num_prefix_tokens :].mean(dim=1), rtol=1e-5, atol=1e-5)
 
 
 def test_a_run_describes_its_tower_so_that_it_is_built_again(tmp_path: Path) -> None:

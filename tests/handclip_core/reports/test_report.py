@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from handclip_core.data.eleven_k import prepare_eleven_k
 from handclip_core.data.manifest import Cut, load_prepared, write_prepared
 from handclip_core.data.sources import PreparedData
+from handclip_core.errors import InputError
 from handclip_core.evaluation.protocol import Enrolled, GalleryKind
 from handclip_core.evaluation.similarity import Distance
 from handclip_core.local import train_into
@@ -111,6 +112,10 @@ def test_roles_and_distance_are_options_and_settings(
     assert (tmp_path / "run" / "evaluation_val.json").exists()
     assert trained.best["map"] == pytest.approx(found["scores"]["overall"]["map"]["mean"], abs=1e-12)
     compare_runs([run], device=CPU, view=asked)
+    reranked = evaluate_run(tmp_path / "run", device=CPU, view=View("val", ranking="rerank")).values
+    assert reranked["distance"] == "cosine"
+    with pytest.raises(InputError, match="--ranking expand goes by the cosine"):
+        View("val", ranking="expand", distance=Distance.EUCLIDEAN)
 
 
 @pytest.mark.parametrize("cut", Cut)
@@ -127,6 +132,9 @@ def test_runs_on_the_published_cut_stand_beside_published_figures(
     assert ("| MBA-Net | 97.42 | 97.84 | 98.26 |" in table) is (cut is Cut.PUBLISHED)
     assert ("the data are cut otherwise" in table) is (cut is Cut.COMMON)
     assert "published" not in compare_runs([folder], device=CPU, view=View("val")).markdown
+    assert ("without flip" in table) is (cut is Cut.PUBLISHED)
+    for view in (View("test", ranking="rerank"), View("test", hide_aspects=True)):
+        assert "MBA-Net" not in compare_runs([folder], device=CPU, view=view).markdown
     if cut is Cut.PUBLISHED:
         own = next(line for line in table.splitlines() if line.startswith("| run |") and line.endswith("| here |"))
         found = evaluate_run(folder, device=CPU, view=View("test")).values["scores"]["overall"]

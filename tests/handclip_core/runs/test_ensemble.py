@@ -16,10 +16,11 @@ from handclip_core.data.eleven_k import prepare_eleven_k
 from handclip_core.data.framing import Framing
 from handclip_core.data.manifest import PROTOCOL_NAME, Cut, load_prepared, write_prepared
 from handclip_core.data.sources import PreparedData, open_data
+from handclip_core.engine.state import save_tensors
 from handclip_core.errors import InputError
 from handclip_core.evaluation.joined import FusedBy
 from handclip_core.evaluation.protocol import GalleryKind
-from handclip_core.evaluation.similarity import cosine
+from handclip_core.evaluation.similarity import Distance, cosine
 from handclip_core.local import train_into
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import cache_root
@@ -32,6 +33,7 @@ from handclip_core.runs.ensemble_file import read_ensemble
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.fusion_fit import GalleryAnswers
 from handclip_core.runs.loaded import LoadedRun, load_finished
+from handclip_core.runs.run_folder import load_tensors
 from handclip_core.runs.validation import read_validation
 from handclip_core.serving.card import model_card
 from handclip_core.serving.export import export_run
@@ -192,6 +194,7 @@ def test_each_half_of_the_people_is_answered_by_weights_of_the_other(
     loaded, slow = [load_on_cpu(folder) for folder in folders], Slow(folders)
     answers = GalleryAnswers(loaded, slow.evaluator, FusedBy.FEATURE)
     assert answers.crossed() is None
+    assert not answers.can_fit(np.array([-1]))
     monkeypatch.setattr(fusion_fit, "FEWEST_PEOPLE", 2)
     found = answers.crossed()
     codes = slow.evaluator.identity_codes
@@ -227,6 +230,12 @@ def test_likelihood_ratios_are_fused_as_they_are(runs: Runs, by: FusedBy, tmp_pa
         assert "fitted to" not in made.text()
     served = open_run(tmp_path / "out")
     assert not served.ranks_by_cosine
+    with pytest.raises(InputError, match="a score of its own; leave the option out"):
+        evaluate_run(tmp_path / "out", device=CPU, view=View("val", distance=Distance.EUCLIDEAN))
+    assert evaluate_run(tmp_path / "out", device=CPU, view=VAL).values["distance"] == "own"
+    for measured in (evaluate_run, lambda folder, **asked: compare_runs([folder], **asked)):
+        with pytest.raises(InputError, match="--flip: is for single runs"):
+            measured(tmp_path / "out", device=CPU, view=View("val", flip=True))
     with pytest.raises(InputError, match="a score of its own"):
         export_run(served, tmp_path / "onnx", kind="onnx")
 
@@ -307,6 +316,13 @@ def test_probabilities_of_classifiers_are_averaged(runs: Runs, tmp_path: Path) -
     grid = [((s * probabilities[0] + (1 - s) * probabilities[1]).argmax(axis=1) == together.truth) for s in shares]
     assert together.metrics["accuracy"] == max(hits.mean() for hits in grid)
     assert "accuracy" in evaluate_run(tmp_path / "out", device=CPU, view=VAL).text
+    member = next((tmp_path / "out" / "members").glob("2-*"))
+    state = load_tensors(member / "handclip_best.pth")
+    changed = next(name for name in state if name.startswith("head."))
+    save_tensors({**state, changed: state[changed] + 1}, member / "handclip_best.pth")
+    open_run(tmp_path / "out")  # embeds as before
+    with pytest.raises(InputError, match=r"2-.*not the weights that the ensemble was made of"):
+        load_finished(tmp_path / "out", device=CPU)
     with pytest.raises(InputError, match="classifiers are fused by score alone"):
         make_ensemble(folders, tmp_path / "no", by=FusedBy.VOTE, device=CPU)
 
@@ -358,8 +374,37 @@ def test_how_and_where_is_looked_at(runs: Runs, tmp_path: Path) -> None:
     for wrong in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")]):
         with pytest.raises(InputError, match="2 runs need as many numbers"):
             make_ensemble([runs("plain"), runs("whitened")], tmp_path / "out", weights=wrong, device=CPU)
+    with pytest.raises(InputError, match="votes have none"):
+        make_ensemble(two, tmp_path / "out", by=FusedBy.VOTE, weights=[1, 1], device=CPU)
     with pytest.raises(InputError, match="is not empty"):
-        make_ensemble([runs("plain"), runs("whitened")], runs("plain"), device=CPU)
+        make_ensemble([runs("plain")], runs("plain"), device=CPU)
+
+
+def test_a_member_is_whole_and_what_fails_leaves_nothing(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(runs("plain"), tmp_path / "half")
+    (tmp_path / "half" / "validation.json").unlink()
+    with pytest.raises(InputError, match=r"half: has no validation\.json"):
+        make_ensemble([runs("whitened"), tmp_path / "half"], tmp_path / "out", weights=[1, 1], device=CPU)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    before = set(tmp_path.iterdir())
+    monkeypatch.setattr("handclip_core.runs.ensemble.validation_file", full)
+    with pytest.raises(OSError, match="no space left"):
+        make_ensemble([runs("whitened"), runs("plain")], tmp_path / "out", weights=[1, 1], device=CPU)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_the_folder_that_one_stands_in_can_be_named(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    make_ensemble([runs("whitened"), runs("plain")], Path(), weights=[1, 1], device=CPU)
+    assert len(read_ensemble(tmp_path / "here").members) == 2
 
 
 def test_data_that_were_cut_or_drawn_anew_are_noticed(

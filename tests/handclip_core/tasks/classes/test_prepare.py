@@ -170,4 +170,21 @@ def test_a_table_lists_images_with_class_split_and_group(tmp_path: Path) -> None
     table.write_text(f"path,class,split\n{CLASSES[0]}/0.jpg,cooking,exam\n")
     with pytest.raises(InputError, match="line 2: unknown split 'exam'"):
         prepare_classes(root, tmp_path / "again", table=table, columns=Columns(split="split"), skip_bad=False)
+    table.write_text("\n".join(["file,kind,part", *lines[:-1], lines[-1].rsplit(",", 1)[0] + ","]) + "\n")
+    with pytest.raises(InputError, match="line 9 is in no split, others are"):
+        prepare_classes(root, tmp_path / "again", table=table, columns=Columns("file", "kind", "part"), skip_bad=False)
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_of_several_classes_stays_in_one_split(tmp_path: Path, seed: int) -> None:
+    root, table = images(tmp_path / "a", each=12), tmp_path / "list.csv"
+    lines = [f"{name}/{i}.jpg,{name},person {i // 2}" for name in CLASSES for i in range(12)]
+    table.write_text("\n".join(["path,class,who", *lines]) + "\n")
+    out = prepared(root, table=table, columns=Columns(group="who"), seed=seed)
+    data = read_class_data(load_prepared(out))
+    manifest = data.prepared.manifest.assign(label=data.labels)
+    assert (manifest.groupby("identity")["subset"].nunique() == 1).all()
+    assert manifest["identity"].nunique() == 6
+    assert manifest.groupby("subset")["identity"].nunique().to_dict() == {"train": 3, "val": 1, "test": 2}
+    assert (manifest.groupby("subset")["label"].nunique() == len(CLASSES)).all()

@@ -50,6 +50,13 @@ def test_classes_that_nobody_shows_or_names_are_in_no_mean() -> None:
     assert found.metrics["macro_f1"] == pytest.approx(sk.f1_score(found.truth, found.predicted, average="macro"))
 
 
+def test_of_equal_probabilities_the_first_classes_are_in_the_top() -> None:
+    truth, flat = np.arange(7), np.full((7, len(NAMES)), 1 / len(NAMES))
+    found = ClassScores(NAMES, np.arange(7), truth, np.arange(7), flat)
+    assert found.metrics["top5"] == pytest.approx(5 / 7)
+    assert found.metrics["accuracy"] == pytest.approx(1 / 7)
+
+
 def test_the_calibration_error_is_that_of_a_slow_loop() -> None:
     found, expected = scores(), 0.0
     confidence, right = found.probabilities.max(axis=1), found.predicted == found.truth
