@@ -248,6 +248,14 @@ def test_a_fork_with_one_more_backbone_takes_over_what_was_tried(tmp_path: Path)
     assert defaults == ["full@test_vit", "linear_probe@test_vit"]
 
 
+def test_a_fork_leaves_the_trials_on_other_backbones_behind(tmp_path: Path) -> None:
+    before = settings(tmp_path, strategies=("clip_reid", "linear_probe"), trials=2)
+    run(before, lambda experiment, unit: Step(0.1 * unit + len(experiment.strategy.name) / 100))
+    other = BackboneSettings(name="RN50")
+    found = fork(tmp_path / "simulated", before, before.model_copy(update={"backbone": (LARGE, other), "trials": 3}))
+    assert found.lines()[1:] == ["  2 left behind: its backbone is not in this sweep"]
+
+
 def test_several_objectives_and_workers_find_their_arms(tmp_path: Path) -> None:
     search = {"objectives": ("map", "seconds"), "startup_trials": 2}
     found = run(two(tmp_path, search=search, trials=10), by_tower, trial_resources=replace(ROOM, concurrent=3))

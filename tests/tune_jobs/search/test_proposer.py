@@ -242,7 +242,7 @@ def test_each_objective_has_its_direction() -> None:
 
 
 def test_a_fixed_list_is_tried_in_order_whatever_came_of_each() -> None:
-    experiment = settings().experiment(ZeroShot())
+    experiment = settings().experiment(ZeroShot(), settings().backbones[0])
     proposer = FixedList({"first": experiment, "second": experiment.model_copy(update={"seed": 1})})
     sweep = MadeUpSweep()
     sweep.end(sweep.begin(proposer.next(sweep.all_trials)), "failed", reason="lost")
