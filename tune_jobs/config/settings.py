@@ -133,7 +133,7 @@ class SweepSettings(Config):
     """Times that a trial which failed is begun again from its last saved state without having got any further."""
     stall_minutes: MayChange[float] = Field(60.0, gt=0)
     """Minutes without a finished unit after which a trial's worker counts as lost. Never less than five times the
-    slowest unit that a trial of its strategy, on its backbone, has had, and twice as long after each failure in a row."""
+    slowest unit that a trial of its strategy on its backbone has had, and twice as long after each failure in a row."""
     keep_checkpoints: MayChange[int] = Field(3, ge=1)
     """Weights of so many best trials are kept; logs and settings of all of them are."""
     mixtures: MayChange[bool] = False

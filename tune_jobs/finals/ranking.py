@@ -151,7 +151,9 @@ class StrategyVerdict:
 def rank(entrants: Sequence[Entrant], baselines: Mapping[str, Evaluation] | None = None) -> Standings:
     """Put ``entrants`` in order and compare every one with every other, on the same identities and seeds.
 
-    ``baselines`` are held against the first, and against the best zero-shot of all backbones, on the same queries. Raises InputError if theirs are others.
+    ``baselines`` are held against the first and the best zero-shot of all backbones, on the same queries.
+
+    Raises InputError if theirs are others.
     """
     metrics = entrants[0].recipe.task.metrics
     samples = [sample_seeds(entrant.scores, metrics.objective.name) for entrant in entrants]

@@ -37,8 +37,8 @@ NOTES = (
 OF_BASELINES = (
     "Baselines are descriptors of pixels and gradients, some with a closed form fitted to the training images. No seed "
     "moves them; the winner has to beat the best of them by an interval without zero, or the report begins with that. "
-    "P(beats zero-shot) of a baseline is against the best zero-shot, of any backbone; that of the others against zero-shot "
-    "on their own backbone."
+    "P(beats zero-shot) of a baseline is against the best zero-shot, of any backbone; that of the others against "
+    "zero-shot on their own backbone."
 )
 """The same of baselines, where the task has any."""
 
