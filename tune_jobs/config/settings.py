@@ -110,8 +110,8 @@ class SweepSettings(Config):
     data: DataSettings = DrawnData()
     """Which images."""
     backbone: SearchedBackbones = BackboneSettings()
-    """Which CLIP. A list, ``[handclip-nano, {name: ViT-B-32, pretrained: openai}]``, searches among several: every
-    strategy is tried on each."""
+    """Which CLIP, by its name or with more settings. A list, ``[handclip-nano, {name: ViT-B-32, pretrained: openai}]``,
+    searches among several: every strategy is tried on each."""
     strategies: tuple[str, ...] = Field(default_factory=lambda given: tuple(spaces_of(given.get("task", IDENTITIES))))
     """Strategies to choose among, by default all that serve the task; each one's default is tried first, on each
     backbone."""
