@@ -179,10 +179,11 @@ def _measured(sweep: SweepRecord, winner: Winner) -> Section:
         facts["gallery splits"] = f"{len(protocol.draws['val'])} of validation, {len(protocol.draws['test'])} of test"
     counted = manifest.groupby("subset")["identity"].agg(["nunique", "size"])
     clusters = settings.task.clusters
-    columns = {"subset": [str(name) for name in counted.index]}
-    if clusters != "images":
-        columns[clusters] = [f"{number:,}" for number in counted["nunique"]]
-    columns["images"] = [f"{number:,}" for number in counted["size"]]
+    columns = {
+        "subset": [str(name) for name in counted.index],
+        clusters: [f"{number:,}" for number in counted["nunique"]],
+        "images": [f"{number:,}" for number in counted["size"]],
+    }
     lines = (f"Validation {clusters} are no training {clusters}. A search never sees test {clusters}.",)
     tables = (_facts("Settings", facts), Table.of("What the splits hold", columns))
     return Section(title="What was measured", lines=lines, tables=tables)
