@@ -8,6 +8,11 @@ def arm_of(strategy: str, backbone: str) -> str:
     return f"{strategy}{AT}{backbone}" if backbone else strategy
 
 
+def under(owner: str, name: str) -> str:
+    """The hyperparameter ``name``, whatever stands before its path, as one of ``owner``: ``full@RN50/optim/lr``."""
+    return f"{owner}/{name.partition('/')[2]}"
+
+
 def strategy_in(arm: str) -> str:
     """The strategy of an arm."""
     return arm.partition(AT)[0]

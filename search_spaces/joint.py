@@ -11,7 +11,7 @@ from handclip_core.config import describe
 from handclip_core.runs.context import IDENTITIES
 from handclip_core.strategies import Strategy
 from handclip_core.tasks.base import Task
-from search_spaces.arms import AT, arm_of, strategy_in
+from search_spaces.arms import AT, arm_of, strategy_in, under
 from search_spaces.by_task import spaces_of
 from search_spaces.inventory import inventory, unknown_path
 from search_spaces.narrowing import Narrowing, nearest, stored
@@ -111,7 +111,7 @@ class JointSpace:
         """
         arm = arm_of(settings.name, backbone)
         params = params_of(settings, spaces_of(self.task))
-        draft = self.redraw(arm, {f"{arm}/{name.partition('/')[2]}": value for name, value in params.items()})
+        draft = self.redraw(arm, {under(arm, name): value for name, value in params.items()})
         assert draft.strategy == settings, "params_of has compared them"
         return draft
 
@@ -124,7 +124,7 @@ class JointSpace:
     def check(self) -> None:
         """Raise ValueError if a narrowed range has an unknown key, or is no part of what a strategy searches."""
         every = {
-            f"{arm}/{name.partition('/')[2]}": distribution
+            under(arm, name): distribution
             for arm in self.arms
             for name, distribution in inventory(strategy_in(arm), self.task).items()
         }

@@ -5,6 +5,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from search_spaces.arms import under
 from search_spaces.suggest import Primitive
 
 Source = Callable[[str, BaseDistribution], Any]
@@ -41,7 +42,7 @@ class RecordingTrial:
         return self._take(name, CategoricalDistribution(tuple(choices)))
 
     def _take(self, name: str, distribution: BaseDistribution) -> Any:
-        name = f"{self._arm}/{name.partition('/')[2]}" if self._arm else name
+        name = under(self._arm, name) if self._arm else name
         part = self._narrow(name, distribution)
         value = self._source(name, part)
         self.params[name], self.distributions[name] = value, part

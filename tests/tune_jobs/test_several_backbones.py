@@ -1,6 +1,7 @@
 """A sweep that searches among backbones: every strategy on each is an arm of its own, and tables say which."""
 
 import csv
+import io
 import random
 from collections import Counter
 from dataclasses import replace
@@ -25,11 +26,13 @@ from tune_jobs.lifecycle.review import report
 from tune_jobs.reporting.progress import status_lines, trial_table
 from tune_jobs.reporting.record import SweepRecord
 from tune_jobs.reporting.study import FILE as STUDY
+from tune_jobs.reporting.sweep_sections import pareto
 from tune_jobs.scheduling.early_stopping import AshaRungs
 from tune_jobs.search.proposer import costs_of
 from tune_jobs.search.transfer import transfer
 from tune_jobs.state.events import EVENT
 from tune_jobs.state.journal import FILE, read_journal
+from tune_jobs.state.objectives import front_csv, front_lines, pareto_front
 from tune_jobs.state.trials import Status, folded
 
 SMALL = BackboneSettings()
@@ -248,8 +251,25 @@ def test_a_fork_with_one_more_backbone_takes_over_what_was_tried(tmp_path: Path)
     assert defaults == ["full@test_vit", "linear_probe@test_vit"]
 
 
+def test_a_fork_leaves_the_trials_on_other_backbones_behind(tmp_path: Path) -> None:
+    before = settings(tmp_path, strategies=("clip_reid", "linear_probe"), trials=2)
+    run(before, lambda experiment, unit: Step(0.1 * unit + len(experiment.strategy.name) / 100))
+    other = BackboneSettings(name="RN50")
+    found = fork(tmp_path / "simulated", before, before.model_copy(update={"backbone": (LARGE, other), "trials": 3}))
+    assert found.lines()[1:] == ["  2 left behind: its backbone is not in this sweep"]
+
+
 def test_several_objectives_and_workers_find_their_arms(tmp_path: Path) -> None:
     search = {"objectives": ("map", "seconds"), "startup_trials": 2}
     found = run(two(tmp_path, search=search, trials=10), by_tower, trial_resources=replace(ROOM, concurrent=3))
     assert {view.arm for view in found.all_trials.all()} == set(ARMS)
     assert arm_of("full", "") == "full"
+    front = pareto_front(found.all_trials, ("map", "seconds"))
+    rows = list(csv.DictReader(io.StringIO(front_csv(front))))
+    assert list(rows[0])[:3] == ["trial", "strategy", "backbone"]
+    named = [_named(found.all_trials.trials[row.number].arm) for row in front]
+    assert [(row["strategy"], row["backbone"]) for row in rows] == named
+    assert front_lines(front)[1].startswith(f"  trial {front[0].number} {arm_of(*named[0])}: map ")
+    (section,) = pareto(record(found))
+    assert section.tables[0].headings[:3] == ("trial", "strategy", "backbone")
+    assert [row[1:3] for row in section.tables[0].rows] == named

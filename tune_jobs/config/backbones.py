@@ -18,16 +18,20 @@ _EACH: TypeAdapter[tuple[BackboneSettings, ...]] = TypeAdapter(tuple[BackboneSet
 
 
 def _listed(given: Any) -> Any:
-    """Each of several backbones as settings, whether by name or with more; a list of one is that one."""
+    """One or several backbones as settings, each by its name or with more; a list of one is that one."""
     if not isinstance(given, list | tuple):
-        return given if isinstance(given, BackboneSettings) else BackboneSettings.model_validate(given)
-    several = _EACH.validate_python([{"name": one} if isinstance(one, str) else one for one in given])
+        return given if isinstance(given, BackboneSettings) else BackboneSettings.model_validate(_by_name(given))
+    several = _EACH.validate_python([_by_name(one) for one in given])
     if not several:
         raise ValueError("name at least one backbone")
     twice = [one.name for one, count in Counter(several).items() if count > 1]
     if twice:
         raise ValueError(f"{twice[0]} is named twice; name each backbone once")
     return several if len(several) > 1 else several[0]
+
+
+def _by_name(given: Any) -> Any:
+    return {"name": given} if isinstance(given, str) else given
 
 
 SearchedBackbones = Annotated[BackboneSettings | tuple[BackboneSettings, ...], BeforeValidator(_listed)]
@@ -43,6 +47,11 @@ def as_tuple(given: BackboneSettings | tuple[BackboneSettings, ...]) -> tuple[Ba
 def can_use(strategy: str, backbone: BackboneSettings) -> bool:
     """Whether a strategy has all that it needs of a backbone: some read texts, which an image tower alone does not."""
     return not backbone.images_only or strategy not in READ_TEXT
+
+
+def as_it_is(backbone: BackboneSettings) -> str:
+    """What a backbone that nothing was trained of is called in sentences; an image tower alone is no CLIP."""
+    return "its backbone as it is" if backbone.images_only else "CLIP as it is"
 
 
 def labels_in(stored: Any) -> dict[BackboneSettings, str]:

@@ -59,11 +59,11 @@ class Search(Config):
     numbers and TPE on its choices."""
     startup_trials: int = Field(10, ge=1)
     """Finished trials, defaults included, before the sampler trusts what it has seen; until then it draws at random.
-    Inside a strategy its even share of them, and at least three."""
+    Inside a strategy, on one of several backbones, its even share of them, and at least three."""
     strategy_bandit: StrategyBandit = StrategyBandit.ADAPTIVE
     """``equal`` gives every strategy as many trials; ``adaptive`` gives the next one to the strategy from which the
     largest improvement is expected, after two trials of each. With several backbones that goes for every strategy on
-    each, and what is expected counts a second of a trial while many trials are left, a trial towards the end."""
+    each, and what counts is the improvement a second at first, the improvement a trial at the end."""
     points: tuple[dict[str, Any], ...] = ()
     """Settings to try after the defaults: a strategy, and values by the path below it, as in
     ``{strategy: full, optim/lr: 1.0e-4}``; what is not given keeps its default. A ``backbone``, as tables call it,

@@ -110,8 +110,8 @@ class SweepSettings(Config):
     data: DataSettings = DrawnData()
     """Which images."""
     backbone: SearchedBackbones = BackboneSettings()
-    """Which CLIP. A list, ``[handclip-nano, {name: ViT-B-32, pretrained: openai}]``, searches among several: every
-    strategy is tried on each."""
+    """Which CLIP, by its name or with more settings. A list, ``[handclip-nano, {name: ViT-B-32, pretrained: openai}]``,
+    searches among several: every strategy is tried on each."""
     strategies: tuple[str, ...] = Field(default_factory=lambda given: tuple(spaces_of(given.get("task", IDENTITIES))))
     """Strategies to choose among, by default all that serve the task; each one's default is tried first, on each
     backbone."""
@@ -133,7 +133,7 @@ class SweepSettings(Config):
     """Times that a trial which failed is begun again from its last saved state without having got any further."""
     stall_minutes: MayChange[float] = Field(60.0, gt=0)
     """Minutes without a finished unit after which a trial's worker counts as lost. Never less than five times the
-    slowest unit that a trial of its strategy has had, and twice as long after each failure in a row."""
+    slowest unit that a trial of its strategy on its backbone has had, and twice as long after each failure in a row."""
     keep_checkpoints: MayChange[int] = Field(3, ge=1)
     """Weights of so many best trials are kept; logs and settings of all of them are."""
     mixtures: MayChange[bool] = False
@@ -165,9 +165,12 @@ class SweepSettings(Config):
         )
 
     def backbone_of(self, arm: str) -> BackboneSettings:
-        """The backbone of an arm."""
+        """The backbone of an arm; raises InputError if it is none of the sweep's."""
         wanted = backbone_in(arm)
-        return next(backbone for backbone, label in labels(self.backbones).items() if label == wanted)
+        for backbone, label in labels(self.backbones).items():
+            if label == wanted:
+                return backbone
+        raise InputError(f"{arm}: its backbone is not in this sweep; choose from {', '.join(self.arms)}")
 
     def arm_of(self, experiment: Experiment) -> str:
         """The arm of an experiment; raises ValueError if its backbone is none of the sweep's."""
@@ -176,12 +179,12 @@ class SweepSettings(Config):
             raise ValueError(f"backbone {experiment.backbone.name} is not in this sweep")
         return arm_of(experiment.strategy.name, label)
 
-    def experiment(self, strategy: Strategy, backbone: BackboneSettings | None = None) -> Experiment:
-        """What a trial of ``strategy`` on ``backbone`` runs, by default on the first."""
+    def experiment(self, strategy: Strategy, backbone: BackboneSettings) -> Experiment:
+        """What a trial of ``strategy`` on ``backbone`` runs."""
         given = {
             "task": self.task,
             "data": self.data,
-            "backbone": backbone or self.backbones[0],
+            "backbone": backbone,
             "seed": self.seed,
             "budget": self.budget,
         }

@@ -14,6 +14,7 @@ from handclip_core.engine.state import save_tensors
 from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, Entry, shared_log
 from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_paired, estimate
 from handclip_core.evaluation.units import Evaluation
+from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.experiment import Experiment, assemble, context_of, score
 from handclip_core.runs.model_file import model_files
 from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, write_json, write_text
@@ -22,6 +23,7 @@ from handclip_core.runs.test_access import code_version
 from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE
 from handclip_core.strategies import ZeroShot
 from handclip_core.tasks import AnyTask
+from tune_jobs.config.backbones import as_it_is
 from tune_jobs.execution.cluster import run_where_trials_run
 from tune_jobs.finals.build import Finals
 from tune_jobs.finals.in_bucket import sync_ledger
@@ -41,7 +43,8 @@ class FinalTest:
     place.
 
     ``figures`` has the chosen model's, ``baseline`` CLIP's and ``gaps`` the paired difference, by the name of a metric.
-    ``entry`` is the hash of its last line in the access log.
+    ``entry`` is the hash of its last line in the access log, ``as_it_is`` what the model's backbone without training is
+    called.
     """
 
     chosen: str
@@ -51,6 +54,7 @@ class FinalTest:
     figures: dict[str, Estimate]
     baseline: dict[str, Estimate]
     gaps: dict[str, Comparison]
+    as_it_is: str
 
 
 def final_test(finals: Finals, chosen: Entrant) -> FinalTest | None:
@@ -77,7 +81,7 @@ def final_test(finals: Finals, chosen: Entrant) -> FinalTest | None:
     figures = {name: _values(found[position]) for position, name in enumerate(("winner", "clip", "gap"))}
     done = _entered(finals, SCORED, {**about, "opened": entry.hash, "figures": figures})
     known = {"chosen": chosen.name, "opened": entry.hash, "entry": done.hash, "data": finals.data.test_hash}
-    write_json(finals.folder / FILE, {**known, "model": folder.name})
+    write_json(finals.folder / FILE, {**known, "model": folder.name, "as_it_is": chosen.recipe.as_it_is})
     return last_access(finals)
 
 
@@ -91,7 +95,8 @@ def last_access(finals: Finals) -> FinalTest | None:
     accesses = access_log.accesses(known["data"])
     number = next(place for place, access in enumerate(accesses, start=1) if access.hash == known["opened"])
     found = _measured(finals.folder / MODEL / known["model"], finals.past.settings.task)
-    return FinalTest(known["chosen"], known["entry"], number, tuple(accesses), *found)
+    called = known.get("as_it_is", as_it_is(BackboneSettings()))  # older sweeps had CLIPs alone
+    return FinalTest(known["chosen"], known["entry"], number, tuple(accesses), *found, as_it_is=called)
 
 
 def access_log_of(finals: Finals) -> AccessLog:

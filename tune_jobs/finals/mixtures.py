@@ -16,6 +16,7 @@ from handclip_core.runs.final_scores import SCORES, Facts, wise_ft_file
 from handclip_core.runs.run_folder import FINAL, write_json
 from handclip_core.runs.soups import ALPHAS, Ingredient, SoupBuilder
 from handclip_core.tasks import AnyTask
+from tune_jobs.config.backbones import as_it_is
 from tune_jobs.finals.candidates import Finalist
 from tune_jobs.storage.location import StorageLocation, local_copy
 
@@ -44,6 +45,11 @@ class Recipe:
     def arm(self) -> str:
         """Strategy and backbone."""
         return self.members[0].arm
+
+    @property
+    def as_it_is(self) -> str:
+        """What its backbone is called, in sentences, before anything was trained."""
+        return as_it_is(self.members[0].experiment.backbone)
 
     @property
     def task(self) -> AnyTask:

@@ -62,7 +62,7 @@ class Standing:
 class BaselineStanding:
     """A baseline of pixels or gradients: its figures, which no seed moves, and its ``gap`` to the winner.
 
-    ``beats_zero_shot`` is None if CLIP as it is did not run.
+    ``beats_zero_shot`` is against the best of the backbones as they are; None if none of them ran.
     """
 
     name: str
@@ -151,24 +151,30 @@ class StrategyVerdict:
 def rank(entrants: Sequence[Entrant], baselines: Mapping[str, Evaluation] | None = None) -> Standings:
     """Put ``entrants`` in order and compare every one with every other, on the same identities and seeds.
 
-    ``baselines`` are held against the first, on the same queries. Raises InputError if theirs are others.
+    ``baselines`` are held against the first and the best zero-shot of all backbones, on the same queries.
+
+    Raises InputError if theirs are others.
     """
     metrics = entrants[0].recipe.task.metrics
     samples = [sample_seeds(entrant.scores, metrics.objective.name) for entrant in entrants]
     order = sorted(range(len(entrants)), key=lambda position: -float(samples[position].values.mean()))
     as_it_is = [i for i in order if entrants[i].single and entrants[i].recipe.strategy == BASELINE]
-    clips = {entrants[i].recipe.backbone: i for i in as_it_is}
+    own = {entrants[i].recipe.backbone: order.index(i) for i in as_it_is}
     wins = beats([samples[position] for position in order])
+
+    def beats_zero_shot(place: int) -> float | None:
+        other = own.get(entrants[order[place]].recipe.backbone, place)
+        return None if other == place else float(wins[place, other])
+
     rows = tuple(
         Standing(
             entrant=entrants[position],
             score=estimate_seeds(samples[position]),
             others=_others(entrants[position].scores, metrics),
             gap=None if place == 0 else compare_seeds(samples[position], samples[order[0]]),
-            beats_zero_shot=None if clip in (None, position) else float(wins[place, order.index(clip)]),
+            beats_zero_shot=beats_zero_shot(place),
         )
         for place, position in enumerate(order)
-        for clip in [clips.get(entrants[position].recipe.backbone)]
     )
     zero_shot = entrants[as_it_is[0]].scores if as_it_is else None
     held = [_baseline(name, scores, rows[0], zero_shot) for name, scores in (baselines or {}).items()]

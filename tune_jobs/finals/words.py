@@ -36,7 +36,9 @@ NOTES = (
 """How to read the report, with places for what the task calls things."""
 OF_BASELINES = (
     "Baselines are descriptors of pixels and gradients, some with a closed form fitted to the training images. No seed "
-    "moves them; the winner has to beat the best of them by an interval without zero, or the report begins with that."
+    "moves them; the winner has to beat the best of them by an interval without zero, or the report begins with that. "
+    "P(beats zero-shot) of a baseline is against the best zero-shot, of any backbone; that of the others against "
+    "zero-shot on their own backbone."
 )
 """The same of baselines, where the task has any."""
 
@@ -80,14 +82,15 @@ def unbeaten(standings: Standings) -> list[str]:
 
 
 def _over_zero_shot(standings: Standings) -> list[str]:
-    """How far the winner is above CLIP as it is, unless that is the winner or did not run."""
+    """How far the winner is above its own backbone as it is, unless that is the winner or did not run."""
+    won = standings.winner.entrant.recipe
     rows = (row for row in standings.rows if row.entrant.single and row.entrant.recipe.strategy == BASELINE)
-    clip = next(rows, None)
-    if clip is None or clip.gap is None:
+    own = next((row for row in rows if row.entrant.recipe.backbone == won.backbone), None)
+    if own is None or own.gap is None:
         return []
-    gap, label = clip.gap, standings.task.metrics.objective.label
+    gap, label = own.gap, standings.task.metrics.objective.label
     low, high = (f"{100 * value:+.2f}" for value in (-gap.high, -gap.low))
-    return [f"To CLIP as it is: {label} {-100 * gap.difference:+.2f}, 95 % {low} to {high} over seeds and "
+    return [f"To {won.as_it_is}: {label} {-100 * gap.difference:+.2f}, 95 % {low} to {high} over seeds and "
             f"{standings.task.clusters}."]  # fmt: skip
 
 
@@ -122,7 +125,7 @@ def test_lines(test: FinalTest, task: AnyTask) -> list[str]:
     for metric in task.metrics.in_finals:
         ours, clip, gap = test.figures[metric.name], test.baseline[metric.name], test.gaps[metric.name]
         lines.append(
-            f"{metric.label} {percent(ours.value)} (95 % {span(ours)}), CLIP as it is {percent(clip.value)} "
+            f"{metric.label} {percent(ours.value)} (95 % {span(ours)}), {test.as_it_is} {percent(clip.value)} "
             f"({span(clip)}), difference {signed(gap.difference)} ({span(gap)}), P(better) {gap.probability:.3f}; "
             f"{gap.num_identities} {task.clusters}."
         )

@@ -144,7 +144,7 @@ def _learn_once(state: SweepState, settings: SweepSettings) -> None:
     space, objectives = settings.search.space(settings.arms, settings.task), settings.search.objectives
 
     def arm_here(view: TrialView) -> str:
-        several = view.backbone or len(settings.backbones) > 1
+        several = bool(view.backbone) or len(settings.backbones) > 1
         return settings.arm_of(view.experiment) if several else view.arm
 
     found = transfer(folded(read_events(past)), space, objectives, others=other.search.objectives, arm_here=arm_here)

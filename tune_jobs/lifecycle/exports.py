@@ -6,6 +6,7 @@ from pathlib import Path
 from optuna.distributions import CategoricalDistribution
 
 from handclip_core.runs.run_folder import write_text
+from search_spaces.arms import under
 from search_spaces.inventory import inventory
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting import tensorboard
@@ -67,7 +68,7 @@ def names_of_several_types(settings: SweepSettings) -> set[str]:
     found: dict[str, set[type]] = {}
     for strategy in settings.strategies:
         for name, part in inventory(strategy, settings.task).items():
-            path = f"strategy/{name.partition('/')[2]}"
+            path = under("strategy", name)
             values = part.choices if isinstance(part, CategoricalDistribution) else (0.0,)
             kinds = {float if type(value) is int else type(value) for value in values if value is not None}
             found.setdefault(path, set()).update(kinds)

@@ -91,9 +91,11 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
     if view.strategy not in after.strategies:
         return f"strategy {view.strategy} is not in this sweep"
     backbone = view.experiment.backbone
-    wanted = after.experiment(view.experiment.strategy, backbone if backbone in after.backbones else None)
+    if backbone not in after.backbones:
+        return "its backbone is not in this sweep"
+    wanted = after.experiment(view.experiment.strategy, backbone)
     if wanted != view.experiment.model_copy(update={"micro_batch": None}):
-        return "data, backbone, seed or budget differ"
+        return "data, seed or budget differ"
     if view.status is Status.STOPPED and before.early_stopping != after.early_stopping:
         return "was stopped early by another rule"
     if view.status is Status.COMPLETE and max(1, len(view.seeds)) != seeds_of(view, all_trials, after):

@@ -13,6 +13,7 @@ from pathlib import Path
 from handclip_core.errors import InputError
 from handclip_core.evaluation.access_log import AccessLog, hash_of_test, shared_log
 from handclip_core.runs.test_access import ACCESS_LOG, code_version
+from tune_jobs.config.backbones import as_it_is
 from tune_jobs.config.settings import SETTINGS
 from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.reporting import sweep_sections as sections
@@ -109,8 +110,8 @@ def _so_far(sweep: SweepRecord, winner: Winner, finals_command: str) -> list[str
 
 
 def _gain(best: TrialView, sweep: SweepRecord) -> str:
-    clip = baseline_of(sweep.all_trials, best)
-    return "" if clip is None or clip is best else f", {100 * (best.score - clip.score):+.2f} to CLIP as it is"
+    clip, called = baseline_of(sweep.all_trials, best), as_it_is(best.experiment.backbone)
+    return "" if clip is None or clip is best else f", {100 * (best.score - clip.score):+.2f} to {called}"
 
 
 def _interval(best: TrialView, sweep: SweepRecord, winner: Winner) -> str:
@@ -177,12 +178,12 @@ def _measured(sweep: SweepRecord, winner: Winner) -> Section:
     if settings.task.has_galleries:
         facts["gallery splits"] = f"{len(protocol.draws['val'])} of validation, {len(protocol.draws['test'])} of test"
     counted = manifest.groupby("subset")["identity"].agg(["nunique", "size"])
+    clusters = settings.task.clusters
     columns = {
         "subset": [str(name) for name in counted.index],
-        settings.task.clusters: [f"{number:,}" for number in counted["nunique"]],
+        clusters: [f"{number:,}" for number in counted["nunique"]],
         "images": [f"{number:,}" for number in counted["size"]],
     }
-    clusters = settings.task.clusters
     lines = (f"Validation {clusters} are no training {clusters}. A search never sees test {clusters}.",)
     tables = (_facts("Settings", facts), Table.of("What the splits hold", columns))
     return Section(title="What was measured", lines=lines, tables=tables)

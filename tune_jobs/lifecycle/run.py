@@ -186,18 +186,15 @@ def run_to_the_end(
                 reason = INTERRUPTED
         if lease.lost.is_set():
             raise InputError(f"{where}: another driver has taken this sweep over; this one has ended")
-        if (
-            proposer is None
-            and reason != INTERRUPTED
-            and not _finish(ready, where, trial_resources, mix=settings.mixtures)
-        ):
-            reason = INTERRUPTED
+        if proposer is None and reason != INTERRUPTED:
+            finished = _finish(ready, where, trial_resources, mixtures_wanted=settings.mixtures)
+            reason = reason if finished else INTERRUPTED
         ready.callback.close(reason)
         return Outcome(folder, ready.all_trials, reason)
 
 
-def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResources, *, mix: bool) -> bool:
-    """Export the best trial and, to ``mix``, score mixtures of good weights; whether that came to its end."""
+def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResources, *, mixtures_wanted: bool) -> bool:
+    """Export the best trial and, if wanted, score mixtures of good weights; whether that came to its end."""
     if ready.all_trials.winner is None:
         return True
     trial_resources = replace(trial_resources, excluded_nodes=ready.monitor.excluded_nodes())
@@ -205,7 +202,7 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
     summary.log("exporting the winner's results")
     try:
         export_best_left(ready.all_trials, where, trial_resources)
-        if mix:
+        if mixtures_wanted:
             mixed = mixtures(ready.all_trials, where, trial_resources)
             ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))
         if isinstance(where, BucketLocation):

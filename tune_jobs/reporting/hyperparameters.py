@@ -23,14 +23,18 @@ RATE = "strategy/optim/lr"
 
 def hyperparameters(sweep: SweepRecord) -> Section:
     """Importance, rates and values, of every strategy with trials enough."""
-    figures = _rates(sweep)
+    figures, refused = _rates(sweep), []
     for name, views in sweep.by_arm.items():
         known = [view for view in scored(views) if view.params]
         if len(known) >= FEWEST:
-            shares = _importance(sweep, name, known)
+            try:
+                shares = _importance(sweep, name, known)
+            except ValueError as error:
+                shares = {}
+                refused.append(f"no importance of {name}, whose trials were drawn from another space ({error})")
             figures += [*([_bars(name, shares, len(known))] if shares else []), *_parallel(sweep, name, known, shares)]
-    if figures:
-        return Section(title="Hyperparameters", figures=tuple(figures))
+    if figures or refused:
+        return Section(title="Hyperparameters", figures=tuple(figures), missing="; ".join(refused))
     more = f"no strategy has {FEWEST} trials with a score; go on with: python tune_jobs/sweep.py NAME --extend 50"
     return Section(title="Hyperparameters", missing=f"Too few trials to say anything: {more}")
 

@@ -1,7 +1,7 @@
 """What early stopping has saved, and what it may have cost.
 
-Nobody knows how a stopped trial would have ended. What can be said comes from the trials of its strategy that ran on:
-how much they gained after the unit at which it was stopped. A stopped trial that would have beaten the winner with the
+Nobody knows how a stopped trial would have ended. What can be said comes from the trials of its arm that ran on: how
+much they gained after the unit at which it was stopped. A stopped trial that would have beaten the winner with the
 median of these gains is a likely loss, one that would have with the largest of them a possible one.
 """
 
@@ -15,7 +15,7 @@ class FinishedTrial:
     """A trial that is over. ``curve`` is its validation mAP by unit; it is ``stopped`` if early stopping ended it."""
 
     number: int
-    strategy: str
+    arm: str
     curve: Mapping[int, float]
     stopped: bool
 
@@ -37,10 +37,10 @@ class FinishedTrial:
 
 
 @dataclass(frozen=True)
-class StrategyRegret:
-    """What early stopping did to one strategy. Trials are given by number, or counted."""
+class ArmRegret:
+    """What early stopping did to one arm. Trials are given by number, or counted."""
 
-    strategy: str
+    arm: str
     trials: int
     finished: int
     """Trials that used their whole budget."""
@@ -50,7 +50,7 @@ class StrategyRegret:
     possible: tuple[int, ...]
     """Stopped trials that would have won with the largest gain; the likely ones are among them."""
     untold: int
-    """Stopped trials that no other trial of the strategy outlasted, so that nothing is known of what followed."""
+    """Stopped trials that no other trial of the arm outlasted, so that nothing is known of what followed."""
 
     @property
     def lost_all(self) -> bool:
@@ -59,7 +59,7 @@ class StrategyRegret:
 
     def lines(self) -> list[str]:
         """What may have been lost, in words; nothing if nothing may."""
-        name, told = self.strategy, []
+        name, told = self.arm, []
         if self.lost_all:
             told.append(f"{name}: all {self.trials} trials were stopped at the first rung; it may be a slow starter")
         if self.possible:
@@ -73,25 +73,25 @@ class StrategyRegret:
 
 @dataclass(frozen=True)
 class EarlyStoppingRegret:
-    """What early stopping did to a sweep, strategy by strategy in the order of their first trials."""
+    """What early stopping did to a sweep, arm by arm in the order of their first trials."""
 
-    strategies: tuple[StrategyRegret, ...]
+    arms: tuple[ArmRegret, ...]
     units: int
     """Units trained."""
     units_saved: int
     """Units that the stopped trials would have trained beside these."""
 
     def lines(self) -> list[str]:
-        """What it saved and what it may have cost, in words, and a line a strategy that lost anything."""
-        stopped = sum(one.trials - one.finished for one in self.strategies)
+        """What it saved and what it may have cost, in words, and a line an arm that lost anything."""
+        stopped = sum(one.trials - one.finished for one in self.arms)
         if not stopped:
             return ["early stopping ended no trial"]
-        trials, possible = sum(o.trials for o in self.strategies), sum(len(o.possible) for o in self.strategies)
+        trials, possible = sum(o.trials for o in self.arms), sum(len(o.possible) for o in self.arms)
         nothing = "none of them would have won, as far as curves tell"
         lost = f"{possible} of them might have won" if possible else nothing
         share = self.units_saved / (self.units + self.units_saved)
         summary = f"early stopping ended {stopped} of {trials} trials and saved {share:.0%} of the units; {lost}"
-        return [summary, *(line for one in self.strategies for line in one.lines())]
+        return [summary, *(line for one in self.arms for line in one.lines())]
 
 
 def early_stopping_regret(trials: Sequence[FinishedTrial], *, budget: int, first_rung: int) -> EarlyStoppingRegret:
@@ -100,27 +100,27 @@ def early_stopping_regret(trials: Sequence[FinishedTrial], *, budget: int, first
     NaN scores count as none, and trials without a score are left out.
     """
     curves = [{unit: score for unit, score in trial.curve.items() if score == score} for trial in trials]
-    known = [FinishedTrial(t.number, t.strategy, c, t.stopped) for t, c in zip(trials, curves, strict=True) if c]
+    known = [FinishedTrial(t.number, t.arm, c, t.stopped) for t, c in zip(trials, curves, strict=True) if c]
     to_beat = max((trial.best for trial in known), default=0.0)
-    by_strategy: dict[str, list[FinishedTrial]] = {}
+    by_arm: dict[str, list[FinishedTrial]] = {}
     for trial in known:
-        by_strategy.setdefault(trial.strategy, []).append(trial)
+        by_arm.setdefault(trial.arm, []).append(trial)
     return EarlyStoppingRegret(
-        tuple(_one(name, found, first_rung=first_rung, to_beat=to_beat) for name, found in by_strategy.items()),
+        tuple(_one(name, found, first_rung=first_rung, to_beat=to_beat) for name, found in by_arm.items()),
         units=sum(trial.units for trial in known),
         units_saved=sum(budget - trial.units for trial in known if trial.stopped),
     )
 
 
-def _one(name: str, trials: Sequence[FinishedTrial], *, first_rung: int, to_beat: float) -> StrategyRegret:
+def _one(name: str, trials: Sequence[FinishedTrial], *, first_rung: int, to_beat: float) -> ArmRegret:
     stopped = [trial for trial in trials if trial.stopped]
     gains = {t.number: [g for other in trials if (g := other.gain_after(t.units)) is not None] for t in stopped}
 
     def winners(gain: Callable[[list[float]], float]) -> tuple[int, ...]:
         return tuple(t.number for t in stopped if gains[t.number] and t.best + gain(gains[t.number]) > to_beat)
 
-    return StrategyRegret(
-        strategy=name,
+    return ArmRegret(
+        arm=name,
         trials=len(trials),
         finished=len(trials) - len(stopped),
         lost_at_first_rung=sum(trial.units <= first_rung for trial in stopped),

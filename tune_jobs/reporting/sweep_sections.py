@@ -215,10 +215,11 @@ def pareto(sweep: SweepRecord) -> list[Section]:
         figures.append(Figure(caption=caption, data=tuple(traces), layout=axes(other, objectives[0])))
     columns: dict[str, Sequence[str]] = {
         "trial": [str(row.number) for row in front],
-        "strategy": [row.strategy for row in front],
+        **_named(sweep, [sweep.all_trials.trials[row.number] for row in front]),
         **{name: [row.texts()[name] for row in front] for name in objectives},
     }
-    table = Table.of("Trials that no other one beats in every objective", columns, num_words=2)
+    num_words = len(columns) - len(objectives)
+    table = Table.of("Trials that no other one beats in every objective", columns, num_words=num_words)
     return [Section(title="Pareto front", tables=(table,), figures=tuple(figures))]
 
 

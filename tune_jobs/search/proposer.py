@@ -27,7 +27,7 @@ DEFAULT, SAMPLED = "default", "sampled"
 LEAST_S = 1e-3
 """The least that a trial is taken to cost, in seconds."""
 LEAST_STARTUP = 3
-"""Finished trials of a strategy that a sampler waits for, however many strategies share ``startup_trials``."""
+"""Finished trials of an arm that a sampler waits for, however many arms share ``startup_trials``."""
 BLIND_TO_STOPPED = (SamplerKind.GP, SamplerKind.CMAES)
 """Samplers that use finished trials only."""
 

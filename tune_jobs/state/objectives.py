@@ -6,6 +6,7 @@ from math import isnan, nan
 
 import pandas as pd
 
+from search_spaces.arms import arm_of
 from tune_jobs.config.search import PARAMS_TRAINED, SECONDS, maximized
 from tune_jobs.state.trials import Status, Trials, TrialView
 
@@ -18,7 +19,8 @@ class FrontRow:
 
     number: int
     strategy: str
-    """The strategy; of several backbones with the one that it was on, ``full@ViT-B-32``."""
+    backbone: str
+    """What the sweep calls its backbone; empty if there is only one."""
     values: dict[str, float]
 
     def texts(self) -> dict[str, str]:
@@ -47,7 +49,12 @@ def pareto_front(all_trials: Trials, objectives: Sequence[str]) -> list[FrontRow
     Trials that were stopped early are not among them: their values would be those of another budget.
     """
     rows = [
-        FrontRow(view.number, view.arm, dict(zip(objectives, objective_values(objectives, view), strict=True)))
+        FrontRow(
+            view.number,
+            view.strategy,
+            view.backbone,
+            dict(zip(objectives, objective_values(objectives, view), strict=True)),
+        )
         for view in all_trials.all()
         if view.status is Status.COMPLETE
     ]
@@ -62,8 +69,13 @@ def dominates(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
 
 
 def front_csv(front: Sequence[FrontRow]) -> str:
-    """The front as CSV, a row a trial; nothing for an empty one."""
-    rows = [{"trial": row.number, "strategy": row.strategy} | row.texts() for row in front]
+    """The front as CSV, a row a trial, with backbones if there are several; nothing for an empty one."""
+    rows = [
+        {"trial": row.number, "strategy": row.strategy}
+        | ({"backbone": row.backbone} if row.backbone else {})
+        | row.texts()
+        for row in front
+    ]
     return pd.DataFrame(rows).to_csv(index=False) if rows else ""
 
 
@@ -73,7 +85,8 @@ def front_lines(front: Sequence[FrontRow]) -> list[str]:
         return []
     named = " and ".join(front[0].values)
     lines = [
-        f"  trial {row.number} {row.strategy}: {', '.join(f'{name} {text}' for name, text in row.texts().items())}"
+        f"  trial {row.number} {arm_of(row.strategy, row.backbone)}: "
+        + ", ".join(f"{name} {text}" for name, text in row.texts().items())
         for row in front
     ]
     trials = "1 finished trial" if len(front) == 1 else f"{len(front)} finished trials"

@@ -127,6 +127,17 @@ def test_home_and_variables_are_put_into_every_path(monkeypatch: pytest.MonkeyPa
     assert (settings.storage, settings.warm_start) == (Path("/home/someone/runs"), Path("/scratch/7/old"))
 
 
+def test_a_backbone_is_given_by_its_name_or_with_more() -> None:
+    by_name, with_more, listed = (
+        load_settings(QUICKSTART, overrides=[f"backbone={given}"])
+        for given in ("ViT-B-32", "{name: ViT-B-32}", "[ViT-B-32]")
+    )
+    assert by_name == with_more == listed
+    assert by_name.backbones[0].name == "ViT-B-32"
+    with pytest.raises(InputError, match="full@RN50: its backbone is not in this sweep; choose from zero_shot, "):
+        by_name.backbone_of("full@RN50")
+
+
 def test_points_that_trials_have_room_for_are_taken() -> None:
     overrides = ["trials=2", "strategies=[full]", "search.points=[{strategy: full, optim/lr: 1.0e-4}]"]
     assert len(load_settings(QUICKSTART, overrides=overrides).search.points) == 1

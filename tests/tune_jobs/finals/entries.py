@@ -5,6 +5,7 @@ import torch
 
 from handclip_core.data.manifest import GallerySplit
 from handclip_core.evaluation.protocol import ProtocolScores, score_gallery_splits
+from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import Facts
 from handclip_core.strategies import Adapters, AnyStrategy, Full, LinearProbe, ZeroShot
@@ -41,9 +42,10 @@ def facts(**changed: float) -> Facts:
 
 
 def finalist(strategy: str, *, trial: int | None = None, swept: float | None = None, backbone: str = "") -> Finalist:
-    """A configuration of the finals."""
+    """A configuration of the finals; a backbone that is called ``test_vit`` is an image tower."""
     role = "default" if trial is None else "rank 1"
-    return Finalist(Experiment(strategy=STRATEGIES[strategy]), trial, swept, (role,), backbone)
+    tower = BackboneSettings(name="timm/test_vit") if backbone == "test_vit" else BackboneSettings()
+    return Finalist(Experiment(strategy=STRATEGIES[strategy], backbone=tower), trial, swept, (role,), backbone)
 
 
 def entrant(

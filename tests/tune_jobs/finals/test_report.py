@@ -40,7 +40,7 @@ def looked(number: int) -> FinalTest:
     better, worse = scores(0.3, 1), scores(0.8, 1)
     figures, clip = ({name: estimate(one, name) for name in ("map", "cmc1")} for one in (better, worse))
     gaps = {name: compare_paired(better, worse, name) for name in ("map", "cmc1")}
-    return FinalTest("full, trial 2", "abc", number, looks, figures, clip, gaps)
+    return FinalTest("full, trial 2", "abc", number, looks, figures, clip, gaps, as_it_is="its backbone as it is")
 
 
 def test_the_sweeps_maximum_stands_beside_the_result_as_optimistic(report: FinalsReport) -> None:
@@ -80,6 +80,7 @@ def test_a_look_says_which_one_it_is_and_names_the_others(report: FinalsReport) 
     assert "Access 1: 2030-01-01, sweep tiny, full, trial 2." in first
     assert "makes a later one optimistic" in first
     assert "Access log entry abc" in first
+    assert ", its backbone as it is " in first
     gap = looked(2).gaps["map"]
     assert f"difference {100 * gap.difference:+.2f} ({100 * gap.low:.2f} to {100 * gap.high:.2f})" in first
 
@@ -122,6 +123,16 @@ def test_the_headline_says_how_far_the_winner_is_above_clip_as_it_is(report: Fin
     assert said in report.text()
     without = [row.entrant for row in report.standings.rows if row is not clip]
     assert "To CLIP as it is" not in replace(report, standings=rank(without)).text()
+
+
+def test_with_several_backbones_the_headline_is_about_the_winners_own(report: FinalsReport) -> None:
+    finalists = [entrant("zero_shot", 0.4, backbone="nano"), entrant("zero_shot", 0.9, backbone="test_vit")]
+    standings = rank([*finalists, entrant("full", 0.3, trial=2, backbone="test_vit")])
+    own = standings.rows[-1]
+    assert (own.name, standings.winner.name) == ("zero_shot@test_vit, default", "full@test_vit, trial 2")
+    assert own.gap is not None
+    told = replace(report, standings=standings).text()
+    assert f"To its backbone as it is: mAP {-100 * own.gap.difference:+.2f}, 95 %" in told
 
 
 def test_notes_on_baselines_are_for_tasks_that_have_some(report: FinalsReport) -> None:

@@ -83,8 +83,8 @@ def test_rungs_know_the_trials_that_were_taken_over(other: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"budget": 4}, "data, backbone, seed or budget differ"),
-        ({"seed": 7}, "data, backbone, seed or budget differ"),
+        ({"budget": 4}, "data, seed or budget differ"),
+        ({"seed": 7}, "data, seed or budget differ"),
         ({"strategies": ("linear_probe", "full")}, "strategy adapters is not in this sweep"),
         ({"early_stopping": EarlyStopping(kind=StoppingKind.NONE)}, "was stopped early by another rule"),
         ({"trials": 3}, "this sweep has only 3 trials"),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,15 @@ def test_few_trials_say_nothing_but_their_rates() -> None:
     figures = hyperparameters(searched(FEWEST - 1)).figures
     assert len(figures) == 1
     assert "Too few trials" in hyperparameters(searched(0)).missing
+
+
+def test_trials_of_another_space_have_no_importance_and_that_is_said() -> None:
+    sweep = searched(12)
+    search = SETTINGS.search.model_copy(update={"ranges": {"optim/lr": (1e-3, 1.1e-3)}})
+    section = hyperparameters(replace(sweep, settings=SETTINGS.model_copy(update={"search": search})))
+    said = "no importance of linear_probe, whose trials were drawn from another space (linear_probe/optim/lr: "
+    assert section.missing.startswith(said)
+    assert len(section.figures) == 2
 
 
 @pytest.mark.parametrize("fifth", range(5))

@@ -3,8 +3,8 @@ import math
 from tune_jobs.reporting.regret import FinishedTrial, early_stopping_regret
 
 
-def ran(number: int, strategy: str, *scores: float, stopped: bool = False) -> FinishedTrial:
-    return FinishedTrial(number, strategy, dict(enumerate(scores, start=1)), stopped)
+def ran(number: int, arm: str, *scores: float, stopped: bool = False) -> FinishedTrial:
+    return FinishedTrial(number, arm, dict(enumerate(scores, start=1)), stopped)
 
 
 FAST = [ran(0, "probe", 0.5, 0.6, 0.6, 0.6), ran(1, "probe", 0.4, stopped=True)]
@@ -19,7 +19,7 @@ def test_a_sweep_in_which_nothing_was_stopped_has_nothing_to_tell() -> None:
 def test_a_strategy_that_never_came_past_the_first_rung_is_named() -> None:
     slow = [ran(number, "full", 0.1 + number / 100, stopped=True) for number in (2, 3)]
     found = early_stopping_regret([*FAST, *slow], budget=4, first_rung=1)
-    probe, full = found.strategies
+    probe, full = found.arms
     assert (full.trials, full.finished, full.lost_at_first_rung, full.lost_all, full.untold) == (2, 0, 2, True, 2)
     assert not probe.lost_all
     text = "\n".join(found.lines())
@@ -37,7 +37,7 @@ def test_gains_of_those_that_ran_on_tell_who_might_have_won() -> None:
         ran(4, "full", 0.2, stopped=True),
     ]
     found = early_stopping_regret(trials, budget=3, first_rung=1)
-    (full,) = found.strategies
+    (full,) = found.arms
     assert full.possible == (2, 3)
     assert full.likely == (3,)
     assert (full.untold, full.lost_all) == (0, False)
@@ -49,7 +49,7 @@ def test_a_later_rung_is_compared_with_gains_from_there_on() -> None:
         ran(0, "full", 0.1, 0.7, 0.75),
         ran(1, "full", 0.2, 0.6, stopped=True),
     ]
-    (full,) = early_stopping_regret(trials, budget=3, first_rung=1).strategies
+    (full,) = early_stopping_regret(trials, budget=3, first_rung=1).arms
     assert full.possible == ()
     assert full.lost_at_first_rung == 0
 
@@ -66,5 +66,5 @@ def test_what_was_saved_is_counted_in_units() -> None:
 def test_scores_that_are_not_numbers_count_as_none() -> None:
     trials = [*FAST, ran(2, "full", math.nan, stopped=True), ran(3, "probe", 0.9, math.nan)]
     found = early_stopping_regret(trials, budget=4, first_rung=1)
-    assert [one.strategy for one in found.strategies] == ["probe"]
-    assert found.strategies[0].trials == 3
+    assert [one.arm for one in found.arms] == ["probe"]
+    assert found.arms[0].trials == 3

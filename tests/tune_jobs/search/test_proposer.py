@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from handclip_core.errors import InputError
+from handclip_core.models.backbone import BackboneSettings
 from handclip_core.strategies import ZeroShot
 from search_spaces.spaces import SPACES, default_of
 from search_spaces.suggest import Primitive
-from tests.tune_jobs.made_up import MadeUpSweep, opened
+from tests.tune_jobs.made_up import MadeUpSweep, opened, validated
 from tune_jobs.config.search import SamplerKind, Search, StrategyBandit
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.search.proposer import FixedList, Proposal, SearchProposer, directions
@@ -236,13 +237,28 @@ def test_a_search_of_several_objectives_goes_on_past_stopped_and_failed_trials(s
     assert proposer.next(sweep.all_trials) is not None
 
 
+@pytest.mark.parametrize(("trials", "chosen"), [(100, "full@test_vit"), (4, "full@handclip-nano")])
+def test_of_several_backbones_seconds_count_at_first_and_trials_at_the_end(trials: int, chosen: str) -> None:
+    towers = [BackboneSettings(), BackboneSettings(name="timm/test_vit", pretrained="random")]
+    swept = SweepSettings(backbone=towers, strategies=("full",), trials=trials)
+    sweep, proposer = MadeUpSweep(), SearchProposer(swept)
+    sweep.happened(opened(sweep.clock(), settings=swept.model_dump(mode="json")))
+    scores = {"full@handclip-nano": [0.60, 0.62], "full@test_vit": [0.61, 0.62]}
+    for _ in range(4):
+        trial = sweep.begin(proposer.next(sweep.all_trials))
+        seconds = 10.0 if trial.arm == "full@handclip-nano" else 1.0
+        sweep.happened(validated(trial.number, 1, scores[trial.arm].pop(0), at=sweep.clock(), seconds=seconds))
+        sweep.end(trial)
+    assert sweep.begin(proposer.next(sweep.all_trials)).arm == chosen
+
+
 def test_each_objective_has_its_direction() -> None:
     found = directions(("map", "retention", "params_trained", "seconds"))
     assert [way.name for way in found] == ["MAXIMIZE", "MAXIMIZE", "MINIMIZE", "MINIMIZE"]
 
 
 def test_a_fixed_list_is_tried_in_order_whatever_came_of_each() -> None:
-    experiment = settings().experiment(ZeroShot())
+    experiment = settings().experiment(ZeroShot(), settings().backbones[0])
     proposer = FixedList({"first": experiment, "second": experiment.model_copy(update={"seed": 1})})
     sweep = MadeUpSweep()
     sweep.end(sweep.begin(proposer.next(sweep.all_trials)), "failed", reason="lost")
