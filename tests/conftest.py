@@ -30,6 +30,12 @@ SHARED_FOLDER = "HANDCLIP_TEST_SHARED"
 """Environment variable with the folder of the tests that started these, for tests that run pytest again."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """The same random numbers in every run, also for what fixtures draw."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all processes of a run of tests share."""

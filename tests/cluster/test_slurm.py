@@ -105,7 +105,7 @@ def test_a_signal_of_slurm_stops_the_job_on_two_nodes_and_leaves_nothing_behind(
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.faults
 def test_the_exit_code_is_that_of_the_job(submission: Submission) -> None:
     (submission.folder / "entrypoint.py").write_text("raise SystemExit('no such settings')")
     submission.environment["SLURM_JOB_NODELIST"] = "node1"

@@ -3,6 +3,7 @@
 Those that do not serve the task identities have a contract of their own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,8 @@ def test_trains_what_it_says_and_nothing_else(finished: WholeRun) -> None:
 
 @trained_whole_runs
 def test_a_run_resumed_from_any_unit_ends_bit_for_bit_the_same(finished: WholeRun, tmp_path: Path) -> None:
-    resumes_from_every_checkpoint(finished, tmp_path)
+    on_the_resnet = finished.experiment.backbone.pretrained != "random"
+    resumes_from_checkpoints(finished, tmp_path, cuts=[len(finished.reports) // 2] if on_the_resnet else ())
 
 
 def test_averages_memories_and_centres_resume_too(tiny_backbones: dict[str, BackboneSettings], tmp_path: Path) -> None:
@@ -192,13 +194,14 @@ def test_averages_memories_and_centres_resume_too(tiny_backbones: dict[str, Back
 
 def resumes_bit_for_bit(experiment: Experiment, tmp_path: Path) -> None:
     """Save at every unit of a run; from each of these states the rest is the same again, and so are the weights."""
-    resumes_from_every_checkpoint(whole_run(experiment, tmp_path), tmp_path)
+    resumes_from_checkpoints(whole_run(experiment, tmp_path), tmp_path)
 
 
-def resumes_from_every_checkpoint(case: WholeRun, tmp_path: Path) -> None:
+def resumes_from_checkpoints(case: WholeRun, tmp_path: Path, cuts: Sequence[int] = ()) -> None:
+    """From those that are named, else from all."""
     whole = case.reports
     assert len(whole) > 1
-    for cut in range(1, len(whole)):
+    for cut in cuts or range(1, len(whole)):
         again = drive(case.experiment, tmp_path / f"resumed{cut}", device=CPU, resume=case.checkpoint(cut))
         assert [row.get("map") for row in again.record.log] == [item.metrics.get("map") for item in whole[:cut]]
         rest = list(again)
@@ -222,25 +225,25 @@ def test_a_finished_folder_gives_the_same_figures_again(finished: WholeRun) -> N
 
 @every_strategy
 @both_towers
-def test_its_default_lies_in_its_search_space_and_draws_run_an_epoch(
+def test_its_default_lies_in_its_search_space_and_a_draw_runs_an_epoch(
     kind: type[Strategy], tower: str, tiny_backbones: dict[str, BackboneSettings]
 ) -> None:
     name = kind.model_fields["name"].default
     assert params_of(kind()) is not None  # type: ignore[call-arg]
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    for _ in range(2):
-        experiment = experiment_of(SPACES[name](study.ask()), tiny_backbones[tower])
-        first = next(progress for progress in run(experiment, device=CPU) if progress.evaluated)
-        assert first.metrics["map"] > 0
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=BACKBONES.index(tower)))
+    experiment = experiment_of(SPACES[name](study.ask()), tiny_backbones[tower])
+    first = next(progress for progress in run(experiment, device=CPU) if progress.evaluated)
+    assert first.metrics["map"] > 0
 
 
 @trained_strategies
-def test_fifty_draws_build_and_train_a_step_of_every_phase_with_finite_gradients(
-    kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings]
+@pytest.mark.parametrize("draws", [16, pytest.param(100, marks=pytest.mark.faults)])
+def test_draws_build_and_train_a_step_of_every_phase_with_finite_gradients(
+    kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings], draws: int
 ) -> None:
     """Every other one on the transformer, and on the ResNet."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=2))
-    for number in range(50):
+    for number in range(draws):
         tower = BACKBONES[number % len(BACKBONES)]
         context = open_context(DATA, tiny_backbones[tower], CPU)
         strategy = SPACES[kind.model_fields["name"].default](study.ask())
@@ -283,7 +286,7 @@ def test_every_loss_trains_every_strategy(kind: type[Strategy], tiny_backbones: 
 def test_two_processes_train_every_strategy_as_one(tiny_backbones: dict[str, BackboneSettings], tmp_path: Path) -> None:
     """Over gloo, in double precision: the weights of one process, and the same bits in both processes."""
     with process_pair(one_of_two, tiny_backbones["vit"], tmp_path):
-        alone = weights_of_all(tiny_backbones["vit"])
+        alone = weights_of_each(TRAINED, tiny_backbones["vit"])
     ours, theirs = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     for name, weights in alone.items():
         assert all(torch.equal(ours[name][key], value) for key, value in theirs[name].items()), name
@@ -291,11 +294,11 @@ def test_two_processes_train_every_strategy_as_one(tiny_backbones: dict[str, Bac
             torch.testing.assert_close(ours[name][key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
 
 
-def weights_of_all(backbone: BackboneSettings) -> dict[str, Weights]:
-    """Of every strategy, after all of its phases."""
+def weights_of_each(kinds: Sequence[type[Strategy]], backbone: BackboneSettings) -> dict[str, Weights]:
+    """Of some strategies, after all of their phases."""
     context = open_context(DATA, backbone, CPU)
     found = {}
-    for kind in TRAINED:
+    for kind in kinds:
         ready = assemble(experiment_of(quick(kind), backbone), context)
         ready.model.double()
         budget = Budget(units=1, epoch_images=64)
@@ -322,4 +325,4 @@ class DoubleFeed:
 
 def one_of_two(rank: int, backbone: BackboneSettings, folder: Path) -> None:
     """Train in a process group of two and save what comes out."""
-    torch.save(weights_of_all(backbone), folder / f"{rank}.pt")
+    torch.save(weights_of_each(TRAINED, backbone), folder / f"{rank}.pt")

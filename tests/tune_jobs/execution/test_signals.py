@@ -146,11 +146,13 @@ def _scores(outcome: driver.Outcome) -> list[Any]:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.faults)], ids=["told", "killed too"])
 def test_a_command_that_is_killed_or_told_to_end_is_taken_up_by_the_one_that_it_prints(
     worker_python: str,
     tiny_backbones: dict[str, BackboneSettings],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    killed: bool,
 ) -> None:
     for name, value in for_drivers(worker_python).items():
         monkeypatch.setenv(name, value)
@@ -159,9 +161,12 @@ def test_a_command_that_is_killed_or_told_to_end_is_taken_up_by_the_one_that_it_
     sweep = [sys.executable, str(ROOT / "tune_jobs" / "sweep.py")]
     folder, log = tmp_path / "three", tmp_path / "log"
     resume = [*sweep, str(folder), "--resume"]
-    assert _sent([*sweep, str(tmp_path / "sweep.yaml")], signal.SIGKILL, folder, log) == -signal.SIGKILL
-    assert "Traceback" not in log.read_text()
-    assert _sent(resume, signal.SIGTERM, folder, log) == 143
+    command = [*sweep, str(tmp_path / "sweep.yaml")]
+    if killed:
+        assert _sent(command, signal.SIGKILL, folder, log) == -signal.SIGKILL
+        assert "Traceback" not in log.read_text()
+        command = resume
+    assert _sent(command, signal.SIGTERM, folder, log) == 143
     assert "Traceback" not in log.read_text()
     assert f"{folder} --resume" in log.read_text()
     with log.open("a") as file:

@@ -267,6 +267,7 @@ def test_two_commands_on_one_sweep_do_not_mix(again: Path) -> None:
         hold(again)
 
 
+@pytest.mark.faults
 def test_sigterm_ends_the_command_with_how_to_go_on_and_it_goes_on(
     again: Path, worker_python: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
