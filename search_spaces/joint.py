@@ -13,11 +13,12 @@ from handclip_core.strategies import Strategy
 from handclip_core.tasks.base import Task
 from search_spaces.arms import AT, arm_of, strategy_in, under
 from search_spaces.by_task import spaces_of
+from search_spaces.fixed import Fixed
 from search_spaces.inventory import inventory, unknown_path
 from search_spaces.narrowing import Narrowing, nearest, stored
 from search_spaces.recording import RecordingTrial, Source
-from search_spaces.spaces import default_of, params_of, searchable
-from search_spaces.suggest import Primitive, label, value_at
+from search_spaces.spaces import default_of, searchable
+from search_spaces.suggest import Primitive, SettingsTrial, label, value_at
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class JointSpace:
-    """The arms of a sweep, and the ranges that its user narrowed.
+    """The arms of a sweep, the ranges that its user narrowed, and the settings that stay as the user says.
 
     A path is that of a field below a strategy, ``optim/lr``; a name has the arm before it, ``full/optim/lr`` or, of
     several backbones, ``full@ViT-B-32/optim/lr``.
@@ -41,6 +42,7 @@ class JointSpace:
     arms: tuple[str, ...]
     narrowing: Narrowing = field(default_factory=Narrowing)
     task: Task = IDENTITIES
+    fixed: Fixed = field(default_factory=Fixed)
 
     def searchable(self) -> tuple[str, ...]:
         """Those of the arms that have anything to search."""
@@ -55,7 +57,7 @@ class JointSpace:
     def draw(self, arm: str, source: Source) -> Draft:
         """The strategy of ``arm`` with settings from ``source``, which sees the narrowed distributions."""
         recording = RecordingTrial(source, self.narrowing.apply, arm)
-        settings = spaces_of(self.task)[strategy_in(arm)](recording)
+        settings = self.fixed.apply(arm, spaces_of(self.task)[strategy_in(arm)](recording))
         return Draft(arm, settings, recording.params, recording.distributions)
 
     def default(self, arm: str) -> Draft:
@@ -109,10 +111,11 @@ class JointSpace:
 
         Raises ValueError if the narrowed space does not hold them.
         """
-        arm = arm_of(settings.name, backbone)
-        params = params_of(settings, spaces_of(self.task))
-        draft = self.redraw(arm, {under(arm, name): value for name, value in params.items()})
-        assert draft.strategy == settings, "params_of has compared them"
+        arm, reader = arm_of(settings.name, backbone), SettingsTrial(settings)
+        spaces_of(self.task)[settings.name](reader)
+        draft = self.redraw(arm, {under(arm, name): value for name, value in reader.params.items()})
+        if draft.strategy != settings:
+            raise ValueError(f"{settings.name}: settings that are not searched differ from those of this sweep")
         return draft
 
     def _valid(self, arm: str, source: Source) -> Draft:
@@ -137,3 +140,10 @@ class JointSpace:
                 raise ValueError(unknown_path(key, (strategy_in(owner),) if known else self.strategies, self.task))
         for name, distribution in every.items():
             self.narrowing.apply(name, distribution)
+
+    def check_fixed(self) -> None:
+        """Raise ValueError for settings that cannot stay as they are wanted."""
+        searched = {
+            arm: [name.partition("/")[2] for name in inventory(strategy_in(arm), self.task)] for arm in self.arms
+        }
+        self.fixed.check({arm: default_of(strategy_in(arm)) for arm in self.arms}, searched)

@@ -116,8 +116,8 @@ class TrainingData:
         """What the classes are called; nothing in tasks whose classes have no names."""
         return ()
 
-    def class_texts(self, templates: Sequence[str]) -> ReadTexts:
-        """A unit vector a class [P, D] from its name in ``templates``, where classes have names."""
+    def class_texts(self, templates: str) -> ReadTexts:
+        """A unit vector a class [P, D] from its name in the templates called so, where classes have names."""
         raise NotImplementedError
 
     @cached_property

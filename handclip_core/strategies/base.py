@@ -21,7 +21,7 @@ from handclip_core.models.hand_model import HandModel
 from handclip_core.models.heads import TextHead
 from handclip_core.models.neck import NeckKind, NeckSettings
 from handclip_core.tasks.base import LabelledTask, Task
-from handclip_core.tasks.classes.names import TEMPLATES, Templates
+from handclip_core.tasks.classes.names import Templates
 from handclip_core.types import Aspect
 
 
@@ -57,7 +57,7 @@ class Strategy(Config, ABC):
         ``plain`` asks for cosines, which margin losses scale themselves.
         """
         if data.class_names and model.neck.begins_as_projected:
-            texts = data.class_texts(TEMPLATES[self.templates])
+            texts = data.class_texts(self.templates)
             model.head = TextHead(texts.embedding, scale=1.0 if plain else 1 / texts.temperature)
         return model
 

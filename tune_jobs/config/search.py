@@ -11,6 +11,7 @@ from handclip_core.evaluation.metrics import Metrics
 from handclip_core.runs.context import IDENTITIES
 from handclip_core.tasks.base import Task
 from search_spaces.arms import backbone_in, strategy_in
+from search_spaces.fixed import Fixed
 from search_spaces.joint import Draft, JointSpace
 from search_spaces.narrowing import Narrowing
 from tune_jobs.config.changes import MayChange
@@ -72,6 +73,9 @@ class Search(Config):
     """Narrower ranges by path, ``optim/lr`` for every strategy that searches it, ``full/optim/lr`` for one or
     ``full@ViT-B-32/optim/lr`` for one on one of several backbones: [low, high] for a number, the choices that stay for
     anything else."""
+    fixed: dict[str, Any] = Field({})
+    """Settings that every trial has in place of its default, by path: ``losses/own`` for every strategy with that
+    setting, ``full/augment/flip`` for one. What is searched is narrowed by ``ranges``."""
     replicas: int = Field(1, ge=1, le=100)
     """Seeds a configuration: its score is the mean over them. Those that the first seed's early stopping ends get no
     more."""
@@ -100,7 +104,7 @@ class Search(Config):
 
     def space(self, arms: Sequence[str], task: Task = IDENTITIES) -> JointSpace:
         """The spaces of ``arms`` for ``task`` as narrowed here."""
-        return JointSpace(tuple(arms), Narrowing(self.ranges), task)
+        return JointSpace(tuple(arms), Narrowing(self.ranges), task, Fixed(self.fixed))
 
     def drafts(self, arms: Sequence[str], task: Task = IDENTITIES) -> tuple[tuple[int, Draft], ...]:
         """The points to try, in order, each by its place; raises ValueError for one that the space does not hold."""
@@ -110,13 +114,18 @@ class Search(Config):
         )
 
     def check(self, arms: Sequence[str], task: Task = IDENTITIES) -> None:
-        """Raise ValueError where ranges or points do not fit the spaces of ``arms``, or sampler and objective."""
+        """Raise ValueError where ranges, settings that stay or points do not fit the spaces of ``arms``, or sampler
+        and objective."""
         if self.sampler is SamplerKind.CMAES and len(self.objectives) > 1:
             raise ValueError("search.sampler: cmaes knows one objective only; choose tpe, gp or random")
         try:
             self.space(arms, task).check()
         except ValueError as error:
             raise ValueError(f"search.ranges: {error}") from None
+        try:
+            self.space(arms, task).check_fixed()
+        except ValueError as error:
+            raise ValueError(f"search.fixed: {error}") from None
         self.drafts(arms, task)
 
 

@@ -1,7 +1,7 @@
 """Data for the task: a manifest whose rows have classes, and the names of these."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ from handclip_core.data.training import LabelBy, Labelled, Part, ReadTexts, Trai
 from handclip_core.errors import InputError
 from handclip_core.tasks.base import Dataset, Split, Towers
 from handclip_core.tasks.classes.evaluator import ClassEvaluator
-from handclip_core.tasks.classes.names import ASPECT_NAMES, POLISHED, TEMPLATES, Templates
+from handclip_core.tasks.classes.names import ASPECT_NAMES, POLISHED, TEMPLATES, Templates, sentences
 from handclip_core.types import ASPECT_INDEX, Aspect
 
 FILE = "classes.json"
@@ -39,10 +39,12 @@ class Classes(Config):
 
 @dataclass(frozen=True)
 class ClassTrainingData(TrainingData):
-    """Training images with the ``label_of_row`` [N] of every manifest row, and the ``names`` of the classes."""
+    """Training images with the ``label_of_row`` [N] of every manifest row, the ``names`` of the classes, and sentences
+    around these by set."""
 
     label_of_row: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     names: tuple[str, ...] = ()
+    templates: Mapping[Templates, tuple[str, ...]] = field(default_factory=lambda: TEMPLATES)
 
     def labelled(self, by: LabelBy, *, aspects: Sequence[Aspect] | None = None) -> Labelled:
         """Rows and classes; raises InputError for a way of labelling that identities alone know."""
@@ -57,23 +59,18 @@ class ClassTrainingData(TrainingData):
         """A sentence with the name of each image's class."""
         text_of_row = np.full(len(self.label_of_row), -1, np.int64)
         text_of_row[self.rows] = self.label_of_row[self.rows]
-        (template,) = TEMPLATES[Templates.PHOTO]
-        return Captions(tuple(template.format(name) for name in self.names), text_of_row)
+        return Captions(tuple(sentences(self.names, TEMPLATES[Templates.PHOTO])), text_of_row)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """What the classes are called."""
         return self.names
 
-    def class_texts(self, templates: Sequence[str]) -> ReadTexts:
+    def class_texts(self, templates: str) -> ReadTexts:
         """The zero-shot classifier."""
         assert self.read is not None, "an experiment context's training data come with the text tower"
-        return zero_shot_classifier(self.read(sentences(self.names, templates)), len(self.names))
-
-
-def sentences(names: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Every template with every name, a name's together."""
-    return [template.format(name) for name in names for template in templates]
+        given = self.templates[Templates(templates)]
+        return zero_shot_classifier(self.read(sentences(self.names, given)), len(self.names))
 
 
 def zero_shot_classifier(read: ReadTexts, num_classes: int) -> ReadTexts:
@@ -83,11 +80,14 @@ def zero_shot_classifier(read: ReadTexts, num_classes: int) -> ReadTexts:
 
 
 class ClassData(Dataset):
-    """A prepared data set with the ``names`` of its classes and the ``labels`` [N] of its rows."""
+    """A prepared data set: ``names`` of its classes, ``labels`` [N] of its rows, ``templates`` of sentences by set."""
 
-    def __init__(self, prepared: Prepared, *, names: tuple[str, ...], labels: Ints) -> None:
+    def __init__(
+        self, prepared: Prepared, *, names: tuple[str, ...], labels: Ints, templates: Sequence[str] = ()
+    ) -> None:
         super().__init__(prepared)
         self.names, self.labels = names, labels
+        self.templates = {**TEMPLATES, Templates.MANY: tuple(templates) or TEMPLATES[Templates.MANY]}
         for split in ("train", "val", "test"):
             _refuse_missing(self, split)
 
@@ -106,13 +106,14 @@ class ClassData(Dataset):
             read=towers.read,
             label_of_row=self.labels,
             names=self.names,
+            templates=self.templates,
         )
 
     def evaluator(self, split: Split, towers: Towers) -> ClassEvaluator:
         """Judges classifiers on ``split``, beside the pretrained towers as one."""
 
         def classifier() -> torch.Tensor:
-            read = towers.read(sentences(self.names, TEMPLATES[Templates.MANY]))
+            read = towers.read(sentences(self.names, self.templates[Templates.MANY]))
             return zero_shot_classifier(read, len(self.names)).embedding.cpu()
 
         return ClassEvaluator(
@@ -140,14 +141,15 @@ def _refuse_missing(data: ClassData, subset: str) -> None:
         raise InputError(f"{data.prepared.folder}: class '{name}' has no image in {subset}")
 
 
-def read_class_data(prepared: Prepared) -> ClassData:
-    """The classes in a folder that ``prepare classes`` wrote; of prepared hands what they show.
+def read_class_data(prepared: Prepared, *, templates: Sequence[str] = ()) -> ClassData:
+    """The classes in a folder that ``prepare classes`` wrote; of prepared hands what they show. ``templates`` of the
+    user's stand for our many.
 
     Raises InputError if the file of classes is damaged or not that of the manifest, or hands are of unknown aspect.
     """
     path = prepared.folder / FILE
     if not path.exists():
-        return of_hands(prepared)
+        return of_hands(prepared, templates=templates)
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -155,10 +157,10 @@ def read_class_data(prepared: Prepared) -> ClassData:
     found = Classes.parse(values, source=str(path))
     if found.manifest_hash != prepared.protocol.manifest_hash or len(found.label) != len(prepared.manifest):
         raise InputError(f"{path}: not the classes of the manifest beside it; run `prepare classes` again")
-    return ClassData(prepared, names=found.names, labels=np.array(found.label, np.int64))
+    return ClassData(prepared, names=found.names, labels=np.array(found.label, np.int64), templates=templates)
 
 
-def of_hands(prepared: Prepared) -> ClassData:
+def of_hands(prepared: Prepared, *, templates: Sequence[str] = ()) -> ClassData:
     """Hands, whose class is the aspect, and of backs whether the nails are polished if every split shows all of these.
 
     No identity is in two splits.
@@ -180,4 +182,4 @@ def of_hands(prepared: Prepared) -> ClassData:
     ]
     place = {name: number for number, name in enumerate(names)}
     labels = np.array([place[name] for name in called], np.int64)
-    return ClassData(prepared, names=tuple(names), labels=labels)
+    return ClassData(prepared, names=tuple(names), labels=labels, templates=templates)

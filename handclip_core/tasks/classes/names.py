@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from handclip_core.errors import InputError
-from handclip_core.paths import read_file
+from handclip_core.paths import read_file, user_path
 from handclip_core.types import Aspect
 
 _NUMBER = re.compile(r"^\d+\s*[._\- ]\s*(?=\D)")
@@ -33,7 +33,7 @@ class Templates(StrEnum):
     PHOTO = "photo"
     """One sentence (Radford 2021, arXiv 2103.00020, section 3.1.4)."""
     MANY = "many"
-    """Several sentences, whose embeddings are averaged."""
+    """Several sentences, whose embeddings are averaged: those of the task's settings, else ours."""
 
 
 TEMPLATES: Mapping[Templates, tuple[str, ...]] = {
@@ -50,6 +50,33 @@ TEMPLATES: Mapping[Templates, tuple[str, ...]] = {
         "an image that shows {}.",
     ),
 }
+
+
+def sentences(names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every template with every name, a name's together."""
+    return [template.replace("{}", name) for name in names for template in templates]
+
+
+def read_templates(given: object) -> object:
+    """Of the name of a text file its lines, one a sentence; anything else as it is.
+
+    Raises ValueError for a file that cannot be read.
+    """
+    if not isinstance(given, str | Path):
+        return given
+    path = user_path(given)
+    try:
+        return tuple(line.strip() for line in _lines(path) if line.strip())
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+def checked_templates(templates: tuple[str, ...]) -> tuple[str, ...]:
+    """The same; raises ValueError for one without a single place for the name."""
+    for template in templates:
+        if template.count("{}") != 1:
+            raise ValueError(f"'{template}' must have {{}} once, where the name of the class goes")
+    return templates
 
 
 def readable(folder: str) -> str:
@@ -76,12 +103,8 @@ def class_names(folders: Sequence[str], *, given: Mapping[str, str]) -> tuple[st
 
 def read_names(path: Path, folders: Sequence[str]) -> dict[str, str]:
     """Names by folder from a text file of lines ``folder,name``; raises InputError for any other line."""
-    try:
-        lines = read_file(path).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is no text in UTF-8") from None
     found: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(path), start=1):
         folder, comma, name = (part.strip() for part in line.partition(","))
         if not line.strip():
             continue
@@ -93,3 +116,10 @@ def read_names(path: Path, folders: Sequence[str]) -> dict[str, str]:
             raise InputError(f"{path} line {number}: class '{folder}' is named twice")
         found[folder] = name
     return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_file(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text in UTF-8") from None

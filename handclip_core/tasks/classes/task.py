@@ -1,7 +1,9 @@
 """The settings of the task."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator
 
 from handclip_core.data.leaks import check_leaks
 from handclip_core.data.manifest import Prepared
@@ -12,6 +14,7 @@ from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.tasks.base import LabelledTask
 from handclip_core.tasks.classes.data import ClassData, read_class_data
+from handclip_core.tasks.classes.names import checked_templates, read_templates
 from handclip_core.tasks.classes.prepare import Columns, prepare_classes
 from handclip_core.tasks.classes.scores import METRICS, ClassScores, load_class_scores, save_class_scores
 
@@ -39,6 +42,9 @@ class Classes(LabelledTask):
     reads_text: ClassVar[bool] = True
     objective: Literal["accuracy", "macro_f1"] = "accuracy"
     """What trials are ranked by: the share of right answers, or the mean of F1 over classes."""
+    templates: Annotated[tuple[str, ...], BeforeValidator(read_templates), AfterValidator(checked_templates)] = ()
+    """Sentences of your own with ``{}`` for the name of a class, or the name of a text file with one a line. They stand
+    for the set ``many`` of the strategies' ``templates``, and judge the tuned towers' zero-shot accuracy."""
 
     @property
     def metrics(self) -> Metrics:
@@ -53,7 +59,7 @@ class Classes(LabelledTask):
             )
         prepared = open_data(data, cache=cache, form=ROWS)
         check_leaks(prepared)
-        return read_class_data(prepared)
+        return read_class_data(prepared, templates=self.templates)
 
     def save(self, path: Path, evaluation: Evaluation) -> None:
         """Write the probabilities of all images to an ``.npz`` file."""

@@ -1,5 +1,7 @@
 """The task on drawn hands before a tiny backbone: what the head begins as, which strategies serve it, a whole run."""
 
+import re
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -41,14 +43,14 @@ def experiment(backbone: BackboneSettings, strategy: dict[str, object], **change
     return Experiment.model_validate(values | changes)
 
 
-def by_hand(context: ExperimentContext, templates: Templates) -> np.ndarray:
+def by_hand(context: ExperimentContext, templates: Sequence[str]) -> np.ndarray:
     """What the images are, by the cosines of image and texts."""
     backbone = context.backbone(text=True)
     with torch.no_grad():
         images = F.normalize(backbone(context.pixel_inputs.of(context.rows("val"), device=CPU)).projected, dim=1)
         columns = []
         for name in NAMES:
-            texts = [one.format(name) for one in TEMPLATES[templates]]
+            texts = [one.format(name) for one in templates]
             units = F.normalize(backbone.encode_text(backbone.tokenize(texts)), dim=1)
             columns.append(images @ F.normalize(units.mean(dim=0), dim=0))
     return torch.stack(columns, dim=1).argmax(dim=1).numpy()
@@ -63,12 +65,34 @@ def test_every_head_begins_as_the_zero_shot_classifier(
     context = context_of(wanted, CPU)
     found = context.evaluator("val").evaluate(assemble(wanted, context).model, context.pixel_inputs)
     assert isinstance(found, ClassScores)
-    assert np.array_equal(found.predicted, by_hand(context, templates))
+    assert np.array_equal(found.predicted, by_hand(context, TEMPLATES[templates]))
     manifest = context.prepared.manifest.iloc[context.rows("val")]
     shown = [
         f"the {'back' if one.startswith('dorsal') else 'palm'} of a {one.split()[1]} hand" for one in manifest["aspect"]
     ]
     assert [found.names[label] for label in found.truth] == shown
+
+
+def test_templates_of_a_file_stand_for_ours_and_judge_the_towers(backbone: BackboneSettings, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("a drawing of {}\n\n{} on a table, {not} a foot\n", encoding="utf-8")
+    task = {"name": "classes", "templates": str(tmp_path / "own.txt")}
+    wanted = experiment(backbone, {"name": "zero_shot", "templates": "many"}, task=task)
+    assert Experiment.model_validate_json(wanted.model_dump_json()) == wanted, "the sentences travel with the settings"
+    context = context_of(wanted, CPU)
+    (only,) = run(wanted, device=CPU)
+    found = by_hand(context, ("a drawing of {}", "{} on a table, {{not}} a foot"))
+    right = found == context.evaluator("val").truth  # type: ignore[attr-defined]
+    assert only.metrics["accuracy"] == only.metrics["zero_shot_accuracy"] == pytest.approx(right.mean())
+    assert not np.array_equal(found, by_hand(context, TEMPLATES[Templates.MANY]))
+
+
+@pytest.mark.parametrize(
+    ("templates", "message"),
+    [(["a photo"], "'a photo' must have {} once"), (["{} {}"], "must have {} once"), ("gone.txt", "gone.txt: no such")],
+)
+def test_templates_without_a_place_for_the_name_are_refused(templates: object, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        Classes.parse({"name": "classes", "templates": templates}, source="task")
 
 
 def test_zero_shot_retains_all_of_itself_and_trained_heads_are_scored_beside_it(backbone: BackboneSettings) -> None:
@@ -136,7 +160,7 @@ def test_runs_are_compared_by_what_is_published_of_methods(backbone: BackboneSet
     found = compare_runs([probe, full], device=CPU, view=View("val"), keep=True)
     table = pd.read_csv(StringIO(found.csv), index_col="method")
     context = context_of(wanted, CPU)
-    right = by_hand(context, Templates.PHOTO) == context.evaluator("val").truth  # type: ignore[attr-defined]
+    right = by_hand(context, TEMPLATES[Templates.PHOTO]) == context.evaluator("val").truth  # type: ignore[attr-defined]
     assert table.at["clip (zero-shot)", "accuracy"] == right.mean()
     for folder in (probe, full):
         row, log = table.loc[folder.name], pd.read_csv(folder / "training_log.csv")
