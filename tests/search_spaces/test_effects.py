@@ -87,7 +87,11 @@ def same(one: tuple[dict[str, Tensor], Tensor], other: tuple[dict[str, Tensor], 
     return weights and torch.equal(one[1], other[1])
 
 
-@pytest.mark.parametrize("strategy", SPACE.strategies)
+@pytest.mark.parametrize(
+    "strategy",
+    # Two thirds of the time are those of the one with the most units.
+    [pytest.param(name, marks=[pytest.mark.faults] if name in BUDGETS else []) for name in SPACE.strategies],
+)
 def test_every_hyperparameter_that_is_drawn_has_an_effect(
     strategy: str, tiny_backbones: dict[str, BackboneSettings]
 ) -> None:

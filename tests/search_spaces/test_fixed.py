@@ -61,7 +61,11 @@ def test_settings_of_another_sweep_are_held_only_with_what_stays_here() -> None:
     [
         ("optim/lr", 1e-3, r"search\.fixed: optim/lr: full searches optim/lr; narrow it by search\.ranges"),
         ("optim", {"lr": 1e-3}, r"optim: full searches optim/"),
-        ("losses/ownn", OWN, r"losses/ownn: is no setting of zero_shot, full, linear_probe; did you mean 'losses/own'\?"),
+        (
+            "losses/ownn",
+            OWN,
+            r"losses/ownn: is no setting of zero_shot, full, linear_probe; did you mean 'losses/own'\?",
+        ),
         ("name", "full", "name: is no setting"),
         ("losses/own", {"use": 3}, "losses/own: "),
         ("lora/rank", 4, "lora/rank: is no setting of"),

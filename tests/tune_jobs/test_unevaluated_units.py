@@ -71,7 +71,7 @@ def smaller(storage: Path) -> SweepSettings:
 def test_drivers_killed_anywhere_end_with_the_same_sweep(fuse: Fuse, tmp_path: Path) -> None:
     run(smaller(tmp_path / "whole"), in_two_stages)
     random_numbers = random.Random(0)
-    lengths = iter(lambda: random_numbers.randint(1, 30), None)
+    lengths = iter(lambda: random_numbers.randint(1, 60), None)
     assert run_to_the_end(smaller(tmp_path), fuse, lengths, curve=in_two_stages) >= 5
     assert state_of(tmp_path / "simulated") == state_of(tmp_path / "whole" / "simulated")
     assert_only_later_units_are_evaluated(tmp_path / "simulated")

@@ -22,6 +22,10 @@ from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.storage.location import folder_of
 
 
+PARTS = 7
+"""Into so many the writes of a sweep are dealt out."""
+
+
 def small(storage: Path) -> SweepSettings:
     return settings(storage, strategies=("linear_probe", "adapters"), trials=6, budget=4)
 
@@ -33,7 +37,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return state_of(storage / "simulated")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(other, marks=pytest.mark.faults) for other in range(1, 10))])
 def test_drivers_killed_between_any_two_writes_end_with_the_same_sweep(
     fuse: Fuse, undisturbed: dict[str, Any], tmp_path: Path, seed: int
 ) -> None:
@@ -46,11 +50,13 @@ def test_drivers_killed_between_any_two_writes_end_with_the_same_sweep(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", [1, *(pytest.param(other, marks=pytest.mark.faults) for other in (2, 3))])
+@pytest.mark.parametrize(
+    "first", [1, *(pytest.param(other, marks=pytest.mark.faults) for other in range(2, PARTS + 1))]
+)
 def test_a_driver_killed_after_any_single_write_is_replaced_without_a_trace(
     fuse: Fuse, quick_folder: Path, first: int
 ) -> None:
-    """Every third write in each part; the other parts are for `make test-faults`."""
+    """Some of the writes in each part; the other parts are for `make test-faults`."""
 
     def smaller(storage: Path) -> SweepSettings:
         return small(storage).model_copy(update={"trials": 4, "budget": 3, "keep_checkpoints": 1, "seed": 3})
@@ -60,7 +66,7 @@ def test_a_driver_killed_after_any_single_write_is_replaced_without_a_trace(
     assert {status for _, status in undisturbed["ends"]} == {"complete", "stopped"}
     assert len(undisturbed["weights"]) == 1
     assert writes > 100
-    for length in range(first, writes, 3):
+    for length in range(first, writes, PARTS):
         storage = quick_folder / str(length)
         assert run_to_the_end(smaller(storage), fuse, iter([length, 10**9])) == 1
         assert state_of(storage / "simulated") == undisturbed, f"killed at write {length}"
@@ -109,12 +115,12 @@ def lines_of(journal: Path) -> int:
 
 def test_with_several_workers_no_trial_is_lost_and_none_is_run_twice(fuse: Fuse, tmp_path: Path) -> None:
     random_numbers = random.Random(0)
-    swept = settings(tmp_path, trials=12, budget=4)
+    swept = settings(tmp_path, trials=8, budget=4)
     lengths = iter(lambda: random_numbers.randint(1, 60), None)
     assert run_to_the_end(swept, fuse, lengths, trial_resources=replace(ROOM, concurrent=3)) >= 5
     found = state_of(tmp_path / "simulated")
-    assert begun(tmp_path / "simulated") == list(range(12))
-    assert sorted(number for number, _ in found["ends"]) == list(range(12))
+    assert begun(tmp_path / "simulated") == list(range(8))
+    assert sorted(number for number, _ in found["ends"]) == list(range(8))
     ended = {number: status.upper() for number, status in found["ends"]}
     assert {t[0]: t[1].name for t in found["study"]} == {
         n: {"STOPPED": "PRUNED", "COMPLETE": "COMPLETE"}[status] for n, status in ended.items()
