@@ -107,39 +107,15 @@ def working_dir(tmp_path: Path) -> Path:
     return here
 
 
-def test_a_submitted_sweep_joins_the_cluster_and_writes_to_the_storage_it_is_given(
-    head: Head, working_dir: Path, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
-) -> None:
-    settings = SweepSettings(
-        data=TINY_DATA,
-        backbone=tiny_backbones["vit"],
-        strategies=("zero_shot", "linear_probe"),
-        trials=3,
-        budget=2,
-        resources=Resources(concurrent=1),
-    )
-    (working_dir / "settings.yaml").write_text(dump_settings(settings))
-    done = head.submit(working_dir, "settings.yaml", "--name", "job", "--set", f"storage={tmp_path / 'shared'}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    with (tmp_path / "shared" / "job" / "leaderboard.csv").open() as file:
-        assert [row["status"] for row in csv.DictReader(file) if row["trial"]] == ["complete"] * 3
-    assert (tmp_path / "shared" / "job" / "best" / "metrics.json").exists()
-    assert "3/3  trial" in done.stdout
-    sent = head.folder.glob("session_*/runtime_resources/working_dir_files/_ray_pkg_*")
-    assert {path.name for folder in sent if folder.is_dir() for path in folder.iterdir()} == {
-        *PACKAGES, ".gitignore", "settings.yaml",
-    }  # fmt: skip
-    assert not list(head.elsewhere.glob("session_*")), "a second cluster was started"
-
-
-def test_a_job_that_is_stopped_or_loses_its_supervisor_leaves_a_sweep_that_goes_on(
-    head: Head, working_dir: Path, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+@pytest.mark.parametrize("orphaned", [False, pytest.param(True, marks=pytest.mark.faults)], ids=["stopped", "orphaned"])
+def test_a_submitted_sweep_joins_the_cluster_and_one_that_is_stopped_or_loses_its_supervisor_goes_on(
+    head: Head, working_dir: Path, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, orphaned: bool
 ) -> None:
     settings = SweepSettings(
         data=TINY_DATA,
         backbone=tiny_backbones["vit"],
         strategies=("full",),
-        trials=3,
+        trials=2,
         budget=60,
         early_stopping=EarlyStopping(kind="none"),
         resources=Resources(concurrent=1),
@@ -156,18 +132,26 @@ def test_a_job_that_is_stopped_or_loses_its_supervisor_leaves_a_sweep_that_goes_
     events = read_journal(journal)
     assert isinstance(events[-1], Closed), "the driver had no time to end by itself"
     assert f"{folder} --resume" in head.job("logs", "to-be-stopped").stdout
-    _submit_and_wait_for_training(head, working_dir, journal, str(folder), "--resume", name="to-be-orphaned")
-    driver = _driver_of(folder)
-    os.kill(_supervisor_of(driver), signal.SIGKILL)
-    wait_until(lambda: not Path(f"/proc/{driver}/cmdline").exists(), what="the end of the driver", limit_s=LIMIT_S)
+    if orphaned:
+        _submit_and_wait_for_training(head, working_dir, journal, str(folder), "--resume", name="to-be-orphaned")
+        driver = _driver_of(folder)
+        os.kill(_supervisor_of(driver), signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{driver}/cmdline").exists(), what="the end of the driver", limit_s=LIMIT_S)
     done = head.submit(working_dir, str(folder), "--resume")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the driver before this one was ended with its job to-be-orphaned: The actor" in done.stdout
+    assert ("was ended with its job to-be-orphaned: The actor" in done.stdout) == orphaned
+    assert "2/2  trial" in done.stdout
     later = [event.trial for event in read_journal(journal)[len(events) :] if isinstance(event, Begun)]
     assert {event.trial for event in events if isinstance(event, Begun)}.isdisjoint(later)
     with (folder / "leaderboard.csv").open() as file:
-        assert [row["status"] for row in csv.DictReader(file) if row["trial"]] == ["complete"] * 3
+        assert [row["status"] for row in csv.DictReader(file) if row["trial"]] == ["complete"] * 2
+    assert (folder / "best" / "metrics.json").exists()
     assert not [event for event in read_journal(journal) if isinstance(event, Retried)]
+    sent = head.folder.glob("session_*/runtime_resources/working_dir_files/_ray_pkg_*")
+    assert {path.name for folder in sent if folder.is_dir() for path in folder.iterdir()} == {
+        *PACKAGES, ".gitignore", "settings.yaml",
+    }  # fmt: skip
+    assert not list(head.elsewhere.glob("session_*")), "a second cluster was started"
 
 
 def test_a_job_without_storage_that_outlives_it_is_refused(head: Head, working_dir: Path) -> None:

@@ -21,9 +21,9 @@ from tune_jobs.state.events import Retried, Saved
 from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.storage.location import folder_of
 
-
 PARTS = 7
 """Into so many the writes of a sweep are dealt out."""
+OTHER_PARTS = range(2, PARTS + 1)
 
 
 def small(storage: Path) -> SweepSettings:
@@ -50,9 +50,7 @@ def test_drivers_killed_between_any_two_writes_end_with_the_same_sweep(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "first", [1, *(pytest.param(other, marks=pytest.mark.faults) for other in range(2, PARTS + 1))]
-)
+@pytest.mark.parametrize("first", [1, *(pytest.param(other, marks=pytest.mark.faults) for other in OTHER_PARTS)])
 def test_a_driver_killed_after_any_single_write_is_replaced_without_a_trace(
     fuse: Fuse, quick_folder: Path, first: int
 ) -> None:
