@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from handclip_core.devices import CLEAR_REFS, MIB, peak_memory, reset_peak_memory, seed_generator
+from handclip_core.devices import (
+    CLEAR_REFS,
+    MIB,
+    peak_memory,
+    peak_own_memory,
+    reset_peak_memory,
+    seed_generator,
+)
 
 
 def test_the_generator_draws_what_it_draws_after_manual_seed() -> None:
@@ -25,5 +32,7 @@ def test_the_peak_of_memory_is_that_since_it_was_set_back() -> None:
     assert peak_memory(cpu) >= before + 256 * MIB
     del block
     assert peak_memory(cpu) >= before + 256 * MIB
+    assert peak_own_memory() >= 256 * MIB
     reset_peak_memory(cpu)
     assert peak_memory(cpu) < before + 256 * MIB
+    assert 0 < peak_own_memory() < peak_memory(cpu), "without the files of libraries"

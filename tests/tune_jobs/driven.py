@@ -18,6 +18,7 @@ from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.monitor import POLL_EVERY_S
 from tune_jobs.execution.nodes import RayNodes
+from tune_jobs.execution.trainable import MEMORY
 from tune_jobs.lifecycle.build import SweepRun, build
 from tune_jobs.state.events import Event
 from tune_jobs.state.journal import FILE, read_journal
@@ -36,6 +37,7 @@ class MadeUp(RayNodes):
     going: dict[str, float] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     freed: list[str] = field(default_factory=list)
+    room: dict[str, int] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
     """Trials for which machines have been left room."""
 
@@ -52,6 +54,9 @@ class MadeUp(RayNodes):
 
     def places(self, node_id: str) -> int:
         return sum(cluster.places(ROOM, node) for node in self.nodes() if node.id == node_id)
+
+    def memory(self) -> Mapping[str, int]:
+        return self.room
 
     def hold(self, node_id: str, *, leave: int) -> None:
         self.left[node_id] = leave
@@ -107,8 +112,8 @@ class Sweep:
         self.callback.on_trial_start(trial=trial)
         return trial
 
-    def report(self, trial: Any, unit: int, *, seconds: float = 2.0) -> dict[str, Any]:
-        told = result(unit, 0.5, best=Best(0.5, 1), seconds=seconds)
+    def report(self, trial: Any, unit: int, *, seconds: float = 2.0, memory: int = 0) -> dict[str, Any]:
+        told = result(unit, 0.5, best=Best(0.5, 1), seconds=seconds) | {MEMORY: memory}
         self.callback.on_trial_result(trial=trial, result=told)
         return told
 

@@ -75,6 +75,9 @@ class FixedNodes(RayNodes):
         del node_id
         return self.trial_resources.concurrent * self.trial_resources.workers
 
+    def memory(self) -> Mapping[str, int]:
+        return {}
+
     def can_run_trial(self, *, without: Collection[str]) -> bool:
         return not without
 

@@ -22,7 +22,7 @@ from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
 from tune_jobs.execution.signals import Interrupted, end_workers
 from tune_jobs.execution.train_fn import GROUP, NODES
-from tune_jobs.execution.trainable import number_of
+from tune_jobs.execution.trainable import MEMORY, number_of
 from tune_jobs.reporting.leaderboard import write_leaderboard
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import Display
@@ -140,7 +140,8 @@ class SweepCallback(Callback):  # type: ignore[misc]
         if self._stop_requested() or self._broken is not None:
             end_workers(trials)
             raise self._broken or Interrupted
-        self._monitor.poll(trials)
+        for line in self._monitor.poll(trials):
+            print(line, flush=True)
         self._display.tick()
         if self._now() - self._state.written_at >= ALIVE_EVERY_S:
             self._happened(events.Alive(at=self._now()))
@@ -247,7 +248,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
 def unit_event(view: TrialView, result: dict[str, Any], *, at: float) -> events.Validated | events.Trained:
     """The event of a worker's report."""
     told = {name: result[name] for name in ("unit", "images", "seconds", "params_trained", "training")}
-    told |= {"at": at, "trial": view.number, "replica": view.replica}
+    told |= {"at": at, "trial": view.number, "replica": view.replica, "memory": result.get(MEMORY, 0)}
     if not result["evaluated"]:
         return events.Trained(**told)
     best = dict(result["best"])

@@ -49,11 +49,12 @@ FIRST_NODE_S = 1200.0
 
 @dataclass(frozen=True)
 class Node:
-    """What a node of the cluster offers; ``id`` is Ray's name of it."""
+    """What a node of the cluster offers; ``id`` is Ray's name of it, ``memory`` in bytes, 0 if nobody says."""
 
     cpus: float
     gpus: float
     id: str = ""
+    memory: int = 0
 
 
 class WorkerError(Exception):
@@ -116,7 +117,13 @@ def nodes() -> list[Node]:
     leaving = state.get_draining_nodes()
     alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
     return [
-        Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0), node["NodeID"]) for node in alive
+        Node(
+            node["Resources"].get("CPU", 0.0),
+            node["Resources"].get("GPU", 0.0),
+            node["NodeID"],
+            int(node["Resources"].get("memory", 0)),
+        )
+        for node in alive
     ]
 
 

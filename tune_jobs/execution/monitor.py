@@ -10,6 +10,7 @@ from tune_jobs.execution.nodes import RayNodes
 from tune_jobs.execution.trainable import number_of
 from tune_jobs.scheduling.low_memory import LowMemory
 from tune_jobs.scheduling.memory_limits import MemoryLimits
+from tune_jobs.scheduling.memory_plan import largest_by_arm, told, trials_in
 from tune_jobs.scheduling.retries import Failure, FailureKind
 from tune_jobs.state.trials import Trials
 
@@ -51,6 +52,8 @@ class TrialMonitor:
         # By node.
         self._excluded_until: dict[str, float] = {}
         self._held: dict[str, int] = {}
+        self._planned: dict[str, int] = {}
+        self._told_of: set[str] = set()
 
     def at_a_time(self) -> int:
         """Trials that may be under way, as of the last poll."""
@@ -125,24 +128,30 @@ class TrialMonitor:
     def release(self) -> None:
         """Let every node have as many trials as it has places for."""
         self._excluded_until.clear()
+        self._planned.clear()
         self._memory.reset()
         self._hold()
 
-    def poll(self, trials: Sequence[Trial]) -> None:
-        """See what nodes there are, and end the workers that trials have to leave; every few seconds only."""
+    def poll(self, trials: Sequence[Trial]) -> Sequence[str]:
+        """See what nodes there are, and end the workers that trials have to leave; every few seconds only.
+
+        A line for each node whose memory has room for fewer trials than it has places, the first time.
+        """
         now = self._clock()
         if self._polled_at is not None and now - self._polled_at < POLL_EVERY_S:
-            return
+            return ()
         self._nodes.remove_abandoned()
         since_s = 0.0 if self._polled_at is None else min(now - self._polled_at, LONGEST_GAP_S)
         self._polled_at, self._leaving = now, self._nodes.leaving()
         if self._excluded_until and not self._nodes.can_run_trial(without=self._excluded_until):
             self._excluded_until.clear()
         self._excluded_until = {node_id: until for node_id, until in self._excluded_until.items() if until > now}
+        news = self._plan()
         self._hold()
         for trial in trials:
             if trial.status == Trial.RUNNING:
                 self._check_trial(trial, since_s, now)
+        return news
 
     def leaving_node(self, trial: Trial) -> str:
         """The node of a trial's workers that is the first to go, empty if none is about to."""
@@ -191,11 +200,34 @@ class TrialMonitor:
     def _limits(self) -> dict[str, int]:
         """The trials of nodes that are to run fewer than they have places for; excluded ones keep what runs there."""
         running = Counter(self._where.values())
-        return self._memory.allowed() | {node_id: running[node_id] for node_id in self._excluded_until}
+        return self._fewer() | {node_id: running[node_id] for node_id in self._excluded_until}
+
+    def _fewer(self) -> dict[str, int]:
+        """The trials of nodes that are or would be low on memory with more."""
+        low = self._memory.allowed()
+        return {node: min(self._planned.get(node, trials), trials) for node, trials in (self._planned | low).items()}
+
+    def _plan(self) -> list[str]:
+        """Look which nodes have room for fewer trials than they have places for, by what trials were seen to hold.
+
+        Of several workers nobody knows how they are spread, so such trials are not planned.
+        """
+        largest = largest_by_arm(self._all_trials.all()) if self._workers == 1 else {}
+        planned, news = dict[str, int](), []
+        for node, room in (self._nodes.memory() if largest else {}).items():
+            running = [self._all_trials.trials[number] for number, where in self._where.items() if where == node]
+            trials = trials_in(room, running, largest)
+            if trials < self._nodes.places(node):
+                planned[node] = trials
+                if node not in self._told_of:
+                    self._told_of.add(node)
+                    news.append(told(node[:SHOWN], trials, room, largest))
+        self._planned = planned
+        return news
 
     def _hold(self) -> None:
         """Keep trials from nodes as far as they are to run fewer than they have places for."""
-        wanted = self._memory.allowed() | dict.fromkeys(self._excluded_until, 0)
+        wanted = self._fewer() | dict.fromkeys(self._excluded_until, 0)
         for node_id in self._held.keys() - wanted.keys():
             self._nodes.release(node_id)
         for node_id, leave in wanted.items():

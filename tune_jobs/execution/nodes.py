@@ -31,6 +31,10 @@ class RayNodes:
         """Processes of trials that a node has a place for, taken or free; 0 if it is not there."""
         return sum(cluster.places(self.trial_resources, node) for node in cluster.nodes() if node.id == node_id)
 
+    def memory(self) -> Mapping[str, int]:
+        """Bytes that each node has for trials; of which nobody knows it is left out."""
+        return {node.id: node.memory for node in cluster.nodes() if node.memory}
+
     def can_run_trial(self, *, without: Collection[str]) -> bool:
         """Whether other nodes have a place for a trial, taken or free."""
         return cluster.fits(self.trial_resources, [node for node in cluster.nodes() if node.id not in without]) > 0

@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from handclip_core.devices import select_device
+from handclip_core.devices import peak_own_memory, reset_peak_memory, select_device
 from handclip_core.errors import InputError
 from handclip_core.runs.drive import Drive, Report, drive
 from handclip_core.runs.experiment import Experiment
@@ -27,6 +27,8 @@ from tune_jobs.state.trials import TrialView
 from tune_jobs.storage.location import StorageLocation, is_folder, local_copy, parse_location
 from tune_jobs.storage.retry import with_retry
 
+MEMORY = "memory"
+"""The key of a report under which a worker says how much memory it has held."""
 STATES_OF_AN_ATTEMPT = 100_000
 """Numbers of saved states that each attempt at a trial has for itself; no budget has more units."""
 
@@ -126,7 +128,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
         self._unsaved_s += report.seconds
         due = self._unsaved_s >= self._given["checkpoint_every_s"]
         self._unsaved_s = 0.0 if due else self._unsaved_s
-        return asdict(report) | {SHOULD_CHECKPOINT: due}
+        return asdict(report) | {SHOULD_CHECKPOINT: due, MEMORY: peak_own_memory()}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write what going on from it and the export of the best trial need."""
@@ -175,6 +177,7 @@ def begin(config: dict[str, Any], folder: Path, device: torch.device) -> Drive:
     Raises LostStateError if the sweep is there and the checkpoint is missing or damaged; UnwritableError if the storage
     stays away, or the node's disk full.
     """
+    reset_peak_memory(torch.device("cpu"))  # of the trial before in this process
     torch.set_num_threads(config["threads"])
     threadpool_limits(config["threads"])  # NumPy's, which a fork has from the process that it is one of
     saved = None if config["checkpoint"] is None else parse_location(config["checkpoint"])

@@ -110,6 +110,8 @@ class _Unit(_OfTrial):
     """Weights that are being trained."""
     training: dict[str, float]
     """Means of losses and accuracy, and learning rates, as ``loss/identity``, ``train_accuracy`` and ``lr/head``."""
+    memory: int = 0
+    """Most bytes that one of its workers has held so far; 0 if nobody knows."""
 
 
 class Trained(_Unit):

@@ -86,6 +86,8 @@ class TrialView:
     slowest_s: float = 0.0
     """That of its slowest unit."""
     params_trained: int | None = None
+    memory: int = 0
+    """Most bytes of a node's memory that a worker of it was seen to hold; 0 if nobody knows."""
     reason: str = ""
     """Why it failed."""
     checkpoint: str | None = None
@@ -205,6 +207,7 @@ class TrialView:
         self.seconds += event.seconds
         self.num_units += 1
         self.slowest_s = max(self.slowest_s, event.seconds)
+        self.memory = max(self.memory, event.memory)
         self.params_trained = max(self.params_trained or 0, event.params_trained)
         if (event.replica, event.unit) > self.furthest:
             self.furthest, self.failures, self.killed_alone = (event.replica, event.unit), 0, 0

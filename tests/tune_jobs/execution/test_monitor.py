@@ -17,6 +17,7 @@ from tests.tune_jobs.simulated import ROOM
 from tests.tune_jobs.simulation import result
 from tune_jobs.execution.monitor import EXCLUDE_S, LONGEST_GAP_S, POLL_EVERY_S
 from tune_jobs.execution.train_fn import GROUP, NODES
+from tune_jobs.scheduling.limits import GIB
 from tune_jobs.state.events import Moved, Retried
 from tune_jobs.state.trials import Status
 from tune_jobs.storage.retry import UnwritableError
@@ -43,6 +44,35 @@ def test_as_many_trials_are_under_way_as_there_are_places_now(sweep: Sweep) -> N
         sweep.report(trial, 1)
         sweep.fail(trial)
     assert sweep.suggest() is None, "the second trial still runs"
+
+
+def test_as_many_trials_are_under_way_as_the_memory_of_nodes_has_room_for(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep.nodes.num_places, sweep.nodes.room = 8, {"m1": 7 * GIB, "m2": 100 * GIB}
+    sweep.wait(2 * POLL_EVERY_S)
+    first = sweep.start(node_id="m1")
+    sweep.report(first, 1, memory=2 * GIB)
+    sweep.wait(2 * POLL_EVERY_S)
+    assert sweep.nodes.left == {"m1": 3}
+    arm = first.config["arm"]
+    line = f"node m1 runs 3 at a time: a trial of {arm} held 2.0 GiB, and Ray has 7.0 GiB of memory for trials there\n"
+    assert capsys.readouterr().out == line
+    running = [first, *(sweep.start(node_id=node) for node in ("m1", "m1", "m2", "m2", "m2", "m2"))]
+    assert sweep.suggest() is None, "three there and four on the other"
+    sweep.report(running[1], 1, memory=5 * GIB)
+    sweep.wait(2 * POLL_EVERY_S)
+    assert sweep.nodes.left == {"m1": 3}, "what runs goes on"
+    for trial in running[:2]:
+        sweep.report(trial, 5)
+        sweep.ready.searcher.on_trial_complete(trial.trial_id)
+        sweep.callback.on_trial_complete(trial=trial)
+    sweep.wait(2 * POLL_EVERY_S)
+    assert sweep.nodes.left == {"m1": 2}, "the largest has room beside the one of 2 GiB that is left"
+    assert "node m1" not in capsys.readouterr().out, "it was said once"
+    sweep.nodes.room = {}
+    sweep.wait(2 * POLL_EVERY_S)
+    assert sweep.nodes.left == {}
 
 
 def test_a_sweep_without_trials_left_ends_however_many_places_there_are(sweep: Sweep) -> None:

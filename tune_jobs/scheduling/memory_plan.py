@@ -1,0 +1,34 @@
+"""How many trials the memory of each node has room for, by what trials were seen to hold."""
+
+from collections.abc import Iterable, Mapping
+
+from tune_jobs.scheduling.limits import GIB
+from tune_jobs.state.trials import TrialView
+
+
+def largest_by_arm(views: Iterable[TrialView]) -> dict[str, int]:
+    """Most bytes that a worker of each arm was seen to hold; arms of which nobody knows are left out."""
+    found: dict[str, int] = {}
+    for view in views:
+        if view.memory:
+            found[view.arm] = max(found.get(view.arm, 0), view.memory)
+    return found
+
+
+def trials_in(room: int, running: Iterable[TrialView], largest: Mapping[str, int]) -> int:
+    """Trials that a node with ``room`` bytes for them may run: those ``running``, and more while the largest fits in.
+
+    One at least. A trial of an arm that was never seen counts as the largest; ``largest`` must name an arm.
+    """
+    most = max(largest.values())
+    under_way = [largest.get(view.arm, most) for view in running]
+    return max(1, len(under_way) + max(0, room - sum(under_way)) // most)
+
+
+def told(node: str, trials: int, room: int, largest: Mapping[str, int]) -> str:
+    """Such a limit in words."""
+    arm = max(largest, key=lambda name: largest[name])
+    return (
+        f"node {node} runs {trials} at a time: a trial of {arm} held {largest[arm] / GIB:.1f} GiB, and Ray has "
+        f"{room / GIB:.1f} GiB of memory for trials there"
+    )
