@@ -116,7 +116,7 @@ def test_a_submitted_sweep_joins_the_cluster_and_one_that_is_stopped_or_loses_it
         backbone=tiny_backbones["vit"],
         strategies=("full",),
         trials=2,
-        budget=60,
+        budget=40,
         early_stopping=EarlyStopping(kind="none"),
         resources=Resources(concurrent=1),
         checkpoint_every_s=0.0,
@@ -170,7 +170,7 @@ def _submit_and_wait_for_training(head: Head, working_dir: Path, journal: Path, 
         events = read_journal(journal)
         return is_amid_training(events) and any(isinstance(event, Validated) for event in events[before:])
 
-    wait_until(trains, what="a trial amid its training", limit_s=LIMIT_S, every_s=0.05)
+    wait_until(trains, what="a trial amid its training", limit_s=LIMIT_S, every_s=0.3)
 
 
 def _driver_of(folder: Path) -> int:
