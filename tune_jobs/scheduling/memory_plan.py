@@ -16,13 +16,16 @@ def largest_by_arm(views: Iterable[TrialView]) -> dict[str, int]:
 
 
 def trials_in(room: int, running: Iterable[TrialView], largest: Mapping[str, int]) -> int:
-    """Trials that a node with ``room`` bytes for them may run: those ``running``, and more while the largest fits in.
+    """Trials that a node with ``room`` bytes may run: those ``running`` that fit in, and more while the largest does.
 
     One at least. A trial of an arm that was never seen counts as the largest; ``largest`` must name an arm.
     """
-    most = max(largest.values())
-    under_way = [largest.get(view.arm, most) for view in running]
-    return max(1, len(under_way) + max(0, room - sum(under_way)) // most)
+    most, fit = max(largest.values()), 0
+    for size in sorted(largest.get(view.arm, most) for view in running):
+        if size > room:
+            return max(1, fit)
+        room, fit = room - size, fit + 1
+    return max(1, fit + room // most)
 
 
 def told(node: str, trials: int, room: int, largest: Mapping[str, int]) -> str:
