@@ -110,9 +110,7 @@ def test_two_processes_train_as_one(tiny_context: ExperimentContext, tmp_path: P
     assert all(torch.equal(results[0]["weights"][name], value) for name, value in results[1]["weights"].items())
     assert results[0]["map"] == results[1]["map"] == pytest.approx(expected, abs=1e-3)
     for name, value in alone.model.state_dict().items():
-        torch.testing.assert_close(
-            results[0]["weights"][name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(results[0]["weights"][name], value, rtol=1e-5, atol=1e-6)
 
 
 def one_of_two(rank: int, settings: BackboneSettings, strategy: dict[str, object], folder: Path) -> None:
