@@ -271,7 +271,7 @@ def test_it_needs_nothing_but_its_folder(
         export_run(served, tmp_path / "onnx", kind="onnx")
     with pytest.raises(InputError, match="several towers"):
         export_run(served, tmp_path / "open_clip", kind="open_clip")
-    member = next((tmp_path / "elsewhere" / "members").iterdir())
+    member = min((tmp_path / "elsewhere" / "members").iterdir())
     shutil.copy(runs("plain") / "handclip_best.pth", member / "handclip_best.pth")
     shutil.copy(runs("plain") / "config.json", member / "config.json")
     with pytest.raises(InputError, match="not the weights that the ensemble was made of"):
