@@ -98,4 +98,4 @@ def _written(one: Fused) -> dict[str, object]:
 
 
 def _read(one: dict[str, list[float]]) -> ScoreFusion:
-    return ScoreFusion(*(tuple(one[name]) for name in ("weights", "means", "deviations")))
+    return ScoreFusion(tuple(one["weights"]), tuple(one["means"]), tuple(one["deviations"]))

@@ -127,7 +127,7 @@ def _with_lora_targets(settings: SweepSettings, possible: Targets) -> SweepSetti
             )
         if missing:
             log(f"not tried on {backbone.name}: {LORA} with {TARGETS} {', '.join(missing)}, of which it has no maps")
-            ranges = {**ranges, name: [one for one in wanted if one in targets]}
+            ranges = {**ranges, name: tuple(one for one in wanted if one in targets)}
     if ranges == settings.search.ranges:
         return settings
     values = settings.model_dump(mode="json")

@@ -85,7 +85,7 @@ def test_equal_weights_of_few_people_are_the_order_of_scaled_vectors_side_by_sid
     assert isinstance(evaluator, IdentityEvaluator)
     for seed, (one, found) in enumerate(zip(about, row.scores, strict=True)):
         assert one["weights"] == [0.5, 0.5]
-        models = [load_run(member.states[seed], device=CPU, weights=FINAL) for member in pair]
+        models = [load_run(member.folders[seed], device=CPU, weights=FINAL) for member in pair]
         parts = [
             evaluator.embedded(model, context.pixel_inputs) / spread**0.5
             for model, context, spread in zip(models, contexts, one["deviations"], strict=True)
