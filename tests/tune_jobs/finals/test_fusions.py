@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from handclip_core.evaluation import fusion
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs import fusion_fit
@@ -101,6 +102,7 @@ def test_nobody_is_scored_by_weights_that_were_fitted_to_them(
     pair: list[Complete], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(fusion_fit, "FEWEST_PEOPLE", 2)
+    monkeypatch.setattr(fusion, "STEPS", 2)
     asked: list[set[int]] = []
     plain = fusion_fit.GalleryAnswers.fit
 

@@ -381,6 +381,7 @@ def test_finals_of_a_sweep_in_a_bucket_are_there_for_other_machines(
     assert (bucket / ACCESS_LOG).read() == access_log
 
 
+@pytest.mark.faults
 def test_a_fusion_that_wins_is_fitted_again_and_kept_to_be_used(
     ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
