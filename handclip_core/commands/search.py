@@ -11,7 +11,7 @@ from handclip_core.paths import input_folder, output_folder, printable
 
 
 def search(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, as `train --out FOLDER` wrote it.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run; with --like, of an ensemble too.")],
     images: Annotated[Path, typer.Option(help="Folder of the images to search, with all folders in it.")],
     text: Annotated[str | None, typer.Argument(help="What the images show: 'the palm of a left hand'.")] = None,
     like: Annotated[Path | None, typer.Option(help="An image whose like is searched, in place of a text.")] = None,
@@ -19,7 +19,7 @@ def search(
     sheet: Annotated[Path | None, typer.Option(help="JPEG file to write the images found to.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")] = "auto",
 ) -> None:
-    """Find images by a text, or by another image, and print their cosines and paths."""
+    """Find images by a text, or by another image, and print their scores and paths."""
     if (text is None) == (like is None):
         raise InputError("name either a text or --like IMAGE")
     run, images = (input_folder(one, mend=mend) for one, mend in ((run, "name a run"), (images, "name images")))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from handclip_core.data.assemble import prepare
 from handclip_core.data.collection import FOUND_COLUMNS, Collection
-from handclip_core.data.layouts import by_name, read_folders, read_named
+from handclip_core.data.layouts import by_name, entries_of, read_folders, read_named
 from handclip_core.data.manifest import SESSION, Cut, Prepared
 from handclip_core.data.ready_splits import ReadySplits, are_ready, read_ready
 from handclip_core.data.splits import generator, halves
@@ -100,7 +100,7 @@ def read_listed(root: Path, table: Path, columns: Mapping[str, str], *, name: st
     }
     good = rows[~rows.index.isin(list(faults))].copy()
     good["identity"], who = fold_identities(good["identity"])
-    repeated = (f"{table.name}: {int(duplicates.sum())} rows are repeated and count once",) if duplicates.any() else ()
+    repeated = [f"{table.name}: {int(duplicates.sum())} rows are repeated and count once"] if duplicates.any() else []
     return Collection(
         name=name,
         root=root,
@@ -108,9 +108,18 @@ def read_listed(root: Path, table: Path, columns: Mapping[str, str], *, name: st
         digest=read.digest,
         problems=tuple(f"{table.name} line {line}: {fault}" for line, fault in faults.items()),
         read_as=read.notes,
-        notes=repeated,
+        notes=(*repeated, *_without_row(root, table, set(rows["path"]))),
         warnings=who,
     )
+
+
+def _without_row(root: Path, table: Path, named: set[str]) -> list[str]:
+    """That images of the folder are not in ``table``, in numbers."""
+    try:
+        left = [image for image in entries_of(root).images if image not in named]
+    except InputError as error:
+        return [f"{table.name}: images without a row were not counted: {error}"]
+    return [f"{table.name}: {len(left)} images of the folder have no row (first: {left[0]})"] if left else []
 
 
 def _row_fault(root: Path, path: str, identity: str, aspect: str, *, lines: list[int]) -> str | None:

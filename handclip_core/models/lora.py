@@ -110,6 +110,16 @@ def insert_lora(
     backbone.train(backbone.training)  # New modules are in training mode, whatever they are put into.
 
 
+def possible_targets(backbone: Backbone) -> tuple[LoraTargets, ...]:
+    """The targets with which ``insert_lora`` finds maps in the image tower of ``backbone`` that it can adapt."""
+
+    def fits(targets: LoraTargets) -> bool:
+        names = [name for block in _maps(backbone, backbone.blocks(), targets) for name in block]
+        return bool(names) and not any(_is_closed(backbone, name) for name in names)
+
+    return tuple(targets for targets in LoraTargets if fits(targets))
+
+
 def lora_prefixes(backbone: Backbone) -> tuple[str, ...]:
     """Prefixes, within ``backbone``, of the matrices A and B of all updates; ``*`` stands for a block's number."""
     added = (name.removesuffix(f".{UPDATE}.weight") for name, _ in backbone.named_parameters() if FACTORS in name)
@@ -165,6 +175,12 @@ def _maps(backbone: Backbone, blocks: Blocks, targets: LoraTargets) -> list[list
     return [names for names in maps if names]
 
 
+def _is_closed(backbone: Backbone, name: str) -> bool:
+    """Whether the map ``name`` is stacked in attention of a kind that cannot be opened."""
+    owner, _, part = name.rpartition(".")
+    return part == "in_proj" and not isinstance(backbone.get_submodule(owner), nn.MultiheadAttention)
+
+
 def _open_owner(backbone: Backbone, name: str) -> None:
     """Replace the owner of the map ``name`` if it does not call it as a module."""
     owner, _, part = name.rpartition(".")
@@ -175,7 +191,8 @@ def _open_owner(backbone: Backbone, name: str) -> None:
         # timm's EVA reads the weights of this map, unless its bias is to be added later.
         module.qkv_bias_separate = True  # type: ignore[assignment]
     if part == "in_proj":
-        if not isinstance(module, nn.MultiheadAttention):
+        if _is_closed(backbone, name):
             kind = type(module).__name__
             raise InputError(f"strategy.targets: {backbone.name} has attention of kind {kind}; choose mlp")
+        assert isinstance(module, nn.MultiheadAttention)
         backbone.set_submodule(owner, OpenAttention(module))

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +13,16 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.fusion import ScoreFusion
 from handclip_core.evaluation.joined import FusedBy
-from handclip_core.models.ensemble import EnsembleModel
 from handclip_core.models.names import CONFIG_FILE
 from handclip_core.paths import shown_path
 from handclip_core.runs.ensemble_file import ENSEMBLE, MEMBERS, EnsembleFile, Gain, Member, is_ensemble
-from handclip_core.runs.fusion_fit import Answers, ClassAnswers, GalleryAnswers
-from handclip_core.runs.loaded import LoadedRun, inputs_of, load_finished
+from handclip_core.runs.fusion_fit import Answers, answers_of
+from handclip_core.runs.loaded import LoadedRun, as_one, load_finished
 from handclip_core.runs.model_file import MODEL_FILE, ModelFile, file_hash, weights_hash
 from handclip_core.runs.run_folder import BEST, CONFIG, LOG, load_tensors, read_experiment, write_text
 from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, Figure, validation_file
 from handclip_core.tasks.classes.task import Classes
 from handclip_core.tasks.identities.data import IdentityData
-from handclip_core.tasks.identities.evaluator import IdentityEvaluator
 
 COPIED = (CONFIG, MODEL_FILE, CONFIG_FILE, VALIDATION_FILE, LOG, BEST)
 """Files of a member that the ensemble keeps; the log may be missing."""
@@ -83,26 +81,40 @@ def make_ensemble(
         raise InputError(f"--out {shown_path(out)}: is not empty; name a new folder")
     runs = _opened(folders, device, fitting=weights is None)
     chosen = _way(runs, folders, by, weights)
-    answers = _answers(runs, chosen)
+    answers = answers_of(runs, chosen)
     fitted = weights is None and chosen is not FusedBy.VOTE
     fusion = answers.fit(answers.people) if weights is None else ScoreFusion.of_cosines(_shares(weights, len(runs)))
     seen = any(read_experiment(folder).part == "train_all" for folder in folders)
     together = None if seen else answers.score(fusion)
-    names = _names(folders)
-    about = EnsembleFile(
-        by=chosen,
-        weights=fusion.weights,
-        means=fusion.means,
-        deviations=fusion.deviations,
-        members=tuple(map(_member, names, folders, runs)),
-        gain=None if together is None else _gain(answers, answers.against_best(together), names, fitted=fitted),
-    )
-    model = EnsembleModel([run.model for run in runs], chosen, fusion).eval()
-    whole = LoadedRun(model, inputs_of(model, runs), runs[0].context)
-    _write(about, whole, folders, out, seen=seen)
+    names = _names(["-".join(folder.resolve().parts[-2:]) for folder in folders])
+    gain = None if together is None else _gain(answers, answers.against_best(together), names, fitted=fitted)
+    members = tuple(map(_member, names, [str(folder.resolve()) for folder in folders], folders, runs))
+    about = _about(chosen, fusion, members, gain)
+    _write(about, as_one(about, runs), folders, out, seen=seen)
     objective = runs[0].context.task.metrics.objective
     singles = () if seen else tuple(one.mean(objective.name) for one in answers.singles)
     return Made(out, about, objective.label, singles, None if together is None else together.mean(objective.name))
+
+
+def write_final_ensemble(
+    folders: Mapping[str, Path], out: Path, fusion: ScoreFusion, *, origins: Sequence[str], device: torch.device
+) -> LoadedRun:
+    """Write the runs in ``folders``, by what they are called, as one model into ``out``, and give it.
+
+    They were trained on the validation people, so nothing is fitted or measured: ``fusion``, of scores, is of runs with
+    the same settings that were not. ``origins`` says where the runs are kept.
+    """
+    runs = [load_finished(folder, device=device) for folder in folders.values()]
+    members = tuple(map(_member, _names(list(folders)), origins, folders.values(), runs))
+    about = _about(FusedBy.SCORE, fusion, members, None)
+    whole = as_one(about, runs)
+    _write(about, whole, list(folders.values()), out, seen=True)
+    return whole
+
+
+def _about(by: FusedBy, fusion: ScoreFusion, members: tuple[Member, ...], gain: Gain | None) -> EnsembleFile:
+    numbers = {"weights": fusion.weights, "means": fusion.means, "deviations": fusion.deviations}
+    return EnsembleFile(by=by, **numbers, members=members, gain=gain)
 
 
 def _opened(folders: Sequence[Path], device: torch.device, *, fitting: bool) -> list[LoadedRun]:
@@ -118,10 +130,11 @@ def _opened(folders: Sequence[Path], device: torch.device, *, fitting: bool) -> 
         for name in COPIED:
             if name != LOG and not (folder / name).is_file():
                 raise InputError(f"{folder}: has no {name}: the run has not finished, or an earlier version wrote it")
-        if experiment.task.name == "captions":
+        if not experiment.task.fusable:
             raise InputError(
-                f"{folder}: learned the task captions, whose images are compared with texts as each model's own text "
-                "tower reads them; such models are not fused. Mix their weights instead (soups in a sweep's finals)"
+                f"{folder}: learned the task {experiment.task.name}, whose images are compared with texts as each "
+                "model's own text tower reads them; such models are not fused. Mix their weights instead (soups in a "
+                "sweep's finals)"
             )
         if fitting and experiment.part == "train_all":
             raise InputError(
@@ -180,15 +193,6 @@ def _way(
     return chosen
 
 
-def _answers(runs: Sequence[LoadedRun], by: FusedBy) -> Answers:
-    evaluator = runs[0].context.evaluator("val")
-    return (
-        GalleryAnswers(runs, evaluator, by)
-        if isinstance(evaluator, IdentityEvaluator)
-        else ClassAnswers(runs, evaluator)
-    )
-
-
 def _shares(weights: Sequence[float], num: int) -> tuple[float, ...]:
     if len(weights) != num or min(weights) < 0 or not np.isfinite(weights).all() or not sum(weights) > 0:
         raise InputError(
@@ -218,15 +222,14 @@ def _points(figure: Figure) -> str:
     return f"{100 * figure.value:+.2f} (95 % {100 * figure.low:.2f} to {100 * figure.high:.2f})"
 
 
-def _member(name: str, folder: Path, run: LoadedRun) -> Member:
+def _member(name: str, origin: str, folder: Path, run: LoadedRun) -> Member:
     known = weights_hash(run.model, load_tensors(folder / BEST))
-    return Member(name=name, origin=str(folder.resolve()), hash=known, file=file_hash(folder / BEST))
+    return Member(name=name, origin=origin, hash=known, file=file_hash(folder / BEST))
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Names of the members' folders: a number, and the run's name as far as it suits a folder."""
-    parts = ["-".join(folder.resolve().parts[-2:]) for folder in folders]
-    return [f"{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)[-60:]}" for number, part in enumerate(parts, start=1)]
+def _names(called: Sequence[str]) -> list[str]:
+    """Names of the members' folders: a number, and what the run is called as far as it suits a folder."""
+    return [f"{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)[-60:]}" for number, part in enumerate(called, start=1)]
 
 
 def _write(about: EnsembleFile, whole: LoadedRun, folders: Sequence[Path], out: Path, *, seen: bool) -> None:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -58,6 +58,10 @@ class Answers(ABC):
         """Weights for the highest objective on the questions about ``among``, some of the people."""
 
     @abstractmethod
+    def equal(self) -> ScoreFusion:
+        """Equal weights."""
+
+    @abstractmethod
     def score(self, fusion: ScoreFusion) -> Evaluation:
         """How good the models are together."""
 
@@ -83,6 +87,27 @@ class Answers(ABC):
         if not (self.can_fit(first) and self.can_fit(second)):
             return None
         return self.halves(self.score(self.fit(second)), self.score(self.fit(first)), first)
+
+
+@dataclass(frozen=True, eq=False)
+class Fused:
+    """Models together: ``fusion`` as it would be used, and validation ``scores`` that no question's own people fitted.
+
+    ``crossed`` says that those are of weights fitted to the other half of the people; else the weights are equal.
+    """
+
+    fusion: ScoreFusion
+    scores: Evaluation
+    crossed: bool
+
+
+def cross_fitted(answers: Answers) -> Fused:
+    """Weights fitted to all people, judged by weights of each half on the other; equal ones if there are too few."""
+    found = answers.crossed()
+    if found is None:
+        equal = answers.equal()
+        return Fused(equal, answers.score(equal), crossed=False)
+    return Fused(answers.fit(answers.people), found, crossed=True)
 
 
 class GalleryAnswers(Answers):
@@ -112,6 +137,10 @@ class GalleryAnswers(Answers):
         if self.by is FusedBy.VOTE:
             return equal_score_fusion(sets)
         return fit_score_fusion(sets, standardise=self.by is FusedBy.SCORE)
+
+    def equal(self) -> ScoreFusion:
+        """Of scores brought to one scale."""
+        return equal_score_fusion(self._sets)
 
     def score(self, fusion: ScoreFusion) -> ProtocolScores:
         """Figures over all draws."""
@@ -184,6 +213,11 @@ class ClassAnswers(Answers):
 
         return ScoreFusion.of_cosines(search_weights(num, objective)[0])
 
+    def equal(self) -> ScoreFusion:
+        """The plain mean."""
+        num = len(self.runs)
+        return ScoreFusion.of_cosines((1 / num,) * num)
+
     def score(self, fusion: ScoreFusion) -> ClassScores:
         """The mean probabilities as a classifier."""
         return self._mean(fusion.weights)
@@ -198,6 +232,14 @@ class ClassAnswers(Answers):
     def _mean(self, weights: Sequence[float]) -> ClassScores:
         each = [one.probabilities * weight for one, weight in zip(self.singles, weights, strict=True)]
         return replace(self.singles[0], probabilities=np.sum(each, axis=0))
+
+
+def answers_of(runs: Sequence[LoadedRun], by: FusedBy) -> Answers:
+    """What ``runs``, fused ``by`` one of the ways, answer to the validation questions of the first."""
+    evaluator = runs[0].context.evaluator("val")
+    if isinstance(evaluator, IdentityEvaluator):
+        return GalleryAnswers(runs, evaluator, by)
+    return ClassAnswers(runs, evaluator)
 
 
 def _about(one: ValidationSet, among: Ints) -> ValidationSet | None:

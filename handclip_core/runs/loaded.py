@@ -1,5 +1,6 @@
 """A finished run or an ensemble of runs, loaded to be measured on the data of its experiment."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from handclip_core.errors import InputError
 from handclip_core.models.ensemble import EnsembleModel
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.context import ExperimentContext
-from handclip_core.runs.ensemble_file import ENSEMBLE, is_ensemble, member_folders, read_ensemble
+from handclip_core.runs.ensemble_file import ENSEMBLE, EnsembleFile, is_ensemble, member_folders, read_ensemble
 from handclip_core.runs.experiment import Experiment, context_of
 from handclip_core.runs.model_file import file_hash, weights_hash
 from handclip_core.runs.run_folder import BEST, CONFIG, load_run, load_tensors, read_experiment
@@ -38,14 +39,14 @@ def load_finished(folder: Path, *, device: torch.device) -> LoadedRun:
         if (known, file_hash(path / BEST)) != (said.hash, said.file):
             raise InputError(f"{path}: not the weights that the ensemble was made of; make it again")
         members.append(member)
+    return as_one(about, members)
+
+
+def as_one(about: EnsembleFile, members: Sequence[LoadedRun]) -> LoadedRun:
+    """The ``members`` of an ensemble as one model, with the images in every form that one of them reads."""
     model = EnsembleModel([one.model for one in members], about.by, about.scores).eval()
-    return LoadedRun(model, inputs_of(model, members), members[0].context)
-
-
-def inputs_of(model: EnsembleModel, members: list[LoadedRun]) -> PerTowerInputs:
-    """The images in every form that a member reads."""
     by_form = {form: one.context.pixel_inputs for one in reversed(members) for form in one.model.forms}
-    return PerTowerInputs([by_form[form] for form in model.forms])
+    return LoadedRun(model, PerTowerInputs([by_form[form] for form in model.forms]), members[0].context)
 
 
 def experiments_of(folder: Path) -> tuple[Experiment, ...]:

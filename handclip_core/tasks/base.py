@@ -137,6 +137,8 @@ class Task(Config, ABC):
     """What the figures are means over."""
     reads_text: ClassVar[bool] = False
     """Whether CLIP as it is reads texts in this task, so that an image tower alone does not do."""
+    fusable: ClassVar[bool] = True
+    """Whether several models can answer together; not if each compares images with texts of its own tower."""
     has_galleries: ClassVar[bool] = False
     """Whether identities are searched in galleries."""
     baselines: ClassVar[tuple[str, ...]] = ()

@@ -22,6 +22,7 @@ from tune_jobs.execution.ray_job import submission_id
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.baselines import BaselineScores, kept_baselines, score_baselines
 from tune_jobs.finals.candidates import Finalist, choose, fresh_seeds
+from tune_jobs.finals.fusions import best_of_backbones, fuse, fusion_of
 from tune_jobs.finals.in_bucket import kept_in_bucket
 from tune_jobs.finals.mixtures import Complete, Entrant, by_arm, entrants_of, mix, pot_name, soup_builder_of
 from tune_jobs.finals.past_sweep import PastSweep
@@ -35,7 +36,7 @@ from tune_jobs.storage.lease import SweepLease
 from tune_jobs.storage.location import StorageLocation, folder_of
 from tune_jobs.storage.sync import local
 
-FOLDER, SOUP_FOLDER = "finals", "soups"
+FOLDER, SOUP_FOLDER, FUSION_FOLDER = "finals", "soups", "fusions"
 EARLY = EarlyStopping(kind=StoppingKind.NONE)
 
 
@@ -78,14 +79,16 @@ class Finals:
         return Cost(on_gpus, trial_resources.gpus if on_gpus else float(trial_resources.cpus))
 
     def entrants(self) -> list[Entrant]:
-        """Run what has not been run, mix what can be mixed, and give all that came to an end on every seed."""
+        """Run what has not been run, mix and fuse what can be, and give all that came to an end on every seed."""
         # Seed by seed, so that what is there early already says something of every finalist.
         runs = {run_name(finalist, seed): finalist.on(seed) for seed in self.seeds for finalist in self.finalists}
         self._complete(folded(read_events(self.folder)))  # runs of other data are refused before others are added
         all_trials = self.run(runs, what="runs")
         complete = self._complete(all_trials)
         self._mix_all(complete)
-        return entrants_of(complete, self.folder / SOUP_FOLDER)
+        self._fuse(complete)
+        fused = fusion_of(complete, self.folder / FUSION_FOLDER)
+        return [*entrants_of(complete, self.folder / SOUP_FOLDER), *fused]
 
     def baselines(self) -> BaselineScores:
         """The baselines on the same validation identities and queries, scored if they have not been yet."""
@@ -190,6 +193,16 @@ class Finals:
                 cluster.run_where_trials_run(self.trial_resources, mix, builder, self.trial_resources.device).save(
                     folder, group[0].finalist.experiment.task
                 )
+
+    def _fuse(self, complete: Sequence[Complete]) -> None:
+        best = best_of_backbones(complete)
+        folder = self.folder / FUSION_FOLDER / pot_name(best) if best else None
+        if folder is not None and not folder.exists():
+            log(f"fusing {' and '.join(one.finalist.name for one in best)}")
+            builder = soup_builder_of(best, self.seeds)
+            cluster.run_where_trials_run(self.trial_resources, fuse, builder, self.trial_resources.device).save(
+                folder, best[0].finalist.experiment.task
+            )
 
 
 def run_name(finalist: Finalist, seed: int) -> str:

@@ -2,20 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import torch
 
 from handclip_core.devices import select_device
 from handclip_core.documents import read_document
 from handclip_core.engine.state import save_tensors
 from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog, Entry, shared_log
 from handclip_core.evaluation.bootstrap import Comparison, Estimate, compare_paired, estimate
+from handclip_core.evaluation.fusion import ScoreFusion
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.ensemble import write_final_ensemble
 from handclip_core.runs.experiment import Experiment, assemble, context_of, score
+from handclip_core.runs.loaded import LoadedRun
 from handclip_core.runs.model_file import model_files
 from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, write_json, write_text
 from handclip_core.runs.soups import Ingredient, mixture
@@ -28,6 +33,7 @@ from tune_jobs.execution.cluster import run_where_trials_run
 from tune_jobs.finals.build import Finals
 from tune_jobs.finals.in_bucket import sync_ledger
 from tune_jobs.finals.mixtures import Entrant, Recipe
+from tune_jobs.finals.ranking import Standings
 from tune_jobs.lifecycle.export_best import replaced
 from tune_jobs.reporting.summary import log
 from tune_jobs.state.trials import Status
@@ -57,12 +63,26 @@ class FinalTest:
     as_it_is: str
 
 
-def final_test(finals: Finals, chosen: Entrant) -> FinalTest | None:
-    """Fit ``chosen`` on all training identities and look at the test identities; None if a fit fails, which is named.
+@dataclass(frozen=True)
+class FinalModel:
+    """What a final model is put together from: its ``members``' experiments and last states, mixed or fused.
+
+    ``untrained`` is the backbone that it is held against as it is.
+    """
+
+    members: tuple[tuple[Experiment, StorageLocation], ...]
+    untrained: BackboneSettings
+    alpha: float | None = None
+    fusion: ScoreFusion | None = None
+
+
+def final_test(finals: Finals, standings: Standings) -> FinalTest | None:
+    """Fit the winner on all training identities and look at the test identities; None if a fit fails, which is named.
 
     The access log is checked and written twice: before the test identities are scored and after. Raises InputError if
     its chain is broken.
     """
+    chosen = standings.winner.entrant
     fits = _fit(finals, chosen.recipe)
     if fits is None:
         return None
@@ -71,9 +91,9 @@ def final_test(finals: Finals, chosen: Entrant) -> FinalTest | None:
     log(f"opening the test identities: access {len(seen) + 1} to these {finals.data.num_test_identities}")
     name = _folder_name(finals, chosen.recipe)
     where = finals.where / MODEL / name
-    scores = run_where_trials_run(
-        finals.trial_resources, score_on_test, where, fits, chosen.recipe.alpha, finals.trial_resources.device
-    )
+    untrained = standings.untrained.experiment.backbone
+    model = FinalModel(tuple(fits), untrained, chosen.recipe.alpha, chosen.recipe.fusion)
+    scores = run_where_trials_run(finals.trial_resources, score_on_test, where, model, finals.trial_resources.device)
     folder = finals.folder / MODEL / name
     for file, of_model in zip((WINNER_SCORES, CLIP_SCORES), scores, strict=True):
         chosen.recipe.task.save(folder / file, of_model)
@@ -81,7 +101,7 @@ def final_test(finals: Finals, chosen: Entrant) -> FinalTest | None:
     figures = {name: _values(found[position]) for position, name in enumerate(("winner", "clip", "gap"))}
     done = _entered(finals, SCORED, {**about, "opened": entry.hash, "figures": figures})
     known = {"chosen": chosen.name, "opened": entry.hash, "entry": done.hash, "data": finals.data.test_hash}
-    write_json(finals.folder / FILE, {**known, "model": folder.name, "as_it_is": chosen.recipe.as_it_is})
+    write_json(finals.folder / FILE, {**known, "model": folder.name, "as_it_is": standings.as_it_is})
     return last_access(finals)
 
 
@@ -118,26 +138,47 @@ def check_access_log(access_log: AccessLog, finals: Finals) -> list[Entry]:
     return access_log.accesses(finals.data.test_hash)
 
 
-def score_on_test(
-    where: StorageLocation, fits: Sequence[tuple[Experiment, StorageLocation]], alpha: float | None, device: str
-) -> tuple[Evaluation, Evaluation]:
-    """Put the fitted model together at ``where``; scores of it and of CLIP as it is on the test identities."""
+def score_on_test(where: StorageLocation, model: FinalModel, device: str) -> tuple[Evaluation, Evaluation]:
+    """Put ``model`` together at ``where``; scores of it and of a backbone as it is on the test identities."""
     on = select_device(device)
+    with replaced(where) as out:
+        winner = _single(out, model, on) if model.fusion is None else _fused(out, model, model.fusion, on)
+    experiment = model.members[0][0]
+    changes = {"strategy": ZeroShot(), "part": "train", "backbone": model.untrained}
+    clip = experiment.model_copy(update=changes)
+    context = context_of(clip, on)
+    of_clip = score(context, assemble(clip, context).model, context.pixel_inputs, "test")
+    return score(winner.context, winner.model, winner.inputs, "test"), of_clip
+
+
+def _single(out: Path, model: FinalModel, device: torch.device) -> LoadedRun:
+    """The members mixed into one model, in a run's folder ``out``."""
     with ExitStack() as opened:
         runs = [
-            Ingredient("", experiment, opened.enter_context(local_copy(state)) / FINAL) for experiment, state in fits
+            Ingredient("", experiment, opened.enter_context(local_copy(state)) / FINAL)
+            for experiment, state in model.members
         ]
-        winner = mixture(runs, alpha=alpha, device=on)
-    experiment = fits[0][0]
-    context = context_of(experiment, on)
-    with replaced(where) as out:
-        out.mkdir(parents=True, exist_ok=True)
-        texts = {CONFIG: experiment.model_dump_json(indent=2), VALIDATION_FILE: SEEN_ALL.model_dump_json(indent=2)}
-        for name, text in {**texts, **model_files(experiment, context)}.items():
-            write_text(out / name, text)
-        save_tensors(winner.state_dict(), out / BEST)
-    clip = assemble(experiment.model_copy(update={"strategy": ZeroShot(), "part": "train"}), context).model
-    return score(context, winner, context.pixel_inputs, "test"), score(context, clip, context.pixel_inputs, "test")
+        mixed = mixture(runs, alpha=model.alpha, device=device)
+    experiment = model.members[0][0]
+    context = context_of(experiment, device)
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {CONFIG: experiment.model_dump_json(indent=2), VALIDATION_FILE: SEEN_ALL.model_dump_json(indent=2)}
+    for name, text in {**texts, **model_files(experiment, context)}.items():
+        write_text(out / name, text)
+    save_tensors(mixed.state_dict(), out / BEST)
+    return LoadedRun(mixed, context.pixel_inputs, context)
+
+
+def _fused(out: Path, model: FinalModel, fusion: ScoreFusion, device: torch.device) -> LoadedRun:
+    """The members as an ensemble in the folder ``out``."""
+    with TemporaryDirectory(prefix="handclip-") as folder:
+        folders = {}
+        for number, member in enumerate(model.members, start=1):
+            called = f"{member[0].strategy.name}-{member[0].backbone.name.rpartition('/')[2]}"
+            folders[f"{number}-{called}"] = Path(folder) / str(number)
+            _single(Path(folder) / str(number), replace(model, members=(member,)), device)
+        origins = [str(state) for _, state in model.members]
+        return write_final_ensemble(folders, out, fusion, origins=origins, device=device)
 
 
 def _fit(finals: Finals, recipe: Recipe) -> list[tuple[Experiment, StorageLocation]] | None:
@@ -189,5 +230,8 @@ def _folder_name(finals: Finals, recipe: Recipe) -> str:
 
 def _config_hash(finals: Finals, recipe: Recipe) -> str:
     members = [member.on(finals.seeds[0]).model_dump(mode="json") for member in recipe.members]
-    text = json.dumps({"members": members, "alpha": recipe.alpha, "part": "train_all"}, sort_keys=True)
+    known = {"members": members, "alpha": recipe.alpha, "part": "train_all"}
+    one = recipe.fusion
+    fused = {} if one is None else {"fusion": [one.weights, one.means, one.deviations]}
+    text = json.dumps(known | fused, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

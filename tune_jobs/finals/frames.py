@@ -30,14 +30,15 @@ def frames(standings: Standings, verdicts: Sequence[StrategyVerdict], cost: Cost
 
 
 def _finalist(place: int, row: Standing, objective: str) -> Row:
-    """An entrant; what only a trained configuration has is blank for mixtures."""
-    member, single, facts = row.entrant.recipe.members[0], row.entrant.single, row.entrant.facts[0]
+    """An entrant; what only a trained configuration has is blank for mixtures and fusions."""
+    recipe, single, facts = row.entrant.recipe, row.entrant.single, row.entrant.facts[0]
+    member = recipe.members[0]
     return {
         "place": place,
         "finalist": row.entrant.name,
-        "strategy": member.strategy,
-        **({"backbone": member.backbone} if member.backbone else {}),
-        "kind": "trained" if single else "mixture",
+        "strategy": recipe.strategy,
+        **({"backbone": recipe.backbone} if recipe.backbone else {}),
+        "kind": str(recipe.kind),
         "trial": member.trial if single else None,
         **_score(row.score, objective),
         **row.others,

@@ -4,52 +4,79 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 
 from handclip_core.devices import select_device
 from handclip_core.documents import read_document
+from handclip_core.evaluation.fusion import ScoreFusion
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import SCORES, Facts, wise_ft_file
 from handclip_core.runs.run_folder import FINAL, write_json
 from handclip_core.runs.soups import ALPHAS, Ingredient, SoupBuilder
 from handclip_core.tasks import AnyTask
-from tune_jobs.config.backbones import as_it_is
+from search_spaces.arms import arm_of
 from tune_jobs.finals.candidates import Finalist
 from tune_jobs.storage.location import StorageLocation, local_copy
 
 SOUPS = "soups.json"
 
 
+class Kind(StrEnum):
+    """What an entrant is."""
+
+    TRAINED = "trained"
+    """One configuration as it was trained."""
+    MIXTURE = "mixture"
+    """One model, whose weights are mixed from those of several."""
+    FUSION = "fusion"
+    """Several models that answer together."""
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How a model comes about: one configuration, the average of several, or one mixed with what it began from."""
+    """How a model comes about: one configuration, several mixed or fused, or one mixed with what it began from."""
 
     members: tuple[Finalist, ...]
     alpha: float | None = None
     """Share of the trained weights in WiSE-FT; None for no mixing with untrained ones."""
+    fusion: ScoreFusion | None = None
+    """How the scores of members on different backbones become one, for a final fit; None if weights are mixed."""
+
+    @property
+    def kind(self) -> Kind:
+        """How many models it takes, and whether they stay apart."""
+        if self.fusion is not None:
+            return Kind.FUSION
+        return Kind.TRAINED if len(self.members) == 1 and self.alpha is None else Kind.MIXTURE
 
     @property
     def strategy(self) -> str:
-        """The strategy of its members."""
-        return self.members[0].strategy
+        """The strategy of its members; those of a fusion may have several."""
+        return self.members[0].strategy if self.fusion is None else Kind.FUSION
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """What the backbones of its members are called; an empty text if the sweep has only one."""
+        return tuple(dict.fromkeys(member.backbone for member in self.members))
 
     @property
     def backbone(self) -> str:
-        """What the backbone of its members is called; empty if there is only one."""
-        return self.members[0].backbone
+        """The backbones as one text."""
+        return " + ".join(self.backbones)
 
     @property
     def arm(self) -> str:
         """Strategy and backbone."""
-        return self.members[0].arm
+        return arm_of(self.strategy, self.backbone)
 
     @property
-    def as_it_is(self) -> str:
-        """What its backbone is called, in sentences, before anything was trained."""
-        return as_it_is(self.members[0].experiment.backbone)
+    def arms(self) -> tuple[str, ...]:
+        """The arms of the search that its members are from, each once."""
+        return tuple(dict.fromkeys(member.arm for member in self.members))
 
     @property
     def task(self) -> AnyTask:
@@ -69,7 +96,12 @@ class Entrant:
     @property
     def single(self) -> bool:
         """Whether it is one configuration as it was trained."""
-        return len(self.recipe.members) == 1 and self.recipe.alpha is None
+        return self.recipe.kind is Kind.TRAINED
+
+    @property
+    def mean(self) -> float:
+        """The objective, a mean over seeds."""
+        return mean_of(self.scores, self.recipe.task)
 
 
 @dataclass(frozen=True)
@@ -88,7 +120,7 @@ class Complete:
 
 def entrants_of(complete: Sequence[Complete], soups: Path) -> list[Entrant]:
     """All entrants; ``soups`` holds what `mix` made of the runs of each arm."""
-    found = [_entrant(one.finalist.name, Recipe((one.finalist,)), one.scores(SCORES), [one]) for one in complete]
+    found = [entrant_of(one.finalist.name, Recipe((one.finalist,)), one.scores(SCORES), [one]) for one in complete]
     for group in by_arm(complete).values():
         found += _wise_ft(group)
         found += _soups(group, soups / pot_name(group))
@@ -123,7 +155,7 @@ Potful = list[list[PotRun]]
 
 
 def soup_builder_of(group: Sequence[Complete], seeds: Sequence[int]) -> Potful:
-    """The runs of ``group``, for `mix`."""
+    """The runs of ``group``, to be mixed or fused."""
     return [
         [PotRun(one.finalist.key, one.finalist.on(seed), state) for seed, state in zip(seeds, one.states, strict=True)]
         for one in group
@@ -168,8 +200,8 @@ def _wise_ft(group: Sequence[Complete]) -> list[Entrant]:
                 continue
             label = one.finalist.name.partition(", ")[2]
             name = f"{one.finalist.arm}, WiSE-FT {alpha:g} of {label}"
-            found = _entrant(name, Recipe((one.finalist,), alpha), one.scores(wise_ft_file(alpha)), [one])
-            if best is None or _mean(found) > _mean(best):
+            found = entrant_of(name, Recipe((one.finalist,), alpha), one.scores(wise_ft_file(alpha)), [one])
+            if best is None or found.mean > best.mean:
                 best = found
     return [] if best is None else [best]
 
@@ -185,13 +217,15 @@ def _soups(group: Sequence[Complete], folder: Path) -> list[Entrant]:
         task = members[0].finalist.experiment.task
         scores = tuple(task.load(folder / f"{number}-{seed}.npz") for seed in range(len(members[0].folders)))
         recipe = Recipe(tuple(one.finalist for one in members))
-        found.append(_entrant(f"{recipe.arm}, {soup['kind']} of {labels}", recipe, scores, members))
+        found.append(entrant_of(f"{recipe.arm}, {soup['kind']} of {labels}", recipe, scores, members))
     return found
 
 
-def _entrant(name: str, recipe: Recipe, scores: tuple[Evaluation, ...], members: Sequence[Complete]) -> Entrant:
+def entrant_of(name: str, recipe: Recipe, scores: tuple[Evaluation, ...], members: Sequence[Complete]) -> Entrant:
+    """A row of what was made of the runs of ``members``."""
     return Entrant(name, recipe, scores, tuple(one.facts for one in members))
 
 
-def _mean(entrant: Entrant) -> float:
-    return float(np.mean([scores.mean(entrant.recipe.task.metrics.objective.name) for scores in entrant.scores]))
+def mean_of(scores: Sequence[Evaluation], task: AnyTask) -> float:
+    """The objective, a mean over the runs of some seeds."""
+    return float(np.mean([one.mean(task.metrics.objective.name) for one in scores]))

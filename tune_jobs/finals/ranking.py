@@ -19,8 +19,9 @@ from handclip_core.strategies import UNTRAINED
 from handclip_core.tasks import AnyTask
 from search_spaces.arms import strategy_in
 from search_spaces.inventory import inventory
-from tune_jobs.finals.candidates import BASELINE
-from tune_jobs.finals.mixtures import Entrant
+from tune_jobs.config.backbones import as_it_is
+from tune_jobs.finals.candidates import BASELINE, Finalist
+from tune_jobs.finals.mixtures import Entrant, Kind
 from tune_jobs.finals.past_sweep import Searched
 
 HOUR_S = 3600.0
@@ -43,7 +44,7 @@ class Standing:
     """An entrant with its figures: the objective, its gap to the first, and P(it beats its backbone as it is).
 
     ``others`` are means over seeds of the other metrics that the finals show, by name. ``gap`` is None for the first,
-    ``beats_zero_shot`` where that did not run or is the entrant itself.
+    ``beats_zero_shot`` where that did not run or is the entrant itself; a fusion is held against the best of its own.
     """
 
     entrant: Entrant
@@ -91,6 +92,25 @@ class Standings:
         return self.rows[0]
 
     @property
+    def zero_shot(self) -> Standing | None:
+        """The winner's backbone as it is, of a fusion the best of them; None if that did not run."""
+        of_winner = self.winner.entrant.recipe.backbones
+        rows = (row for row in self.rows if _is_zero_shot(row.entrant))
+        return next((row for row in rows if row.entrant.recipe.backbone in of_winner), None)
+
+    @property
+    def untrained(self) -> Finalist:
+        """A configuration on the backbone that the winner is held against before any training."""
+        return (self.zero_shot or self.winner).entrant.recipe.members[0]
+
+    @property
+    def as_it_is(self) -> str:
+        """What that backbone is called in sentences; with its name if the winner has several."""
+        called = as_it_is(self.untrained.experiment.backbone)
+        several = len(self.winner.entrant.recipe.backbones) > 1
+        return f"{called} ({self.untrained.backbone})" if several else called
+
+    @property
     def task(self) -> AnyTask:
         """What the entrants learned."""
         return self.rows[0].entrant.recipe.task
@@ -130,7 +150,7 @@ class StrategyVerdict:
     """A strategy at its best on a backbone, against the winner.
 
     ``searched`` is what the sweep spent on its trials, ``search_hours`` the hours that their GPUs or cores were held
-    for it; ``fit_hours`` is what training it once took (all members of a mixture), in GPU-hours or CPU-hours;
+    for it; ``fit_hours`` is what training it once took (all its members), in GPU-hours or CPU-hours;
     ``images_s`` images trained a second by the clock or of a CPU, None where nothing is trained.
     """
 
@@ -158,12 +178,12 @@ def rank(entrants: Sequence[Entrant], baselines: Mapping[str, Evaluation] | None
     metrics = entrants[0].recipe.task.metrics
     samples = [sample_seeds(entrant.scores, metrics.objective.name) for entrant in entrants]
     order = sorted(range(len(entrants)), key=lambda position: -float(samples[position].values.mean()))
-    as_it_is = [i for i in order if entrants[i].single and entrants[i].recipe.strategy == BASELINE]
+    as_it_is = [i for i in order if _is_zero_shot(entrants[i])]
     own = {entrants[i].recipe.backbone: order.index(i) for i in as_it_is}
     wins = beats([samples[position] for position in order])
 
     def beats_zero_shot(place: int) -> float | None:
-        other = own.get(entrants[order[place]].recipe.backbone, place)
+        other = min((own[name] for name in entrants[order[place]].recipe.backbones if name in own), default=place)
         return None if other == place else float(wins[place, other])
 
     rows = tuple(
@@ -179,6 +199,10 @@ def rank(entrants: Sequence[Entrant], baselines: Mapping[str, Evaluation] | None
     zero_shot = entrants[as_it_is[0]].scores if as_it_is else None
     held = [_baseline(name, scores, rows[0], zero_shot) for name, scores in (baselines or {}).items()]
     return Standings(rows, wins, tuple(sorted(held, key=lambda one: -one.score.mean)))
+
+
+def _is_zero_shot(entrant: Entrant) -> bool:
+    return entrant.single and entrant.recipe.strategy == BASELINE
 
 
 def _baseline(
@@ -209,7 +233,7 @@ def _others(runs: Sequence[Evaluation], metrics: Metrics) -> dict[str, float]:
 def verdicts(
     standings: Standings, searched: Mapping[str, Searched], cost: Cost, *, budget: int
 ) -> list[StrategyVerdict]:
-    """Each strategy's best entrant on each backbone against the winner, best first.
+    """Each strategy's best entrant on each backbone against the winner, best first; a fusion as a strategy of its own.
 
     ``searched`` is what the sweep spent on each arm, ``budget`` the units of a whole run in it.
     """
@@ -217,10 +241,12 @@ def verdicts(
     for row in standings.rows:
         best.setdefault(row.entrant.recipe.arm, row)
     found = []
-    for arm, row in best.items():
-        own = searched.get(arm, Searched())
-        said = verdict_of(row.gap, enough=searched_enough(strategy_in(arm), own, budget=budget, task=standings.task))
-        found.append(_verdict(row, said, own, cost))
+    for row in best.values():
+        own = {arm: searched.get(arm, Searched()) for arm in row.entrant.recipe.arms}
+        enough = all(
+            searched_enough(strategy_in(arm), one, budget=budget, task=standings.task) for arm, one in own.items()
+        )
+        found.append(_verdict(row, verdict_of(row.gap, enough=enough), sum(own.values(), Searched()), cost))
     return found
 
 
@@ -234,6 +260,7 @@ def searched_enough(strategy: str, searched: Searched, *, budget: int, task: Any
 
 def _verdict(row: Standing, said: Verdict, searched: Searched, cost: Cost) -> StrategyVerdict:
     members = row.entrant.facts
+    trained = [max(facts.params_trained for facts in runs) for runs in members]
     images = sum(facts.images for runs in members for facts in runs)
     work_s = sum(cost.work_s(facts) for runs in members for facts in runs)
     return StrategyVerdict(
@@ -246,7 +273,7 @@ def _verdict(row: Standing, said: Verdict, searched: Searched, cost: Cost) -> St
         searched=searched,
         fit_hours=cost.work_hours(work_s / len(row.entrant.scores)),
         search_hours=cost.held_hours(searched.seconds),
-        params_trained=max(facts.params_trained for runs in members for facts in runs),
+        params_trained=sum(trained) if row.entrant.recipe.kind is Kind.FUSION else max(trained),
         images_s=images / work_s if work_s > 0 or isnan(work_s) else None,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from handclip_core.runs.run_folder import write_json, write_text
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.frames import frames
+from tune_jobs.finals.mixtures import Kind
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import Cost, Standing, Standings, StrategyVerdict, verdicts
 from tune_jobs.finals.tables import (
@@ -59,7 +60,7 @@ class FinalsReport:
             Section(title="Verdict by strategy", tables=(self._verdict,)),
             Section(title="Finals", lines=tuple(said), tables=tables, figures=(self._intervals(),)),
             *([Section(title="Test", lines=tuple(test))] if test else []),
-            Section(title="How to read the finals", lines=notes(self.standings.task)),
+            Section(title="How to read the finals", lines=self._notes),
         ]
         return Page(
             title="Finals", verdict=tuple(self._headline), tiles=self._tiles, sections=tuple(own), at=time.time()
@@ -80,6 +81,11 @@ class FinalsReport:
             f"95 % over {self.standings.task.clusters}": span(winner.score),
             costs(self.cost)[0]: hours(best.fit_hours),
         }
+
+    @property
+    def _notes(self) -> tuple[str, ...]:
+        kinds = {row.entrant.recipe.kind for row in self.standings.rows}
+        return notes(self.standings.task, fusion=Kind.FUSION in kinds)
 
     @property
     def _headline(self) -> list[str]:

@@ -41,7 +41,7 @@ def _hold(finals: Finals, *, with_test: bool) -> int:
     log("comparing")
     baselines = finals.baselines()
     standings = rank(entrants, baselines.scores)
-    test = final_test(finals, standings.winner.entrant) if with_test else None
+    test = final_test(finals, standings) if with_test else None
     failed = with_test and test is None
     if not with_test:
         test = last_access(finals)

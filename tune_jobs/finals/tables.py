@@ -47,7 +47,7 @@ def swept_score(row: Standing | BaselineStanding) -> float | None:
 def _why(row: Standing | BaselineStanding) -> str:
     if isinstance(row, BaselineStanding):
         return "baseline"
-    return ", ".join(row.entrant.recipe.members[0].roles) if row.entrant.single else "mixture"
+    return ", ".join(row.entrant.recipe.members[0].roles) if row.entrant.single else row.entrant.recipe.kind
 
 
 def verdict_table(verdicts: Sequence[StrategyVerdict], cost: Cost, metrics: Metrics) -> Table:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from handclip_core.tasks import AnyTask
-from tune_jobs.finals.candidates import BASELINE
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import MIN_BUDGETS, MIN_TRIALS, BaselineStanding, Standing, Standings
@@ -41,9 +40,16 @@ OF_BASELINES = (
     "zero-shot on their own backbone."
 )
 """The same of baselines, where the task has any."""
+OF_FUSIONS = (
+    "The fusion is the best configuration of each backbone on these {clusters}, their scores added with weights. Each "
+    "half of the {clusters} is scored by weights that were fitted to the other half (equal ones if there are too few "
+    "to halve). It takes the time and disk of all its members wherever it is used, and is held against the best "
+    "zero-shot of its backbones."
+)
+"""The same of a fusion, where there is one."""
 
 
-def notes(task: AnyTask) -> tuple[str, ...]:
+def notes(task: AnyTask, *, fusion: bool = False) -> tuple[str, ...]:
     """How to read the report."""
     metrics = task.metrics
     words = {
@@ -52,7 +58,8 @@ def notes(task: AnyTask) -> tuple[str, ...]:
         "clusters": task.clusters,
         "averaged": task.averaged,
     }
-    return tuple(note.format(**words) for note in (*NOTES, *((OF_BASELINES,) if task.baselines else ())))
+    more = [*([OF_BASELINES] if task.baselines else []), *([OF_FUSIONS] if fusion else [])]
+    return tuple(note.format(**words) for note in (*NOTES, *more))
 
 
 def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> list[str]:
@@ -83,14 +90,12 @@ def unbeaten(standings: Standings) -> list[str]:
 
 def _over_zero_shot(standings: Standings) -> list[str]:
     """How far the winner is above its own backbone as it is, unless that is the winner or did not run."""
-    won = standings.winner.entrant.recipe
-    rows = (row for row in standings.rows if row.entrant.single and row.entrant.recipe.strategy == BASELINE)
-    own = next((row for row in rows if row.entrant.recipe.backbone == won.backbone), None)
+    own = standings.zero_shot
     if own is None or own.gap is None:
         return []
     gap, label = own.gap, standings.task.metrics.objective.label
     low, high = (f"{100 * value:+.2f}" for value in (-gap.high, -gap.low))
-    return [f"To {won.as_it_is}: {label} {-100 * gap.difference:+.2f}, 95 % {low} to {high} over seeds and "
+    return [f"To {standings.as_it_is}: {label} {-100 * gap.difference:+.2f}, 95 % {low} to {high} over seeds and "
             f"{standings.task.clusters}."]  # fmt: skip
 
 

@@ -71,8 +71,8 @@ def replaced(where: StorageLocation) -> Iterator[Path]:
     with TemporaryDirectory(prefix="handclip-") as folder:
         yield Path(folder)
         drop_state(where)
-        for file in sorted(Path(folder).iterdir()):
-            (where / file.name).send(file)
+        for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            (where / file.relative_to(folder).as_posix()).send(file)
 
 
 def mixtures(all_trials: Trials, where: StorageLocation, trial_resources: TrialResources) -> tuple[Mixture, ...]:

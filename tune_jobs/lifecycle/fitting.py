@@ -8,21 +8,27 @@ from pathlib import Path
 from handclip_core.data.sources import PreparedData
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import BackboneSettings
+from handclip_core.models.backbone import RANDOM, BackboneSettings
+from handclip_core.models.lora import LoraTargets, possible_targets
 from handclip_core.paths import cache_root, output_folder
 from handclip_core.runs.context import open_context
 from handclip_core.strategies import ALL
-from tune_jobs.config.backbones import READ_TEXT
+from search_spaces.arms import arm_of, under
+from search_spaces.narrowing import Narrowing
+from tune_jobs.config.backbones import READ_TEXT, labels
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.summary import log
 from tune_jobs.storage.location import BucketLocation
 
 NEED_ASPECTS = tuple(kind.model_fields["name"].default for kind in ALL if kind.needs_aspects)
 """Names of the strategies that need images whose aspect is known."""
+LORA, TARGETS = "lora", "targets"
+"""The strategy whose maps some backbones have only in part, and the field that says which."""
+Targets = dict[BackboneSettings, tuple[LoraTargets, ...]]
 
 
 def fitted(settings: SweepSettings) -> SweepSettings:
-    """``settings`` without the strategies that data or backbones cannot train; a line each says which and why.
+    """``settings`` without what data or backbones cannot train, strategies or targets of LoRA; a line each says why.
 
     Raises InputError if the data, the weights or the storage cannot be used from here, or no strategy is left. What
     lies on the nodes of a cluster that is joined is left to them.
@@ -31,8 +37,7 @@ def fitted(settings: SweepSettings) -> SweepSettings:
     if isinstance(settings.storage, Path):
         output_folder(settings.storage, option="storage")
     joins = bool(os.environ.get("RAY_ADDRESS"))
-    if not joins:
-        _refuse_unreadable(settings.backbones)
+    settings = _with_lora_targets(settings, _looked_at(settings, joins=joins))
     data = settings.data
     if not isinstance(data, PreparedData) or (joins and not data.folder.exists()):
         return settings
@@ -82,17 +87,49 @@ def _that_can_read(settings: SweepSettings) -> SweepSettings:
     return _without(settings, reading)
 
 
-def _refuse_unreadable(backbones: Sequence[BackboneSettings]) -> None:
-    """Raise InputError with a reason for each of the backbones that cannot be loaded here."""
-    if tuple(backbones) == (BackboneSettings(),):  # ours is there, and open_clip takes seconds to import
-        return
+def _looked_at(settings: SweepSettings, *, joins: bool) -> Targets:
+    """The targets that LoRA finds in backbones other than ours, which has all, as far as that can be told from here.
+
+    Raises InputError with a reason for each of the backbones that cannot be loaded here, unless the sweep ``joins`` a
+    cluster, whose nodes may have weights of their own.
+    """
+    others = [one for one in settings.backbones if one != BackboneSettings()]
+    if not others or (joins and LORA not in settings.strategies):  # open_clip takes seconds to import
+        return {}
     from handclip_core.models.loading import load_backbone
 
-    reasons = []
-    for backbone in backbones:
+    found, reasons = {}, []
+    for backbone in others:
         try:
-            load_backbone(backbone)
+            loaded = load_backbone(backbone.model_copy(update={"pretrained": RANDOM}) if joins else backbone)
+            found[backbone] = possible_targets(loaded)
         except InputError as error:
             reasons.append(str(error))
-    if reasons:
+    if reasons and not joins:
         raise InputError("; ".join(reasons))
+    return found
+
+
+def _with_lora_targets(settings: SweepSettings, possible: Targets) -> SweepSettings:
+    """``settings`` with targets of LoRA narrowed to the ``possible`` ones of each backbone; a line each says which."""
+    if LORA not in settings.strategies:
+        return settings
+    ranges, named = settings.search.ranges, labels(settings.backbones)
+    for backbone, targets in possible.items():
+        name = under(arm_of(LORA, named[backbone]), f"{LORA}/{TARGETS}")
+        key = Narrowing(ranges).key(name)
+        wanted = [str(one) for one in (LoraTargets if key is None else ranges[key])]
+        missing = [one for one in wanted if one not in targets]
+        if missing == wanted:
+            raise InputError(
+                f"strategies: {LORA}: {backbone.name} has no maps of {', '.join(missing)} that it can adapt; "
+                + (f"{name} can be {', '.join(targets)}" if targets else f"leave out {LORA} or the backbone")
+            )
+        if missing:
+            log(f"not tried on {backbone.name}: {LORA} with {TARGETS} {', '.join(missing)}, of which it has no maps")
+            ranges = {**ranges, name: tuple(one for one in wanted if one in targets)}
+    if ranges == settings.search.ranges:
+        return settings
+    values = settings.model_dump(mode="json")
+    values["search"]["ranges"] = ranges
+    return SweepSettings.parse(values, source=f"settings with the targets of {LORA} that there are")

@@ -71,7 +71,7 @@ def _agreed(
     # The settings file can be edited; those that trials were run with are in the journal.
     last = last_settings(where)
     before = stored if last is None else SweepSettings.parse(last, source=f"the settings in the journal of {where}")
-    if wanted.strategies != before.strategies:
+    if (wanted.strategies, wanted.search.ranges) != (before.strategies, before.search.ranges):
         wanted = fitted(wanted)
     trials = before.trials + (extend or 0)
     if extend is not None and wanted.trials == stored.trials:

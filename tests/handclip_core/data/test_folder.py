@@ -129,6 +129,15 @@ def test_a_table_with_columns_of_any_name(folders: Write, tmp_path: Path) -> Non
     assert set(prepared.manifest["identity"]) == {identity.upper() for identity in PEOPLE}
     assert set(prepared.manifest["aspect"]) == {"unknown"}
     assert len(prepared.manifest) == 36
+    assert not any("no row" in note for note in prepared.protocol.notes)
+
+
+def test_images_that_a_table_does_not_name_are_counted(folders: Write, tmp_path: Path) -> None:
+    root = folders(PEOPLE)
+    lines = [f"{identity}/{shot}.png,{identity}" for identity in PEOPLE for shot in (1, 2)]
+    table = write_lines(tmp_path / "list.csv", ["path,identity", *lines])
+    notes = prepare_folder(root, tmp_path / "out", table=table).protocol.notes
+    assert notes == ("list.csv: 12 images of the folder have no row (first: p00/0.png)", NO_SESSION)
 
 
 def test_a_table_with_aspects(folders: Write, tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_it_needs_nothing_but_its_folder(
         export_run(served, tmp_path / "onnx", kind="onnx")
     with pytest.raises(InputError, match="several towers"):
         export_run(served, tmp_path / "open_clip", kind="open_clip")
-    member = next((tmp_path / "elsewhere" / "members").iterdir())
+    member = min((tmp_path / "elsewhere" / "members").iterdir())
     shutil.copy(runs("plain") / "handclip_best.pth", member / "handclip_best.pth")
     shutil.copy(runs("plain") / "config.json", member / "config.json")
     with pytest.raises(InputError, match="not the weights that the ensemble was made of"):
@@ -279,6 +279,36 @@ def test_it_needs_nothing_but_its_folder(
     shutil.rmtree(member)
     with pytest.raises(InputError, match=r"has no model\.json"):
         open_run(tmp_path / "elsewhere")
+
+
+def test_the_commands_that_use_a_run_take_it(both: Path, tiny_context: ExperimentContext, tmp_path: Path) -> None:
+    names, paths = tiny_context.identities, tiny_context.prepared.paths()
+    asked = [int(row) for row in tiny_context.rows("test")][:30:5]
+    for row in asked:
+        (tmp_path / "people" / names[row]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(paths[row], tmp_path / "people" / names[row])
+
+    def typed(command: str, *words: object, run: Path = both) -> str:
+        result = CliRunner().invoke(app, [command, str(run), *map(str, words)], catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.stdout
+
+    served, first = open_run(both), paths[asked[0]]
+    typed("embed", tmp_path / "people", "--out", tmp_path / "vectors.npy")
+    vectors, files = np.load(tmp_path / "vectors.npy"), sorted((tmp_path / "people").rglob("*.jpg"))
+    np.testing.assert_allclose(vectors, served.embed(files), atol=1e-6)
+    assert "enrolled 6 images" in typed("enrol", tmp_path / "people", "--to", tmp_path / "gallery")
+    typed("identify", first, "--gallery", tmp_path / "gallery", "--out", tmp_path / "out")
+    (found,) = json.loads((tmp_path / "out" / "identified.json").read_text())["results"]
+    assert found["candidates"][0]["identity"] == names[asked[0]]
+    said = json.loads(typed("verify", files[0], files[1], "--far", 0.1, "--json"))
+    assert said["score"] == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-5)
+    best = typed("search", "--like", first, "--images", tmp_path / "people", "-k", 1).split()
+    assert (best[0], Path(best[1]).name) == ("1.0000", first.name)
+    with pytest.raises(InputError, match="compared with images alone: name one by --like"):
+        typed("search", "a hand", "--images", tmp_path / "people")
+    shutil.copytree(both, tmp_path / "own")
+    assert "pairs of one person" in typed("calibrate", tmp_path / "people", run=tmp_path / "own")
 
 
 def test_features_of_one_kind_of_image_are_one_onnx_file(runs: Runs, tmp_path: Path) -> None:

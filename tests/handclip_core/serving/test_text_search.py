@@ -87,7 +87,7 @@ def test_an_unreadable_image_is_named_and_passed_over(folder: Path, tmp_path: Pa
         (("identities", TEXT, "--images", "images"), "not compared with texts; name a run of the task captions"),
         (("captions", TEXT, "--images", "none"), "no such folder"),
         (("none", TEXT, "--images", "images"), "no such folder; name a run"),
-        (("images", TEXT, "--images", "images"), "config.json"),
+        (("images", TEXT, "--images", "images"), r"has no model\.json"),
         (("captions", TEXT, "--images", "captions"), "no image in this folder"),
         (("captions", TEXT, "--images", "images", "--sheet", "sheet.txt"), r"name a \.jpg file"),
         (("captions", "--like", "captions/config.json", "--images", "images"), "config.json"),

@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from handclip_core.evaluation.fusion import ScoreFusion
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.context import open_context
+from handclip_core.runs.ensemble_file import read_ensemble
 from handclip_core.runs.experiment import assemble, score
+from handclip_core.runs.loaded import load_finished
 from handclip_core.runs.run_folder import FINAL, load_run, load_tensors
+from handclip_core.serving.model import open_run
 from handclip_core.strategies import Lora, ZeroShot
 from tests.conftest import TINY_DATA
 from tests.lora_runs import (
@@ -21,7 +25,7 @@ from tests.lora_runs import (
     plain_model,
     untrained,
 )
-from tune_jobs.finals.final_test import score_on_test
+from tune_jobs.finals.final_test import FinalModel, score_on_test
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,8 @@ def test_the_model_of_a_look_has_the_mixed_merged_weights_and_is_kept_to_load(
         lora_run(strategy, tiny_backbones[tower], folder, seed=seed) for seed, (strategy, folder) in enumerate(given)
     ]
     first, kept_at = runs[0], tmp_path / "model" / "kept"
-    winner, clip = score_on_test(kept_at, list(zip(runs, folders, strict=True)), alpha, "cpu")
+    model = FinalModel(tuple(zip(runs, folders, strict=True)), tiny_backbones[tower], alpha)
+    winner, clip = score_on_test(kept_at, model, "cpu")
     states = [
         merged_by_hand(load_tensors(folder / FINAL), strategy)
         for strategy, folder in zip(strategies, folders, strict=True)
@@ -61,3 +66,34 @@ def test_the_model_of_a_look_has_the_mixed_merged_weights_and_is_kept_to_load(
     torch.testing.assert_close(embedded(kept), embedded(expected), rtol=0, atol=1e-6)
     by_hand = score(context, expected.float(), context.pixel_inputs, "test").mean("map")
     assert found == pytest.approx(by_hand, abs=1e-3), "more than near-equal images that change places"
+
+
+def test_a_fusion_is_kept_as_an_ensemble_of_its_members_that_can_be_used(
+    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    towers, fusion = ("vit", "resnet"), ScoreFusion((0.7, 0.3), (0.1, 0.2), (0.5, 0.25))
+    folders = [tmp_path / tower for tower in towers]
+    runs = [lora_run(OTHERS[0], tiny_backbones[tower], tmp_path / tower, seed=0) for tower in towers]
+    kept_at = tmp_path / "model" / "kept"
+    model = FinalModel(tuple(zip(runs, folders, strict=True)), tiny_backbones["resnet"], fusion=fusion)
+    winner, clip = score_on_test(kept_at, model, "cpu")
+    about = read_ensemble(kept_at)
+    assert (about.scores.weights, about.scores.deviations, about.gain) == (fusion.weights, fusion.deviations, None)
+    assert [member.origin for member in about.members] == [str(folder) for folder in folders]
+    context = open_context(TINY_DATA, tiny_backbones["vit"], CPU)
+    evaluator = context.evaluator("test")
+    members = [load_run(folder, device=CPU, weights=FINAL) for folder in folders]
+    inputs = [open_context(TINY_DATA, tiny_backbones[tower], CPU).pixel_inputs for tower in towers]
+    parts = [evaluator.embedded(*one) for one in zip(members, inputs, strict=True)]
+    joined = torch.cat([(0.7 / 0.5) ** 0.5 * parts[0], (0.3 / 0.25) ** 0.5 * parts[1]], dim=1)
+    joined = torch.nn.functional.normalize(joined, dim=1)
+    kept = load_finished(kept_at, device=CPU)
+    torch.testing.assert_close(evaluator.embedded(kept.model, kept.inputs), joined, rtol=0, atol=1e-5)
+    assert winner.mean("map") == score(context, kept.model, kept.inputs, "test").mean("map")
+    resnet = open_context(TINY_DATA, tiny_backbones["resnet"], CPU)
+    as_it_is = assemble(runs[1].model_copy(update={"strategy": ZeroShot()}), resnet).model
+    assert clip.mean("map") == score(resnet, as_it_is, resnet.pixel_inputs, "test").mean("map")
+    served = open_run(kept_at)
+    image = context.prepared.paths()[evaluator.rows[0]]
+    torch.testing.assert_close(torch.from_numpy(served.embed([image])), joined[:1], rtol=0, atol=1e-5)
+    assert not served.validation.thresholds.points

@@ -6,13 +6,14 @@ import pytest
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.bootstrap import Comparison
+from handclip_core.evaluation.fusion import ScoreFusion
 from handclip_core.evaluation.seeds import compare_seeds, sample_seeds
 from tests.tune_jobs.finals.entries import entrant, facts, finalist, scores
 from tune_jobs.finals.frames import frames
 from tune_jobs.finals.mixtures import Entrant, Recipe
 from tune_jobs.finals.past_sweep import Searched
-from tune_jobs.finals.ranking import Cost, Verdict, rank, searched_enough, verdict_of, verdicts
-from tune_jobs.finals.tables import verdict_table
+from tune_jobs.finals.ranking import Cost, Standings, Verdict, rank, searched_enough, verdict_of, verdicts
+from tune_jobs.finals.tables import ranking_table, verdict_table
 
 SEARCHED = {"full": Searched(12, 50, 7200.0), "zero_shot": Searched(1, 0, 1.0)}
 
@@ -126,6 +127,39 @@ def test_a_mixture_costs_what_its_members_cost() -> None:
     (found,) = verdicts(rank([mixed]), {}, Cost(False, 2.0), budget=10)
     assert found.fit_hours == pytest.approx(2 * 72 / 3600), "CPU seconds count all cores already"
     assert found.images_s == 50.0
+
+
+def test_a_fusion_is_held_against_the_best_of_its_backbones_and_costs_all_of_its_members() -> None:
+    members = (finalist("full", trial=1, backbone="a"), finalist("adapters", trial=2, backbone="b"))
+    runs = tuple(scores(0.2, seed) for seed in (1, 2, 3))
+    known = ((facts(params_trained=5),) * 3, (facts(params_trained=7),) * 3)
+    fused = Entrant("fusion, by score", Recipe(members, fusion=ScoreFusion.of_cosines((0.5, 0.5))), runs, known)
+    entrants = [
+        entrant("zero_shot", 0.9, backbone="a"), entrant("zero_shot", 0.6, backbone="b"),
+        entrant("zero_shot", 0.5, backbone="c"), entrant("full", 0.55, trial=1, backbone="a"), fused,
+    ]  # fmt: skip
+    standings = rank(entrants)
+    assert standings.winner.entrant is fused
+    names = [row.name for row in standings.rows]
+    assert standings.winner.beats_zero_shot == standings.wins[0, names.index("zero_shot@b, default")]
+    assert standings.as_it_is == "CLIP as it is (b)"
+    assert standings.untrained is entrants[1].recipe.members[0]
+    searched = {"full@a": Searched(12, 50, 3600.0), "adapters@b": Searched(3, 9, 7200.0)}
+    cost = Cost(on_gpus=False, each=1.0)
+    found = verdicts(standings, searched, cost, budget=10)
+    first = found[0]
+    assert (first.strategy, first.backbone, first.params_trained) == ("fusion", "a + b", 12)
+    assert first.fit_hours == pytest.approx(2 * 72 / 3600)
+    assert (first.searched, first.search_hours) == (Searched(15, 59, 10800.0), 3.0)
+    assert [one.strategy for one in found] == ["fusion", "zero_shot", "full", "zero_shot", "zero_shot"]
+    table = frames(standings, found, cost)["finalists"]
+    row = table.iloc[0]
+    assert (row["strategy"], row["backbone"], row["kind"], row["trial"]) == ("fusion", "a + b", "fusion", None)
+    assert ranking_table(standings).rows[0][:2] == ("fusion, by score", "fusion")
+    behind = rank([entrant("full", 0.1, trial=1, backbone="a"), fused])
+    verdict = next(one for one in verdicts(behind, searched, cost, budget=10) if one.strategy == "fusion")
+    assert verdict.verdict is Verdict.NOT_SEARCHED, "one of its members was hardly searched"
+    assert Standings(behind.rows[1:], behind.wins).as_it_is == "CLIP as it is (a)"
 
 
 def test_cores_are_held_by_the_clock_and_work_by_processor_time() -> None:

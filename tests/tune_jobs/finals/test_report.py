@@ -9,6 +9,7 @@ import pytest
 
 from handclip_core.evaluation.access_log import Entry
 from handclip_core.evaluation.bootstrap import compare_paired, estimate
+from handclip_core.evaluation.fusion import ScoreFusion
 from handclip_core.tasks.classes.task import Classes
 from tests.tune_jobs.finals.conftest import SweepFolder
 from tests.tune_jobs.finals.entries import entrant, facts, scores
@@ -138,6 +139,15 @@ def test_with_several_backbones_the_headline_is_about_the_winners_own(report: Fi
 def test_notes_on_baselines_are_for_tasks_that_have_some(report: FinalsReport) -> None:
     assert "Baselines are descriptors" in report.page().markdown()
     assert not any("Baselines" in note for note in notes(Classes()))
+
+
+def test_notes_on_fusions_are_for_finals_with_one(report: FinalsReport) -> None:
+    said = "Each half of the identities is scored by weights that were fitted to the other half"
+    assert said not in report.page().markdown()
+    first = report.standings.winner.entrant
+    fused = replace(first, name="fusion", recipe=replace(first.recipe, fusion=ScoreFusion.of_cosines((1.0,))))
+    told = replace(report, standings=rank([first, fused]))
+    assert said in told.page().markdown()
 
 
 def test_the_matrix_is_shaded_by_who_wins(report: FinalsReport) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,17 @@ from chaos.processes import is_training, read_process, wait_until
 from handclip_core.errors import InputError
 from handclip_core.evaluation.access_log import OPENED, SCORED, AccessLog
 from handclip_core.evaluation.baselines import BASELINES
+from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import STATE_VARIABLE
 from handclip_core.runs.baselines import baseline_scores
 from handclip_core.runs.context import open_context
+from handclip_core.runs.ensemble_file import member_folders
 from handclip_core.runs.experiment import Experiment, assemble, run, score
+from handclip_core.runs.loaded import load_finished
 from handclip_core.runs.run_folder import load_run, read_experiment
 from handclip_core.runs.test_access import ACCESS_LOG
+from handclip_core.serving.model import open_run
 from handclip_core.strategies import LinearProbe, SequentialEWC, ZeroShot
 from handclip_core.types import Aspect
 from tests.conftest import TINY_DATA
@@ -35,7 +40,11 @@ from tests.limits import LIMIT_S
 from tests.tune_jobs.finals.conftest import full, write_sweep
 from tests.warm_workers import for_drivers
 from tune_jobs.config.settings import Resources, SweepSettings
+from tune_jobs.finals.baselines import BaselineScores
+from tune_jobs.finals.build import Finals
+from tune_jobs.finals.mixtures import Entrant, Kind
 from tune_jobs.finals.past_sweep import read_sweep
+from tune_jobs.finals.ranking import Standings, rank
 from tune_jobs.finals.run import hold_finals
 from tune_jobs.lifecycle.run import sweep
 from tune_jobs.state.events import Retried, Started, Validated
@@ -370,6 +379,38 @@ def test_finals_of_a_sweep_in_a_bucket_are_there_for_other_machines(
     assert "Access 1 of 1 to these identities so far" in said
     assert (finals / "finalists.csv").read() == before
     assert (bucket / ACCESS_LOG).read() == access_log
+
+
+@pytest.mark.faults
+def test_a_fusion_that_wins_is_fitted_again_and_kept_to_be_used(
+    ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del ray_cluster
+    write_sweep(tmp_path / "tiny", ((ZeroShot(), 0.5), (ZeroShot(), 0.4)), backbone=tuple(tiny_backbones.values()))
+    everyone: list[Entrant] = []
+
+    def only_fused(entrants: list[Entrant], baselines: Mapping[str, Evaluation]) -> Standings:
+        everyone.extend(entrants)
+        return rank([one for one in entrants if one.recipe.kind is Kind.FUSION], baselines)
+
+    monkeypatch.setattr("tune_jobs.finals.run.rank", only_fused)
+    monkeypatch.setattr(Finals, "baselines", lambda _: BaselineScores({}))  # scored by a test of their own
+    assert hold(tmp_path, with_test=True, seeds=1) == 0
+    finals = tmp_path / "tiny" / "finals"
+    (row,) = (row for row in finalists(finals).values() if row["kind"] == "fusion")
+    assert row["backbone"] in ("vit + resnet", "resnet + vit")
+    fused = next(one for one in everyone if one.recipe.kind is Kind.FUSION)
+    assert len(everyone) == 3
+    assert float(row["map"]) == fused.mean
+    fits = [view for view in records_of(finals).all() if view.experiment.part == "train_all"]
+    assert {view.experiment.backbone for view in fits} == set(tiny_backbones.values())
+    (entry,) = (entry for entry in access_log_of(tmp_path).entries() if entry.event == SCORED)
+    (folder,) = (finals / "model").iterdir()
+    whole = load_finished(folder, device=CPU)
+    found = score(whole.context, whole.model, whole.inputs, "test").mean("map")
+    assert entry.values["figures"]["winner"]["map"]["value"] == pytest.approx(found, abs=1e-6)
+    assert entry.values["chosen"] == row["finalist"]
+    assert open_run(folder).width == sum(load_run(path, device=CPU).width for path in member_folders(folder))
 
 
 def test_the_finals_of_a_real_sweep(

@@ -1,4 +1,4 @@
-"""What is exported of a sweep some of whose saved states are gone."""
+"""What is exported of a sweep some of whose saved states are gone, and to where."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +9,10 @@ import pytest
 from handclip_core.errors import InputError
 from tests.tune_jobs.simulated import ROOM, run, settings
 from tune_jobs.lifecycle import export_best as module
-from tune_jobs.lifecycle.export_best import export_best, export_best_left
+from tune_jobs.lifecycle.export_best import export_best, export_best_left, replaced
 from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.state.trials import TrialView
+from tune_jobs.storage.location import BucketLocation, files_below
 
 
 @pytest.fixture
@@ -62,3 +63,12 @@ def test_with_no_state_left_that_is_one_line(tmp_path: Path, exported: list[Path
     with pytest.raises(InputError, match="no trial is left whose weights can be read, so there is no best/"):
         export_best_left(ready.all_trials, where, replace(ROOM))
     assert exported == []
+
+
+def test_folders_in_a_replaced_one_go_to_the_bucket_with_it(bucket: BucketLocation) -> None:
+    for number in (1, 2):
+        with replaced(bucket / "model") as folder:
+            (folder / "members" / f"{number}").mkdir(parents=True)
+            (folder / "members" / f"{number}" / "config.json").write_text("{}")
+            (folder / "ensemble.json").write_text(f"{number}")
+    assert set(files_below(bucket / "model")) == {"ensemble.json", "members/2/config.json"}

@@ -10,6 +10,8 @@ from handclip_core.data.folder import prepare_folder
 from handclip_core.data.sources import PreparedData
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.strategies import Lora
+from search_spaces.narrowing import first_of
 from tune_jobs.config.settings import SETTINGS, SweepSettings, dump_settings, load_settings
 from tune_jobs.lifecycle.fitting import NEED_ASPECTS, fitted
 from tune_jobs.lifecycle.reopening import reopen
@@ -116,3 +118,29 @@ def test_what_reads_texts_is_not_tried_on_image_towers(tmp_path: Path, capsys: p
     assert capsys.readouterr().out.startswith("-- left out of the sweep: clip_reid, since an image tower has no text")
     with pytest.raises(InputError, match=r"strategies: clip_reid: an image tower has no text tower .*; choose others"):
         fitted(SweepSettings.model_validate(values | {"backbone": TOWER, "strategies": ["clip_reid"]}))
+
+
+CONVOLUTIONS = BackboneSettings(name="timm/test_convnext", pretrained="random")
+
+
+def test_lora_is_not_tried_on_attention_that_a_backbone_does_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"backbone": [CONVOLUTIONS, TOWER], "strategies": ["full", "lora"], "storage": tmp_path}
+    both = fitted(SweepSettings.model_validate(values))
+    assert capsys.readouterr().out == (
+        "-- not tried on timm/test_convnext: lora with targets attention, of which it has no maps\n"
+    )
+    assert dict(both.search.ranges) == {"lora@test_convnext/targets": ("mlp", "both")}
+    space = both.search.space(both.arms, both.task)
+    first = space.draw("lora@test_convnext", lambda _, part: first_of(part)).strategy
+    assert isinstance(first, Lora)
+    assert first.targets == "mlp"
+    assert fitted(both) == both
+    assert capsys.readouterr().out == ""
+    alone = values | {"backbone": CONVOLUTIONS}
+    narrow = SweepSettings.model_validate(alone | {"search": {"ranges": {"lora/targets": ["both", "attention"]}}})
+    assert dict(fitted(narrow).search.ranges) == {"lora/targets": ("both",)}
+    nothing = SweepSettings.model_validate(alone | {"search": {"ranges": {"lora/targets": ["attention"]}}})
+    with pytest.raises(InputError, match=r"has no maps of attention that it can adapt; lora/targets can be mlp, both"):
+        fitted(nothing)

@@ -10,7 +10,7 @@ from handclip_core.errors import InputError
 from handclip_core.models.adapters import Place, insert_adapters
 from handclip_core.models.backbone import Backbone, BackboneSettings
 from handclip_core.models.loading import load_backbone
-from handclip_core.models.lora import LoraTargets, insert_lora, lora_prefixes, merged
+from handclip_core.models.lora import LoraTargets, insert_lora, lora_prefixes, merged, possible_targets
 from handclip_core.models.readout import Pooling, ReadoutSettings
 from tests import small_towers
 from tests.small_towers import KINDS, small, small_backbone
@@ -109,10 +109,13 @@ def test_updates_start_as_nothing_learn_and_merge(backbone: Backbone, kind: str,
     def insert() -> None:
         insert_lora(backbone, rank=2, alpha=4.0, dropout=0.0, targets=targets, last_blocks=None)
 
+    possible = possible_targets(backbone)
     if kind in WITHOUT_ATTENTION and targets is LoraTargets.ATTENTION:
+        assert targets not in possible
         with pytest.raises(InputError, match=r"strategy.targets: .* has no maps of attention; choose mlp"):
             insert()
         return
+    assert targets in possible
     insert()
     assert lora_prefixes(backbone)
     updates = {name: tensor for name, tensor in backbone.named_parameters() if ".lora_" in name}

@@ -1,0 +1,101 @@
+"""Finalists on different backbones as one model: the best configuration of each, their scores fused."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from handclip_core.devices import select_device
+from handclip_core.documents import read_document
+from handclip_core.evaluation.fusion import ScoreFusion
+from handclip_core.evaluation.joined import FusedBy
+from handclip_core.models.lora import restored
+from handclip_core.runs.context import ExperimentContext
+from handclip_core.runs.experiment import built, context_of
+from handclip_core.runs.final_scores import SCORES
+from handclip_core.runs.fusion_fit import Fused, answers_of, cross_fitted
+from handclip_core.runs.loaded import LoadedRun
+from handclip_core.runs.run_folder import FINAL, load_tensors, write_json
+from handclip_core.tasks import AnyTask
+from tune_jobs.finals.mixtures import Complete, Entrant, Potful, PotRun, Recipe, entrant_of, mean_of, pot_name
+from tune_jobs.storage.location import local_copy
+
+FUSION = "fusion.json"
+
+
+def best_of_backbones(complete: Sequence[Complete]) -> list[Complete]:
+    """The configuration with the best mean over seeds of each backbone, best first.
+
+    Nothing if all are on one backbone, or the models of their task cannot be fused.
+    """
+    fusable = [one for one in complete if one.finalist.experiment.task.fusable]
+    if len({one.finalist.backbone for one in fusable}) < 2:
+        return []
+    ranked = sorted(fusable, key=lambda one: -mean_of(one.scores(SCORES), one.finalist.experiment.task))
+    first = {one.finalist.backbone: one for one in reversed(ranked)}
+    return [one for one in ranked if first[one.finalist.backbone] is one]
+
+
+@dataclass(frozen=True)
+class FusedRuns:
+    """What `fuse` gives: the members' ``keys``, and their fusion on each seed."""
+
+    keys: tuple[str, ...]
+    by_seed: tuple[Fused, ...]
+
+    def save(self, folder: Path, task: AnyTask) -> None:
+        """Write it, evaluations of ``task``, into ``folder``, whole or not at all."""
+        made = folder.with_name(f"{folder.name}.partial")
+        made.mkdir(parents=True, exist_ok=True)
+        for seed, one in enumerate(self.by_seed):
+            task.save(made / f"{seed}.npz", one.scores)
+        write_json(made / FUSION, {"members": self.keys, "seeds": [_written(one) for one in self.by_seed]})
+        made.rename(folder)
+
+
+def fuse(builder: Potful, device: str) -> FusedRuns:
+    """Fuse the runs in ``builder``, which `soup_builder_of` made of members on different backbones, seed by seed.
+
+    The scores of a seed are by weights that were fitted to the other half of the people; the weights of its fusion, for
+    a final fit, are fitted to all of them.
+    """
+    on = select_device(device)
+    contexts = [context_of(runs[0].experiment, on) for runs in builder]
+    found = []
+    for runs in zip(*builder, strict=True):
+        with ExitStack() as opened:
+            loaded = [_loaded(run, context, opened) for run, context in zip(runs, contexts, strict=True)]
+        found.append(cross_fitted(answers_of(loaded, FusedBy.SCORE)))
+    return FusedRuns(tuple(runs[0].key for runs in builder), tuple(found))
+
+
+def fusion_of(complete: Sequence[Complete], folder: Path) -> list[Entrant]:
+    """The row of the fusion in ``folder``, where ``FusedRuns`` were saved by `pot_name`; nothing if there is none."""
+    best = best_of_backbones(complete)
+    where = folder / pot_name(best) if best else folder
+    if not (where / FUSION).exists():
+        return []
+    about, by_key = read_document(where / FUSION), {one.finalist.key: one for one in best}
+    members = [by_key[key] for key in about["members"]]
+    task = members[0].finalist.experiment.task
+    scores = tuple(task.load(where / f"{seed}.npz") for seed in range(len(about["seeds"])))
+    # The final fit is of the first seed, so it takes the weights of that one's runs.
+    recipe = Recipe(tuple(one.finalist for one in members), fusion=_read(about["seeds"][0]))
+    labels = " + ".join(one.finalist.name.replace(", ", " ") for one in members)
+    return [entrant_of(f"{recipe.strategy}, by score of {labels}", recipe, scores, members)]
+
+
+def _loaded(run: PotRun, context: ExperimentContext, opened: ExitStack) -> LoadedRun:
+    weights = load_tensors(opened.enter_context(local_copy(run.state)) / FINAL)
+    model = restored(built(run.experiment, context), weights).eval()
+    return LoadedRun(model, context.pixel_inputs, context)
+
+
+def _written(one: Fused) -> dict[str, object]:
+    fusion = one.fusion
+    numbers = {"weights": fusion.weights, "means": fusion.means, "deviations": fusion.deviations}
+    return {**numbers, "crossed": one.crossed}
+
+
+def _read(one: dict[str, list[float]]) -> ScoreFusion:
+    return ScoreFusion(tuple(one["weights"]), tuple(one["means"]), tuple(one["deviations"]))
