@@ -128,6 +128,8 @@ class SweepCallback(Callback):  # type: ignore[misc]
             smaller = follows.micro_batch if isinstance(follows, events.Retried) else None
             how = "" if smaller is None else f" with {smaller} images per pass"
             print(f"trial {view.number} goes on later{how}: {self._monitor.told(failure)}", flush=True)
+        elif isinstance(follows, events.Retried):
+            print(f"trial {view.number} is tried again: {failure.reason}", flush=True)
         drop_files_of(trial)
         if isinstance(follows, events.Ended):
             self._end(view, follows)
