@@ -12,6 +12,7 @@ from tune_jobs.finals.ranking import rank
 from tune_jobs.finals.report import FinalsReport
 from tune_jobs.lifecycle.reading import read_record
 from tune_jobs.lifecycle.review import write_report
+from tune_jobs.reporting.panels import data_here
 from tune_jobs.reporting.summary import log, shown
 
 
@@ -46,7 +47,8 @@ def _hold(finals: Finals, *, with_test: bool) -> int:
     if not with_test:
         test = last_access(finals)
     failures = finals.failures | {f"baseline {name}": reason for name, reason in baselines.failures.items()}
-    report = FinalsReport(finals.past, finals.seeds, standings, finals.cost, failures, test)
+    data = data_here(finals.past.settings.data)
+    report = FinalsReport(finals.past, finals.seeds, standings, finals.cost, failures, test, data)
     report.write(finals.folder)
     write_report(read_record(finals.past.where))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
