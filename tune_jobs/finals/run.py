@@ -6,7 +6,7 @@ import sys
 from handclip_core.signals import Ended, say_at_the_end
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.build import Finals, command_again, opened
-from tune_jobs.finals.final_test import access_log_of, check_access_log, final_test, last_access
+from tune_jobs.finals.final_test import MODEL, access_log_of, check_access_log, final_test, last_access
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import rank
 from tune_jobs.finals.report import FinalsReport
@@ -54,4 +54,6 @@ def _hold(finals: Finals, *, with_test: bool) -> int:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     places = f"{shown(finals.past.where)}: report.html, report.md, report.json; three CSV files in {finals.where.name}"
     print(f"\n{report.text(width=width)}\n\nsaved in {places}")
+    if test is not None:
+        print(f"the model of the test, to be used and exported: {shown(finals.where / MODEL / test.model)}")
     return 1 if failed else 0
