@@ -107,4 +107,4 @@ def _square(data: Prepared, row: int) -> NDArray[np.float32]:
     square = new_image("RGB", (SPRITE_PX, SPRITE_PX), "white")
     if (image := small_image(data, row, side_px=SPRITE_PX)) is not None:
         square.paste(image, ((SPRITE_PX - image.width) // 2, (SPRITE_PX - image.height) // 2))
-    return np.asarray(square, np.float32) / 255
+    return np.asarray(square, np.float32) / np.float32(255)

@@ -245,7 +245,7 @@ def _direction(
     return Direction(rank, ap, ndcg, cluster, top, similarity)
 
 
-def _results(block: NDArray[np.float32], row: Ints, column: Ints) -> tuple[Values | Ints, ...]:
+def _results(block: NDArray[np.float32], row: Ints, column: Ints) -> tuple[NDArray[Any], ...]:
     """Rank of the first match, average precision, NDCG, best entries and their cosines of each row of a block [q, G].
 
     The block is used up.

@@ -64,7 +64,7 @@ def gallery_standings() -> Standings:
 def test_queries_of_galleries_are_counted_and_shown_with_their_ranks(prepared: Prepared) -> None:
     standings = gallery_standings()
     (section,) = differences(standings, prepared)
-    ours, theirs = (np.stack([one.queries.first_rank == 1 for one in row.entrant.scores]) for row in standings.rows)
+    ours, theirs = (np.stack([one.answers == 1 for one in row.entrant.scores]) for row in standings.rows)
     assert section.tables[0].rows[1][1] == f"{100 * (ours & ~theirs).mean():.2f}"
     assert section.tables[0].rows[3][2] == str(int((~ours & ~theirs).all(axis=0).sum()))
     for image in section.strips[0].images:

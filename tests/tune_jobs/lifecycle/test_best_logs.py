@@ -61,9 +61,9 @@ def test_tensorboard_shows_the_best_of_a_sweep_beside_the_numbers(tmp_path: Path
     assert sorted(board.get("images/tags").json["best"]) == [f"queries/{place}" for place in range(NUM_QUERIES)]
     step = len(search.query) / NUM_QUERIES
     for place in (0, NUM_QUERIES - 1):
-        sheet, panel = board.image(f"queries/{place}"), search.questions.panel(int(step * place))
+        sheet, panel = np.asarray(board.image(f"queries/{place}"), float), search.questions.panel(int(step * place))
         for column, answer in enumerate(panel.answers, start=1):
-            frame = sheet.getpixel((GAP_PX + column * (TILE_PX + GAP_PX) + TILE_PX // 2, GAP_PX + 2))
+            frame = sheet[GAP_PX + 2, GAP_PX + column * (TILE_PX + GAP_PX) + TILE_PX // 2]
             if answer.right is not None:
                 np.testing.assert_allclose(frame, GREEN if answer.right else RED, atol=40)
 
