@@ -103,7 +103,8 @@ def test_the_tutorial_leads_from_images_to_a_model_elsewhere_with_the_rank_1_tha
             (tmp_path / name).write_text(block)
     program = tmp_path / "bin" / "handclip"
     program.parent.mkdir()
-    program.write_text(f"#!{sys.executable}\nfrom tune_jobs.command import command\ncommand()\n")
+    lines = ["from tune_jobs.command import command", "if __name__ == '__main__':", "    command()"]
+    program.write_text("\n".join([f"#!{sys.executable}", *lines, ""]))
     program.chmod(0o755)
     environment = os.environ | {
         "PATH": f"{program.parent}:{os.environ['PATH']}",
