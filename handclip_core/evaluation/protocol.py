@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from handclip_core.data.manifest import GallerySplit
+from handclip_core.data.manifest import GallerySplit, Prepared
 from handclip_core.errors import InputError
 from handclip_core.evaluation.gallery_splits import Sides, Similarity, SplitScorer
 from handclip_core.evaluation.identities import Ids
 from handclip_core.evaluation.metrics import RANKING
+from handclip_core.evaluation.questions import Item, Panel, Questions
 from handclip_core.evaluation.retrieval import exact_mean
 from handclip_core.evaluation.units import Evaluation, Units
 
@@ -165,6 +166,17 @@ class ProtocolScores(Evaluation):
             raise InputError("the two models were scored on different queries or draws: prepare the data once for both")
         if not np.array_equal(self.queries.first_rank == 0, other.queries.first_rank == 0):
             raise InputError("a query has a match for one model and none for the other: their galleries differ")
+
+    def questions(self, data: Prepared) -> Questions:
+        """All queries of all gallery splits, and the rank of the first match of each; not what stands before it."""
+        queries, identities = self.queries, data.manifest["identity"]
+
+        def panel(at: int) -> Panel:
+            row, rank = int(queries.row[at]), int(queries.first_rank[at])
+            return Panel(Item(str(identities.iloc[row]), row), (), f"rank {rank}" if rank else "no match")
+
+        quality = np.nan_to_num(queries.ap)
+        return Questions(queries.first_rank == 1, quality, panel, {"queries": range(len(quality))})
 
     def objective_of(self, part: str) -> float:
         """mAP of one aspect; NaN if it has no query."""

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from handclip_core.data.manifest import Prepared
+from handclip_core.evaluation.questions import Questions
+
 Values = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -81,9 +84,14 @@ class Evaluation(ABC):
         """Raise InputError unless ``other`` answers the same questions, so that the two can be compared in pairs."""
 
     @property
-    def files(self) -> dict[str, str]:
-        """Tables that are kept beside the figures, by name; ``report.md`` is what people read."""
+    def files(self) -> dict[str, str | bytes]:
+        """Tables and images that are kept beside the figures, by name."""
         return {}
+
+    @property
+    def text(self) -> str:
+        """The figures in detail as Markdown, which people read."""
+        return ""
 
     @property
     def tables(self) -> Mapping[str, pd.DataFrame]:
@@ -93,6 +101,14 @@ class Evaluation(ABC):
     @property
     def confusions(self) -> Confusions | None:
         """What is taken for what, in tasks whose answers are classes."""
+        return None
+
+    def questions(self, data: Prepared) -> Questions | None:
+        """What was asked of the images in ``data``, which were evaluated; None if the task does not show it.
+
+        Raises InputError if ``data`` are not those.
+        """
+        del data
         return None
 
     def mean(self, metric: str) -> float:

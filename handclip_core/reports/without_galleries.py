@@ -16,7 +16,7 @@ from handclip_core.reports.results import ComparisonTable, Report
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.cost import Cost
 from handclip_core.runs.loaded import LoadedRun
-from handclip_core.runs.run_folder import write_json, write_text
+from handclip_core.runs.run_folder import write_bytes, write_json
 from handclip_core.tasks.base import Split
 
 NONE = "–"
@@ -37,14 +37,15 @@ def evaluated(folder: Path, run: LoadedRun, split: Split) -> Report:
     values = {"run": str(folder), "split": split, "metrics": found.metrics, "intervals": intervals}
     write_json(folder / f"evaluation_{split}.json", values)
     task.save(folder / f"evaluation_{split}.npz", found)
-    for name, text in found.files.items():
-        write_text(folder / f"evaluation_{split}_{name}", text)
+    for name, content in found.files.items():
+        as_bytes = content if isinstance(content, bytes) else content.encode("utf-8")
+        write_bytes(folder / f"evaluation_{split}_{name}", as_bytes)
     lines = [
         f"{metric.label} {found.mean(metric.name):.4f} (95 % {intervals[metric.name]['low']:.4f} to "
         f"{intervals[metric.name]['high']:.4f} over {intervals[metric.name]['num_identities']} {task.clusters})"
         for metric in task.metrics.in_finals
     ]
-    return Report(text="\n".join([found.files.get("report.md", ""), *lines]), values=values)
+    return Report(text="\n".join([found.text, *lines]), values=values)
 
 
 def side_by_side(methods: Mapping[str, Method], context: ExperimentContext) -> ComparisonTable:

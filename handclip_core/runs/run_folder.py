@@ -268,8 +268,13 @@ def _finite(values: Any) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Write through a temporary name, so that readers see the old text or the new one."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As ``write_text``."""
     temporary = path.with_name(f"{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 

@@ -50,7 +50,7 @@ class FinalTest:
 
     ``figures`` has the chosen model's, ``baseline`` CLIP's and ``gaps`` the paired difference, by the name of a metric.
     ``entry`` is the hash of its last line in the access log, ``as_it_is`` what the model's backbone without training is
-    called.
+    called. ``model`` is the name of the model's folder.
     """
 
     chosen: str
@@ -61,6 +61,7 @@ class FinalTest:
     baseline: dict[str, Estimate]
     gaps: dict[str, Comparison]
     as_it_is: str
+    model: str
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ def last_access(finals: Finals) -> FinalTest | None:
     number = next(place for place, access in enumerate(accesses, start=1) if access.hash == known["opened"])
     found = _measured(finals.folder / MODEL / known["model"], finals.past.settings.task)
     called = known.get("as_it_is", as_it_is(BackboneSettings()))  # older sweeps had CLIPs alone
-    return FinalTest(known["chosen"], known["entry"], number, tuple(accesses), *found, as_it_is=called)
+    return FinalTest(
+        known["chosen"], known["entry"], number, tuple(accesses), *found, as_it_is=called, model=known["model"]
+    )
 
 
 def access_log_of(finals: Finals) -> AccessLog:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from handclip_core.data.manifest import Prepared
 from handclip_core.runs.run_folder import write_json, write_text
+from tune_jobs.finals.differences import differences
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.frames import frames
 from tune_jobs.finals.mixtures import Kind
@@ -33,7 +35,10 @@ WIDE = 150
 
 @dataclass(frozen=True)
 class FinalsReport:
-    """Everything that the finals of ``past`` have to say; ``failures`` are runs and their reasons."""
+    """Everything that the finals of ``past`` have to say; ``failures`` are runs and their reasons.
+
+    ``data`` are those of the sweep, if they are on this machine.
+    """
 
     past: PastSweep
     seeds: tuple[int, ...]
@@ -41,6 +46,7 @@ class FinalsReport:
     cost: Cost
     failures: Mapping[str, str]
     test: FinalTest | None
+    data: Prepared | None = None
 
     def text(self, *, width: int | None = None) -> str:
         """What a terminal of ``width`` characters shows; a narrow one gets fewer columns."""
@@ -59,6 +65,7 @@ class FinalsReport:
         own = [
             Section(title="Verdict by strategy", tables=(self._verdict,)),
             Section(title="Finals", lines=tuple(said), tables=tables, figures=(self._intervals(),)),
+            *differences(self.standings, self.data),
             *([Section(title="Test", lines=tuple(test))] if test else []),
             Section(title="How to read the finals", lines=self._notes),
         ]

@@ -6,12 +6,13 @@ import sys
 from handclip_core.signals import Ended, say_at_the_end
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.build import Finals, command_again, opened
-from tune_jobs.finals.final_test import access_log_of, check_access_log, final_test, last_access
+from tune_jobs.finals.final_test import MODEL, access_log_of, check_access_log, final_test, last_access
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import rank
 from tune_jobs.finals.report import FinalsReport
 from tune_jobs.lifecycle.reading import read_record
 from tune_jobs.lifecycle.review import write_report
+from tune_jobs.reporting.panels import data_here
 from tune_jobs.reporting.summary import log, shown
 
 
@@ -46,10 +47,13 @@ def _hold(finals: Finals, *, with_test: bool) -> int:
     if not with_test:
         test = last_access(finals)
     failures = finals.failures | {f"baseline {name}": reason for name, reason in baselines.failures.items()}
-    report = FinalsReport(finals.past, finals.seeds, standings, finals.cost, failures, test)
+    data = data_here(finals.past.settings.data)
+    report = FinalsReport(finals.past, finals.seeds, standings, finals.cost, failures, test, data)
     report.write(finals.folder)
     write_report(read_record(finals.past.where))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     places = f"{shown(finals.past.where)}: report.html, report.md, report.json; three CSV files in {finals.where.name}"
     print(f"\n{report.text(width=width)}\n\nsaved in {places}")
+    if test is not None:
+        print(f"the model of the test, to be used and exported: {shown(finals.where / MODEL / test.model)}")
     return 1 if failed else 0

@@ -16,6 +16,7 @@ from tune_jobs.reporting.tensorboard import EventLogs
 from tune_jobs.state.events import Event
 from tune_jobs.state.objectives import FRONT, front_csv, pareto_front
 from tune_jobs.state.trials import Trials
+from tune_jobs.storage.location import location_of
 
 
 class Exports:
@@ -26,7 +27,11 @@ class Exports:
         self._all_trials = all_trials
         self._logs = EventLogs(folder / tensorboard.FOLDER, names_of_several_types(settings))
         space, objectives = settings.search.space(settings.arms, settings.task), settings.search.objectives
-        study = StudyExport(study_url(settings, folder), name=settings.name, space=space, objectives=objectives)
+        where = location_of(settings.storage, folder)
+        place = where.resolve().as_uri() if isinstance(where, Path) else str(where)
+        study = StudyExport(
+            study_url(settings, folder), name=settings.name, space=space, objectives=objectives, place=place
+        )
         self._study = study if searched else None
 
     def open(self, events: Sequence[Event], *, all_logs: bool = False) -> None:

@@ -16,6 +16,7 @@ from tune_jobs.execution.nodes import RayNodes
 from tune_jobs.execution.ray_job import in_ray_job, submission_id, why_ended
 from tune_jobs.execution.signals import Interrupted, stop_on_signals
 from tune_jobs.execution.tune_run import run_trials
+from tune_jobs.lifecycle.best_logs import write_best_logs
 from tune_jobs.lifecycle.build import SweepRun, build, read_events
 from tune_jobs.lifecycle.export_best import export_best_left, mixtures
 from tune_jobs.lifecycle.exports import Exports, write_front
@@ -112,6 +113,7 @@ def export(settings: SweepSettings, where: StorageLocation) -> None:
         all_trials = folded(events)
         with closing(Exports(folder, settings, all_trials)) as exports:
             exports.open(events, all_logs=True)
+        write_best_logs(folder, settings)
         write_leaderboard(all_trials, folder)
         write_front(all_trials, settings, folder)
         write_report(SweepRecord(where, folder, settings, events))
@@ -187,14 +189,14 @@ def run_to_the_end(
         if lease.lost.is_set():
             raise InputError(f"{where}: another driver has taken this sweep over; this one has ended")
         if proposer is None and reason != INTERRUPTED:
-            finished = _finish(ready, where, trial_resources, mixtures_wanted=settings.mixtures)
+            finished = _finish(ready, where, trial_resources, settings)
             reason = reason if finished else INTERRUPTED
         ready.callback.close(reason)
         return Outcome(folder, ready.all_trials, reason)
 
 
-def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResources, *, mixtures_wanted: bool) -> bool:
-    """Export the best trial and, if wanted, score mixtures of good weights; whether that came to its end."""
+def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResources, settings: SweepSettings) -> bool:
+    """Export the best trial, for TensorBoard too, and score mixtures of good weights; whether that came to its end."""
     if ready.all_trials.winner is None:
         return True
     trial_resources = replace(trial_resources, excluded_nodes=ready.monitor.excluded_nodes())
@@ -202,11 +204,12 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
     summary.log("exporting the winner's results")
     try:
         export_best_left(ready.all_trials, where, trial_resources)
-        if mixtures_wanted:
+        if settings.mixtures:
             mixed = mixtures(ready.all_trials, where, trial_resources)
             ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))
         if isinstance(where, BucketLocation):
             with_retry(partial((where / BEST).fetch, ready.folder / BEST), path=where)
+        write_best_logs(ready.folder, settings)
     except (Ended, KeyboardInterrupt):
         return False
     return True

@@ -1,4 +1,4 @@
-"""The report's section on what the winner does where no gallery is searched: by class or direction, and confusions."""
+"""The report's section on what the winner does where no gallery is searched: by class or direction, with images."""
 
 from collections.abc import Sequence
 
@@ -6,23 +6,27 @@ import numpy as np
 import pandas as pd
 
 from handclip_core.data.manifest import Prepared
+from handclip_core.evaluation.questions import Item
 from handclip_core.evaluation.units import Confusions, Evaluation
 from tune_jobs.reporting.charts import heat_map
-from tune_jobs.reporting.page import Figure, Image, Section, Strip, Table, percent
-from tune_jobs.reporting.winner_sections import Winner, missing, thumbnail
+from tune_jobs.reporting.page import Figure, Section, Strip, Table, percent
+from tune_jobs.reporting.panels import cards, extremes
+from tune_jobs.reporting.winner_sections import Winner, missing
 
 MOST_CLASSES, MOST_PAIRS, PAIRS_SHOWN, IMAGES_SHOWN = 25, 10, 4, 8
 
 
 def details(winner: Winner) -> Section:
-    """The tables of the winner's evaluation; of classes also what is taken for what, with images."""
+    """The tables of the winner's evaluation; of classes also what is taken for what, of searches what is found."""
     title, found = "The winner in detail", winner.evaluation
     if found is None:
         return Section(title=title, missing=missing(winner))
     tables = [_table(f"{name}, validation", frame) for name, frame in found.tables.items()]
     lines = _kept(winner, found)
     if found.confusions is None:
-        return Section(title=title, lines=lines, tables=tuple(tables))
+        asked, data = winner.questions, winner.data
+        strips = () if asked is None or data is None else tuple(extremes(asked, data))
+        return Section(title=title, lines=lines, tables=tuple(tables), strips=strips)
     pairs = found.confusions.most(MOST_PAIRS)
     if pairs:
         tables.append(_pairs(found.confusions, pairs))
@@ -85,11 +89,7 @@ def _strips(found: Confusions, pairs: Sequence[tuple[int, int]], data: Prepared 
     strips = []
     for truth, answer in pairs:
         rows = found.shown_by(truth, answer)[:IMAGES_SHOWN]
-        paths = [str(data.manifest["path"].iloc[row]) for row in rows]
-        images = tuple(
-            Image(source=thumbnail(data, row), caption=path, mark="wrong")
-            for row, path in zip(rows, paths, strict=True)
-        )
+        items = [Item(str(data.manifest["path"].iloc[row]), row, right=False) for row in rows]
         caption = f"{found.names[truth]}, taken for {found.names[answer]}:"
-        strips.append(Strip(caption=caption, images=images))
+        strips.append(Strip(caption=caption, images=cards(items, data)))
     return strips

@@ -113,12 +113,12 @@ class Figure(Config):
 
 
 class Image(Config):
-    """A small image with a line below."""
+    """A small image with a line below, or words alone."""
 
     source: str
-    """A ``data:`` URI."""
+    """A ``data:`` URI; empty for words alone."""
     caption: str = ""
-    """The line."""
+    """The line, or the words."""
     mark: str = ""
     """``right``, ``wrong`` or nothing: the colour and the sign of its frame."""
 

@@ -32,6 +32,9 @@ CURVE = "curve"
 """The user attribute of the objective by unit, since Optuna takes no intermediate values with several objectives."""
 FOLDER, TRIALS = "folder", "trials"
 """The user attribute of a trial's folder, relative to the sweep's, and where those lie."""
+NOTE_VERSION, NOTE_TEXT, NOTE_LETTERS = "dashboard:{}:note_ver", "dashboard:{}:note_str:0", 2000
+"""The study's attributes in which optuna-dashboard 0.21 looks for the note of a trial, by Optuna's id, and how much one
+of them holds."""
 WRITE_EVERY_S, AWAY_S = 2.0, 60.0
 """Seconds between two writes, and after which a database that was away is tried again."""
 
@@ -39,9 +42,13 @@ WRITE_EVERY_S, AWAY_S = 2.0, 60.0
 class StudyExport:
     """Follows a sweep. A database that is away costs the sweep nothing; the study is rebuilt when it is back."""
 
-    def __init__(self, url: str, *, name: str, space: JointSpace, objectives: Sequence[str]) -> None:
-        """The study ``name`` in the database at ``url``; nothing is written before ``rebuild``."""
+    def __init__(self, url: str, *, name: str, space: JointSpace, objectives: Sequence[str], place: str = "") -> None:
+        """The study ``name`` in the database at ``url``; nothing is written before ``rebuild``.
+
+        ``place`` is the URI of the sweep's folder, to which the notes of trials lead.
+        """
         self._url, self._name, self._space, self._objectives = url, name, space, objectives
+        self._place = place
         self._study: Study | None = None
         self._open: dict[int, tuple[int, set[int]]] = {}
         """Optuna's id and the units told of each trial that the study does not know as over, by number."""
@@ -116,7 +123,10 @@ class StudyExport:
         if len(self._objectives) > 1 and view.curve:
             trial.user_attrs[CURVE] = _by_text(view.curve)
         study.add_trial(trial)
-        if not view.status.over:
+        if view.status.over:
+            identity = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, view.number)
+            self._write_note(study, identity, view)
+        else:
             added = study.get_trials(deepcopy=False)[-1]
             if added.number != view.number:
                 raise InputError(f"study '{self._name}': another process writes to it")
@@ -140,9 +150,30 @@ class StudyExport:
         if view.status.over:
             storage.set_trial_state_values(identity, TrialState.RUNNING)  # only such a trial can be told its end
             _tell(study, trial, view, self._objectives)
+            self._write_note(study, identity, view)
             del self._open[view.number]
         elif storage.get_trial(identity).state is not _state(view):
             storage.set_trial_state_values(identity, _state(view))
+
+    def _write_note(self, study: Study, identity: int, view: TrialView) -> None:
+        """What optuna-dashboard shows of a trial that is over, beside its values."""
+        text = _note(view, self._place)[:NOTE_LETTERS]
+        for name, value in ((NOTE_VERSION, 1), (NOTE_TEXT, text)):
+            study._storage.set_study_system_attr(study._study_id, name.format(identity), value)
+
+
+def _note(view: TrialView, place: str) -> str:
+    """What became of a trial and where its files are, in Markdown."""
+    folder = f"{TRIALS}/{view.name}"
+    link = f"[{folder}]({place}/{folder})" if place else f"`{folder}`"
+    reason = " ".join(view.reason.split()).replace("`", "'")
+    scored = f", {view.score:.4f} at unit {view.best_unit}" if view.has_score else ""
+    lines = [
+        f"**{view.arm}**: {view.status}{scored}",
+        *([f"`{reason}`"] if view.status is Status.FAILED and reason else []),
+        f"Settings, log and weights: {link}",
+    ]
+    return "\n\n".join(lines)
 
 
 def _state(view: TrialView) -> TrialState:

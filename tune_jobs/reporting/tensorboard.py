@@ -70,7 +70,7 @@ class EventLogs:
             elif value is not None:
                 told[name] = value
         # A time of its own would make logs differ that are rebuilt.
-        _write(writer, hparams_pb(told, trial_id=view.name, start_time_secs=0.0))
+        write_summary(writer, hparams_pb(told, trial_id=view.name, start_time_secs=0.0))
 
     def _scalars(self, event: Validated | Trained) -> None:
         """Write metrics, losses and learning rates over the images shown."""
@@ -91,7 +91,7 @@ class EventLogs:
         status = api_pb2.STATUS_FAILURE if view.status is Status.FAILED else api_pb2.STATUS_SUCCESS
         end = plugin_data_pb2.HParamsPluginData(session_end_info=plugin_data_pb2.SessionEndInfo(status=status))
         about = metadata.create_summary_metadata(end)
-        _write(writer, Summary(value=[Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about)]))
+        write_summary(writer, Summary(value=[Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about)]))
         writer.close()
 
     def _best_so_far(self, event: Ended, all_trials: Trials) -> None:
@@ -117,6 +117,7 @@ class EventLogs:
             self._writers.popitem()[1].close()
 
 
-def _write(writer: SummaryWriter, summary: Any) -> None:
+def write_summary(writer: SummaryWriter, summary: Any) -> None:
+    """Write what `SummaryWriter` has no method for."""
     writer._get_file_writer().add_summary(summary)
     writer.flush()

@@ -3,8 +3,6 @@
 They come from the files in the sweep's ``best`` folder; images and identities come from the data, if those are here.
 """
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,26 +13,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image as Pictures
-from PIL import ImageOps
 
-from handclip_core.data.manifest import Prepared, load_prepared
-from handclip_core.data.sources import data_folder
+from handclip_core.data.manifest import Prepared
 from handclip_core.documents import read_document
 from handclip_core.errors import InputError
 from handclip_core.evaluation.bootstrap import Estimate, estimate
 from handclip_core.evaluation.breakdown import breakdown
 from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores
+from handclip_core.evaluation.questions import Item, Panel, Questions
 from handclip_core.evaluation.units import Evaluation
-from handclip_core.paths import cache_root
 from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.run_folder import METRICS
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.charts import COLOURS, axes, band, heat_map, line, vertical
-from tune_jobs.reporting.page import NONE, Figure, Image, Section, Strip, Table, percent
+from tune_jobs.reporting.page import NONE, Figure, Section, Table, percent
+from tune_jobs.reporting.panels import data_here, extremes
 
 QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
-BINS, MERGED, RESAMPLES, MOST_RANKS, SHOWN, SIDE_PX = 400, 10, 500, 20, 10, 96
+BINS, MERGED, RESAMPLES, MOST_RANKS, SHOWN = 400, 10, 500, 20, 10
 MOST_POINTS = 1500
 """Images that the map of embeddings shows."""
 Floats = NDArray[np.float64]
@@ -49,9 +45,11 @@ class Winner:
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
-        """Its validation results, if they have been kept."""
-        path = self.folder / SCORES
-        return self.settings.task.load(path) if path.is_file() else None
+        """Its validation results, if they have been kept in a form that this version reads."""
+        try:
+            return self.settings.task.load(self.folder / SCORES)
+        except InputError:
+            return None
 
     @cached_property
     def interval(self) -> Estimate | None:
@@ -62,8 +60,15 @@ class Winner:
     @cached_property
     def data(self) -> Prepared | None:
         """The sweep's data, None if they are not on this machine or are not readable."""
+        return data_here(self.settings.data)
+
+    @cached_property
+    def questions(self) -> Questions | None:
+        """What it was asked in validation, with its answers, if the data are here; with galleries, of the first one."""
+        if self.settings.task.has_galleries:
+            return None if self.search is None else self.search.questions
         try:
-            return load_prepared(data_folder(self.settings.data, cache=cache_root()))
+            return None if self.evaluation is None or self.data is None else self.evaluation.questions(self.data)
         except InputError:
             return None
 
@@ -130,6 +135,38 @@ class Search:
         best = np.where(self.genuine, self.similarity, -np.inf).max(axis=1, keepdims=True)
         before = (self.similarity >= best) & ~self.genuine & np.isfinite(self.similarity)
         return np.asarray(1 + before.sum(axis=1), np.int64)
+
+    @cached_property
+    def questions(self) -> Questions:
+        """All queries with the gallery images most like each; of pairs of one aspect, if they are of one identity."""
+        ours, theirs = self.identities
+
+        def panel(at: int) -> Panel:
+            best = np.argsort(-self.similarity[at], kind="stable")[:SHOWN]
+            answers = tuple(
+                Item(
+                    f"{theirs[one]}, {self.similarity[at, one]:.2f}",
+                    int(self.gallery_rows[one]),
+                    True if self.genuine[at, one] else False if ours[at] != theirs[one] else None,
+                )
+                for one in best.tolist()
+                if np.isfinite(self.similarity[at, one])
+            )
+            asked = Item(str(ours[at]), int(self.query_rows[at]))
+            return Panel(asked, answers, f"rank {self.first_rank[at]}")
+
+        parts = {"queries": range(len(self.query))}
+        pairs = self.genuine[self.same_aspect], (self.similarity[self.same_aspect] + 1) / 2
+        return Questions(self.first_rank == 1, self.average_precision, panel, parts, {"same identity": pairs})
+
+    @cached_property
+    def average_precision(self) -> Floats:
+        """That of each query [Q]."""
+        order = np.argsort(-self.similarity, axis=1, kind="stable")
+        hits = np.take_along_axis(self.genuine, order, axis=1)
+        ranks = np.arange(1, hits.shape[1] + 1)
+        found = (np.cumsum(hits, axis=1) / ranks * hits).sum(axis=1) / np.maximum(hits.sum(axis=1), 1)
+        return np.asarray(found, dtype=np.float64)
 
     def over_identities(self, counts: NDArray[np.float64]) -> Floats:
         """Sums of ``counts`` [Q, B] over resamples of the query identities, the sample itself first: [R + 1, B]."""
@@ -245,10 +282,6 @@ def images(winner: Winner) -> Section:
     search = winner.search
     if search is None:
         return Section(title="What it finds", missing=missing(winner))
-    precision = _average_precision(search)
-    order = np.argsort(precision, kind="stable")
-    chosen = {"worst": order[:2], "median": order[len(order) // 2 : len(order) // 2 + 1], "best": order[-1:]}
-    strips = [_strip(search, label, int(at), precision[at]) for label, found in chosen.items() for at in found]
     ours, theirs = search.identities
     first = np.argmax(search.similarity, axis=1)
     wrong = Counter((str(ours[q]), str(theirs[g])) for q, g in enumerate(first) if ours[q] != theirs[g])
@@ -263,44 +296,8 @@ def images(winner: Winner) -> Section:
         f"{sum(wrong.values())} of {len(first)} queries find somebody else first (first gallery split, cosine). "
         "A match shows the same side of the same hand; framed in grey is another side of it.",
     )
-    return Section(title="What it finds", lines=lines, tables=tables, strips=tuple(strips), figures=(_map(search),))
-
-
-def _average_precision(search: Search) -> Floats:
-    order = np.argsort(-search.similarity, axis=1, kind="stable")
-    hits = np.take_along_axis(search.genuine, order, axis=1)
-    ranks = np.arange(1, hits.shape[1] + 1)
-    found = (np.cumsum(hits, axis=1) / ranks * hits).sum(axis=1) / np.maximum(hits.sum(axis=1), 1)
-    return np.asarray(found, dtype=np.float64)
-
-
-def _strip(search: Search, label: str, query: int, precision: float) -> Strip:
-    best = np.argsort(-search.similarity[query], kind="stable")[:SHOWN]
-    ours, theirs = search.identities
-    shown = [Image(source=thumbnail(search.data, search.query_rows[query]), caption=f"query: {ours[query]}")]
-    shown += [
-        Image(
-            source=thumbnail(search.data, search.gallery_rows[at]),
-            caption=f"{theirs[at]}, {search.similarity[query, at]:.2f}",
-            mark="right" if search.genuine[query, at] else "wrong" if ours[query] != theirs[at] else "",
-        )
-        for at in best
-        if np.isfinite(search.similarity[query, at])
-    ]
-    return Strip(caption=f"{label.capitalize()} query, average precision {percent(precision)}:", images=tuple(shown))
-
-
-def thumbnail(data: Prepared, row: int) -> str:
-    """A small version of the image in a ``row`` of the manifest, as a ``data:`` URI."""
-    try:
-        with Pictures.open(data.root / str(data.manifest["path"].iloc[int(row)])) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except OSError:
-        return "data:,"  # moved away since: the caption stays
-    image.thumbnail((SIDE_PX, SIDE_PX))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    strips = tuple(extremes(search.questions, search.data))
+    return Section(title="What it finds", lines=lines, tables=tables, strips=strips, figures=(_map(search),))
 
 
 def _map(search: Search) -> Figure:

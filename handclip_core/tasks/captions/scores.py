@@ -9,18 +9,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from handclip_core.data.manifest import Prepared
 from handclip_core.errors import InputError
 from handclip_core.evaluation.generic import GENERIC
 from handclip_core.evaluation.metrics import Metric
+from handclip_core.evaluation.questions import Item, Panel, Questions
 from handclip_core.evaluation.ranks import match_ranks
 from handclip_core.evaluation.storage import read_arrays, write_arrays
 from handclip_core.evaluation.units import Evaluation, Units
+from handclip_core.tasks.captions.table import read_pairs
 
 Ints = NDArray[np.int64]
 Values = NDArray[np.float64]
-FORMAT = 1
+FORMAT = 2
 RECALLS = (1, 5, 10)
 NDCG_AT = 10
+TOP = 10
+"""Answers to a query that are kept."""
 FOLD, NUM_FOLDS = 1000, 5
 """COCO's test images are scored whole and as the mean of five folds of a thousand (Karpathy 2015, arXiv 1412.2306)."""
 BLOCK = 1 << 24
@@ -50,14 +55,16 @@ METRICS = (
 @dataclass(frozen=True, eq=False)
 class Direction:
     """Queries [Q] of one direction: the ``rank`` of the first match from 1, average precision ``ap``, ``ndcg`` at
-    NDCG_AT, and the ``answer``, which gallery entry is most similar. ``cluster`` says what they are resampled with.
+    NDCG_AT, and ``top`` [Q, K], up to TOP gallery entries that are most similar, best first, the first of equals before
+    others, with their cosines ``similarity`` [Q, K]. ``cluster`` says what they are resampled with.
     """
 
     rank: Ints
     ap: Values
     ndcg: Values
-    answer: Ints
     cluster: Ints
+    top: Ints
+    similarity: NDArray[np.float32]
 
     def values(self, figure: str) -> Values:
         """A figure of each query [Q]."""
@@ -101,13 +108,43 @@ class CaptionScores(Evaluation):
     @property
     def answers(self) -> Ints:
         """The most similar image of each caption, then the most similar caption of each image."""
-        return np.concatenate([self.directions[one].answer for one in DIRECTIONS])
+        return np.concatenate([self.directions[one].top[:, 0] for one in DIRECTIONS])
 
     def check_same(self, other: Self) -> None:
         """Raise InputError unless ``other`` searches among the same images and captions."""
         same = [len(self.directions[one].rank) == len(other.directions[one].rank) for one in DIRECTIONS]
         if not np.array_equal(self.rows, other.rows) or not all(same):
             raise InputError("the two models were scored on different images or captions: prepare data once for both")
+
+    def questions(self, data: Prepared) -> Questions:
+        """All captions, which ask for images, then all images, which ask for captions."""
+        pairs = read_pairs(data).of(self.rows)
+        if [len(pairs.texts), len(self.rows)] != [len(self.directions[one].rank) for one in DIRECTIONS]:
+            raise InputError(f"{data.folder}: not the captions that the model was evaluated on")
+        known = set(zip(pairs.text.tolist(), np.searchsorted(self.rows, pairs.row).tolist(), strict=True))
+
+        def image(at: int, text: str = "", *, right: bool | None = None) -> Item:
+            return Item(text, int(self.rows[at]), right)
+
+        def panel(at: int) -> Panel:
+            text_asks = at < len(pairs.texts)
+            one = self.directions["text_to_image" if text_asks else "image_to_text"]
+            query = at if text_asks else at - len(pairs.texts)
+            found = list(zip(one.top[query].tolist(), one.similarity[query].tolist(), strict=True))
+            if text_asks:
+                answers = [image(entry, f"{score:.2f}", right=(query, entry) in known) for entry, score in found]
+            else:
+                answers = [
+                    Item(f"{score:.2f} {pairs.texts[entry]}", right=(entry, query) in known) for entry, score in found
+                ]
+            asked = Item(pairs.texts[query]) if text_asks else image(query)
+            return Panel(asked, tuple(answers), f"rank {one.rank[query]}")
+
+        both = [self.directions[one] for one in DIRECTIONS]
+        num, total = len(pairs.texts), len(pairs.texts) + len(self.rows)
+        parts = dict(zip(DIRECTIONS.values(), (range(num), range(num, total)), strict=True))
+        right = np.concatenate([one.rank == 1 for one in both])
+        return Questions(right, np.concatenate([one.ap for one in both]), panel, parts)
 
     def objective_of(self, part: str) -> float:
         """R@1 of one direction."""
@@ -120,7 +157,7 @@ class CaptionScores(Evaluation):
         return {"By direction": pd.DataFrame(rows)}
 
     @property
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, str | bytes]:
         """A table of both directions as Markdown, by name."""
         return {"report.md": self.text}
 
@@ -204,12 +241,15 @@ def _direction(
         block = queries[start : start + step] @ gallery.T
         inside = slice(*np.searchsorted(query, [start, start + len(block)]))
         parts.append(_results(block, query[inside] - start, match[inside]))
-    rank, ap, ndcg, answer = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return Direction(rank, ap, ndcg, answer, cluster)
+    rank, ap, ndcg, top, similarity = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return Direction(rank, ap, ndcg, cluster, top, similarity)
 
 
-def _results(block: NDArray[np.float32], row: Ints, column: Ints) -> tuple[Ints, Values, Values, Ints]:
-    """Rank of the first match, average precision, NDCG and best entry of each row [q] of a block [q, G]."""
+def _results(block: NDArray[np.float32], row: Ints, column: Ints) -> tuple[NDArray[Any], ...]:
+    """Rank of the first match, average precision, NDCG, best entries and their cosines of each row of a block [q, G].
+
+    The block is used up.
+    """
     found = match_ranks(block, row, column)
     num, counts = len(block), found.num_matches
     rank = found.rank[np.cumsum(counts) - counts]
@@ -217,10 +257,20 @@ def _results(block: NDArray[np.float32], row: Ints, column: Ints) -> tuple[Ints,
     gains = np.where(found.rank <= NDCG_AT, 1 / np.log2(found.rank + 1), 0.0)
     best = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, NDCG_AT + 2)))])
     ndcg = np.bincount(found.query, weights=gains, minlength=num) / best[np.minimum(counts, NDCG_AT)]
-    return rank, ap, ndcg, np.asarray(block.argmax(axis=1), np.int64)
+    return rank, ap, ndcg, *_best_entries(block)
 
 
-COLUMNS = ("rank", "ap", "ndcg", "answer", "cluster")
+def _best_entries(block: NDArray[np.float32]) -> tuple[Ints, NDArray[np.float32]]:
+    rows, num_kept = np.arange(len(block)), min(TOP, block.shape[1])
+    top, similarity = np.empty((len(block), num_kept), np.int64), np.empty((len(block), num_kept), np.float32)
+    for place in range(num_kept):
+        top[:, place] = block.argmax(axis=1)
+        similarity[:, place] = block[rows, top[:, place]]
+        block[rows, top[:, place]] = -np.inf
+    return top, similarity
+
+
+COLUMNS = ("rank", "ap", "ndcg", "cluster", "top", "similarity")
 
 
 def save_caption_scores(path: Path, scores: CaptionScores) -> None:

@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from handclip_core.data.manifest import Prepared
 from handclip_core.errors import InputError
 from handclip_core.evaluation.generic import GENERIC
 from handclip_core.evaluation.metrics import RETENTION, Metric
+from handclip_core.evaluation.questions import Item, Panel, Questions
 from handclip_core.evaluation.storage import read_arrays, write_arrays
 from handclip_core.evaluation.units import Confusions, Evaluation, Units
+from handclip_core.tasks.classes.figure import confusion_image
 
 Ints = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -151,14 +154,32 @@ class ClassScores(Evaluation):
         """All images."""
         return Confusions(self.names, self.confusion, self.rows, self.truth, self.predicted)
 
+    def questions(self, data: Prepared) -> Questions:
+        """All images, and the most probable classes of each; whether an image is of a class, for each class."""
+        del data
+
+        def panel(at: int) -> Panel:
+            truth, found = int(self.truth[at]), self.probabilities[at]
+            answers = tuple(
+                Item(f"{self.names[one]} {found[one]:.2f}", right=one == truth)
+                for one in np.argsort(-found, kind="stable")[:TOP].tolist()
+            )
+            outcome = f"taken for {self.names[int(self.predicted[at])]}"
+            return Panel(Item(self.names[truth], int(self.rows[at])), answers, outcome)
+
+        own = self.probabilities[np.arange(len(self.truth)), self.truth]
+        decisions = {name: (self.truth == at, self.probabilities[:, at]) for at, name in enumerate(self.names)}
+        return Questions(self.predicted == self.truth, own, panel, {"images": range(len(own))}, decisions)
+
     @property
-    def files(self) -> dict[str, str]:
-        """The classification report as CSV and as Markdown, and the confusion matrix as CSV, by name."""
+    def files(self) -> dict[str, str | bytes]:
+        """The classification report as CSV and as Markdown, the confusion matrix as CSV and drawn, by name."""
         matrix = pd.DataFrame(self.confusion, index=pd.Index(self.names, name="class"), columns=list(self.names))
         return {
             "report.csv": self.by_class.to_csv(index=False),
             "report.md": self.text,
             "confusion.csv": matrix.to_csv(),
+            "confusion.png": confusion_image(self.confusion, self.names),
         }
 
     @property

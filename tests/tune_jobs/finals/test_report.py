@@ -41,7 +41,9 @@ def looked(number: int) -> FinalTest:
     better, worse = scores(0.3, 1), scores(0.8, 1)
     figures, clip = ({name: estimate(one, name) for name in ("map", "cmc1")} for one in (better, worse))
     gaps = {name: compare_paired(better, worse, name) for name in ("map", "cmc1")}
-    return FinalTest("full, trial 2", "abc", number, looks, figures, clip, gaps, as_it_is="its backbone as it is")
+    return FinalTest(
+        "full, trial 2", "abc", number, looks, figures, clip, gaps, as_it_is="its backbone as it is", model="abc"
+    )
 
 
 def test_the_sweeps_maximum_stands_beside_the_result_as_optimistic(report: FinalsReport) -> None:

@@ -9,6 +9,7 @@ import pytest
 from handclip_core.data.sources import open_data
 from handclip_core.paths import cache_root
 from handclip_core.tasks.captions.scores import Pairing, score_captions
+from handclip_core.tasks.captions.table import read_pairs
 from handclip_core.tasks.captions.task import Captions
 from handclip_core.tasks.classes.scores import ClassScores
 from handclip_core.tasks.classes.task import Classes
@@ -70,10 +71,52 @@ def test_both_directions_of_a_search_by_captions_are_shown(tmp_path: Path) -> No
     every = np.arange(4)
     Captions().save(tmp_path / "scores.npz", score_captions(Pairing(vectors, texts, every, every, every), every))
     settings = SweepSettings.model_validate({"task": {"name": "captions"}, "data": TINY_DATA})
-    (table,) = details(Winner(tmp_path, settings)).tables
+    section = details(Winner(tmp_path, settings))
+    (table,) = section.tables
     assert table.headings[:2] == ("direction", "R@1")
     assert [row[:2] for row in table.rows] == [("text to image", "50.00"), ("image to text", "50.00")]
     assert table.rows[0][-1] == "4"
+    assert section.strips == (), "these are not the captions of the data"
+
+
+def test_queries_of_both_directions_are_shown_with_what_they_find(tmp_path: Path) -> None:
+    prepared = open_data(TINY_DATA, cache=cache_root())
+    rows = np.flatnonzero(prepared.manifest["subset"] == "val")
+    pairs = read_pairs(prepared).of(rows)
+    image = np.searchsorted(rows, pairs.row)
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(len(rows), 16)).astype(np.float32)
+    texts = np.stack([vectors[image[pairs.text == at]].mean(axis=0) for at in range(len(pairs.texts))])
+    texts += random.normal(size=texts.shape) * 0.5
+    vectors, texts = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (vectors, texts))
+    pairing = Pairing(vectors, texts.astype(np.float32), image, pairs.text, np.arange(len(rows)))
+    Captions().save(tmp_path / "scores.npz", score_captions(pairing, rows))
+    settings = SweepSettings.model_validate({"task": {"name": "captions"}, "data": TINY_DATA})
+    found = Winner(tmp_path, settings)
+    strips = details(found).strips
+    assert [strip.caption.split(",")[0] for strip in strips] == [
+        f"{direction}: {which} query"
+        for direction in ("Text to image", "Image to text")
+        for which in ("worst", "worst", "median", "best")
+    ]
+    known = set(zip(pairs.text.tolist(), pairs.row.tolist(), strict=True))
+    assert found.questions is not None
+    parts = found.questions.parts
+    for at in parts["text to image"]:
+        panel = found.questions.panel(at)
+        text = pairs.texts.index(panel.question.text)
+        similarity = texts[text] @ vectors.T
+        best = rows[np.argsort(-similarity, kind="stable")[: len(panel.answers)]]
+        assert [answer.row for answer in panel.answers] == best.tolist()
+        assert [answer.right for answer in panel.answers] == [(text, row) in known for row in best.tolist()]
+        assert found.questions.right[at] == panel.answers[0].right == (panel.outcome == "rank 1")
+    for at in parts["image to text"]:
+        panel = found.questions.panel(at)
+        said = [pairs.texts.index(answer.text.partition(" ")[2]) for answer in panel.answers]
+        assert [answer.right for answer in panel.answers] == [(text, panel.question.row) in known for text in said]
+    asks_text, asks_image = strips[0].images, strips[-1].images
+    assert [bool(one.source) for one in (*asks_text[:2], *asks_image[:2])] == [False, True, True, False]
+    assert asks_image[1].mark == "right"
 
 
 @pytest.mark.parametrize("task", ["classes", "captions"])

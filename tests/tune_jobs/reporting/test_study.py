@@ -324,3 +324,29 @@ def test_a_study_that_could_not_be_begun_is_not_tried_again_when_it_is_closed(
         study.rebuild(Trials())
     study.close(Trials())
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+def test_a_trial_that_is_over_has_a_note_where_the_dashboard_looks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rebuilt: bool
+) -> None:
+    exported = Exported(sqlite(tmp_path), monkeypatch, strategies=("zero_shot", "full"))
+    good, bad, running = exported.begin(), exported.begin(), exported.begin()
+    exported.sweep.complete(good, 0.5)
+    exported.sweep.end(bad, "failed", reason="RuntimeError: `x`\nand more")
+    exported.study.close(exported.sweep.all_trials)
+    if rebuilt:
+        exported.study.rebuild(exported.sweep.all_trials)
+    study = optuna.load_study(study_name="sweep", storage=exported.url)
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+
+    def note(number: int) -> str:
+        identity = study.get_trials()[number]._trial_id
+        if f"dashboard:{identity}:note_ver" not in attributes:
+            return ""
+        return str(attributes[f"dashboard:{identity}:note_str:0"])
+
+    assert note(good.number).startswith(f"**{good.arm}**: complete, 0.5000 at unit ")
+    assert note(good.number).endswith(f"`trials/{good.name}`")
+    assert "\n\n`RuntimeError: 'x' and more`\n\n" in note(bad.number)
+    assert note(running.number) == ""

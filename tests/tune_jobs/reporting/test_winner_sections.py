@@ -10,26 +10,14 @@ from handclip_core.evaluation.protocol import score_gallery_splits
 from handclip_core.paths import cache_root
 from handclip_core.tasks.identities.task import Identities
 from tests.conftest import TINY_DATA
-from tune_jobs.config.settings import SweepSettings
+from tests.tune_jobs.winners import SETTINGS, write_winner
 from tune_jobs.reporting import winner_sections
-from tune_jobs.reporting.winner_sections import GALLERY, QUERY, Winner
-
-SETTINGS = SweepSettings(data=TINY_DATA)
+from tune_jobs.reporting.winner_sections import Winner
 
 
 @pytest.fixture
 def winner(tmp_path: Path) -> Winner:
-    """A winner with made-up embeddings: identities, and much noise."""
-    prepared = open_data(TINY_DATA, cache=cache_root())
-    split = prepared.protocol.draws["val"][0]
-    rows = {QUERY: sorted(sum(split.query.values(), ())), GALLERY: sorted(sum(split.gallery.values(), ()))}
-    random = np.random.default_rng(0)
-    people = {name: random.normal(size=8) for name in prepared.manifest["identity"]}
-    for name, wanted in rows.items():
-        found = np.stack([people[prepared.manifest["identity"][row]] + random.normal(size=8) for row in wanted])
-        np.save(tmp_path / name, (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32))
-    (tmp_path / "metrics.json").write_text(json.dumps({"embedding_rows": rows}))
-    return Winner(tmp_path, SETTINGS)
+    return write_winner(tmp_path)
 
 
 def test_ranks_and_precision_are_those_of_the_protocol(winner: Winner) -> None:
@@ -43,7 +31,7 @@ def test_ranks_and_precision_are_those_of_the_protocol(winner: Winner) -> None:
     place = {int(row): at for at, row in enumerate(search.query_rows)}
     order = [place[int(row)] for row in truth.row]
     assert search.first_rank[order].tolist() == truth.first_rank.tolist()
-    np.testing.assert_allclose(winner_sections._average_precision(search)[order], truth.ap, atol=1e-6)
+    np.testing.assert_allclose(search.average_precision[order], truth.ap, atol=1e-6)
 
 
 def test_curves_rise_within_their_bands_and_thresholds_accept_what_is_said(winner: Winner) -> None:

@@ -141,3 +141,18 @@ def test_scores_come_back_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no scores")
     with pytest.raises(InputError, match="not a file of scores"):
         load_caption_scores(tmp_path / "text.npz")
+
+
+@pytest.mark.parametrize("block", [1 << 24, 64])
+def test_the_most_similar_entries_are_kept_best_first_and_of_equals_the_first(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK", block)
+    found = pairing()
+    twice = Pairing(found.images[np.arange(30) // 2 * 2], found.texts, found.image, found.text, found.cluster)
+    kept = scored(twice).directions
+    for direction, (similarity, _) in sides(twice).items():
+        order = np.argsort(-similarity, axis=1, kind="stable")[:, : module.TOP]
+        assert kept[direction].top.tolist() == order.tolist()
+        wanted = np.take_along_axis(similarity, order, axis=1)
+        np.testing.assert_allclose(kept[direction].similarity, wanted, atol=1e-6)

@@ -1,0 +1,78 @@
+"""Questions with the answers to them as rows of images and words, and the images themselves, small."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image as Pictures
+from PIL import ImageOps
+
+from handclip_core.data.manifest import Prepared, load_prepared
+from handclip_core.data.sources import DrawnData, PreparedData, data_folder
+from handclip_core.errors import InputError
+from handclip_core.evaluation.questions import Item, Panel, Questions
+from handclip_core.paths import cache_root
+from tune_jobs.reporting.page import Image, Strip, percent
+
+SIDE_PX = 96
+MARKS = {True: "right", False: "wrong", None: ""}
+NUM_WORST = 2
+
+
+def data_here(data: DrawnData | PreparedData) -> Prepared | None:
+    """The prepared data, None if they are not on this machine or are not readable."""
+    try:
+        return load_prepared(data_folder(data, cache=cache_root()))
+    except InputError:
+        return None
+
+
+def extremes(questions: Questions, data: Prepared) -> list[Strip]:
+    """The worst questions of each part, the one in the middle and the best one, with the answers to them."""
+    strips = []
+    for name, part in questions.parts.items():
+        order = part.start + np.argsort(questions.quality[part.start : part.stop], kind="stable")
+        chosen = {"worst": order[:NUM_WORST], "median": order[len(order) // 2 :][:1], "best": order[-1:]}
+        what = f"{name}: " if len(questions.parts) > 1 else ""
+        for label, found in chosen.items():
+            for at in found.tolist():
+                caption = f"{what}{label} query, average precision {percent(float(questions.quality[at]))}:"
+                strips.append(strip(questions.panel(at), f"{caption[0].upper()}{caption[1:]}", data))
+    return strips
+
+
+def strip(panel: Panel, caption: str, data: Prepared) -> Strip:
+    """The question, then the answers."""
+    asked = panel.question
+    question = Item(f"query: {asked.text}" if asked.text else "query", asked.row)
+    return Strip(caption=caption, images=cards([question, *panel.answers], data))
+
+
+def cards(items: Sequence[Item], data: Prepared) -> tuple[Image, ...]:
+    """Each as a small image with a line below, or as words."""
+    return tuple(
+        Image(source="" if item.row is None else thumbnail(data, item.row), caption=item.text, mark=MARKS[item.right])
+        for item in items
+    )
+
+
+def thumbnail(data: Prepared, row: int) -> str:
+    """A small version of the image in a ``row`` of the manifest, as a ``data:`` URI."""
+    image = small_image(data, row, side_px=SIDE_PX)
+    if image is None:
+        return "data:,"  # moved away since: the caption stays
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def small_image(data: Prepared, row: int, *, side_px: int) -> Pictures.Image | None:
+    """The image in a ``row`` of the manifest with sides of ``side_px`` at most; None if it cannot be read."""
+    try:
+        with Pictures.open(data.root / str(data.manifest["path"].iloc[row])) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except OSError:
+        return None
+    image.thumbnail((side_px, side_px))
+    return image
