@@ -51,8 +51,8 @@ class Metrics:
 
     @property
     def in_tables(self) -> tuple[Metric, ...]:
-        """What the tables of a sweep show."""
-        return tuple(metric for metric in self.every if metric.in_tables)
+        """What the tables of a sweep show, the objective first."""
+        return tuple(metric for metric in self.every if metric.in_tables or metric is self.objective)
 
     @property
     def in_finals(self) -> tuple[Metric, ...]:

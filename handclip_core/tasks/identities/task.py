@@ -27,19 +27,21 @@ ROWS = RowFormat(needed=("path", "identity"), optional=OPTIONAL, prepare=_prepar
 
 
 class Identities(LabelledTask):
-    """Who is it? Queries are searched in galleries, and judged by mAP."""
+    """Who is it? Queries are searched in galleries, and judged by mAP unless the settings say otherwise."""
 
     name: Literal["identities"] = "identities"
     """Which task this is."""
     clusters: ClassVar[str] = "identities"
     averaged: ClassVar[str] = "aspects, draws"
     has_galleries: ClassVar[bool] = True
+    objective: Literal["map", "map_trapezoid", "minp", "cmc1", "cmc5", "cmc10"] = "map"
+    """What trials are ranked by, and a run's best unit: a figure of the mean ranking."""
     baselines: ClassVar[tuple[str, ...]] = tuple(BASELINES)
 
     @property
     def metrics(self) -> Metrics:
-        """mAP first, then the others of rankings, and retention."""
-        return Metrics(METRICS)
+        """The objective first."""
+        return Metrics(tuple(sorted(METRICS, key=lambda metric: metric.name != self.objective)))
 
     def open(self, data: DrawnData | PreparedData, *, cache: Path) -> IdentityData:
         """The prepared data set; drawn hands are drawn if need be."""
