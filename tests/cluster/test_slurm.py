@@ -92,6 +92,7 @@ def submission() -> Iterator[Submission]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.faults
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_signal_of_slurm_stops_the_job_on_two_nodes_and_leaves_nothing_behind(submission: Submission) -> None:

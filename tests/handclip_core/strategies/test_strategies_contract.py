@@ -100,11 +100,16 @@ def kind_of(case: WholeRun) -> type[Strategy]:
 
 
 WHOLE_RUNS = [
-    pytest.param((kind, tower), id=f"{tower}-{kind.__name__}")
-    for kind in (*TRAINED, *(kind for kind in SERVING if kind not in TRAINED))
+    pytest.param(
+        (kind, tower),
+        id=f"{tower}-{kind.__name__}",
+        marks=[] if tower == BACKBONES[number % len(BACKBONES)] else [pytest.mark.faults],
+    )
+    for number, kind in enumerate((*TRAINED, *(kind for kind in SERVING if kind not in TRAINED)))
     for tower in BACKBONES
 ]
-"""A whole run of each strategy on each tower; pytest makes one for all tests that read the same item of this list."""
+"""A whole run of each strategy on each tower, every run of the tests on one of both in turn; pytest makes one for all
+tests that read the same item of this list."""
 every_whole_run = pytest.mark.parametrize("finished", WHOLE_RUNS, indirect=True, scope="module")
 trained_whole_runs = pytest.mark.parametrize(
     "finished", WHOLE_RUNS[: len(TRAINED) * len(BACKBONES)], indirect=True, scope="module"

@@ -178,6 +178,7 @@ def workers() -> list[int]:
     return found
 
 
+@pytest.mark.faults
 def test_a_trial_that_is_stopped_early_frees_its_places_for_the_next(
     ray_cluster: None, tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

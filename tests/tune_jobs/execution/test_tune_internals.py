@@ -189,6 +189,7 @@ def test_a_worker_killed_amid_a_task_is_a_lost_actor(managed: Managed) -> None:
     assert_lost_for_memory(managed)
 
 
+@pytest.mark.faults
 @pytest.mark.ray
 def test_a_worker_killed_between_two_tasks_is_a_lost_actor(managed: Managed) -> None:
     managed.call("take_later")
@@ -200,6 +201,7 @@ def test_a_worker_killed_between_two_tasks_is_a_lost_actor(managed: Managed) -> 
     assert_lost_for_memory(managed)
 
 
+@pytest.mark.faults
 @pytest.mark.ray
 def test_a_worker_killed_in_its_constructor_is_a_lost_actor(short_cluster: None) -> None:
     del short_cluster

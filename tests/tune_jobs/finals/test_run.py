@@ -229,6 +229,7 @@ def test_what_is_complete_does_not_run_again_and_a_second_look_is_counted(
     assert first.values["figures"] == second.values["figures"]
 
 
+@pytest.mark.faults
 def test_the_next_command_tries_failed_runs_again_and_runs_more_seeds_without_a_new_look(
     again: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,6 +348,7 @@ def kill_a_worker(journal: Path, killed: list[int]) -> None:
                 killed.append(process.pid)
 
 
+@pytest.mark.faults
 def test_finals_of_a_sweep_in_a_bucket_are_there_for_other_machines(
     ray_cluster: None,
     tiny_backbones: dict[str, BackboneSettings],
