@@ -51,7 +51,7 @@ SHORTER: dict[str, Callable[[Path, BackboneSettings], list[str]]] = {
         "budget=4",
         "resources.cpus=1",
     ],
-    "quickstart.yaml": lambda *_: [*SMALL, "trials=7", "budget=2"],
+    "quickstart.yaml": lambda *_: [*SMALL, "trials=7", "budget=3"],
 }
 """What lets a file end within a minute on two processors; all else stays as it is there."""
 WITHOUT_GALLERIES = {name for name in BEST_FILES if not name.endswith(".npy")} | {"embeddings.npy"}

@@ -123,7 +123,7 @@ def test_the_study_agrees_with_the_leaderboard(outcome: Outcome) -> None:
 def test_every_trial_left_settings_a_log_and_events_and_only_the_best_their_weights(outcome: Outcome) -> None:
     folders = sorted(path.name for path in (outcome.folder / "trials").iterdir() if path.is_dir())
     assert folders == sorted(view.name for view in outcome.all_trials.all())
-    assert sorted(path.name for path in (outcome.folder / "tensorboard").iterdir()) == [*folders, "sweep"]
+    assert sorted(path.name for path in (outcome.folder / "tensorboard").iterdir()) == [*folders, "best", "sweep"]
     for view in outcome.all_trials.all():
         assert read_experiment(outcome.folder / "trials" / view.name) == view.experiment
     weights = {path.parent.parent.name for path in (outcome.folder / "trials").glob("*/*/handclip_best.pth")}
