@@ -1,6 +1,6 @@
 """What each strategy's space can ask for, found by looking."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 
@@ -11,7 +11,7 @@ from handclip_core.runs.context import IDENTITIES
 from handclip_core.tasks.base import Task
 from search_spaces.by_task import spaces_of
 from search_spaces.narrowing import nearest
-from search_spaces.recording import RecordingTrial
+from search_spaces.recording import RecordingTrial, Source
 from search_spaces.spaces import default_of
 from search_spaces.suggest import Primitive, label, value_at
 
@@ -25,15 +25,21 @@ def inventory(strategy: str, task: Task = IDENTITIES) -> Mapping[str, BaseDistri
     branches.
     """
     settings, space = default_of(strategy), spaces_of(task)[strategy]
-    rng = np.random.default_rng(0)
     recording = RecordingTrial(lambda name, part: nearest(label(value_at(settings, name)), part), _whole)
     space(recording)
     found = dict(recording.distributions)
-    for _ in range(NUM_RANDOM_DRAWS if found else 0):
-        recording = RecordingTrial(lambda _, part: _any_of(part, rng), _whole)
+    for source in random_sources() if found else ():
+        recording = RecordingTrial(source, _whole)
         space(recording)
         found = recording.distributions | found
     return found
+
+
+def random_sources() -> Iterator[Source]:
+    """Sources of values, the same each time, that between them lead into every branch of a space."""
+    rng = np.random.default_rng(0)
+    for _ in range(NUM_RANDOM_DRAWS):
+        yield lambda _, part: _any_of(part, rng)
 
 
 def unknown_path(key: str, strategies: Sequence[str], task: Task = IDENTITIES) -> str:

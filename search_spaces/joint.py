@@ -14,7 +14,7 @@ from handclip_core.tasks.base import Task
 from search_spaces.arms import AT, arm_of, strategy_in, under
 from search_spaces.by_task import spaces_of
 from search_spaces.fixed import Fixed
-from search_spaces.inventory import inventory, unknown_path
+from search_spaces.inventory import inventory, random_sources, unknown_path
 from search_spaces.narrowing import Narrowing, nearest, stored
 from search_spaces.recording import RecordingTrial, Source
 from search_spaces.spaces import default_of, searchable
@@ -142,8 +142,11 @@ class JointSpace:
             self.narrowing.apply(name, distribution)
 
     def check_fixed(self) -> None:
-        """Raise ValueError for settings that cannot stay as they are wanted."""
+        """Raise ValueError for settings that cannot stay as they are wanted, also beside something that is drawn."""
         searched = {
             arm: [name.partition("/")[2] for name in inventory(strategy_in(arm), self.task)] for arm in self.arms
         }
         self.fixed.check({arm: default_of(strategy_in(arm)) for arm in self.arms}, searched)
+        for arm in self.arms if self.fixed.values else ():
+            for source in random_sources():
+                self.draw(arm, source)

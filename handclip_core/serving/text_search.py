@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
 from handclip_core.console import track
@@ -17,9 +16,11 @@ from handclip_core.runs.experiment import context_of
 from handclip_core.runs.run_folder import load_run, read_experiment
 from handclip_core.serving.images import read_square
 from handclip_core.serving.model import Embeddings, ServedEnsemble, ServedModel, open_run
+from handclip_core.serving.tiles import TILE_PX, as_jpeg, tile
 
 BATCH = 64
-TILE_PX, LABEL_PX, COLUMNS = 192, 18, 5
+COLUMNS = 5
+"""Tiles in a row of the sheet."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +108,10 @@ class Searcher:
 
 
 def contact_sheet(found: Found, folder: Path, out: Path) -> None:
-    """Write the hits to a JPEG, row by row from the best, each with its rank and cosine."""
-    columns = min(COLUMNS, len(found.hits))
-    rows = -(-len(found.hits) // columns)
-    sheet = Image.new("RGB", (columns * TILE_PX, rows * (TILE_PX + LABEL_PX)), "white")
-    for place, hit in enumerate(found.hits):
-        x, y = place % columns * TILE_PX, place // columns * (TILE_PX + LABEL_PX)
-        tile = decode_rgb(read_image(folder / hit.path), draft_px=TILE_PX)
-        tile.thumbnail((TILE_PX, TILE_PX))
-        sheet.paste(tile, (x + (TILE_PX - tile.width) // 2, y + (TILE_PX - tile.height) // 2))
-        ImageDraw.Draw(sheet).text((x + 4, y + TILE_PX + 2), f"{place + 1}  {hit.score:.3f}", fill="black")
-    sheet.save(out, "JPEG", quality=88)
+    """Write the hits to a JPEG, row by row from the best, each with its name, rank and score."""
+    tiles = []
+    for rank, hit in enumerate(found.hits, start=1):
+        image = decode_rgb(read_image(folder / hit.path), draft_px=TILE_PX)
+        image.thumbnail((TILE_PX, TILE_PX))
+        tiles.append(tile(image, [Path(hit.path).name, f"{rank}. {hit.score:.4f}"]))
+    out.write_bytes(as_jpeg([tiles[at : at + COLUMNS] for at in range(0, len(tiles), COLUMNS)]))

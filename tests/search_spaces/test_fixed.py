@@ -69,6 +69,8 @@ def test_settings_of_another_sweep_are_held_only_with_what_stays_here() -> None:
         ("name", "full", "name: is no setting"),
         ("losses/own", {"use": 3}, "losses/own: "),
         ("lora/rank", 4, "lora/rank: is no setting of"),
+        # Fine beside the default's batches of 32, not beside the searched ones of 16.
+        ("full/sampler", {"kind": "pk", "images_each": 24}, "full/sampler: .*16 images are fewer than"),
     ],
 )
 def test_what_cannot_stay_is_refused_by_key(key: str, value: object, message: str) -> None:

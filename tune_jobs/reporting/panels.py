@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image as Pictures
-from PIL import ImageOps
 
+from handclip_core.data.images import BadImageError, decode_rgb, read_image
 from handclip_core.data.manifest import Prepared, load_prepared
 from handclip_core.data.sources import DrawnData, PreparedData, data_folder
 from handclip_core.errors import InputError
@@ -70,9 +70,8 @@ def thumbnail(data: Prepared, row: int) -> str:
 def small_image(data: Prepared, row: int, *, side_px: int) -> Pictures.Image | None:
     """The image in a ``row`` of the manifest with sides of ``side_px`` at most; None if it cannot be read."""
     try:
-        with Pictures.open(data.root / str(data.manifest["path"].iloc[row])) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except OSError:
+        image = decode_rgb(read_image(data.root / str(data.manifest["path"].iloc[row])), draft_px=side_px)
+    except BadImageError:
         return None
     image.thumbnail((side_px, side_px))
     return image

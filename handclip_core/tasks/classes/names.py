@@ -60,15 +60,18 @@ def sentences(names: Sequence[str], templates: Sequence[str]) -> list[str]:
 def read_templates(given: object) -> object:
     """Of the name of a text file its lines, one a sentence; anything else as it is.
 
-    Raises ValueError for a file that cannot be read.
+    Raises ValueError for a file that cannot be read, or is empty.
     """
     if not isinstance(given, str | Path):
         return given
     path = user_path(given)
     try:
-        return tuple(line.strip() for line in _lines(path) if line.strip())
+        found = tuple(line.strip() for line in _lines(path) if line.strip())
     except InputError as error:
         raise ValueError(str(error)) from None
+    if not found:
+        raise ValueError(f"{path}: holds no sentence")
+    return found
 
 
 def checked_templates(templates: tuple[str, ...]) -> tuple[str, ...]:

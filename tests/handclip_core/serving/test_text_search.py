@@ -69,7 +69,7 @@ def test_an_image_finds_itself_and_a_sheet_is_written(folder: Path, tmp_path: Pa
         code, lines, _ = typed(folder / run, *words)
         assert code == 0
         assert (len(lines), lines[0].split()[0], Path(lines[0].split()[1]).stem) == (6, "1.0000", "2")
-    assert Image.open(tmp_path / "a" / "s.jpg").size == (5 * 192, 2 * 210)
+    assert Image.open(tmp_path / "a" / "s.jpg").size == (5 * 136 + 8, 2 * 170 + 8)
 
 
 def test_an_unreadable_image_is_named_and_passed_over(folder: Path, tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ def test_a_sweep_without_trials_left_ends_however_many_places_there_are(sweep: S
     assert sweep.suggest() == Searcher.FINISHED
 
 
-def test_a_worker_that_is_silent_for_too_long_is_ended_and_that_is_a_failure_with_a_reason(sweep: Sweep) -> None:
+def test_a_worker_that_is_silent_for_too_long_is_ended_and_that_is_a_failure_with_a_reason(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
     trial = sweep.start()
     sweep.report(trial, 1)
     sweep.save(trial)
@@ -99,6 +101,7 @@ def test_a_worker_that_is_silent_for_too_long_is_ended_and_that_is_a_failure_wit
     event = sweep.last()
     assert isinstance(event, Retried)
     assert event.reason == "no result for 1 minutes, so its worker counts as lost"
+    assert f"trial 0 is tried again: {event.reason}\n" in capsys.readouterr().out
     again = sweep.start()
     assert (again.config["number"], again.config["attempt"]) == (0, 1)
     assert again.config["checkpoint"] is not None

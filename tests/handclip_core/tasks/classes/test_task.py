@@ -91,6 +91,18 @@ def test_templates_of_a_file_stand_for_ours_and_judge_the_towers(backbone: Backb
     [(["a photo"], "'a photo' must have {} once"), (["{} {}"], "must have {} once"), ("gone.txt", "gone.txt: no such")],
 )
 def test_templates_without_a_place_for_the_name_are_refused(templates: object, message: str) -> None:
+    assert_refused(templates, message)
+
+
+def test_a_file_without_templates_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00{}")
+    assert_refused(str(tmp_path / "empty.txt"), "holds no sentence")
+    assert_refused(str(tmp_path / "binary.txt"), "is no text in UTF-8")
+    assert_refused(str(tmp_path), str(tmp_path))
+
+
+def assert_refused(templates: object, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         Classes.parse({"name": "classes", "templates": templates}, source="task")
 
