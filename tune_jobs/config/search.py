@@ -75,7 +75,7 @@ class Search(Config):
     anything else."""
     fixed: dict[str, Any] = Field({})
     """Settings that every trial has in place of its default, by path: ``losses/own`` for every strategy with that
-    setting, ``full/augment/flip`` for one. What is searched is narrowed by ``ranges``."""
+    setting, ``full/optim/clip_norm`` for one. What is searched is narrowed by ``ranges``."""
     replicas: int = Field(1, ge=1, le=100)
     """Seeds a configuration: its score is the mean over them. Those that the first seed's early stopping ends get no
     more."""
