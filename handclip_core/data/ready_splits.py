@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -118,6 +118,7 @@ def read_ready(
         raise InputError(f"{root}: no image at <split>/<identity>/<image>; names that tell need --name-pattern")
     told_of = {image.path: image.told for image in images.values()}
     left_out = unread_lines(found)
+    left_out += _told_twice(images.values())
     if outside:
         left_out.append(f"{len(outside)} images lie in no split (first: {outside[0]})")
     collection = collected(
@@ -141,6 +142,17 @@ def _told(
     if len(below) not in (2, 3):
         return "lies at no <split>/<identity>/<image> or <split>/<identity>/<session>/<image>; see --name-pattern"
     return {"identity": below[0], "session": below[1] if len(below) == 3 else ""}
+
+
+def _told_twice(images: Iterable[_Image]) -> list[str]:
+    """A line if images stand under several aspects; the gallery of all aspects says nothing of an image's own."""
+    aspects = {image.path: {p.aspect for p in image.places if p.kind != "gallery_all"} for image in images}
+    twice = {path: found for path, found in aspects.items() if len(found) > 1}
+    if not twice:
+        return []
+    first, found = next(iter(twice.items()))
+    told = f"(first: {first}: {', '.join(sorted(found))})"
+    return [f"the other aspects of {len(twice)} images that stand under several {told}"]
 
 
 def _content(root: Path, path: str) -> str:

@@ -46,13 +46,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class StepReport:
-    """The run at a whole budget unit, or at an evaluation point. ``state`` is live: use it before taking the next item.
+    """The run at a whole budget unit, an evaluation point or the end of a phase. ``state`` is live: use it before taking
+    the next item.
 
     ``losses``, and ``accuracy`` on the training batches where there is one, are means over the phase's steps since the
     last whole unit, ``train_s`` the seconds of all steps since, and ``cpu_s`` what this process, with all its threads,
     spent on them of processors' time. If not ``evaluated``, nothing
     can have moved retrieval: the state is there to be saved. At an evaluation point, the score of every aspect is to be
-    added to ``state.evaluation_points``.
+    added to ``state.evaluation_points``. At the end of a phase the model is what the next phase begins with.
     """
 
     unit: int
@@ -67,6 +68,7 @@ class StepReport:
     state: TrainingState
     evaluated: bool
     evaluation_point: bool = False
+    phase_end: bool = False
 
 
 def train(
@@ -77,9 +79,11 @@ def train(
     budget: Budget,
     seed: int,
     micro_batch: int | None = None,
+    phase_ends: bool = False,
     resume: Resume | None = None,
 ) -> Iterator[StepReport]:
-    """Run ``phases`` on ``model`` and yield a StepReport at every whole budget unit, and at evaluation points.
+    """Run ``phases`` on ``model`` and yield a StepReport at every whole budget unit, and at evaluation points; with
+    ``phase_ends`` also when a phase has ended that another follows.
 
     ``loader(i)`` gives the batches of phase i; the image tower trains on ``micro_batch`` images of a batch at a time.
     Every random number of a step is a function of (seed, phase, step), so a run that is resumed at any point continues
@@ -98,6 +102,8 @@ def train(
         run = _PhaseRun(common, index, spans[index], loader(index), saved)
         yield from run.steps()
         if index + 1 < len(phases):
+            if phase_ends:
+                yield run.step_report(phase_end=True)
             run.consolidate()
             common.position.phase, common.position.step = index + 1, 0
 
@@ -211,7 +217,7 @@ class _PhaseRun:
                 yield self.step_report()
             self.sums, self.num_summed, self.common.train_s, self.common.cpu_s = {}, 0, 0.0, 0.0
 
-    def step_report(self, *, evaluation_point: bool = False) -> StepReport:
+    def step_report(self, *, evaluation_point: bool = False, phase_end: bool = False) -> StepReport:
         """The run as it stands."""
         means = {name: value.item() / self.num_summed for name, value in self.sums.items()}
         accuracy = means.pop(ACCURACY, None)
@@ -235,6 +241,7 @@ class _PhaseRun:
             ),
             evaluated=self.phase.evaluate,
             evaluation_point=evaluation_point,
+            phase_end=phase_end,
         )
 
     def consolidate(self) -> None:

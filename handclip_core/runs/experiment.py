@@ -1,7 +1,7 @@
 """An experiment: strategy, data, backbone, seed and budget; and the one function that runs it."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import nan
 from typing import Self
 
@@ -17,7 +17,7 @@ from handclip_core.engine.loader import PhaseLoader
 from handclip_core.engine.loop import Budget, StepReport, step_seed, train
 from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Phase, evaluation_points_of
-from handclip_core.engine.state import Resume, TrainingState
+from handclip_core.engine.state import Resume, Saved, TrainingState
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
@@ -47,6 +47,9 @@ class Experiment(Config):
     """Most images that the image tower trains on at a time; none for whole batches. Saves memory, changes no sum."""
     keep_every: int | None = Field(None, ge=1)
     """Units after which weights are kept for good, as ``handclip_epoch_N.pth``; none for the best and last alone."""
+    keep_stages: bool = False
+    """Keeps the weights with which each phase but the last ends, as ``handclip_stage_NAME.pth``: of CLIP-ReID the learned
+    prompts on CLIP as it was, of a sequence the model after each aspect."""
     part: Part = "train"
     """``train_all`` adds the validation identities, for a final fit. Nobody is left to validate on: such a run has no
     scores, and its weights are those of its last unit."""
@@ -140,6 +143,8 @@ class Progress:
     learning_rates: dict[str, float]
     params_trained: int
     state: TrainingState
+    stages: dict[str, Saved] = field(default_factory=dict)
+    """Copies of the weights with which phases ended since the last item, by phase, if the experiment keeps them."""
 
     @property
     def evaluated(self) -> bool:
@@ -190,13 +195,18 @@ def run(
         budget=ready.budget,
         seed=experiment.seed,
         micro_batch=experiment.micro_batch,
+        phase_ends=experiment.keep_stages,
         resume=resume,
     )
+    stages: dict[str, Saved] = {}
     for report in reports:
         if report.evaluation_point:
             report.state.evaluation_points.append(_evaluation_point(ready, report.phase_index))
+        elif report.phase_end:
+            stages[report.phase] = {name: value.cpu().clone() for name, value in ready.model.state_dict().items()}
         else:
-            yield _progress(ready, report)
+            yield _progress(ready, report, stages)
+            stages = {}
 
 
 def score(context: ExperimentContext, model: HandModel, inputs: Inputs, split: Split) -> Evaluation:
@@ -213,7 +223,7 @@ def _evaluation_point(ready: Assembled, phase: int) -> list[float]:
     return [scores.objective_of(name) for name in aspects]
 
 
-def _progress(ready: Assembled, report: StepReport) -> Progress:
+def _progress(ready: Assembled, report: StepReport, stages: dict[str, Saved]) -> Progress:
     trained = choose(ready.model, ready.phases[report.phase_index].train)
     return Progress(
         unit=report.unit,
@@ -228,6 +238,7 @@ def _progress(ready: Assembled, report: StepReport) -> Progress:
         learning_rates=report.learning_rates,
         params_trained=sum(item.parameter.numel() for item in trained),
         state=report.state,
+        stages=stages,
     )
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, validation_
 
 CONFIG, METRICS, LOG = "config.json", "metrics.json", "training_log.csv"
 BEST, FINAL, OPTIMIZER = "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth"
-EPOCH = "handclip_epoch_{}.pth"
+EPOCH, STAGE = "handclip_epoch_{}.pth", "handclip_stage_{}.pth"
 CHECKPOINT = "checkpoint"
 TRAIN_ACCURACY = "train_accuracy"
 COUNTS = ("unit", "images", "phase", "train_s", "cpu_s", "peak_mib")
@@ -90,7 +91,7 @@ class RunFolder:
     def add_unit(self, progress: Progress) -> None:
         """Log a unit, and keep its weights if its objective is the highest so far, or there is none to go by.
 
-        They are kept beside those if the experiment says so.
+        They are kept beside those, and those of phases that ended, if the experiment says so.
 
         Of several processes that train one model, the first keeps the weights.
         """
@@ -103,6 +104,9 @@ class RunFolder:
         every = self.experiment.keep_every
         if every is not None and progress.unit and progress.unit % every == 0 and process_group().rank == 0:
             save_tensors(progress.state.model.state_dict(), self.folder / EPOCH.format(progress.unit))
+        if process_group().rank == 0:
+            for phase, state in progress.stages.items():
+                save_tensors(state, self.folder / STAGE.format(re.sub(r"\W+", "_", phase)))
         self.log.append(row)
 
     def save_checkpoint(self, into: Path, model: Saved, training: Saved) -> None:

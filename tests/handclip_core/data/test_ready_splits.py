@@ -77,6 +77,21 @@ def test_validation_people_of_their_own_stay(cut: Path, tmp_path: Path) -> None:
     assert set(manifest.loc[manifest["subset"] == "val", "identity"]) == {"p0", "p1", "p2", "p3"}
 
 
+def test_an_image_under_two_aspects_counts_once_and_is_told(cut: Path, tmp_path: Path) -> None:
+    root = tmp_path / "by-aspect"
+    shutil.copytree(cut, root / "dorsal_r")
+    (root / "palmar_r" / "test" / "p9").mkdir(parents=True)
+    shutil.copy(root / "dorsal_r" / "test" / "p9" / "2.png", root / "palmar_r" / "test" / "p9" / "2.png")
+    (root / "palmar_r" / "gallery0_all" / "p9").mkdir(parents=True)
+    shutil.copy(root / "dorsal_r" / "test" / "p9" / "1.png", root / "palmar_r" / "gallery0_all" / "p9" / "1.png")
+    prepared = prepare_folder(root, tmp_path / "out")
+    assert len(prepared.manifest) == 37
+    told = [line for line in prepared.protocol.warnings if "several" in line]
+    assert len(told) == 1
+    assert "aspects of 1 images that stand under several (first: " in told[0]
+    assert "/test/p9/2.png: dorsal right, palmar right)" in told[0]
+
+
 def test_flat_names_below_splits(cut: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     for split, folder in (("train_all", "bounding_box_train"), ("gallery0", "gallery"), ("query0", "query")):

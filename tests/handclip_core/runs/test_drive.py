@@ -13,7 +13,7 @@ from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.drive import Report, drive
 from handclip_core.runs.experiment import Experiment
-from handclip_core.runs.run_folder import load_tensors, read_log, read_state
+from handclip_core.runs.run_folder import BEST, load_tensors, read_log, read_state
 from handclip_core.strategies import AnyStrategy, ClipReid, Full, ZeroShot
 from tests.conftest import TINY_DATA
 
@@ -61,6 +61,28 @@ def test_weights_of_every_second_unit_are_kept_if_asked_for(
     for unit in (2, 4):
         found = load_tensors(tmp_path / f"handclip_epoch_{unit}.pth")
         assert all(torch.equal(value, states[unit][name]) for name, value in found.items())
+
+
+def test_what_a_stage_ended_with_is_kept_if_asked_for_also_over_a_resume(
+    experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    asked = experiment(ClipReid(optim=Optim(batch_size=16)), budget=4).model_copy(update={"keep_stages": True})
+    driven = drive(asked, tmp_path / "whole", device=CPU)
+    next(driven)
+    first = {name: value.clone() for name, value in driven.model.state_dict().items()}
+    driven.save(tmp_path / "saved")
+    assert [report.phase for report in driven] == ["prompts", "prompts", "image"]
+    assert [path.name for path in (tmp_path / "whole").glob("handclip_stage_*")] == ["handclip_stage_prompts.pth"]
+    kept, best = (load_tensors(tmp_path / "whole" / name) for name in ("handclip_stage_prompts.pth", BEST))
+    learned = {name for name, value in kept.items() if not torch.equal(value, first[name])}
+    later = {name for name, value in best.items() if not torch.equal(value, kept[name])}
+    assert {name.split(".")[0] for name in learned} == {"prompts"}
+    assert later, "the second stage trains"
+    assert not later & learned, "and leaves the prompts alone"
+
+    list(drive(asked, tmp_path / "resumed", device=CPU, resume=tmp_path / "saved"))
+    again = load_tensors(tmp_path / "resumed" / "handclip_stage_prompts.pth")
+    assert all(torch.equal(value, kept[name]) for name, value in again.items())
 
 
 def test_units_without_evaluation_have_no_metrics_and_no_best(
