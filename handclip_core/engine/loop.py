@@ -46,8 +46,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class StepReport:
-    """The run at a whole budget unit, an evaluation point or the end of a phase. ``state`` is live: use it before taking
-    the next item.
+    """The run at a whole budget unit, an evaluation point or the end of a phase.
+
+    ``state`` is live: use it before taking the next item.
 
     ``losses``, and ``accuracy`` on the training batches where there is one, are means over the phase's steps since the
     last whole unit, ``train_s`` the seconds of all steps since, and ``cpu_s`` what this process, with all its threads,

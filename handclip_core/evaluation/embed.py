@@ -1,7 +1,8 @@
 """From a model to embeddings."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +18,20 @@ from handclip_core.types import ASPECT_INDEX, Aspect, ModelInputs, PerTower
 BATCH = 128
 
 Rows = NDArray[np.int64]
+Seen = tuple[int, bool, int, int]
+"""Inputs, whether mirrored, a manifest row, and the aspect that a model is told."""
+
+_known: dict[int, dict[Seen, Tensor]] = {}
+
+
+@contextmanager
+def each_image_once(model: HandModel) -> Iterator[None]:
+    """Within the block, in which its weights must stay, ``model`` embeds an image once, however many ask."""
+    _known[id(model)] = {}
+    try:
+        yield
+    finally:
+        del _known[id(model)]
 
 
 def embed(
@@ -35,7 +50,8 @@ def embed(
     are mirrored first (cached activations cannot be). Several processes share the work, and all get the result.
     """
     chunks = _Chunks(inputs, rows, aspects, device, mirror=mirror)
-    whole = _collected(model, model.embed, model.metric.width, chunks)
+    known = _known.get(id(model))
+    whole = _embedded(model, chunks) if known is None else _embedded_once(model, chunks, known)
     return F.normalize(whole, dim=1) if unit else whole
 
 
@@ -72,6 +88,24 @@ class _Chunks:
         rows = self.rows[part]
         images = _mirrored(self.inputs.of(rows, device=self.device), self.mirror)
         return images, torch.from_numpy(self.aspects[rows]).to(self.device)
+
+
+def _embedded(model: HandModel, chunks: _Chunks) -> Tensor:
+    return _collected(model, model.embed, model.metric.width, chunks)
+
+
+def _embedded_once(model: HandModel, chunks: _Chunks, known: dict[Seen, Tensor]) -> Tensor:
+    rows = chunks.rows
+    told = chunks.aspects[rows] if model.tells_aspects else np.zeros(len(rows), np.int64)
+    asked = [(id(chunks.inputs), chunks.mirror, *one) for one in zip(rows.tolist(), told.tolist(), strict=True)]
+    new = [place for place, one in enumerate(asked) if one not in known]
+    if new:
+        found = _embedded(model, replace(chunks, rows=rows[new]))
+        known.update((asked[place], vector) for place, vector in zip(new, found, strict=True))
+    whole = torch.zeros(len(asked), model.metric.width)
+    for place, one in enumerate(asked):
+        whole[place] = known[one]
+    return whole
 
 
 @torch.no_grad()

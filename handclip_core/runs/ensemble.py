@@ -11,16 +11,18 @@ import torch
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.bootstrap import Comparison
+from handclip_core.evaluation.embed import each_image_once
 from handclip_core.evaluation.fusion import ScoreFusion
 from handclip_core.evaluation.joined import FusedBy
 from handclip_core.models.names import CONFIG_FILE
 from handclip_core.paths import shown_path
 from handclip_core.runs.ensemble_file import ENSEMBLE, MEMBERS, EnsembleFile, Gain, Member, is_ensemble
+from handclip_core.runs.experiment import score
 from handclip_core.runs.fusion_fit import Answers, answers_of
 from handclip_core.runs.loaded import LoadedRun, as_one, load_finished
 from handclip_core.runs.model_file import MODEL_FILE, ModelFile, file_hash, weights_hash
 from handclip_core.runs.run_folder import BEST, CONFIG, LOG, load_tensors, read_experiment, write_text
-from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, Figure, validation_file
+from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, Figure, ValidationFile, validation_file
 from handclip_core.tasks.classes.task import Classes
 from handclip_core.tasks.identities.data import IdentityData
 
@@ -227,6 +229,12 @@ def _member(name: str, origin: str, folder: Path, run: LoadedRun) -> Member:
     return Member(name=name, origin=origin, hash=known, file=file_hash(folder / BEST))
 
 
+def _validated(whole: LoadedRun) -> ValidationFile:
+    with each_image_once(whole.model):
+        scores = score(whole.context, whole.model, whole.inputs, "val")
+        return validation_file(scores, whole.model, whole.context, whole.inputs)
+
+
 def _names(called: Sequence[str]) -> list[str]:
     """Names of the members' folders: a number, and what the run is called as far as it suits a folder."""
     return [f"{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)[-60:]}" for number, part in enumerate(called, start=1)]
@@ -252,6 +260,6 @@ def _fill(partial: Path, about: EnsembleFile, whole: LoadedRun, folders: Sequenc
         for name in COPIED:
             if name != LOG or (folder / name).is_file():
                 shutil.copy2(folder / name, copy / name)
-    known = SEEN_ALL if seen else validation_file(whole.model, whole.context, whole.inputs)
+    known = SEEN_ALL if seen else _validated(whole)
     write_text(partial / VALIDATION_FILE, known.model_dump_json(indent=2))
     write_text(partial / ENSEMBLE, about.model_dump_json(indent=2))

@@ -48,8 +48,8 @@ class Experiment(Config):
     keep_every: int | None = Field(None, ge=1)
     """Units after which weights are kept for good, as ``handclip_epoch_N.pth``; none for the best and last alone."""
     keep_stages: bool = False
-    """Keeps the weights with which each phase but the last ends, as ``handclip_stage_NAME.pth``: of CLIP-ReID the learned
-    prompts on CLIP as it was, of a sequence the model after each aspect."""
+    """Keeps the weights with which each phase but the last ends, as ``handclip_stage_NAME.pth``: of CLIP-ReID the
+    learned prompts on CLIP as it was, of a sequence the model after each aspect."""
     part: Part = "train"
     """``train_all`` adds the validation identities, for a final fit. Nobody is left to validate on: such a run has no
     scores, and its weights are those of its last unit."""

@@ -19,15 +19,16 @@ import torch
 from handclip_core.engine.phase import evaluation_points_of
 from handclip_core.engine.state import Resume, Saved, save_tensors
 from handclip_core.errors import InputError
-from handclip_core.evaluation.embed import embed
+from handclip_core.evaluation.embed import each_image_once, embed
 from handclip_core.evaluation.forgetting import AspectSequence
+from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import restored
 from handclip_core.paths import shown_path
 from handclip_core.process_group import process_group
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.ensemble_file import is_ensemble
-from handclip_core.runs.experiment import Experiment, Progress, assemble, built, context_of
+from handclip_core.runs.experiment import Experiment, Progress, assemble, built, context_of, score
 from handclip_core.runs.model_file import model_files
 from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, validation_file
 
@@ -142,23 +143,28 @@ class RunFolder:
         for end in (".partial", ".old", ""):
             shutil.rmtree(self.folder / f"{CHECKPOINT}{end}", ignore_errors=True)
 
-    def finish(self, *, checkpoint: Path, device: torch.device) -> None:
+    def finish(self, *, checkpoint: Path, device: torch.device) -> Evaluation | None:
         """Complete the folder from the run's last ``checkpoint``: weights, optimiser, log, metrics, embeddings.
 
         The task says which validation embeddings are kept: of identities ``query_embeddings.npy`` [Q, W] and
         ``gallery_embeddings.npy`` [G, W] of the first gallery split. ``metrics.json`` names their manifest rows.
+        Returns the results of the best weights on the validation split; None if the run was trained on it.
         """
         for name in (FINAL, OPTIMIZER):
             _link(checkpoint / name, self.folder / name)
         write_log(self.log, self.folder / LOG)
         loaded, context = load_run(self.folder, device=device), context_of(self.experiment, device)
-        rows = self._write_embeddings(loaded, context)
-        self._describe(loaded, context)
+        with each_image_once(loaded):
+            trained_on = self.experiment.part == "train_all"
+            results = None if trained_on else score(context, loaded, context.pixel_inputs, "val")
+            self._describe(loaded, context, results)
+            rows = self._write_embeddings(loaded, context)
         self.sequence = self._sequence(load_tensors(checkpoint / OPTIMIZER)["milestones"], device)
         sequence = {"sequence": self.sequence.values()} if self.sequence else {}
         best = {"best": self.best} if self.evaluated else {}
         metrics = {**best, "final": self.log[-1], **sequence, "embedding_rows": rows}
         write_json(self.folder / METRICS, metrics)
+        return results
 
     def _sequence(self, evaluation_points: list[list[float]], device: torch.device) -> AspectSequence | None:
         """What learning aspects one after another did to each, if the run did that."""
@@ -167,10 +173,9 @@ class RunFolder:
         context = context_of(self.experiment, device)
         return AspectSequence(evaluation_points_of(assemble(self.experiment, context).phases), evaluation_points)
 
-    def _describe(self, model: HandModel, context: ExperimentContext) -> None:
+    def _describe(self, model: HandModel, context: ExperimentContext, results: Evaluation | None) -> None:
         """Write what the weights need to be opened and used without the data."""
-        seen = self.experiment.part == "train_all"
-        known = SEEN_ALL if seen else validation_file(model, context, context.pixel_inputs)
+        known = SEEN_ALL if results is None else validation_file(results, model, context, context.pixel_inputs)
         texts = {**model_files(self.experiment, context), VALIDATION_FILE: known.model_dump_json(indent=2)}
         for name, text in texts.items():
             write_text(self.folder / name, text)

@@ -13,6 +13,7 @@ from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.similarity import cosine
 from handclip_core.evaluation.thresholds import Thresholds, fit_thresholds
+from handclip_core.evaluation.units import Evaluation
 from handclip_core.evaluation.verification import SEEN
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.context import ExperimentContext
@@ -66,9 +67,13 @@ SEEN_ALL = ValidationFile(thresholds=Thresholds(refused=(SEEN,)))
 """Of a run that was trained on the validation identities too."""
 
 
-def validation_file(model: HandModel, context: ExperimentContext, inputs: Inputs) -> ValidationFile:
-    """Figures and thresholds of ``model``, which reads ``inputs`` and was not trained on the validation identities."""
-    scores = context.evaluator("val").evaluate(model, inputs)
+def validation_file(
+    scores: Evaluation, model: HandModel, context: ExperimentContext, inputs: Inputs
+) -> ValidationFile:
+    """Figures and thresholds of ``model``, which reads ``inputs`` and was not trained on the validation identities.
+
+    ``scores`` are those on the validation split.
+    """
     metrics = context.task.metrics.in_finals
     figures = {metric.label: Figure(**vars(estimate(scores, metric.name))) for metric in metrics}
     if not isinstance(scores, ProtocolScores):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -45,6 +46,9 @@ TIMED_OUT = "timed out during startup"
 """How Ray says it of its own processes."""
 FIRST_NODE_S = 1200.0
 """Seconds within which an autoscaler has to bring the first node."""
+
+_started: list[str] = []
+"""Addresses of the clusters that this process started."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,21 @@ def connect() -> None:
                 runtime_env={"py_executable": python} if (python := warm_python()) else None,
                 **quiet,
             )
+        _started.append(ray.get_runtime_context().gcs_address)
     except Exception as error:  # Ray raises no narrower one
         if TIMED_OUT not in str(error):
             raise
         ray.shutdown()
         raise InputError("Ray did not start on this machine in time; begin again when it is less busy") from None
+
+
+def end_meanwhile() -> None:
+    """Begin to end the cluster, if ``connect`` started it, beside what is left to do; one that was joined stays.
+
+    Most of Ray's end is waiting. The process does not end before it.
+    """
+    if ray.is_initialized() and ray.get_runtime_context().gcs_address in _started:
+        threading.Thread(target=ray.shutdown, name="end of Ray").start()
 
 
 def nodes() -> list[Node]:

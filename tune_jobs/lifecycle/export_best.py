@@ -10,10 +10,10 @@ import torch
 
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
-from handclip_core.runs.experiment import Experiment, context_of, score
+from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.run_folder import BEST as WEIGHTS
-from handclip_core.runs.run_folder import RunFolder, load_run, load_tensors
+from handclip_core.runs.run_folder import RunFolder, load_tensors
 from handclip_core.runs.soups import Ingredient, SoupRow, soup_rows
 from tune_jobs.execution.cluster import TrialResources, run_where_trials_run
 from tune_jobs.lifecycle.folders import BEST
@@ -31,11 +31,8 @@ def export_best(where: StorageLocation, experiment: Experiment, checkpoint: Stor
     try:
         with local_copy(checkpoint) as state, replaced(where) as folder:
             run, _ = RunFolder.restore(folder, experiment, state)
-            on = select_device(device)
-            run.finish(checkpoint=state, device=on)
-            if experiment.part == "train":
-                context = context_of(experiment, on)
-                results = score(context, load_run(folder, device=on), context.pixel_inputs, "val")
+            results = run.finish(checkpoint=state, device=select_device(device))
+            if results is not None:
                 experiment.task.save(folder / SCORES, results)
     except FileNotFoundError as error:
         raise InputError(f"{error.filename or checkpoint}: no such file") from None

@@ -207,6 +207,7 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
         if settings.mixtures:
             mixed = mixtures(ready.all_trials, where, trial_resources)
             ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))
+        cluster.end_meanwhile()
         if isinstance(where, BucketLocation):
             with_retry(partial((where / BEST).fetch, ready.folder / BEST), path=where)
         write_best_logs(ready.folder, settings)
