@@ -1,7 +1,7 @@
 """A sweep of ten fixed configurations beside what people write without this package, by the clock and in CPU seconds.
 
 The same ten (linear probe, full fine-tuning, LoRA at several rates), four epochs each, on handclip-nano and 480 JPEGs
-of 1600 x 1200 (240 training, 240 validation images of drawn hands), two at a time, one thread each. Rivals stand in
+of 1600 x 1200 (320 training, 160 validation images of drawn hands), two at a time, one thread each. Rivals stand in
 ``benchmarks/rivals``: the ordinary recipe of Ray Tune, whose loader decodes every epoch; Optuna and a plain loop in
 two processes, the same; and that loop with decoded images kept in memory. All take turns, this package from its
 command to its prompt, with report, leaderboard, study and the winner exported. Processor time is that of all

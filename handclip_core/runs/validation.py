@@ -67,9 +67,7 @@ SEEN_ALL = ValidationFile(thresholds=Thresholds(refused=(SEEN,)))
 """Of a run that was trained on the validation identities too."""
 
 
-def validation_file(
-    scores: Evaluation, model: HandModel, context: ExperimentContext, inputs: Inputs
-) -> ValidationFile:
+def validation_file(scores: Evaluation, model: HandModel, context: ExperimentContext, inputs: Inputs) -> ValidationFile:
     """Figures and thresholds of ``model``, which reads ``inputs`` and was not trained on the validation identities.
 
     ``scores`` are those on the validation split.
