@@ -27,7 +27,7 @@ test-with-ray: setup
 	$(PYTEST) $(RAY) $(RAY_FILES)
 
 test-without-ray: setup
-	$(PYTEST) --numprocesses 0 -m "not ray and not faults"
+	$(PYTEST) --numprocesses 2 --dist loadfile -m "not ray and not faults"
 
 # What needs Ray clusters: several nodes, faults, submission. All of it is part of `make test` too.
 test-cluster: setup

@@ -10,6 +10,7 @@ from handclip_core.data.captions import CaptionPairs
 from handclip_core.data.inputs import Inputs
 from handclip_core.data.training import ReadTexts
 from handclip_core.evaluation.generic import GENERIC, PROMPTS
+from handclip_core.evaluation.validation_loss import VALIDATION_LOSS, loss_between
 from handclip_core.models.hand_model import HandModel
 from handclip_core.tasks.base import Dataset, Evaluator, Rows, Towers
 from handclip_core.tasks.captions.scores import CaptionScores, Pairing, score_captions
@@ -26,18 +27,25 @@ class CaptionEvaluator(Evaluator):
 
     def evaluate(self, model: HandModel, inputs: Inputs) -> CaptionScores:
         """Scores of ``model``, whose text tower is the pretrained one unless it has one of its own."""
-        return self._scores(self.embedded(model, inputs), model.read_texts(self.pairs.texts))
+        return self._scores(self.embedded(model, inputs), self._vectors(model.read_texts(self.pairs.texts)))
 
     def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:
-        """The figures of ``evaluate``, and how much of the order of generic prompts is left."""
-        images = self.embedded(model, inputs)
+        """The figures of ``evaluate``, how much of the order of generic prompts is left, and the loss of the split
+        in both directions at the temperature of the pretrained towers.
+        """
+        images, texts = self.embedded(model, inputs), self._vectors(model.read_texts(self.pairs.texts))
         kept = self.generic_retention(images, model.read_texts(PROMPTS))
-        return self._scores(images, model.read_texts(self.pairs.texts)).metrics | {GENERIC.name: kept}
+        pairs = self._image, self.pairs.text
+        loss = loss_between(images, texts, pairs, temperature=self._pretrained.temperature)
+        return self._scores(images, texts).metrics | {GENERIC.name: kept, VALIDATION_LOSS: loss}
 
-    def _scores(self, images: Tensor, texts: Tensor | None) -> CaptionScores:
+    def _vectors(self, texts: Tensor | None) -> Tensor:
+        """Embeddings of the captions, of length one; None stands for those by the pretrained text tower."""
         read = self._pretrained.embedding if texts is None else texts
-        vectors = F.normalize(read.float(), dim=1).cpu().numpy()
-        pairing = Pairing(images.numpy(), vectors, self._image, self.pairs.text, self._clusters)
+        return F.normalize(read.float(), dim=1).cpu()
+
+    def _scores(self, images: Tensor, texts: Tensor) -> CaptionScores:
+        pairing = Pairing(images.numpy(), texts.numpy(), self._image, self.pairs.text, self._clusters)
         return score_captions(pairing, self.rows, num_cut=self._pretrained.num_cut)
 
     @cached_property

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,6 +13,7 @@ from handclip_core.data.inputs import Inputs
 from handclip_core.evaluation.embed import classified
 from handclip_core.evaluation.generic import GENERIC
 from handclip_core.evaluation.metrics import RETENTION
+from handclip_core.evaluation.validation_loss import VALIDATION_LOSS
 from handclip_core.models.hand_model import HandModel
 from handclip_core.tasks.base import Dataset, Evaluator, Towers
 from handclip_core.tasks.classes.scores import CALIBRATION_ERROR, ZERO_SHOT, ClassScores
@@ -42,15 +44,16 @@ class ClassEvaluator(Evaluator):
 
     def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:
         """The figures of ``evaluate``; how often the fine-tuned towers' own zero-shot classifier is right; the share
-        of the pretrained one's right answers that the head still gives; and how much of the order of generic prompts
-        is left.
+        of the pretrained one's right answers that the head still gives; how much of the order of generic prompts is
+        left; and the cross-entropy of the logits.
         """
         logits, projected = self._outputs(model, inputs)
         scores = self._scores(logits)
         right, before = scores.predicted == self.truth, self._zero_shot_right
         kept = float((right & before).sum() / before.sum()) if before.any() else 1.0
         now = float((self._by_names(projected) == self.truth).mean())
-        extra = {ZERO_SHOT: now, RETENTION: kept, CALIBRATION_ERROR: scores.calibration_error}
+        loss = F.cross_entropy(logits.double(), torch.from_numpy(self.truth)).item()
+        extra = {ZERO_SHOT: now, RETENTION: kept, CALIBRATION_ERROR: scores.calibration_error, VALIDATION_LOSS: loss}
         extra[GENERIC.name] = self.generic_retention(projected)
         return scores.metrics | extra
 

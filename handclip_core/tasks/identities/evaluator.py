@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from handclip_core.data.inputs import Inputs
 from handclip_core.data.manifest import GallerySplit
@@ -24,6 +25,7 @@ from handclip_core.evaluation.protocol import (
 )
 from handclip_core.evaluation.retention import retention
 from handclip_core.evaluation.similarity import Distance, euclidean
+from handclip_core.evaluation.validation_loss import VALIDATION_LOSS, loss_among
 from handclip_core.models.hand_model import HandModel
 from handclip_core.tasks.base import Dataset, Evaluator, Towers
 from handclip_core.types import Aspect
@@ -52,9 +54,7 @@ class IdentityEvaluator(Evaluator):
 
     def evaluate(self, model: HandModel, inputs: Inputs) -> ProtocolScores:
         """Scores of ``model``, by its own similarity if it has one."""
-        raw = self.distance is Distance.EUCLIDEAN and model.similarity is None
-        embeddings = self.embedded(model, inputs, unit=not raw)
-        return self.scores_of(embeddings, similarity=model.similarity)
+        return self.scores_of(self._compared(model, inputs), similarity=model.similarity)
 
     def scores_of(self, embeddings: NDArray[Any] | Tensor, *, similarity: Similarity | None = None) -> ProtocolScores:
         """Scores of embeddings [n, W] of ``rows``, by the distance unless there is another ``similarity``."""
@@ -70,14 +70,29 @@ class IdentityEvaluator(Evaluator):
         )
 
     def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:
-        """The means over aspects and gallery splits, by the names in METRICS, RETENTION, and ASPECT_ACCURACY for
-        models that tell aspects.
+        """The means over aspects and gallery splits, by the names in METRICS, RETENTION, VALIDATION_LOSS, and
+        ASPECT_ACCURACY for models that tell aspects.
+
+        The loss is among all images of the split, those of an identity's aspect being right for each other.
         """
-        scores = self.evaluate(model, inputs)
+        embeddings = self._compared(model, inputs)
+        scores = self.scores_of(embeddings, similarity=model.similarity)
+        loss = loss_among(F.normalize(embeddings, dim=1), self._kinds)
         aspects, device = self.dataset.aspect_indices, self.towers.device
         accuracy = aspect_accuracy(model, inputs, self.rows, aspects=aspects, device=device)
-        told = {} if accuracy is None else {ASPECT_ACCURACY: accuracy}
+        told = {VALIDATION_LOSS: loss} | ({} if accuracy is None else {ASPECT_ACCURACY: accuracy})
         return scores.metrics | {RETENTION: retention(scores.queries, self.zero_shot_queries)} | told
+
+    def _compared(self, model: HandModel, inputs: Inputs) -> Tensor:
+        """Embeddings [n, W] of ``rows`` [n] as they are compared: of length one, but by Euclidean distance."""
+        raw = self.distance is Distance.EUCLIDEAN and model.similarity is None
+        return self.embedded(model, inputs, unit=not raw)
+
+    @cached_property
+    def _kinds(self) -> NDArray[np.int64]:
+        """A number for identity and aspect of each of ``rows`` [n]."""
+        aspects = self.dataset.aspect_indices
+        return np.asarray(self.identity_codes * (aspects.max() + 1) + aspects)[self.rows]
 
     @cached_property
     def zero_shot_queries(self) -> QueryScores:
