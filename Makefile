@@ -17,7 +17,8 @@ sweep: setup
 
 setup: .venv/.ready
 
-# What starts Ray clusters waits for processes most of the time, so that all else runs beside it.
+# What starts Ray clusters waits for processes most of the time, so that all else runs beside it, and gives way to it:
+# what is heard of a process too late is taken for lost.
 test: setup
 	@$(MAKE) --no-print-directory --keep-going --jobs 2 test-with-ray test-without-ray
 
@@ -27,7 +28,7 @@ test-with-ray: setup
 	$(PYTEST) $(RAY) $(RAY_FILES)
 
 test-without-ray: setup
-	$(PYTEST) --numprocesses 2 --dist loadfile -m "not ray and not faults"
+	nice -n 10 $(PYTEST) --numprocesses 2 --dist loadfile -m "not ray and not faults"
 
 # What needs Ray clusters: several nodes, faults, submission. All of it is part of `make test` too.
 test-cluster: setup

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from handclip_core.evaluation.metrics import hardly_moved
 from handclip_core.runs.drive import Report, drive
 from handclip_core.runs.experiment import Experiment, assemble, context_of
 from handclip_core.runs.run_folder import CONFIG, METRICS, TRAIN_ACCURACY, RunFolder, read_experiment
+
+TEXT_LOG = "train.log"
 
 
 def train_into(folder: Path, experiment: Experiment, *, device: torch.device, resume: bool = False) -> RunFolder:
@@ -23,9 +26,9 @@ def train_into(folder: Path, experiment: Experiment, *, device: torch.device, re
     driven = drive(experiment, folder, device=device, resume=checkpoint)
     for report in driven:
         driven.keep()
-        print(line(experiment, report), flush=True)
+        say(folder, line(experiment, report))
         if report.unit == math.ceil(experiment.budget / 2) and hardly_moved(driven.record.scores):
-            print(experiment.task.metrics.hardly_moved, flush=True)
+            say(folder, experiment.task.metrics.hardly_moved)
     return finish(driven.record, device=device)
 
 
@@ -78,6 +81,13 @@ def _reopen(folder: Path, experiment: Experiment) -> Path | None:
     if (folder / METRICS).exists():
         raise InputError(f"{folder}: the run is complete; there is nothing to resume")
     return RunFolder(folder, experiment).kept_checkpoint()
+
+
+def say(folder: Path, text: str) -> None:
+    """Print a line about the run in ``folder``, and add it with the time to the run's own log file."""
+    print(text, flush=True)
+    with (folder / TEXT_LOG).open("a", encoding="utf-8") as file:
+        file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {text}\n")
 
 
 def line(experiment: Experiment, report: Report) -> str:

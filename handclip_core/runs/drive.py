@@ -59,7 +59,10 @@ class Drive:
         return self
 
     def __next__(self) -> Report:
-        """Train and validate the next unit, and log it."""
+        """Train and validate the next unit, and log it; none follows the last, nor one that ends the run's patience."""
+        if self.record.out_of_patience:
+            self._progress.close()
+            raise StopIteration
         started = time.perf_counter()
         progress = next(self._progress)
         self._last, self._resume = progress, None
@@ -107,7 +110,7 @@ class Drive:
             best={**measured(best), "unit": best["unit"]} if best else {},
             seconds=seconds,
             params_trained=progress.params_trained,
-            done=progress.unit in (0, self.record.experiment.budget),
+            done=progress.unit in (0, self.record.experiment.budget) or self.record.out_of_patience,
         )
 
 

@@ -50,6 +50,10 @@ class Experiment(Config):
     keep_stages: bool = False
     """Keeps the weights with which each phase but the last ends, as ``handclip_stage_NAME.pth``: of CLIP-ReID the
     learned prompts on CLIP as it was, of a sequence the model after each aspect."""
+    eval_every: int = Field(1, ge=1)
+    """Units from one validation to the next; the last unit is always validated."""
+    patience: int | None = Field(None, ge=1)
+    """Validations without a new best after which the run ends; none to go on to the end of the budget."""
     part: Part = "train"
     """``train_all`` adds the validation identities, for a final fit. Nobody is left to validate on: such a run has no
     scores, and its weights are those of its last unit."""
@@ -62,6 +66,12 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _backbone_can_read(self) -> Self:
         refuse_images_only(self.backbone, self.task, reads_text=self.strategy.reads_text)
+        return self
+
+    @model_validator(mode="after")
+    def _patience_has_scores(self) -> Self:
+        if self.patience is not None and self.part == "train_all":
+            raise ValueError("patience: a run on train_all has no scores to wait for; leave it out, choose a budget")
         return self
 
     @model_validator(mode="after")
@@ -229,7 +239,7 @@ def _progress(ready: Assembled, report: StepReport, stages: dict[str, Saved]) ->
         unit=report.unit,
         images=report.images,
         phase=report.phase,
-        metrics=validate(ready, report.phase_index) if report.evaluated else {},
+        metrics=validate(ready, report.phase_index) if report.evaluated and _is_due(ready, report.unit) else {},
         train_s=report.train_s,
         cpu_s=report.cpu_s,
         peak_mib=_peak_mib(ready),
@@ -240,6 +250,11 @@ def _progress(ready: Assembled, report: StepReport, stages: dict[str, Saved]) ->
         state=report.state,
         stages=stages,
     )
+
+
+def _is_due(ready: Assembled, unit: int) -> bool:
+    """Whether ``unit`` is validated."""
+    return unit == ready.budget.units or unit % ready.experiment.eval_every == 0
 
 
 def _peak_mib(ready: Assembled) -> float:

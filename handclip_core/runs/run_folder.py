@@ -32,7 +32,7 @@ from handclip_core.runs.experiment import Experiment, Progress, assemble, built,
 from handclip_core.runs.model_file import model_files
 from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, validation_file
 
-CONFIG, METRICS, LOG = "config.json", "metrics.json", "training_log.csv"
+CONFIG, METRICS, LOG, HISTORY = "config.json", "metrics.json", "training_log.csv", "history.json"
 BEST, FINAL, OPTIMIZER = "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth"
 EPOCH, STAGE = "handclip_epoch_{}.pth", "handclip_stage_{}.pth"
 CHECKPOINT = "checkpoint"
@@ -83,6 +83,14 @@ class RunFolder:
     def evaluated(self) -> bool:
         """Whether any unit has been evaluated."""
         return any(self.objective in row for row in self.log)
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the run has been validated as often since its best unit as the experiment waits for a better one."""
+        if self.experiment.patience is None or not self.evaluated:
+            return False
+        since = sum(self.objective in row for row in self.log if row["unit"] > self.best["unit"])
+        return since >= self.experiment.patience
 
     @property
     def objective(self) -> str:
@@ -153,6 +161,7 @@ class RunFolder:
         for name in (FINAL, OPTIMIZER):
             _link(checkpoint / name, self.folder / name)
         write_log(self.log, self.folder / LOG)
+        write_json(self.folder / HISTORY, self.log)
         loaded, context = load_run(self.folder, device=device), context_of(self.experiment, device)
         with each_image_once(loaded):
             trained_on = self.experiment.part == "train_all"

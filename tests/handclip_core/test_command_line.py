@@ -121,7 +121,7 @@ def test_train_evaluate_compare(typed: Typed, settings: Path, tmp_path: Path) ->
     assert "unit 2/2" in out
     assert {path.name for path in run.iterdir()} == {
         "config.json", "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth", "query_embeddings.npy",
-        "gallery_embeddings.npy", "training_log.csv", "metrics.json", "model.json",
+        "gallery_embeddings.npy", "training_log.csv", "history.json", "train.log", "metrics.json", "model.json",
         "open_clip_config.json", "validation.json",
     }  # fmt: skip
     best = json.loads((run / "metrics.json").read_text())["best"]

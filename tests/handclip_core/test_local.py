@@ -1,5 +1,7 @@
 """Training in one process: what it says beside the lines of its units."""
 
+import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -7,13 +9,13 @@ import torch
 
 from handclip_core.documents import read_document
 from handclip_core.errors import InputError
-from handclip_core.local import summary, train_into
+from handclip_core.local import TEXT_LOG, summary, train_into
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.reports.measure import View
 from handclip_core.reports.report import compare_runs, evaluate_run
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment
-from handclip_core.runs.run_folder import BEST, FINAL, METRICS, load_tensors
+from handclip_core.runs.run_folder import BEST, FINAL, HISTORY, METRICS, load_tensors
 from handclip_core.strategies import LinearProbe, SequentialEWC, Strategy
 from handclip_core.tasks.identities.task import Identities
 from tests.conftest import TINY_DATA
@@ -35,6 +37,12 @@ def test_a_rate_that_moves_nothing_is_named_half_way(
     )
     train_into(tmp_path / "run", experiment, device=CPU)
     printed = capsys.readouterr().out.splitlines()
+    kept = [one.partition("  ") for one in (tmp_path / "run" / TEXT_LOG).read_text().splitlines()]
+    assert [text for _, _, text in kept] == printed
+    assert all(datetime.fromisoformat(at).tzinfo for at, _, _ in kept)
+    history = json.loads((tmp_path / "run" / HISTORY).read_text())
+    assert [row["unit"] for row in history] == [1, 2, 3, 4]
+    assert all(row["val_loss"] > 0 for row in history)
     assert printed.count(Identities().metrics.hardly_moved) == (lr < 1e-6)
     if lr < 1e-6:
         assert printed.index(Identities().metrics.hardly_moved) == 2

@@ -15,7 +15,7 @@ from ray.util.queue import Queue
 
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
-from handclip_core.local import finish, line, origin
+from handclip_core.local import finish, line, origin, say
 from handclip_core.runs.drive import Report
 from handclip_core.runs.experiment import Experiment, assemble, context_of
 from handclip_core.runs.run_folder import RunFolder, read_experiment
@@ -118,18 +118,18 @@ def _train(folder: Path, experiment: Experiment, trial_resources: TrialResources
     thread.start()
     while thread.is_alive():
         thread.join(POLL_EVERY_S)
-        _show(experiment, reports)
-    _show(experiment, reports)
+        _show(folder, experiment, reports)
+    _show(folder, experiment, reports)
     reports.shutdown()
     if failed:
         raise failed[0]
 
 
-def _show(experiment: Experiment, reports: Queue) -> None:
+def _show(folder: Path, experiment: Experiment, reports: Queue) -> None:
     while True:
         try:
             told = reports.get_nowait()
         except queue.Empty:
             return
         known = {item.name: told[item.name] for item in fields(Report) if item.name in told}
-        print(line(experiment, Report(**known, done=False)), flush=True)
+        say(folder, line(experiment, Report(**known, done=False)))

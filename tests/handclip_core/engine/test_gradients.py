@@ -99,9 +99,10 @@ def test_dropped_activations_are_the_same_in_both_passes(tiny_context: Experimen
 @pytest.mark.spawn
 def test_two_processes_train_as_one(tiny_context: ExperimentContext, tmp_path: Path) -> None:
     """Two processes over gloo end with the weights of one, in double precision, and with the same bits."""
-    # Vectors of one length: batch norm and plain triplets see no shift, so the last bias would follow rounding alone.
-    losses = {**STRATEGY["losses"], "unit_length": True}
-    strategy = {**STRATEGY, "losses": losses, "optim": {"batch_size": 12, "lr": 1e-3, "ema": 0.9}}
+    # Vectors of one length, from before the batch norm: it and plain triplets see no shift, so the last bias would
+    # follow rounding alone.
+    seen = {"losses": {**STRATEGY["losses"], "unit_length": True}, "neck": {"kind": "bn", "embedding": "before"}}
+    strategy = {**STRATEGY, **seen, "optim": {"batch_size": 12, "lr": 1e-3, "ema": 0.9}}
     with process_pair(one_of_two, tiny_context.settings, strategy, tmp_path):
         alone = ready_to_train(tiny_context, strategy)
         trained(alone)
@@ -110,7 +111,7 @@ def test_two_processes_train_as_one(tiny_context: ExperimentContext, tmp_path: P
     assert all(torch.equal(results[0]["weights"][name], value) for name, value in results[1]["weights"].items())
     assert results[0]["map"] == results[1]["map"] == pytest.approx(expected, abs=1e-3)
     for name, value in alone.model.state_dict().items():
-        torch.testing.assert_close(results[0]["weights"][name], value, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(results[0]["weights"][name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def one_of_two(rank: int, settings: BackboneSettings, strategy: dict[str, object], folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from handclip_core.engine.phase import Optim
 from handclip_core.errors import InputError
@@ -61,6 +62,37 @@ def test_weights_of_every_second_unit_are_kept_if_asked_for(
     for unit in (2, 4):
         found = load_tensors(tmp_path / f"handclip_epoch_{unit}.pth")
         assert all(torch.equal(value, states[unit][name]) for name, value in found.items())
+
+
+def test_every_second_unit_is_validated_and_the_last_one(experiment: Callable[..., Experiment], tmp_path: Path) -> None:
+    asked = experiment(budget=5).model_copy(update={"eval_every": 2})
+    reports = list(drive(asked, tmp_path / "second", device=CPU))
+    assert [report.unit for report in reports if report.evaluated] == [2, 4, 5]
+    every = {report.unit: report.metrics for report in drive(experiment(budget=5), tmp_path / "every", device=CPU)}
+    assert all(report.metrics == every[report.unit] for report in reports if report.evaluated)
+
+
+def test_a_run_ends_when_validation_has_not_been_better_for_as_often_as_it_waits(
+    experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    still = Full(optim=Optim(lr=1e-12, batch_size=16))
+    asked = experiment(still, budget=9).model_copy(update={"patience": 2, "eval_every": 2})
+    driven = drive(asked, tmp_path / "run", device=CPU)
+    reports = list(driven)
+    assert [report.unit for report in reports] == [1, 2, 3, 4, 5, 6]
+    assert [report.done for report in reports] == [False] * 5 + [True]
+    assert driven.record.best["unit"] == 2
+    driven.save(tmp_path / "saved")
+    resumed = drive(asked, tmp_path / "again", device=CPU, resume=tmp_path / "saved")
+    assert list(resumed) == []
+
+    patient = experiment(budget=9).model_copy(update={"patience": 9})
+    assert len(list(drive(patient, tmp_path / "whole", device=CPU))) == 9
+
+
+def test_patience_wants_scores(experiment: Callable[..., Experiment]) -> None:
+    with pytest.raises(ValidationError, match="no scores to wait for"):
+        Experiment.model_validate(experiment().model_dump() | {"part": "train_all", "patience": 2})
 
 
 def test_what_a_stage_ended_with_is_kept_if_asked_for_also_over_a_resume(

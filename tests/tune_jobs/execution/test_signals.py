@@ -98,6 +98,7 @@ def of_three_strategies(
 
 
 @pytest.mark.ray
+@pytest.mark.faults
 def test_a_worker_deep_in_a_step_does_not_hold_the_end_up_and_the_sweep_resumes_as_if_it_had_not_ended(
     ray_cluster: None,
     tiny_backbones: dict[str, BackboneSettings],

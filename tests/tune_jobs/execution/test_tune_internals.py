@@ -183,6 +183,7 @@ def assert_lost_for_memory(found: Managed) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.faults
 def test_a_worker_killed_amid_a_task_is_a_lost_actor(managed: Managed) -> None:
     managed.call("take")
     managed.until(lambda: bool(managed.errors))
