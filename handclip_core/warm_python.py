@@ -43,13 +43,15 @@ def start_warm_python(preloaded: Sequence[str]) -> None:
     """
     if _address:
         return
+    from handclip_core.scratch import PREFIX, claim
     from handclip_core.signals import remove_at_the_end
 
-    folder = Path(tempfile.mkdtemp(prefix="hc-warm-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}warm-"))
+    claim(folder)
     try:
         pid, _ = fork_server(str(folder / "socket"), preloaded)
     except OSError:  # the folder's name is too long for one
-        folder.rmdir()
+        shutil.rmtree(folder)
         return
     _address.append(str(folder / "socket"))
     remove_at_the_end(folder)
@@ -124,6 +126,8 @@ def _end(pid: int, folder: Path) -> None:
 
 def _serve(listening: socket.socket, reading: int, preloaded: Sequence[str], address: Path) -> NoReturn:
     """Fork for whoever asks, until the process that started this one has ended."""
+    from handclip_core.scratch import LOCK
+
     try:
         _forget_the_parent()
         signal.signal(signal.SIGCHLD, _reap)
@@ -141,7 +145,7 @@ def _serve(listening: socket.socket, reading: int, preloaded: Sequence[str], add
         traceback.print_exc()
     finally:
         with suppress(OSError):
-            for path in (address, _answer_beside(address)):
+            for path in (address, _answer_beside(address), address.with_name(LOCK)):
                 path.unlink(missing_ok=True)
             address.parent.rmdir()
         os._exit(0)

@@ -33,7 +33,7 @@ def program(body: str, folder: Path) -> list[str]:
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert not done.stderr
-    assert list(folder.glob("hc-warm-*")) == []
+    assert list(folder.glob("handclip-warm-*")) == []
     return done.stdout.split()
 
 
@@ -80,7 +80,7 @@ def test_a_function_is_called_in_a_fork_and_writes_where_the_program_does(tmp_pa
 
 
 def test_without_its_server_a_function_is_called_in_this_process(tmp_path: Path) -> None:
-    body = "shutil.rmtree(next(Path().glob('hc-warm-*')))\nwarm_python.call_warm(warm_calls.write_pid, 'pid')"
+    body = "shutil.rmtree(next(Path().glob('handclip-warm-*')))\nwarm_python.call_warm(warm_calls.write_pid, 'pid')"
     words = program(f"import shutil\n{body}\nprint(os.getpid())", tmp_path)
     assert (tmp_path / "pid").read_text() == words[2]
 
@@ -120,7 +120,7 @@ warm_python.call_warm(warm_calls.wait)
         assert running.wait(60) == 128 + signal.SIGTERM
         assert running.stderr.read() == "interrupted\n"
     assert gone(pid)
-    assert list(tmp_path.glob("hc-warm-*")) == []
+    assert list(tmp_path.glob("handclip-warm-*")) == []
 
 
 def test_a_refusal_comes_back_and_a_death_is_no_result(tmp_path: Path) -> None:

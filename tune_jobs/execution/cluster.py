@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -15,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from handclip_core.paths import refusal
+from handclip_core.scratch import claim, remove_left
 from handclip_core.signals import ended_at_once
 from handclip_core.warm_python import call_warm, warm_python
 from tune_jobs.config.settings import Resources
@@ -102,7 +104,7 @@ def connect() -> None:
     try:
         # Interrupted amid its start Ray dumps its core; nothing has been written yet.
         with ended_at_once(), signals_are_the_drivers():
-            ray.init(
+            started = ray.init(
                 address="local",
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
@@ -110,6 +112,9 @@ def connect() -> None:
                 **quiet,
             )
         _started.append(ray.get_runtime_context().gcs_address)
+        session = Path(started.address_info["session_dir"])
+        claim(session)
+        remove_left(session.parent.glob("session_*"))
     except Exception as error:  # Ray raises no narrower one
         if TIMED_OUT not in str(error):
             raise

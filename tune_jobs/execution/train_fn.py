@@ -5,7 +5,6 @@ Every worker holds the whole model and goes through the same budget units; Ray T
 """
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -23,6 +22,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from handclip_core.devices import Device
 from handclip_core.runs.drive import Drive, Report
+from handclip_core.scratch import scratch_folder
 from tune_jobs.execution.train_internals import QuietTorchTrainer, cause_of
 from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT, begin
 from tune_jobs.storage.location import Store, open_location, parse_location
@@ -63,8 +63,8 @@ def train_fn(config: dict[str, Any]) -> None:
     first, unsaved_s = ray.train.get_context().get_world_rank() == 0, 0.0
     where = {NODE: ray.get_runtime_context().get_node_id(), GROUP: ray.util.get_current_placement_group().id.hex()}
     device = get_device() if config["device"] == Device.CUDA else torch.device("cpu")
-    with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
-        driven = begin(config, Path(folder) / "run", device)
+    with scratch_folder() as folder:
+        driven = begin(config, folder / "run", device)
         for report in driven:
             unsaved_s += report.seconds
             wanted = report.done or report.best.get("unit") == report.unit or unsaved_s >= config["checkpoint_every_s"]
@@ -133,11 +133,11 @@ def _plain(report: Report, where: dict[str, str]) -> dict[str, Any]:
 
 
 def _report_saved(driven: Drive, report: Report, where: dict[str, str], attempt: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
-        with_retry(partial(driven.save, Path(folder)), path=Path(folder))
+    with scratch_folder() as folder:
+        with_retry(partial(driven.save, folder), path=folder)
         ray.train.report(
             _plain(report, where),
-            checkpoint=Checkpoint.from_directory(folder),
+            checkpoint=Checkpoint.from_directory(str(folder)),
             checkpoint_dir_name=f"checkpoint_{attempt * STATES_OF_AN_ATTEMPT + report.unit:09d}",
             checkpoint_upload_fn=_uploaded,
         )

@@ -22,6 +22,7 @@ from handclip_core.errors import InputError
 from handclip_core.runs.drive import Drive, Report, drive
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import write_final_scores
+from handclip_core.scratch import scratch_folder
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.state.trials import TrialView
 from tune_jobs.storage.location import StorageLocation, is_folder, local_copy, parse_location
@@ -157,8 +158,8 @@ class HandTrial(Trainable):  # type: ignore[misc]
     def _save(self) -> Any:
         last = self._storage.current_checkpoint_index
         try:
-            with tempfile.TemporaryDirectory(prefix="handclip-") as folder:
-                return super().save(folder)
+            with scratch_folder() as folder:
+                return super().save(str(folder))
         except (OSError, RuntimeError) as error:
             store = self._storage.storage_filesystem
             kind = store.get_file_info(self._storage.experiment_fs_path).type

@@ -5,7 +5,6 @@ import json
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, write_json, write
 from handclip_core.runs.soups import Ingredient, mixture
 from handclip_core.runs.test_access import code_version
 from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE
+from handclip_core.scratch import scratch_folder
 from handclip_core.strategies import ZeroShot
 from handclip_core.tasks import AnyTask
 from tune_jobs.config.backbones import as_it_is
@@ -174,12 +174,12 @@ def _single(out: Path, model: FinalModel, device: torch.device) -> LoadedRun:
 
 def _fused(out: Path, model: FinalModel, fusion: ScoreFusion, device: torch.device) -> LoadedRun:
     """The members as an ensemble in the folder ``out``."""
-    with TemporaryDirectory(prefix="handclip-") as folder:
+    with scratch_folder() as folder:
         folders = {}
         for number, member in enumerate(model.members, start=1):
             called = f"{member[0].strategy.name}-{member[0].backbone.name.rpartition('/')[2]}"
-            folders[f"{number}-{called}"] = Path(folder) / str(number)
-            _single(Path(folder) / str(number), replace(model, members=(member,)), device)
+            folders[f"{number}-{called}"] = folder / str(number)
+            _single(folder / str(number), replace(model, members=(member,)), device)
         origins = [str(state) for _, state in model.members]
         return write_final_ensemble(folders, out, fusion, origins=origins, device=device)
 

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -15,6 +14,7 @@ from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.run_folder import BEST as WEIGHTS
 from handclip_core.runs.run_folder import RunFolder, load_tensors
 from handclip_core.runs.soups import Ingredient, SoupRow, soup_rows
+from handclip_core.scratch import scratch_folder
 from tune_jobs.execution.cluster import TrialResources, run_where_trials_run
 from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.state.events import Mixture
@@ -65,10 +65,10 @@ def replaced(where: StorageLocation) -> Iterator[Path]:
         shutil.rmtree(where, ignore_errors=True)
         partial.rename(where)
         return
-    with TemporaryDirectory(prefix="handclip-") as folder:
-        yield Path(folder)
+    with scratch_folder() as folder:
+        yield folder
         drop_state(where)
-        for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             (where / file.relative_to(folder).as_posix()).send(file)
 
 

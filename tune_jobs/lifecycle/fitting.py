@@ -12,6 +12,7 @@ from handclip_core.models.backbone import RANDOM, BackboneSettings
 from handclip_core.models.lora import LoraTargets, possible_targets
 from handclip_core.paths import cache_root, output_folder
 from handclip_core.runs.context import open_context
+from handclip_core.scratch import remove_left
 from handclip_core.strategies import ALL
 from search_spaces.arms import arm_of, under
 from search_spaces.narrowing import Narrowing
@@ -64,6 +65,7 @@ def warm_up(wanted: str, device: str) -> None:
 
     So trials need not wait for each other. Raises InputError if the data or a bucket cannot be used from this node.
     """
+    remove_left()
     settings = SweepSettings.model_validate(json.loads(wanted))
     if isinstance(settings.storage, BucketLocation):
         settings.storage.check()

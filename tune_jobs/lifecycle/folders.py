@@ -5,11 +5,11 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from handclip_core.data.sources import PreparedData
 from handclip_core.errors import InputError
 from handclip_core.runs.run_folder import write_text
+from handclip_core.scratch import scratch_folder
 from tune_jobs.config.settings import SETTINGS, SweepSettings, dump_settings, load_settings
 from tune_jobs.storage.lease import idle
 from tune_jobs.storage.location import BucketLocation, StorageLocation, absolute, exists, folder_of
@@ -61,9 +61,9 @@ def refuse_unknown_sweep(where: StorageLocation, *, option: str) -> None:
 
 def stored_settings(where: StorageLocation) -> SweepSettings:
     """The settings of the sweep at ``where``, with its place as it is now; raises InputError if there are none."""
-    with TemporaryDirectory(prefix="handclip-") as folder:
+    with scratch_folder() as folder:
         given = where / SETTINGS
-        file = given if isinstance(given, Path) else Path(folder) / SETTINGS
+        file = given if isinstance(given, Path) else folder / SETTINGS
         if isinstance(given, BucketLocation) and (text := with_retry(given.read, path=where)) is not None:
             file.write_bytes(text)
         try:

@@ -1,9 +1,9 @@
 """A sweep in a bucket as a local folder, its journal joined from its parts."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from handclip_core.scratch import scratch_folder
 from tune_jobs.state.events import Opened
 from tune_jobs.state.journal import joined, read_journal, write_journal
 from tune_jobs.storage.lease import idle
@@ -42,7 +42,7 @@ def last_settings(where: StorageLocation) -> dict[str, Any] | None:
     if isinstance(where, Path):
         events = read_journal(where / FILE)
     else:
-        with TemporaryDirectory(prefix="handclip-") as folder:
-            write_journal(Path(folder) / FILE, joined(read_segments(where)))
-            events = read_journal(Path(folder) / FILE)
+        with scratch_folder() as folder:
+            write_journal(folder / FILE, joined(read_segments(where)))
+            events = read_journal(folder / FILE)
     return next((event.settings for event in reversed(events) if isinstance(event, Opened)), None)

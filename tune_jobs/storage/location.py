@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
@@ -23,6 +22,7 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from handclip_core.errors import InputError
 from handclip_core.paths import cache_root, user_path
+from handclip_core.scratch import scratch_folder
 
 Value = TypeVar("Value")
 SCHEME = re.compile(r"(s3|gs|gcs|abfss?|az|hdfs|viewfs|file|https?):/*", re.IGNORECASE)
@@ -232,9 +232,9 @@ def local_copy(where: StorageLocation) -> Iterator[Path]:
     if isinstance(where, Path):
         yield where
         return
-    with TemporaryDirectory(prefix="handclip-") as folder:
-        where.fetch(Path(folder))
-        yield Path(folder)
+    with scratch_folder() as folder:
+        where.fetch(folder)
+        yield folder
 
 
 def within(seconds: float, action: Callable[[], Value]) -> Value:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from handclip_core.scratch import scratch_folder
 from tune_jobs.storage.lease import LOCK, OWNER
 from tune_jobs.storage.location import BucketLocation, StorageLocation, files_below, folder_of
 from tune_jobs.storage.retry import with_retry
@@ -110,8 +110,8 @@ def empty_folder(folder: Path, *, but: Sequence[str] = (LOCK,)) -> None:
 
 def _send_database(file: Path, target: BucketLocation) -> None:
     """Copy a database as it is at one moment; raises OSError if that cannot be."""
-    with TemporaryDirectory(prefix="handclip-") as folder:
-        copy = Path(folder) / file.name
+    with scratch_folder() as folder:
+        copy = folder / file.name
         try:
             with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as taken:
                 source.backup(taken)
