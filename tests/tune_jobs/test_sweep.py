@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 STRATEGIES = ("zero_shot", "linear_probe", "full", "sequential_ewc", "adapters")
 BEST_FILES = {
     "config.json", "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth", "query_embeddings.npy",
-    "gallery_embeddings.npy", "training_log.csv", "metrics.json", "scores.npz", "model.json",
+    "gallery_embeddings.npy", "training_log.csv", "history.json", "metrics.json", "scores.npz", "model.json",
     "open_clip_config.json", "validation.json",
 }  # fmt: skip
 
