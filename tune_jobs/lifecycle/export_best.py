@@ -52,18 +52,21 @@ def export_best_left(all_trials: Trials, where: StorageLocation, trial_resources
             print(f"{lost}; the best that is left is taken", flush=True)
             continue
         return
-    raise InputError(f"{where}: no trial is left whose weights can be read, so there is no {BEST}/")
+    raise InputError(f"{where}: no trial is left whose weights can be read, so {BEST}/ is not written")
 
 
 @contextmanager
 def replaced(where: StorageLocation) -> Iterator[Path]:
-    """A folder to fill, which takes its place at ``where`` after the block."""
+    """A folder to fill, which takes its place at ``where`` after the block; what is there stays if the block raises."""
     if isinstance(where, Path):
         partial = where.with_name(f"{where.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        yield partial
-        shutil.rmtree(where, ignore_errors=True)
-        partial.rename(where)
+        try:
+            yield partial
+            shutil.rmtree(where, ignore_errors=True)
+            partial.rename(where)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
         return
     with scratch_folder() as folder:
         yield folder

@@ -1,5 +1,6 @@
 """From settings to a finished sweep: the one process that proposes, records and decides."""
 
+import sys
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,13 +51,15 @@ class Outcome:
     all_trials: Trials
     reason: str
     """Why it ended before its last trial: ``interrupted``, or the limit; empty if it did not."""
+    exported: bool = True
+    """Whether the weights of the best trial, or of the next best, could be read."""
 
     @property
     def exit_code(self) -> int:
-        """0 with a result, 130 if it was interrupted, 1 if no trial has a score."""
+        """0 with a result, 130 if it was interrupted, 1 if no trial has a score, or weights that can be read."""
         if self.reason == INTERRUPTED:
             return 130
-        return 1 if self.all_trials.winner is None else 0
+        return 1 if self.all_trials.winner is None or not self.exported else 0
 
 
 def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: Path | None = None) -> Outcome:
@@ -145,7 +148,9 @@ def _run(settings: SweepSettings, trial_resources: TrialResources, folder: Path,
         for file in (folder / FILE, folder / FRONT):
             if file.exists():
                 with_retry(partial((where / file.name).send, file), path=where)
-    summary.show_outcome(outcome.all_trials, folder=where, settings=settings, reason=outcome.reason)
+    summary.show_outcome(
+        outcome.all_trials, folder=where, settings=settings, reason=outcome.reason, exported=outcome.exported
+    )
     write_report(SweepRecord(where, folder, settings, read_events(folder)))
     return outcome
 
@@ -161,7 +166,7 @@ def run_to_the_end(
 
     Raises InputError if another driver takes the sweep over.
     """
-    where, nodes, reason = location_of(settings.storage, folder), RayNodes(trial_resources), ""
+    where, nodes, reason, exported = location_of(settings.storage, folder), RayNodes(trial_resources), "", True
     with ExitStack() as stack:
         with stop_on_signals() as caught:  # Ray takes the signals when it starts
 
@@ -189,14 +194,21 @@ def run_to_the_end(
         if lease.lost.is_set():
             raise InputError(f"{where}: another driver has taken this sweep over; this one has ended")
         if proposer is None and reason != INTERRUPTED:
-            finished = _finish(ready, where, trial_resources, settings)
-            reason = reason if finished else INTERRUPTED
+            try:
+                finished = _finish(ready, where, trial_resources, settings)
+                reason = reason if finished else INTERRUPTED
+            except InputError as error:
+                exported = False
+                print(f"error: {error}", file=sys.stderr, flush=True)
         ready.callback.close(reason)
-        return Outcome(folder, ready.all_trials, reason)
+        return Outcome(folder, ready.all_trials, reason, exported)
 
 
 def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResources, settings: SweepSettings) -> bool:
-    """Export the best trial, for TensorBoard too, and score mixtures of good weights; whether that came to its end."""
+    """Export the best trial, for TensorBoard too, and score mixtures of good weights; whether that came to its end.
+
+    Raises InputError if no weights are left that can be read.
+    """
     if ready.all_trials.winner is None:
         return True
     trial_resources = replace(trial_resources, excluded_nodes=ready.monitor.excluded_nodes())

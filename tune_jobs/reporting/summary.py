@@ -29,9 +29,12 @@ def log(text: str) -> None:
     print(f"-- {text}", flush=True)
 
 
-def show_outcome(all_trials: Trials, *, folder: StorageLocation, settings: SweepSettings, reason: str) -> None:
+def show_outcome(
+    all_trials: Trials, *, folder: StorageLocation, settings: SweepSettings, reason: str, exported: bool = True
+) -> None:
     """Print the leaderboard, the baseline beside the winner, where everything lies and what to type next.
 
+    Nothing is said of a folder of the winner that was not ``exported``.
     ``reason`` says why the sweep ended before its last trial, if it did; then the command that resumes it is there too.
     """
     if reason:
@@ -66,8 +69,9 @@ def show_outcome(all_trials: Trials, *, folder: StorageLocation, settings: Sweep
         lines += ["", *how_to_resume(all_trials, folder, reason)]
     elif winner is not None:
         own_database = settings.search.storage is None
-        lines += ["", *saved(folder, several_objectives=bool(front), own_database=own_database)]
-        lines += ["", *next_commands(folder)]
+        front_there = bool(front)
+        lines += ["", *saved(folder, several_objectives=front_there, own_database=own_database, exported=exported)]
+        lines += ["", *next_commands(folder, exported=exported)]
     print("\n".join(lines))
 
 
@@ -143,13 +147,15 @@ def failures(all_trials: Trials) -> list[str]:
     return lines + [f"every trial of {name} failed" for name in tried if tried[name] == lost[name]]
 
 
-def saved(folder: StorageLocation, *, several_objectives: bool, own_database: bool = True) -> list[str]:
+def saved(
+    folder: StorageLocation, *, several_objectives: bool, own_database: bool = True, exported: bool = True
+) -> list[str]:
     """What lies where."""
     rows = {
         "report.html": "what came out of it: one page that opens offline; report.md and report.json say the same",
         "leaderboard.csv": "every trial with its hyperparameters",
         **({FRONT: "the trials that no other one beats in every objective"} if several_objectives else {}),
-        "best/": "the winner: config.json, weights, embeddings, log, metrics",
+        **({"best/": "the winner: config.json, weights, embeddings, log, metrics"} if exported else {}),
         **({"study.db": "the Optuna study"} if own_database else {}),
         "journal.jsonl" if isinstance(folder, Path) else "journal/": "all that happened; what --resume goes by",
         "tensorboard/": "an event log a trial, and one of the sweep",
@@ -159,12 +165,12 @@ def saved(folder: StorageLocation, *, several_objectives: bool, own_database: bo
     return [f"saved in {shown(folder)}"] + [f"  {name:<16} {what}" for name, what in rows.items()]
 
 
-def next_commands(folder: StorageLocation) -> list[str]:
+def next_commands(folder: StorageLocation, *, exported: bool = True) -> list[str]:
     """Commands worth typing next."""
     here, sweep = shlex.quote(shown(folder_of(folder))), shlex.quote(shown(folder))
     return [
         "next",
-        f"  {python()} -m handclip_core evaluate {here}/best --split val",
+        *([f"  {python()} -m handclip_core evaluate {here}/best --split val"] if exported else []),
         f"  {python()} -m tensorboard.main --logdir {here}/tensorboard",
         f"  {python()} tune_jobs/sweep.py {sweep} --extend 20",
         f"  {python()} tune_jobs/finalists.py {shlex.quote(folder.name)} --storage {shlex.quote(shown(folder.parent))}",

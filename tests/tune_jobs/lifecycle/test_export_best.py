@@ -60,7 +60,7 @@ def test_with_no_state_left_that_is_one_line(tmp_path: Path, exported: list[Path
     where = tmp_path / "simulated"
     for view in with_weights(ready.all_trials.ranked()):
         remove(where / str(view.checkpoint))
-    with pytest.raises(InputError, match="no trial is left whose weights can be read, so there is no best/"):
+    with pytest.raises(InputError, match="no trial is left whose weights can be read, so best/ is not written"):
         export_best_left(ready.all_trials, where, replace(ROOM))
     assert exported == []
 
