@@ -12,6 +12,7 @@ from handclip_core.evaluation.metrics import hardly_moved
 from handclip_core.runs.drive import Report, drive
 from handclip_core.runs.experiment import Experiment, assemble, context_of
 from handclip_core.runs.run_folder import CONFIG, METRICS, TRAIN_ACCURACY, RunFolder, read_experiment
+from handclip_core.step_progress import StepProgress
 
 TEXT_LOG = "train.log"
 
@@ -21,10 +22,12 @@ def train_into(folder: Path, experiment: Experiment, *, device: torch.device, re
 
     Raises InputError if the folder holds another run or, to resume, none.
     """
-    assemble(experiment, context_of(experiment, device))  # refuses before a folder is made
+    budget = assemble(experiment, context_of(experiment, device)).budget  # refuses before a folder is made
     checkpoint = origin(folder, experiment, resume=resume)
-    driven = drive(experiment, folder, device=device, resume=checkpoint)
+    steps = StepProgress(budget.units * budget.epoch_images)
+    driven = drive(experiment, folder, device=device, resume=checkpoint, watch=steps)
     for report in driven:
+        steps.clear()
         driven.keep()
         say(folder, line(experiment, report))
         if report.unit == math.ceil(experiment.budget / 2) and hardly_moved(driven.record.scores):

@@ -72,6 +72,25 @@ class StepReport:
     phase_end: bool = False
 
 
+@dataclass(frozen=True)
+class Step:
+    """An optimiser step that has been taken, of ``num_steps`` of its phase.
+
+    ``images`` were shown since the run began; ``loss`` is a scalar on the device, of this step alone.
+    """
+
+    phase: str
+    number: int
+    num_steps: int
+    images: int
+    loss: Tensor
+    learning_rates: dict[str, float]
+
+
+Watch = Callable[[Step], None]
+"""Sees every step, and must not change anything."""
+
+
 def train(
     model: HandModel,
     phases: tuple[Phase, ...],
@@ -81,6 +100,7 @@ def train(
     seed: int,
     micro_batch: int | None = None,
     phase_ends: bool = False,
+    watch: Watch | None = None,
     resume: Resume | None = None,
 ) -> Iterator[StepReport]:
     """Run ``phases`` on ``model`` and yield a StepReport at every whole budget unit, and at evaluation points; with
@@ -93,7 +113,7 @@ def train(
     """
     memories = memories_of(phases, next(model.parameters()).device)
     spans = plan(phases, budget=budget.units, epoch_images=budget.epoch_images)
-    common = _Common(model, phases, memories, budget, seed, micro_batch)
+    common = _Common(model, phases, memories, budget, seed, micro_batch, watch)
     if resume:
         restore(resume, model, memories)
         common.position, common.evaluation_points = resume.position, list(resume.training["milestones"])
@@ -122,6 +142,7 @@ class _Common:
     budget: Budget
     seed: int
     micro_batch: int | None
+    watch: Watch | None
     position: Position = field(default_factory=Position)
     evaluation_points: list[list[float]] = field(default_factory=list)
     train_s: float = 0.0
@@ -187,6 +208,10 @@ class _PhaseRun:
         self._sum(found.parts if found.accuracy is None else {**found.parts, ACCURACY: found.accuracy})
         self.common.train_s += time.perf_counter() - started
         self.common.cpu_s += time.process_time() - cpu_started
+        if self.common.watch:
+            rates = {f"{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+            loss = found.total.detach()
+            self.common.watch(Step(self.phase.name, step + 1, self.span.num_steps, self.position.images, loss, rates))
 
     def arrive(self) -> Iterator[StepReport]:
         """At the end of the phase, make the average weights the model's, and yield the evaluation point if there is

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 import torch
 
+from handclip_core.engine.loop import Watch
 from handclip_core.engine.state import Resume
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.experiment import Experiment, Progress, run
@@ -121,18 +122,20 @@ def drive(
     device: torch.device,
     resume: Path | None = None,
     write: Write = lambda action: action(),
+    watch: Watch | None = None,
 ) -> Drive:
     """Begin ``experiment`` in ``folder``, or go on from the checkpoint in ``resume``, which is read at once.
 
     Every generator of this process is seeded. ``write`` performs the writing of a unit to the folder, which may be
-    repeated if it raises OSError. Raises InputError for a missing or damaged checkpoint, and as ``run`` does.
+    repeated if it raises OSError; ``watch`` sees every step. Raises InputError for a missing or damaged checkpoint, and
+    as ``run`` does.
     """
     seed_everything(experiment.seed)
     if resume is None:
         record, state = RunFolder.create(folder, experiment), None
     else:
         record, state = RunFolder.restore(folder, experiment, resume)
-    return Drive(record, run(experiment, device=device, resume=state), state, write)
+    return Drive(record, run(experiment, device=device, resume=state, watch=watch), state, write)
 
 
 def seed_everything(seed: int) -> None:

@@ -14,7 +14,7 @@ from handclip_core.data.sources import DataSettings, DrawnData
 from handclip_core.data.training import Part
 from handclip_core.devices import MIB, peak_memory, reset_peak_memory
 from handclip_core.engine.loader import PhaseLoader
-from handclip_core.engine.loop import Budget, StepReport, step_seed, train
+from handclip_core.engine.loop import Budget, StepReport, Watch, step_seed, train
 from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Phase, evaluation_points_of
 from handclip_core.engine.state import Resume, Saved, TrainingState
@@ -185,7 +185,7 @@ def assemble(experiment: Experiment, context: ExperimentContext) -> Assembled:
 
 
 def run(
-    experiment: Experiment, *, device: torch.device, resume: Resume | None = None
+    experiment: Experiment, *, device: torch.device, resume: Resume | None = None, watch: Watch | None = None
 ) -> Generator[Progress, None, None]:
     """Train and yield a Progress at every whole budget unit; without phases, yield once, at unit 0.
 
@@ -206,6 +206,7 @@ def run(
         seed=experiment.seed,
         micro_batch=experiment.micro_batch,
         phase_ends=experiment.keep_stages,
+        watch=watch,
         resume=resume,
     )
     stages: dict[str, Saved] = {}
