@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -100,6 +100,22 @@ class Resources(Config):
         return gpus
 
 
+class Tracking(Config):
+    """Trackers that get a run a trial when it is over; the sweep goes on without one that does not answer."""
+
+    mlflow: str | None = Field(None, min_length=1)
+    """Tracking URI of MLflow, as ``http://HOST:5000`` or ``sqlite:////shared/mlflow.db``. Needs ``pip install
+    mlflow``."""
+    wandb: Literal["offline", "online"] | None = None
+    """Weights & Biases; offline runs are written into ``wandb/`` in the sweep's folder, for ``wandb sync``. Needs
+    ``pip install wandb``."""
+
+    @property
+    def on(self) -> bool:
+        """Whether there is any."""
+        return self.mlflow is not None or self.wandb is not None
+
+
 class SweepSettings(Config):
     """Everything that fixes a sweep."""
 
@@ -141,6 +157,8 @@ class SweepSettings(Config):
     validation images: a pass over these each, at the sweep's end. The finals score them on fresh seeds in any case."""
     checkpoint_every_s: MayChange[float] = Field(60.0, ge=0)
     """Seconds of training after which a running trial saves its state; it always does when it ends."""
+    tracking: MayChange[Tracking] = Tracking()
+    """MLflow and Weights & Biases; off unless asked for."""
     warm_start: LocationSetting | None = None
     """Another sweep, by its folder, the URI of one in a bucket, or its name in ``storage``: the search learns from its
     trials before the first one, as far as the spaces agree."""

@@ -9,6 +9,7 @@ from handclip_core.runs.run_folder import write_text
 from search_spaces.arms import under
 from search_spaces.inventory import inventory
 from tune_jobs.config.settings import SweepSettings
+from tune_jobs.lifecycle.trackers import Trackers
 from tune_jobs.reporting import tensorboard
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.reporting.study import StudyExport
@@ -20,7 +21,7 @@ from tune_jobs.storage.location import location_of
 
 
 class Exports:
-    """The study and the TensorBoard logs of a sweep; the leaderboard is written by the callback, not so often."""
+    """Study, TensorBoard logs and trackers' runs of a sweep; the callback writes the leaderboard, not so often."""
 
     def __init__(self, folder: Path, settings: SweepSettings, all_trials: Trials, *, searched: bool = True) -> None:
         """Exports into ``folder``; nothing is written before ``open``. What was not ``searched`` has no study."""
@@ -33,6 +34,7 @@ class Exports:
             study_url(settings, folder), name=settings.name, space=space, objectives=objectives, place=place
         )
         self._study = study if searched else None
+        self._trackers = Trackers(settings.tracking, sweep=settings.name, place=place, folder=folder)
 
     def open(self, events: Sequence[Event], *, all_logs: bool = False) -> None:
         """Write what follows from ``events``: the study, and the logs of unfinished trials, or ``all_logs``.
@@ -43,18 +45,21 @@ class Exports:
         self._logs.rebuild(events, self._all_trials, trials=[view.number for view in all_trials])
         if self._study is not None:
             self._study.rebuild(self._all_trials)
+        self._trackers.open(events, self._all_trials, everything=all_logs)
 
     def happened(self, event: Event, all_trials: Trials) -> None:
         """Follow one event."""
         self._logs.happened(event, all_trials)
         if self._study is not None:
             self._study.happened(event, all_trials)
+        self._trackers.happened(event, all_trials)
 
     def close(self) -> None:
         """Complete all."""
         self._logs.close()
         if self._study is not None:
             self._study.close(self._all_trials)
+        self._trackers.close()
 
 
 def write_front(all_trials: Trials, settings: SweepSettings, folder: Path) -> None:

@@ -18,6 +18,7 @@ from search_spaces.arms import arm_of, under
 from search_spaces.narrowing import Narrowing
 from tune_jobs.config.backbones import READ_TEXT, labels
 from tune_jobs.config.settings import SweepSettings
+from tune_jobs.lifecycle.trackers import refuse_missing
 from tune_jobs.reporting.summary import log
 from tune_jobs.storage.location import BucketLocation
 
@@ -34,6 +35,7 @@ def fitted(settings: SweepSettings) -> SweepSettings:
     Raises InputError if the data, the weights or the storage cannot be used from here, or no strategy is left. What
     lies on the nodes of a cluster that is joined is left to them.
     """
+    refuse_missing(settings.tracking)
     settings = _that_can_read(settings)
     if isinstance(settings.storage, Path):
         output_folder(settings.storage, option="storage")
