@@ -21,7 +21,7 @@ def scale_of(ready: Assembled) -> float:
     """What cosines are multiplied by, as the loss sees it."""
     matching = ready.model.train()(ready.loader(0).batch(0)).matching
     assert matching is not None
-    return matching.scale.item()
+    return float(matching.scale.item())
 
 
 def trained(ready: Assembled) -> Assembled:
