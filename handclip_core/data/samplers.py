@@ -77,6 +77,32 @@ class CrossAspect:
         return np.concatenate([_draw_across(groups[i], pool.aspects, self.k, rng) for i in chosen])
 
 
+@dataclass(frozen=True, eq=False)
+class Confusable:
+    """A class and the P - 1 classes most like it by ``likeness`` [C, C], with K images each.
+
+    Every class is the first of a batch equally often; those that are like many others are shown more often than others.
+    """
+
+    p: int
+    k: int
+    likeness: NDArray[np.float32]
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step."""
+        return self.p * self.k
+
+    def step(self, step: int, pool: Pool, *, seed: int) -> Positions:
+        """Positions [P * K] in the pool for step ``step``."""
+        groups, present = _groups(pool.labels), np.unique(pool.labels)
+        first = int(_stream(len(present), 1, step, seed)[0])
+        others = np.argsort(-self.likeness[present[first], present], kind="stable")
+        chosen = np.resize(np.concatenate([[first], others[others != first]]), self.p)
+        rng = np.random.default_rng([seed, 1, step])
+        return np.concatenate([_draw(groups[i], self.k, rng) for i in chosen])
+
+
 @dataclass(frozen=True)
 class Balanced:
     """Every aspect equally often, and within an aspect every class: one random image of it at a time."""
@@ -99,7 +125,7 @@ class Balanced:
         return np.array(drawn, np.int64)
 
 
-Sampler = Shuffled | PK | CrossAspect | Balanced
+Sampler = Shuffled | PK | CrossAspect | Confusable | Balanced
 
 
 def _groups(labels: Positions) -> list[Positions]:

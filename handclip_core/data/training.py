@@ -87,6 +87,16 @@ class TrainingData:
             keep = np.isin(indices, [ASPECT_INDEX[aspect] for aspect in aspects])
         return Labelled(self.rows[keep], Pool(labels[keep].astype(np.int64), indices[keep]), num_classes=len(classes))
 
+    def class_likeness(self, by: LabelBy) -> NDArray[np.float32]:
+        """Cosines [C, C] of the classes, each the mean of its training images as the pretrained tower embeds them."""
+        assert self.zero_shot is not None, "training data of an experiment context have zero-shot embeddings"
+        labelled = self.labelled(by)
+        vectors = _unit(self.zero_shot(labelled.rows))
+        means = np.zeros((labelled.num_classes, vectors.shape[1]), np.float32)
+        np.add.at(means, labelled.pool.labels, vectors)
+        means = _unit(means)
+        return np.asarray(means @ means.T, np.float32)
+
     @property
     def shown_aspects(self) -> tuple[Aspect, ...]:
         """Those of ``aspects`` that training images show."""
@@ -139,3 +149,8 @@ class TrainingData:
         manifest = self.prepared.manifest.iloc[self.rows]
         names = manifest["identity"].astype(str) + manifest["aspect"].astype(str).map(_CLASS_OF_ASPECT[by])
         return names.to_numpy(dtype=str)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)

@@ -111,7 +111,7 @@ class IdentityStrategy(LabelledStrategy):
         if self.losses.needs_pairs and not self.sampler.has_pairs:
             raise ValueError(
                 "triplet, circle and contrastive loss need several images of a class in a batch: set "
-                "sampler.kind to pk or cross_aspect"
+                "sampler.kind to pk, cross_aspect or confusable"
             )
         each, batch = self.sampler.images_each, self.optim.batch_size
         least, words = (2, "two classes") if self.losses.needs_pairs else (1, "one class")
@@ -129,7 +129,7 @@ class IdentityStrategy(LabelledStrategy):
     def data_spec(self, data: TrainingData, *, aspects: Sequence[Aspect] | None = None) -> DataSpec:
         """All training images (of ``aspects``) in the order of the sampler."""
         labelled = data.labelled(self.labels, aspects=aspects)
-        sampler = self.sampler.build(self.optim.batch_size)
+        sampler = self.sampler.build(self.optim.batch_size, likeness=lambda: data.class_likeness(self.labels))
         return DataSpec(labelled.rows, labelled.pool, sampler=sampler, augment=self.augment)
 
     def terms(self, model: HandModel, data: TrainingData) -> tuple[Term, ...]:

@@ -9,16 +9,15 @@ from handclip_core.data.augment import AugmentSettings
 from handclip_core.data.captions import CaptionAugment
 from handclip_core.data.samplers import Pool, Shuffled
 from handclip_core.data.training import TrainingData
-from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import DataSpec, Optim, Phase, Train
 from handclip_core.errors import InputError
-from handclip_core.losses.l2_sp import L2SP
 from handclip_core.losses.matching_settings import MatchingKind, MatchingSettings
 from handclip_core.losses.term import Term
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.dual import DualModel
 from handclip_core.models.hand_model import HandModel
 from handclip_core.strategies.base import Strategy
+from handclip_core.strategies.pull import pull_to_pretrained
 from handclip_core.strategies.zero_shot import ZeroShot
 from handclip_core.tasks.base import Task
 from handclip_core.tasks.captions.task import Captions
@@ -87,7 +86,7 @@ class DualStrategy(Strategy):
         spec = DataSpec(pairs.row, Pool(pairs.text, aspects), Shuffled(self.optim.batch_size), self.augment)
         towers = self.trained(model)
         terms = (Term("captions", self.losses.build(), self.losses.weight),)
-        train, penalties = (*towers, *self._scalars()), self._penalties(model, towers)
+        train, penalties = (*towers, *self._scalars()), pull_to_pretrained(model, towers, strength=self.pull)
         return (Phase(self.name, spec, train, terms, self.tower_optim(model), penalties=penalties),)
 
     def _scalars(self) -> tuple[Train, ...]:
@@ -95,12 +94,6 @@ class DualStrategy(Strategy):
         learned = self.losses.has_temperature and self.losses.learn_temperature
         bias = self.losses.kind is MatchingKind.SIGMOID
         return (*((Train("backbone.logit_scale"),) if learned else ()), *((Train("bias"),) if bias else ()))
-
-    def _penalties(self, model: HandModel, towers: tuple[Train, ...]) -> tuple[L2SP, ...]:
-        if not self.pull:
-            return ()
-        start = {item.name: item.parameter.detach().clone() for item in choose(model, towers)}
-        return (L2SP(start, strength=2 * self.pull),)
 
 
 def body(backbone: Backbone, *, vision: float, text: float) -> tuple[Train, ...]:

@@ -19,7 +19,8 @@ class ClipLora(DualStrategy):
     """CLIP-LoRA (Zanella 2024, arXiv 2405.18541): updates of rank 2 in the attention of every block of both towers.
 
     What differs from the paper: query, key and value are one map here and share an update, and the output projection
-    has one too; the loss is between images and captions, not that of a classifier.
+    has one too; updates are multiplied by 1 (in the authors' code by 1 / sqrt 2) and batches have 64 images (32); the
+    loss is between images and captions, not that of a classifier.
     """
 
     name: Literal["clip_lora"] = "clip_lora"

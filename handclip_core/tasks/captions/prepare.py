@@ -31,6 +31,11 @@ PUBLISHED: Mapping[str, Mapping[str, int]] = {
     "flickr8k": {"train": 6_000, "val": 1_000, "test": 1_000},
 }
 """Images in the splits of Karpathy and Fei-Fei 2015 (arXiv 1412.2306), with ``restval`` in COCO's training images."""
+RELEASED: Mapping[str, Mapping[str, int]] = {
+    "coco 2014": {"train": 82_783, "val": 40_504},
+    "coco 2017": {"train": 118_287, "val": 5_000},
+}
+"""Images in each of COCO's own files of captions (Chen 2015, arXiv 1504.00325), which are cut by a seed here."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,14 @@ def prepare_captions(
 
 
 def count_differences(prepared: Prepared, dataset: str) -> list[str]:
-    """Where the images of each split differ in number from those published for ``dataset``, a line each."""
+    """Where the images of each split differ in number from those published for ``dataset``, a line each.
+
+    Of a file that is one split of COCO's, whether there are as many images as in one of them.
+    """
+    total, files = len(prepared.manifest), RELEASED.get(dataset, {})
+    if files and total not in files.values():
+        published = " or ".join(f"{number:,} ({name})" for name, number in files.items())
+        return [f"{dataset}: {total:,} images, {published} published"]
     counts = prepared.manifest["subset"].value_counts()
     return [
         f"{dataset}: {counts.get(name, 0):,} images in {name}, {number:,} published"

@@ -83,6 +83,7 @@ def _splits(found: Found, document: Any, source: str) -> None:
 def _coco(found: Found, document: Any, source: str) -> None:
     """COCO: ``images[]`` with ``id`` and ``file_name``, ``annotations[]`` with ``image_id`` and ``caption``."""
     files: dict[str, str] = {}
+    found.dataset = _release_of(document.get("info"))
     for number, item in enumerate(list_at(document, "images", place=source)):
         place = f"{source}: images[{number}]"
         key, file = id_at(item, "id", place=place), text_at(item, "file_name", place=place)
@@ -97,6 +98,12 @@ def _coco(found: Found, document: Any, source: str) -> None:
             found.problems.append(f"{place}: there is no image {key}")
             continue
         found.add(files[key], item.get("caption"), place=place, listed=False)
+
+
+def _release_of(info: Any) -> str:
+    """``coco 2017`` of what COCO's own files say of themselves; nothing of other files of this form."""
+    said = info if isinstance(info, dict) else {}
+    return f"coco {said.get('year')}" if "COCO" in str(said.get("description")) else ""
 
 
 def _karpathy(found: Found, document: Any, source: str) -> None:

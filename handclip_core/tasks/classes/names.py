@@ -1,5 +1,6 @@
 """Names of classes as CLIP can read them, and templates of sentences around them."""
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -105,13 +106,17 @@ def class_names(folders: Sequence[str], *, given: Mapping[str, str]) -> tuple[st
 
 
 def read_names(path: Path, folders: Sequence[str]) -> dict[str, str]:
-    """Names by folder from a text file of lines ``folder,name``; raises InputError for any other line."""
+    """Names by folder from a text file of lines ``folder,name``, either in quotes if need be.
+
+    Raises InputError for any other line.
+    """
     found: dict[str, str] = {}
     for number, line in enumerate(_lines(path), start=1):
-        folder, comma, name = (part.strip() for part in line.partition(","))
         if not line.strip():
             continue
-        if not comma or not name:
+        folder, *words = (part.strip() for part in next(csv.reader([line], skipinitialspace=True)))
+        name = ", ".join(filter(None, words))
+        if not name:
             raise InputError(f"{path} line {number}: write folder,name")
         if folder not in folders:
             raise InputError(f"{path} line {number}: there is no class '{folder}'; there are {', '.join(folders[:5])}")

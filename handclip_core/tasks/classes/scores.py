@@ -37,6 +37,7 @@ RESAMPLED = (
 METRICS = (
     *RESAMPLED,
     Metric("macro_precision", "macro precision"),
+    Metric("weighted_precision", "weighted precision"),
     Metric("weighted_f1", "weighted F1"),
     Metric(ZERO_SHOT, "zero-shot accuracy of its towers"),
     Metric(RETENTION, RETENTION, in_tables=True, over_seeds=False),
@@ -81,6 +82,7 @@ class ClassScores(Evaluation):
             "class_mean": float(report.loc[report["images"] > 0, "recall"].mean()),
             f"top{TOP}": float(self._in_top.mean()),
             "macro_precision": float(report.loc[known, "precision"].mean()),
+            "weighted_precision": float((report["precision"] * weights).sum()),
             "weighted_f1": float((report["f1"] * weights).sum()),
         }
 
@@ -98,6 +100,21 @@ class ClassScores(Evaluation):
                 "f1": 2 * hits / np.maximum(images + taken, 1),
                 "images": images,
                 "taken": taken,
+            }
+        )
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """Two rows as those of ``by_class``: the means over classes, and the same weighted by images."""
+        found, num = self.metrics, len(self.truth)
+        return pd.DataFrame(
+            {
+                "class": ["macro mean", "weighted mean"],
+                "precision": [found["macro_precision"], found["weighted_precision"]],
+                "recall": [found["class_mean"], found["accuracy"]],
+                "f1": [found["macro_f1"], found["weighted_f1"]],
+                "images": [num, num],
+                "taken": [num, num],
             }
         )
 
@@ -176,7 +193,7 @@ class ClassScores(Evaluation):
         """The classification report as CSV and as Markdown, the confusion matrix as CSV and drawn, by name."""
         matrix = pd.DataFrame(self.confusion, index=pd.Index(self.names, name="class"), columns=list(self.names))
         return {
-            "report.csv": self.by_class.to_csv(index=False),
+            "report.csv": pd.concat([self.by_class, self.means]).to_csv(index=False),
             "report.md": self.text,
             "confusion.csv": matrix.to_csv(),
             "confusion.png": confusion_image(self.confusion, self.names),

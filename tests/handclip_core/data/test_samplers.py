@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handclip_core.data.samplers import PK, Balanced, CrossAspect, Pool, Positions, Sampler, Shuffled
+from handclip_core.data.samplers import PK, Balanced, Confusable, CrossAspect, Pool, Positions, Sampler, Shuffled
 
 PEOPLE = np.repeat(np.arange(10), 8)
 ASPECTS = np.tile(np.repeat(np.arange(4), 2), 10)
+LINE = -np.abs(np.arange(10)[:, None] - np.arange(10)[None]).astype(np.float32)
+"""Classes that stand in a line: the nearer, the more alike."""
 
 
 def pool(labels: Positions, aspects: Positions | None = None) -> Pool:
@@ -24,7 +26,7 @@ def test_shuffled_shows_every_image_once_an_epoch(n: int, batch: int, seed: int)
         assert sorted(stream[epoch * n : (epoch + 1) * n]) == list(range(n))
 
 
-@pytest.mark.parametrize("sampler", [Shuffled(8), PK(4, 2), CrossAspect(4, 2), Balanced(8)])
+@pytest.mark.parametrize("sampler", [Shuffled(8), PK(4, 2), CrossAspect(4, 2), Confusable(4, 2, LINE), Balanced(8)])
 def test_a_step_depends_on_its_number_alone(sampler: Sampler) -> None:
     everything = pool(PEOPLE, ASPECTS)
     forwards = [sampler.step(step, everything, seed=1) for step in range(20)]
@@ -86,6 +88,26 @@ def test_cross_aspect_repeats_where_a_person_shows_one_aspect_only() -> None:
     drawn = CrossAspect(2, 4).step(0, pool(labels, aspects), seed=0)
     assert Counter(labels[drawn].tolist()) == {0: 4, 1: 4}
     assert Counter(aspects[drawn][labels[drawn] == 1].tolist()) == {0: 2, 2: 2}
+
+
+def test_classes_that_are_alike_come_together_and_each_is_the_first_equally_often() -> None:
+    sampler, firsts = Confusable(3, 2, LINE), Counter[int]()
+    for step in range(30):
+        drawn = PEOPLE[sampler.step(step, pool(PEOPLE), seed=4)]
+        first, *others = drawn[::2].tolist()
+        assert np.array_equal(drawn[::2], drawn[1::2])
+        distance = {one: abs(one - first) for one in range(10) if one != first}
+        assert sorted(distance[one] for one in others) == sorted(distance.values())[:2]
+        firsts[first] += 1
+    assert firsts == dict.fromkeys(range(10), 3)
+
+
+def test_of_classes_that_are_not_all_there_the_others_come_together() -> None:
+    labels = np.repeat([2, 3, 8], 4)
+    for step in range(3):
+        drawn = labels[Confusable(2, 2, LINE).step(step, pool(labels), seed=0)]
+        assert set(drawn.tolist()) in ({2, 3}, {8, 3})
+    assert Counter(labels[Confusable(4, 2, LINE).step(0, pool(labels), seed=0)].tolist()).total() == 8
 
 
 def test_balanced_shows_aspects_and_people_equally_often_whatever_they_have() -> None:

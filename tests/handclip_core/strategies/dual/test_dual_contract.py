@@ -6,8 +6,10 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
+from open_clip.loss import ClipLoss
 from pydantic import TypeAdapter
 from torch import Tensor
+from torch.nn import functional as F
 
 from handclip_core.engine.gradients import backward
 from handclip_core.engine.loop import Budget, train
@@ -25,6 +27,7 @@ from handclip_core.runs.run_folder import load_run
 from handclip_core.strategies import ALL, AnyStrategy, ClipLora, ProLip, Strategy, TwoTower, ZeroShot, serving
 from handclip_core.strategies.dual.base import DualStrategy
 from handclip_core.tasks.captions.task import Captions
+from handclip_core.types import Batch
 from search_spaces.by_task import spaces_of
 from search_spaces.spaces import default_of, params_of
 from tests.conftest import TINY_DATA
@@ -214,6 +217,59 @@ def test_two_processes_train_as_one(tiny_backbones: dict[str, BackboneSettings],
         assert all(torch.equal(ours[name][key], value) for key, value in theirs[name].items()), name
         for key, value in weights.items():
             torch.testing.assert_close(ours[name][key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
+
+
+@pytest.mark.spawn
+def test_two_processes_have_the_loss_and_gradients_of_open_clips_two(
+    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    """Ours beside ClipLoss, which gathers what each process has embedded of its half of the batch."""
+    with process_pair(beside_clip_loss, tiny_backbones["vit"], tmp_path):
+        pass
+    for rank in range(2):
+        (ours, gradients), (theirs, expected) = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert ours == pytest.approx(theirs, abs=1e-6)
+        assert set(gradients) == set(expected)
+        assert any(one.abs().max() > 1e-3 for one in expected.values())
+        for name, gradient in expected.items():
+            torch.testing.assert_close(gradients[name], gradient, atol=1e-6, rtol=0, msg=name)
+
+
+def beside_clip_loss(rank: int, backbone: BackboneSettings, folder: Path) -> None:
+    """Save loss and gradients of a batch without shared captions, by this package and by open_clip's ClipLoss."""
+    ready = assembled(quick(TwoTower), backbone)
+    model, phase, group = ready.model.double().train(), ready.phases[0], process_group()
+    freeze_all_but(model, choose(model, phase.train))
+    batch = without_shared(ready)
+    found = backward(model, batch, phase, micro_batch=None, group=group, seed=0)
+    ours = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+    model.zero_grad(set_to_none=True)
+    half, clip = batch.part(group.part(len(batch.labels))), model.backbone
+    texts = [ready.context.training_data().pairs.texts[label] for label in half.labels.tolist()]
+    images = model.forward_trunk(half.inputs, half.aspects).projected
+    vectors = (F.normalize(one, dim=1) for one in (images, clip.encode_text(clip.tokenize(texts))))
+    assert clip.logit_scale is not None
+    loss = ClipLoss(gather_with_grad=True, rank=rank, world_size=2)(*vectors, clip.logit_scale.exp())
+    loss.backward()
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad.div_(2))
+    theirs = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+    torch.save(((found.total.item(), ours), (loss.item(), theirs)), folder / f"{rank}.pt")
+
+
+def without_shared(ready: Assembled) -> Batch:
+    """Eight pairs of a batch, no caption of which describes the image of another."""
+    batch, pairs, kept = ready.loader(0).batch(0), ready.context.training_data().pairs, list[int]()
+    known = {(int(row), int(text)) for row, text in zip(pairs.row, pairs.text, strict=True)}
+    shown = list(zip(batch.rows.tolist(), batch.labels.tolist(), strict=True))
+    for at, (row, text) in enumerate(shown):
+        if all((row, shown[i][1]) not in known and (shown[i][0], text) not in known for i in kept):
+            kept.append(at)
+    assert len(kept) >= 8
+    chosen = torch.tensor(kept[:8])
+    assert isinstance(batch.inputs, Tensor)
+    return Batch(batch.inputs[chosen], batch.labels[chosen], batch.rows[chosen], batch.aspects[chosen])
 
 
 def weights_of_all(backbone: BackboneSettings) -> dict[str, dict[str, Tensor]]:

@@ -14,6 +14,7 @@ from handclip_core.commands import prepare as command
 from handclip_core.data.leaks import find_leaks
 from handclip_core.data.manifest import load_prepared
 from handclip_core.errors import InputError
+from handclip_core.tasks.captions import prepare as module
 from handclip_core.tasks.captions.data import CaptionData
 from handclip_core.tasks.captions.prepare import Shares, count_differences, prepare_captions
 from handclip_core.tasks.captions.table import read_pairs
@@ -162,6 +163,22 @@ def test_the_separator_and_counts_that_are_not_the_published_ones_are_told(root:
     assert "WARNING: flickr8k: 3 images in test, 1,000 published" in result.output
     assert "test: 3 images, 5 captions (5 different)" in result.output
     assert "2 of 5 captions of the test are captions of the other images, too" in result.output
+
+
+@pytest.mark.parametrize(
+    ("description", "year"),
+    [("COCO 2017 Dataset", 2017), ("This is stable 1.0 version of the 2014 MS COCO dataset.", 2014)],
+)
+def test_files_of_coco_are_known_by_what_they_say(
+    root: Path, description: str, year: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads(coco_json(root).read_text()) | {"info": {"description": description, "year": year}}
+    path = written(root, "captions_val.json", json.dumps(document))
+    (only,) = prepared(root, path).prepared.protocol.warnings
+    assert only.startswith(f"coco {year}: 12 images, {'82,783' if year == 2014 else '118,287'} (train) or ")
+    monkeypatch.setattr(module, "RELEASED", {f"coco {year}": {"train": 99, "val": 12}})
+    assert prepared(root, path).prepared.protocol.warnings == ()
+    assert prepared(root, coco_json(root)).prepared.protocol.warnings == ()
 
 
 def test_copies_are_one_image_with_the_captions_of_all_and_likenesses_stay_together(root: Path) -> None:

@@ -1,10 +1,12 @@
-"""Figures of both directions against slow loops and scikit-learn."""
+"""Figures of both directions against slow loops, scikit-learn and torchmetrics."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics as sk
+from torchmetrics.retrieval import RetrievalHitRate, RetrievalMAP, RetrievalNormalizedDCG
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.bootstrap import compare_paired, estimate, resampled
@@ -73,6 +75,20 @@ def test_figures_are_those_of_slow_loops_and_of_scikit_learn(
     )
     # What is kept of other knowledge is the evaluator's to add, which has the model.
     assert {metric.name for metric in METRICS} - set(figures) == {GENERIC.name}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_are_those_of_torchmetrics(seed: int) -> None:
+    found = pairing(seed)
+    figures = scored(found).metrics
+    for direction, (similarity, right) in sides(found).items():
+        above_0 = torch.from_numpy(similarity.ravel() + 2)  # torchmetrics drops right answers of other scores
+        queries = torch.arange(len(right)).repeat_interleave(right.shape[1])
+        given = (above_0, torch.from_numpy(right.ravel()), queries)
+        for k in (1, 5, 10):
+            assert figures[f"{direction}_recall{k}"] == pytest.approx(float(RetrievalHitRate(top_k=k)(*given)))
+        assert figures[f"{direction}_map"] == pytest.approx(float(RetrievalMAP()(*given)), abs=1e-6)
+        assert figures[f"{direction}_ndcg"] == pytest.approx(float(RetrievalNormalizedDCG(top_k=10)(*given)), abs=1e-6)
 
 
 def test_a_model_that_tells_nothing_apart_finds_nothing() -> None:

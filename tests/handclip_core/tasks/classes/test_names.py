@@ -36,6 +36,13 @@ def test_names_of_the_users_own_come_first(tmp_path: Path) -> None:
     assert class_names(["n01", "big_cat"], given=read_names(file, ["n01", "big_cat"])) == ("a goldfish", "big cat")
 
 
+def test_folders_and_names_may_hold_commas(tmp_path: Path) -> None:
+    file = tmp_path / "names.csv"
+    file.write_text('"cats, big","a lion, or a tiger"\nn01,"a goldfish"\nn02,a dog, running\n', encoding="utf-8")
+    found = read_names(file, ["cats, big", "n01", "n02"])
+    assert found == {"cats, big": "a lion, or a tiger", "n01": "a goldfish", "n02": "a dog, running"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

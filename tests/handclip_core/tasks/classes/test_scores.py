@@ -1,8 +1,10 @@
 """Figures of classifiers against scikit-learn and slow loops."""
 
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
@@ -32,6 +34,8 @@ def test_figures_are_those_of_scikit_learn(seed: int) -> None:
     assert figures["weighted_f1"] == pytest.approx(sk.f1_score(truth, taken, average="weighted"))
     precision = sk.precision_score(truth, taken, average="macro", zero_division=0)
     assert figures["macro_precision"] == pytest.approx(precision)
+    weighted = sk.precision_score(truth, taken, average="weighted", zero_division=0)
+    assert figures["weighted_precision"] == pytest.approx(weighted)
     top = sk.top_k_accuracy_score(truth, found.probabilities, k=5, labels=range(len(NAMES)))
     assert figures["top5"] == pytest.approx(top)
     assert np.array_equal(found.confusion, sk.confusion_matrix(truth, taken, labels=range(len(NAMES))))
@@ -42,6 +46,18 @@ def test_figures_are_those_of_scikit_learn(seed: int) -> None:
         assert [row["precision"], row["recall"], row["f1"]] == pytest.approx(
             [expected["precision"], expected["recall"], expected["f1-score"]]
         )
+
+
+def test_the_report_ends_with_the_means_of_scikit_learns() -> None:
+    found = scores(classes=len(NAMES))
+    written = pd.read_csv(StringIO(str(found.files["report.csv"])), index_col="class")
+    report = sk.classification_report(found.truth, found.predicted, output_dict=True, zero_division=0)
+    for name, theirs in (("macro mean", "macro avg"), ("weighted mean", "weighted avg")):
+        row = written.loc[name]
+        assert [row["precision"], row["recall"], row["f1"], row["images"]] == pytest.approx(
+            [report[theirs][part] for part in ("precision", "recall", "f1-score", "support")]
+        )
+    assert list(written.index) == [*NAMES, "macro mean", "weighted mean"]
 
 
 def test_classes_that_nobody_shows_or_names_are_in_no_mean() -> None:
