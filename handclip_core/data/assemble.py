@@ -82,7 +82,7 @@ def without_bad_files(collection: Collection) -> Collection:
     collection = replace(collection, table=collection.table.sort_values("path", ignore_index=True))
     paths = list(collection.table["path"])
     found = list(map_files(partial(_examine, collection.root), paths, description="checking images"))
-    good = [isinstance(item, tuple) for item in found]
+    good = pd.Series([isinstance(item, tuple) for item in found], dtype=bool)  # an empty list would choose no columns
     table = collection.table[good].reset_index(drop=True)
     table["hash"] = [item[0] for item in found if isinstance(item, tuple)]
     table["look"] = [item[1] for item in found if isinstance(item, tuple)]

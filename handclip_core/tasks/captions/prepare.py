@@ -72,7 +72,8 @@ def prepare_captions(
     table, problems, notes = _joined(collection, found)
     problems = (*collection.problems, *problems)
     if problems and not skip_bad:
-        raise InputError(f"{annotations or root}: {summary(problems)}; mend or remove them, or pass --skip-bad")
+        told = summary([problem.removeprefix(f"{annotations}: ") for problem in problems])
+        raise InputError(f"{annotations or root}: {told}; mend or remove them, or pass --skip-bad")
     if table.empty:
         raise InputError(f"{root}: no usable image ({summary(problems)})")
     table["subset"] = _cut(table, shares or Shares(), seed=seed, root=root)

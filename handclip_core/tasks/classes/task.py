@@ -29,7 +29,10 @@ ROWS = RowFormat(needed=("path", "class"), optional=OPTIONAL, prepare=_prepared)
 
 
 class Classes(LabelledTask):
-    """Which class? The head begins as the zero-shot classifier, and is judged by its right answers.
+    """Which class? The head is judged by its right answers.
+
+    It begins as the zero-shot classifier where the neck begins by leaving CLIP's embedding as it is (``none`` and
+    ``linear``).
 
     Data are those of ``prepare classes``; drawn and prepared hands have their aspect for a class,
     of backs with nail polish or without.

@@ -286,6 +286,17 @@ def test_bad_sources_are_refused_by_name_and_nothing_is_written(
     assert not (root.parent / "out").exists()
 
 
+def test_a_source_of_which_nothing_is_good_is_refused_by_name_once(root: Path) -> None:
+    source = root / "all.jsonl"
+    source.write_text("".join(json.dumps({"file_name": f"a/{number}.jpg", "text": " "}) + "\n" for number in range(2)))
+    with pytest.raises(InputError) as refused:
+        prepared(root, source)
+    assert str(refused.value).count(str(source)) == 1
+    assert "line 1: a/0.jpg: an empty caption" in str(refused.value)
+    with pytest.raises(InputError, match="no usable image"):
+        prepared(root, source, skip_bad=True)
+
+
 def test_what_is_bad_may_be_left_out_and_is_listed(root: Path) -> None:
     data = prepared(root, first_entry(caption="")(root), skip_bad=True)
     assert told(data)["a/0.jpg"] == captions_of(0)[1:]
