@@ -95,7 +95,7 @@ def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
         _check_header(image)
         if draft_px is not None:
             image.draft("RGB", (draft_px, draft_px))
-        is_deep = ";16" in str(image.tile) and image.mode in ("RGB", "RGBA", "LA")
+        is_deep = ";16" in str(getattr(image, "tile", "")) and image.mode in ("RGB", "RGBA", "LA")
         is_large = image.width * image.height > LARGE_PIXELS
         with _in_turn if is_large else nullcontext():
             image.load()
@@ -130,9 +130,8 @@ def _check_header(image: Image.Image) -> None:
 
 def _check_deep(image: Image.Image) -> None:
     """Refuse an image of 16 bits a channel, of which Pillow keeps the upper 8, if those are hardly used."""
-    bands = image.getbands()
-    brightest = max(band.getextrema()[1] for band in image.split()[: 1 if "L" in bands else 3])
-    if brightest < 2**4:
+    colours = np.asarray(image)[..., : len(image.mode.rstrip("A"))]
+    if int(colours.max()) < 2**4:
         raise BadImageError("16 bits a channel of which 12 are used at most: nearly black; save it with 8 bits")
 
 
