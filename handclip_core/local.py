@@ -32,6 +32,10 @@ def train_into(folder: Path, experiment: Experiment, *, device: torch.device, re
         say(folder, line(experiment, report))
         if report.unit == math.ceil(experiment.budget / 2) and hardly_moved(driven.record.scores):
             say(folder, experiment.task.metrics.hardly_moved)
+    last, best = driven.record.log[-1]["unit"], driven.record.best["unit"] if driven.record.evaluated else 0
+    if driven.record.out_of_patience and last < experiment.budget:
+        told = f"{experiment.patience} validations without a better one than unit {best}"
+        say(folder, f"ended after unit {last} of {experiment.budget}: {told} (patience)")
     return finish(driven.record, device=device)
 
 

@@ -226,11 +226,11 @@ def _report(prepared: "Prepared", *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found | {"differences": differences}))
         return
-    _print_counts(found)
+    _print_counts(found, num_draws=len(prepared.protocol.draws["test"]))
     print(f"wrote {prepared.folder / 'manifest.csv'} and {prepared.folder / 'protocol.json'}")
 
 
-def _print_counts(found: dict[str, Any]) -> None:
+def _print_counts(found: dict[str, Any], *, num_draws: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -240,4 +240,5 @@ def _print_counts(found: dict[str, Any]) -> None:
     beside = f", and {found['distractors']} of others who only stand in galleries" if found["distractors"] else ""
     print(f"{found['images']} images of {found['identities']} people{beside}")
     Console(soft_wrap=True).print(table)
-    print("gallery: known images, one a person and aspect; query: images that are looked up in it, in ten random draws")
+    draws = "one draw" if num_draws == 1 else f"{num_draws} draws"
+    print(f"gallery: known images of each person and aspect; query: images that are looked up in it; {draws} of them")

@@ -15,7 +15,7 @@ from handclip_core.data.splits import generator, halves
 from handclip_core.data.tables import found_path, path_fault, read_table, words_of
 from handclip_core.data.who import fold_identities
 from handclip_core.errors import InputError
-from handclip_core.paths import input_folder
+from handclip_core.paths import input_folder, printable
 from handclip_core.types import Aspect
 
 TEST_SHARE = 0.5
@@ -119,7 +119,7 @@ def _without_row(root: Path, table: Path, named: set[str]) -> list[str]:
         left = [image for image in entries_of(root).images if image not in named]
     except InputError as error:
         return [f"{table.name}: images without a row were not counted: {error}"]
-    return [f"{table.name}: {len(left)} images of the folder have no row (first: {left[0]})"] if left else []
+    return [f"{table.name}: {len(left)} images of the folder have no row (first: {printable(left[0])})"] if left else []
 
 
 def _row_fault(root: Path, path: str, identity: str, aspect: str, *, lines: list[int]) -> str | None:

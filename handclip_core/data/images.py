@@ -25,7 +25,7 @@ FORMATS = (
 )  # fmt: skip
 SUFFIXES = AVIF | HEIF | frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".j2k", ".jpx",
-    ".ppm", ".pgm", ".pnm",
+    ".jpf", ".j2c", ".ppm", ".pgm", ".pnm", ".pbm",
 })  # fmt: skip
 RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf")
 UNREAD = {
@@ -95,9 +95,12 @@ def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
         _check_header(image)
         if draft_px is not None:
             image.draft("RGB", (draft_px, draft_px))
+        is_deep = ";16" in str(getattr(image, "tile", "")) and image.mode in ("RGB", "RGBA", "LA")
         is_large = image.width * image.height > LARGE_PIXELS
         with _in_turn if is_large else nullcontext():
             image.load()
+            if is_deep:
+                _check_deep(image)
             image = _reduced(image, draft_px) if is_large and draft_px is not None else image
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
@@ -123,6 +126,13 @@ def _check_header(image: Image.Image) -> None:
         raise BadImageError(
             f"animated or of several pages ({getattr(image, 'n_frames', 1)}); one still image is needed"
         )
+
+
+def _check_deep(image: Image.Image) -> None:
+    """Refuse an image of 16 bits a channel, of which Pillow keeps the upper 8, if those are hardly used."""
+    colours = np.asarray(image)[..., : len(image.mode.rstrip("A"))]
+    if int(colours.max()) < 2**4:
+        raise BadImageError("16 bits a channel of which 12 are used at most: nearly black; save it with 8 bits")
 
 
 def _reduced(image: Image.Image, draft_px: int) -> Image.Image:

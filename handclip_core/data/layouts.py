@@ -13,11 +13,12 @@ from handclip_core.data.tables import path_fault, words_of
 from handclip_core.data.who import fold_identities
 from handclip_core.errors import InputError
 from handclip_core.paths import fault_of, printable
-from handclip_core.types import Aspect
+from handclip_core.types import HAND_ASPECTS, Aspect
 
 MOST_LEVELS = 12
 GROUPS = ("identity", "session", "aspect")
 """What the named groups of a pattern may tell of an image."""
+_SHORT = {"r": "right", "l": "left"}
 
 
 @dataclass
@@ -53,15 +54,23 @@ def _files(folder: Path, level: int) -> Iterator[Path]:
             yield from _files(entry, level + 1)
 
 
+def aspect_of(folder: str, *, whole: bool = True) -> str:
+    """The aspect that a folder's name tells, empty if none; not ``whole``: any words may stand before it."""
+    words = [_SHORT.get(word, word) for word in words_of(folder).split()]
+    told = " ".join(words if whole else words[-2:])
+    return told if told in [*HAND_ASPECTS] else ""
+
+
 def read_folders(root: Path, *, name: str) -> Collection:
     """The images of ``root/<identity>/<image>``, or of ``root/<identity>/<session>/<image>`` if none lies higher.
 
-    Raises InputError, which says in numbers what else is there, if there is none.
+    A folder that is called like an aspect tells it, wherever it stands. Raises InputError, which says in numbers what
+    else is there, if there is none.
     """
     found = entries_of(root)
     by_level: dict[int, list[str]] = {}
     for image in found.images:
-        by_level.setdefault(image.count("/"), []).append(image)
+        by_level.setdefault(len(_who_folders(image)), []).append(image)
     level = 1 if 1 in by_level else 2
     used = by_level.pop(level, [])
     left_out = [*_elsewhere(by_level, level), *unread_lines(found)]
@@ -71,10 +80,16 @@ def read_folders(root: Path, *, name: str) -> Collection:
         raise InputError(f"{root}: no image at {layouts}{told}; other layouts need --name-pattern or --table")
 
     def told_by_folders(image: str) -> dict[str, str]:
-        identity, *session = PurePosixPath(image).parts[:-1]
-        return {"identity": identity, "session": "/".join(session)}
+        identity, *session = _who_folders(image)
+        aspects = filter(None, map(aspect_of, PurePosixPath(image).parts[:-1]))
+        return {"identity": identity, "session": "/".join(session), "aspect": next(aspects, Aspect.UNKNOWN.value)}
 
     return collected(root, used, told_by_folders, found, name=name, left_out=left_out)
+
+
+def _who_folders(image: str) -> list[str]:
+    """The folders above ``image`` but those of aspects: identity, and perhaps session."""
+    return [folder for folder in PurePosixPath(image).parts[:-1] if not aspect_of(folder)]
 
 
 def read_named(root: Path, told_by_name: Callable[[str], dict[str, str] | str], *, name: str) -> Collection:

@@ -3,21 +3,31 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from handclip_core.data.collection import Collection
 from handclip_core.data.images import BadImageError, read_image
-from handclip_core.data.layouts import collected, entries_of, name_fault, unread_lines
+from handclip_core.data.layouts import aspect_of, collected, entries_of, name_fault, unread_lines
 from handclip_core.data.manifest import GallerySplit
 from handclip_core.data.tables import words_of
 from handclip_core.errors import InputError
-from handclip_core.types import HAND_ASPECTS, Aspect
+from handclip_core.types import Aspect
 
-_FOLDER = re.compile(r"(bounding_box_)?(?P<kind>train|val|test|query|gallery)(?P<a>\d*)(?P<all>_all)?(?P<b>\d*)")
-_SHORT = {"r": "right", "l": "left"}
+_FOLDER = re.compile(
+    r"(bounding box )?(?P<kind>train(ing)?|val(id(ation)?)?|test(ing)?|query|queries|probe|gallery|galleries)"
+    r" ?(?P<a>\d*)(?P<all> all)? ?(?P<b>\d*)"
+)
+_KINDS = {
+    "training": "train", "valid": "val", "validation": "val", "testing": "test",
+    "queries": "query", "probe": "query", "galleries": "gallery",
+}  # fmt: skip
+
+
+SUBSETS = ("train", "val", "test")
+"""Splits in which queries and galleries may lie."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +66,38 @@ class ReadySplits:
 
 
 def place_of(image: str) -> tuple[Place, tuple[str, ...]] | None:
-    """What the folders of ``image`` say of its split, and the parts of its path below them; None if they do not."""
-    parts = PurePosixPath(image).parts
-    for level, aspect in ((0, Aspect.UNKNOWN.value), (1, _aspect_of(parts[0]))):
-        match = _FOLDER.fullmatch(parts[level].lower()) if len(parts) > level + 1 else None
-        if match is not None and (level == 0 or aspect):
-            kind = "gallery_all" if match["kind"] == "gallery" and match["all"] else match["kind"]
-            draw = int(match["a"] or match["b"] or 0)
-            return Place(kind, draw, aspect or Aspect.UNKNOWN.value), parts[level + 1 :]
-    return None
+    """What the folders of ``image`` say of its split, and the parts of its path below them; None if they do not.
+
+    The folder of an aspect may stand above that of the split, or below it; ``query`` and ``gallery`` may lie in another
+    split: those in ``test`` are its draws, those in ``train`` and ``val`` are parts of them.
+    """
+    *folders, name = PurePosixPath(image).parts
+    above = aspect_of(folders[0], whole=False) if len(folders) > 1 else ""
+    place = _split_of(folders[0]) if folders else None
+    level = 1
+    if place is None and above:
+        place, level = _split_of(folders[1]), 2
+    if place is None:
+        return None
+    aspect, below = above if level == 2 else "", folders[level:]
+    while below:
+        inner, told = _split_of(below[0]), aspect_of(below[0])
+        if inner is not None and inner.kind in ("query", "gallery", "gallery_all") and place.kind in SUBSETS:
+            place = inner if place.kind == "test" else place
+        elif told and not aspect:
+            aspect = told
+        else:
+            break
+        below = below[1:]
+    return replace(place, aspect=aspect or place.aspect), (*below, name)
 
 
-def _aspect_of(folder: str) -> str:
-    words = " ".join(_SHORT.get(word, word) for word in words_of(folder).split())
-    return words if words in [*HAND_ASPECTS] else ""
+def _split_of(folder: str) -> Place | None:
+    match = _FOLDER.fullmatch(words_of(folder))
+    if match is None:
+        return None
+    kind = _KINDS.get(match["kind"], match["kind"])
+    return Place("gallery_all" if kind == "gallery" and match["all"] else kind, int(match["a"] or match["b"] or 0))
 
 
 def are_ready(root: Path) -> bool:
@@ -116,9 +144,10 @@ def read_ready(
             images[key].path, images[key].told = path, told | {"aspect": place.aspect}
     if not images:
         raise InputError(f"{root}: no image at <split>/<identity>/<image>; names that tell need --name-pattern")
-    told_of = {image.path: image.told for image in images.values()}
     left_out = unread_lines(found)
+    left_out += _without_shifted(images)
     left_out += _told_twice(images.values())
+    told_of = {image.path: image.told for image in images.values()}
     if outside:
         left_out.append(f"{len(outside)} images lie in no split (first: {outside[0]})")
     collection = collected(
@@ -142,6 +171,20 @@ def _told(
     if len(below) not in (2, 3):
         return "lies at no <split>/<identity>/<image> or <split>/<identity>/<session>/<image>; see --name-pattern"
     return {"identity": below[0], "session": below[1] if len(below) == 3 else ""}
+
+
+def _without_shifted(images: dict[tuple[bool, str, str], _Image]) -> list[str]:
+    """Take out of ``images`` what stands in galleries of all aspects alone and is another aspect's test image.
+
+    Scripts put it there under a shifted identity; galleries of all aspects are made from the aspects themselves.
+    """
+    alone = {key for key, image in images.items() if {place.kind for place in image.places} == {"gallery_all"}}
+    tested = {content for trained, _, content in images.keys() - alone if not trained}
+    shifted = sorted(images.pop(key).path for key in alone if key[2] in tested)
+    if not shifted:
+        return []
+    made = "galleries of all aspects are made from the aspects' own"
+    return [f"{len(shifted)} copies of test images under other identities (first: {shifted[0]}); {made}"]
 
 
 def _told_twice(images: Iterable[_Image]) -> list[str]:

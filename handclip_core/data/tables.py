@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import posixpath
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from handclip_core.paths import printable, read_file
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 COMMENT = "#"
+_SPREADSHEET = re.compile(r'"?sep=.?"?', re.IGNORECASE)
+"""A first line by which spreadsheets are told the separator."""
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -42,6 +45,8 @@ def read_table(path: Path, *, required: Sequence[str]) -> Table:
     text = _decoded(path, data)
     separator = _separator(text, required)
     lines = _cells(path, text, separator)
+    if _tells_separator(text):
+        lines = lines[1:]
     comments = [line for line, cells in lines if cells[0].startswith(COMMENT)]
     lines = [(line, cells) for line, cells in lines if line not in set(comments)]
     if not lines:
@@ -78,7 +83,8 @@ def _decoded(path: Path, data: bytes) -> str:
 
 def _separator(text: str, required: Sequence[str]) -> str:
     """What stands between the fields of the first line that is no comment: that by which most columns are found."""
-    lines = (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(COMMENT))
+    lines = iter(text.splitlines()[_tells_separator(text) :])
+    lines = (line for line in lines if line.strip() and not line.lstrip().startswith(COMMENT))
     header = next(lines, "")
 
     def found(separator: str) -> tuple[int, int]:
@@ -86,6 +92,11 @@ def _separator(text: str, required: Sequence[str]) -> str:
         return len(names & set(required)), header.count(separator)
 
     return max(SEPARATORS, key=found)
+
+
+def _tells_separator(text: str) -> bool:
+    """Whether the first line is ``sep=;`` or the like."""
+    return _SPREADSHEET.fullmatch(text.partition("\n")[0].strip()) is not None
 
 
 def _cells(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:

@@ -1,17 +1,24 @@
 """Who is who: identities that are written in several ways are one, so that nobody stands on both sides of a split."""
 
+import re
 import unicodedata
 from collections.abc import Hashable
 
 import pandas as pd
 
 NUM_NAMED = 5
+_WHOLE = re.compile(r"[+]?(\d+)([.]0*)?")
 
 
 def identity_key(text: str) -> Hashable:
-    """What spellings of one identity share: the number if it is one, else the text in NFC without case and edges."""
-    normal = _clean(text)
-    return int(normal) if normal.isdecimal() else " ".join(unicodedata.normalize("NFC", normal.casefold()).split())
+    """What spellings of one identity share: the whole number if it is one, else the text without case and edges.
+
+    Other Unicode forms of a letter (NFKC) and signs that are not seen make no other identity.
+    """
+    seen = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    normal = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+    number = _WHOLE.fullmatch(normal.strip())
+    return int(number[1]) if number else " ".join(normal.split())
 
 
 def _clean(text: str) -> str:

@@ -48,6 +48,16 @@ def test_a_rate_that_moves_nothing_is_named_half_way(
         assert printed.index(Identities().metrics.hardly_moved) == 2
 
 
+def test_a_run_that_ends_before_its_budget_says_why(
+    tmp_path: Path, tiny_backbones: dict[str, BackboneSettings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = {"name": "full", "rates": "published", "optim": {"lr": 1e-9, "batch_size": 12}}
+    asked = {"strategy": still, "data": TINY_DATA, "backbone": tiny_backbones["vit"], "budget": 4, "patience": 2}
+    train_into(tmp_path / "run", Experiment.model_validate(asked), device=CPU)
+    said = "ended after unit 3 of 4: 2 validations without a better one than unit 1 (patience)"
+    assert capsys.readouterr().out.splitlines()[-1] == said
+
+
 @pytest.mark.parametrize("strategy", [LinearProbe(), SequentialEWC(fisher_samples=3)], ids=["probe", "sequence"])
 def test_nobody_who_was_trained_on_is_scored(
     strategy: Strategy, tiny_context: ExperimentContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]

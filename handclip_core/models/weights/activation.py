@@ -6,14 +6,14 @@ from handclip_core.models import architectures
 from handclip_core.models.names import NANO, QUICK
 from handclip_core.models.weights.files import CONTAINER, Tensors
 from handclip_core.models.weights.origin import OPENAI_BUFFERS, Origin
-from handclip_core.models.weights.torchscript import is_torchscript
+from handclip_core.models.weights.torchscript import computes_gelu, is_torchscript
 
 
 def quick_gelu_of(path: Path, tensors: Tensors, origin: Origin) -> bool | None:
     """Whether the weights of ``path`` were trained with QuickGELU; None if nothing says so."""
-    if any(name.rpartition(CONTAINER)[2].rpartition(".")[2] in OPENAI_BUFFERS for name in tensors) or is_torchscript(
-        path
-    ):
+    if is_torchscript(path):
+        return not computes_gelu(path)
+    if any(name.rpartition(CONTAINER)[2].rpartition(".")[2] in OPENAI_BUFFERS for name in tensors):
         return True
     if origin.backbone is None:
         return origin.quick_gelu
@@ -22,7 +22,10 @@ def quick_gelu_of(path: Path, tensors: Tensors, origin: Origin) -> bool | None:
         return None
     if weights is None or architectures.is_tag(name, weights):
         return architectures.tag_quick_gelu(name, weights or "")
-    return name.endswith(QUICK) or (is_torchscript(Path(weights)) if Path(weights).is_file() else None)
+    archive = Path(weights)
+    return name.endswith(QUICK) or (
+        not computes_gelu(archive) if archive.is_file() and is_torchscript(archive) else None
+    )
 
 
 def activation_notes(name: str, path: Path, quick: bool | None) -> tuple[str, ...]:

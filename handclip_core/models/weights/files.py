@@ -133,7 +133,12 @@ def _walk(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
         for key, part in value.items():
             yield from _walk(part, f"{name}{key}{CONTAINER}")
     elif isinstance(value, list | tuple):
-        yield from (("", tensor) for part in value for _, tensor in _walk(part))
+        for place, part in enumerate(value):
+            yield from _walk(part, f"{name}{place}{CONTAINER}") if isinstance(part, dict) else _unnamed(part)
+
+
+def _unnamed(value: Any) -> Iterator[tuple[str, Tensor]]:
+    return (("", tensor) for _, tensor in _walk(value))
 
 
 def _walk_module(state: dict[Any, Any], name: str) -> Iterator[tuple[str, Tensor]]:

@@ -103,6 +103,8 @@ def _notes(place: Place, source: Path) -> tuple[str, ...]:
 
 def _summary(tensors: Tensors) -> str:
     """What a file holds, in words."""
+    if not tensors:
+        return "no tensor that has a name"
     shown = [f"'{name}' {list(tensor.shape)}" for name, tensor in list(tensors.items())[:MOST_NAMED]]
     return f"{len(tensors)} tensors ({', '.join(shown)}{', ...' if len(tensors) > MOST_NAMED else ''})"
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from handclip_core.errors import InputError
 
+VISION_ALONE = "clip_vision_model"
+"""The ``model_type`` of an image tower that transformers saved without its text tower."""
 _VISION = {
     "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
     "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
@@ -18,11 +20,15 @@ _RESAMPLE = {2: "bilinear", 3: "bicubic"}
 
 
 def open_clip_config(config: dict[str, Any], *, source: str) -> dict[str, Any]:
-    """The ``model_cfg`` of open_clip for the config.json of a ``CLIPModel``; raises InputError if there is none."""
-    vision = {**_VISION, **_section(config, "vision_config")}
-    text = {**_TEXT, **_section(config, "text_config")}
+    """The ``model_cfg`` of open_clip for the config.json of a ``CLIPModel``; raises InputError if there is none.
+
+    That of its image tower alone gets a text tower of the usual size, for which such a folder has no weights.
+    """
+    alone = config.get("model_type") == VISION_ALONE
+    vision = {**_VISION, **(config if alone else _section(config, "vision_config"))}
+    text = {**_TEXT, **({"hidden_act": vision["hidden_act"]} if alone else _section(config, "text_config"))}
     acts = {vision["hidden_act"], text["hidden_act"]}
-    if config.get("model_type") != "clip" or not acts <= {"gelu", "quick_gelu"} or len(acts) > 1:
+    if config.get("model_type") not in ("clip", VISION_ALONE) or not acts <= {"gelu", "quick_gelu"} or len(acts) > 1:
         raise InputError(
             f"{source}: model_type {config.get('model_type')} with {', '.join(sorted(map(str, acts)))}; "
             "a CLIPModel with gelu or quick_gelu in both towers is needed"

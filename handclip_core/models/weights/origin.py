@@ -10,6 +10,7 @@ from torch import Tensor
 
 from handclip_core.errors import InputError
 from handclip_core.models.weights.files import Tensors
+from handclip_core.models.weights.hugging_face import VISION_ALONE
 
 CONFIG = "config.json"
 PREPROCESSING = "preprocessor_config.json"
@@ -27,8 +28,8 @@ class Origin:
 
     @property
     def is_clip_of_transformers(self) -> bool:
-        """Whether the file is that of a CLIP which transformers saved."""
-        return isinstance(self.config.get("vision_config"), dict)
+        """Whether the file is that of a CLIP, or of its image tower, which transformers saved."""
+        return isinstance(self.config.get("vision_config"), dict) or self.config.get("model_type") == VISION_ALONE
 
     @property
     def quick_gelu(self) -> bool | None:

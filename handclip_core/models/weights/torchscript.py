@@ -24,6 +24,13 @@ def is_torchscript(path: Path) -> bool:
         return any(Path(entry).name == "constants.pkl" for entry in archive.namelist())
 
 
+def computes_gelu(path: Path) -> bool:
+    """Whether the program of the archive ``path`` calls GELU; OpenAI's compute QuickGELU by a sigmoid."""
+    with zipfile.ZipFile(path) as archive:
+        code = (entry for entry in archive.namelist() if "code" in Path(entry).parts and entry.endswith(".py"))
+        return any(b"gelu(" in archive.read(entry) for entry in code)
+
+
 def read_torchscript(path: Path) -> dict[str, Tensor]:
     """The tensors of the program's module by the names of its state dict; a wrong checksum raises BadZipFile."""
     with zipfile.ZipFile(path) as archive:

@@ -138,6 +138,9 @@ def test_images_that_a_table_does_not_name_are_counted(folders: Write, tmp_path:
     table = write_lines(tmp_path / "list.csv", ["path,identity", *lines])
     notes = prepare_folder(root, tmp_path / "out", table=table).protocol.notes
     assert notes == ("list.csv: 12 images of the folder have no row (first: p00/0.png)", NO_SESSION)
+    (root / "p00" / "0.png").rename(root / "p00" / "0\n.png")
+    told = prepare_folder(root, tmp_path / "out", table=table).protocol.notes[0]
+    assert told.endswith("(first: p00/0\\n.png)")
 
 
 def test_a_table_with_aspects(folders: Write, tmp_path: Path) -> None:
@@ -200,11 +203,11 @@ def test_paths_and_aspects_as_people_write_them(folders: Write, tmp_path: Path) 
 
 
 def test_one_person_in_several_spellings_is_one(folders: Write, tmp_path: Path) -> None:
-    root = folders({"Ana": 3, "ana": 2, "007": 2, "7": 3, "Zo\u00e9": 2, "Zoe\u0301": 2, **PEOPLE})
+    root = folders({"Ana": 3, "ana": 2, "007": 2, "7": 3, "7.0": 1, "Zo\u00e9": 2, "Zoe\u0301": 2, **PEOPLE})
     prepared = prepare_folder(root, tmp_path / "out")
     manifest = prepared.manifest
     sizes = manifest.groupby("identity").size()
-    assert sizes[["Ana", "7", "Zo\u00e9"]].tolist() == [5, 5, 4]
+    assert sizes[["Ana", "7", "Zo\u00e9"]].tolist() == [5, 6, 4]
     assert manifest.groupby("identity")["subset"].nunique().max() == 1
     (told,) = prepared.protocol.warnings
     assert told.startswith("3 identities are written in several ways and count as one person each ('007' =")
@@ -263,3 +266,19 @@ def test_what_is_left_out_is_said_in_numbers_with_the_mend(
     (root / "a" / "x.cr2").touch()
     with pytest.raises(InputError, match=r"1 images lie in no .*first: flat.png.*1 images lie deeper .*1 .cr2 images"):
         prepare_folder(root, tmp_path / "out")
+
+
+@pytest.mark.parametrize("layout", ["{aspect}/p{who}/{shot}.png", "p{who}/{aspect}/{shot}.png"])
+def test_folders_that_are_called_like_aspects_tell_them(
+    tmp_path: Path, make_image: Callable[..., Image.Image], layout: str
+) -> None:
+    root = tmp_path / "root"
+    for number in range(32):
+        aspect = ("Dorsal_Right", "palmar-l")[number % 2]
+        image = root / layout.format(aspect=aspect, who=number // 4, shot=number % 4)
+        image.parent.mkdir(parents=True, exist_ok=True)
+        make_image(number).save(image)
+    manifest = prepare_folder(root, tmp_path / "out").manifest
+    assert set(manifest["identity"]) == {f"p{who}" for who in range(8)}
+    assert manifest["aspect"].value_counts().to_dict() == {"dorsal right": 16, "palmar left": 16}
+    assert set(manifest["session"]) == {""}

@@ -63,7 +63,15 @@ def test_16_bit_netpbm_is_scaled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "suffix"), [("JPEG", ".jfif"), ("JPEG2000", ".jp2"), ("PPM", ".ppm"), ("AVIF", ".avif")]
+    ("kind", "suffix"),
+    [
+        ("JPEG", ".jfif"),
+        ("JPEG2000", ".jp2"),
+        ("PPM", ".ppm"),
+        ("PPM", ".pbm"),
+        ("JPEG2000", ".j2c"),
+        ("AVIF", ".avif"),
+    ],
 )
 def test_kinds_beside_the_common_ones(kind: str, suffix: str) -> None:
     if kind == "AVIF" and not features.check("avif"):
@@ -104,6 +112,13 @@ def test_large_images_are_made_smaller_first(mode: str, monkeypatch: pytest.Monk
 
 def test_16_bit_colour_is_scaled() -> None:
     assert_colour(png_16_bit_rgb(64, 48, (0xC8FF, 0x2800, 0x1E80)), (0xC8, 0x28, 0x1E), tolerance=1)
+
+
+def test_12_bits_in_a_16_bit_colour_file_are_refused_instead_of_black() -> None:
+    for wide in (0x0FFF, 0x0010):
+        with pytest.raises(BadImageError, match="16 bits a channel of which 12 are used at most: nearly black"):
+            decode_rgb(png_16_bit_rgb(64, 48, (wide, 0x0400, 0)))
+    assert_colour(png_16_bit_rgb(64, 48, (0x1000, 0, 0)), (0x10, 0, 0), tolerance=0)
 
 
 def png_16_bit_rgb(width: int, height: int, colour: tuple[int, int, int]) -> bytes:

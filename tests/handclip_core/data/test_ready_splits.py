@@ -92,6 +92,28 @@ def test_an_image_under_two_aspects_counts_once_and_is_told(cut: Path, tmp_path:
     assert "/test/p9/2.png: dorsal right, palmar right)" in told[0]
 
 
+def test_aspects_as_the_published_scripts_name_them_share_no_shifted_copies(cut: Path, tmp_path: Path) -> None:
+    root = tmp_path / "published"
+    folders = [root / f"train_val_test_split_{aspect}" for aspect in ("dorsal_r", "palmar_l")]
+    for folder in folders:
+        shutil.copytree(cut, folder)
+    for image in folders[1].rglob("*.png"):
+        Image.open(image).rotate(180).save(image)
+    for own, other in (folders, folders[::-1]):
+        for image in (other / "gallery0").glob("*/*.png"):
+            into = own / "gallery0_all" / f"11{image.parent.name}"
+            into.mkdir()
+            shutil.copy(image, into)
+    prepared = prepare_folder(root, tmp_path / "out")
+    assert set(prepared.manifest["aspect"]) == {"dorsal right", "palmar left"}
+    assert prepared.manifest.groupby("subset").size().to_dict() == {
+        "distractor": 2, "test": 24, "train": 24, "val": 24,
+    }  # fmt: skip
+    assert any("left out: 8 copies of test images under other identities" in w for w in prepared.protocol.warnings)
+    first = prepared.protocol.draws["test"][0]
+    assert {aspect: len(rows) for aspect, rows in first.gallery.items()} == {"dorsal right": 5, "palmar left": 5}
+
+
 def test_flat_names_below_splits(cut: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     for split, folder in (("train_all", "bounding_box_train"), ("gallery0", "gallery"), ("query0", "query")):
@@ -120,5 +142,13 @@ def test_folders_that_say_what_they_are() -> None:
     assert place_of("gallery_all7/p/0.jpg") == (Place("gallery_all", 7), ("p", "0.jpg"))
     assert place_of("dorsal_r/query0/p/0.jpg") == (Place("query", 0, "dorsal right"), ("p", "0.jpg"))
     assert place_of("Palmar Left/test/p/0.jpg") == (Place("test", 0, "palmar left"), ("p", "0.jpg"))
+    assert place_of("train_val_test_split_dorsal_l/gallery_1/p/0.jpg") == (
+        Place("gallery", 1, "dorsal left"),
+        ("p", "0.jpg"),
+    )
+    assert place_of("Validation/p/0.jpg") == (Place("val"), ("p", "0.jpg"))
+    assert place_of("test/query-2/p/s1/0.jpg") == (Place("query", 2), ("p", "s1", "0.jpg"))
+    assert place_of("val/gallery/p/0.jpg") == (Place("val"), ("p", "0.jpg"))
+    assert place_of("train/palmar-left/p/0.jpg") == (Place("train", 0, "palmar left"), ("p", "0.jpg"))
     assert place_of("p/0.jpg") is None
     assert place_of("people/test/0.jpg") is None

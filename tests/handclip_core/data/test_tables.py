@@ -51,6 +51,7 @@ def test_line_numbers_are_those_of_the_file(tmp_path: Path) -> None:
     ("data", "note"),
     [
         (b"id;imageName\n1;a,b.jpg\n", "table.csv: fields are separated by semicolons"),
+        (b"sep=;\nid;imageName\n1;a,b.jpg\n", "table.csv: fields are separated by semicolons"),
         (b"id\timageName\n1\ta,b.jpg\n", "table.csv: fields are separated by tabs"),
         (b"a;b|id|imageName\n;|1|a,b.jpg\n", "table.csv: fields are separated by vertical bars"),
         (b'# made by hand\nid,imageName\n#,\n1,"a,b.jpg"\n', "table.csv: 2 lines begin with # and are passed over"),

@@ -40,6 +40,11 @@ def test_names_carry_the_keys_of_the_mappings_around_them(tmp_path: Path) -> Non
     assert torch.equal(found["model/a.weight"], WEIGHTS["a.weight"])
 
 
+def test_mappings_in_a_list_are_named_by_their_place(tmp_path: Path) -> None:
+    found = read_tensors(saved((WEIGHTS, [torch.zeros(2)], {"lr": 0.1}), tmp_path / "w.pt"))
+    assert set(found) == {"0/a.weight", "0/b.bias"}
+
+
 class Calls:
     """Pickled as a call."""
 

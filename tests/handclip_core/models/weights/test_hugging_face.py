@@ -96,3 +96,18 @@ def test_another_model_is_refused(config: dict[str, Any]) -> None:
         InputError, match=r"x: model_type .*; a CLIPModel with gelu or quick_gelu in both towers is needed"
     ):
         open_clip_config(config, source="x")
+
+
+def test_a_folder_of_the_image_tower_alone_serves_until_a_text_is_read(tmp_path: Path) -> None:
+    whole = saved(tmp_path / "whole", "gelu")
+    expected = load_backbone(BackboneSettings(name=f"local-dir:{tmp_path / 'whole'}")).visual.state_dict()
+    config = whole.config.vision_config
+    config.projection_dim = 12
+    tower = transformers.CLIPVisionModelWithProjection(config)
+    tower.load_state_dict(whole.state_dict(), strict=False)
+    tower.save_pretrained(tmp_path / "tower")
+    settings = BackboneSettings(name=f"local-dir:{tmp_path / 'tower'}")
+    found = load_backbone(settings).visual.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    with pytest.raises(InputError, match=r"holds the image tower of .* alone, but texts are to be read"):
+        load_backbone(settings, text=True)

@@ -1,14 +1,19 @@
 """Archives of TorchScript: their weights are those that the program would have."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
 from handclip_core.errors import InputError
+from handclip_core.models.weights.activation import quick_gelu_of
 from handclip_core.models.weights.files import read_tensors
+from handclip_core.models.weights.origin import Origin
 from handclip_core.models.weights.torchscript import is_torchscript, read_torchscript
 
 
@@ -43,6 +48,25 @@ def test_the_tensors_are_those_of_the_state_dict(tmp_path: Path) -> None:
     for name, tensor in expected.items():
         assert found[name].dtype is tensor.dtype
         assert torch.equal(found[name], tensor)
+
+
+class Activated(nn.Module):
+    def __init__(self, *, quick: bool) -> None:
+        super().__init__()
+        self.act = QuickGELU() if quick else nn.GELU()
+
+    def forward(self, values: Tensor) -> Tensor:
+        result: Tensor = self.act(values)
+        return result
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("archive", [torch.jit.script, lambda module: torch.jit.trace(module, torch.ones(2))])
+def test_the_activation_is_that_of_the_program(tmp_path: Path, archive: Callable[..., Any], quick: bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(archive(Activated(quick=quick)), tmp_path / "w.pt")
+    assert quick_gelu_of(tmp_path / "w.pt", {}, Origin({})) is quick
 
 
 def test_weights_alone_are_no_archive(tmp_path: Path) -> None:
