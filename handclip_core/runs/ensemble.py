@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from handclip_core.runs.loaded import LoadedRun, as_one, load_finished
 from handclip_core.runs.model_file import MODEL_FILE, ModelFile, file_hash, weights_hash
 from handclip_core.runs.run_folder import BEST, CONFIG, LOG, load_tensors, read_experiment, write_text
 from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, Figure, ValidationFile, validation_file
+from handclip_core.tasks.base import Task
 from handclip_core.tasks.classes.task import Classes
 from handclip_core.tasks.identities.data import IdentityData
 
@@ -149,6 +151,11 @@ def _opened(folders: Sequence[Path], device: torch.device, *, fitting: bool) -> 
     return runs
 
 
+def _asked(task: Task) -> dict[str, Any]:
+    """What a task is but for its objective: that chose each run's best unit, and weights are fitted for the first's."""
+    return task.model_dump(exclude={"objective"})
+
+
 def _refuse_other_questions(folder: Path, run: LoadedRun, first: Path, reference: LoadedRun) -> None:
     """Raise InputError unless ``run`` was trained on one side of the split on whose other side both are asked."""
     ours, theirs = run.context, reference.context
@@ -158,8 +165,8 @@ def _refuse_other_questions(folder: Path, run: LoadedRun, first: Path, reference
             f"{folder}: was trained on data that {shown_path(ours.prepared.folder)} does not hold any more: whom "
             "it was trained on cannot be told from whom it would be fused on; train it again"
         )
-    if ours.task != theirs.task:
-        raise InputError(f"{folder}: has another task, or another objective, than {first}")
+    if _asked(ours.task) != _asked(theirs.task):
+        raise InputError(f"{folder}: has another task than {first}")
     if trained != theirs.prepared.protocol.manifest_hash:
         raise InputError(
             f"{folder}: was trained on other data, or another split of them, than {first}: its training people may be "

@@ -69,6 +69,7 @@ class Runs:
             },
             "classes": {"strategy": {"name": "zero_shot"}, "task": {"name": "classes"}},
             "classes2": {"strategy": {"name": "linear_probe"}, "task": {"name": "classes"}, "budget": 1},
+            "by_rank": {"strategy": {"name": "whitening"}, "task": {"name": "identities", "objective": "cmc1"}},
             "captions": {"strategy": {"name": "zero_shot"}, "task": {"name": "captions"}},
         }
 
@@ -391,6 +392,12 @@ def test_runs_that_may_not_stand_together(
         make_ensemble(folders, tmp_path / "out", device=CPU)
     assert len(names) == 1 or str(folders[-1]) in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_runs_whose_best_units_were_chosen_by_other_figures_stand_together(runs: Runs, tmp_path: Path) -> None:
+    made = make_ensemble([runs("by_rank"), runs("padded")], tmp_path / "out", device=CPU)
+    assert made.label == "rank-1"
+    assert len(made.scores) == 2
 
 
 def test_how_and_where_is_looked_at(runs: Runs, tmp_path: Path) -> None:
