@@ -27,7 +27,7 @@ def test_of_a_sweep_these_may_change() -> None:
     """A change here is a change of what trials mean, or of where they are."""
     assert set(changeable(SweepSettings)) == {
         "name", "storage", "search.storage", "limits", "resources", "retries", "stall_minutes", "keep_checkpoints",
-        "checkpoint_every_s", "mixtures",
+        "checkpoint_every_s", "mixtures", "tracking",
     }  # fmt: skip
 
 
