@@ -7,7 +7,7 @@ two processes, the same; and that loop with decoded images kept in memory. All t
 command to its prompt, with report, leaderboard, study and the winner exported. Processor time is that of all
 processes, Ray's own among them, as the system counts it (Linux), read five times a second.
 
-Run: python benchmarks/against_rivals.py [--rounds 3] [--drawn FOLDER]
+Run: python benchmarks/against_rivals.py [--rounds 3] [--drawn FOLDER] [--only "plain loop, images kept" ...]
 
 Drawing 1,215 images of that size takes a quarter of an hour of two cores; ``--drawn`` keeps them for the next run.
 """
@@ -37,6 +37,7 @@ POINTS = [
     *({"strategy": "full", "optim/lr": rate} for rate in (3.7e-6, 1.85e-5, 1.85e-6)),
     {"strategy": "lora", "optim/lr": 3e-4},
 ]
+OURS = "this package"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -83,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--drawn", type=Path, help="where drawn images are kept; a temporary folder if not given")
+    parser.add_argument("--only", nargs="+", metavar="RIVAL", help="some of the rivals, by the names in the table")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hc-rivals-") as text:
         folder = Path(text)
@@ -102,22 +104,24 @@ def main() -> None:
         (folder / "sweep.yaml").write_text(yaml.safe_dump(settings))
         loop = [sys.executable, str(HERE / "rivals" / "plain_loop.py"), str(data), model]
         commands = {
-            "this package": [sys.executable, str(HERE.parent / "tune_jobs" / "sweep.py"), "sweep.yaml"],
+            OURS: [sys.executable, str(HERE.parent / "tune_jobs" / "sweep.py"), "sweep.yaml"],
             "plain loop, images kept": [*loop, "--keep"],
             "plain loop": loop,
             "Ray Tune's recipe": [sys.executable, str(HERE / "rivals" / "ray_tune.py"), str(data), model],
             "import torch, open_clip": [sys.executable, "-c", "import torch, open_clip"],
         }
+        wanted = commands.keys() if given.only is None else {OURS, *given.only}
+        commands = {name: command for name, command in commands.items() if name in wanted}
         times: dict[str, list[Taken]] = {name: [] for name in commands}
         for number in range(given.rounds):
             for name, command in commands.items():
                 shutil.rmtree(folder / "runs", ignore_errors=True)
                 times[name].append(taken_by(command, folder))
                 print(f"{number + 1}: {name}: {times[name][-1]}", flush=True)
-        ours = times.pop("this package")
+        ours = times.pop(OURS)
         print("\n| beside | wall, s | ours / theirs | CPU, s | ours / theirs |\n|---|---:|---:|---:|---:|")
         mean = Taken(statistics.median(t.wall_s for t in ours), statistics.median(t.cpu_s for t in ours))
-        print(f"| this package | {mean.wall_s:.1f} | | {mean.cpu_s:.1f} | |")
+        print(f"| {OURS} | {mean.wall_s:.1f} | | {mean.cpu_s:.1f} | |")
         for name, taken in times.items():
             wall, cpu = (statistics.median(getattr(t, field) for t in taken) for field in ("wall_s", "cpu_s"))
             print(f"| {name} | {wall:.1f} | {mean.wall_s / wall:.2f} | {cpu:.1f} | {mean.cpu_s / cpu:.2f} |")
