@@ -63,6 +63,8 @@ def fork_server(address: str, preloaded: Sequence[str]) -> tuple[int, int]:
 
     It ends when nobody holds that end of a pipe any more, this process or whatever it has become.
     """
+    from handclip_core.signals import ENDING
+
     _open_standard_files()
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(address)
@@ -70,7 +72,10 @@ def fork_server(address: str, preloaded: Sequence[str]) -> tuple[int, int]:
     reading, writing = os.pipe()
     _flush()  # what is written by now is not to be written by forks again
     gc.freeze()  # else the collector writes to every page that is shared
+    # What a signal's handler raises amid a fork is lost: modules have functions run there, and Python prints the rest.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     pid = os.fork()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if pid == 0:
         os.close(writing)
         _serve(listening, reading, preloaded, Path(address))

@@ -100,6 +100,29 @@ def test_closed_standard_files_are_no_hindrance(shown: Path) -> None:
     assert words[2:4] == ["given", "red"]
 
 
+def test_a_signal_amid_the_fork_is_heard_after_it(tmp_path: Path) -> None:
+    code = """
+import os, signal
+from handclip_core import warm_python
+
+class Told(BaseException): ...
+
+def tell(*_):
+    raise Told
+
+signal.signal(signal.SIGTERM, tell)
+os.register_at_fork(after_in_parent=lambda: signal.raise_signal(signal.SIGTERM))
+try:
+    warm_python.start_warm_python(())
+except Told:
+    print("told")
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("told\n", "")
+
+
 def test_a_signal_that_ends_the_program_leaves_nothing(tmp_path: Path) -> None:
     body = """
 from handclip_core.signals import end_on_signals
