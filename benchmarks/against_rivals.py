@@ -110,6 +110,8 @@ def main() -> None:
             "Ray Tune's recipe": [sys.executable, str(HERE / "rivals" / "ray_tune.py"), str(data), model],
             "import torch, open_clip": [sys.executable, "-c", "import torch, open_clip"],
         }
+        if unknown := set(given.only or ()) - commands.keys():
+            parser.error(f"--only: no rival is called {unknown.pop()!r}; choose from {', '.join(commands)}")
         wanted = commands.keys() if given.only is None else {OURS, *given.only}
         commands = {name: command for name, command in commands.items() if name in wanted}
         times: dict[str, list[Taken]] = {name: [] for name in commands}

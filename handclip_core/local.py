@@ -9,10 +9,10 @@ import torch
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.metrics import hardly_moved
+from handclip_core.reports.step_progress import StepProgress
 from handclip_core.runs.drive import Report, drive
 from handclip_core.runs.experiment import Experiment, assemble, context_of
 from handclip_core.runs.run_folder import CONFIG, METRICS, TRAIN_ACCURACY, RunFolder, read_experiment
-from handclip_core.step_progress import StepProgress
 
 TEXT_LOG = "train.log"
 

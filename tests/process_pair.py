@@ -4,9 +4,11 @@ import multiprocessing
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import torch
+from torch import Tensor
 
 from tests.limits import LIMIT_S
 
@@ -35,6 +37,15 @@ def process_pair(
     for process in processes:
         process.join(timeout=LIMIT_S)
         assert process.exitcode == 0
+
+
+def assert_one_process_agrees(alone: dict[str, dict[str, Tensor]], folder: Path) -> None:
+    """A pair has left weights by strategy in ``folder``, ``RANK.pt`` each: equal bits, and those of one process."""
+    ours, theirs = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2))
+    for name, weights in alone.items():
+        assert all(torch.equal(ours[name][key], value) for key, value in theirs[name].items()), name
+        for key, value in weights.items():
+            torch.testing.assert_close(ours[name][key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
 
 
 def _in_group(

@@ -34,7 +34,7 @@ from handclip_core.runs.run_folder import RunFolder, load_run
 from handclip_core.strategies import ALL, AnyStrategy, Full, LinearProbe, Strategy
 from handclip_core.types import Batch, Encoded
 from search_spaces.spaces import SPACES, params_of
-from tests.process_pair import process_pair
+from tests.process_pair import assert_one_process_agrees, process_pair
 
 CPU = torch.device("cpu")
 DATA = DrawnData(people=12, images_per_aspect=3, height_px=96)
@@ -292,11 +292,7 @@ def test_two_processes_train_every_strategy_as_one(tiny_backbones: dict[str, Bac
     """Over gloo, in double precision: the weights of one process, and the same bits in both processes."""
     with process_pair(one_of_two, tiny_backbones["vit"], tmp_path):
         alone = weights_of_each(TRAINED, tiny_backbones["vit"])
-    ours, theirs = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    for name, weights in alone.items():
-        assert all(torch.equal(ours[name][key], value) for key, value in theirs[name].items()), name
-        for key, value in weights.items():
-            torch.testing.assert_close(ours[name][key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
+    assert_one_process_agrees(alone, tmp_path)
 
 
 def weights_of_each(kinds: Sequence[type[Strategy]], backbone: BackboneSettings) -> dict[str, Weights]:

@@ -31,7 +31,7 @@ from handclip_core.types import Batch
 from search_spaces.by_task import spaces_of
 from search_spaces.spaces import default_of, params_of
 from tests.conftest import TINY_DATA
-from tests.process_pair import process_pair
+from tests.process_pair import assert_one_process_agrees, process_pair
 from tune_jobs.config.settings import SweepSettings
 
 CPU = torch.device("cpu")
@@ -212,11 +212,7 @@ def test_two_processes_train_as_one(tiny_backbones: dict[str, BackboneSettings],
     """
     with process_pair(one_of_two, tiny_backbones["vit"], tmp_path):
         alone = weights_of_all(tiny_backbones["vit"])
-    ours, theirs = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    for name, weights in alone.items():
-        assert all(torch.equal(ours[name][key], value) for key, value in theirs[name].items()), name
-        for key, value in weights.items():
-            torch.testing.assert_close(ours[name][key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
+    assert_one_process_agrees(alone, tmp_path)
 
 
 @pytest.mark.spawn

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from handclip_core.engine.loop import Step
-from handclip_core.step_progress import CLEAR, StepProgress
+from handclip_core.reports.step_progress import CLEAR, StepProgress
 
 
 def step(number: int, images: int) -> Step:
