@@ -30,11 +30,12 @@ from handclip_core.evaluation.embed import embed
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.reports.measure import View, scored
 from handclip_core.runs.baselines import baseline_scores
-from handclip_core.runs.context import IDENTITIES, ExperimentContext, open_context
+from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
 from handclip_core.runs.run_folder import load_run
 from handclip_core.strategies import ALL, UNTRAINED, serving
+from handclip_core.tasks import IDENTITIES
 from handclip_core.tasks.base import Split
 
 CPU = torch.device("cpu")
@@ -156,7 +157,7 @@ def baseline(name: str, data: DrawnData) -> Row:
     row = Row(name)
     splits: tuple[tuple[Split, list[float]], ...] = (("val", row.val), ("test", row.test))
     for split, values in splits:
-        values.append(float(baseline_scores(name, context, split).overall.map.mean))
+        values.append(baseline_scores(name, context, split).mean("map"))
     return row
 
 

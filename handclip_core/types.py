@@ -30,6 +30,17 @@ ASPECT_INDEX = {aspect: index for index, aspect in enumerate(Aspect)}
 """The number that stands for an aspect in tensors."""
 
 
+class Templates(StrEnum):
+    """Sentences around the name of a class, for a zero-shot classifier."""
+
+    NAME = "name"
+    """The bare name."""
+    PHOTO = "photo"
+    """One sentence (Radford 2021, arXiv 2103.00020, section 3.1.4)."""
+    MANY = "many"
+    """Several sentences, whose embeddings are averaged: those of the task's settings, else ours."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """What an image tower makes of images: trunk ``features`` [B, F] and CLIP's ``projected`` embedding [B, D].

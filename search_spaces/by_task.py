@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from handclip_core.runs.context import IDENTITIES
+from handclip_core.tasks import IDENTITIES
 from handclip_core.tasks.base import Task
 from handclip_core.tasks.captions.task import Captions
 from handclip_core.tasks.classes.task import Classes

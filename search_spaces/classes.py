@@ -5,7 +5,7 @@ from handclip_core.models.adapters import Place
 from handclip_core.models.lora import LoraTargets
 from handclip_core.models.neck import NeckKind, NeckSettings
 from handclip_core.strategies import Adapters, Full, Joint, LinearProbe, Lora, Strategy, ZeroShot
-from handclip_core.tasks.classes.names import Templates
+from handclip_core.types import Templates
 from search_spaces.ranges import AUGMENT, HEAD_LR_SCALE, LAYER_DECAY, MODULE_LR, SMOOTHED, TOWER_LR, optim
 from search_spaces.spaces import Space
 from search_spaces.suggest import Choice, Float, LogFloat, LogInt, Nested, Range, TrialLike, When, suggest

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from handclip_core.runs.context import IDENTITIES
+from handclip_core.tasks import IDENTITIES
 from handclip_core.tasks.base import Task
 from search_spaces.by_task import spaces_of
 from search_spaces.narrowing import nearest

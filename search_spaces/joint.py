@@ -8,8 +8,8 @@ from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
 from handclip_core.config import describe
-from handclip_core.runs.context import IDENTITIES
 from handclip_core.strategies import Strategy
+from handclip_core.tasks import IDENTITIES
 from handclip_core.tasks.base import Task
 from search_spaces.arms import AT, arm_of, strategy_in, under
 from search_spaces.by_task import spaces_of

@@ -27,7 +27,7 @@ from handclip_core.models.hand_model import HandModel
 from handclip_core.reports.text import breakdown_table, cross_table, open_set_text, scores_table, verification_text
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.tasks.base import Split
-from handclip_core.tasks.identities.data import IdentityData, identity_data
+from handclip_core.tasks.galleries import GalleryData, galleries_of
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,10 @@ class View:
 
     def rows(self, context: ExperimentContext) -> NDArray[np.int64]:
         """Every manifest row that is scored, ascending."""
-        if isinstance(context.dataset, IdentityData):
-            return context.dataset.rows(self.split, enrolled=self.enrolled)
-        return context.rows(self.split)
+        data = context.dataset.galleries
+        return context.rows(self.split) if data is None else data.rows(self.split, enrolled=self.enrolled)
 
-    def decided(self, data: IdentityData, similarity: Similarity | None) -> dict[str, Any]:
+    def decided(self, data: GalleryData, similarity: Similarity | None) -> dict[str, Any]:
         """Its values, with the data's settings where it leaves them open, and the distance that orders a gallery.
 
         That is ``own`` for models with a ``similarity`` of their own.
@@ -68,13 +67,13 @@ class View:
             "distance": Distance.EUCLIDEAN if self.raw(data, similarity) else ordered,
         }
 
-    def file_name(self, data: IdentityData) -> str:
+    def file_name(self, data: GalleryData) -> str:
         """Name of the files of an evaluation: the split, and what is other than the data's own settings."""
         own = (data.gallery, data.enrolled, data.distance)
         parts = zip((self.gallery, self.enrolled, self.distance), own, strict=True)
         return "_".join(["evaluation", self.split, *(mine for mine, theirs in parts if mine not in (None, theirs))])
 
-    def raw(self, data: IdentityData, similarity: Similarity | None) -> bool:
+    def raw(self, data: GalleryData, similarity: Similarity | None) -> bool:
         """Whether embeddings are compared as they are, before they are brought to length 1."""
         plain = RANKINGS[self.ranking] is None and similarity is None
         return plain and (self.distance or data.distance) is Distance.EUCLIDEAN
@@ -153,8 +152,8 @@ def scored(
     )
 
 
-def _data(context: ExperimentContext) -> IdentityData:
-    return identity_data(context.dataset, what="a report on galleries, thresholds and aspects")
+def _data(context: ExperimentContext) -> GalleryData:
+    return galleries_of(context.dataset, what="a report on galleries, thresholds and aspects")
 
 
 def _pairs(embeddings: Tensor, context: ExperimentContext, view: View, similarity: Similarity | None) -> PairScores:

@@ -35,7 +35,7 @@ from handclip_core.runs.loaded import LoadedRun, experiments_of, load_finished, 
 from handclip_core.runs.run_folder import read_experiment, write_json
 from handclip_core.runs.test_access import access_text, logged_access
 from handclip_core.strategies import ZeroShot
-from handclip_core.tasks.identities.data import IdentityData, identity_data
+from handclip_core.tasks.galleries import galleries_of
 from handclip_core.types import ASPECT_INDEX, Aspect
 
 REFERENCE = "clip (zero-shot)"
@@ -57,7 +57,7 @@ def evaluate_run(
     context = run.context
     _refuse_unfit(context, view, baselines)
     with logged_access([folder], context, view.split, by="evaluate") as figures:
-        if isinstance(context.dataset, IdentityData):
+        if context.dataset.galleries:
             report = _evaluated(folder, run, part, view, baselines, keep=keep)
             figures |= report.values["scores"]["overall"]
         else:
@@ -79,14 +79,14 @@ def _evaluated(folder: Path, run: LoadedRun, part: Part, view: View, baselines: 
         on_val = embeddings if view.split == "val" else _embeddings(run, replace(view, split="val"))
     found = measure(embeddings, on_val, context, view, model=run.model)
     baseline_scores = _baseline_scores(context, view, baselines, part)
-    decided = view.decided(identity_data(context.dataset, what="evaluate"), run.model.similarity)
+    decided = view.decided(galleries_of(context.dataset, what="evaluate"), run.model.similarity)
     values = {"run": str(folder), **decided, **found.values()}
     accuracy = aspect_accuracy(
         run.model, run.inputs, view.rows(context), aspects=context.aspect_indices, device=context.device
     )
     values["aspect_accuracy"] = accuracy
     values["baselines"] = {name: summary(scores) for name, scores in baseline_scores.items()}
-    name = view.file_name(identity_data(context.dataset, what="evaluate"))
+    name = view.file_name(galleries_of(context.dataset, what="evaluate"))
     write_json(folder / f"{name}.json", values)
     save_scores(folder / f"{name}.npz", found.scores)
     text = found.text({_names([folder])[0]: found.scores, **baseline_scores}, view.split)
@@ -112,7 +112,7 @@ def compare_runs(
     context = context_of(first, device)
     _refuse_unfit(context, view, baselines)
     with logged_access(folders, context, view.split, by="compare") as figures:
-        if isinstance(context.dataset, IdentityData):
+        if context.dataset.galleries:
             models = _untrained_models(experiments, view, device)
             reference = next(iter(models))
             models |= _baseline_scores(context, view, baselines, first.part)
@@ -131,7 +131,7 @@ def compare_runs(
 
 def _published(models: Mapping[str, ProtocolScores], context: ExperimentContext, view: View) -> str:
     """The tables of the papers, if the models were asked what the papers' were; nothing for other data."""
-    protocol, data = context.prepared.protocol, identity_data(context.dataset, what="compare")
+    protocol, data = context.prepared.protocol, galleries_of(context.dataset, what="compare")
     decided = view.decided(data, None)
     others = protocol.source not in ("11k", "hd") or decided["enrolled"] is not Enrolled.ONE
     ranked_otherwise = view.ranking != "cosine" or decided["distance"] is not Distance.COSINE
@@ -225,7 +225,8 @@ def _embeddings(run: LoadedRun, view: View) -> Tensor:
     rows, aspects = view.rows(context), context.aspect_indices
     if view.hide_aspects:
         aspects = np.full_like(aspects, ASPECT_INDEX[Aspect.UNKNOWN])
-    raw = isinstance(context.dataset, IdentityData) and view.raw(context.dataset, model.similarity)
+    data = context.dataset.galleries
+    raw = data is not None and view.raw(data, model.similarity)
     if not view.flip:
         return embed(model, inputs, rows, aspects=aspects, device=context.device, unit=not raw)
     plain, mirrored = (
@@ -252,7 +253,7 @@ def _refuse_flip(folders: Sequence[Path], view: View) -> None:
 
 def _refuse_unfit(context: ExperimentContext, view: View, baselines: Sequence[str]) -> None:
     """Raise InputError for a baseline that there is not, and for what a task without galleries cannot be asked."""
-    if not isinstance(context.dataset, IdentityData) and (view != View(view.split) or baselines):
+    if not context.dataset.galleries and (view != View(view.split) or baselines):
         options = "--flip, --ranking, --hide-aspects, --gallery, --enrolled, --distance, --baseline"
         raise InputError(f"{options}: the task {context.task.name} has no galleries")
     unknown = [name for name in baselines if name not in BASELINES]

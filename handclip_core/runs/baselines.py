@@ -6,10 +6,9 @@ from numpy.typing import NDArray
 from handclip_core.console import track
 from handclip_core.data.training import LabelBy, Part
 from handclip_core.evaluation.baselines import BASELINES, Baseline, Descriptors
-from handclip_core.evaluation.protocol import ProtocolScores
+from handclip_core.evaluation.units import Evaluation
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.tasks.base import Split
-from handclip_core.tasks.identities.evaluator import IdentityEvaluator
 
 CHUNK = 256
 """Images described at a time."""
@@ -32,10 +31,9 @@ def baseline_descriptors(
     return baseline.mapped(found, training, labelled.pool.labels, people)
 
 
-def baseline_scores(name: str, context: ExperimentContext, split: Split) -> ProtocolScores:
-    """Scores of the baseline ``name`` over the gallery splits of ``split``, by the distance of the data."""
+def baseline_scores(name: str, context: ExperimentContext, split: Split) -> Evaluation:
+    """Scores of the baseline ``name``, one of the task's, on ``split``."""
     evaluator = context.evaluator(split)
-    assert isinstance(evaluator, IdentityEvaluator), "other tasks name no baselines"
     return evaluator.scores_of(baseline_descriptors(name, context, evaluator.rows))
 
 

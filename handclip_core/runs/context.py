@@ -26,11 +26,9 @@ from handclip_core.data.training import Part, ReadTexts, TrainingData
 from handclip_core.models.backbone import Backbone, BackboneSettings
 from handclip_core.models.readout import Readout
 from handclip_core.paths import cache_root
-from handclip_core.tasks import AnyTask
+from handclip_core.tasks import IDENTITIES, AnyTask
 from handclip_core.tasks.base import Dataset, Evaluator, Split, Towers
-from handclip_core.tasks.identities.task import Identities
 
-IDENTITIES = Identities()
 TEXTS_A_PASS = 64
 
 

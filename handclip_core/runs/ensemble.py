@@ -19,14 +19,12 @@ from handclip_core.models.names import CONFIG_FILE
 from handclip_core.paths import shown_path
 from handclip_core.runs.ensemble_file import ENSEMBLE, MEMBERS, EnsembleFile, Gain, Member, is_ensemble
 from handclip_core.runs.experiment import score
-from handclip_core.runs.fusion_fit import Answers, answers_of
 from handclip_core.runs.loaded import LoadedRun, as_one, load_finished
 from handclip_core.runs.model_file import MODEL_FILE, ModelFile, file_hash, weights_hash
 from handclip_core.runs.run_folder import BEST, CONFIG, LOG, load_tensors, read_experiment, write_text
 from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, Figure, ValidationFile, validation_file
+from handclip_core.tasks.answers import Answers
 from handclip_core.tasks.base import Task
-from handclip_core.tasks.classes.task import Classes
-from handclip_core.tasks.identities.data import IdentityData
 
 COPIED = (CONFIG, MODEL_FILE, CONFIG_FILE, VALIDATION_FILE, LOG, BEST)
 """Files of a member that the ensemble keeps; the log may be missing."""
@@ -85,7 +83,9 @@ def make_ensemble(
         raise InputError(f"--out {shown_path(out)}: is not empty; name a new folder")
     runs = _opened(folders, device, fitting=weights is None)
     chosen = _way(runs, folders, by, weights)
-    answers = answers_of(runs, chosen)
+    context = runs[0].context
+    objective = context.task.metrics.objective
+    answers = context.evaluator("val").answers(runs, by=chosen, objective=objective.name)
     fitted = weights is None and chosen is not FusedBy.VOTE
     fusion = answers.fit(answers.people) if weights is None else ScoreFusion.of_cosines(_shares(weights, len(runs)))
     seen = any(read_experiment(folder).part == "train_all" for folder in folders)
@@ -95,7 +95,6 @@ def make_ensemble(
     members = tuple(map(_member, names, [str(folder.resolve()) for folder in folders], folders, runs))
     about = _about(chosen, fusion, members, gain)
     _write(about, as_one(about, runs), folders, out, seen=seen)
-    objective = runs[0].context.task.metrics.objective
     singles = () if seen else tuple(one.mean(objective.name) for one in answers.singles)
     return Made(out, about, objective.label, singles, None if together is None else together.mean(objective.name))
 
@@ -134,7 +133,7 @@ def _opened(folders: Sequence[Path], device: torch.device, *, fitting: bool) -> 
         for name in COPIED:
             if name != LOG and not (folder / name).is_file():
                 raise InputError(f"{folder}: has no {name}: the run has not finished, or an earlier version wrote it")
-        if not experiment.task.fusable:
+        if not experiment.task.fused_by:
             raise InputError(
                 f"{folder}: learned the task {experiment.task.name}, whose images are compared with texts as each "
                 "model's own text tower reads them; such models are not fused. Mix their weights instead (soups in a "
@@ -176,24 +175,26 @@ def _refuse_other_questions(folder: Path, run: LoadedRun, first: Path, reference
         raise InputError(
             f"{folder}: its data have other gallery draws than those of {first}; prepare them once for both"
         )
-    if isinstance(ours.dataset, IdentityData) and isinstance(theirs.dataset, IdentityData):
-        for what in ("aspects", "gallery", "enrolled", "distance"):
-            if getattr(ours.dataset, what) != getattr(theirs.dataset, what):
-                raise InputError(f"{folder}: has other data.{what} than {first}; they are scored on one set of queries")
+    for what, asked in ours.dataset.asked.items():
+        if asked != theirs.dataset.asked[what]:
+            raise InputError(f"{folder}: has other data.{what} than {first}; they are scored on one set of queries")
 
 
 def _way(
     runs: Sequence[LoadedRun], folders: Sequence[Path], by: FusedBy | None, weights: Sequence[float] | None
 ) -> FusedBy:
     """How they are fused; raises InputError if they cannot be fused so."""
-    classes = isinstance(runs[0].context.task, Classes)
-    if classes and by not in (None, FusedBy.SCORE):
-        raise InputError(f"--by {by}: classifiers are fused by score alone: the weighted mean of their probabilities")
-    chosen = by or (FusedBy.FEATURE if weights is not None and not classes else FusedBy.SCORE)
+    task = runs[0].context.task
+    if by is not None and by not in task.fused_by:
+        raise InputError(f"--by {by}: models of the task {task.name} are fused by {' or '.join(task.fused_by)}")
+    usual = task.fused_by[0] if weights is None else task.shares_of
+    chosen = by or usual or task.fused_by[0]
     if weights is not None and chosen is FusedBy.VOTE:
         raise InputError("--weights: votes have none; leave them out")
-    if weights is not None and chosen is not FusedBy.FEATURE and not classes:
-        raise InputError(f"--weights: are shares of features; with --by {chosen} they are fitted, so leave them out")
+    if weights is not None and chosen is not task.shares_of:
+        raise InputError(
+            f"--weights: are shares of {task.shares_of}s; with --by {chosen} they are fitted: leave them out"
+        )
     for folder, run in zip(folders, runs, strict=True):
         if chosen is FusedBy.FEATURE and run.model.pairwise_similarity is not None:
             raise InputError(

@@ -22,9 +22,9 @@ from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.closed_forms import fit_closed_forms
-from handclip_core.runs.context import IDENTITIES, ExperimentContext, open_context
+from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.strategies import AnyStrategy, refuse_other_tasks
-from handclip_core.tasks import AnyTask
+from handclip_core.tasks import IDENTITIES, AnyTask
 from handclip_core.tasks.base import Split, Task
 
 

@@ -21,8 +21,7 @@ from handclip_core.models.hand_model import HandModel
 from handclip_core.models.heads import TextHead
 from handclip_core.models.neck import NeckKind, NeckSettings
 from handclip_core.tasks.base import LabelledTask, Task
-from handclip_core.tasks.classes.names import Templates
-from handclip_core.types import Aspect
+from handclip_core.types import Aspect, Templates
 
 
 class Strategy(Config, ABC):

@@ -10,3 +10,6 @@ from handclip_core.tasks.identities.task import Identities
 
 AnyTask = Annotated[Identities | Classes | Captions, Field(discriminator="name")]
 """Any task's settings, told apart by ``name``."""
+
+IDENTITIES = Identities()
+"""The task of settings that name none."""

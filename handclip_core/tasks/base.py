@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,10 +20,15 @@ from handclip_core.data.training import Part, ReadTexts, TrainingData
 from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.fusion import Search
 from handclip_core.evaluation.generic import PROMPTS, agreement, similarities
+from handclip_core.evaluation.joined import FusedBy
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.hand_model import HandModel
+from handclip_core.tasks.answers import Answers, Loaded
 from handclip_core.types import ASPECT_INDEX, Aspect
+
+if TYPE_CHECKING:
+    from handclip_core.tasks.galleries import GalleryData
 
 Split = Literal["val", "test"]
 Rows = NDArray[np.int64]
@@ -85,6 +90,14 @@ class Evaluator(ABC):
         del aspect
         return ()
 
+    def scores_of(self, vectors: NDArray[Any] | Tensor) -> Evaluation:
+        """How good ``vectors`` [n, D] of ``rows`` are, of whatever made them; in tasks that name baselines."""
+        raise NotImplementedError
+
+    def answers(self, models: Sequence[Loaded], *, by: FusedBy, objective: str) -> Answers:
+        """What ``models`` answer together, fused ``by`` a way of the task's, with weights fitted for ``objective``."""
+        raise NotImplementedError
+
     @property
     def kept(self) -> Mapping[str, Sequence[int]]:
         """Manifest rows whose embeddings a finished run keeps, by the name of the file."""
@@ -108,6 +121,16 @@ class Dataset(ABC):
     @abstractmethod
     def evaluator(self, split: Split, towers: Towers) -> Evaluator:
         """What judges models on ``split``."""
+
+    @property
+    def galleries(self) -> "GalleryData | None":
+        """The same data, if their identities are searched for in galleries."""
+        return None
+
+    @property
+    def asked(self) -> Mapping[str, object]:
+        """What of ``data`` decides which questions are asked of a split, by the names of the settings."""
+        return {}
 
     @property
     def trains_aspects(self) -> bool:
@@ -137,8 +160,10 @@ class Task(Config, ABC):
     """What the figures are means over."""
     reads_text: ClassVar[bool] = False
     """Whether CLIP as it is reads texts in this task, so that an image tower alone does not do."""
-    fusable: ClassVar[bool] = True
-    """Whether several models can answer together; not if each compares images with texts of its own tower."""
+    fused_by: ClassVar[tuple[FusedBy, ...]] = ()
+    """How several models answer together, the usual way first; nothing if they cannot."""
+    shares_of: ClassVar[FusedBy | None] = None
+    """The way whose weights are plain shares, which may be given; those of the others are fitted."""
     has_galleries: ClassVar[bool] = False
     """Whether identities are searched in galleries."""
     baselines: ClassVar[tuple[str, ...]] = ()

@@ -15,8 +15,9 @@ from typer.main import get_command
 from handclip_core.__main__ import app, main
 from handclip_core.data.sources import DrawnData
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import IDENTITIES, open_context
+from handclip_core.runs.context import open_context
 from handclip_core.strategies import serving
+from handclip_core.tasks import IDENTITIES
 
 OPTIONS = {
     "show": ["experiment"],

@@ -3,9 +3,9 @@ import pytest
 
 from handclip_core.data.augment import AugmentSettings
 from handclip_core.models.neck import NeckKind
-from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Full, LinearProbe, serving
+from handclip_core.tasks import IDENTITIES
 from search_spaces.spaces import SPACES, default_of, experiment_space, params_of, searchable
 
 NAMES = tuple(SPACES)

@@ -14,9 +14,9 @@ import torch
 from ray import cloudpickle
 
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.experiment import run
 from handclip_core.runs.run_folder import read_experiment
+from handclip_core.tasks import IDENTITIES
 from tests.conftest import TINY_DATA
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, load_settings
 from tune_jobs.execution import tune_run

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from handclip_core.config import Config
 from handclip_core.evaluation.metrics import Metrics
-from handclip_core.runs.context import IDENTITIES
+from handclip_core.tasks import IDENTITIES
 from handclip_core.tasks.base import Task
 from search_spaces.arms import backbone_in, strategy_in
 from search_spaces.fixed import Fixed

@@ -15,10 +15,9 @@ from handclip_core.documents import parse_yaml, read_document, shortened
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import SWEEP_SETTINGS
-from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.experiment import Experiment, refuse_images_only
 from handclip_core.strategies import Strategy
-from handclip_core.tasks import AnyTask
+from handclip_core.tasks import IDENTITIES, AnyTask
 from search_spaces.arms import arm_of, backbone_in
 from search_spaces.by_task import SPACES, spaces_of
 from tune_jobs.config.backbones import SearchedBackbones, as_tuple, can_use, labels

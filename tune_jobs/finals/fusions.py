@@ -13,10 +13,10 @@ from handclip_core.models.lora import restored
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import built, context_of
 from handclip_core.runs.final_scores import SCORES
-from handclip_core.runs.fusion_fit import Fused, answers_of, cross_fitted
 from handclip_core.runs.loaded import LoadedRun
 from handclip_core.runs.run_folder import FINAL, load_tensors, write_json
 from handclip_core.tasks import AnyTask
+from handclip_core.tasks.answers import Fused, cross_fitted
 from tune_jobs.finals.mixtures import Complete, Entrant, Potful, PotRun, Recipe, entrant_of, mean_of, pot_name
 from tune_jobs.storage.location import local_copy
 
@@ -28,7 +28,7 @@ def best_of_backbones(complete: Sequence[Complete]) -> list[Complete]:
 
     Nothing if all are on one backbone, or the models of their task cannot be fused.
     """
-    fusable = [one for one in complete if one.finalist.experiment.task.fusable]
+    fusable = [one for one in complete if one.finalist.experiment.task.fused_by]
     if len({one.finalist.backbone for one in fusable}) < 2:
         return []
     ranked = sorted(fusable, key=lambda one: -mean_of(one.scores(SCORES), one.finalist.experiment.task))
@@ -65,7 +65,9 @@ def fuse(builder: Potful, device: str) -> FusedRuns:
     for runs in zip(*builder, strict=True):
         with ExitStack() as opened:
             loaded = [_loaded(run, context, opened) for run, context in zip(runs, contexts, strict=True)]
-        found.append(cross_fitted(answers_of(loaded, FusedBy.SCORE)))
+        first = contexts[0]
+        answers = first.evaluator("val").answers(loaded, by=FusedBy.SCORE, objective=first.task.metrics.objective.name)
+        found.append(cross_fitted(answers))
     return FusedRuns(tuple(runs[0].key for runs in builder), tuple(found))
 
 

@@ -13,10 +13,9 @@ from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.seeds import SeedEstimate, beats, compare_seeds, estimate_seeds, sample_seeds
 from handclip_core.evaluation.units import Evaluation
-from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.final_scores import Facts
 from handclip_core.strategies import UNTRAINED
-from handclip_core.tasks import AnyTask
+from handclip_core.tasks import IDENTITIES, AnyTask
 from search_spaces.arms import strategy_in
 from search_spaces.inventory import inventory
 from tune_jobs.config.backbones import as_it_is

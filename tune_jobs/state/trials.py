@@ -12,8 +12,7 @@ from pydantic import TypeAdapter
 from handclip_core.evaluation.metrics import hardly_moved
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.experiment import Experiment
-from handclip_core.tasks import AnyTask
-from handclip_core.tasks.identities.task import Identities
+from handclip_core.tasks import IDENTITIES, AnyTask
 from search_spaces.arms import arm_of
 from search_spaces.suggest import Primitive
 from tune_jobs.config.backbones import labels_in
@@ -279,7 +278,7 @@ class Trials:
     @property
     def task(self) -> AnyTask:
         """What the sweep's trials learn."""
-        return _TASK.validate_python((self.settings or {}).get("task", Identities()))
+        return _TASK.validate_python((self.settings or {}).get("task", IDENTITIES))
 
     def all(self) -> list[TrialView]:
         """Every trial in the order of suggestion."""

@@ -39,7 +39,6 @@ class Captions(Task):
     clusters: ClassVar[str] = "groups of images"
     averaged: ClassVar[str] = "queries of both directions"
     reads_text: ClassVar[bool] = True
-    fusable: ClassVar[bool] = False
     objective: Literal["recall1", "recall5", "map", "text_to_image_recall1", "image_to_text_recall1"] = "recall1"
     """What trials are ranked by: without a direction before it, the mean of both."""
 

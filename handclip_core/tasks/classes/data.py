@@ -19,8 +19,8 @@ from handclip_core.data.training import LabelBy, Labelled, Part, ReadTexts, Trai
 from handclip_core.errors import InputError
 from handclip_core.tasks.base import Dataset, Split, Towers
 from handclip_core.tasks.classes.evaluator import ClassEvaluator
-from handclip_core.tasks.classes.names import ASPECT_NAMES, POLISHED, TEMPLATES, Templates, sentences
-from handclip_core.types import ASPECT_INDEX, Aspect
+from handclip_core.tasks.classes.names import ASPECT_NAMES, POLISHED, TEMPLATES, sentences
+from handclip_core.types import ASPECT_INDEX, Aspect, Templates
 
 FILE = "classes.json"
 Ints = NDArray[np.int64]

@@ -1,6 +1,6 @@
 """A model as a classifier of the images of one split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,10 +12,13 @@ from torch.nn import functional as F
 from handclip_core.data.inputs import Inputs
 from handclip_core.evaluation.embed import classified
 from handclip_core.evaluation.generic import GENERIC
+from handclip_core.evaluation.joined import FusedBy
 from handclip_core.evaluation.metrics import RETENTION
 from handclip_core.evaluation.validation_loss import VALIDATION_LOSS
 from handclip_core.models.hand_model import HandModel
+from handclip_core.tasks.answers import Loaded
 from handclip_core.tasks.base import Dataset, Evaluator, Towers
+from handclip_core.tasks.classes.answers import ClassAnswers
 from handclip_core.tasks.classes.scores import CALIBRATION_ERROR, ZERO_SHOT, ClassScores
 
 Ints = NDArray[np.int64]
@@ -41,6 +44,11 @@ class ClassEvaluator(Evaluator):
     def evaluate(self, model: HandModel, inputs: Inputs) -> ClassScores:
         """How good the head's logits are."""
         return self._scores(self._outputs(model, inputs)[0])
+
+    def answers(self, models: Sequence[Loaded], *, by: FusedBy, objective: str) -> ClassAnswers:
+        """The mean of their probabilities."""
+        assert by is FusedBy.SCORE, "the one way of the task"
+        return ClassAnswers(models, objective, evaluator=self)
 
     def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:
         """The figures of ``evaluate``; how often the fine-tuned towers' own zero-shot classifier is right; the share

@@ -4,12 +4,11 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 
 from handclip_core.errors import InputError
 from handclip_core.paths import read_file, user_path
-from handclip_core.types import Aspect
+from handclip_core.types import Aspect, Templates
 
 _NUMBER = re.compile(r"^\d+\s*[._\- ]\s*(?=\D)")
 _HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
@@ -24,17 +23,6 @@ ASPECT_NAMES: Mapping[str, str] = {
 """What the aspects of hands are called where they are the classes."""
 POLISHED = " with nail polish"
 """What is added of hands whose nails are."""
-
-
-class Templates(StrEnum):
-    """Sentences around the name of a class, for a zero-shot classifier."""
-
-    NAME = "name"
-    """The bare name."""
-    PHOTO = "photo"
-    """One sentence (Radford 2021, arXiv 2103.00020, section 3.1.4)."""
-    MANY = "many"
-    """Several sentences, whose embeddings are averaged: those of the task's settings, else ours."""
 
 
 TEMPLATES: Mapping[Templates, tuple[str, ...]] = {

@@ -10,6 +10,7 @@ from handclip_core.data.manifest import Prepared
 from handclip_core.data.own_rows import RowFormat
 from handclip_core.data.sources import DrawnData, PreparedData, open_data
 from handclip_core.errors import InputError
+from handclip_core.evaluation.joined import FusedBy
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.tasks.base import LabelledTask
@@ -43,6 +44,8 @@ class Classes(LabelledTask):
     clusters: ClassVar[str] = "groups of images"
     averaged: ClassVar[str] = "images"
     reads_text: ClassVar[bool] = True
+    fused_by: ClassVar[tuple[FusedBy, ...]] = (FusedBy.SCORE,)
+    shares_of: ClassVar[FusedBy | None] = FusedBy.SCORE
     objective: Literal["accuracy", "macro_f1"] = "accuracy"
     """What trials are ranked by: the share of right answers, or the mean of F1 over classes."""
     templates: Annotated[tuple[str, ...], BeforeValidator(read_templates), AfterValidator(checked_templates)] = ()

@@ -14,6 +14,7 @@ from handclip_core.data.manifest import GallerySplit
 from handclip_core.evaluation.embed import aspect_accuracy
 from handclip_core.evaluation.fusion import Search
 from handclip_core.evaluation.gallery_splits import Similarity
+from handclip_core.evaluation.joined import FusedBy
 from handclip_core.evaluation.metrics import RETENTION
 from handclip_core.evaluation.protocol import (
     GalleryKind,
@@ -27,7 +28,9 @@ from handclip_core.evaluation.retention import retention
 from handclip_core.evaluation.similarity import Distance, euclidean
 from handclip_core.evaluation.validation_loss import VALIDATION_LOSS, loss_among
 from handclip_core.models.hand_model import HandModel
+from handclip_core.tasks.answers import Loaded
 from handclip_core.tasks.base import Dataset, Evaluator, Towers
+from handclip_core.tasks.identities.answers import GalleryAnswers
 from handclip_core.types import Aspect
 
 ASPECT_ACCURACY = "aspect_accuracy"
@@ -56,11 +59,11 @@ class IdentityEvaluator(Evaluator):
         """Scores of ``model``, by its own similarity if it has one."""
         return self.scores_of(self._compared(model, inputs), similarity=model.similarity)
 
-    def scores_of(self, embeddings: NDArray[Any] | Tensor, *, similarity: Similarity | None = None) -> ProtocolScores:
-        """Scores of embeddings [n, W] of ``rows``, by the distance unless there is another ``similarity``."""
+    def scores_of(self, vectors: NDArray[Any] | Tensor, *, similarity: Similarity | None = None) -> ProtocolScores:
+        """Scores of ``vectors`` [n, D] of ``rows``, by the distance unless there is another ``similarity``."""
         raw = self.distance is Distance.EUCLIDEAN and similarity is None
         return score_gallery_splits(
-            embeddings,
+            vectors,
             self.rows,
             self.gallery_splits,
             self.dataset.identities,
@@ -68,6 +71,10 @@ class IdentityEvaluator(Evaluator):
             similarity=euclidean if raw else similarity,
             unit=not raw,
         )
+
+    def answers(self, models: Sequence[Loaded], *, by: FusedBy, objective: str) -> GalleryAnswers:
+        """To the searches of all gallery splits."""
+        return GalleryAnswers(models, objective, evaluator=self, by=by)
 
     def validate(self, model: HandModel, inputs: Inputs) -> dict[str, float]:
         """The means over aspects and gallery splits, by the names in METRICS, RETENTION, VALIDATION_LOSS, and

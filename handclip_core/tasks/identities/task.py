@@ -9,12 +9,14 @@ from handclip_core.data.manifest import Prepared
 from handclip_core.data.own_rows import RowFormat
 from handclip_core.data.sources import DrawnData, PreparedData, open_data
 from handclip_core.evaluation.baselines import BASELINES
+from handclip_core.evaluation.joined import FusedBy
 from handclip_core.evaluation.metrics import METRICS, Metrics
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.tasks.base import LabelledTask
-from handclip_core.tasks.identities.data import IdentityData, used_aspects
+from handclip_core.tasks.galleries import used_aspects
+from handclip_core.tasks.identities.data import IdentityData
 
 
 def _prepared(root: Path, out: Path, table: Path, columns: tuple[str, ...]) -> Prepared:
@@ -34,6 +36,8 @@ class Identities(LabelledTask):
     clusters: ClassVar[str] = "identities"
     averaged: ClassVar[str] = "aspects, draws"
     has_galleries: ClassVar[bool] = True
+    fused_by: ClassVar[tuple[FusedBy, ...]] = tuple(FusedBy)
+    shares_of: ClassVar[FusedBy | None] = FusedBy.FEATURE
     objective: Literal["map", "map_trapezoid", "minp", "cmc1", "cmc5", "cmc10"] = "map"
     """What trials are ranked by, and a run's best unit: a figure of the mean ranking."""
     baselines: ClassVar[tuple[str, ...]] = tuple(BASELINES)

@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional
 
 from handclip_core.evaluation.baselines import BASELINES, pixel_descriptors
+from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.models.loading import load_backbone
 from handclip_core.pretraining.pairs import ASPECT_NAMES
@@ -24,6 +25,7 @@ def context(tiny_backbones: dict[str, BackboneSettings]) -> ExperimentContext:
 @pytest.mark.parametrize("name", list(BASELINES))
 def test_every_baseline_scores_the_queries_of_the_split(name: str, context: ExperimentContext) -> None:
     scores = baseline_scores(name, context, "val")
+    assert isinstance(scores, ProtocolScores)
     evaluator = context.evaluator("val")
     assert isinstance(evaluator, IdentityEvaluator)
     assert np.array_equal(scores.queries.row, evaluator.zero_shot_queries.row)

@@ -27,11 +27,12 @@ from handclip_core.models.backbone import BackboneSettings
 from handclip_core.process_group import process_group
 from handclip_core.reports.measure import View
 from handclip_core.reports.report import evaluate_run
-from handclip_core.runs.context import IDENTITIES, open_context
+from handclip_core.runs.context import open_context
 from handclip_core.runs.drive import Report, drive
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, run
 from handclip_core.runs.run_folder import RunFolder, load_run
 from handclip_core.strategies import ALL, AnyStrategy, Full, LinearProbe, Strategy
+from handclip_core.tasks import IDENTITIES
 from handclip_core.types import Batch, Encoded
 from search_spaces.spaces import SPACES, params_of
 from tests.process_pair import assert_one_process_agrees, process_pair

@@ -10,12 +10,13 @@ import torch
 from handclip_core.evaluation import fusion
 from handclip_core.evaluation.storage import load_scores, save_scores
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs import fusion_fit
 from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import FINAL, load_run
 from handclip_core.strategies import ZeroShot
+from handclip_core.tasks import answers as fitting
 from handclip_core.tasks.captions.task import Captions
+from handclip_core.tasks.identities.answers import GalleryAnswers
 from handclip_core.tasks.identities.evaluator import IdentityEvaluator
 from handclip_core.tasks.identities.task import Identities
 from tests.conftest import TINY_DATA
@@ -101,16 +102,16 @@ def test_equal_weights_of_few_people_are_the_order_of_scaled_vectors_side_by_sid
 def test_nobody_is_scored_by_weights_that_were_fitted_to_them(
     pair: list[Complete], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(fusion_fit, "FEWEST_PEOPLE", 2)
+    monkeypatch.setattr(fitting, "FEWEST_PEOPLE", 2)
     monkeypatch.setattr(fusion, "STEPS", 2)
     asked: list[set[int]] = []
-    plain = fusion_fit.GalleryAnswers.fit
+    plain = GalleryAnswers.fit
 
-    def noted(answers: fusion_fit.GalleryAnswers, among: fusion_fit.Ints) -> object:
+    def noted(answers: GalleryAnswers, among: fitting.Ints) -> object:
         asked.append(set(among.tolist()))
         return plain(answers, among)
 
-    monkeypatch.setattr(fusion_fit.GalleryAnswers, "fit", noted)
+    monkeypatch.setattr(GalleryAnswers, "fit", noted)
     first = [Complete(one.finalist, one.folders[:1], one.facts[:1], one.states[:1]) for one in pair]
     fuse(soup_builder_of(first, SEEDS[:1]), "cpu").save(tmp_path / pot_name(first), Identities())
     (row,) = fusion_of(first, tmp_path)

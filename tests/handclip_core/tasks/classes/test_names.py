@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from handclip_core.errors import InputError
-from handclip_core.tasks.classes.names import TEMPLATES, Templates, class_names, read_names, readable
+from handclip_core.tasks.classes.names import TEMPLATES, class_names, read_names, readable
+from handclip_core.types import Templates
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,10 @@ from handclip_core.reports.report import compare_runs, evaluate_run
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, assemble, context_of, run
 from handclip_core.strategies import serving
-from handclip_core.tasks.classes.names import TEMPLATES, Templates
+from handclip_core.tasks.classes.names import TEMPLATES
 from handclip_core.tasks.classes.scores import ClassScores
 from handclip_core.tasks.classes.task import Classes
+from handclip_core.types import Templates
 from search_spaces.by_task import spaces_of
 from search_spaces.spaces import default_of, params_of
 from tests.conftest import TINY_DATA
