@@ -24,10 +24,11 @@ from typing import Any
 
 import torch
 
-from handclip_core.data.sources import DrawnData
+from handclip_core.data.sources import DrawnData, open_data
 from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.evaluation.embed import embed
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.paths import cache_root
 from handclip_core.reports.measure import View, scored
 from handclip_core.runs.baselines import baseline_scores
 from handclip_core.runs.context import ExperimentContext, open_context
@@ -163,6 +164,7 @@ def baseline(name: str, data: DrawnData) -> Row:
 
 def table(names: list[str], data: DrawnData, budget: int, seeds: int, closed_form: str) -> None:
     """Print the table of scores and costs."""
+    open_data(data, cache=cache_root())  # drawn here, as the pool's process below may have no children
     print(HEAD)
     for name in BASELINES if closed_form == "none" else ():
         print(baseline(name, data).line(), flush=True)
