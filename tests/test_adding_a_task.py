@@ -1,10 +1,15 @@
 """docs/adding-a-task.md, done to a copy of the packages; then the new task trains, is evaluated, and is searched."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.guides import Guide, passed
+from tests.limits import LIMIT_S
 
 COPIED = ("handclip_core", "search_spaces", "tune_jobs", "tests/conftest.py", "tests/limits.py", "pyproject.toml")
 USE = """
@@ -53,8 +58,19 @@ def test_the_task_is_used(tiny_backbones, tmp_path: Path) -> None:
 """
 
 
-@pytest.mark.spawn
-def test_the_guide_leads_to_a_task_that_trains_and_is_judged(tmp_path: Path) -> None:
+SWEEP = """
+name: sides
+task: {name: sides}
+data: {source: drawn, people: 12, images_per_aspect: 3, height_px: 96}
+strategies: [zero_shot, linear_probe]
+trials: 3
+budget: 2
+"""
+
+
+@pytest.fixture
+def with_sides(tmp_path: Path) -> Path:
+    """The packages with the new task."""
     Guide("adding-a-task.md").follow(
         tmp_path,
         copied=COPIED,
@@ -64,5 +80,27 @@ def test_the_guide_leads_to_a_task_that_trains_and_is_judged(tmp_path: Path) -> 
             "## 3. The search spaces": "search_spaces/by_task.py",
         },
     )
-    (tmp_path / "tests" / "test_sides.py").write_text(USE)
-    assert passed(tmp_path, "-n", "0", "tests/test_sides.py") == 1
+    return tmp_path
+
+
+@pytest.mark.spawn
+def test_the_guide_leads_to_a_task_that_trains_and_is_judged(with_sides: Path) -> None:
+    (with_sides / "tests" / "test_sides.py").write_text(USE)
+    assert passed(with_sides, "-n", "0", "tests/test_sides.py") == 1
+
+
+@pytest.mark.ray
+@pytest.mark.spawn
+def test_a_sweep_searches_the_new_task(with_sides: Path) -> None:
+    (with_sides / "sides.yaml").write_text(SWEEP)
+    said = subprocess.run(
+        [sys.executable, "tune_jobs/sweep.py", "sides.yaml"],
+        cwd=with_sides, env={**os.environ, "PYTHONPATH": str(with_sides)},
+        capture_output=True, text=True, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stdout + said.stderr
+    rows = pd.read_csv(with_sides / "runs" / "sides" / "leaderboard.csv")
+    assert {"zero_shot", "linear_probe"} <= set(rows["strategy"])
+    assert rows["same_side"].between(0, 1).all()
+    assert rows["same_side"].is_monotonic_decreasing
+    assert "same side" in (with_sides / "runs" / "sides" / "report.md").read_text("utf-8")
