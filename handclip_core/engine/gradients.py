@@ -6,6 +6,8 @@ of every encoded image; and each part is encoded again to carry its gradients in
 caching, Gao 2021, arXiv 2101.06983). The sums are those of the undivided batch, at the price of one more forward pass.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,37 +15,60 @@ from torch import Tensor, nn
 from handclip_core.devices import seed_generator
 from handclip_core.engine.objective import Objective, objective
 from handclip_core.engine.phase import Phase
-from handclip_core.engine.precision import autocast
+from handclip_core.engine.precision import Precision, autocast
 from handclip_core.models.hand_model import HandModel
 from handclip_core.process_group import ProcessGroup
 from handclip_core.types import Batch, Encoded
 
 
 def backward(
-    model: HandModel, batch: Batch, phase: Phase, *, micro_batch: int | None, group: ProcessGroup, seed: int
+    model: HandModel,
+    batch: Batch,
+    phase: Phase,
+    *,
+    micro_batch: int | None,
+    group: ProcessGroup,
+    seed: int,
+    precision: Precision = Precision.FLOAT32,
 ) -> Objective:
     """Add the gradients of the phase's objective on ``batch`` to the model's weights.
 
-    ``micro_batch`` is the largest number of images that the tower encodes at a time; ``seed`` that of the step.
+    ``micro_batch`` is the largest number of images that the tower encodes at a time; ``seed`` that of the step. Towers
+    compute in ``precision``; a head alone on encoded images in float32, as there is nothing to be gained.
     """
-    whole = micro_batch is None or len(batch.labels) <= micro_batch
-    if isinstance(batch.inputs, Encoded) or (whole and group.alone):
-        with autocast(batch.labels.device):
+    whole, encoded = micro_batch is None or len(batch.labels) <= micro_batch, isinstance(batch.inputs, Encoded)
+    if encoded or (whole and group.alone):
+        idle = encoded and not model.has_text_tower
+        with autocast(batch.labels.device, Precision.FLOAT32 if idle else precision):
             output = model(batch)
         found = objective(output, batch, terms=phase.terms, penalties=phase.penalties, model=model)
         found.total.backward()
         _agree(model, group)
         return found
     parts = _parts(group.part(len(batch.labels)), micro_batch)
-    return _in_parts(model, batch, phase, parts=parts, group=group, seed=seed)
+    return _in_parts(model, batch, phase, parts=parts, group=group, seed=seed, precision=precision)
 
 
 def _in_parts(
-    model: HandModel, batch: Batch, phase: Phase, *, parts: list[slice], group: ProcessGroup, seed: int
+    model: HandModel,
+    batch: Batch,
+    phase: Phase,
+    *,
+    parts: list[slice],
+    group: ProcessGroup,
+    seed: int,
+    precision: Precision,
 ) -> Objective:
-    encoded = _encoded(model, batch, parts, group, seed)
+    def encode(part: slice) -> Encoded:
+        """A part as the tower sees it; the seed makes the second pass drop what the first has dropped."""
+        seed_generator(_seed(seed, part), batch.labels.device)
+        shown = batch.part(part)
+        with autocast(batch.labels.device, precision):
+            return model.forward_trunk(shown.inputs, shown.aspects)
+
+    encoded = _encoded(model, batch, parts, group, encode)
     seed_generator(seed, batch.labels.device)  # what stands on the tower drops the same in every process
-    with autocast(batch.labels.device):
+    with autocast(batch.labels.device, precision):
         output = model.forward_head(encoded, batch)
     found = objective(output, batch, terms=phase.terms, penalties=phase.penalties, model=model)
     found.total.backward()
@@ -51,7 +76,7 @@ def _in_parts(
     beyond_the_tower = {parameter: parameter.grad for parameter in model.parameters() if parameter.grad is not None}
     model.zero_grad(set_to_none=True)
     for part in parts:
-        again = _encode(model, batch.part(part), _seed(seed, part))
+        again = encode(part)
         for found_again, whole in zip(again.tensors(), encoded.tensors(), strict=True):
             if found_again is not None and whole is not None:
                 _carry(found_again, whole.grad, part)
@@ -61,7 +86,9 @@ def _in_parts(
     return found
 
 
-def _encoded(model: HandModel, batch: Batch, parts: list[slice], group: ProcessGroup, seed: int) -> Encoded:
+def _encoded(
+    model: HandModel, batch: Batch, parts: list[slice], group: ProcessGroup, encode: Callable[[slice], Encoded]
+) -> Encoded:
     """The whole batch as the tower sees it, cut off from the graph: leaves [B, ...] that require gradients."""
     size, device = len(batch.labels), batch.labels.device
     dtype = next(model.parameters()).dtype
@@ -73,18 +100,11 @@ def _encoded(model: HandModel, batch: Batch, parts: list[slice], group: ProcessG
     whole = Encoded(empty(model.architecture.width), empty(model.architecture.dim), empty(read.width) if read else None)
     with torch.no_grad():
         for part in parts:
-            found = _encode(model, batch.part(part), _seed(seed, part))
+            found = encode(part)
             for into, one in zip(whole.tensors(), found.tensors(), strict=True):
                 if into is not None and one is not None:
                     into[part] = one.to(dtype)
     return whole.map(lambda tensor: group.sum(tensor).requires_grad_())
-
-
-def _encode(model: HandModel, batch: Batch, seed: int) -> Encoded:
-    """A part as the tower sees it; the seed makes the second pass drop what the first has dropped."""
-    seed_generator(seed, batch.labels.device)
-    with autocast(batch.labels.device):
-        return model.forward_trunk(batch.inputs, batch.aspects)
 
 
 def _carry(encoded: Tensor, gradient: Tensor | None, part: slice) -> None:

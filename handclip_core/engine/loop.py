@@ -18,6 +18,7 @@ from handclip_core.engine.objective import refuse_divergence
 from handclip_core.engine.optim import build_optimizer, choose, freeze_all_but, set_rate
 from handclip_core.engine.phase import Phase
 from handclip_core.engine.plan import Span, plan, units_reached
+from handclip_core.engine.precision import Precision
 from handclip_core.engine.state import Memory, Position, Resume, Saved, TrainingState, memories_of, restore
 from handclip_core.errors import InputError
 from handclip_core.models.hand_model import HandModel
@@ -99,6 +100,7 @@ def train(
     budget: Budget,
     seed: int,
     micro_batch: int | None = None,
+    precision: Precision = Precision.FLOAT32,
     phase_ends: bool = False,
     watch: Watch | None = None,
     resume: Resume | None = None,
@@ -107,13 +109,16 @@ def train(
     ``phase_ends`` also when a phase has ended that another follows.
 
     ``loader(i)`` gives the batches of phase i; the image tower trains on ``micro_batch`` images of a batch at a time.
+    Towers compute in ``precision``, float32 or bfloat16; a run that is resumed in the one that it began in.
     Every random number of a step is a function of (seed, phase, step), so a run that is resumed at any point continues
     bit for bit. Raises DivergedError if the loss is not finite, and InputError if a phase trains nothing, or one
     of its losses reads nothing that it trains.
     """
     memories = memories_of(phases, next(model.parameters()).device)
     spans = plan(phases, budget=budget.units, epoch_images=budget.epoch_images)
-    common = _Common(model, phases, memories, budget, seed, micro_batch, watch)
+    if resume:
+        precision = Precision(resume.training["precision"])
+    common = _Common(model, phases, memories, budget, seed, micro_batch, precision, watch)
     if resume:
         restore(resume, model, memories)
         common.position, common.evaluation_points = resume.position, list(resume.training["milestones"])
@@ -142,6 +147,7 @@ class _Common:
     budget: Budget
     seed: int
     micro_batch: int | None
+    precision: Precision
     watch: Watch | None
     position: Position = field(default_factory=Position)
     evaluation_points: list[list[float]] = field(default_factory=list)
@@ -194,7 +200,13 @@ class _PhaseRun:
         batch = self.loader.batch(step)
         self.optimizer.zero_grad(set_to_none=True)
         found = backward(
-            self.model, batch, self.phase, micro_batch=self.common.micro_batch, group=process_group(), seed=seed
+            self.model,
+            batch,
+            self.phase,
+            micro_batch=self.common.micro_batch,
+            group=process_group(),
+            seed=seed,
+            precision=self.common.precision,
         )
         refuse_divergence(found, phase=self.phase.name, step=step)
         set_rate(self.optimizer, optim, step=step, num_steps=self.span.num_steps)
@@ -264,6 +276,7 @@ class _PhaseRun:
                 self.position,
                 self.average,
                 self.common.evaluation_points,
+                self.common.precision,
             ),
             evaluated=self.phase.evaluate,
             evaluation_point=evaluation_point,

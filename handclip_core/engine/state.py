@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from handclip_core.engine.average import WeightAverage
 from handclip_core.engine.phase import Phase
+from handclip_core.engine.precision import Precision
 
 Saved = dict[str, Any]
 
@@ -50,6 +51,7 @@ class TrainingState:
     position: Position = field(default_factory=Position)
     average: WeightAverage | None = None
     evaluation_points: list[list[float]] = field(default_factory=list)
+    precision: Precision = Precision.FLOAT32
 
     def training(self) -> Saved:
         """All but the model's weights, loadable with ``weights_only=True``.
@@ -62,6 +64,7 @@ class TrainingState:
             "position": asdict(self.position),
             "raw": self.average.raw() if self.average else None,
             "milestones": self.evaluation_points,
+            "precision": str(self.precision),
         }
 
 

@@ -62,6 +62,11 @@ class DualModel(HandModel):
         matching = Matching(texts, positive, scale=self._scale.exp(), bias=self.bias)
         return Output(encoded, encoded.projected, encoded.projected, matching=matching)
 
+    @property
+    def has_text_tower(self) -> bool:
+        """Captions are read."""
+        return True
+
     @torch.no_grad()
     def read_texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings [T, D] of texts, on the CPU; the model is left in evaluation mode."""

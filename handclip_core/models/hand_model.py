@@ -86,6 +86,11 @@ class HandModel(nn.Module):
         return self.neck.readout
 
     @property
+    def has_text_tower(self) -> bool:
+        """Whether texts are read while the model trains."""
+        return False
+
+    @property
     def tells_aspects(self) -> bool:
         """Whether an image's aspect makes a difference to its embedding."""
         return False

@@ -59,6 +59,11 @@ class PromptedModel(HandModel):
         logits = torch.stack([output.logits for output in found]).mean(dim=0)
         return PartedOutput(encoded, neck.embedding, logits, texts=self.prompts(batch.labels), parts=found)
 
+    @property
+    def has_text_tower(self) -> bool:
+        """Prompts are read while they learn."""
+        return self.prompts.learning
+
     def train(self, mode: bool = True) -> Self:
         """Set training mode; the neck stays in evaluation mode while the prompts learn."""
         super().train(mode)

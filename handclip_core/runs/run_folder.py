@@ -168,10 +168,17 @@ class RunFolder:
             results = None if trained_on else score(context, loaded, context.pixel_inputs, "val")
             self._describe(loaded, context, results)
             rows = self._write_embeddings(loaded, context)
-        self.sequence = self._sequence(load_tensors(checkpoint / OPTIMIZER)["milestones"], device)
+        training = load_tensors(checkpoint / OPTIMIZER)
+        self.sequence = self._sequence(training["milestones"], device)
         sequence = {"sequence": self.sequence.values()} if self.sequence else {}
         best = {"best": self.best} if self.evaluated else {}
-        metrics = {**best, "final": self.log[-1], **sequence, "embedding_rows": rows}
+        metrics = {
+            **best,
+            "final": self.log[-1],
+            **sequence,
+            "precision": training["precision"],
+            "embedding_rows": rows,
+        }
         write_json(self.folder / METRICS, metrics)
         return results
 

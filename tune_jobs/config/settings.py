@@ -12,6 +12,7 @@ from handclip_core.config import Config
 from handclip_core.data.sources import DataSettings, DrawnData
 from handclip_core.devices import Device
 from handclip_core.documents import parse_yaml, read_document, shortened
+from handclip_core.engine.precision import Precision
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import SWEEP_SETTINGS
@@ -134,6 +135,9 @@ class SweepSettings(Config):
     """Number of trials, defaults included."""
     budget: int = Field(8, ge=1, le=100_000)
     """Budget units a trial: images shown, in epochs of the training split."""
+    precision: Precision = Precision.AUTO
+    """What towers compute in while they train: float32 or bfloat16; ``auto`` takes what is faster on a trial's device,
+    see ``precision`` of an experiment. Name one where nodes of several kinds are to train alike."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the search and of every trial."""
     search: Search = Search()
@@ -204,6 +208,7 @@ class SweepSettings(Config):
             "backbone": backbone,
             "seed": self.seed,
             "budget": self.budget,
+            "precision": self.precision,
         }
         return Experiment.model_validate(given | {"strategy": strategy})
 

@@ -13,6 +13,7 @@ from handclip_core.devices import peak_memory, reset_peak_memory, select_device
 from handclip_core.engine.loop import Budget, train
 from handclip_core.engine.plan import plan
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, context_of, validate
+from handclip_core.runs.precision import precision_of
 from search_spaces.arms import arm_of
 
 STEPS = 3
@@ -93,7 +94,13 @@ def _train(ready: Assembled, experiment: Experiment, index: int, *, steps: int) 
     phase, loader, held = replace(ready.phases[index], evaluation_point=False), ready.loader(index), 0
     budget = Budget(1, steps * phase.data.sampler.batch_size)
     points = train(
-        ready.model, (phase,), loader=lambda _: loader, budget=budget, seed=0, micro_batch=experiment.micro_batch
+        ready.model,
+        (phase,),
+        loader=lambda _: loader,
+        budget=budget,
+        seed=0,
+        micro_batch=experiment.micro_batch,
+        precision=precision_of(experiment.precision, ready.context),
     )
     for point in points:
         held = _bytes(point.state.training())
