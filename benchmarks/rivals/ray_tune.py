@@ -1,6 +1,10 @@
-"""The ordinary recipe of Ray Tune: a function, a data loader that decodes. Run: python ray_tune.py DATA MODEL."""
+"""The ordinary recipe of Ray Tune: a function, a data loader that decodes.
+
+Run: python ray_tune.py DATA MODEL CONFIGS EPOCHS, where CONFIGS are [{"strategy": "full", "lr": 1e-4}, ...].
+"""
 
 import argparse
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,6 @@ os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
-from recipe import CONFIGS, EPOCHS  # type: ignore[import-not-found]
 
 
 def train(config: dict[str, Any]) -> None:
@@ -19,11 +22,11 @@ def train(config: dict[str, Any]) -> None:
 
     sys.path.insert(0, config["here"])
     import torch
-    from recipe import Images, epochs
+    from recipe import Images, epochs, image_px  # type: ignore[import-not-found]
 
     torch.set_num_threads(1)
-    images = Images(Path(config["data"]), keep=False)
-    for score in epochs(CONFIGS[config["number"]], config["model"], images):
+    images = Images(Path(config["data"]), image_px(config["model"]), keep=False)
+    for score in epochs(config["config"], config["model"], images, config["epochs"]):
         tune.report({"map": score})
 
 
@@ -31,10 +34,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("model")
+    parser.add_argument("configs", type=json.loads)
+    parser.add_argument("epochs", type=int)
     given = parser.parse_args()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     space = {
-        "number": tune.grid_search(list(range(len(CONFIGS)))),
+        "config": tune.grid_search(given.configs),
+        "epochs": given.epochs,
         "data": str(given.data.resolve()),
         "model": given.model,
         "here": str(Path(__file__).resolve().parent),
@@ -43,12 +49,12 @@ def main() -> None:
         tune.with_resources(train, {"cpu": 1}),
         param_space=space,
         tune_config=tune.TuneConfig(
-            metric="map", mode="max", scheduler=ASHAScheduler(grace_period=EPOCHS, max_t=EPOCHS)
+            metric="map", mode="max", scheduler=ASHAScheduler(grace_period=given.epochs, max_t=given.epochs)
         ),
         run_config=tune.RunConfig(verbose=0, storage_path=str(Path.cwd() / "ray_results")),
     )
     for result in tuner.fit():
-        print(result.config["number"], f"{result.metrics['map']:.4f}")
+        print(result.config["config"], f"{result.metrics['map']:.4f}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Nothing of the package is imported: who has none of it writes this. Data are rea
 """
 
 import csv
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,14 @@ from torch.nn import functional as F
 Rows = list[dict[str, str]]
 Config = dict[str, Any]
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-EPOCHS, BATCH = 4, 32
-CONFIGS: list[Config] = [
-    {"strategy": "linear_probe", "lr": 1e-3},
-    {"strategy": "full", "lr": 2.7e-4},
-    {"strategy": "lora", "lr": 1e-3},
-    {"strategy": "linear_probe", "lr": 3e-3},
-    {"strategy": "full", "lr": 1e-4},
-    {"strategy": "lora", "lr": 3e-4},
-    {"strategy": "linear_probe", "lr": 3e-4},
-    {"strategy": "full", "lr": 5e-4},
-    {"strategy": "linear_probe", "lr": 1e-2},
-    {"strategy": "full", "lr": 5e-5},
-]
-"""Ten configurations; those of a strategy that come first are this package's defaults for its model."""
+BATCH = 32
+
+
+def image_px(model_folder: str) -> int:
+    """The side of the images that a model reads."""
+    config = json.loads((Path(model_folder) / "open_clip_config.json").read_text())
+    size: int = config["model_cfg"]["vision_cfg"]["image_size"]
+    return size
 
 
 def read_rows(data: Path, subset: str) -> Rows:
@@ -81,10 +76,10 @@ class Model(nn.Module):
         return self
 
 
-def decoder() -> Callable[[Path], Tensor]:
+def decoder(side: int) -> Callable[[Path], Tensor]:
     """From a file to a tensor, by open_clip's own preprocessing for this model."""
     transform = open_clip.image_transform(
-        96, is_train=False, mean=MEAN, std=STD, resize_mode="squash", interpolation="bicubic"
+        side, is_train=False, mean=MEAN, std=STD, resize_mode="squash", interpolation="bicubic"
     )
 
     def decode(path: Path) -> Tensor:
@@ -107,14 +102,14 @@ def mean_average_precision(vectors: Tensor, identities: np.ndarray) -> float:
 class Images:
     """Decoded images of a data set; with ``keep`` each is decoded once a process."""
 
-    def __init__(self, data: Path, *, keep: bool) -> None:
+    def __init__(self, data: Path, side: int, *, keep: bool) -> None:
         self.rows = {subset: read_rows(data, subset) for subset in ("train", "val")}
-        self._pictures, self._decode, self._kept = data / "pictures", decoder(), dict[str, Tensor]()
+        self._pictures, self._decode, self._kept = data / "pictures", decoder(side), dict[str, Tensor]()
         self._keep = keep
         self.names = sorted({row["identity"] for row in self.rows["train"]})
 
     def batch(self, rows: Rows) -> Tensor:
-        """Images [n, 3, 96, 96]."""
+        """Images [n, 3, S, S]."""
         return torch.stack([self._image(row["path"]) for row in rows])
 
     def _image(self, path: str) -> Tensor:
@@ -126,14 +121,14 @@ class Images:
         return found
 
 
-def epochs(config: Config, model_folder: str, images: Images) -> Iterator[float]:
-    """Train by ``config``, and yield validation mAP after every epoch."""
+def epochs(config: Config, model_folder: str, images: Images, num: int) -> Iterator[float]:
+    """Train by ``config`` for ``num`` epochs, and yield validation mAP after each."""
     torch.manual_seed(0)
     rows, val = images.rows["train"], images.rows["val"]
     model = Model(model_folder, config, len(images.names))
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=config["lr"])
     identities = np.array([row["identity"] for row in val])
-    for _ in range(EPOCHS):
+    for _ in range(num):
         model.train()
         for chosen in torch.randperm(len(rows)).split(BATCH):
             batch = [rows[place] for place in chosen.tolist()]
