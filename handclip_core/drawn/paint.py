@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from handclip_core.drawn.anatomy import Hand, Mole, Person
-from handclip_core.drawn.fields import draw_lines, grain, patches, ramp, sample
+from handclip_core.drawn.fields import draw_lines, grain, patches, ramp, sample, strips
 from handclip_core.drawn.lines import PALM, Strokes
 from handclip_core.drawn.seeds import F32, F64, stream
 from handclip_core.drawn.shape import FingerField, Frame, PosedFinger, Solid
@@ -121,11 +121,13 @@ def _scar(person: Person, frame: Frame, key: str) -> F32:
 
 def _tinted(base: F64, tints: _Tints) -> F32:
     """Linear colour [3, H, W]: what redness, darkness and veins leave of ``base`` [3]."""
-    planes = []
-    for c in range(3):
-        loss = np.float32(_RED[c]) * tints.red + np.float32(_DARK[c]) * tints.dark + np.float32(_VEIN[c]) * tints.vein
-        planes.append(np.float32(base[c]) * np.exp(-loss))
-    return np.stack(planes)
+    out = np.empty((3, *tints.red.shape), np.float32)
+    for rows in strips(tints.red.shape):
+        red, dark, vein = tints.red[rows], tints.dark[rows], tints.vein[rows]
+        for c in range(3):
+            loss = np.float32(_RED[c]) * red + np.float32(_DARK[c]) * dark + np.float32(_VEIN[c]) * vein
+            out[c, rows] = np.float32(base[c]) * np.exp(-loss)
+    return out
 
 
 def skin(

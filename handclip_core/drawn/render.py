@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handclip_core.drawn.anatomy import Person
-from handclip_core.drawn.fields import blur, resize
+from handclip_core.drawn.fields import blur, resize, strips
 from handclip_core.drawn.paint import Surface, nails, skin
 from handclip_core.drawn.pose import Camera, Light, Outfit, camera, drift, light, outfit, pose
 from handclip_core.drawn.seeds import F32
@@ -64,25 +64,28 @@ def _lit(surface: Surface, source: Light, scale: float) -> F32:
     """Skin under the light as linear [3, H, W]."""
     raised = surface.height * np.float32(scale)
     across, down = _slopes(raised)
-    norm = 1 / np.sqrt(across * across + down * down + 1)
     lx, ly, lz = (np.float32(part) for part in source.direction)
-    facing = (lz - lx * across - ly * down) * norm
-    hollow = blur(surface.height, 0.045 * scale) - surface.height
-    open_sky = np.clip(1 - np.float32(3.2) * np.maximum(hollow, 0), 0.45, 1) * (
-        np.float32(0.55) + np.float32(0.45) * norm
-    )
     half = np.array([lx, ly, lz + 1.0])
     half /= np.linalg.norm(half)
-    glint = np.clip((np.float32(half[2]) - np.float32(half[0]) * across - np.float32(half[1]) * down) * norm, 0, 1)
-    glint = glint**2
-    glint = glint**2
-    glint = surface.gloss * (glint**2) ** 2 * np.float32(0.9)
+    smooth = blur(surface.height, 0.045 * scale)
     out = np.empty_like(surface.colour)
-    for c, wrap in enumerate((0.42, 0.30, 0.26)):
-        direct = np.maximum(facing + np.float32(wrap), 0) * np.float32((1 - source.ambient) / (lz + wrap))
-        out[c] = (surface.colour[c] * (direct + np.float32(source.ambient) * open_sky) + glint) * np.float32(
-            source.colour[c]
+    for rows in strips(across.shape):
+        right, below = across[rows], down[rows]
+        norm = 1 / np.sqrt(right * right + below * below + 1)
+        facing = (lz - lx * right - ly * below) * norm
+        hollow = smooth[rows] - surface.height[rows]
+        open_sky = np.clip(1 - np.float32(3.2) * np.maximum(hollow, 0), 0.45, 1) * (
+            np.float32(0.55) + np.float32(0.45) * norm
         )
+        glint = np.clip((np.float32(half[2]) - np.float32(half[0]) * right - np.float32(half[1]) * below) * norm, 0, 1)
+        glint = glint**2
+        glint = glint**2
+        glint = surface.gloss[rows] * (glint**2) ** 2 * np.float32(0.9)
+        for c, wrap in enumerate((0.42, 0.30, 0.26)):
+            direct = np.maximum(facing + np.float32(wrap), 0) * np.float32((1 - source.ambient) / (lz + wrap))
+            out[c, rows] = (
+                surface.colour[c, rows] * (direct + np.float32(source.ambient) * open_sky) + glint
+            ) * np.float32(source.colour[c])
     return out
 
 
@@ -123,26 +126,33 @@ def _moved(image: F32, step: npt.NDArray[np.float64]) -> F32:
     pad = int(np.ceil(far / 2)) + 1
     padded = np.pad(image, pad, mode="edge")
     height, width = image.shape
+    shifts = [[int(np.round(s * t)) + pad for s in step] for t in np.linspace(-0.5, 0.5, taps)]
     total = np.zeros_like(image)
-    for t in np.linspace(-0.5, 0.5, taps):
-        dx, dy = (int(np.round(s * t)) + pad for s in step)
-        total += padded[dy : dy + height, dx : dx + width]
-    total /= np.float32(taps)
+    for rows in strips(image.shape):
+        strip = total[rows]
+        for dx, dy in shifts:
+            strip += padded[rows.start + dy : min(rows.stop, height) + dy, dx : dx + width]
+        strip /= np.float32(taps)
     return total
 
 
 def _developed(scene: F32, lens: Camera, fall: F32, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Exposure, blur, tone curve and noise: linear [3, H, W] to uint8 [H, W, 3]."""
     height, width = fall.shape
-    out = np.empty((height, width, 3), np.float32)
+    planes = []
     for c in range(3):
         plane = scene[c] * (fall * np.float32(lens.exposure * lens.cast[c]))
-        plane = _moved(blur(plane, lens.blur * height), lens.motion * height)
-        tone = np.sqrt(np.clip(plane, 0, 1))
-        curved = tone * tone * (3 - 2 * tone)
-        out[..., c] = tone + np.float32(lens.contrast) * (curved - tone)
-    noise = rng.standard_normal(out.shape, dtype=np.float32) * np.float32(lens.noise)
-    return np.asarray(np.clip((out + noise) * 255 + 0.5, 0, 255), np.uint8)
+        planes.append(_moved(blur(plane, lens.blur * height), lens.motion * height))
+    shown = np.empty((height, width, 3), np.uint8)
+    for rows in strips(fall.shape):
+        out = np.empty(shown[rows].shape, np.float32)
+        for c, plane in enumerate(planes):
+            tone = np.sqrt(np.clip(plane[rows], 0, 1))
+            curved = tone * tone * (3 - 2 * tone)
+            out[..., c] = tone + np.float32(lens.contrast) * (curved - tone)
+        noise = rng.standard_normal(out.shape, dtype=np.float32) * np.float32(lens.noise)
+        shown[rows] = np.clip((out + noise) * 255 + 0.5, 0, 255)
+    return shown
 
 
 def _seen(worn: Outfit, view: Frame) -> frozenset[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from handclip_core.drawn.anatomy import Finger, Hand
-from handclip_core.drawn.fields import blur, ramp, smooth_max, smooth_min
+from handclip_core.drawn.fields import blur, ramp, smooth_max, smooth_min, strips
 from handclip_core.drawn.pose import Pose
 from handclip_core.drawn.seeds import F32, F64
 
@@ -113,6 +113,13 @@ def finger_field(posed: PosedFinger, frame: Frame, reach: float) -> FingerField 
     x, y = frame.x[box], frame.y[box]
     if x.size == 0:
         return None
+    parts = [_finger_at(posed, x[rows], y[rows]) for rows in strips(x.shape)]
+    return FingerField(box, *(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _finger_at(posed: PosedFinger, x: F32, y: F32) -> tuple[F32, F32, F32, F32]:
+    """A finger's coordinates at places [h, w] of the hand's frame, as in ``FingerField``."""
+    finger = posed.finger
     tip = finger.widths[-1]
     ends = np.concatenate([[0.0], np.cumsum(posed.bones)])
     near = np.full(x.shape, np.inf, np.float32)
@@ -131,15 +138,15 @@ def finger_field(posed: PosedFinger, frame: Frame, reach: float) -> FingerField 
         across = np.where(closer, side, across)
     u = along * np.float32(1 / ends[-1])
     width = np.interp(u, finger.shares, finger.widths).astype(np.float32)
-    return FingerField(box, u, across / width, near - width, width)
+    return u, across / width, near - width, width
 
 
-def _limb(frame: Frame, box: Box, start: F64, stop: F64, radii: tuple[float, float]) -> F32:
-    """Signed distance [h, w] to a tapered limb."""
+def _limb(x: F32, y: F32, start: F64, stop: F64, radii: tuple[float, float]) -> F32:
+    """Signed distance [h, w] to a tapered limb at places of the hand's frame."""
     way = np.asarray(stop) - np.asarray(start)
     length = float(np.hypot(*way))
     way32 = (way / length).astype(np.float32)
-    dx, dy = frame.x[box] - np.float32(start[0]), frame.y[box] - np.float32(start[1])
+    dx, dy = x - np.float32(start[0]), y - np.float32(start[1])
     t = np.clip(dx * way32[0] + dy * way32[1], 0, np.float32(length))
     dx -= t * way32[0]
     dy -= t * way32[1]
@@ -149,16 +156,21 @@ def _limb(frame: Frame, box: Box, start: F64, stop: F64, radii: tuple[float, flo
 
 def palm_distance(hand: Hand, frame: Frame, box: Box) -> F32:
     """Signed distance to palm and forearm without fingers."""
+    x, y = frame.x[box], frame.y[box]
+    return np.concatenate([_palm_at(hand, x[rows], y[rows]) for rows in strips(x.shape)])
+
+
+def _palm_at(hand: Hand, x: F32, y: F32) -> F32:
     w, wrist = hand.width, hand.wrist
     bases = [finger.base for finger in hand.fingers]
     starts = ((0.06, 0.07), (0.015, 0.06), (-0.045, 0.06), (-0.07, 0.08))
-    total = _limb(frame, box, np.array([0.0, 0.05]), np.array([0.01, -0.16]), (0.150 * wrist, 0.138 * wrist))
-    arm = _limb(frame, box, np.array([0.01, -0.14]), np.array([0.0, -1.4]), (0.138 * wrist, 0.26 * wrist))
+    total = _limb(x, y, np.array([0.0, 0.05]), np.array([0.01, -0.16]), (0.150 * wrist, 0.138 * wrist))
+    arm = _limb(x, y, np.array([0.01, -0.14]), np.array([0.0, -1.4]), (0.138 * wrist, 0.26 * wrist))
     total = smooth_min(total, arm, 0.06)
-    for number, (x, y) in enumerate(starts, start=1):
+    for number, (at_x, at_y) in enumerate(starts, start=1):
         wide = (0.075 * w, 0.058 * w if number > 1 else 0.062 * w)
-        total = smooth_min(total, _limb(frame, box, np.array([x * w, y]), bases[number], wide), 0.05)
-    edge = _limb(frame, box, np.array([-0.100 * w, 0.10]), np.array([-0.152 * w, 0.30]), (0.085 * w, 0.070 * w))
+        total = smooth_min(total, _limb(x, y, np.array([at_x * w, at_y]), bases[number], wide), 0.05)
+    edge = _limb(x, y, np.array([-0.100 * w, 0.10]), np.array([-0.152 * w, 0.30]), (0.085 * w, 0.070 * w))
     return smooth_min(total, edge, 0.07)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from handclip_core.drawn.anatomy import Hand
-from handclip_core.drawn.fields import grain, ramp, sample
+from handclip_core.drawn.fields import grain, ramp, sample, strips
 from handclip_core.drawn.paint import Surface
 from handclip_core.drawn.pose import Outfit, Ring
 from handclip_core.drawn.seeds import F32, F64
@@ -91,27 +91,32 @@ def _watch(surface: Surface, frame: Frame, colour: F64, strap: F64, *, palmar: b
 
 
 def _sleeve(surface: Surface, hand: Hand, frame: Frame, colour: F64, at_y: float) -> None:
-    edge = (
-        np.float32(at_y) + np.float32(0.012) * np.sin(frame.x * np.float32(17.0)) + np.float32(0.25) * frame.x * frame.x
-    )
-    low = np.float32(at_y) - frame.y
-    wide = np.abs(frame.x) - np.float32(0.165 * hand.wrist) - np.clip(low, 0, 1) * np.float32(0.22)
-    cloth = np.maximum(wide, frame.y - edge)
-    mask = np.clip(0.5 - cloth * np.float32(frame.scale), 0, 1)
-    across = np.clip(frame.x / (np.float32(0.165 * hand.wrist) + np.clip(low, 0, 1) * np.float32(0.22)), -1, 1)
-    folds = np.float32(0.006) * np.sin(
-        frame.y * np.float32(38) + np.float32(9) * across * across + frame.x * np.float32(14)
-    )
-    bulge = np.float32(0.15) * np.sqrt(1 - across * across) + folds * (1 - across * across)
-    surface.height += mask * (bulge - surface.height)
     inverse = np.linalg.inv(frame.to_pixel) * 150.0
     shift = -inverse @ frame.offset + 240.0
     weave = sample(grain(512), np.concatenate([inverse, shift[:, None]], axis=1), frame.shape)
-    cuff = 1 - np.float32(0.25) * np.exp(-0.5 * ((frame.y - edge + np.float32(0.035)) * np.float32(1 / 0.004)) ** 2)
+    for rows in strips(frame.shape):
+        _cloth(surface, hand, frame, colour, at_y, weave, rows)
+
+
+def _cloth(surface: Surface, hand: Hand, frame: Frame, colour: F64, at_y: float, weave: F32, rows: slice) -> None:
+    """Some rows of a sleeve of a ``weave`` [H, W]."""
+    x, y = frame.x[rows], frame.y[rows]
+    edge = np.float32(at_y) + np.float32(0.012) * np.sin(x * np.float32(17.0)) + np.float32(0.25) * x * x
+    low = np.float32(at_y) - y
+    wide = np.abs(x) - np.float32(0.165 * hand.wrist) - np.clip(low, 0, 1) * np.float32(0.22)
+    cloth = np.maximum(wide, y - edge)
+    mask = np.clip(0.5 - cloth * np.float32(frame.scale), 0, 1)
+    across = np.clip(x / (np.float32(0.165 * hand.wrist) + np.clip(low, 0, 1) * np.float32(0.22)), -1, 1)
+    folds = np.float32(0.006) * np.sin(y * np.float32(38) + np.float32(9) * across * across + x * np.float32(14))
+    bulge = np.float32(0.15) * np.sqrt(1 - across * across) + folds * (1 - across * across)
+    height = surface.height[rows]
+    height += mask * (bulge - height)
+    cuff = 1 - np.float32(0.25) * np.exp(-0.5 * ((y - edge + np.float32(0.035)) * np.float32(1 / 0.004)) ** 2)
     for c in range(3):
-        surface.colour[c] += mask * (np.float32(colour[c]) * (1 + np.float32(0.06) * weave) * cuff - surface.colour[c])
-    surface.gloss *= 1 - mask
-    surface.distance = np.minimum(surface.distance, cloth)
+        plane = surface.colour[c, rows]
+        plane += mask * (np.float32(colour[c]) * (1 + np.float32(0.06) * weave[rows]) * cuff - plane)
+    surface.gloss[rows] *= 1 - mask
+    surface.distance[rows] = np.minimum(surface.distance[rows], cloth)
 
 
 def wear(surface: Surface, outfit: Outfit, hand: Hand, solid: Solid, frame: Frame, *, palmar: bool) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from handclip_core.drawn import draw_image, person
+from handclip_core.drawn import draw_image, fields, person
 from handclip_core.drawn.pose import drift, outfit, pose
 from handclip_core.drawn.shape import Frame, frame
 from handclip_core.errors import InputError
@@ -131,3 +131,12 @@ def test_impossible_images_are_refused() -> None:
         draw_image(person("default", 0, 0), Aspect.UNKNOWN, shot=0, height_px=96)
     with pytest.raises(InputError, match="height_px 8"):
         draw_image(person("default", 0, 0), Aspect.DORSAL_LEFT, shot=0, height_px=8)
+
+
+@pytest.mark.parametrize("shot", range(6))
+def test_strips_of_rows_leave_no_seam(shot: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    someone, aspect = person("default", 0, shot), HAND_ASPECTS[shot % 4]
+    monkeypatch.setattr(fields, "_STRIP", 1 << 30)
+    whole = draw_image(someone, aspect, shot=shot, height_px=200).pixels
+    monkeypatch.setattr(fields, "_STRIP", 1000)
+    assert np.array_equal(draw_image(someone, aspect, shot=shot, height_px=200).pixels, whole)
