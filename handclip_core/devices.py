@@ -39,6 +39,14 @@ def seed_generator(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
 
 
+def room_for(num_bytes: int, device: torch.device) -> bool:
+    """Whether a GPU can hold so much that is read again and again, beside what trains on it; never on a CPU.
+
+    It may take a quarter of what is free, so that several trials find room on one GPU.
+    """
+    return device.type == "cuda" and 4 * num_bytes <= torch.cuda.mem_get_info(device)[0]
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Let ``peak_memory`` speak of what is used from now on; where the system cannot, it keeps what was used before."""
     if device.type == "cuda":

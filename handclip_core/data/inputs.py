@@ -16,6 +16,7 @@ from torch import Tensor
 
 from handclip_core.console import track
 from handclip_core.data.pixels import PixelCache
+from handclip_core.devices import room_for
 from handclip_core.types import Activations, Encoded, ModelInputs, PerTower
 
 Rows = NDArray[np.int64]
@@ -33,15 +34,37 @@ class Inputs(Protocol):
         ...
 
 
+class Kept:
+    """An array [M, ...] whose entries are read again and again: on a GPU with room for it, it lives there.
+
+    A GPU without gets what is asked for through pinned memory, so that copying does not hold up what it computes.
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+        self._whole: dict[torch.device, Tensor | None] = {}
+
+    def take(self, at: Rows, *, device: torch.device) -> Tensor:
+        """The entries at positions ``at`` [B]."""
+        if device not in self._whole:
+            fits = room_for(self._array.nbytes, device)
+            self._whole[device] = torch.from_numpy(np.array(self._array)).to(device) if fits else None
+        whole = self._whole[device]
+        if whole is not None:
+            return whole[torch.from_numpy(at).to(device)]
+        taken = torch.from_numpy(np.take(self._array, at, axis=0))
+        return taken.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else taken
+
+
 class PixelInputs:
     """Decoded images [B, 3, H, W] as floats in [0, 1]."""
 
     def __init__(self, pixels: PixelCache) -> None:
-        self._pixels = pixels
+        self._position, self._kept = pixels.position, Kept(pixels.pixels)
 
     def of(self, rows: Rows, *, device: torch.device) -> Tensor:
         """The images of ``rows``."""
-        bytes_ = torch.from_numpy(self._pixels.batch(rows)).to(device)
+        bytes_ = self._kept.take(self._position[rows], device=device)
         return bytes_.permute(0, 3, 1, 2).float().div_(255)
 
 
@@ -84,7 +107,7 @@ class CachedArrays:
     """Memory-mapped arrays [n, ...] for manifest ``rows`` [n]."""
 
     def __init__(self, folder: Path, rows: Rows) -> None:
-        self._arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+        self._arrays = {path.stem: Kept(np.load(path, mmap_mode="r")) for path in folder.glob("*.npy")}
         self._position = np.full(int(rows.max()) + 1, -1, np.int64)
         self._position[rows] = np.arange(len(rows))
 
@@ -96,7 +119,7 @@ class CachedArrays:
         """The entries of ``rows`` in array ``name``, every one of which must have been cached."""
         at = self._position[rows]
         assert (at >= 0).all(), "a row that was not cached"
-        return torch.from_numpy(self._arrays[name][at]).to(device)
+        return self._arrays[name].take(at, device=device)
 
 
 def cached_features(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from handclip_core.data.inputs import FeatureInputs, cached_features
+from handclip_core.data.inputs import FeatureInputs, Kept, PixelInputs, cached_features
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.types import Encoded
 
@@ -33,6 +33,36 @@ def test_images_are_the_cached_bytes_as_floats(tiny_context: ExperimentContext) 
     bytes_ = tiny_context.pixels.batch(ROWS)
     assert images.shape == (4, 3, 32, 32)
     assert np.array_equal((images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), bytes_)
+
+
+def test_what_lives_on_the_device_is_the_same(tiny_context: ExperimentContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.array(tiny_context.pixels.pixels)
+    asked: list[int] = []
+
+    def room(num_bytes: int, _: torch.device) -> bool:
+        asked.append(num_bytes)
+        return True
+
+    expected = [Kept(array).take(at, device=CPU) for at in (np.array([3, 0, 3]), np.array([1]))]
+    monkeypatch.setattr("handclip_core.data.inputs.room_for", room)
+    kept = Kept(array)
+    found = [kept.take(at, device=CPU) for at in (np.array([3, 0, 3]), np.array([1]))]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert asked == [array.nbytes]
+    array[:] = 0  # the copy is read, not the file
+    assert torch.equal(kept.take(np.array([1]), device=CPU), expected[1])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_holds_what_fits_and_is_sent_what_does_not(
+    tiny_context: ExperimentContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu, rows = torch.device("cuda"), np.array([4, 0])
+    expected = tiny_context.pixel_inputs.of(rows, device=CPU)
+    assert torch.equal(tiny_context.pixel_inputs.of(rows, device=gpu).cpu(), expected)
+    monkeypatch.setattr("handclip_core.data.inputs.room_for", lambda *_: False)
+    assert torch.equal(PixelInputs(tiny_context.pixels).of(rows, device=gpu).cpu(), expected)
 
 
 def test_rows_are_found_in_any_order(tiny_context: ExperimentContext, tmp_path: Path) -> None:
