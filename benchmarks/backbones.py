@@ -16,8 +16,7 @@ import open_clip
 import torch
 
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import Backbone, BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 
 SEED = 0
 SIZE = r"tiny|small|base|large2?|x+large|giant|giantopt|gigantic|enormous|so400m|mci\d|patch\d+|window\d+|\d{3}"

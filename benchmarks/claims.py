@@ -97,8 +97,7 @@ def steps(_: Path) -> list[Row]:
 def bfloat16(cache: Path) -> list[Row]:
     """A training step of a ViT-B/32 on 32 images in both precisions, and the peak of a matrix product in each."""
     from handclip_core.engine.precision import Precision, autocast
-    from handclip_core.models.backbone import BackboneSettings
-    from handclip_core.models.loading import load_backbone
+    from handclip_core.models.backbone import BackboneSettings, load_backbone
 
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return []

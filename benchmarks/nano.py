@@ -22,8 +22,7 @@ from torch import Tensor
 from handclip_core.drawn import draw_arrays
 from handclip_core.evaluation.baselines import hog_descriptors, pixel_descriptors
 from handclip_core.evaluation.retrieval import embedding_scores
-from handclip_core.models.backbone import NANO, Backbone, BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import NANO, Backbone, BackboneSettings, load_backbone
 from handclip_core.pretraining.pairs import ASPECT_NAMES
 from handclip_core.pretraining.views import vary
 

@@ -95,7 +95,7 @@ def _tiny(folder: Path, tower: dict[str, object]) -> "BackboneSettings":
 def _awake(settings: "BackboneSettings", path: Path) -> "BackboneSettings":
     """The same with bottlenecks that act: random ones are multiplied by zero, so that no gradient gets into them."""
     if not path.exists():
-        from handclip_core.models.loading import load_backbone
+        from handclip_core.models.backbone import load_backbone
 
         backbone = load_backbone(settings, text=True)
         for name, tensor in backbone.named_parameters():

@@ -8,8 +8,7 @@ from typing import Any
 import timm
 import torch
 
-from handclip_core.models.backbone import Backbone, BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 
 CREATE = timm.create_model
 TOKENS = {"embed_dim": 32, "depth": 2, "num_heads": 2, "img_size": 32, "patch_size": 16}

@@ -29,6 +29,7 @@ from handclip_core.types import Encoded
 
 __all__ = [
     "CONFIG_FILE", "LOCAL_FOLDER", "NANO", "NANO_FOLDER", "RANDOM", "WEIGHTS_FILE", "Backbone", "BackboneSettings",
+    "load_backbone",
 ]  # fmt: skip
 
 WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -265,6 +266,18 @@ class Backbone(nn.Module):
         if not 0 <= n <= last:
             raise ValueError(f"{self.name}: cut after {n} blocks, possible are 0 to {last}")
         return n
+
+
+def load_backbone(settings: BackboneSettings, *, text: bool = False) -> Backbone:
+    """The CLIP that ``settings`` name, in float32 and evaluation mode, with its text tower if ``text``.
+
+    Weights trained with QuickGELU (OpenAI's) get it. Leaves the global random state alone; ``random`` weights are
+    always the same. Raises InputError, saying what to do, for an unknown name or tag, weights that cannot be fetched,
+    a file that is missing, damaged or of another model, and weights that are not finite.
+    """
+    from handclip_core.models.loading import load  # what handles settings alone does not wait for open_clip
+
+    return load(settings, text=text)
 
 
 def _weights_of_part(part: nn.Module | nn.Parameter) -> Iterator[nn.Parameter]:

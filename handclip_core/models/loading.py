@@ -1,6 +1,6 @@
 """From settings to a backbone: architecture, weights, and what the user should know of them.
 
-open_clip takes longer to import than all else together, so what only handles settings does not import this.
+open_clip takes longer to import than all else together, so ``load_backbone`` imports this when it is called.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,8 @@ from handclip_core.models.weights.origin import merged_updates, origin_of
 INITIAL_SEED = 0
 
 
-def load_backbone(settings: BackboneSettings, *, text: bool = False) -> Backbone:
-    """The CLIP that ``settings`` name, in float32 and evaluation mode, with its text tower if ``text``.
-
-    Weights trained with QuickGELU (OpenAI's) get it. Leaves the global random state alone; ``random`` weights are
-    always the same. Raises InputError, saying what to do, for an unknown name or tag, weights that cannot be fetched,
-    a file that is missing, damaged or of another model, and weights that are not finite.
-    """
+def load(settings: BackboneSettings, *, text: bool) -> Backbone:
+    """What ``load_backbone`` gives."""
     with torch.random.fork_rng(devices=[]), quiet_logs():
         torch.manual_seed(INITIAL_SEED)
         loaded = _create(settings, text=text)

@@ -36,8 +36,8 @@ from handclip_core.models.backbone import (
     WEIGHTS_FILE,
     Backbone,
     BackboneSettings,
+    load_backbone,
 )
-from handclip_core.models.loading import load_backbone
 from handclip_core.paths import output_folder
 from handclip_core.pretraining.pairs import SHOWN, Batch, Drawings, Pairs, captioned_pairs, zero_shot_map
 from handclip_core.pretraining.views import vary

@@ -23,7 +23,7 @@ from handclip_core.data.manifest import Prepared
 from handclip_core.data.pixels import SQUASHED, PixelCache, pixel_cache
 from handclip_core.data.sources import DrawnData, PreparedData
 from handclip_core.data.training import Part, ReadTexts, TrainingData
-from handclip_core.models.backbone import Backbone, BackboneSettings
+from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 from handclip_core.models.readout import Readout
 from handclip_core.paths import cache_root
 from handclip_core.tasks import IDENTITIES, AnyTask
@@ -166,8 +166,6 @@ class ExperimentContext:
 
     @cached_property
     def _with_text(self) -> Backbone:
-        from handclip_core.models.loading import load_backbone
-
         return load_backbone(self.settings, text=True).to(self.device)
 
 
@@ -179,8 +177,6 @@ def open_context(
 
     Raises InputError if data or weights cannot be used, or training identities leak into another split.
     """
-    from handclip_core.models.loading import load_backbone  # what only plans or tabulates need not wait for open_clip
-
     cache = cache_root()
     pretrained = load_backbone(backbone).to(device)
     for note in pretrained.notes:

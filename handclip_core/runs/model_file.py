@@ -17,7 +17,7 @@ from handclip_core.config import Config
 from handclip_core.data.manifest import Cut, Prepared, Protocol
 from handclip_core.data.samplers import Pool
 from handclip_core.data.training import LabelBy, Labelled, TrainingData
-from handclip_core.models.backbone import RANDOM
+from handclip_core.models.backbone import RANDOM, load_backbone
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.metric import MOST_DIMENSIONS
 from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER
@@ -107,8 +107,6 @@ def untrained(experiment: Experiment, folder: Path) -> HandModel:
     It embeds images as the trained one does, once that one's weights are loaded; a text tower, which no embedding of an
     image needs, is left out. Raises InputError if the files are missing or damaged.
     """
-    from handclip_core.models.loading import load_backbone
-
     described = ModelFile.from_file(folder / MODEL_FILE)
     settings = experiment.backbone.model_copy(update={"name": f"{LOCAL_FOLDER}{folder}", "pretrained": RANDOM})
     backbone = load_backbone(settings)

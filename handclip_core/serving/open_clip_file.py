@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from handclip_core.errors import InputError
 from handclip_core.models.architectures import empty, plain_load, plain_names
-from handclip_core.models.backbone import WEIGHTS_FILE
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import WEIGHTS_FILE, load_backbone
 from handclip_core.models.names import CONFIG_FILE, LOCAL_FOLDER
 from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind
 from handclip_core.models.weights.files import Tensors, quiet_logs

@@ -8,7 +8,7 @@ from pathlib import Path
 from handclip_core.data.sources import PreparedData
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import RANDOM, BackboneSettings
+from handclip_core.models.backbone import RANDOM, BackboneSettings, load_backbone
 from handclip_core.models.lora import LoraTargets, possible_targets
 from handclip_core.paths import cache_root, output_folder
 from handclip_core.runs.context import open_context
@@ -103,8 +103,6 @@ def _looked_at(settings: SweepSettings, *, joins: bool) -> Targets:
     others = [one for one in settings.backbones if one != BackboneSettings()]
     if not others or (joins and LORA not in settings.strategies):  # open_clip takes seconds to import
         return {}
-    from handclip_core.models.loading import load_backbone
-
     found, reasons = {}, []
     for backbone in others:
         try:

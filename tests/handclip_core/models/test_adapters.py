@@ -3,8 +3,7 @@ import torch
 from torch import Tensor
 
 from handclip_core.models.adapters import Place, adapter_prefixes, insert_adapters
-from handclip_core.models.backbone import Backbone, BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 
 BLOCKS = "visual.transformer.resblocks"
 PLACES = {

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import NANO, Backbone, BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import NANO, Backbone, BackboneSettings, load_backbone
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
 VISION = {

@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from handclip_core.data.framing import Framing
 from handclip_core.errors import InputError
 from handclip_core.models.architectures import config_of
-from handclip_core.models.backbone import BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import BackboneSettings, load_backbone
 from tests.small_towers import small
 
 VIT = "timm/test_vit"

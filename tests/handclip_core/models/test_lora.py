@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import Backbone, BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 from handclip_core.models.lora import LoraTargets, insert_lora, lora_prefixes, merged, restored
 
 RANK, ALPHA = 2, 6.0

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from handclip_core.models.backbone import BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import BackboneSettings, load_backbone
 from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
 from handclip_core.models.prompted import PartedOutput, PromptedModel
 from handclip_core.models.prompts import Prompts

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from handclip_core.errors import InputError
 from handclip_core.models import prompts
-from handclip_core.models.backbone import Backbone, BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 from handclip_core.models.prompts import Prompts
 from handclip_core.types import Texts
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import BackboneSettings, load_backbone
 from handclip_core.models.readout import Pooling, ReadoutSettings, pooled
 from handclip_core.types import FeatureMap
 

@@ -2,8 +2,7 @@ import numpy as np
 import torch
 
 from handclip_core.drawn import draw_arrays
-from handclip_core.models.backbone import BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import BackboneSettings, load_backbone
 from handclip_core.pretraining.pairs import Drawings, Pairs, captioned_pairs
 
 

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from handclip_core.drawn import draw_arrays
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import BackboneSettings, load_backbone
 from handclip_core.pretraining.pretrain import PretrainSettings, aspect_loss, clip_loss, pretrain
 from handclip_core.pretraining.views import vary
 

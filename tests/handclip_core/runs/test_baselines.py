@@ -5,8 +5,7 @@ from torch.nn import functional
 
 from handclip_core.evaluation.baselines import BASELINES, pixel_descriptors
 from handclip_core.evaluation.protocol import ProtocolScores
-from handclip_core.models.backbone import BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import BackboneSettings, load_backbone
 from handclip_core.pretraining.pairs import ASPECT_NAMES
 from handclip_core.runs import baselines
 from handclip_core.runs.baselines import baseline_descriptors, baseline_scores

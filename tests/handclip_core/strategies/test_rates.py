@@ -4,8 +4,7 @@ import pytest
 import torch
 from open_clip.transformer import VisionTransformer
 
-from handclip_core.models.backbone import BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import BackboneSettings, load_backbone
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, assemble
 from handclip_core.strategies import ClipReid, Full, LinearProbe, Lora, Strategy

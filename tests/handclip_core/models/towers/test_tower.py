@@ -8,8 +8,7 @@ from torch import Tensor
 
 from handclip_core.errors import InputError
 from handclip_core.models.adapters import Place, insert_adapters
-from handclip_core.models.backbone import Backbone, BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 from handclip_core.models.lora import LoraTargets, insert_lora, lora_prefixes, merged, possible_targets
 from handclip_core.models.readout import Pooling, ReadoutSettings
 from tests import small_towers

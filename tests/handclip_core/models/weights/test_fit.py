@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import Backbone, BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 
 State = dict[str, Tensor]
 

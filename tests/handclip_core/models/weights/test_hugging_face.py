@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import Backbone, BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import Backbone, BackboneSettings, load_backbone
 from handclip_core.models.weights.hugging_face import open_clip_config
 
 transformers = pytest.importorskip("transformers", reason="peft brings transformers, if it is installed")

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from handclip_core.errors import InputError
-from handclip_core.models.backbone import BackboneSettings
-from handclip_core.models.loading import load_backbone
+from handclip_core.models.backbone import BackboneSettings, load_backbone
 from handclip_core.models.lora import LoraTargets, insert_lora, merged
 from handclip_core.models.weights.origin import merged_updates
 
