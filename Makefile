@@ -10,7 +10,7 @@ FAULTS := $(addprefix tests/tune_jobs/,test_configs.py test_job.py test_signals_
   tests/handclip_core/strategies/test_strategies_contract.py tests/search_spaces/test_effects.py
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: sweep setup check test test-with-ray test-without-ray test-cluster test-faults clean
+.PHONY: sweep setup check test test-with-ray test-without-ray test-cluster test-faults bench growth clean
 
 sweep: setup
 	$(PYTHON) tune_jobs/sweep.py
@@ -37,6 +37,14 @@ test-cluster: setup
 # Faults on purpose: those of `make test`, and signals to whole sweeps at every moment.
 test-faults: setup
 	$(PYTEST) --numprocesses 1 --dist loadfile $(FAULTS)
+
+# Every claim of speed beside its rival or its limit, in one run of some 25 minutes on two quiet cores.
+bench: setup
+	$(PYTHON) -m benchmarks.bench
+
+# How cost grows: the plots of docs/performance.md.
+growth: setup
+	$(UV) run --frozen --with matplotlib python -m benchmarks.growth
 
 check: setup
 	$(PYTHON) -m ruff check .
