@@ -2,7 +2,7 @@
 
 Data and rates are those of ``benchmarks/strategies.py``. Prints, of each strategy, validation and test mAP with the sd
 over seeds, the mean of the paired gaps with its standard error, and the CPU seconds of training.
-Run: python benchmarks/precision.py [--seeds 5] [--people 72] [--budget 10] [--only full lora]
+Run: python -m benchmarks.precision [--seeds 5] [--people 72] [--budget 10] [--only full lora]
 """
 
 import argparse
