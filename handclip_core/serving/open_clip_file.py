@@ -19,7 +19,6 @@ from handclip_core.models.weights.files import Tensors, quiet_logs
 from handclip_core.models.weights.origin import merged_updates, origin_of
 from handclip_core.runs.run_folder import BEST, load_tensors, write_text
 from handclip_core.serving.model import ServedEnsemble, ServedModel
-from handclip_core.tasks.captions.task import Captions
 
 TOLERANCE = 1e-4
 _TEXT = "backbone.text."
@@ -80,7 +79,7 @@ def _refuse_more_than_a_tower(served: ServedModel) -> None:
 def _take_text(clip: Any, served: ServedModel) -> None:
     """Give ``clip`` the text tower that the run trained, or else the pretrained one."""
     path = served.folder / BEST
-    if isinstance(served.experiment.task, Captions):
+    if served.experiment.strategy.trains_text:
         found = merged_updates(load_tensors(path), alpha=origin_of(path).alpha, source=path)
         text = {name.removeprefix(_TEXT): value for name, value in found.items() if name.startswith(_TEXT)}
         if text:

@@ -1,5 +1,6 @@
 """Strategies: a short file each. A new one is a file, a line in AnyStrategy, and a function in the search spaces."""
 
+from collections.abc import Sequence
 from typing import Annotated, get_args
 
 from pydantic import Field
@@ -58,12 +59,13 @@ def serving(task: Task) -> tuple[str, ...]:
     return tuple(kind.model_fields["name"].default for kind in ALL if isinstance(task, kind.tasks))
 
 
-def refuse_other_tasks(strategy: type[Strategy], task: Task) -> None:
-    """Raise ValueError if ``strategy`` does not serve ``task``."""
+def refuse_other_tasks(strategy: type[Strategy], task: Task, *, choices: Sequence[str] = ()) -> None:
+    """Raise ValueError if ``strategy`` does not serve ``task``; ``choices`` are named in its place, or all that do."""
     if not isinstance(task, strategy.tasks):
         name = strategy.model_fields["name"].default
         raise ValueError(
-            f"strategy: {name} does not serve the task {task.name}; choose from {', '.join(serving(task))}"
+            f"strategy: {name} does not serve the task {task.name}; choose from {', '.join(choices or serving(task))}; "
+            f"{name} {strategy.because}"
         )
 
 
