@@ -128,9 +128,14 @@ def lora(trial: TrialLike) -> Strategy:
 
 def two_tower(trial: TrialLike) -> Strategy:
     """Rates, a pull to the pretrained weights, and augmentation beside what all with a text tower have."""
-    pull = Choice((0.0, 0.01))
     return suggest(
-        trial, TwoTower, prefix="two_tower", optim=large_batches(TOWER_LR), pull=pull, augment=CHANGED, **towers()
+        trial,
+        TwoTower,
+        prefix="two_tower",
+        optim=large_batches(TOWER_LR),
+        pull=Choice((0.0, 0.01)),
+        **towers(),
+        augment=CHANGED,
     )
 
 
@@ -145,8 +150,8 @@ def clip_lora(trial: TrialLike) -> Strategy:
         dropout=Float(0.0, 0.3),
         targets=Choice((LoraTargets.ATTENTION, LoraTargets.BOTH)),
         optim=large_batches(MODULE_LR),
-        augment=CHANGED,
         **towers(),
+        augment=CHANGED,
     )
 
 

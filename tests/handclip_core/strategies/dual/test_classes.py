@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import open_clip
+import optuna
 import pytest
 import torch
 from open_clip.model import CustomTextCLIP
@@ -34,8 +35,11 @@ from handclip_core.serving.export import export_run
 from handclip_core.serving.model import open_run
 from handclip_core.serving.text_search import Searcher
 from handclip_core.strategies import ZeroShot
+from handclip_core.strategies.dual.base import DualStrategy
 from handclip_core.tasks.classes.names import TEMPLATES, Templates
 from handclip_core.tasks.classes.scores import ClassScores
+from handclip_core.tasks.classes.task import Classes
+from search_spaces.by_task import spaces_of
 from tests.conftest import TINY_DATA
 
 CPU = torch.device("cpu")
@@ -279,6 +283,15 @@ def test_settings_of_pairs_are_refused_where_every_class_is_read(
     with pytest.raises(InputError, match=r"strategy\.class_loss: cross_entropy reads .* set class_loss: contrastive"):
         assembled(backbone, "clip_lora", **changes)
     assembled(backbone, "clip_lora", class_loss="contrastive", **changes)
+
+
+@pytest.mark.parametrize("name", ["two_tower", "clip_lora"])
+def test_images_that_a_frozen_tower_reads_once_are_not_changed_in_a_sweep(name: str) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    drawn = [spaces_of(Classes())[name](study.ask()) for _ in range(40)]
+    frozen = [one for one in drawn if isinstance(one, DualStrategy) and not one.vision]
+    assert 0 < len(frozen) < len(drawn)
+    assert not any(one.augment.active for one in frozen)
 
 
 @pytest.mark.parametrize("name", ["sequential_ewc", "sequential"])
