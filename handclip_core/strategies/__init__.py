@@ -59,14 +59,19 @@ def serving(task: Task) -> tuple[str, ...]:
     return tuple(kind.model_fields["name"].default for kind in ALL if isinstance(task, kind.tasks))
 
 
-def refuse_other_tasks(strategy: type[Strategy], task: Task, *, choices: Sequence[str] = ()) -> None:
-    """Raise ValueError if ``strategy`` does not serve ``task``; ``choices`` are named in its place, or all that do."""
-    if not isinstance(task, strategy.tasks):
-        name = strategy.model_fields["name"].default
-        raise ValueError(
-            f"strategy: {name} does not serve the task {task.name}; choose from {', '.join(choices or serving(task))}; "
-            f"{name} {strategy.because}"
-        )
+def refusal(strategy: type[Strategy], task: Task, *, choices: Sequence[str]) -> str | None:
+    """Why ``strategy`` does not serve ``task``, and ``choices`` in its place, in a line; None if it does."""
+    if isinstance(task, strategy.tasks):
+        return None
+    name = strategy.model_fields["name"].default
+    return f"{name} does not serve the task {task.name}; choose from {', '.join(choices)}; {name} {strategy.because}"
+
+
+def refuse_other_tasks(strategy: type[Strategy], task: Task) -> None:
+    """Raise ValueError if ``strategy`` does not serve ``task``."""
+    reason = refusal(strategy, task, choices=serving(task))
+    if reason:
+        raise ValueError(f"strategy: {reason}")
 
 
 __all__ = [
@@ -91,6 +96,7 @@ __all__ = [
     "TwoTower",
     "Whitening",
     "ZeroShot",
+    "refusal",
     "refuse_other_tasks",
     "serving",
 ]

@@ -17,7 +17,7 @@ from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import SWEEP_SETTINGS
 from handclip_core.runs.context import IDENTITIES
 from handclip_core.runs.experiment import Experiment, refuse_images_only
-from handclip_core.strategies import Strategy, refuse_other_tasks
+from handclip_core.strategies import Strategy, refusal
 from handclip_core.tasks import AnyTask
 from search_spaces.arms import arm_of, backbone_in
 from search_spaces.by_task import SPACES, spaces_of
@@ -224,10 +224,11 @@ class SweepSettings(Config):
         for name in names:
             if name in spaces:
                 continue
+            choices = f"choose from {', '.join(spaces)}"
             if not any(name in of_a_task for of_a_task in SPACES.values()):
-                raise ValueError(f"unknown strategy '{name}'; choose from {', '.join(spaces)}")
-            refuse_other_tasks(type(default_of(name)), task, choices=tuple(spaces))
-            raise ValueError(f"{name} is not searched in the task {task.name}; choose from {', '.join(spaces)}")
+                raise ValueError(f"unknown strategy '{name}'; {choices}")
+            reason = refusal(type(default_of(name)), task, choices=tuple(spaces))
+            raise ValueError(reason or f"{name} is not searched in the task {task.name}; {choices}")
         if not names or len(set(names)) != len(names):
             raise ValueError("name each strategy once, and at least one")
         return names
