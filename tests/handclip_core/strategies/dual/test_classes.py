@@ -248,8 +248,10 @@ def test_runs_are_mixed_fused_and_searched_by_text(
     other = answers(context, load_run(finished["linear_probe"], device=CPU))
     fused = answers(context, together.model, together.inputs)
     np.testing.assert_allclose(fused.probabilities, (own.probabilities + other.probabilities) / 2, atol=1e-5)
-    read = load_run(folder, device=CPU).read_texts(["a hand"])
+    read, first = (one.read_texts(["a hand"]) for one in (load_run(folder, device=CPU), together.model))
     assert read is not None
+    assert first is not None
+    torch.testing.assert_close(first, read)
     np.testing.assert_allclose(Searcher(folder, device=CPU).text("a hand"), F.normalize(read, dim=1), atol=1e-6)
 
 
