@@ -1,20 +1,14 @@
 """What is searched for each strategy where the task is ``captions``, side by side."""
 
-from handclip_core.engine.phase import Optim, Schedule
 from handclip_core.losses.matching_settings import MatchingKind, MatchingSettings
 from handclip_core.losses.mining import Mining
 from handclip_core.losses.negatives import Negatives
 from handclip_core.models.lora import LoraTargets
 from handclip_core.strategies import ClipLora, ProLip, Strategy, TwoTower
-from search_spaces.ranges import AUGMENT, MODULE_LR, TOWER_LR
+from search_spaces.ranges import CHANGED, MODULE_LR, PROJECTION_LR, TEXT_RATES, TOWER_LR, VISION_RATES, large_batches
 from search_spaces.spaces import Space, zero_shot
 from search_spaces.suggest import Choice, Float, LogFloat, LogInt, Nested, Range, TrialLike, When, suggest
 
-TEXT_RATES = Choice((0.0, 0.1, 0.3, 1.0))
-VISION_RATES = When("text", (0.1, 0.3, 1.0), Choice((0.0, 0.1, 1.0)))
-"""Of the image tower; one tower at least trains."""
-CHANGED = When("vision", (0.1, 1.0), AUGMENT)
-"""A frozen image tower reads every image once, unless they change."""
 LOSS = Nested(
     MatchingSettings,
     kind=Choice((MatchingKind.CLIP, MatchingKind.INFONCE, MatchingKind.TRIPLET)),
@@ -26,24 +20,13 @@ LOSS = Nested(
 )
 
 
-def optim(lr: LogFloat) -> Nested:
-    """Of an optimiser, with rates of ``lr``; contrastive losses learn from large batches."""
-    return Nested(
-        Optim,
-        lr=lr,
-        batch_size=Choice((32, 64, 128)),
-        schedule=Choice((Schedule.CONSTANT, Schedule.COSINE)),
-        warmup=Float(0.0, 0.3),
-    )
-
-
 def two_tower(trial: TrialLike) -> Strategy:
     """Rates of the towers, the loss, a pull to the pretrained weights, and augmentation."""
     return suggest(
         trial,
         TwoTower,
         prefix="two_tower",
-        optim=optim(TOWER_LR),
+        optim=large_batches(TOWER_LR),
         text=TEXT_RATES,
         vision=VISION_RATES,
         losses=LOSS,
@@ -65,7 +48,7 @@ def clip_lora(trial: TrialLike) -> Strategy:
         ClipLora,
         prefix="clip_lora",
         **modules,
-        optim=optim(MODULE_LR),
+        optim=large_batches(MODULE_LR),
         text=TEXT_RATES,
         vision=VISION_RATES,
         losses=LOSS,
@@ -79,7 +62,7 @@ def prolip(trial: TrialLike) -> Strategy:
         trial,
         ProLip,
         prefix="prolip",
-        optim=optim(LogFloat(1e-5, 1e-2)),
+        optim=large_batches(PROJECTION_LR),
         text=TEXT_RATES,
         vision=VISION_RATES,
         losses=LOSS,

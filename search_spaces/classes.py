@@ -1,12 +1,38 @@
 """What is searched for each strategy where the task is ``classes``, side by side."""
 
+from handclip_core.losses.matching_settings import MatchingSettings
 from handclip_core.losses.settings import Losses
 from handclip_core.models.adapters import Place
 from handclip_core.models.lora import LoraTargets
 from handclip_core.models.neck import NeckKind, NeckSettings
-from handclip_core.strategies import Adapters, Full, Joint, LinearProbe, Lora, Strategy, ZeroShot
+from handclip_core.strategies import (
+    Adapters,
+    ClipLora,
+    Full,
+    Joint,
+    LinearProbe,
+    Lora,
+    ProLip,
+    Strategy,
+    TwoTower,
+    ZeroShot,
+)
+from handclip_core.strategies.dual.base import ClassLoss
 from handclip_core.types import Templates
-from search_spaces.ranges import AUGMENT, HEAD_LR_SCALE, LAYER_DECAY, MODULE_LR, SMOOTHED, TOWER_LR, optim
+from search_spaces.ranges import (
+    AUGMENT,
+    CHANGED,
+    HEAD_LR_SCALE,
+    LAYER_DECAY,
+    MODULE_LR,
+    PROJECTION_LR,
+    SMOOTHED,
+    TEXT_RATES,
+    TOWER_LR,
+    VISION_RATES,
+    large_batches,
+    optim,
+)
 from search_spaces.spaces import Space
 from search_spaces.suggest import Choice, Float, LogFloat, LogInt, Nested, Range, TrialLike, When, suggest
 
@@ -37,6 +63,17 @@ def modules() -> dict[str, Range | Nested | When]:
         "neck": neck,
         "losses": LOSSES,
         "augment": AUGMENT,
+    }
+
+
+def towers() -> dict[str, Range | Nested | When]:
+    """What is searched wherever the text tower is trained, whose reading of the names is the classifier."""
+    return {
+        "templates": TEMPLATE,
+        "class_loss": Choice(tuple(ClassLoss)),
+        "losses": Nested(MatchingSettings, learn_temperature=Choice((False, True))),
+        "text": TEXT_RATES,
+        "vision": VISION_RATES,
     }
 
 
@@ -89,6 +126,47 @@ def lora(trial: TrialLike) -> Strategy:
     )
 
 
+def two_tower(trial: TrialLike) -> Strategy:
+    """Rates, a pull to the pretrained weights, and augmentation beside what all with a text tower have."""
+    return suggest(
+        trial,
+        TwoTower,
+        prefix="two_tower",
+        optim=large_batches(TOWER_LR),
+        pull=Choice((0.0, 0.01)),
+        **towers(),
+        augment=CHANGED,
+    )
+
+
+def clip_lora(trial: TrialLike) -> Strategy:
+    """Rank, strength, dropout and place of the updates, and augmentation beside what all with a text tower have."""
+    return suggest(
+        trial,
+        ClipLora,
+        prefix="clip_lora",
+        rank=LogInt(2, 32),
+        alpha=LogFloat(1.0, 64.0),
+        dropout=Float(0.0, 0.3),
+        targets=Choice((LoraTargets.ATTENTION, LoraTargets.BOTH)),
+        optim=large_batches(MODULE_LR),
+        **towers(),
+        augment=CHANGED,
+    )
+
+
+def prolip(trial: TrialLike) -> Strategy:
+    """Rates of the projections and the pull to the pretrained ones beside what all with a text tower have."""
+    return suggest(
+        trial,
+        ProLip,
+        prefix="prolip",
+        optim=large_batches(PROJECTION_LR),
+        pull=LogFloat(1e-4, 10.0),
+        **towers(),
+    )
+
+
 SPACES: dict[str, Space] = {
     "zero_shot": zero_shot,
     "linear_probe": linear_probe,
@@ -96,5 +174,8 @@ SPACES: dict[str, Space] = {
     "joint": joint,
     "adapters": adapters,
     "lora": lora,
+    "two_tower": two_tower,
+    "clip_lora": clip_lora,
+    "prolip": prolip,
 }
 """The space of every strategy that is searched for this task, by its name."""

@@ -70,6 +70,7 @@ NECKS = (NeckKind.NONE, NeckKind.BN, NeckKind.LINEAR)
 ORDER = Choice(tuple(permutations(HAND_ASPECTS)))
 TOWER_LR = LogFloat(1e-6, 1e-4)
 MODULE_LR = LogFloat(1e-4, 1e-2)
+PROJECTION_LR = LogFloat(1e-5, 1e-2)
 LAYER_DECAY = Float(0.4, 1.0)
 HEAD_LR_SCALE = LogFloat(1.0, 300.0)
 AUGMENT = Nested(
@@ -84,6 +85,12 @@ AUGMENT = Nested(
     erase=Float(0.0, 0.6),
     flip=Choice((False, True)),
 )
+
+TEXT_RATES = Choice((0.0, 0.1, 0.3, 1.0))
+VISION_RATES = When("text", (0.1, 0.3, 1.0), Choice((0.0, 0.1, 1.0)))
+"""Of the image tower where both are trained; one tower at least trains."""
+CHANGED = When("vision", (0.1, 1.0), AUGMENT)
+"""A frozen image tower reads every image once, unless they change."""
 
 
 def tower() -> dict[str, Range | Nested | When]:
@@ -109,6 +116,17 @@ def optim(lr: LogFloat) -> Nested:
         schedule=Choice(tuple(Schedule)),
         warmup=Float(0.0, 0.3),
         ema=Choice((0.0, 0.9, 0.99)),
+    )
+
+
+def large_batches(lr: LogFloat) -> Nested:
+    """Of an optimiser, with rates of ``lr``, where images and texts of a batch are compared."""
+    return Nested(
+        Optim,
+        lr=lr,
+        batch_size=Choice((32, 64, 128)),
+        schedule=Choice((Schedule.CONSTANT, Schedule.COSINE)),
+        warmup=Float(0.0, 0.3),
     )
 
 

@@ -7,8 +7,8 @@ import pytest
 from tests.guides import Guide, passed
 
 COPIED = (
-    "handclip_core", "search_spaces", "tests/handclip_core/strategies", "tests/conftest.py", "tests/process_pair.py",
-    "tests/limits.py", "pyproject.toml",
+    "handclip_core", "search_spaces", "tune_jobs", "tests/handclip_core/strategies", "tests/conftest.py",
+    "tests/process_pair.py", "tests/limits.py", "pyproject.toml",
 )  # fmt: skip
 
 

@@ -110,9 +110,12 @@ class TrainingData:
         text_of_row[self.rows] = found.text_of_row
         return Captions(found.texts, text_of_row)
 
-    @property
-    def pairs(self) -> CaptionPairs:
-        """The training images with all captions that each has; one an image unless the data give more."""
+    def pairs(self, templates: str) -> CaptionPairs:
+        """The training images with all texts that each has: its captions, one unless the data give more.
+
+        Where classes have names, they are those of the image's class in the ``templates`` called so.
+        """
+        del templates
         found = self.captions()
         return CaptionPairs(found.texts, self.rows, found.text_of_row[self.rows])
 
@@ -125,6 +128,11 @@ class TrainingData:
     def class_names(self) -> tuple[str, ...]:
         """What the classes are called; nothing in tasks whose classes have no names."""
         return ()
+
+    def class_sentences(self, templates: str) -> list[str]:
+        """The names of the classes in the templates called so, a class's together; nothing without names."""
+        del templates
+        return []
 
     def class_texts(self, templates: str) -> ReadTexts:
         """A unit vector a class [P, D] from its name in the templates called so, where classes have names."""

@@ -64,10 +64,10 @@ def classified(
     model: HandModel, inputs: Inputs, rows: Rows, *, aspects: Rows, device: torch.device, num_classes: int
 ) -> tuple[Tensor, Tensor]:
     """The head's logits [n, P] of manifest ``rows`` [n] for P classes, and their projected embeddings [n, D]."""
-    width = model.architecture.dim
+    width, classify = model.architecture.dim, model.classifier()
 
     def both(images: ModelInputs, shown: Tensor) -> Tensor:
-        logits, projected = model.classify(images, shown)
+        logits, projected = classify(images, shown)
         return torch.cat([logits.float(), projected.float()], dim=1)
 
     found = _collected(model, both, num_classes + width, _Chunks(inputs, rows, aspects, device))

@@ -9,7 +9,7 @@ from handclip_core.data.framing import Form
 from handclip_core.evaluation.fusion import ScoreFusion
 from handclip_core.evaluation.joined import FusedBy, Joined
 from handclip_core.models.backbone import Backbone
-from handclip_core.models.hand_model import HandModel, no_metric
+from handclip_core.models.hand_model import Classifier, HandModel, no_metric
 from handclip_core.models.readout import Readout
 from handclip_core.types import Batch, Encoded, ModelInputs, Output, PerTower
 
@@ -53,12 +53,22 @@ class EnsembleModel(HandModel):
         each = [member.metric(member.static_vectors(images, aspects)) for member, images in self._with(pixels)]
         return self.joined.join(each)
 
-    def classify(self, inputs: ModelInputs, aspects: Tensor) -> tuple[Tensor, Tensor]:
+    def classifier(self) -> Classifier:
         """Logs of the weighted mean of the members' probabilities [B, P], and the first member's projection [B, D]."""
-        outputs = [member.classify(images, aspects) for member, images in self._with(inputs)]
-        each = [logits.double().softmax(dim=1) for logits, _ in outputs]
-        mean = torch.stack([p * weight for p, weight in zip(each, self.joined.scores.weights, strict=True)]).sum(dim=0)
-        return mean.clamp(min=torch.finfo(torch.float64).tiny).log(), outputs[0][1]
+        members, weights = [member.classifier() for member in self.parts], self.joined.scores.weights
+
+        def classify(inputs: ModelInputs, aspects: Tensor) -> tuple[Tensor, Tensor]:
+            given = zip(members, self._with(inputs), strict=True)
+            outputs = [one(images, aspects) for one, (_, images) in given]
+            each = [logits.double().softmax(dim=1) for logits, _ in outputs]
+            mean = torch.stack([p * weight for p, weight in zip(each, weights, strict=True)]).sum(dim=0)
+            return mean.clamp(min=torch.finfo(torch.float64).tiny).log(), outputs[0][1]
+
+        return classify
+
+    def read_texts(self, texts: Sequence[str]) -> Tensor | None:
+        """As the first member reads them, whose projection ``classifier`` gives."""
+        return self.parts[0].read_texts(texts)
 
     @property
     def forms(self) -> tuple[Form, ...]:

@@ -16,6 +16,9 @@ from handclip_core.types import Activations, Batch, Encoded, ModelInputs, Output
 
 HEAD_STD = 0.001
 
+Classifier = Callable[[ModelInputs, Tensor], tuple[Tensor, Tensor]]
+"""From images and their aspects [B] to logits [B, P] and CLIP's embedding [B, D]."""
+
 
 class HandModel(nn.Module):
     """``backbone`` -> ``neck`` -> ``head``; retrieval reads the neck's embedding, the head serves training alone.
@@ -66,11 +69,15 @@ class HandModel(nn.Module):
         """``vectors`` of images by steps that do not depend on what they show, as a traced graph needs them."""
         return self.vectors(pixels, aspects)
 
-    def classify(self, inputs: ModelInputs, aspects: Tensor) -> tuple[Tensor, Tensor]:
-        """The head's logits [B, P] of images, and CLIP's embedding [B, D] of them."""
-        encoded = self.forward_trunk(inputs, aspects)
-        logits: Tensor = self.head(self.neck(encoded).head_input)
-        return logits, encoded.projected
+    def classifier(self) -> Classifier:
+        """The head's logits [B, P] of images, and CLIP's embedding [B, D] of them, with the weights as they are now."""
+
+        def classify(inputs: ModelInputs, aspects: Tensor) -> tuple[Tensor, Tensor]:
+            encoded = self.forward_trunk(inputs, aspects)
+            logits: Tensor = self.head(self.neck(encoded).head_input)
+            return logits, encoded.projected
+
+        return classify
 
     def read_texts(self, texts: Sequence[str]) -> Tensor | None:
         """Embeddings [T, D] of texts by the model's own text tower; None for models that have the pretrained one."""

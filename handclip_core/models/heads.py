@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from handclip_core.losses.numerics import at_least_float32, without_autocast
+
 CLASS_STD = 0.01
 
 
@@ -21,9 +23,7 @@ class CosineHead(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Cosines [B, P] in [-1, 1]."""
-        with torch.autocast(vectors.device.type, enabled=False):
-            vectors = F.normalize(vectors.to(self.weight.dtype), dim=1)
-            return F.linear(vectors, F.normalize(self.weight, dim=1))
+        return cosines(vectors, self.weight)
 
 
 class TextHead(CosineHead):
@@ -43,3 +43,20 @@ class TextHead(CosineHead):
     def forward(self, vectors: Tensor) -> Tensor:
         """Logits [B, P]."""
         return self.scale * super().forward(vectors)
+
+
+def cosines(vectors: Tensor, classes: Tensor) -> Tensor:
+    """Cosines [B, P] of vectors [B, W] with one vector a class [P, W], in the precision of the latter."""
+    with without_autocast(vectors):
+        return F.linear(F.normalize(vectors.to(classes.dtype), dim=1), F.normalize(classes, dim=1))
+
+
+def class_vectors(texts: Tensor, num_classes: int) -> Tensor:
+    """A unit vector a class [P, D], float32 at least, from embeddings [P * T, D] of sentences, a class's together.
+
+    It is the mean of their unit vectors, at unit length (Radford 2021, arXiv 2103.00020, section 3.1.4).
+    """
+    texts = at_least_float32(texts)
+    with without_autocast(texts):
+        units = F.normalize(texts, dim=1).view(num_classes, -1, texts.shape[1])
+        return F.normalize(units.mean(dim=1), dim=1)

@@ -78,12 +78,13 @@ def _refuse_more_than_a_tower(served: ServedModel) -> None:
 def _take_text(clip: Any, served: ServedModel) -> None:
     """Give ``clip`` the text tower that the run trained, or else the pretrained one."""
     path = served.folder / BEST
-    found = merged_updates(load_tensors(path), alpha=origin_of(path).alpha, source=path)
-    text = {name.removeprefix(_TEXT): value for name, value in found.items() if name.startswith(_TEXT)}
-    if text:
-        clip.text.load_state_dict(text)
-        clip.logit_scale.data.copy_(found["backbone.logit_scale"])
-        return
+    if served.experiment.strategy.trains_text:
+        found = merged_updates(load_tensors(path), alpha=origin_of(path).alpha, source=path)
+        text = {name.removeprefix(_TEXT): value for name, value in found.items() if name.startswith(_TEXT)}
+        if text:
+            clip.text.load_state_dict(text)
+            clip.logit_scale.data.copy_(found["backbone.logit_scale"])
+            return
     try:
         pretrained = load_backbone(served.experiment.backbone, text=True)
     except InputError as error:

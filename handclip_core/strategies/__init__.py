@@ -1,5 +1,6 @@
 """Strategies: a short file each. A new one is a file, a line in AnyStrategy, and a function in the search spaces."""
 
+from collections.abc import Sequence
 from typing import Annotated, get_args
 
 from pydantic import Field
@@ -58,13 +59,19 @@ def serving(task: Task) -> tuple[str, ...]:
     return tuple(kind.model_fields["name"].default for kind in ALL if isinstance(task, kind.tasks))
 
 
+def refusal(strategy: type[Strategy], task: Task, *, choices: Sequence[str]) -> str | None:
+    """Why ``strategy`` does not serve ``task``, and ``choices`` in its place, in a line; None if it does."""
+    if isinstance(task, strategy.tasks):
+        return None
+    name = strategy.model_fields["name"].default
+    return f"{name} does not serve the task {task.name}; choose from {', '.join(choices)}; {name} {strategy.because}"
+
+
 def refuse_other_tasks(strategy: type[Strategy], task: Task) -> None:
     """Raise ValueError if ``strategy`` does not serve ``task``."""
-    if not isinstance(task, strategy.tasks):
-        name = strategy.model_fields["name"].default
-        raise ValueError(
-            f"strategy: {name} does not serve the task {task.name}; choose from {', '.join(serving(task))}"
-        )
+    reason = refusal(strategy, task, choices=serving(task))
+    if reason:
+        raise ValueError(f"strategy: {reason}")
 
 
 __all__ = [
@@ -89,6 +96,7 @@ __all__ = [
     "TwoTower",
     "Whitening",
     "ZeroShot",
+    "refusal",
     "refuse_other_tasks",
     "serving",
 ]

@@ -23,6 +23,7 @@ class AspectOrder(TowerStrategy):
     """
 
     tasks: ClassVar[tuple[type[Task], ...]] = (Identities,)
+    because: ClassVar[str] = "learns one aspect of the same identities after another"
     needs_aspects: ClassVar[bool] = True
     labels: LabelBy = LabelBy.PERSON
     """What counts as one class; an identity by default, so that all phases train one head."""

@@ -32,15 +32,20 @@ class Strategy(Config, ABC):
 
     tasks: ClassVar[tuple[type[Task], ...]] = (Task,)
     """The tasks that the strategy serves: every one, unless it says otherwise."""
+    because: ClassVar[str] = ""
+    """What of the strategy leaves other tasks out, as words after its name."""
     reads_text: ClassVar[bool] = False
     """Whether the strategy needs CLIP's text tower."""
+    trains_text: ClassVar[bool] = False
+    """Whether the text tower is trained, and saved with the model."""
     trains: ClassVar[bool] = True
     """Whether anything is trained by gradients; if not, budget and seed make no difference."""
 
     needs_aspects: ClassVar[bool] = False
     """Whether there must be training images whose aspect is known."""
     templates: Templates = Templates.PHOTO
-    """Sentences around the names of classes, from which the head begins in tasks that have such names."""
+    """Sentences around the names of classes, in tasks that have such names: from them the head begins, or they are read
+    by the text tower that is trained."""
 
     @abstractmethod
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
@@ -74,6 +79,7 @@ class LabelledStrategy(Strategy):
     """Settings of the strategies that read who the training images show."""
 
     tasks: ClassVar[tuple[type[Task], ...]] = (LabelledTask,)
+    because: ClassVar[str] = "learns to tell classes apart"
     neck: NeckSettings = NeckSettings()
     """What stands between image tower and identity head, and the metric on top of it."""
     labels: LabelBy = LabelBy.PERSON_ASPECT

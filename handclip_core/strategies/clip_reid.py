@@ -66,6 +66,7 @@ class ClipReid(TowerStrategy):
     name: Literal["clip_reid"] = "clip_reid"
     """Which strategy this is."""
     tasks: ClassVar[tuple[type[Task], ...]] = (Identities,)
+    because: ClassVar[str] = "learns a text for every identity"
     reads_text: ClassVar[bool] = True
     prompts: PromptSettings = PromptSettings()
     """The first stage."""

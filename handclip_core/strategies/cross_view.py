@@ -25,6 +25,7 @@ class CrossView(TowerStrategy):
     name: Literal["cross_view"] = "cross_view"
     """Which strategy this is."""
     tasks: ClassVar[tuple[type[Task], ...]] = (Identities,)
+    because: ClassVar[str] = "draws the aspects of a hand together"
     labels: LabelBy = LabelBy.HAND
     """What counts as one class: images of a class attract each other."""
     losses: Losses = Losses(contrastive=ContrastiveSettings(weight=1.0))

@@ -23,6 +23,7 @@ class PerViewStrategy(TowerStrategy):
     """Settings of the strategies with a branch an aspect: losses compare images within an aspect alone."""
 
     tasks: ClassVar[tuple[type[Task], ...]] = (Identities,)
+    because: ClassVar[str] = "has a part for each aspect of a hand"
     needs_aspects: ClassVar[bool] = True
     labels: LabelBy = LabelBy.PERSON
     """What counts as one class; an identity by default: each aspect's head tells people apart by that aspect alone."""

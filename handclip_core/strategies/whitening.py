@@ -23,6 +23,7 @@ class Whitening(LabelledStrategy):
     name: Literal["whitening"] = "whitening"
     """Which strategy this is."""
     tasks: ClassVar[tuple[type[Task], ...]] = (Identities,)
+    because: ClassVar[str] = "fits a metric for searches among images"
     trains: ClassVar[bool] = False
     neck: NeckSettings = NeckSettings(source=NeckInput.BOTH, metric=MetricSettings(kind=MetricKind.WCCN))
     """What is read, and the metric on top of it. Images in which the hand lies much alike are served better by an early

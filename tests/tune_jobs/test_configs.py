@@ -41,7 +41,7 @@ SHORTER: dict[str, Callable[[Path, BackboneSettings], list[str]]] = {
     "har.yaml": lambda folder, tiny: [
         *prepared(folder),
         *of_backbone(tiny),
-        "trials=7",
+        "trials=11",
         "budget=4",
         "resources.cpus=1",
     ],

@@ -17,10 +17,11 @@ from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.paths import SWEEP_SETTINGS
 from handclip_core.runs.experiment import Experiment, refuse_images_only
-from handclip_core.strategies import Strategy
+from handclip_core.strategies import Strategy, refusal
 from handclip_core.tasks import IDENTITIES, AnyTask
 from search_spaces.arms import arm_of, backbone_in
 from search_spaces.by_task import SPACES, spaces_of
+from search_spaces.spaces import default_of
 from tune_jobs.config.backbones import SearchedBackbones, as_tuple, can_use, labels
 from tune_jobs.config.changes import MayChange
 from tune_jobs.config.search import Search
@@ -224,11 +225,14 @@ class SweepSettings(Config):
             return names
         task: AnyTask = info.data["task"]
         spaces = spaces_of(task)
-        unknown = [name for name in names if name not in spaces]
-        if unknown:
-            known = any(unknown[0] in of_a_task for of_a_task in SPACES.values())
-            what = f"{unknown[0]} does not serve the task {task.name}" if known else f"unknown strategy '{unknown[0]}'"
-            raise ValueError(f"{what}; choose from {', '.join(spaces)}")
+        for name in names:
+            if name in spaces:
+                continue
+            choices = f"choose from {', '.join(spaces)}"
+            if not any(name in of_a_task for of_a_task in SPACES.values()):
+                raise ValueError(f"unknown strategy '{name}'; {choices}")
+            reason = refusal(type(default_of(name)), task, choices=tuple(spaces))
+            raise ValueError(reason or f"{name} is not searched in the task {task.name}; {choices}")
         if not names or len(set(names)) != len(names):
             raise ValueError("name each strategy once, and at least one")
         return names

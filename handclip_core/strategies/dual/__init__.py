@@ -1,1 +1,1 @@
-"""Strategies that train both towers on captions."""
+"""Strategies that train both towers on images with texts."""

@@ -1,4 +1,4 @@
-"""Train low-rank updates of both towers on captions."""
+"""Train low-rank updates of both towers on images with texts."""
 
 from typing import Literal
 
@@ -20,7 +20,8 @@ class ClipLora(DualStrategy):
 
     What differs from the paper: query, key and value are one map here and share an update, and the output projection
     has one too; updates are multiplied by 1 (in the authors' code by 1 / sqrt 2) and batches have 64 images (32); the
-    loss is between images and captions, not that of a classifier.
+    temperature is trained, too. On classes the loss is the paper's, cross-entropy over the texts of all of them; on
+    captions it is between the images and captions of a batch.
     """
 
     name: Literal["clip_lora"] = "clip_lora"

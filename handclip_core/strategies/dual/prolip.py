@@ -1,4 +1,4 @@
-"""Train the projections of both towers on captions, pulled to what they were."""
+"""Train the projections of both towers on images with texts, pulled to what they were."""
 
 from typing import Literal
 
@@ -12,8 +12,9 @@ from handclip_core.strategies.dual.base import DualStrategy, projections
 class ProLip(DualStrategy):
     """ProLIP (Fahes 2024, arXiv 2410.05270): the last linear map of each tower, with a pull to the pretrained one.
 
-    What differs from the paper: the text tower's map is trained too (``text: 0`` leaves it as it is), and the loss is
-    between images and captions, not that of a classifier.
+    What differs from the paper: the text tower's map and the temperature are trained too (``text: 0`` and
+    ``losses.learn_temperature: false`` leave them as they are). On classes the loss is the paper's, cross-entropy over
+    the texts of all of them; on captions it is between the images and captions of a batch.
     """
 
     name: Literal["prolip"] = "prolip"

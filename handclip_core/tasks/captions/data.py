@@ -21,9 +21,9 @@ class CaptionTrainingData(TrainingData):
 
     described: CaptionPairs = field(default=NONE)
 
-    @property
-    def pairs(self) -> CaptionPairs:
+    def pairs(self, templates: str) -> CaptionPairs:
         """The captions of the training images."""
+        del templates
         return self.described.of(self.rows)
 
     @property

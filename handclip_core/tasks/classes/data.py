@@ -6,17 +6,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch.nn import functional as F
 
 from handclip_core.config import Config
-from handclip_core.data.captions import Captions
+from handclip_core.data.captions import CaptionPairs, Captions
 from handclip_core.data.manifest import Prepared
 from handclip_core.data.samplers import Pool
 from handclip_core.data.training import LabelBy, Labelled, Part, ReadTexts, TrainingData
 from handclip_core.errors import InputError
+from handclip_core.models.heads import class_vectors
 from handclip_core.tasks.base import Dataset, Split, Towers
 from handclip_core.tasks.classes.evaluator import ClassEvaluator
 from handclip_core.tasks.classes.names import ASPECT_NAMES, POLISHED, TEMPLATES, sentences
@@ -66,17 +65,21 @@ class ClassTrainingData(TrainingData):
         """What the classes are called."""
         return self.names
 
+    def pairs(self, templates: str) -> CaptionPairs:
+        """The training images with the sentences of their classes, each image with each of its class's."""
+        num = len(self.templates[Templates(templates)])
+        text = self.label_of_row[self.rows][:, None] * num + np.arange(num)
+        return CaptionPairs(tuple(self.class_sentences(templates)), np.repeat(self.rows, num), text.ravel())
+
+    def class_sentences(self, templates: str) -> list[str]:
+        """All templates with all names, a name's together."""
+        return sentences(self.names, self.templates[Templates(templates)])
+
     def class_texts(self, templates: str) -> ReadTexts:
         """The zero-shot classifier."""
         assert self.read is not None, "an experiment context's training data come with the text tower"
-        given = self.templates[Templates(templates)]
-        return zero_shot_classifier(self.read(sentences(self.names, given)), len(self.names))
-
-
-def zero_shot_classifier(read: ReadTexts, num_classes: int) -> ReadTexts:
-    """A unit vector a class [P, D]: the mean of the unit embeddings of its sentences, at unit length."""
-    units = F.normalize(read.embedding.float(), dim=1).view(num_classes, -1, read.embedding.shape[1])
-    return ReadTexts(F.normalize(units.mean(dim=1), dim=1), read.temperature)
+        read = self.read(self.class_sentences(templates))
+        return ReadTexts(class_vectors(read.embedding, len(self.names)), read.temperature)
 
 
 class ClassData(Dataset):
@@ -111,14 +114,8 @@ class ClassData(Dataset):
 
     def evaluator(self, split: Split, towers: Towers) -> ClassEvaluator:
         """Judges classifiers on ``split``, beside the pretrained towers as one."""
-
-        def classifier() -> torch.Tensor:
-            read = towers.read(sentences(self.names, self.templates[Templates.MANY]))
-            return zero_shot_classifier(read, len(self.names)).embedding.cpu()
-
-        return ClassEvaluator(
-            self, self.rows(split), towers, names=self.names, labels=self.labels, classifier=classifier
-        )
+        many = sentences(self.names, self.templates[Templates.MANY])
+        return ClassEvaluator(self, self.rows(split), towers, names=self.names, labels=self.labels, sentences=many)
 
     def counts(self) -> str:
         """Images of each class in each split, as a table."""

@@ -1,6 +1,6 @@
 """A model as a classifier of the images of one split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from handclip_core.data.inputs import Inputs
 from handclip_core.evaluation.embed import classified
-from handclip_core.evaluation.generic import GENERIC
+from handclip_core.evaluation.generic import GENERIC, PROMPTS
 from handclip_core.evaluation.joined import FusedBy
 from handclip_core.evaluation.metrics import RETENTION
 from handclip_core.evaluation.validation_loss import VALIDATION_LOSS
 from handclip_core.models.hand_model import HandModel
+from handclip_core.models.heads import class_vectors, cosines
 from handclip_core.tasks.answers import Loaded
 from handclip_core.tasks.base import Dataset, Evaluator, Towers
 from handclip_core.tasks.classes.answers import ClassAnswers
@@ -25,7 +26,10 @@ Ints = NDArray[np.int64]
 
 
 class ClassEvaluator(Evaluator):
-    """Judges the head's logits; ``classifier`` gives the zero-shot one [P, D], of length one."""
+    """Judges the head's logits, or the names of the classes as a model's own text tower reads them.
+
+    ``sentences`` with the names, as many of each and a class's together, are the zero-shot classifier beside it.
+    """
 
     def __init__(
         self,
@@ -35,10 +39,10 @@ class ClassEvaluator(Evaluator):
         *,
         names: tuple[str, ...],
         labels: Ints,
-        classifier: Callable[[], Tensor],
+        sentences: Sequence[str],
     ) -> None:
         super().__init__(dataset, rows, towers)
-        self.names, self.truth, self._make = names, labels[rows], classifier
+        self.names, self.truth, self._sentences = names, labels[rows], sentences
         self._clusters = np.unique(dataset.identities[rows], return_inverse=True)[1].astype(np.int64)
 
     def evaluate(self, model: HandModel, inputs: Inputs) -> ClassScores:
@@ -59,23 +63,27 @@ class ClassEvaluator(Evaluator):
         scores = self._scores(logits)
         right, before = scores.predicted == self.truth, self._zero_shot_right
         kept = float((right & before).sum() / before.sum()) if before.any() else 1.0
-        now = float((self._by_names(projected) == self.truth).mean())
+        read = model.read_texts(self._sentences)
+        now = float((self._by_names(projected, read) == self.truth).mean())
         loss = F.cross_entropy(logits.double(), torch.from_numpy(self.truth)).item()
         extra = {ZERO_SHOT: now, RETENTION: kept, CALIBRATION_ERROR: scores.calibration_error, VALIDATION_LOSS: loss}
-        extra[GENERIC.name] = self.generic_retention(projected)
+        extra[GENERIC.name] = self.generic_retention(projected, model.read_texts(PROMPTS))
         return scores.metrics | extra
 
     @cached_property
-    def _classifier(self) -> Tensor:
-        return self._make()
+    def _pretrained(self) -> Tensor:
+        """Embeddings of the sentences by the pretrained text tower."""
+        return self.towers.read(self._sentences).embedding.cpu()
 
     @cached_property
     def _zero_shot_right(self) -> NDArray[np.bool_]:
-        found = self._by_names(Tensor(self.towers.projected(self.rows)))
+        found = self._by_names(Tensor(self.towers.projected(self.rows)), None)
         return np.asarray(found == self.truth)
 
-    def _by_names(self, projected: Tensor) -> Ints:
-        return np.asarray((F.normalize(projected, dim=1) @ self._classifier.T).argmax(dim=1).numpy(), np.int64)
+    def _by_names(self, projected: Tensor, texts: Tensor | None) -> Ints:
+        """The class of each image by embeddings of the sentences; None stands for the pretrained text tower's."""
+        classes = class_vectors(self._pretrained if texts is None else texts, len(self.names))
+        return np.asarray(cosines(projected, classes).argmax(dim=1).numpy(), np.int64)
 
     def _outputs(self, model: HandModel, inputs: Inputs) -> tuple[Tensor, Tensor]:
         return classified(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from handclip_core.models.heads import CosineHead
+from handclip_core.models.heads import CosineHead, class_vectors
 
 
 def test_cosines_are_those_of_every_pair() -> None:
@@ -35,3 +35,16 @@ def test_cosines_are_float32_under_autocast() -> None:
 
 def test_its_weights_are_one_parameter_of_the_classes() -> None:
     assert {name: tuple(p.shape) for name, p in CosineHead(8, 3).named_parameters()} == {"weight": (3, 8)}
+
+
+def test_a_class_is_the_mean_of_its_unit_vectors_at_unit_length() -> None:
+    texts = 3 * torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    found = class_vectors(texts.bfloat16(), 2)
+    assert found.dtype == torch.float32
+    for which, own in enumerate((texts[:3], texts[3:])):
+        total = [0.0] * 4
+        for text in own.bfloat16().float().tolist():
+            length = sum(value * value for value in text) ** 0.5
+            total = [one + value / length for one, value in zip(total, text, strict=True)]
+        length = sum(value * value for value in total) ** 0.5
+        assert found[which].tolist() == pytest.approx([one / length for one in total], abs=1e-6)

@@ -27,7 +27,7 @@ from handclip_core.runs.run_folder import load_run
 from handclip_core.strategies import ALL, AnyStrategy, ClipLora, ProLip, Strategy, TwoTower, ZeroShot, serving
 from handclip_core.strategies.dual.base import DualStrategy
 from handclip_core.tasks.captions.task import Captions
-from handclip_core.types import Batch
+from handclip_core.types import Batch, Templates
 from search_spaces.by_task import spaces_of
 from search_spaces.spaces import default_of, params_of
 from tests.conftest import TINY_DATA
@@ -169,7 +169,7 @@ def test_the_pull_holds_the_projections(tiny_backbones: dict[str, BackboneSettin
 def test_words_are_left_out_in_training_alone_and_captions_are_few(tiny_backbones: dict[str, BackboneSettings]) -> None:
     strategy = quick(TwoTower, texts={"word_dropout": 0.6, "most": 1})
     ready = assembled(strategy, tiny_backbones["vit"])
-    spec, pairs = ready.phases[0].data, ready.context.training_data().pairs
+    spec, pairs = ready.phases[0].data, ready.context.training_data().pairs(Templates.PHOTO)
     first = {int(row): int(text) for row, text in zip(pairs.row[::-1], pairs.text[::-1], strict=True)}
     assert dict(zip(spec.rows.tolist(), spec.pool.labels.tolist(), strict=True)) == first
     assert len(spec.rows) == len(first) < len(pairs.row)
@@ -241,7 +241,7 @@ def beside_clip_loss(rank: int, backbone: BackboneSettings, folder: Path) -> Non
     ours = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
     model.zero_grad(set_to_none=True)
     half, clip = batch.part(group.part(len(batch.labels))), model.backbone
-    texts = [ready.context.training_data().pairs.texts[label] for label in half.labels.tolist()]
+    texts = [ready.context.training_data().pairs(Templates.PHOTO).texts[label] for label in half.labels.tolist()]
     images = model.forward_trunk(half.inputs, half.aspects).projected
     vectors = (F.normalize(one, dim=1) for one in (images, clip.encode_text(clip.tokenize(texts))))
     assert clip.logit_scale is not None
@@ -256,7 +256,7 @@ def beside_clip_loss(rank: int, backbone: BackboneSettings, folder: Path) -> Non
 
 def without_shared(ready: Assembled) -> Batch:
     """Eight pairs of a batch, no caption of which describes the image of another."""
-    batch, pairs, kept = ready.loader(0).batch(0), ready.context.training_data().pairs, list[int]()
+    batch, pairs, kept = ready.loader(0).batch(0), ready.context.training_data().pairs(Templates.PHOTO), list[int]()
     known = {(int(row), int(text)) for row, text in zip(pairs.row, pairs.text, strict=True)}
     shown = list(zip(batch.rows.tolist(), batch.labels.tolist(), strict=True))
     for at, (row, text) in enumerate(shown):

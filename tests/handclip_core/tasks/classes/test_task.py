@@ -58,7 +58,7 @@ def by_hand(context: ExperimentContext, templates: Sequence[str]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("templates", list(Templates))
-@pytest.mark.parametrize("name", ["zero_shot", "full", "linear_probe"])
+@pytest.mark.parametrize("name", ["zero_shot", "full", "linear_probe", "two_tower", "clip_lora", "prolip"])
 def test_every_head_begins_as_the_zero_shot_classifier(
     backbone: BackboneSettings, name: str, templates: Templates
 ) -> None:
@@ -84,6 +84,8 @@ def test_templates_of_a_file_stand_for_ours_and_judge_the_towers(backbone: Backb
     found = by_hand(context, ("a drawing of {}", "{} on a table, {{not}} a foot"))
     right = found == context.evaluator("val").truth  # type: ignore[attr-defined]
     assert only.metrics["accuracy"] == only.metrics["zero_shot_accuracy"] == pytest.approx(right.mean())
+    tuned = assemble(experiment(backbone, {"name": "prolip", "templates": "many"}, task=task), context).model
+    assert np.array_equal(context.evaluator("val").evaluate(tuned, context.pixel_inputs).answers, found)
     assert not np.array_equal(found, by_hand(context, TEMPLATES[Templates.MANY]))
 
 
