@@ -48,6 +48,7 @@ class SweepRun:
     callback: SweepCallback
     monitor: TrialMonitor
     display: Display
+    exports: Exports
 
     @property
     def all_trials(self) -> Trials:
@@ -78,9 +79,8 @@ def build(
         decisions = judge_after(events, all_trials, settings)
         monitor = TrialMonitor(all_trials, nodes, settings.stall_minutes * MINUTE_S, clock, workers)
         limit_check = LimitCheck(settings.limits, all_trials, clock)
-        rung = settings.early_stopping.second_rung
+        rung, main = settings.early_stopping.second_rung, settings.search.objectives[0]
         display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget, second_rung=rung)
-        main = settings.search.objectives[0]
         scheduler = SweepScheduler(decisions, limit_check, objective=main, failing=monitor.locate)
         searcher = SweepSearcher(
             settings,
@@ -113,7 +113,9 @@ def build(
             searcher.take_up(settle(state, callback, decisions, where, settings))
             callback.drop_old_checkpoints()
             try:
-                yield SweepRun(folder, settings, state, decisions, searcher, scheduler, callback, monitor, display)
+                yield SweepRun(
+                    folder, settings, state, decisions, searcher, scheduler, callback, monitor, display, exports
+                )
             finally:
                 monitor.release()
 
