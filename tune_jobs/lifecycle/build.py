@@ -103,18 +103,17 @@ def build(
             stop_requested=stop_requested,
         )
         searcher.waits = callback.on_step_end
-        exports = Exports(folder, settings, all_trials, searched=proposer is None)
-        with synced(folder, where), closing(exports):
+        with synced(folder, where), closing(Exports(folder, settings, all_trials, searched=proposer is None)) as export:
             gpus = trial_resources.gpus * workers
             state.happened(Opened(at=clock(), gpus=gpus, settings=settings.model_dump(mode="json")))
-            exports.open(events)
-            state.exports.append(exports.happened)
+            export.open(events)
+            state.exports.append(export.happened)
             _learn_once(state, settings)
             searcher.take_up(settle(state, callback, decisions, where, settings))
             callback.drop_old_checkpoints()
             try:
                 yield SweepRun(
-                    folder, settings, state, decisions, searcher, scheduler, callback, monitor, display, exports
+                    folder, settings, state, decisions, searcher, scheduler, callback, monitor, display, export
                 )
             finally:
                 monitor.release()
