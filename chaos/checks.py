@@ -14,10 +14,10 @@ from tune_jobs.lifecycle.exports import study_url
 from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.reporting.leaderboard import FILE as LEADERBOARD
 from tune_jobs.reporting.leaderboard import leaderboard
-from tune_jobs.reporting.study import find_study
 from tune_jobs.state.events import Ended, Event, Validated
 from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.state.trials import Status, Trials, TrialView, folded
+from tune_jobs.storage.study_database import find_study
 
 STATE_OF = {Status.COMPLETE: "COMPLETE", Status.STOPPED: "PRUNED", Status.FAILED: "FAIL"}
 """What the study calls a trial's end."""

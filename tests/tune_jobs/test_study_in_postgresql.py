@@ -16,8 +16,9 @@ from handclip_core.errors import InputError
 from tests.tune_jobs.made_up import MadeUpSweep
 from tune_jobs.config.search import Search
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.reporting.study import StudyExport, create_study, find_study, shown, with_driver
+from tune_jobs.reporting.study import StudyExport
 from tune_jobs.search.proposer import SearchProposer
+from tune_jobs.storage.study_database import create_study, find_study, open_storage, shown, with_driver
 
 SETTINGS = SweepSettings(strategies=("zero_shot", "linear_probe"), trials=20, search=Search(startup_trials=2))
 MAXIMIZE = (StudyDirection.MAXIMIZE,)
@@ -25,7 +26,8 @@ MAXIMIZE = (StudyDirection.MAXIMIZE,)
 
 def export(url: str, *, name: str) -> StudyExport:
     search = SETTINGS.search
-    return StudyExport(url, name=name, space=search.space(SETTINGS.strategies), objectives=search.objectives)
+    space, artifacts = search.space(SETTINGS.strategies), Path("artifacts")  # which no test writes
+    return StudyExport(url, name=name, space=space, objectives=search.objectives, artifacts=artifacts)
 
 
 def made_up(*, name: str, trials: int) -> MadeUpSweep:
@@ -109,13 +111,13 @@ def test_connections_that_the_server_has_closed_are_opened_again(
 
 def test_a_study_is_found_by_its_name(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    create_study(url, name="one", directions=MAXIMIZE)
+    create_study(open_storage(url), name="one", directions=MAXIMIZE)
     assert find_study(url, name="two") is None
     found = find_study(url, name="one")
     assert found is not None
     assert found.study_name == "one"
     with pytest.raises(InputError, match="has a study 'one' already"):
-        create_study(url, name="one", directions=MAXIMIZE)
+        create_study(open_storage(url), name="one", directions=MAXIMIZE)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_a_study_is_found_by_its_name(tmp_path: Path) -> None:
 )
 def test_databases_that_cannot_be_opened_are_one_line_without_a_password(url: str, message: str) -> None:
     with pytest.raises(InputError) as refused:
-        create_study(url, name="sweep", directions=MAXIMIZE)
+        open_storage(url)
     assert message in str(refused.value)
     assert "hidden" not in str(refused.value)
     assert "\n" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""TensorBoard of the best trial: queries with what is found, embeddings with images, precision and recall."""
+"""What is shown of the best trial: queries with what is found, and in TensorBoard embeddings, precision and recall."""
 
 import shutil
 from dataclasses import replace
@@ -25,6 +25,8 @@ RUN = "best"
 """The run of the best trial among the logs."""
 NUM_QUERIES, NUM_POINTS, NUM_CURVES, SPRITE_PX = 8, 500, 25, 32
 """Queries of each kind, images in the projector with the side of each, and curves, at most."""
+TILES_A_ROW = 4
+"""Of a sheet: TensorBoard and dashboards show it in a card of some 300 pixels, where one long row could not be read."""
 DIGITS = 4
 """Of the numbers in an embedding, which TensorBoard keeps as text."""
 GREEN, RED = (0, 158, 115), (213, 94, 0)
@@ -32,34 +34,44 @@ FRAMES: dict[bool | None, Colour | None] = {True: GREEN, False: RED, None: None}
 SIGNS = {True: "right", False: "wrong", None: ""}
 
 
-def write_best_logs(folder: Path, settings: SweepSettings) -> None:
+def write_best_logs(folder: Path, settings: SweepSettings) -> dict[str, bytes]:
     """Write the run of the best trial of the sweep in ``folder`` anew, from its ``best`` folder and the sweep's data.
 
-    Nothing if these are not on this machine, or the trial has left no results.
+    Returns its images by file name. Nothing if the data are not on this machine, or the trial has left no results.
     """
     logs = folder / FOLDER / RUN
     shutil.rmtree(logs, ignore_errors=True)
     winner = Winner(folder / BEST, settings)
     asked, data = winner.questions, winner.data
     if asked is None or data is None:
-        return
+        return {}
+    sheets, files = _sheets(asked, data), {} if winner.evaluation is None else winner.evaluation.files
+    drawn = {name: content for name, content in files.items() if isinstance(content, bytes)}
+    tagged = sheets | {Path(name).stem: content for name, content in drawn.items()}
     with SummaryWriter(str(logs)) as writer:
-        _write_queries(writer, asked, data)
+        for tag, encoded in tagged.items():
+            image = Summary.Image(encoded_image_string=encoded, colorspace=3)
+            write_summary(writer, Summary(value=[Summary.Value(tag=tag, image=image)]))
         for name, (truth, score) in list(asked.decisions.items())[:NUM_CURVES]:
             if truth.any():
                 writer.add_pr_curve(f"precision and recall/{name}", truth, score)
         _write_embeddings(writer, winner, asked, data)
+    return {f"{tag.replace('/', ' ')}.jpg": encoded for tag, encoded in sheets.items()} | drawn
 
 
-def _write_queries(writer: SummaryWriter, asked: Questions, data: Prepared) -> None:
-    """The same queries whichever trial is the best: evenly spread over all of each kind."""
+def _sheets(asked: Questions, data: Prepared) -> dict[str, bytes]:
+    """Queries with the answers to them as JPEGs, by tag: the same queries whichever trial is the best, evenly spread
+    over all of each kind.
+    """
+    sheets = {}
     for kind, part in asked.parts.items():
         for place, at in enumerate(_spread(part)):
             panel = asked.panel(at)
             question = replace(panel.question, text=f"query {panel.question.text}")
-            encoded = as_jpeg([[_tile(item, data) for item in (question, *panel.answers)]])
-            image = Summary.Image(encoded_image_string=encoded, colorspace=3)
-            write_summary(writer, Summary(value=[Summary.Value(tag=f"{kind}/{place}", image=image)]))
+            tiles = [_tile(item, data) for item in (question, *panel.answers)]
+            rows = [tiles[start : start + TILES_A_ROW] for start in range(0, len(tiles), TILES_A_ROW)]
+            sheets[f"{kind}/{place}"] = as_jpeg(rows)
+    return sheets
 
 
 def _spread(part: range) -> list[int]:

@@ -48,6 +48,7 @@ class SweepRun:
     callback: SweepCallback
     monitor: TrialMonitor
     display: Display
+    exports: Exports
 
     @property
     def all_trials(self) -> Trials:
@@ -78,9 +79,8 @@ def build(
         decisions = judge_after(events, all_trials, settings)
         monitor = TrialMonitor(all_trials, nodes, settings.stall_minutes * MINUTE_S, clock, workers)
         limit_check = LimitCheck(settings.limits, all_trials, clock)
-        rung = settings.early_stopping.second_rung
+        rung, main = settings.early_stopping.second_rung, settings.search.objectives[0]
         display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget, second_rung=rung)
-        main = settings.search.objectives[0]
         scheduler = SweepScheduler(decisions, limit_check, objective=main, failing=monitor.locate)
         searcher = SweepSearcher(
             settings,
@@ -103,17 +103,18 @@ def build(
             stop_requested=stop_requested,
         )
         searcher.waits = callback.on_step_end
-        exports = Exports(folder, settings, all_trials, searched=proposer is None)
-        with synced(folder, where), closing(exports):
+        with synced(folder, where), closing(Exports(folder, settings, all_trials, searched=proposer is None)) as export:
             gpus = trial_resources.gpus * workers
             state.happened(Opened(at=clock(), gpus=gpus, settings=settings.model_dump(mode="json")))
-            exports.open(events)
-            state.exports.append(exports.happened)
+            export.open(events)
+            state.exports.append(export.happened)
             _learn_once(state, settings)
             searcher.take_up(settle(state, callback, decisions, where, settings))
             callback.drop_old_checkpoints()
             try:
-                yield SweepRun(folder, settings, state, decisions, searcher, scheduler, callback, monitor, display)
+                yield SweepRun(
+                    folder, settings, state, decisions, searcher, scheduler, callback, monitor, display, export
+                )
             finally:
                 monitor.release()
 

@@ -1,18 +1,19 @@
 """What is written from a sweep's journal for people and other tools; the sweep itself never reads it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from optuna.distributions import CategoricalDistribution
 
-from handclip_core.runs.run_folder import write_text
+from handclip_core.runs.run_folder import read_experiment, write_text
 from search_spaces.arms import under
 from search_spaces.inventory import inventory
 from tune_jobs.config.settings import SweepSettings
+from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.lifecycle.trackers import Trackers
 from tune_jobs.reporting import tensorboard
+from tune_jobs.reporting.study import ARTIFACTS, StudyExport
 from tune_jobs.reporting.study import FILE as STUDY
-from tune_jobs.reporting.study import StudyExport
 from tune_jobs.reporting.tensorboard import EventLogs
 from tune_jobs.state.events import Event
 from tune_jobs.state.objectives import FRONT, front_csv, pareto_front
@@ -25,13 +26,18 @@ class Exports:
 
     def __init__(self, folder: Path, settings: SweepSettings, all_trials: Trials, *, searched: bool = True) -> None:
         """Exports into ``folder``; nothing is written before ``open``. What was not ``searched`` has no study."""
-        self._all_trials = all_trials
+        self._folder, self._all_trials = folder, all_trials
         self._logs = EventLogs(folder / tensorboard.FOLDER, names_of_several_types(settings))
         space, objectives = settings.search.space(settings.arms, settings.task), settings.search.objectives
         where = location_of(settings.storage, folder)
         place = where.resolve().as_uri() if isinstance(where, Path) else str(where)
         study = StudyExport(
-            study_url(settings, folder), name=settings.name, space=space, objectives=objectives, place=place
+            study_url(settings, folder),
+            name=settings.name,
+            space=space,
+            objectives=objectives,
+            artifacts=folder / ARTIFACTS,
+            place=place,
         )
         self._study = study if searched else None
         self._trackers = Trackers(settings.tracking, sweep=settings.name, place=place, folder=folder)
@@ -53,6 +59,15 @@ class Exports:
         if self._study is not None:
             self._study.happened(event, all_trials)
         self._trackers.happened(event, all_trials)
+
+    def show_best(self, images: Mapping[str, bytes]) -> None:
+        """Show ``images`` of the trial in the folder ``best``, by file name, beside it in the study."""
+        if self._study is None or not images:
+            return
+        best = read_experiment(self._folder / BEST)
+        number = next((view.number for view in self._all_trials.ranked() if view.experiment == best), None)
+        if number is not None:
+            self._study.show_images(number, images)
 
     def close(self) -> None:
         """Complete all."""

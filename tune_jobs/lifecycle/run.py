@@ -28,7 +28,6 @@ from tune_jobs.lifecycle.review import write_report
 from tune_jobs.reporting import summary
 from tune_jobs.reporting.leaderboard import FILE, write_leaderboard
 from tune_jobs.reporting.record import SweepRecord
-from tune_jobs.reporting.study import refuse_taken
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
 from tune_jobs.search.proposer import Proposer
 from tune_jobs.state.events import Mixed
@@ -38,6 +37,7 @@ from tune_jobs.state.trials import Trials, folded
 from tune_jobs.storage.lease import SweepLease
 from tune_jobs.storage.location import BucketLocation, StorageLocation, location_of
 from tune_jobs.storage.retry import with_retry
+from tune_jobs.storage.study_database import refuse_taken
 from tune_jobs.storage.sync import FolderSync
 
 INTERRUPTED = "interrupted"
@@ -116,7 +116,7 @@ def export(settings: SweepSettings, where: StorageLocation) -> None:
         all_trials = folded(events)
         with closing(Exports(folder, settings, all_trials)) as exports:
             exports.open(events, all_logs=True)
-        write_best_logs(folder, settings)
+            exports.show_best(write_best_logs(folder, settings))
         write_leaderboard(all_trials, folder)
         write_front(all_trials, settings, folder)
         write_report(SweepRecord(where, folder, settings, events))
@@ -222,7 +222,7 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
         cluster.end_meanwhile()
         if isinstance(where, BucketLocation):
             with_retry(partial((where / BEST).fetch, ready.folder / BEST), path=where)
-        write_best_logs(ready.folder, settings)
+        ready.exports.show_best(write_best_logs(ready.folder, settings))
     except (Ended, KeyboardInterrupt):
         return False
     return True

@@ -183,7 +183,12 @@ def parallel(caption: str, names: Sequence[str], rows: Sequence[Sequence[Any]], 
                 "marker": {"size": 4},
             }
         )
-    layout = {"yaxis": {"showticklabels": False, "title": {"text": "low to high"}}, "xaxis": {"type": "category"}}
+    layout = {
+        "yaxis": {"showticklabels": False, "title": {"text": "low to high"}},
+        "xaxis": {"type": "category"},
+        # Below the axis, as elsewhere on narrow screens, it would lie on the slanted names.
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    }
     return Figure(caption=caption, data=tuple(traces), layout=layout)
 
 

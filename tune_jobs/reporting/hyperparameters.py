@@ -10,7 +10,7 @@ from search_spaces.suggest import Primitive
 from tune_jobs.reporting.charts import COLOURS, axes, parallel, points
 from tune_jobs.reporting.page import Figure, Section
 from tune_jobs.reporting.record import SweepRecord, scored
-from tune_jobs.search.trial_views import by_name
+from tune_jobs.search.trial_views import frozen, within_arm
 from tune_jobs.state.trials import TrialView
 
 FEWEST = 8
@@ -63,22 +63,22 @@ def _importance(sweep: SweepRecord, name: str, views: Sequence[TrialView]) -> di
     """
     settings = sweep.settings
     space = settings.search.space(settings.arms, settings.task)
-    drafts = [space.redraw(name, by_name(name, view.params)) for view in views]
-    shared = [path for path in drafts[0].params if all(path in draft.params for draft in drafts)]
-    shared = [path for path in shared if len({draft.params[path] for draft in drafts}) > 1]
+    trials = [within_arm(frozen(view, space, settings.search.objectives), name) for view in views]
+    shared = [path for path in trials[0].params if all(path in trial.params for trial in trials)]
+    shared = [path for path in shared if len({trial.params[path] for trial in trials}) > 1]
     if len(shared) < 2 or len({view.score for view in views}) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
-    for view, draft in zip(views, drafts, strict=True):
-        params = {path: draft.params[path] for path in shared}
-        ranges = {path: draft.distributions[path] for path in shared}
+    for view, trial in zip(views, trials, strict=True):
+        params = {path: trial.params[path] for path in shared}
+        ranges = {path: trial.distributions[path] for path in shared}
         study.add_trial(create_trial(value=view.score, params=params, distributions=ranges))
     from optuna.importance import PedAnovaImportanceEvaluator  # two seconds to import, with scikit-learn
 
     found = PedAnovaImportanceEvaluator().evaluate(study, params=shared)
     total = sum(share for share in found.values() if isfinite(share)) or 1.0
-    return {path.partition("/")[2]: share / total for path, share in found.items() if isfinite(share)}
+    return {path: share / total for path, share in found.items() if isfinite(share)}
 
 
 def _bars(name: str, shares: Mapping[str, float], num_trials: int) -> Figure:

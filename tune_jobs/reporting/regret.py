@@ -64,8 +64,8 @@ class ArmRegret:
             told.append(f"{name}: all {self.trials} trials were stopped at the first rung; it may be a slow starter")
         if self.possible:
             likely = f", {len(self.likely)} of them likely" if self.likely else ""
-            numbers = ", ".join(map(str, self.possible))
-            told.append(f"{name}: trial {numbers} might have won without early stopping{likely}")
+            numbers = f"trial{'s' if len(self.possible) > 1 else ''} {', '.join(map(str, self.possible))}"
+            told.append(f"{name}: {numbers} might have won without early stopping{likely}")
         if self.untold:
             told.append(f"{name}: nothing ran on past {self.untold} stopped trials, so their curves cannot tell")
         return told

@@ -1,82 +1,118 @@
-"""The trials of a sweep as an Optuna study, in SQLite or PostgreSQL, for dashboards and Optuna's own evaluations.
+"""The trials of a sweep as Optuna studies, in SQLite or PostgreSQL, for dashboards and Optuna's own evaluations.
 
-It follows the sweep by some seconds and can be rebuilt at any time; the sweep never reads it.
+One study holds all trials; one for each arm holds those of the arm that are over, so that the importance of a
+hyperparameter is that within a strategy. They follow the sweep by some seconds and can be rebuilt at any time; the
+sweep never reads them.
 """
 
-import importlib.util
+import json
+import shutil
 import time
+import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from io import BytesIO
+from mimetypes import guess_type
+from pathlib import Path
 
-import optuna
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
-from optuna.samplers import RandomSampler
-from optuna.storages import BaseStorage, RDBStorage, get_storage
-from optuna.study import Study, StudyDirection
-from optuna.trial import Trial, TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import BaseStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from handclip_core.errors import InputError
 from search_spaces.joint import JointSpace
 from tune_jobs.search.proposer import directions
-from tune_jobs.search.trial_views import STATES, frozen
+from tune_jobs.search.trial_views import STATES, frozen, within_arm
 from tune_jobs.state.events import Begun, Cut, Ended, Event, Moved, Retried, Started, Validated
 from tune_jobs.state.objectives import objective_values
 from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.storage.study_database import cause_of, create_study, in_bulk, open_storage, taken
 
-FILE, POSTGRESQL = "study.db", "postgresql"
+FILE = "study.db"
+ARTIFACTS = "artifacts"
+"""The folder of images, below the sweep's, that optuna-dashboard is given as ``--artifact-dir``."""
 OWNER = "sweep"
-"""The study's attribute that says whose it is."""
+"""The studies' attribute that says whose they are."""
 CURVE = "curve"
 """The user attribute of the objective by unit, since Optuna takes no intermediate values with several objectives."""
 FOLDER, TRIALS = "folder", "trials"
 """The user attribute of a trial's folder, relative to the sweep's, and where those lie."""
-NOTE_VERSION, NOTE_TEXT, NOTE_LETTERS = "dashboard:{}:note_ver", "dashboard:{}:note_str:0", 2000
-"""The study's attributes in which optuna-dashboard 0.21 looks for the note of a trial, by Optuna's id, and how much one
-of them holds."""
+TRIAL = "trial"
+"""The user attribute of a trial's number in the sweep, since each study has numbers of its own."""
+NOTE_VERSION, NOTE_TEXT, NOTE_LETTERS = "dashboard:{}note_ver", "dashboard:{}note_str:0", 2000
+"""The study's attributes in which optuna-dashboard 0.21 looks for the note of a trial, by Optuna's id and a colon, or
+for that of the study, and how much one of them holds."""
+IMAGE = "dashboard:artifacts:{}:{}"
+"""The study's attribute of an image beside a trial, by their ids: Optuna itself adds none to a trial that is over."""
 WRITE_EVERY_S, AWAY_S = 2.0, 60.0
 """Seconds between two writes, and after which a database that was away is tried again."""
 
 
 class StudyExport:
-    """Follows a sweep. A database that is away costs the sweep nothing; the study is rebuilt when it is back."""
+    """Follows a sweep. A database that is away costs the sweep nothing; the studies are rebuilt when it is back."""
 
-    def __init__(self, url: str, *, name: str, space: JointSpace, objectives: Sequence[str], place: str = "") -> None:
-        """The study ``name`` in the database at ``url``; nothing is written before ``rebuild``.
+    def __init__(
+        self, url: str, *, name: str, space: JointSpace, objectives: Sequence[str], artifacts: Path, place: str = ""
+    ) -> None:
+        """The studies ``name`` and ``name/ARM`` in the database at ``url``; nothing is written before ``rebuild``.
 
-        ``place`` is the URI of the sweep's folder, to which the notes of trials lead.
+        Images go into the folder ``artifacts``. ``place`` is the URI of the sweep's folder, to which notes lead.
         """
         self._url, self._name, self._space, self._objectives = url, name, space, objectives
-        self._place = place
+        self._artifacts, self._place = artifacts, place
         self._study: Study | None = None
         self._open: dict[int, tuple[int, set[int]]] = {}
         """Optuna's id and the units told of each trial that the study does not know as over, by number."""
+        self._arms: dict[str, tuple[Study, dict[int, int]]] = {}
+        """The study of each arm, and Optuna's ids of its trials by their numbers in the sweep."""
         self._changed: dict[int, TrialView] = {}
+        self._images: tuple[int, dict[str, str]] | None = None
+        """The trial with images, and what Optuna is to know of each, by its id."""
         self._wait_until = 0.0
         self._has_begun = False
 
     def rebuild(self, all_trials: Trials) -> None:
-        """Write the study of all trials anew.
+        """Write the studies of all trials anew.
 
         Raises InputError if the database cannot be opened, or has a study of this name that is another sweep's.
         """
-        self._study, self._open, self._changed = None, {}, {}
-        found = find_study(self._url, name=self._name)
-        if found is not None:
+        self._study, self._open, self._arms, self._changed = None, {}, {}, {}
+        storage = open_storage(self._url)
+        with in_bulk(storage):
+            self._remove(storage, all_trials.sweep)
+            study = self._create(storage, self._name, all_trials)
+            _write_note(study, "", _about_all(self._name, self._place))
+            for view in all_trials.all():
+                self._add(study, view)
+            self._add_to_arms(study, all_trials.all(), all_trials)
+        self._study, self._has_begun = study, True
+
+    def _remove(self, storage: BaseStorage, sweep: str) -> None:
+        """Remove the studies of ``sweep``; raises InputError if one of these names is another's."""
+        named = [
+            found
+            for found in storage.get_all_studies()
+            if found.study_name == self._name or found.study_name.startswith(f"{self._name}/")
+        ]
+        for found in named:
             # A driver that died while it made the study has left it empty and without an owner.
             owner = found.user_attrs.get(OWNER)
-            if owner != all_trials.sweep and (owner is not None or found.trials):
-                raise taken(self._url, self._name)
-            optuna.delete_study(study_name=self._name, storage=found._storage)
-        study = create_study(self._url, name=self._name, directions=directions(self._objectives))
+            if owner != sweep and (owner is not None or storage.get_n_trials(found._study_id)):
+                raise taken(self._url, found.study_name)
+        for found in named:
+            storage.delete_study(found._study_id)
+
+    def _create(self, storage: BaseStorage, name: str, all_trials: Trials) -> Study:
+        study = create_study(storage, name=name, directions=directions(self._objectives))
         study.set_user_attr(OWNER, all_trials.sweep)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names([*self._objectives] or [all_trials.task.metrics.objective.name])
-        for view in all_trials.all():
-            self._add(study, view)
-        self._study, self._has_begun = study, True
+        return study
 
     def happened(self, event: Event, all_trials: Trials) -> None:
         """Follow one event; if the database is away, say so once and go on without it."""
@@ -85,13 +121,27 @@ class StudyExport:
         if self._changed and time.monotonic() >= self._wait_until:
             self._write(all_trials)
 
+    def show_images(self, number: int, images: Mapping[str, bytes]) -> None:
+        """Show ``images``, by file name, beside a trial from the last write on; no other trial has any."""
+        shutil.rmtree(self._artifacts, ignore_errors=True)
+        self._artifacts.mkdir(parents=True)
+        store, about = FileSystemArtifactStore(self._artifacts), {}
+        for name, content in images.items():
+            # The same image has the same id when it is written anew, so that a bucket keeps no older ones.
+            identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self._name}/{name}"))
+            store.write(identity, BytesIO(content))
+            kind, encoding = guess_type(name)
+            known = {"artifact_id": identity, "filename": name, "mimetype": kind, "encoding": encoding}
+            about[identity] = json.dumps(known)
+        self._images = number, about
+
     def close(self, all_trials: Trials) -> None:
         """Write what is left; if that cannot be, say what does it later. Nothing if it was never begun."""
         if not self._has_begun:
             return
         # Those that a driver leaves behind run no more.
         self._changed |= {number: all_trials.trials[number] for number in self._open}
-        if self._changed or self._study is None:
+        if self._changed or self._images or self._study is None:
             self._write(all_trials)
         if self._study is None:
             print("the study lacks trials; add them later with --export", flush=True)
@@ -104,28 +154,36 @@ class StudyExport:
             else:
                 for view in self._changed.values():
                     self._bring_up(self._study, view)
+                self._add_to_arms(self._study, self._changed.values(), all_trials)
+            self._write_images()
             self._changed.clear()
         except (StorageInternalError, SQLAlchemyError, InputError) as error:
             self._study, self._wait_until = None, time.monotonic() + AWAY_S
             if not was_away:
-                print(f"the study cannot be written ({_cause(error)}); the sweep goes on without it", flush=True)
+                print(f"the study cannot be written ({cause_of(error)}); the sweep goes on without it", flush=True)
             return
         took_s = time.monotonic() - began
         self._wait_until = time.monotonic() + max(WRITE_EVERY_S, 20 * took_s)
 
-    def _add(self, study: Study, view: TrialView) -> None:
+    def _frozen(self, view: TrialView) -> FrozenTrial:
+        """All that the studies say of a trial."""
         trial = frozen(view, self._space, self._objectives)
         trial.user_attrs[FOLDER] = f"{TRIALS}/{view.name}"
         if view.status.over:
             trial.user_attrs |= _outcome(view)
+            trial.datetime_complete = _moment(view.ended_at)
+            trial.datetime_start = _moment(view.started_at or view.ended_at)
         else:
             trial.state = _state(view)
+            trial.datetime_start = _moment(view.started_at) if view.started_at else None
         if len(self._objectives) > 1 and view.curve:
             trial.user_attrs[CURVE] = _by_text(view.curve)
-        study.add_trial(trial)
+        return trial
+
+    def _add(self, study: Study, view: TrialView) -> None:
+        study.add_trial(self._frozen(view))
         if view.status.over:
-            identity = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, view.number)
-            self._write_note(study, identity, view)
+            self._write_trial_note(study, _id_of(study, view.number), view)
         else:
             added = study.get_trials(deepcopy=False)[-1]
             if added.number != view.number:
@@ -150,16 +208,67 @@ class StudyExport:
         if view.status.over:
             storage.set_trial_state_values(identity, TrialState.RUNNING)  # only such a trial can be told its end
             _tell(study, trial, view, self._objectives)
-            self._write_note(study, identity, view)
+            self._write_trial_note(study, identity, view)
             del self._open[view.number]
         elif storage.get_trial(identity).state is not _state(view):
             storage.set_trial_state_values(identity, _state(view))
 
-    def _write_note(self, study: Study, identity: int, view: TrialView) -> None:
+    def _add_to_arms(self, study: Study, views: Iterable[TrialView], all_trials: Trials) -> None:
+        """Add those of ``views`` that are over to the studies of their arms, in the order of their ends."""
+        over = sorted((view for view in views if view.status.over and view.params), key=lambda view: view.ended_at)
+        for view in over:
+            if view.arm not in self._arms:
+                named = self._create(study._storage, f"{self._name}/{view.arm}", all_trials)
+                _write_note(named, "", _about_arm(view.arm))
+                self._arms[view.arm] = named, {}
+            arm, ids = self._arms[view.arm]
+            trial = within_arm(self._frozen(view), view.arm)
+            trial.user_attrs[TRIAL] = view.number
+            arm.add_trial(trial)
+            ids[view.number] = _id_of(arm, len(ids))
+
+    def _write_trial_note(self, study: Study, identity: int, view: TrialView) -> None:
         """What optuna-dashboard shows of a trial that is over, beside its values."""
-        text = _note(view, self._place)[:NOTE_LETTERS]
-        for name, value in ((NOTE_VERSION, 1), (NOTE_TEXT, text)):
-            study._storage.set_study_system_attr(study._study_id, name.format(identity), value)
+        _write_note(study, f"{identity}:", _note(view, self._place))
+
+    def _write_images(self) -> None:
+        if self._images is None or self._study is None:
+            return
+        number, about = self._images
+        places = [(self._study, _id_of(self._study, number))]
+        places += [(study, ids[number]) for study, ids in self._arms.values() if number in ids]
+        for study, trial in places:
+            for identity, known in about.items():
+                study._storage.set_study_system_attr(study._study_id, IMAGE.format(trial, identity), known)
+
+
+def _id_of(study: Study, number: int) -> int:
+    return int(study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
+
+
+def _moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at)
+
+
+def _write_note(study: Study, of: str, text: str) -> None:
+    """The note ``of`` the study itself, or of a trial of it."""
+    for name, value in ((NOTE_VERSION, 1), (NOTE_TEXT, text[:NOTE_LETTERS])):
+        study._storage.set_study_system_attr(study._study_id, name.format(of), value)
+
+
+def _about_all(name: str, place: str) -> str:
+    report = f" The report: [report.html]({place}/report.html)." if place else ""
+    return (
+        "All trials of the sweep. Hyperparameters of different strategies cannot be compared: for the importance of "
+        f"those of one, see the study `{name}/STRATEGY`.{report}"
+    )
+
+
+def _about_arm(arm: str) -> str:
+    return (
+        f"The trials of {arm} that are over, numbered anew; the attribute `{TRIAL}` is the number in the sweep. "
+        "Importances count complete trials alone; the sweep's report counts those too that were stopped early."
+    )
 
 
 def _note(view: TrialView, place: str) -> str:
@@ -179,19 +288,6 @@ def _note(view: TrialView, place: str) -> str:
 def _state(view: TrialView) -> TrialState:
     """Whether a trial that is not over runs, or waits for a worker or for the next driver."""
     return TrialState.RUNNING if view.status is Status.RUNNING else TrialState.WAITING
-
-
-def taken(url: str, name: str) -> InputError:
-    """The error of a name that another sweep's study has."""
-    return InputError(f"{shown(url)}: has a study '{name}' already; choose another --name")
-
-
-def refuse_taken(url: str, name: str | None) -> None:
-    """Raise InputError if the database at ``url`` cannot be opened, or has a study ``name``, if there is one."""
-    if name is None:
-        open_storage(url)
-    elif find_study(url, name=name) is not None:
-        raise taken(url, name)
 
 
 def _tell(study: Study, trial: Trial, view: TrialView, objectives: Sequence[str]) -> None:
@@ -219,55 +315,3 @@ def _outcome(view: TrialView) -> dict[str, object]:
 
 def _by_text(curve: dict[int, float]) -> dict[str, float]:
     return {str(unit): score for unit, score in curve.items()}
-
-
-def open_storage(url: str) -> BaseStorage:
-    """The storage at a URL; raises InputError if it cannot be reached."""
-    complete = with_driver(url)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        # A connection that the server has closed meanwhile is noticed and opened again.
-        return get_storage(RDBStorage(complete, engine_kwargs={"pool_pre_ping": True}))
-    except (SQLAlchemyError, ImportError, StorageInternalError) as error:
-        raise InputError(f"{shown(url)}: cannot open the study's database: {_cause(error)}") from None
-
-
-def _cause(error: Exception) -> str:
-    cause = error.__cause__ or error.__context__ or error
-    return (str(cause).splitlines() or [type(cause).__name__])[0]
-
-
-def create_study(url: str, *, name: str, directions: Sequence[StudyDirection]) -> Study:
-    """A new study; raises InputError if the database cannot be opened, or has one of that name."""
-    try:
-        return optuna.create_study(
-            storage=open_storage(url), study_name=name, directions=directions, sampler=RandomSampler(seed=0)
-        )
-    except DuplicatedStudyError:
-        raise InputError(f"{shown(url)}: has a study '{name}' already") from None
-
-
-def find_study(url: str, *, name: str) -> Study | None:
-    """The study ``name``, if there is one; raises InputError if the database cannot be opened."""
-    storage = open_storage(url)
-    if name not in [study.study_name for study in storage.get_all_studies()]:
-        return None
-    return optuna.load_study(storage=storage, study_name=name, sampler=RandomSampler(seed=0))
-
-
-def with_driver(url: str) -> str:
-    """The URL with the driver that this project uses for PostgreSQL; raises InputError if it cannot be used."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise InputError(f"'{url}': not the URL of a database; write postgresql://user@host/base") from None
-    if parsed.get_backend_name() != POSTGRESQL:
-        return url
-    if importlib.util.find_spec("psycopg") is None:
-        raise InputError(f"{shown(url)}: PostgreSQL needs the package psycopg; pip install 'psycopg[binary]'")
-    return parsed.set(drivername=f"{POSTGRESQL}+psycopg").render_as_string(hide_password=False)
-
-
-def shown(url: str) -> str:
-    """The URL without its password."""
-    return make_url(url).render_as_string(hide_password=True)

@@ -156,7 +156,7 @@ def saved(
         "leaderboard.csv": "every trial with its hyperparameters",
         **({FRONT: "the trials that no other one beats in every objective"} if several_objectives else {}),
         **({"best/": "the winner: config.json, weights, embeddings, log, metrics"} if exported else {}),
-        **({"study.db": "the Optuna study"} if own_database else {}),
+        **({"study.db": "Optuna studies of all trials and of each strategy"} if own_database else {}),
         "journal.jsonl" if isinstance(folder, Path) else "journal/": "all that happened; what --resume goes by",
         "tensorboard/": "an event log a trial, and one of the sweep",
         "trials/": "settings and log of every trial, weights of the best",

@@ -116,12 +116,13 @@ def _value(value: object) -> str:
 
 
 def progress(sweep: SweepRecord) -> Section:
-    """Best so far, and the learning curves of every strategy."""
+    """Best so far, and the learning curves of every strategy that trains."""
     groups = {name: [view for view in views if view.curve] for name, views in sweep.by_arm.items()}
     groups = {name: views for name, views in groups.items() if views}
     if not groups:
         return Section(title="Progress", missing="No unit has been evaluated yet.")
-    figures = [_best_so_far(sweep), *(_curves(sweep, name, views) for name, views in groups.items())]
+    trained = {name: views for name, views in groups.items() if any(max(view.curve) > 0 for view in views)}
+    figures = [_best_so_far(sweep), *(_curves(sweep, name, views) for name, views in trained.items())]
     expected = {name: [view.score for view in scored(views)] for name, views in groups.items()}
     expected = {name: scores for name, scores in expected.items() if len(scores) >= FEW}
     if expected:

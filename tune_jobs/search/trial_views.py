@@ -85,6 +85,16 @@ def frozen(view: TrialView, space: JointSpace, objectives: Sequence[str]) -> Fro
     return trial
 
 
+def within_arm(trial: FrozenTrial, arm: str) -> FrozenTrial:
+    """A trial of ``arm`` as one of that arm alone: draws by path, ``optim/lr``, and no choice of an arm."""
+    names = {name: name.removeprefix(f"{arm}/") for name in trial.params if name not in CHOICES}
+    found = copy.copy(trial)
+    found.params = {path: trial.params[name] for name, path in names.items()}
+    found.distributions = {path: trial.distributions[name] for name, path in names.items()}
+    found.user_attrs = dict(trial.user_attrs)
+    return found
+
+
 def learned(trial: LearnedTrial, space: JointSpace) -> FrozenTrial:
     """A trial of another sweep; raises ValueError if ``space`` does not hold it."""
     draft = space.redraw(trial.strategy, by_name(trial.strategy, trial.params))

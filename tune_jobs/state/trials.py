@@ -100,6 +100,10 @@ class TrialView:
     """Metrics of the present seed."""
     curve: dict[int, float] = field(default_factory=dict)
     """The objective by unit, as first seen."""
+    started_at: float = 0.0
+    """When a worker first took it up, in seconds since 1970; 0 if none has, or it was taken over from another sweep."""
+    ended_at: float = 0.0
+    """When it was over; 0 before."""
     attempts: int = 0
     """How often a worker has taken it up."""
     failures: int = 0
@@ -171,7 +175,7 @@ class TrialView:
         """Take one more event of this trial into account."""
         match event:
             case events.Started():
-                self.status = Status.RUNNING
+                self.status, self.started_at = Status.RUNNING, self.started_at or event.at
                 self.attempts += 1
             case events.Trained() | events.Validated():
                 self._trained(event)
@@ -195,7 +199,7 @@ class TrialView:
             case events.Cut():
                 self.status = Status.INTERRUPTED
             case events.Ended():
-                self.status, self.reason = Status(event.status), event.reason
+                self.status, self.reason, self.ended_at = Status(event.status), event.reason, event.at
                 if self.first is not None:
                     self.keep(self.first)
                     self.first, self.unit, self.done = None, self.saved_unit, True

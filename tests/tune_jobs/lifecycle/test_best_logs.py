@@ -15,14 +15,14 @@ from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin  # ty
 from tensorboard.plugins.scalar.scalars_plugin import ScalarsPlugin  # type: ignore[import-untyped]
 from werkzeug.test import Client
 
-from handclip_core.serving.tiles import GAP_PX, TILE_PX
+from handclip_core.serving.tiles import GAP_PX, TEXT_PX, TILE_PX
 from handclip_core.tasks.classes.scores import ClassScores
 from handclip_core.tasks.classes.task import Classes
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.reporting.test_tensorboard import logged, provider
 from tests.tune_jobs.winners import SETTINGS, write_winner
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.lifecycle.best_logs import GREEN, NUM_QUERIES, RED, SPRITE_PX, write_best_logs
+from tune_jobs.lifecycle.best_logs import GREEN, NUM_QUERIES, RED, SPRITE_PX, TILES_A_ROW, write_best_logs
 from tune_jobs.reporting.tensorboard import FOLDER
 
 PLUGINS = (ImagesPlugin, PrCurvesPlugin, ProjectorPlugin, ScalarsPlugin)
@@ -53,7 +53,8 @@ def test_tensorboard_shows_the_best_of_a_sweep_beside_the_numbers(tmp_path: Path
     sweep.complete(sweep.all_trials.trials[0], 0.5)
     logs.close()
     for _ in range(2):  # the second time in place of the first
-        write_best_logs(tmp_path, SETTINGS)
+        images = write_best_logs(tmp_path, SETTINGS)
+    assert sorted(images) == [f"queries {place}.jpg" for place in range(NUM_QUERIES)]
     board, search = Board(tmp_path / FOLDER), winner.search
     assert search is not None
     assert set(board.get("scalars/tags").json) == {"0000-full", "sweep"}
@@ -62,8 +63,10 @@ def test_tensorboard_shows_the_best_of_a_sweep_beside_the_numbers(tmp_path: Path
     step = len(search.query) / NUM_QUERIES
     for place in (0, NUM_QUERIES - 1):
         sheet, panel = np.asarray(board.image(f"queries/{place}"), float), search.questions.panel(int(step * place))
-        for column, answer in enumerate(panel.answers, start=1):
-            frame = sheet[GAP_PX + 2, GAP_PX + column * (TILE_PX + GAP_PX) + TILE_PX // 2]
+        for tile, answer in enumerate(panel.answers, start=1):
+            row, column = divmod(tile, TILES_A_ROW)
+            across = GAP_PX + column * (TILE_PX + GAP_PX) + TILE_PX // 2
+            frame = sheet[GAP_PX + row * (TILE_PX + TEXT_PX + GAP_PX) + 2, across]
             if answer.right is not None:
                 np.testing.assert_allclose(frame, GREEN if answer.right else RED, atol=40)
 
@@ -91,18 +94,21 @@ def test_classes_have_a_curve_each_and_the_words_of_what_an_image_is_taken_for(t
     scores = ClassScores(names, np.arange(20), truth, np.arange(20), probabilities)
     Classes().save(tmp_path / "best" / "scores.npz", scores)
     write_winner(tmp_path / "data")  # draws them
-    write_best_logs(tmp_path, SweepSettings.model_validate({"task": {"name": "classes"}, "data": TINY_DATA}))
+    settings = SweepSettings.model_validate({"task": {"name": "classes"}, "data": TINY_DATA})
+    images = write_best_logs(tmp_path, settings)
+    assert images["confusion.png"] == scores.files["confusion.png"]
     board = Board(tmp_path / FOLDER)
     assert set(board.get("pr_curves/tags").json["best"]) == {
         "precision and recall/palm",
         "precision and recall/back",
     }
     assert board.image("images/0").width == GAP_PX + (1 + len(names)) * (TILE_PX + GAP_PX)
+    assert "confusion" in board.get("images/tags").json["best"]
 
 
 def test_without_a_winner_or_without_the_data_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_best_logs(tmp_path, SETTINGS)
+    assert write_best_logs(tmp_path, SETTINGS) == {}
     write_winner(tmp_path / "best")
     monkeypatch.setenv("HANDCLIP_CACHE", str(tmp_path / "cache"))
-    write_best_logs(tmp_path, SETTINGS)
+    assert write_best_logs(tmp_path, SETTINGS) == {}
     assert not (tmp_path / FOLDER).exists()

@@ -16,8 +16,8 @@ from tests.tune_jobs.dying import Fuse, Killed
 from tests.tune_jobs.simulated import run, settings, state_of
 from tune_jobs.config.settings import SETTINGS, SweepSettings, load_settings
 from tune_jobs.execution import cluster
-from tune_jobs.lifecycle.exports import write_front
-from tune_jobs.lifecycle.folders import create_folder
+from tune_jobs.lifecycle.exports import Exports, write_front
+from tune_jobs.lifecycle.folders import BEST, create_folder
 from tune_jobs.lifecycle.fork import fork
 from tune_jobs.reporting.leaderboard import FILE as LEADERBOARD
 from tune_jobs.reporting.leaderboard import write_leaderboard
@@ -224,3 +224,20 @@ def test_of_a_sweep_in_a_bucket_the_bucket_gets_them(bucket: BucketLocation) -> 
     assert len(written.splitlines()) == 1 + 6
     assert (place / FRONT).read() is not None
     assert (place / STUDY).read() is not None
+
+
+def test_images_are_beside_the_trial_that_was_exported_though_another_is_better(tmp_path: Path) -> None:
+    swept = small(tmp_path)
+    folder = ended(swept)
+    all_trials = folded(read_journal(folder / FILE))
+    _, second, *_ = all_trials.ranked()
+    (folder / BEST).mkdir()
+    (folder / BEST / "config.json").write_text(second.experiment.model_dump_json())
+    exports = Exports(folder, swept, all_trials)
+    exports.open(read_journal(folder / FILE))
+    exports.show_best({"queries 0.jpg": b"hands"})
+    exports.close()
+    study = optuna.load_study(study_name="simulated", storage=f"sqlite:///{folder / STUDY}")
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    (key,) = (key for key in attributes if key.startswith("dashboard:artifacts:"))
+    assert study.trials[second.number]._trial_id == int(key.split(":")[2])

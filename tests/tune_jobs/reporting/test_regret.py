@@ -41,7 +41,7 @@ def test_gains_of_those_that_ran_on_tell_who_might_have_won() -> None:
     assert full.possible == (2, 3)
     assert full.likely == (3,)
     assert (full.untold, full.lost_all) == (0, False)
-    assert "full: trial 2, 3 might have won without early stopping, 1 of them likely" in found.lines()
+    assert "full: trials 2, 3 might have won without early stopping, 1 of them likely" in found.lines()
 
 
 def test_a_later_rung_is_compared_with_gains_from_there_on() -> None:

@@ -1,11 +1,14 @@
 """The Optuna study of a sweep: it says what has happened, however it came to be written."""
 
+import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
+from optuna.artifacts import FileSystemArtifactStore
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -17,10 +20,11 @@ from tests.tune_jobs.simulated import run, settings
 from tune_jobs.config.search import SamplerKind, Search
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting import study as module
-from tune_jobs.reporting.study import FILE, StudyExport, refuse_taken
+from tune_jobs.reporting.study import ARTIFACTS, FILE, StudyExport
 from tune_jobs.search.proposer import SearchProposer
 from tune_jobs.search.trial_views import frozen
 from tune_jobs.state.trials import Trials
+from tune_jobs.storage.study_database import refuse_taken
 
 ALL = tuple(SPACES)
 PAIR = ("full", "adapters")
@@ -35,14 +39,15 @@ class Exported:
 
     def __init__(
         self,
-        url: str,
+        folder: Path,
         patch: pytest.MonkeyPatch,
         *,
         strategies: tuple[str, ...] = ALL,
         search: Search | None = None,
         sweep: str = "made-up",
     ) -> None:
-        self.url, self.settings = url, SweepSettings(strategies=strategies, trials=100, search=search or Search())
+        self.url, self.folder = sqlite(folder), folder
+        self.settings = SweepSettings(strategies=strategies, trials=100, search=search or Search())
         self.sweep = MadeUpSweep(name=sweep)
         self.study = self.another()
         self.study.rebuild(self.sweep.all_trials)
@@ -54,7 +59,8 @@ class Exported:
         """The export of another driver."""
         search = self.settings.search
         space = search.space(self.settings.strategies)
-        return StudyExport(self.url, name="sweep", space=space, objectives=search.objectives)
+        artifacts = self.folder / ARTIFACTS
+        return StudyExport(self.url, name="sweep", space=space, objectives=search.objectives, artifacts=artifacts)
 
     def begin(self) -> Any:
         return self.sweep.begin(self.proposer.next(self.sweep.all_trials))
@@ -62,6 +68,18 @@ class Exported:
     def stored(self) -> list[FrozenTrial]:
         """What another process reads in the database."""
         return optuna.load_study(study_name="sweep", storage=self.url).get_trials()
+
+    def arms(self) -> dict[str, list[tuple[Any, ...]]]:
+        """What is stored of each arm, by the name of its study."""
+        storage = RDBStorage(self.url)
+        return {
+            study.study_name: [
+                (t.number, t.state, t.values, t.params, t.distributions, t.intermediate_values, t.user_attrs)
+                for t in storage.get_all_trials(study._study_id)
+            ]
+            for study in storage.get_all_studies()
+            if study.study_name != "sweep"
+        }
 
     def truth(self) -> list[tuple[object, ...]]:
         """All that is stored but ids and times."""
@@ -84,7 +102,7 @@ def of_every_kind(exported: Exported) -> None:
 
 
 def test_the_study_tells_the_truth_while_the_sweep_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch)
+    exported = Exported(tmp_path, monkeypatch)
     of_every_kind(exported)
     exported.study.close(exported.sweep.all_trials)
     stored = exported.stored()
@@ -107,22 +125,91 @@ def test_the_study_tells_the_truth_while_the_sweep_runs(tmp_path: Path, monkeypa
 def test_a_study_that_is_rebuilt_is_the_one_that_was_written_as_it_went(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objectives: tuple[str, ...]
 ) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch, search=Search(objectives=objectives))
+    exported = Exported(tmp_path, monkeypatch, search=Search(objectives=objectives))
     of_every_kind(exported)
     exported.study.close(exported.sweep.all_trials)
-    written = exported.truth()
-    assert len(written) == 5
+    written, arms = exported.truth(), exported.arms()
+    assert (len(written), len(arms)) == (5, 2)
     exported.another().rebuild(exported.sweep.read_again())
-    assert exported.truth() == written
+    assert (exported.truth(), exported.arms()) == (written, arms)
     (tmp_path / FILE).unlink()
     exported.another().rebuild(exported.sweep.all_trials)
-    assert exported.truth() == written
+    assert (exported.truth(), exported.arms()) == (written, arms)
+
+
+def test_each_arm_has_a_study_with_plain_names_of_its_trials_in_the_order_of_their_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = Exported(tmp_path, monkeypatch, strategies=("zero_shot", "full", "adapters"))
+    nothing, first, other, second, _ = (exported.begin() for _ in range(5))
+    for trial in (nothing, second, other, first):
+        exported.sweep.complete(trial, trial.number / 10)
+    exported.study.close(exported.sweep.all_trials)
+    arms, found = exported.arms(), dict[str, list[int]]()
+    for trial in (second, other, first):
+        found.setdefault(f"sweep/{trial.arm}", []).append(trial.number)
+    assert len(found) == 2
+    assert {name: [attributes["trial"] for *_, attributes in trials] for name, trials in arms.items()} == found
+    for name, trials in arms.items():
+        for _, state, values, params, ranges, *_, attributes in trials:
+            trial = exported.sweep.all_trials.trials[attributes["trial"]]
+            assert (state, values) == (TrialState.COMPLETE, [trial.score])
+            assert params == {path.removeprefix("strategy/"): value for path, value in trial.params.items()}
+            assert set(ranges) == set(params), name
+
+
+def test_a_study_says_when_its_trials_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = Exported(tmp_path, monkeypatch, strategies=PAIR)
+    began = exported.sweep.clock()
+    trial = exported.begin()
+    exported.sweep.complete(trial, 0.1, 0.2)
+    exported.another().rebuild(exported.sweep.all_trials)
+    (stored,) = exported.stored()
+    assert stored.datetime_start is not None
+    assert stored.datetime_complete is not None
+    assert stored.datetime_start.timestamp() == began
+    assert stored.datetime_complete.timestamp() == trial.ended_at > began
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_images_of_a_trial_are_where_the_dashboard_looks_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    exported = Exported(tmp_path, monkeypatch, strategies=PAIR)
+    shown, other = exported.begin(), exported.begin()
+    for trial in (shown, other):
+        exported.sweep.complete(trial, 0.5)
+    exported.study.show_images(other.number, {"old.jpg": b"old", "queries 0.jpg": b"old"})
+    exported.study.show_images(shown.number, {"queries 0.jpg": b"hands", "confusion.png": b"matrix"})
+    if away:
+        exported.study._study = None  # as after a write that failed
+    exported.study.close(exported.sweep.all_trials)
+    store, found = FileSystemArtifactStore(tmp_path / ARTIFACTS), {}
+    storage = RDBStorage(exported.url)
+    for study in storage.get_all_studies():
+        for key, value in storage.get_study_system_attrs(study._study_id).items():
+            if key.startswith("dashboard:artifacts:"):
+                about = json.loads(value)
+                assert key.split(":")[3] == about["artifact_id"]
+                assert re.fullmatch("[0-9a-fA-F-]+", about["artifact_id"]), "what the dashboard's address takes"
+                number = storage.get_trial(int(key.split(":")[2])).user_attrs.get("trial", shown.number)
+                content = store.open_reader(about["artifact_id"]).read()
+                found[study.study_name, number, about["filename"]] = (about["mimetype"], content)
+    assert found == {
+        (name, shown.number, file): known
+        for name in ("sweep", f"sweep/{shown.arm}")
+        for file, known in {
+            "queries 0.jpg": ("image/jpeg", b"hands"),
+            "confusion.png": ("image/png", b"matrix"),
+        }.items()
+    }
+    assert len(list((tmp_path / ARTIFACTS).iterdir())) == 2, "no older ones are left"
 
 
 def test_a_study_that_was_rebuilt_amid_the_sweep_goes_on_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch)
+    exported = Exported(tmp_path, monkeypatch)
     running = exported.begin()
     exported.sweep.score(running, 0.1)
     another = exported.another()
@@ -138,7 +225,7 @@ def test_a_study_that_was_rebuilt_amid_the_sweep_goes_on_with_it(
 def test_the_curves_of_several_objectives_are_kept_in_attributes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch, search=Search(objectives=("map", "params_trained")))
+    exported = Exported(tmp_path, monkeypatch, search=Search(objectives=("map", "params_trained")))
     stopped, complete = exported.begin(), exported.begin()
     exported.sweep.score(stopped, 0.3, 0.4)
     exported.sweep.end(stopped, "stopped")
@@ -155,7 +242,7 @@ def test_importances_and_the_best_trial_never_see_low_budget_scores(
 ) -> None:
     """A stopped trial that was ahead at its unit, with a width that decides nothing, must not mislead them."""
     search = Search(sampler=SamplerKind.RANDOM)
-    exported = Exported(sqlite(tmp_path), monkeypatch, strategies=("adapters",), search=search)
+    exported = Exported(tmp_path, monkeypatch, strategies=("adapters",), search=search)
     exported.sweep.exports.clear()
     for number in range(60):
         trial = exported.begin()
@@ -176,7 +263,7 @@ def test_importances_and_the_best_trial_never_see_low_budget_scores(
 
 
 def test_names_in_the_database_keep_strategies_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch, strategies=PAIR)
+    exported = Exported(tmp_path, monkeypatch, strategies=PAIR)
     for _ in range(2):
         exported.begin()
     exported.study.close(exported.sweep.all_trials)
@@ -196,7 +283,7 @@ WRITES = ("create_new_study", "_create_new_trial", "set_trial_intermediate_value
 def test_a_database_that_goes_away_costs_the_sweep_nothing_and_is_caught_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch)
+    exported = Exported(tmp_path, monkeypatch)
     exported.sweep.complete(exported.begin(), 0.1)
     with monkeypatch.context() as patch:
         for name in WRITES:
@@ -217,7 +304,7 @@ def test_a_database_that_goes_away_costs_the_sweep_nothing_and_is_caught_up(
 def test_a_database_that_is_away_to_the_end_is_said_with_the_mend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch)
+    exported = Exported(tmp_path, monkeypatch)
     for name in WRITES:
         monkeypatch.setattr(RDBStorage, name, away)
     exported.sweep.complete(exported.begin(), 0.1)
@@ -248,7 +335,7 @@ def test_a_whole_sweep_whose_database_goes_away_ends_as_any_other(
 def test_a_study_of_that_name_of_another_sweep_is_refused_and_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch)
+    exported = Exported(tmp_path, monkeypatch)
     exported.sweep.complete(exported.begin(), 0.1)
     exported.study.close(exported.sweep.all_trials)
     before = exported.truth()
@@ -264,7 +351,7 @@ def test_a_study_of_that_name_of_another_sweep_is_refused_and_stays(
 def test_what_a_driver_left_that_died_while_it_made_the_study_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owned: bool
 ) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch)
+    exported = Exported(tmp_path, monkeypatch)
     of_every_kind(exported)
     exported.study.close(exported.sweep.all_trials)
     written = exported.truth()
@@ -285,14 +372,15 @@ def exported_first(exported: Exported) -> FrozenTrial:
 def test_a_study_without_an_owner_that_holds_trials_is_not_ours(tmp_path: Path) -> None:
     optuna.create_study(study_name="sweep", storage=sqlite(tmp_path)).add_trial(optuna.trial.create_trial(value=1.0))
     space = Search().space(PAIR)
+    export = StudyExport(sqlite(tmp_path), name="sweep", space=space, objectives=("map",), artifacts=tmp_path)
     with pytest.raises(InputError, match="has a study 'sweep' already"):
-        StudyExport(sqlite(tmp_path), name="sweep", space=space, objectives=("map",)).rebuild(Trials())
+        export.rebuild(Trials())
 
 
 def test_another_process_that_adds_trials_is_noticed_and_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch)
+    exported = Exported(tmp_path, monkeypatch)
     other = optuna.load_study(study_name="sweep", storage=exported.url)
     other.add_trial(optuna.trial.create_trial(value=0.99))
     exported.sweep.complete(exported.begin(), 0.1)
@@ -306,7 +394,7 @@ def test_another_process_that_adds_trials_is_noticed_and_told_once(
 def test_a_score_that_is_not_a_number_breaks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float
 ) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch)
+    exported = Exported(tmp_path, monkeypatch)
     trial = exported.begin()
     exported.sweep.score(trial, score)
     exported.sweep.end(trial, "failed", reason="validation mAP is not a number")
@@ -317,9 +405,10 @@ def test_a_score_that_is_not_a_number_breaks_nothing(
 
 
 def test_a_study_that_could_not_be_begun_is_not_tried_again_when_it_is_closed(
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    study = StudyExport("nothing", name="sweep", space=Search().space(PAIR), objectives=("map",))
+    study = StudyExport("nothing", name="sweep", space=Search().space(PAIR), objectives=("map",), artifacts=tmp_path)
     with pytest.raises(InputError, match="not the URL of a database"):
         study.rebuild(Trials())
     study.close(Trials())
@@ -330,7 +419,7 @@ def test_a_study_that_could_not_be_begun_is_not_tried_again_when_it_is_closed(
 def test_a_trial_that_is_over_has_a_note_where_the_dashboard_looks_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rebuilt: bool
 ) -> None:
-    exported = Exported(sqlite(tmp_path), monkeypatch, strategies=("zero_shot", "full"))
+    exported = Exported(tmp_path, monkeypatch, strategies=("zero_shot", "full"))
     good, bad, running = exported.begin(), exported.begin(), exported.begin()
     exported.sweep.complete(good, 0.5)
     exported.sweep.end(bad, "failed", reason="RuntimeError: `x`\nand more")

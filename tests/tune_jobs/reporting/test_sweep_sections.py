@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.tune_jobs.made_up import validated
 from tune_jobs.lifecycle.reading import read_record
 from tune_jobs.reporting import sweep_sections
 from tune_jobs.reporting.record import SweepRecord
-from tune_jobs.state.events import Ended, Moved, Started
+from tune_jobs.state.events import Ended, Moved, Started, Validated
 
 
 def made_up(folder: Path, **changed: object) -> SweepRecord:
@@ -47,6 +48,16 @@ def test_learning_curves_mark_rungs_and_the_trials_that_were_stopped(tmp_path: P
     assert [shape["x0"] for shape in curves.layout["shapes"]] == [1, 3]
     assert curves.data[1]["name"] == "stopped early"
     assert curves.data[1]["y"] == [60.0]
+
+
+def test_what_does_not_train_has_no_learning_curve(tmp_path: Path) -> None:
+    sweep = made_up(tmp_path / "tiny")
+    changed = [
+        event.model_copy(update={"unit": 0}) if isinstance(event, Validated) and event.trial == 0 else event
+        for event in sweep.events
+    ]
+    captions = [figure.caption for figure in sweep_sections.progress(replace(sweep, events=changed)).figures]
+    assert [caption.split(",")[0] for caption in captions if "curves" in caption] == ["Learning curves of full"]
 
 
 def test_the_leaderboard_links_to_the_files_that_are_there(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def test_the_front_is_optunas_and_holds_no_stopped_or_failed_trial(tmp_path: Pat
     for view in all_trials.all():
         view.status = {1: Status.STOPPED, 2: Status.FAILED}.get(view.number % 5, Status.COMPLETE)
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    StudyExport(url, name="s", space=Search().space(("zero_shot",)), objectives=BOTH).rebuild(all_trials)
+    space = Search().space(("zero_shot",))
+    StudyExport(url, name="s", space=space, objectives=BOTH, artifacts=tmp_path).rebuild(all_trials)
     front = pareto_front(all_trials, BOTH)
     assert len(front) > 1
     study = optuna.load_study(study_name="s", storage=url)
