@@ -1,4 +1,4 @@
-"""How cost grows, as plots: with the gallery, the images, the identities and the trials. ``make growth``.
+"""How cost grows, as plots: with the gallery, the images, the identities and the trials: ``make growth``.
 
 Processor time of one thread, so that neighbours do not count. Writes ``docs/growth.svg`` and prints the points.
 Run: uv run --with matplotlib python -m benchmarks.growth [--out FILE]
@@ -53,6 +53,20 @@ def images() -> Points:
         return [(num, timed(lambda n=num: [shrink(data, size_px=224) for _ in range(n)])) for num in (25, 50, 100, 200)]  # type: ignore[misc]
 
 
+def copies() -> Points:
+    """Looking for near-duplicates among strangers, by images: every pair of hashes is compared."""
+    from handclip_core.data.lookalike import near_pairs
+
+    points = []
+    for num in (2_500, 5_000, 10_000, 20_000, 40_000):
+        looks = np.array(
+            [row.tobytes().hex() for row in np.random.default_rng(0).integers(0, 256, (num, 32), np.uint8)]
+        )
+        everything = np.arange(num)
+        points.append((num, timed(lambda k=looks, e=everything: near_pairs(k, e, e))))  # type: ignore[misc]
+    return points
+
+
 def identities() -> Points:
     """An interval over identities of twenty queries each, by identities."""
     from handclip_core.evaluation.bootstrap import estimate
@@ -86,6 +100,7 @@ def trials() -> Points:
 PLOTS: dict[str, tuple[Callable[[], Points], str]] = {
     "scoring 1,000 queries": (gallery, "images in the gallery"),
     "decoding": (images, "images of 1600 x 1200"),
+    "looking for near-duplicates": (copies, "images"),
     "an interval": (identities, "identities"),
     "the driver, a trial": (trials, "trials behind it"),
 }
@@ -98,8 +113,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "growth.svg")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6), constrained_layout=True)
-    for axis, (name, (measure, along)) in zip(axes.flat, PLOTS.items(), strict=True):
+    figure, axes = plt.subplots(2, 3, figsize=(12, 6), constrained_layout=True)
+    axes.flat[-1].remove()
+    for axis, (name, (measure, along)) in zip(axes.flat, PLOTS.items(), strict=False):
         points = measure()
         print(f"{name}, CPU seconds by {along}: {', '.join(f'{x:,}: {y:.3g}' for x, y in points)}", flush=True)
         axis.plot(*zip(*points, strict=True), marker="o", color="#0072b2")
