@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,13 +123,15 @@ def connect() -> None:
         raise InputError("Ray did not start on this machine in time; begin again when it is less busy") from None
 
 
-def end_meanwhile() -> None:
+def end_meanwhile() -> bool:
     """Begin to end the cluster, if ``connect`` started it, beside what is left to do; one that was joined stays.
 
-    Most of Ray's end is waiting. The process does not end before it.
+    Most of Ray's end is waiting. The process does not end before it. Returns whether the cluster ends.
     """
-    if ray.is_initialized() and ray.get_runtime_context().gcs_address in _started:
+    ends = ray.is_initialized() and ray.get_runtime_context().gcs_address in _started
+    if ends:
         threading.Thread(target=ray.shutdown, name="end of Ray").start()
+    return ends
 
 
 def nodes() -> list[Node]:
@@ -259,6 +262,24 @@ def run_where_trials_run(trial_resources: TrialResources, function: Callable[...
         options["fallback_strategy"] = [{"label_selector": {}}]
     value: Value = _get(_task(trial_resources, function, **options).remote(*args))
     return value
+
+
+def caller_after_trials(trial_resources: TrialResources) -> Callable[..., None]:
+    """What calls a function of texts where trials ran, when there are no more of them.
+
+    A cluster that this process started ends meanwhile, and a fork of the workers' server takes its place. The caller
+    raises InputError if the function does, or its node or process is lost.
+    """
+    if warm_python() is None or not end_meanwhile():
+        return partial(run_where_trials_run, trial_resources)
+    return _call_in_fork
+
+
+def _call_in_fork(function: Callable[..., object], *args: str) -> None:
+    try:
+        call_warm(function, *args)
+    except RuntimeError as error:
+        raise InputError(f"{error} (killed, or out of memory?)") from None
 
 
 def run_in_own_process(trial_resources: TrialResources, function: Callable[..., Value], *args: Any) -> Value:

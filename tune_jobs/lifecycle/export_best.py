@@ -1,7 +1,8 @@
 """The best trial's results in one folder that needs neither Ray nor the sweep, and mixtures of the best weights."""
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.state.events import Mixture
 from tune_jobs.state.trials import Status, Trials, TrialView
 from tune_jobs.storage.checkpoints import drop_state
-from tune_jobs.storage.location import StorageLocation, local_copy
+from tune_jobs.storage.location import StorageLocation, local_copy, parse_location
 
 
 def export_best(where: StorageLocation, experiment: Experiment, checkpoint: StorageLocation, device: str) -> None:
@@ -38,15 +39,24 @@ def export_best(where: StorageLocation, experiment: Experiment, checkpoint: Stor
         raise InputError(f"{error.filename or checkpoint}: no such file") from None
 
 
-def export_best_left(all_trials: Trials, where: StorageLocation, trial_resources: TrialResources) -> None:
+def export_told(where: str, experiment: str, checkpoint: str, device: str, threads: str) -> None:
+    """As ``export_best`` with all told as texts, for a process of its own; on so many ``threads``, as a trial has."""
+    torch.set_num_threads(int(threads))
+    wanted = Experiment.model_validate(json.loads(experiment))
+    export_best(parse_location(where), wanted, parse_location(checkpoint), device)
+
+
+def export_best_left(
+    all_trials: Trials, where: StorageLocation, trial_resources: TrialResources, call: Callable[..., None]
+) -> None:
     """Export the best trial of the sweep at ``where`` whose saved state can be read, and say so if another was better.
 
-    Raises InputError if that is none of them.
+    ``call`` calls a function of texts where trials ran. Raises InputError if no trial's state can be read.
     """
     for view in _with_weights(all_trials):
-        given = (where / BEST, view.experiment, where / str(view.checkpoint), trial_resources.device)
+        places = str(where / BEST), view.experiment.model_dump_json(), str(where / str(view.checkpoint))
         try:
-            run_where_trials_run(trial_resources, export_best, *given)
+            call(export_told, *places, trial_resources.device, str(trial_resources.cpus))
         except InputError as error:
             lost = f"trial {view.number} ({view.score:.4f}) cannot be exported: {error}"
             print(f"{lost}; the best that is left is taken", flush=True)

@@ -1,6 +1,6 @@
 """What is exported of a sweep some of whose saved states are gone, and to where."""
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return taken
 
 
+def call(function: Callable[..., object], *args: str) -> None:
+    function(*args)
+
+
 def with_weights(views: list[TrialView]) -> list[TrialView]:
     return [view for view in views if view.has_score and view.best_is_saved]
 
@@ -47,7 +51,7 @@ def test_without_the_winners_state_the_best_that_is_left_is_exported_and_that_is
     first, second, *_ = with_weights(ready.all_trials.ranked())
     remove(where / str(first.checkpoint))
     capsys.readouterr()
-    export_best_left(ready.all_trials, where, ROOM)
+    export_best_left(ready.all_trials, where, ROOM, call)
     assert exported == [where / str(second.checkpoint)]
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"trial {first.number} ({first.score:.4f}) cannot be exported: ")
@@ -61,7 +65,7 @@ def test_with_no_state_left_that_is_one_line(tmp_path: Path, exported: list[Path
     for view in with_weights(ready.all_trials.ranked()):
         remove(where / str(view.checkpoint))
     with pytest.raises(InputError, match="no trial is left whose weights can be read, so best/ is not written"):
-        export_best_left(ready.all_trials, where, replace(ROOM))
+        export_best_left(ready.all_trials, where, ROOM, call)
     assert exported == []
 
 
