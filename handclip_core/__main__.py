@@ -2,7 +2,7 @@
 
 import sys
 
-from handclip_core.signals import end_on_signals, end_without_a_search
+from handclip_core.signals import end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()
@@ -46,7 +46,6 @@ def main() -> None:
 
 def run(commands: typer.Typer, name: str) -> None:
     """Run one of ``commands``; what the user can mend is one line on stderr and exit code 2."""
-    end_without_a_search()
     try:
         commands(prog_name=name)
     except InputError as error:

@@ -3,8 +3,6 @@
 Only the standard library is imported here, so that a command can begin with it, before it imports what takes long.
 """
 
-import atexit
-import gc
 import os
 import shutil
 import signal
@@ -39,11 +37,6 @@ class _Told:
 
 
 _leaving = threading.Lock()
-
-
-def end_without_a_search() -> None:
-    """Let the interpreter not look for garbage when it ends: among what torch and Ray leave that takes a second."""
-    atexit.register(gc.freeze)
 
 
 def end_on_signals() -> None:

@@ -18,7 +18,6 @@ PRELOADED = (
 
 def exit_code(command: Callable[[], int]) -> int:
     """What ``command`` returns; 2 for what the user can mend, told in one line. Does not return after a signal."""
-    signals.end_without_a_search()
     try:
         code = command()
         signals.leave_if_told()
