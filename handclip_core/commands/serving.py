@@ -128,7 +128,7 @@ def calibrate(
     aspect: AspectName = "unknown",
     device: DeviceName = "auto",
 ) -> None:
-    """Set a run's thresholds by images of your own: the final model has none, and other cameras need others."""
+    """Set a run's thresholds by images of your own: a final model has those of another run, and cameras differ."""
     from handclip_core.serving.calibrate import calibrate as set_thresholds
     from handclip_core.serving.identify import meaning
     from handclip_core.types import Aspect

@@ -59,6 +59,8 @@ class Thresholds(Config):
     """Pairs of one person."""
     num_impostor: int = 0
     """Pairs of two."""
+    origin: str = ""
+    """Which model they were measured with, if not with the one that they are saved with."""
 
     def at(self, far: float | None) -> Threshold:
         """The threshold for ``far``, by default the lowest rate there is; raises InputError if it was not set."""

@@ -63,6 +63,8 @@ class ValidationFile(Config):
     """For decisions in use."""
 
 
+BEFORE = "measured with the same settings trained without the validation people, whom this model was trained on too"
+"""Where thresholds are from that a model has though it was trained on all people."""
 SEEN_ALL = ValidationFile(thresholds=Thresholds(refused=(SEEN,)))
 """Of a run that was trained on the validation identities too."""
 
@@ -86,13 +88,20 @@ def validation_file(scores: Evaluation, model: HandModel, context: ExperimentCon
         )
         for found in breakdown(scores, context.prepared.manifest)
     )
-    return ValidationFile(
-        figures=figures, averaged=context.task.averaged, groups=groups, thresholds=_thresholds(model, context, inputs)
-    )
+    thresholds = validation_thresholds(model, context, inputs)
+    return ValidationFile(figures=figures, averaged=context.task.averaged, groups=groups, thresholds=thresholds)
 
 
-def _thresholds(model: HandModel, context: ExperimentContext, inputs: Inputs) -> Thresholds:
-    """Set as the model is used: without being told what an image shows."""
+def seen_all_but_before(model: HandModel, context: ExperimentContext, inputs: Inputs) -> ValidationFile:
+    """Of a run that was trained on the validation identities too: the thresholds of ``model``, which came about in the
+    same way without them.
+    """
+    thresholds = validation_thresholds(model, context, inputs)
+    return ValidationFile(thresholds=thresholds.model_copy(update={"origin": BEFORE}))
+
+
+def validation_thresholds(model: HandModel, context: ExperimentContext, inputs: Inputs) -> Thresholds:
+    """Set on validation identities as the model is used: without being told what an image shows."""
     rows = context.rows("val")
     hidden = np.full_like(context.aspect_indices, ASPECT_INDEX[Aspect.UNKNOWN])
     found = embed(model, inputs, rows, aspects=hidden, device=context.device)

@@ -132,9 +132,10 @@ def _decisions(served: ServedModel) -> str:
         [f"{one.far:g}", f"{one.value:.4f}", f"{one.low:.4f} to {one.high:.4f}", f"{100 * one.tar:.1f}"]
         for one in thresholds.points
     ]
+    who = f", {thresholds.origin}" if thresholds.origin else " who were not trained on"
     said = (
         f"Set on {thresholds.num_genuine:,} pairs of one person and {thresholds.num_impostor:,} of two, of "
-        f"{thresholds.num_identities} people who were not trained on. Scores from the interval's upper end are "
+        f"{thresholds.num_identities} people{who}. Scores from the interval's upper end are "
         "accepted, those below its lower end rejected, others unknown."
     )
     table = _table(("false accepts a comparison", "threshold", "95 %", "true accepts, %"), rows)

@@ -1,9 +1,11 @@
 """Who is it, and are two images of one person: ranked people, scores, and decisions at a stated false accept rate."""
 
+import shlex
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from handclip_core.errors import InputError
 from handclip_core.evaluation.thresholds import Threshold
 from handclip_core.serving.gallery import Gallery
 from handclip_core.serving.images import Squares
@@ -34,12 +36,16 @@ class Identified:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a gallery says of images; ``far`` is of one comparison, ``far_of_search`` bounds that of a whole search."""
+    """What a gallery says of images; ``far`` is of one comparison, ``far_of_search`` bounds that of a whole search.
+
+    ``no_threshold`` says why there is none, ``origin`` which other model it was measured with, if with another one.
+    """
 
     run: str
     model: str
     threshold: Threshold | None
     no_threshold: str
+    origin: str
     num_identities: int
     num_enrolled: int
     results: tuple[Identified, ...]
@@ -57,6 +63,7 @@ class Answer:
             "model": self.model,
             "threshold": self.threshold.model_dump() if self.threshold else None,
             "no_threshold": self.no_threshold,
+            "threshold_origin": self.origin,
             "far_of_search": self.far_of_search,
             "num_identities": self.num_identities,
             "num_enrolled": self.num_enrolled,
@@ -92,17 +99,16 @@ class Answer:
         """How to read the decisions."""
         if self.threshold is None:
             return f"no decisions: {self.no_threshold}"
-        return (
-            f"{meaning(self.threshold)}; with {self.num_enrolled} enrolled images a stranger is accepted in at most "
-            f"{self.far_of_search:.1%} of searches"
-        )
+        of_search = f"a stranger is accepted in at most {self.far_of_search:.1%} of searches"
+        return f"{meaning(self.threshold, self.origin)}; with {self.num_enrolled} enrolled images {of_search}"
 
 
-def meaning(threshold: Threshold) -> str:
-    """What a threshold decides, in words."""
+def meaning(threshold: Threshold, origin: str = "") -> str:
+    """What a threshold decides, in words, and where it is from."""
+    measured = f", {origin}" if origin else ""
     return (
         f"accept from {threshold.high:.4f}, reject below {threshold.low:.4f}, unknown between: one false accept in "
-        f"{1 / threshold.far:,.0f} comparisons (threshold {threshold.value:.4f}, 95 % interval over people)"
+        f"{1 / threshold.far:,.0f} comparisons (threshold {threshold.value:.4f}, 95 % interval over people{measured})"
     )
 
 
@@ -124,6 +130,7 @@ def identify(
         model=model.hash,
         threshold=threshold,
         no_threshold=reason,
+        origin=model.validation.thresholds.origin,
         num_identities=len(gallery.identities),
         num_enrolled=len(gallery.entries),
         results=results,
@@ -132,11 +139,18 @@ def identify(
 
 
 def threshold_of(model: ServedModel, far: float | None) -> tuple[Threshold | None, str]:
-    """The model's threshold at ``far``, or None and why it has none, if no rate is asked for."""
+    """The model's threshold at ``far``, or None and why it has none, if no rate is asked for.
+
+    Raises InputError if ``far`` is given and no threshold was set for it.
+    """
     thresholds = model.validation.thresholds
+    mend = f"set some by images of your own: handclip calibrate {shlex.quote(str(model.folder))} PEOPLE"
     if far is None and not thresholds.points:
-        return None, "; ".join(thresholds.refused)
-    return thresholds.at(far), ""
+        return None, "; ".join([*thresholds.refused, mend])
+    try:
+        return thresholds.at(far), ""
+    except InputError as error:
+        raise InputError(f"{error}; {mend}") from None
 
 
 def decide(score: float, threshold: Threshold | None) -> Decision:
@@ -156,5 +170,6 @@ def verify(model: ServedModel, pair: Embeddings, *, far: float | None) -> dict[s
         "score": score,
         "decision": decide(score, threshold).value,
         "threshold": threshold.model_dump() if threshold else None,
-        "meaning": meaning(threshold) if threshold else f"no decision: {reason}",
+        "threshold_origin": model.validation.thresholds.origin,
+        "meaning": meaning(threshold, model.validation.thresholds.origin) if threshold else f"no decision: {reason}",
     }

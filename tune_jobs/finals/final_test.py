@@ -24,13 +24,13 @@ from handclip_core.runs.model_file import model_files
 from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, write_json, write_text
 from handclip_core.runs.soups import Ingredient, mixture
 from handclip_core.runs.test_access import code_version
-from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE
+from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, seen_all_but_before
 from handclip_core.scratch import scratch_folder
 from handclip_core.strategies import ZeroShot
 from handclip_core.tasks import AnyTask
 from tune_jobs.config.backbones import as_it_is
 from tune_jobs.execution.cluster import run_where_trials_run
-from tune_jobs.finals.build import Finals
+from tune_jobs.finals.build import Finals, run_name
 from tune_jobs.finals.in_bucket import sync_ledger
 from tune_jobs.finals.mixtures import Entrant, Recipe
 from tune_jobs.finals.ranking import Standings
@@ -41,6 +41,9 @@ from tune_jobs.storage.location import StorageLocation, local_copy
 
 FILE, MODEL = "final_test.json", "model"
 WINNER_SCORES, CLIP_SCORES = "test_winner.npz", "test_clip.npz"
+
+
+Members = tuple[tuple[Experiment, StorageLocation], ...]
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,12 @@ class FinalTest:
 class FinalModel:
     """What a final model is put together from: its ``members``' experiments and last states, mixed or fused.
 
-    ``untrained`` is the backbone that it is held against as it is.
+    ``untrained`` is the backbone that it is held against as it is. ``before`` are the same members trained without the
+    validation identities, on whom they set its thresholds; without them it has none.
     """
 
-    members: tuple[tuple[Experiment, StorageLocation], ...]
+    members: Members
+    before: Members
     untrained: BackboneSettings
     alpha: float | None = None
     fusion: ScoreFusion | None = None
@@ -87,13 +92,14 @@ def final_test(finals: Finals, standings: Standings) -> FinalTest | None:
     fits = _fit(finals, chosen.recipe)
     if fits is None:
         return None
+    members, before = fits
     seen, about = check_access_log(access_log_of(finals), finals), _about(finals, chosen)
     entry = _entered(finals, OPENED, about)
     log(f"opening the test identities: access {len(seen) + 1} to these {finals.data.num_test_identities}")
     name = _folder_name(finals, chosen.recipe)
     where = finals.where / MODEL / name
     untrained = standings.untrained.experiment.backbone
-    model = FinalModel(tuple(fits), untrained, chosen.recipe.alpha, chosen.recipe.fusion)
+    model = FinalModel(members, before, untrained, chosen.recipe.alpha, chosen.recipe.fusion)
     scores = run_where_trials_run(finals.trial_resources, score_on_test, where, model, finals.trial_resources.device)
     folder = finals.folder / MODEL / name
     for file, of_model in zip((WINNER_SCORES, CLIP_SCORES), scores, strict=True):
@@ -145,13 +151,27 @@ def score_on_test(where: StorageLocation, model: FinalModel, device: str) -> tup
     """Put ``model`` together at ``where``; scores of it and of a backbone as it is on the test identities."""
     on = select_device(device)
     with replaced(where) as out:
-        winner = _single(out, model, on) if model.fusion is None else _fused(out, model, model.fusion, on)
+        winner = _put_together(out, model, on)
+        if model.before and model.members[0][0].task.has_galleries:
+            _set_thresholds(out, model, on)
     experiment = model.members[0][0]
     changes = {"strategy": ZeroShot(), "part": "train", "backbone": model.untrained}
     clip = experiment.model_copy(update=changes)
     context = context_of(clip, on)
     of_clip = score(context, assemble(clip, context).model, context.pixel_inputs, "test")
     return score(winner.context, winner.model, winner.inputs, "test"), of_clip
+
+
+def _put_together(out: Path, model: FinalModel, device: torch.device) -> LoadedRun:
+    return _single(out, model, device) if model.fusion is None else _fused(out, model, model.fusion, device)
+
+
+def _set_thresholds(out: Path, model: FinalModel, device: torch.device) -> None:
+    """Save the thresholds of the members before, put together as the model is, with the model in ``out``."""
+    with scratch_folder() as folder:
+        run = _put_together(folder / MODEL, replace(model, members=model.before), device)
+        known = seen_all_but_before(run.model, run.context, run.inputs)
+    write_text(out / VALIDATION_FILE, known.model_dump_json(indent=2))
 
 
 def _single(out: Path, model: FinalModel, device: torch.device) -> LoadedRun:
@@ -184,19 +204,25 @@ def _fused(out: Path, model: FinalModel, fusion: ScoreFusion, device: torch.devi
         return write_final_ensemble(folders, out, fusion, origins=origins, device=device)
 
 
-def _fit(finals: Finals, recipe: Recipe) -> list[tuple[Experiment, StorageLocation]] | None:
-    """The recipe's members fitted on all training identities on the first seed, and their states; None if a fit
-    fails.
+def _fit(finals: Finals, recipe: Recipe) -> tuple[Members, Members] | None:
+    """The recipe's members fitted on all training identities on the first seed, and their states; then the same of
+    their runs without the validation identities. None if a fit fails.
     """
+    seed = finals.seeds[0]
+    before = {run_name(member, seed): member.on(seed) for member in recipe.members}
     wanted = {
-        f"{member.key}, on all training identities": member.on(finals.seeds[0]).model_copy(update={"part": "train_all"})
+        f"{member.key}, on all training identities": member.on(seed).model_copy(update={"part": "train_all"})
         for member in recipe.members
     }
     all_trials = finals.run(wanted, what="final fits")
     done = {view.origin: view for view in all_trials.all() if view.status is Status.COMPLETE}
     if any(name not in done for name in wanted):
         return None
-    return [(experiment, finals.state_of(done[name])) for name, experiment in wanted.items()]
+
+    def with_states(experiments: dict[str, Experiment]) -> Members:
+        return tuple((experiment, finals.state_of(done[name])) for name, experiment in experiments.items())
+
+    return with_states(wanted), with_states(before)
 
 
 def _measured(folder: Path, task: AnyTask) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, Comparison]]:

@@ -7,6 +7,7 @@ import pytest
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.thresholds import Threshold, Thresholds
+from handclip_core.serving import card
 from handclip_core.serving.gallery import About, Entry, Gallery
 from handclip_core.serving.identify import Decision, decide, identify, threshold_of, verify
 from handclip_core.serving.images import Squares
@@ -41,9 +42,29 @@ def test_the_rate_chooses_the_threshold(model: ServedModel) -> None:
     with pytest.raises(InputError, match=r"--far 0.0001: .* there are 0.01, 0.001 \(0.0001: too few pairs\)"):
         threshold_of(model, 1e-4)
     bare = replace(model, validation=model.validation.model_copy(update={"thresholds": Thresholds(refused=("why",))}))
-    assert threshold_of(bare, None) == (None, "why")
-    with pytest.raises(InputError, match="there is no threshold: why"):
+    mend = f"set some by images of your own: handclip calibrate {model.folder} PEOPLE"
+    assert threshold_of(bare, None) == (None, f"why; {mend}")
+    with pytest.raises(InputError, match="there is no threshold: why") as refused:
         threshold_of(bare, 1e-2)
+    assert str(refused.value).endswith(mend)
+
+
+def test_a_threshold_of_another_model_is_said_to_be_so_wherever_it_decides(model: ServedModel) -> None:
+    thresholds = model.validation.thresholds.model_copy(update={"origin": "measured elsewhere"})
+    other = replace(model, validation=model.validation.model_copy(update={"thresholds": thresholds}))
+    pair = np.array([[1, 0], [0.6, 0.8]], np.float32)
+    gallery = Gallery(About(model=model.hash, run="", width=2), (Entry("ann", "ann.jpg", "ann"),), pair[:1])
+    for served, said in ((model, ""), (other, "measured elsewhere")):
+        found = verify(served, pair, far=1e-2)
+        answer = identify(served, Squares(names=["q"], unreadable={}), pair[1:], gallery, top=1, far=1e-2)
+        assert (found["threshold_origin"], answer.values()["threshold_origin"]) == (said, said)
+        for text in (found["meaning"], answer.text(), thresholds_in_card(served)):
+            assert ("measured elsewhere" in text) == bool(said)
+
+
+def thresholds_in_card(served: ServedModel) -> str:
+    """What the model card says of decisions."""
+    return card._decisions(served)
 
 
 def test_an_answer_names_people_scores_and_decisions(model: ServedModel) -> None:

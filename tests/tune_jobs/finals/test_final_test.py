@@ -2,18 +2,23 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.fusion import ScoreFusion
+from handclip_core.evaluation.verification import SEEN
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.context import open_context
 from handclip_core.runs.ensemble_file import read_ensemble
 from handclip_core.runs.experiment import assemble, score
 from handclip_core.runs.loaded import load_finished
 from handclip_core.runs.run_folder import FINAL, load_run, load_tensors
+from handclip_core.runs.validation import BEFORE, validation_thresholds
 from handclip_core.serving.model import open_run
 from handclip_core.strategies import Lora, ZeroShot
+from handclip_core.types import ASPECT_INDEX, Aspect
 from tests.conftest import TINY_DATA
 from tests.lora_runs import (
     CPU,
@@ -47,7 +52,7 @@ def test_the_model_of_a_look_has_the_mixed_merged_weights_and_is_kept_to_load(
         lora_run(strategy, tiny_backbones[tower], folder, seed=seed) for seed, (strategy, folder) in enumerate(given)
     ]
     first, kept_at = runs[0], tmp_path / "model" / "kept"
-    model = FinalModel(tuple(zip(runs, folders, strict=True)), tiny_backbones[tower], alpha)
+    model = FinalModel(tuple(zip(runs, folders, strict=True)), (), tiny_backbones[tower], alpha)
     winner, clip = score_on_test(kept_at, model, "cpu")
     states = [
         merged_by_hand(load_tensors(folder / FINAL), strategy)
@@ -75,7 +80,8 @@ def test_a_fusion_is_kept_as_an_ensemble_of_its_members_that_can_be_used(
     folders = [tmp_path / tower for tower in towers]
     runs = [lora_run(OTHERS[0], tiny_backbones[tower], tmp_path / tower, seed=0) for tower in towers]
     kept_at = tmp_path / "model" / "kept"
-    model = FinalModel(tuple(zip(runs, folders, strict=True)), tiny_backbones["resnet"], fusion=fusion)
+    given = tuple(zip(runs, folders, strict=True))
+    model = FinalModel(given, given, tiny_backbones["resnet"], fusion=fusion)
     winner, clip = score_on_test(kept_at, model, "cpu")
     about = read_ensemble(kept_at)
     assert (about.scores.weights, about.scores.deviations, about.gain) == (fusion.weights, fusion.deviations, None)
@@ -96,4 +102,34 @@ def test_a_fusion_is_kept_as_an_ensemble_of_its_members_that_can_be_used(
     served = open_run(kept_at)
     image = context.prepared.paths()[evaluator.rows[0]]
     torch.testing.assert_close(torch.from_numpy(served.embed([image])), joined[:1], rtol=0, atol=1e-5)
-    assert not served.validation.thresholds.points
+    thresholds = validation_thresholds(kept.model, kept.context, kept.inputs)
+    assert served.validation.thresholds == thresholds.model_copy(update={"origin": BEFORE})
+    assert thresholds.points
+
+
+def test_a_final_model_has_the_thresholds_of_the_same_model_without_the_validation_people(
+    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    fit, before = (
+        lora_run(OTHERS[0], tiny_backbones["vit"], tmp_path / name, seed=seed)
+        for seed, name in enumerate(("fit", "before"))
+    )
+    served = []
+    for name, members in (("with", ((before, tmp_path / "before"),)), ("without", ())):
+        model = FinalModel(((fit, tmp_path / "fit"),), members, tiny_backbones["vit"])
+        score_on_test(tmp_path / name, model, "cpu")
+        served.append(open_run(tmp_path / name).validation.thresholds)
+    found, nothing = served
+    assert (nothing.points, nothing.refused, nothing.origin) == ((), (SEEN,), "")
+    assert found.origin == BEFORE
+    context = open_context(TINY_DATA, tiny_backbones["vit"], CPU)
+    other, rows = load_run(tmp_path / "before", device=CPU, weights=FINAL), context.rows("val")
+    hidden = np.full_like(context.aspect_indices, ASPECT_INDEX[Aspect.UNKNOWN])
+    vectors = embed(other, context.pixel_inputs, rows, aspects=hidden, device=CPU).numpy()
+    who, aspects = (context.prepared.manifest[name].to_numpy()[rows] for name in ("identity", "aspect"))
+    one, two = np.triu_indices(len(rows), k=1)
+    strangers = (who[one] != who[two]) & (aspects[one] == aspects[two])
+    scores = (vectors @ vectors.T)[one, two][strangers]
+    assert found.num_impostor == len(scores)
+    for point in found.points:
+        assert (scores >= point.value + 1e-6).mean() <= point.far < (scores >= point.value - 0.02).mean()

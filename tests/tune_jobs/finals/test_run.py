@@ -32,6 +32,7 @@ from handclip_core.runs.experiment import Experiment, assemble, run, score
 from handclip_core.runs.loaded import load_finished
 from handclip_core.runs.run_folder import load_run, read_experiment
 from handclip_core.runs.test_access import ACCESS_LOG
+from handclip_core.runs.validation import BEFORE, read_validation
 from handclip_core.serving.model import open_run
 from handclip_core.strategies import LinearProbe, SequentialEWC, ZeroShot
 from handclip_core.types import Aspect
@@ -211,6 +212,7 @@ def test_the_look_is_that_of_a_model_fitted_on_all_training_people(held: Held) -
     assert opened.values["sweep"] == "tiny"
     assert all(len(opened.values[name]) == 64 for name in ("config", "data", "manifest"))
     assert opened.values["code"]
+    assert read_validation(folder).thresholds.origin == BEFORE
 
 
 def test_what_is_complete_does_not_run_again_and_a_second_look_is_counted(
@@ -412,6 +414,7 @@ def test_a_fusion_that_wins_is_fitted_again_and_kept_to_be_used(
     found = score(whole.context, whole.model, whole.inputs, "test").mean("map")
     assert entry.values["figures"]["winner"]["map"]["value"] == pytest.approx(found, abs=1e-6)
     assert entry.values["chosen"] == row["finalist"]
+    assert read_validation(folder).thresholds.origin == BEFORE
     assert open_run(folder).width == sum(load_run(path, device=CPU).width for path in member_folders(folder))
 
 
