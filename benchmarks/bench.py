@@ -28,10 +28,12 @@ def machine() -> str:
     """Processor and cores."""
     import torch
 
-    about = torch.cpu.get_capabilities()
-    name = about.get("cpu_name") or platform.processor()
-    bits = " with bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else ""
-    return f"{about.get('num_logical_cores', '?')} cores of {name}{bits}, torch {torch.__version__}"
+    from handclip_core.runs.precision import has_bfloat16
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    bits = " with bfloat16" if has_bfloat16() else ""
+    return f"{os.cpu_count()} cores of {(names or [platform.machine()])[0]}{bits}, torch {torch.__version__}"
 
 
 def commit() -> str:

@@ -101,8 +101,9 @@ def bfloat16(cache: Path) -> list[Row]:
     """A training step of a ViT-B/32 on 32 images in both precisions, and the peak of a matrix product in each."""
     from handclip_core.engine.precision import Precision, autocast
     from handclip_core.models.backbone import BackboneSettings, load_backbone
+    from handclip_core.runs.precision import has_bfloat16
 
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not has_bfloat16():
         return []
     tower = load_backbone(BackboneSettings(name=f"local-dir:{model_of('vit', cache)}")).requires_grad_().train()
     pixels = torch.rand(32, 3, tower.image_px, tower.image_px)

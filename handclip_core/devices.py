@@ -39,12 +39,13 @@ def seed_generator(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def room_for(num_bytes: int, device: torch.device) -> bool:
+def room_for(num_bytes: int, device: torch.device, *, kept: int) -> bool:
     """Whether a GPU can hold so much that is read again and again, beside what trains on it; never on a CPU.
 
-    It may take a quarter of what is free, so that several trials find room on one GPU.
+    With the bytes that this process has ``kept`` there already it may take a quarter of what others leave free, so that
+    several trials find room on one GPU.
     """
-    return device.type == "cuda" and 4 * num_bytes <= torch.cuda.mem_get_info(device)[0]
+    return device.type == "cuda" and 4 * (kept + num_bytes) <= torch.cuda.mem_get_info(device)[0] + kept
 
 
 def reset_peak_memory(device: torch.device) -> None:

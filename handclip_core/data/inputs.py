@@ -6,7 +6,8 @@ import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -40,6 +41,9 @@ class Kept:
     A GPU without gets what is asked for through pinned memory, so that copying does not hold up what it computes.
     """
 
+    _living: ClassVar[WeakSet[Tensor]] = WeakSet()
+    """What lives on GPUs, for this process."""
+
     def __init__(self, array: NDArray[Any]) -> None:
         self._array = array
         self._whole: dict[torch.device, Tensor | None] = {}
@@ -47,13 +51,27 @@ class Kept:
     def take(self, at: Rows, *, device: torch.device) -> Tensor:
         """The entries at positions ``at`` [B]."""
         if device not in self._whole:
-            fits = room_for(self._array.nbytes, device)
-            self._whole[device] = torch.from_numpy(np.array(self._array)).to(device) if fits else None
+            self._whole[device] = self._moved(device)
         whole = self._whole[device]
         if whole is not None:
             return whole[torch.from_numpy(at).to(device)]
         taken = torch.from_numpy(np.take(self._array, at, axis=0))
         return taken.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else taken
+
+    def _moved(self, device: torch.device) -> Tensor | None:
+        """The whole array there, some entries at a time; None without room for it."""
+        kept = sum(tensor.nbytes for tensor in self._living if tensor.device == device)
+        if not room_for(self._array.nbytes, device, kept=kept):
+            return None
+        dtype = torch.from_numpy(self._array[:0].copy()).dtype
+        try:
+            whole = torch.empty(self._array.shape, dtype=dtype, device=device)
+        except torch.OutOfMemoryError:  # another trial was faster
+            return None
+        for start in range(0, len(self._array), CHUNK):
+            whole[start : start + CHUNK] = torch.from_numpy(self._array[start : start + CHUNK].copy()).to(device)
+        self._living.add(whole)
+        return whole
 
 
 class PixelInputs:

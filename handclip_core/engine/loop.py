@@ -117,7 +117,7 @@ def train(
     memories = memories_of(phases, next(model.parameters()).device)
     spans = plan(phases, budget=budget.units, epoch_images=budget.epoch_images)
     if resume:
-        precision = Precision(resume.training["precision"])
+        precision = resume.precision
     common = _Common(model, phases, memories, budget, seed, micro_batch, precision, watch)
     if resume:
         restore(resume, model, memories)

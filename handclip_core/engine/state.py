@@ -80,6 +80,11 @@ class Resume:
         """Where the saved run stood."""
         return Position(**self.training["position"])
 
+    @property
+    def precision(self) -> Precision:
+        """What the towers computed in; states of earlier versions do not say it, and were float32 on a CPU."""
+        return Precision(self.training.get("precision", Precision.FLOAT32))
+
 
 def restore(resume: Resume, model: nn.Module, memories: tuple[Memory, ...]) -> None:
     """Give model and memories their saved weights and buffers, on the model's device."""

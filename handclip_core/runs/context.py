@@ -102,11 +102,17 @@ class ExperimentContext:
         return self._activations(depth) if depth > 1 else self.pixel_inputs
 
     def _features(self, readout: Readout | None) -> FeatureInputs:
+        key = f"{self._key} {readout.key}" if readout else self._key
+        if key not in self._by_readout:
+            self._by_readout[key] = self._encoded(readout, key)
+        return self._by_readout[key]
+
+    def _encoded(self, readout: Readout | None, key: str) -> FeatureInputs:
         return cached_features(
             lambda pixels: self.pretrained(pixels, readout),
             self.pixel_inputs,
             self._cached_rows,
-            key=f"{self._key} {readout.key}" if readout else self._key,
+            key=key,
             cache=self.cache,
             device=self.device,
         )
@@ -148,6 +154,10 @@ class ExperimentContext:
     def _evaluators(self) -> dict[Split, Evaluator]:
         splits: tuple[Split, ...] = get_args(Split)
         return {split: self.dataset.evaluator(split, self._towers) for split in splits}
+
+    @cached_property
+    def _by_readout(self) -> dict[str, FeatureInputs]:
+        return {}
 
     @cached_property
     def _by_depth(self) -> dict[int, ActivationInputs]:

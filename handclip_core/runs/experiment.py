@@ -129,6 +129,10 @@ class Assembled:
         """Leading blocks of the backbone whose work phase ``phase`` reads from a file; augmented images need them."""
         return 0 if self.phases[phase].data.augment.active else self.untouched_blocks(phase)
 
+    def towers_compute(self, phase: int) -> bool:
+        """Whether a tower reads images or texts in phase ``phase``, rather than a head what a frozen one has made."""
+        return self.cached_blocks(phase) < len(self.context.pretrained.blocks()) or self.model.has_text_tower
+
     def untouched_blocks(self, phase: int) -> int:
         """Leading blocks of the backbone that no phase up to this one trains, and to which nothing was added."""
         trained = {item.name for spec in self.phases[: phase + 1] for item in choose(self.model, spec.train)}
@@ -197,14 +201,13 @@ def run(
     Closing the generator stops the run. With ``resume`` it goes on from a saved state, bit for bit on the CPU. Raises
     InputError for unusable settings and DivergedError for a loss that is not finite.
     """
-    context = context_of(experiment, device)
-    precision = precision_of(experiment.precision, context) if experiment.strategy.trains else Precision.FLOAT32
     reset_peak_memory(device)
-    ready = assemble(experiment, context)
+    ready = assemble(experiment, context_of(experiment, device))
     if not ready.phases:
         if resume is None:
             yield _untrained(ready)
         return
+    computes = resume is None and any(map(ready.towers_compute, range(len(ready.phases))))
     reports = train(
         ready.model,
         ready.phases,
@@ -212,7 +215,7 @@ def run(
         budget=ready.budget,
         seed=experiment.seed,
         micro_batch=experiment.micro_batch,
-        precision=precision,
+        precision=precision_of(experiment.precision, ready.context) if computes else Precision.FLOAT32,
         phase_ends=experiment.keep_stages,
         watch=watch,
         resume=resume,

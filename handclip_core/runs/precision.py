@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import os
+import platform
 import time
 from pathlib import Path
 from statistics import median
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from handclip_core.documents import read_document
@@ -34,44 +35,53 @@ def precision_of(wanted: Precision, context: ExperimentContext) -> Precision:
     if wanted is not Precision.AUTO:
         return wanted
     device = context.device
-    faster = torch.cuda.is_bf16_supported() if device.type == "cuda" else _faster_on_cpu(context)
+    on_gpu = device.type == "cuda"
+    faster = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else _faster_on_cpu(context)
     group = process_group()
     agreed = group.sum(torch.tensor(float(faster), device=device)).item() == group.size
     return Precision.BFLOAT16 if agreed else Precision.FLOAT32
 
 
+def has_bfloat16() -> bool:
+    """Whether this machine's CPU computes products of bfloat16, by instructions of its own or in their place."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _faster_on_cpu(context: ExperimentContext) -> bool:
     tower = context.pretrained
-    if context.device.type != "cpu" or tower.num_weights < SMALLEST or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if context.device.type != "cpu" or tower.num_weights < SMALLEST or not has_bfloat16():
         return False
     return _speedup(tower, context.cache) >= WORTH
 
 
 def _speedup(tower: Backbone, cache: Path) -> float:
-    """How many times as fast as in float32 the image tower trains in bfloat16, as measured here once."""
-    machine = {**torch.cpu.get_capabilities(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    about = {"tower": tower.name, "image_px": tower.image_px, "machine": machine}
+    """How many times as fast as in float32 the image tower trains in bfloat16, as measured once on this host."""
+    machine = {"host": platform.node(), "cpu": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
+    about = {"tower": tower.name, "image_px": tower.image_px, **machine}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     path = cache / FOLDER / f"{key}.json"
-    try:
-        return float(read_document(path)["speedup"])
-    except (InputError, KeyError, TypeError, ValueError):
-        pass  # not tried yet, or half-written by a process that was killed
-    seconds = {precision: _step_s(tower, precision) for precision in (Precision.FLOAT32, Precision.BFLOAT16)}
-    found = seconds[Precision.FLOAT32] / seconds[Precision.BFLOAT16]
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps({"speedup": found, "cpu_seconds": seconds, **about}, indent=2), encoding="utf-8")
-    partial.replace(path)
+    with FileLock(f"{path}.lock"):  # trials that begin together try it once
+        try:
+            return float(read_document(path)["speedup"])
+        except (InputError, KeyError, TypeError, ValueError):
+            pass  # not tried yet, or half-written by a process that was killed
+        seconds = {precision: _step_s(tower, precision) for precision in (Precision.FLOAT32, Precision.BFLOAT16)}
+        found = seconds[Precision.FLOAT32] / seconds[Precision.BFLOAT16]
+        path.write_text(json.dumps({"speedup": found, "cpu_seconds": seconds, **about}, indent=2), encoding="utf-8")
     return found
 
 
 def _step_s(tower: Backbone, precision: Precision) -> float:
     """Seconds of all cores that a forward and a backward pass take, the median of several after the first."""
-    copy = tower.copy().requires_grad_().train()
+    copy, threads = tower.copy().requires_grad_().train(), torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):  # what is drawn for dropout must not be missing elsewhere
         pixels = torch.rand(IMAGES, 3, tower.image_px, tower.image_px)
-        return median([_pass_s(copy, pixels, precision) for _ in range(1 + ROUNDS)][1:])
+        torch.set_num_threads(1)  # those that wait for others use a core, too
+        try:
+            return median([_pass_s(copy, pixels, precision) for _ in range(1 + ROUNDS)][1:])
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _pass_s(tower: Backbone, pixels: Tensor, precision: Precision) -> float:

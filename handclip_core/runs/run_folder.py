@@ -168,15 +168,15 @@ class RunFolder:
             results = None if trained_on else score(context, loaded, context.pixel_inputs, "val")
             self._describe(loaded, context, results)
             rows = self._write_embeddings(loaded, context)
-        training = load_tensors(checkpoint / OPTIMIZER)
-        self.sequence = self._sequence(training["milestones"], device)
+        state = Resume({}, load_tensors(checkpoint / OPTIMIZER))
+        self.sequence = self._sequence(state.training["milestones"], device)
         sequence = {"sequence": self.sequence.values()} if self.sequence else {}
         best = {"best": self.best} if self.evaluated else {}
         metrics = {
             **best,
             "final": self.log[-1],
             **sequence,
-            "precision": training["precision"],
+            "precision": state.precision,
             "embedding_rows": rows,
         }
         write_json(self.folder / METRICS, metrics)

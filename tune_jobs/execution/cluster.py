@@ -264,13 +264,13 @@ def run_where_trials_run(trial_resources: TrialResources, function: Callable[...
     return value
 
 
-def caller_after_trials(trial_resources: TrialResources) -> Callable[..., None]:
+def caller_after_trials(trial_resources: TrialResources, *, more: bool) -> Callable[..., None]:
     """What calls a function of texts where trials ran, when there are no more of them.
 
-    A cluster that this process started ends meanwhile, and a fork of the workers' server takes its place. The caller
-    raises InputError if the function does, or its node or process is lost.
+    Unless ``more`` is to be done on it, a cluster that this process started ends meanwhile, and a fork of the workers'
+    server takes its place. The caller raises InputError if the function does, and WorkerError if its process is lost.
     """
-    if warm_python() is None or not end_meanwhile():
+    if more or warm_python() is None or not end_meanwhile():
         return partial(run_where_trials_run, trial_resources)
     return _call_in_fork
 
@@ -279,7 +279,7 @@ def _call_in_fork(function: Callable[..., object], *args: str) -> None:
     try:
         call_warm(function, *args)
     except RuntimeError as error:
-        raise InputError(f"{error} (killed, or out of memory?)") from None
+        raise WorkerError(str(error)) from None
 
 
 def run_in_own_process(trial_resources: TrialResources, function: Callable[..., Value], *args: Any) -> Value:

@@ -16,7 +16,7 @@ from handclip_core.runs.run_folder import BEST as WEIGHTS
 from handclip_core.runs.run_folder import RunFolder, load_tensors
 from handclip_core.runs.soups import Ingredient, SoupRow, soup_rows
 from handclip_core.scratch import scratch_folder
-from tune_jobs.execution.cluster import TrialResources, run_where_trials_run
+from tune_jobs.execution.cluster import TrialResources, WorkerError, run_where_trials_run
 from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.state.events import Mixture
 from tune_jobs.state.trials import Status, Trials, TrialView
@@ -51,7 +51,8 @@ def export_best_left(
 ) -> None:
     """Export the best trial of the sweep at ``where`` whose saved state can be read, and say so if another was better.
 
-    ``call`` calls a function of texts where trials ran. Raises InputError if no trial's state can be read.
+    ``call`` calls a function of texts where trials ran. Raises InputError if no trial's state can be read, or the
+    process is lost that reads it.
     """
     for view in _with_weights(all_trials):
         places = str(where / BEST), view.experiment.model_dump_json(), str(where / str(view.checkpoint))
@@ -61,6 +62,8 @@ def export_best_left(
             lost = f"trial {view.number} ({view.score:.4f}) cannot be exported: {error}"
             print(f"{lost}; the best that is left is taken", flush=True)
             continue
+        except WorkerError as error:  # which says nothing of the trial's weights
+            raise InputError(f"{where}: {BEST}/ is not written: {error}; take the sweep up with --resume") from None
         return
     raise InputError(f"{where}: no trial is left whose weights can be read, so {BEST}/ is not written")
 

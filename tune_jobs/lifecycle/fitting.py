@@ -12,7 +12,6 @@ from handclip_core.models.backbone import RANDOM, BackboneSettings, load_backbon
 from handclip_core.models.lora import LoraTargets, possible_targets
 from handclip_core.paths import cache_root, output_folder
 from handclip_core.runs.context import open_context
-from handclip_core.runs.precision import precision_of
 from handclip_core.scratch import remove_left
 from handclip_core.strategies import ALL
 from search_spaces.arms import arm_of, under
@@ -73,9 +72,7 @@ def warm_up(wanted: str, device: str) -> None:
     if isinstance(settings.storage, BucketLocation):
         settings.storage.check()
     for backbone in settings.backbones:
-        context = open_context(settings.data, backbone, select_device(device), settings.task)
-        _ = context.feature_inputs
-        precision_of(settings.precision, context)
+        _ = open_context(settings.data, backbone, select_device(device), settings.task).feature_inputs
 
 
 def _that_can_read(settings: SweepSettings) -> SweepSettings:

@@ -215,10 +215,12 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
     ready.monitor.release()
     summary.log("exporting the winner's results")
     try:
+        call = cluster.caller_after_trials(trial_resources, more=settings.mixtures)
+        export_best_left(ready.all_trials, where, trial_resources, call)
         if settings.mixtures:
             mixed = mixtures(ready.all_trials, where, trial_resources)
             ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))
-        export_best_left(ready.all_trials, where, trial_resources, cluster.caller_after_trials(trial_resources))
+            cluster.end_meanwhile()
         if isinstance(where, BucketLocation):
             with_retry(partial((where / BEST).fetch, ready.folder / BEST), path=where)
         ready.exports.show_best(write_best_logs(ready.folder, settings))

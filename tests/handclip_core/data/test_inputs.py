@@ -39,8 +39,8 @@ def test_what_lives_on_the_device_is_the_same(tiny_context: ExperimentContext, m
     array = np.array(tiny_context.pixels.pixels)
     asked: list[int] = []
 
-    def room(num_bytes: int, _: torch.device) -> bool:
-        asked.append(num_bytes)
+    def room(num_bytes: int, _: torch.device, *, kept: int) -> bool:
+        asked.append(num_bytes + kept)
         return True
 
     expected = [Kept(array).take(at, device=CPU) for at in (np.array([3, 0, 3]), np.array([1]))]
@@ -49,6 +49,9 @@ def test_what_lives_on_the_device_is_the_same(tiny_context: ExperimentContext, m
     found = [kept.take(at, device=CPU) for at in (np.array([3, 0, 3]), np.array([1]))]
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
     assert asked == [array.nbytes]
+    other = Kept(array)
+    other.take(np.array([1]), device=CPU)
+    assert asked[1:] == [2 * array.nbytes]  # beside the first
     array[:] = 0  # the copy is read, not the file
     assert torch.equal(kept.take(np.array([1]), device=CPU), expected[1])
 
@@ -61,7 +64,7 @@ def test_a_gpu_holds_what_fits_and_is_sent_what_does_not(
     gpu, rows = torch.device("cuda"), np.array([4, 0])
     expected = tiny_context.pixel_inputs.of(rows, device=CPU)
     assert torch.equal(tiny_context.pixel_inputs.of(rows, device=gpu).cpu(), expected)
-    monkeypatch.setattr("handclip_core.data.inputs.room_for", lambda *_: False)
+    monkeypatch.setattr("handclip_core.data.inputs.room_for", lambda *_, **__: False)
     assert torch.equal(PixelInputs(tiny_context.pixels).of(rows, device=gpu).cpu(), expected)
 
 

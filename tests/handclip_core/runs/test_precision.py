@@ -49,7 +49,7 @@ def test_what_was_faster_is_tried_once_and_kept(
     monkeypatch.setattr(precision, "_step_s", clock)
     assert [precision_of(Precision.AUTO, context) for _ in range(3)] == [chosen] * 3
     assert clock.asked == 2
-    (kept,) = (context.cache / "precision").iterdir()
+    (kept,) = (context.cache / "precision").glob("*.json")
     assert json.loads(kept.read_text())["speedup"] == pytest.approx(1 / low_s)
     kept.write_text("{")
     assert precision_of(Precision.AUTO, context) is chosen
@@ -76,7 +76,7 @@ def test_measuring_draws_no_random_number(context: ExperimentContext) -> None:
     torch.manual_seed(1)
     precision_of(Precision.AUTO, context)
     assert torch.equal(torch.rand(1), expected)
-    assert len(list((context.cache / "precision").iterdir())) == 1
+    assert len(list((context.cache / "precision").glob("*.json"))) == 1
 
 
 def test_a_run_says_its_precision_and_goes_on_in_it(
@@ -89,9 +89,13 @@ def test_a_run_says_its_precision_and_goes_on_in_it(
     first, last = run(low, device=CPU), list(run(low, device=CPU))[-1]
     state = next(first).state
     resume = Resume({name: value.clone() for name, value in state.model.state_dict().items()}, state.training())
+    probe = Experiment.model_validate({**values, "strategy": {"name": "linear_probe"}, "precision": "bfloat16"})
+    assert list(run(probe, device=CPU))[-1].state.precision is HIGH  # a head alone
     monkeypatch.setattr(experiments, "precision_of", lambda *_: HIGH)  # as on another machine
     (again,) = run(low, device=CPU, resume=resume)
     for name, value in last.state.model.state_dict().items():
         assert torch.equal(again.state.model.state_dict()[name], value)
+    earlier = Resume(resume.model, {key: value for key, value in resume.training.items() if key != "precision"})
+    assert earlier.precision is HIGH  # of a version that did not save it
     (other,) = list(run(low, device=CPU))[1:]
     assert any(not torch.equal(other.state.model.state_dict()[n], v) for n, v in last.state.model.state_dict().items())

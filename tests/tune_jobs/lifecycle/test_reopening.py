@@ -128,6 +128,7 @@ OTHER_VALUES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "replicas": ({"search": {"replicas": 2}}, "search.replicas 1 is now 2"),
     "early_stopping": ({"early_stopping": {"kind": "none"}}, "early_stopping.kind per_strategy is now none"),
+    "precision": ({"precision": "float32"}, "precision auto is now float32"),
     "warm_start": ({"warm_start": "/other"}, "warm_start None is now /other"),
 }
 
