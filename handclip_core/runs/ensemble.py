@@ -191,6 +191,8 @@ def _way(
     chosen = by or usual or task.fused_by[0]
     if weights is not None and chosen is FusedBy.VOTE:
         raise InputError("--weights: votes have none; leave them out")
+    if weights is not None and task.shares_of is None:
+        raise InputError(f"--weights: those of the task {task.name} are fitted; leave them out")
     if weights is not None and chosen is not task.shares_of:
         raise InputError(
             f"--weights: are shares of {task.shares_of}s; with --by {chosen} they are fitted: leave them out"

@@ -44,7 +44,7 @@ class Found:
 
 
 class Searcher:
-    """A run's or an ensemble's model before any images; of a run of captions with the text tower of its own."""
+    """A run's or an ensemble's model before any images; of a run that learned texts with its own text tower."""
 
     def __init__(self, run: Path, *, device: torch.device) -> None:
         """Raises InputError if ``run`` is no finished run."""
@@ -61,12 +61,14 @@ class Searcher:
         if isinstance(self._served, ServedEnsemble):
             raise InputError(
                 f"{self.run}: is an ensemble, whose images are compared with images alone: name one by --like, or a "
-                "run of the task captions"
+                "run of the task captions or classes"
             )
         context = context_of(read_experiment(self.run), self.device)
         model = load_run(self.run, device=self.device)  # the served one is without its text tower
         if not (context.training_data().meets_texts and model.neck.begins_as_projected):
-            raise InputError(f"{self.run}: its embeddings are not compared with texts; name a run of the task captions")
+            raise InputError(
+                f"{self.run}: its embeddings are not compared with texts; name a run of the task captions or classes"
+            )
         read = model.read_texts([text])
         pretrained = context.evaluator("val").towers.read
         return F.normalize((pretrained([text]).embedding if read is None else read).float().cpu(), dim=1).numpy()

@@ -64,7 +64,8 @@ def refusal(strategy: type[Strategy], task: Task, *, choices: Sequence[str]) -> 
     if isinstance(task, strategy.tasks):
         return None
     name = strategy.model_fields["name"].default
-    return f"{name} does not serve the task {task.name}; choose from {', '.join(choices)}; {name} {strategy.because}"
+    why = f"; {name} {strategy.because}" if strategy.because else ""
+    return f"{name} does not serve the task {task.name}; choose from {', '.join(choices)}{why}"
 
 
 def refuse_other_tasks(strategy: type[Strategy], task: Task) -> None:

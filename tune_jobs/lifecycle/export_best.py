@@ -39,9 +39,8 @@ def export_best(where: StorageLocation, experiment: Experiment, checkpoint: Stor
         raise InputError(f"{error.filename or checkpoint}: no such file") from None
 
 
-def export_told(where: str, experiment: str, checkpoint: str, device: str, threads: str) -> None:
-    """As ``export_best`` with all told as texts, for a process of its own; on so many ``threads``, as a trial has."""
-    torch.set_num_threads(int(threads))
+def export_told(where: str, experiment: str, checkpoint: str, device: str) -> None:
+    """As ``export_best`` with all told as texts, for a process of its own."""
     wanted = Experiment.model_validate(json.loads(experiment))
     export_best(parse_location(where), wanted, parse_location(checkpoint), device)
 
@@ -57,7 +56,7 @@ def export_best_left(
     for view in _with_weights(all_trials):
         places = str(where / BEST), view.experiment.model_dump_json(), str(where / str(view.checkpoint))
         try:
-            call(export_told, *places, trial_resources.device, str(trial_resources.cpus))
+            call(export_told, *places, trial_resources.device)
         except InputError as error:
             lost = f"trial {view.number} ({view.score:.4f}) cannot be exported: {error}"
             print(f"{lost}; the best that is left is taken", flush=True)

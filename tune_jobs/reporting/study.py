@@ -11,6 +11,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from io import BytesIO
 from mimetypes import guess_type
@@ -82,8 +83,9 @@ class StudyExport:
         """
         self._study, self._open, self._arms, self._changed = None, {}, {}, {}
         storage = open_storage(self._url)
-        with in_bulk(storage):
-            self._remove(storage, all_trials.sweep)
+        self._remove(storage, all_trials.sweep)
+        # A loss of power may cost what is being written, and nothing of others.
+        with nullcontext() if storage.get_all_studies() else in_bulk(storage):
             study = self._create(storage, self._name, all_trials)
             _write_note(study, "", _about_all(self._name, self._place))
             for view in all_trials.all():

@@ -33,7 +33,7 @@ def open_storage(url: str) -> BaseStorage:
 
 @contextmanager
 def in_bulk(storage: BaseStorage) -> Iterator[None]:
-    """Within the block SQLite does not wait for the disk, which takes longer than all else.
+    """Within the block SQLite does not wait for the disk, which takes longer than all else; for one's own database.
 
     A machine that loses power then may leave the database damaged; a process that is killed does not.
     """
@@ -79,11 +79,10 @@ def taken(url: str, name: str) -> InputError:
 
 
 def refuse_taken(url: str, name: str | None) -> None:
-    """Raise InputError if the database at ``url`` cannot be opened, or has a study ``name``, if there is one."""
-    if name is None:
-        open_storage(url)
-    elif find_study(url, name=name) is not None:
-        raise taken(url, name)
+    """Raise InputError if the database at ``url`` cannot be opened, or has a study ``name`` or of its arms."""
+    for study in open_storage(url).get_all_studies():
+        if name is not None and (study.study_name == name or study.study_name.startswith(f"{name}/")):
+            raise taken(url, study.study_name)
 
 
 def with_driver(url: str) -> str:

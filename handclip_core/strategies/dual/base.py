@@ -15,7 +15,6 @@ from handclip_core.engine.phase import DataSpec, Optim, Phase, Train
 from handclip_core.errors import InputError
 from handclip_core.losses.identity import cross_entropy
 from handclip_core.losses.matching_settings import MatchingKind, MatchingSettings
-from handclip_core.losses.negatives import Negatives
 from handclip_core.losses.term import Term
 from handclip_core.models.backbone import Backbone
 from handclip_core.models.dual import DualModel, PairModel
@@ -128,7 +127,7 @@ class DualStrategy(Strategy):
         pairs = data.pairs(self.templates).first(self.texts.most)
         if len(np.unique(pairs.text)) < 2:
             shown = pairs.texts[pairs.text[0]]
-            raise InputError(f"data: every training image has the caption '{shown}'; nothing can be learned")
+            raise InputError(f"data: every training image has the text '{shown}'; nothing can be learned")
         return pairs.row, Pool(pairs.text, np.full(len(pairs.row), ASPECT_INDEX[Aspect.UNKNOWN], np.int64))
 
     def _term(self, data: TrainingData) -> Term:
@@ -137,12 +136,13 @@ class DualStrategy(Strategy):
         return Term("captions", self.losses.build(), self.losses.weight)
 
     def _refuse_settings_of_pairs(self) -> None:
-        losses = self.losses
-        plain = losses.kind is MatchingKind.CLIP and losses.negatives is Negatives.ALL
-        if not plain or self.texts != CaptionAugment():
+        given, plain = self.losses.model_dump(), MatchingSettings().model_dump()
+        of_pairs = [key for key, value in given.items() if value != plain[key] and "temperature" not in key]
+        found = [*(f"losses.{key}" for key in of_pairs), *(["texts"] if self.texts != CaptionAugment() else [])]
+        if found:
             raise InputError(
-                "strategy.class_loss: cross_entropy reads the names of all classes, and losses.kind, losses.negatives "
-                "and texts are for pairs: leave them out, or set class_loss: contrastive"
+                "strategy.class_loss: cross_entropy reads the names of all classes, and pairs alone read "
+                f"{', '.join(found)}: leave that out, or set class_loss: contrastive"
             )
 
     def _scalars(self) -> tuple[Train, ...]:

@@ -8,6 +8,7 @@ import pytest
 
 from handclip_core.errors import InputError
 from tests.tune_jobs.simulated import ROOM, run, settings
+from tune_jobs.execution.cluster import WorkerError
 from tune_jobs.lifecycle import export_best as module
 from tune_jobs.lifecycle.export_best import export_best, export_best_left, replaced
 from tune_jobs.lifecycle.folders import BEST
@@ -57,6 +58,20 @@ def test_without_the_winners_state_the_best_that_is_left_is_exported_and_that_is
     assert line.startswith(f"trial {first.number} ({first.score:.4f}) cannot be exported: ")
     assert line.endswith("training_log.csv: no such file; the best that is left is taken")
     assert not (where / BEST).exists()
+
+
+def test_a_lost_process_says_nothing_of_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ready, asked = run(settings(tmp_path)), []
+
+    def lost(function: Callable[..., object], *_: str) -> None:
+        asked.append(function)
+        raise WorkerError("export_told did not come to its end")
+
+    capsys.readouterr()
+    with pytest.raises(InputError, match=r"best/ is not written: export_told did not come to its end; .* --resume"):
+        export_best_left(ready.all_trials, tmp_path / "simulated", ROOM, lost)
+    assert len(asked) == 1  # no other trial in its place
+    assert capsys.readouterr().out == ""
 
 
 def test_with_no_state_left_that_is_one_line(tmp_path: Path, exported: list[Path]) -> None:
