@@ -90,7 +90,7 @@ def trials() -> Points:
     import sys
 
     said = subprocess.run(
-        [sys.executable, "benchmarks/overhead.py", "simulated", "--trials", "2500"],
+        [sys.executable, "benchmarks/overhead.py", "simulated", "--trials", "1500"],
         check=True, capture_output=True, text=True,
     ).stdout.splitlines()  # fmt: skip
     lines = [line.split("trials:") for line in said if "ms of the processor" in line]
