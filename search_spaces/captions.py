@@ -3,11 +3,20 @@
 from handclip_core.losses.matching_settings import MatchingKind, MatchingSettings
 from handclip_core.losses.mining import Mining
 from handclip_core.losses.negatives import Negatives
-from handclip_core.models.lora import LoraTargets
 from handclip_core.strategies import ClipLora, ProLip, Strategy, TwoTower
-from search_spaces.ranges import CHANGED, MODULE_LR, PROJECTION_LR, TEXT_RATES, TOWER_LR, VISION_RATES, large_batches
+from search_spaces.ranges import (
+    CHANGED,
+    LORA_ON_BOTH,
+    MODULE_LR,
+    PROJECTION_LR,
+    PROJECTION_PULL,
+    TEXT_RATES,
+    TOWER_LR,
+    VISION_RATES,
+    large_batches,
+)
 from search_spaces.spaces import Space, zero_shot
-from search_spaces.suggest import Choice, Float, LogFloat, LogInt, Nested, Range, TrialLike, When, suggest
+from search_spaces.suggest import Choice, Float, LogInt, Nested, TrialLike, When, suggest
 
 LOSS = Nested(
     MatchingSettings,
@@ -37,17 +46,11 @@ def two_tower(trial: TrialLike) -> Strategy:
 
 def clip_lora(trial: TrialLike) -> Strategy:
     """Rank, strength, dropout and place of the updates beside rates, loss and augmentation."""
-    modules: dict[str, Range | Nested | When] = {
-        "rank": LogInt(2, 32),
-        "alpha": LogFloat(1.0, 64.0),
-        "dropout": Float(0.0, 0.3),
-        "targets": Choice((LoraTargets.ATTENTION, LoraTargets.BOTH)),
-    }
     return suggest(
         trial,
         ClipLora,
         prefix="clip_lora",
-        **modules,
+        **LORA_ON_BOTH,
         optim=large_batches(MODULE_LR),
         text=TEXT_RATES,
         vision=VISION_RATES,
@@ -66,7 +69,7 @@ def prolip(trial: TrialLike) -> Strategy:
         text=TEXT_RATES,
         vision=VISION_RATES,
         losses=LOSS,
-        pull=LogFloat(1e-4, 10.0),
+        pull=PROJECTION_PULL,
     )
 
 

@@ -12,6 +12,7 @@ from handclip_core.losses.settings import (
     IdentitySettings,
     Losses,
 )
+from handclip_core.models.lora import LoraTargets
 from handclip_core.models.metric import MetricKind, MetricSettings
 from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
 from handclip_core.models.readout import Pooling, ReadoutSettings
@@ -20,6 +21,7 @@ from search_spaces.suggest import (
     Choice,
     Float,
     LogFloat,
+    LogInt,
     Nested,
     Range,
     When,
@@ -117,6 +119,17 @@ def optim(lr: LogFloat) -> Nested:
         warmup=Float(0.0, 0.3),
         ema=Choice((0.0, 0.9, 0.99)),
     )
+
+
+LORA_ON_BOTH: dict[str, Range | Nested | When] = {
+    "rank": LogInt(2, 32),
+    "alpha": LogFloat(1.0, 64.0),
+    "dropout": Float(0.0, 0.3),
+    "targets": Choice((LoraTargets.ATTENTION, LoraTargets.BOTH)),
+}
+"""Of low-rank updates of an image and a text tower."""
+PROJECTION_PULL = LogFloat(1e-4, 10.0)
+"""Strength of the pull to pretrained projections."""
 
 
 def large_batches(lr: LogFloat) -> Nested:
