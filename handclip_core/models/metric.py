@@ -271,7 +271,7 @@ class _Part(nn.Module):
         mapped = (F.normalize(vectors, dim=1) - self.mean) @ self.matrix
         # What a model that has collapsed makes of every image is the mean: all get one and the same direction.
         alike = mapped.abs().amax(dim=1, keepdim=True) < ALIKE
-        units = F.normalize(torch.where(alike, torch.ones_like(mapped), mapped), dim=1)
+        units = F.normalize(torch.where(alike, mapped.new_ones(()), mapped), dim=1)
         return units * self.share.sqrt() if self.weighed else units
 
     def likelihood_ratio(self, queries: Tensor, gallery: Tensor) -> Tensor:
