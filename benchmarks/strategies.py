@@ -72,7 +72,7 @@ CLOSED_FORMS: dict[str, dict[str, Any]] = {
     "readout": {
         "source": "all",
         "readout": {"depths": [0.15, 0.3, 0.6, 0.8], "pool": "pyramid", "grid": 4},
-        "metric": {"kind": "lda", "dim": 64, "shrinkage": "validation", "vectors": "validation"},
+        "metric": {"kind": "weighted_lda", "dim": 64, "shrinkage": "validation", "vectors": "validation"},
     },
 }
 """What is added to the neck of every strategy that has one: a metric on its embedding, or all readouts and theirs."""

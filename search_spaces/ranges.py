@@ -13,7 +13,7 @@ from handclip_core.losses.settings import (
     Losses,
 )
 from handclip_core.models.lora import LoraTargets
-from handclip_core.models.metric import MetricKind, MetricSettings
+from handclip_core.models.metric import DISCRIMINATING, MetricKind, MetricSettings
 from handclip_core.models.neck import READS_BLOCKS, EmbeddingAt, NeckInput, NeckKind, NeckSettings
 from handclip_core.models.readout import Pooling, ReadoutSettings
 from handclip_core.types import HAND_ASPECTS
@@ -40,7 +40,6 @@ LOSSES = Nested(
     ),
 )
 FITTED = tuple(kind for kind in MetricKind if kind is not MetricKind.NONE)
-DISCRIMINATING = (MetricKind.LDA, MetricKind.PLDA)
 METRIC = Nested(
     MetricSettings,
     kind=Choice((MetricKind.NONE, MetricKind.WCCN, *DISCRIMINATING)),

@@ -144,14 +144,23 @@ class WithinClass:
         """
         return LinearMap(self._vectors.mean(axis=0), inverse_root(*self._spectrum, shrinkage))
 
-    def discriminants(self, shrinkage: float, *, dim: int) -> LinearMap:
-        """LDA: the ``dim`` directions of largest variance between classes after WCCN (Fukunaga 1990, chapter 10)."""
+    def discriminants(self, shrinkage: float, *, dim: int, weighted: bool = False) -> LinearMap:
+        """LDA: the ``dim`` directions of largest variance between classes after WCCN (Fukunaga 1990, chapter 10).
+
+        If ``weighted``, each is scaled by the root of r / (2 r + 1), where r is its variance between classes over that
+        within, so that inner products are the part of the two-covariance model's ratio that depends on both images.
+        """
         whitening = self.whitening(shrinkage)
         means, counts = class_means(whitening(self._vectors), self._labels)
         centred = np.sqrt(counts)[:, None] * (means - np.average(means, axis=0, weights=counts))
         # Each mean counts as often as its class has images; a direction without variance stays, as there is no other.
-        axes = np.linalg.svd(centred, full_matrices=False)[2]
-        return LinearMap(whitening.mean, whitening.matrix @ axes[:dim].T)
+        _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+        matrix = whitening.matrix @ axes[:dim].T
+        if weighted:
+            # What the images around a mean add to its variance is taken off, as in ``two_covariance``.
+            ratio = (sizes[:dim] ** 2 / counts.sum() - float((1 / counts).mean())).clip(min=0)
+            matrix = matrix * np.sqrt(ratio / (2 * ratio + 1)) if ratio.any() else matrix
+        return LinearMap(whitening.mean, matrix)
 
     def two_covariance(self, shrinkage: float) -> TwoCovariance:
         """The two-covariance model of the vectors by their moments (PLDA: Ioffe 2006, doi 10.1007/11744085_41).

@@ -43,7 +43,12 @@ class MetricKind(StrEnum):
     PCA = "pca"
     WCCN = "wccn"
     LDA = "lda"
+    WEIGHTED_LDA = "weighted_lda"
     PLDA = "plda"
+
+
+DISCRIMINATING = (MetricKind.LDA, MetricKind.WEIGHTED_LDA, MetricKind.PLDA)
+"""Kinds that look for directions which tell classes apart."""
 
 
 class MetricSettings(Config):
@@ -52,14 +57,15 @@ class MetricSettings(Config):
     kind: MetricKind = MetricKind.NONE
     """``pca``, whitening by the total covariance (for retrieval: Radenovic 2019, arXiv 1711.02512, section 3.3);
     ``wccn``, by the covariance within classes (Hatch 2006); ``lda``, after ``wccn`` the directions that tell classes
-    apart (Fukunaga 1990); ``plda``, the log-likelihood ratio of one class or two (Ioffe 2006) in place of the cosine,
-    after ``lda`` and scaling to unit length (Garcia-Romero 2011)."""
+    apart (Fukunaga 1990); ``weighted_lda``, the same with each direction by how much it tells, as in the inner products
+    of ``plda``, the log-likelihood ratio of one class or two (Ioffe 2006) in place of the cosine, after ``lda`` and
+    scaling to unit length (Garcia-Romero 2011)."""
     shrinkage: float | Literal["ledoit_wolf", "validation"] = 0.03
     """Share s of the covariance that becomes a multiple of the identity: a number from 0 to 1, ``ledoit_wolf`` for
     their estimate, or ``validation``: the best mAP on held-out thirds of the *training* identities."""
     dim: int | None = Field(None, ge=2, le=MOST_DIMENSIONS)
     """Most dimensions of each vector of the result: principal components for ``pca`` and ``wccn``, discriminants for
-    ``lda`` and ``plda``; none for all, which are fewer than training images, and 2,048 at most."""
+    the others; none for all, which are fewer than training images, and 2,048 at most."""
     vectors: Literal["all", "validation"] = "all"
     """Which vectors of an embedding that is made of several count: ``all`` alike, or ``validation``, those that
     together find most on held-out thirds of the *training* identities, each as often as it was taken (greedy selection
@@ -85,8 +91,7 @@ class MetricSettings(Config):
         """
         if self.kind is MetricKind.NONE:
             return Metric(self, widths, widths)
-        discriminating = self.kind in (MetricKind.LDA, MetricKind.PLDA)
-        num, what = (num_classes, "classes") if discriminating else (num_images, "images")
+        num, what = (num_classes, "classes") if self.kind in DISCRIMINATING else (num_images, "images")
         if num < 2:
             raise InputError(f"neck.metric: {self.kind} needs two training {what} at least; there are {num}")
         most = num - 1
@@ -225,7 +230,7 @@ class Metric(nn.Module):
             if isinstance(spread, PooledCovariance) or kind is MetricKind.WCCN:
                 second = spread.whitening(shrinkage)
             else:
-                second = spread.discriminants(shrinkage, dim=mapped)
+                second = spread.discriminants(shrinkage, dim=mapped, weighted=kind is MetricKind.WEIGHTED_LDA)
             whole = second if first is None else first.then(second)
             if kind is not MetricKind.PLDA:
                 return whole, None

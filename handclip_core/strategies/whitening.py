@@ -17,8 +17,9 @@ from handclip_core.tasks.identities.task import Identities
 class Whitening(LabelledStrategy):
     """No gradient: vectors of the frozen image tower or read inside of it, and a covariance of them.
 
-    LDA by default (Fukunaga 1990); also within-class covariance normalisation (Hatch 2006), whitening for retrieval
-    (Radenovic 2019, arXiv 1711.02512) and PLDA (Ioffe 2006). Takes seconds, from cached activations, and no budget.
+    LDA by default (Fukunaga 1990), weighted; also within-class covariance normalisation (Hatch 2006), whitening for
+    retrieval (Radenovic 2019, arXiv 1711.02512) and PLDA (Ioffe 2006). Takes seconds, from cached activations, and no
+    budget.
     """
 
     name: Literal["whitening"] = "whitening"
@@ -29,7 +30,7 @@ class Whitening(LabelledStrategy):
     neck: NeckSettings = NeckSettings(
         source=NeckInput.ALL,
         readout=ReadoutSettings(depths=(0.15, 0.3, 0.6, 0.8), pool=Pooling.PYRAMID, grid=4),
-        metric=MetricSettings(kind=MetricKind.LDA, dim=64, shrinkage="validation", vectors="validation"),
+        metric=MetricSettings(kind=MetricKind.WEIGHTED_LDA, dim=64, shrinkage="validation", vectors="validation"),
     )
     """What is read, and the metric on top of it. By default what the tower gives out stands beside means of its blocks
     and of their parts, and those count that together find most among training identities."""

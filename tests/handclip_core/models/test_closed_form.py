@@ -88,6 +88,29 @@ def test_discriminants_span_what_scikit_learn_finds() -> None:
         assert abs(np.corrcoef(ours[:, column], theirs[:, column])[0, 1]) == pytest.approx(1, abs=1e-6)
 
 
+def test_weighted_discriminants_are_those_by_the_ratio_of_their_variances() -> None:
+    vectors, labels = labelled(900, width=5, classes=30)
+    within = WithinClass(vectors, labels)
+    plain, weighted = (within.discriminants(0.1, dim=3, weighted=each) for each in (False, True))
+    scales = np.linalg.norm(weighted.matrix, axis=0) / np.linalg.norm(plain.matrix, axis=0)
+    np.testing.assert_allclose(weighted.matrix, plain.matrix * scales)
+    # By a loop: the variance of class means along each direction, less what the spread of images adds to it.
+    for column, scale in enumerate(scales):
+        shown = plain(vectors)[:, column]
+        means = np.array([shown[labels == one].mean() for one in range(30)])
+        counts = np.array([(labels == one).sum() for one in range(30)])
+        between = sum(counts * (means - shown.mean()) ** 2) / len(labels)
+        ratio = between - np.mean(1 / counts)
+        assert scale == pytest.approx((ratio / (2 * ratio + 1)) ** 0.5, rel=1e-6)
+
+
+def test_weights_without_any_variance_between_classes_leave_directions_as_they_are() -> None:
+    vectors = np.random.default_rng(0).normal(size=(40, 4))
+    alike = np.concatenate([vectors, vectors])
+    labels = np.repeat([0, 1], 40)
+    assert np.isfinite(WithinClass(alike, labels).discriminants(0.1, dim=1, weighted=True).matrix).all()
+
+
 def test_few_images_of_many_numbers_need_shrinkage() -> None:
     vectors, labels = labelled(12, width=20, classes=4)
     with pytest.raises(InputError, match=r"shrinkage: too few training images .* choose more than 0"):
