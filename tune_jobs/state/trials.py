@@ -316,6 +316,14 @@ class Trials:
         return len(self.trials) - len(self.unfinished())
 
 
+def by_arm(views: Iterable[TrialView]) -> dict[str, list[TrialView]]:
+    """Trials by strategy and backbone, in the order of the first of each."""
+    found: dict[str, list[TrialView]] = {}
+    for view in views:
+        found.setdefault(view.arm, []).append(view)
+    return found
+
+
 def folded(happened: Iterable[Event]) -> Trials:
     """What the driver knows of every trial after the events that ``happened``."""
     all_trials = Trials()
