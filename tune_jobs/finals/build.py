@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,9 +22,9 @@ from tune_jobs.execution.ray_job import submission_id
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.baselines import BaselineScores, kept_baselines, score_baselines
 from tune_jobs.finals.candidates import Finalist, choose, fresh_seeds
-from tune_jobs.finals.fusions import best_of_backbones, fuse, fusion_of
+from tune_jobs.finals.fusions import FusedRuns, best_of_backbones, fuse, fusion_of
 from tune_jobs.finals.in_bucket import kept_in_bucket
-from tune_jobs.finals.mixtures import Complete, Entrant, by_arm, entrants_of, mix, pot_name, soup_builder_of
+from tune_jobs.finals.mixtures import Complete, Entrant, Mixed, entrants_of, group_name, mix, mixable
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import Cost
 from tune_jobs.lifecycle.build import read_events
@@ -185,24 +185,25 @@ class Finals:
         return facts
 
     def _mix_all(self, complete: Sequence[Complete]) -> None:
-        for arm, group in by_arm(complete).items():
-            folder = self.folder / SOUP_FOLDER / pot_name(group)
-            if len(group) > 1 and not folder.exists():
-                log(f"mixing the weights of {arm}")
-                builder = soup_builder_of(group, self.seeds)
-                cluster.run_where_trials_run(self.trial_resources, mix, builder, self.trial_resources.device).save(
-                    folder, group[0].finalist.experiment.task
-                )
+        for arm, group in mixable(complete).items():
+            if len(group) > 1:
+                self._put_together(group, SOUP_FOLDER, mix, f"mixing the weights of {arm}")
 
     def _fuse(self, complete: Sequence[Complete]) -> None:
-        best = best_of_backbones(complete)
-        folder = self.folder / FUSION_FOLDER / pot_name(best) if best else None
-        if folder is not None and not folder.exists():
-            log(f"fusing {' and '.join(one.finalist.name for one in best)}")
-            builder = soup_builder_of(best, self.seeds)
-            cluster.run_where_trials_run(self.trial_resources, fuse, builder, self.trial_resources.device).save(
-                folder, best[0].finalist.experiment.task
-            )
+        if best := best_of_backbones(complete):
+            self._put_together(best, FUSION_FOLDER, fuse, f"fusing {' and '.join(one.finalist.name for one in best)}")
+
+    def _put_together(
+        self, group: Sequence[Complete], kind: str, function: Callable[..., Mixed | FusedRuns], what: str
+    ) -> None:
+        """Keep what ``function`` makes of the runs of ``group``, unless it is kept already."""
+        folder = self.folder / kind / group_name(group)
+        if folder.exists():
+            return
+        log(what)
+        given = group, self.seeds, self.trial_resources.device
+        made = cluster.run_where_trials_run(self.trial_resources, function, *given)
+        made.save(folder, group[0].finalist.experiment.task)
 
 
 def run_name(finalist: Finalist, seed: int) -> str:

@@ -76,13 +76,11 @@ def choose(past: PastSweep, *, top: int) -> list[Finalist]:
     labels = [backbone_in(arm) for arm in past.arms]
     space = past.settings.search.space(past.arms, past.settings.task)
     best: dict[str, Finalist] = {}
-    ranked: list[str] = []
     roles: dict[str, list[str]] = {}
     for one in past.tried:
-        key = hash_of(one.experiment)
-        if key not in best:
-            best[key] = Finalist(one.experiment, one.number, one.score, (), one.backbone)
-            ranked.append(key)
+        finalist = Finalist(one.experiment, one.number, one.score, (), one.backbone)
+        best.setdefault(hash_of(one.experiment), finalist)
+    ranked = list(best)
     for rank, key in enumerate(ranked[:top], start=1):
         roles.setdefault(key, []).append(f"rank {rank}")
     for arm in past.arms:
