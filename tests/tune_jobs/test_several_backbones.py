@@ -260,16 +260,17 @@ def test_a_fork_leaves_the_trials_on_other_backbones_behind(tmp_path: Path) -> N
 
 
 def test_several_objectives_and_workers_find_their_arms(tmp_path: Path) -> None:
-    search = {"objectives": ("map", "seconds"), "startup_trials": 2}
+    objectives = ("map", "seconds")
+    search = {"objectives": objectives, "startup_trials": 2}
     found = run(two(tmp_path, search=search, trials=10), by_tower, trial_resources=replace(ROOM, concurrent=3))
     assert {view.arm for view in found.all_trials.all()} == set(ARMS)
     assert arm_of("full", "") == "full"
-    front = pareto_front(found.all_trials, ("map", "seconds"))
-    rows = list(csv.DictReader(io.StringIO(front_csv(front))))
+    front = pareto_front(found.all_trials, objectives)
+    rows = list(csv.DictReader(io.StringIO(front_csv(front, objectives))))
     assert list(rows[0])[:3] == ["trial", "strategy", "backbone"]
-    named = [_named(found.all_trials.trials[row.number].arm) for row in front]
+    named = [_named(view.arm) for view in front]
     assert [(row["strategy"], row["backbone"]) for row in rows] == named
-    assert front_lines(front)[1].startswith(f"  trial {front[0].number} {arm_of(*named[0])}: map ")
+    assert front_lines(front, objectives)[1].startswith(f"  trial {front[0].number} {arm_of(*named[0])}: map ")
     (section,) = pareto(record(found))
     assert section.tables[0].headings[:3] == ("trial", "strategy", "backbone")
     assert [row[1:3] for row in section.tables[0].rows] == named

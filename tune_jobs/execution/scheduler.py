@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT, arm_of, folder_of, number_of
+from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT, folder_of, number_of
 from tune_jobs.execution.tune_internals import survive_lost_workers
 from tune_jobs.scheduling.early_stopping import StoppingDecisions
 from tune_jobs.scheduling.limits import LimitCheck
@@ -60,7 +60,7 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         number = number_of(trial)
         exempt = trial.config["replica"] > 0 or not result["evaluated"]
         goes_on = exempt or self.decisions.goes_on(
-            trial=number, arm=arm_of(trial.config), unit=result["unit"], score=result[f"best/{self._objective}"]
+            trial=number, arm=trial.config["arm"], unit=result["unit"], score=result[f"best/{self._objective}"]
         )
         if goes_on and self._limit_check.cuts(ahead_s=result["seconds"]):
             self.cut.add(number)

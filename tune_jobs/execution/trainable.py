@@ -88,11 +88,6 @@ def folder_of(trial: Trial) -> str:
     return str(trial.config["folder"])
 
 
-def arm_of(config: dict[str, Any]) -> str:
-    """Name of the arm of a trial's config."""
-    return str(config["arm"])
-
-
 class HandTrial(Trainable):  # type: ignore[misc]
     """One experiment. Its results are the core's reports as plain data."""
 

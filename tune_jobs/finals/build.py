@@ -34,9 +34,9 @@ from tune_jobs.search.proposer import FixedList
 from tune_jobs.state.trials import Status, Trials, TrialView, folded
 from tune_jobs.storage.lease import SweepLease
 from tune_jobs.storage.location import StorageLocation, folder_of
-from tune_jobs.storage.sync import local
+from tune_jobs.storage.sync import FINALS, local
 
-FOLDER, SOUP_FOLDER, FUSION_FOLDER = "finals", "soups", "fusions"
+SOUP_FOLDER, FUSION_FOLDER = "soups", "fusions"
 EARLY = EarlyStopping(kind=StoppingKind.NONE)
 
 
@@ -64,7 +64,7 @@ class Finals:
     @property
     def where(self) -> StorageLocation:
         """Where everything of the finals lies."""
-        return self.past.where / FOLDER
+        return self.past.where / FINALS
 
     @cached_property
     def folder(self) -> Path:
@@ -146,7 +146,7 @@ class Finals:
         first, past = next(iter(experiments.values())), self.past.settings
         strategies = tuple(dict.fromkeys(one.strategy.name for one in experiments.values()))
         return SweepSettings(
-            name=FOLDER,
+            name=FINALS,
             storage=self.past.where,
             task=first.task,
             data=first.data,
@@ -217,7 +217,7 @@ def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
 
     Raises InputError if there is one, or cluster or data cannot be used.
     """
-    where = past.where / FOLDER
+    where = past.where / FINALS
     folder_of(where).mkdir(parents=True, exist_ok=True)
     with SweepLease(where, job=submission_id()) as lease, kept_in_bucket(where, lease):
         cluster.connect()

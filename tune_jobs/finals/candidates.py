@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from handclip_core.runs.experiment import Experiment
 from search_spaces.arms import arm_of, backbone_in, strategy_in
 from tune_jobs.finals.past_sweep import PastSweep
+from tune_jobs.reporting.summary import BASELINE
 
-BASELINE = "zero_shot"
 FIRST_SEED = 1001
 
 

@@ -19,11 +19,12 @@ from handclip_core.tasks import IDENTITIES, AnyTask
 from search_spaces.arms import strategy_in
 from search_spaces.inventory import inventory
 from tune_jobs.config.backbones import as_it_is
-from tune_jobs.finals.candidates import BASELINE, Finalist
+from tune_jobs.finals.candidates import Finalist
 from tune_jobs.finals.mixtures import Entrant, Kind
 from tune_jobs.finals.past_sweep import Searched
+from tune_jobs.reporting.summary import BASELINE
+from tune_jobs.state.usage import HOUR_S
 
-HOUR_S = 3600.0
 MIN_TRIALS, MIN_BUDGETS = 10, 3
 """A strategy with hyperparameters is searched enough by so many trials (random ones hit the best fifth of all settings
 with a probability of 0.89), and if it trains by the units of so many whole budgets, as early stopping ends trials."""

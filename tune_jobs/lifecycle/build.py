@@ -9,7 +9,7 @@ from pathlib import Path
 
 from handclip_core.errors import InputError
 from tune_jobs.config.settings import SETTINGS, SweepSettings, load_settings
-from tune_jobs.execution.callback import TRIALS, SweepCallback
+from tune_jobs.execution.callback import SweepCallback
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.monitor import MINUTE_S, TrialMonitor
 from tune_jobs.execution.nodes import RayNodes
@@ -27,7 +27,7 @@ from tune_jobs.state.events import Event, Learned, Opened, Retried
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.local_copy import readable_folder
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import Trials, TrialView, folded
+from tune_jobs.state.trials import TRIALS, Trials, TrialView, folded
 from tune_jobs.storage.checkpoints import remove_stray_checkpoints
 from tune_jobs.storage.location import BucketLocation, StorageLocation, exists, location_of
 from tune_jobs.storage.retry import with_retry

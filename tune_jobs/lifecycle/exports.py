@@ -79,8 +79,9 @@ class Exports:
 
 def write_front(all_trials: Trials, settings: SweepSettings, folder: Path) -> None:
     """Write the Pareto front of a sweep of several objectives; nothing for one."""
-    if len(settings.search.objectives) > 1:
-        write_text(folder / FRONT, front_csv(pareto_front(all_trials, settings.search.objectives)))
+    objectives = settings.search.objectives
+    if len(objectives) > 1:
+        write_text(folder / FRONT, front_csv(pareto_front(all_trials, objectives), objectives))
 
 
 def study_url(settings: SweepSettings, folder: Path) -> str:

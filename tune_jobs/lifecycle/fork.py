@@ -13,14 +13,13 @@ from pathlib import Path
 
 from search_spaces.arms import backbone_in
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.execution.callback import TRIALS
 from tune_jobs.reporting.tensorboard import FOLDER as EVENTS
 from tune_jobs.scheduling.seeds import seeds_of
 from tune_jobs.search.proposer import DEFAULT, SAMPLED, point_origin
 from tune_jobs.state.events import Begun, Ended, Event, Saved, SeedEnded, Trained, Validated
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import Status, Trials, TrialView, folded
+from tune_jobs.state.trials import TRIALS, Status, Trials, TrialView, folded
 
 ABOUT_A_TRIAL = (Begun, Trained, Validated, SeedEnded, Saved, Ended)
 """What is taken over of a trial; who ran it when, and its failed attempts, are not."""

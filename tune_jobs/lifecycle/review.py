@@ -20,16 +20,17 @@ from tune_jobs.reporting import sweep_sections as sections
 from tune_jobs.reporting import winner_sections
 from tune_jobs.reporting.details import details
 from tune_jobs.reporting.hyperparameters import hyperparameters
-from tune_jobs.reporting.page import NONE, REPORT, Page, Section, Table, percent
+from tune_jobs.reporting.page import NONE, REPORT, Page, Section, Table, percent, signed, span
 from tune_jobs.reporting.record import SweepRecord
 from tune_jobs.reporting.summary import baseline_of, python, shown, used
 from tune_jobs.reporting.winner_sections import Winner
 from tune_jobs.state.events import Closed, Ended
 from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.state.usage import HOUR_S
 from tune_jobs.storage.location import BucketLocation, folder_of
 from tune_jobs.storage.retry import with_retry
+from tune_jobs.storage.sync import FINALS
 
-FINALS = "finals"
 LIBRARIES = ("torch", "open_clip_torch", "ray", "optuna", "numpy", "pandas")
 ROOT = Path(__file__).resolve().parents[2]
 NOTHING = Page(title="", verdict=(), tiles={}, sections=())
@@ -111,15 +112,13 @@ def _so_far(sweep: SweepRecord, winner: Winner, finals_command: str) -> list[str
 
 def _gain(best: TrialView, sweep: SweepRecord) -> str:
     clip, called = baseline_of(sweep.all_trials, best), as_it_is(best.experiment.backbone)
-    return "" if clip is None or clip is best else f", {100 * (best.score - clip.score):+.2f} to {called}"
+    return "" if clip is None or clip is best else f", {signed(best.score - clip.score)} to {called}"
 
 
 def _interval(best: TrialView, sweep: SweepRecord, winner: Winner) -> str:
     """That of the exported winner, if it is still the best trial."""
-    exported = sweep.all_trials.winner
-    if exported is not best or winner.interval is None:
-        return NONE
-    return f"{percent(winner.interval.low)} to {percent(winner.interval.high)}"
+    is_exported = sweep.all_trials.winner is best
+    return span(winner.interval) if is_exported and winner.interval is not None else NONE
 
 
 def _best_tiles(sweep: SweepRecord, winner: Winner) -> dict[str, str]:
@@ -142,7 +141,7 @@ def _cost_tiles(sweep: SweepRecord) -> dict[str, str]:
 
 
 def _worker_hours(sweep: SweepRecord) -> float:
-    return sum(view.seconds for view in sweep.all_trials.all()) * sweep.settings.resources.workers / 3600
+    return sum(view.seconds for view in sweep.all_trials.all()) * sweep.settings.resources.workers / HOUR_S
 
 
 def _state(sweep: SweepRecord) -> str:

@@ -1,6 +1,7 @@
 """A sweep seen from outside, by its journal alone."""
 
 import time
+from contextlib import nullcontext
 
 from rich.console import Console
 from rich.live import Live
@@ -22,18 +23,15 @@ def watch(where: StorageLocation, *, every_s: float, once: bool) -> int:
     Raises InputError if there is no such sweep.
     """
     console = Console()
-    if once or not console.is_terminal:
+    with nullcontext() if once or not console.is_terminal else Live(console=console, auto_refresh=False) as live:
         while True:
             sweep = read_record(where)
-            print("\n".join(lines_of(sweep, now=time.time())), flush=True)
+            text = "\n".join(lines_of(sweep, now=time.time()))
+            if live is None:
+                print(text, flush=True)
+            else:
+                live.update(Text(text), refresh=True)
             if once or is_over(sweep):
-                return 0
-            time.sleep(every_s)
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            sweep = read_record(where)
-            live.update(Text("\n".join(lines_of(sweep, now=time.time()))), refresh=True)
-            if is_over(sweep):
                 return 0
             time.sleep(every_s)
 

@@ -30,7 +30,7 @@ from tune_jobs.search.proposer import directions
 from tune_jobs.search.trial_views import STATES, frozen, within_arm
 from tune_jobs.state.events import Begun, Cut, Ended, Event, Moved, Retried, Started, Validated
 from tune_jobs.state.objectives import objective_values
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trials import TRIALS, Status, Trials, TrialView
 from tune_jobs.storage.study_database import cause_of, create_study, in_bulk, open_storage, taken
 
 FILE = "study.db"
@@ -40,8 +40,8 @@ OWNER = "sweep"
 """The studies' attribute that says whose they are."""
 CURVE = "curve"
 """The user attribute of the objective by unit, since Optuna takes no intermediate values with several objectives."""
-FOLDER, TRIALS = "folder", "trials"
-"""The user attribute of a trial's folder, relative to the sweep's, and where those lie."""
+FOLDER = "folder"
+"""The user attribute of a trial's folder, relative to the sweep's."""
 TRIAL = "trial"
 """The user attribute of a trial's number in the sweep, since each study has numbers of its own."""
 NOTE_VERSION, NOTE_TEXT, NOTE_LETTERS = "dashboard:{}note_ver", "dashboard:{}note_str:0", 2000

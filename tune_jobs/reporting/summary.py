@@ -52,7 +52,7 @@ def show_outcome(
         *hardly_moved_lines(all_trials, settings.early_stopping.second_rung),
         *power_analysis_of(all_trials, settings),
         *regret_lines(all_trials, settings),
-        *front_lines(front),
+        *front_lines(front, objectives),
         used(all_trials.usage, settings.limits),
     ]
     if winner is None:

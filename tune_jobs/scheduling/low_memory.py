@@ -7,11 +7,12 @@ import os
 import re
 from dataclasses import dataclass
 
+from tune_jobs.scheduling.limits import GIB
+
 LOW_MEMORY = "low on memory"
 """How Ray says it, whatever else it says."""
 FEW_GIB = 1.0
 """What a node in use otherwise holds anyway."""
-GIB = 2**30
 
 _NODE = re.compile(r"Memory on the node(?: \(.*?ID: (\w+)\))? was ([\d.]+)GB(?: used)? / ([\d.]+)GB")
 _ALLOWED = re.compile(r"exceeded threshold of (\d+)B")

@@ -20,6 +20,8 @@ from tune_jobs.state import events
 from tune_jobs.state.events import Event, LearnedTrial, Mixture, Opened, TrialEvent
 from tune_jobs.state.usage import Usage
 
+TRIALS = "trials"
+"""The folder of all trials in a sweep's."""
 _TASK: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
 
 

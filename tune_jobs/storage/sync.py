@@ -21,8 +21,10 @@ from tune_jobs.storage.segments import FILE, FOLDER, TIP
 
 EVERY_S = 30.0
 """Seconds between two copies while a sweep runs."""
-DATABASE, FINALS = ".db", "finals"
-ELSEWHERE = (FILE, TIP, f"{FOLDER}/*", OWNER, "*.lock", "*.partial", "*.db-journal", "best/*", "finals/*", ".*")
+DATABASE = ".db"
+FINALS = "finals"
+"""The folder of a sweep's finals in the sweep's."""
+ELSEWHERE = (FILE, TIP, f"{FOLDER}/*", OWNER, "*.lock", "*.partial", "*.db-journal", "best/*", f"{FINALS}/*", ".*")
 """Files that have ways of their own, or none."""
 OF_A_TRIAL = ("trials/*/config.json", "trials/*/error.txt")
 """All that is copied of trials; their states, and what Tune writes for itself, are not."""

@@ -18,7 +18,7 @@ from handclip_core.strategies import Adapters, ClipReid, Full, LinearProbe, Stra
 from handclip_core.strategies.rates import Rates
 from tests.conftest import TINY_DATA
 from tune_jobs.execution.cluster import TrialResources
-from tune_jobs.execution.trainable import HandTrial, LostStateError, arm_of, folder_of, number_of, trial_config
+from tune_jobs.execution.trainable import HandTrial, LostStateError, folder_of, number_of, trial_config
 from tune_jobs.state.trials import TrialView
 from tune_jobs.storage.retry import UnwritableError
 
@@ -275,7 +275,7 @@ def test_the_config_names_number_folder_and_strategy(config: Callable[..., Any])
     trial = Trial()
     trial.config = config(full())
     assert (number_of(trial), folder_of(trial)) == (3, "0003-full")
-    assert arm_of(trial.config) == "full"
+    assert trial.config["arm"] == "full"
 
 
 @pytest.fixture
