@@ -23,7 +23,7 @@ from tune_jobs.lifecycle.build import SweepRun
 from tune_jobs.lifecycle.dry_run import shares
 from tune_jobs.lifecycle.fork import fork
 from tune_jobs.lifecycle.review import report
-from tune_jobs.reporting.progress import status_lines, trial_table
+from tune_jobs.reporting.progress import Progress, trial_table
 from tune_jobs.reporting.record import SweepRecord
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.reporting.sweep_sections import pareto
@@ -113,7 +113,7 @@ def test_tables_say_which_backbone(swept: SweepRun) -> None:
     assert all((row["strategy"], row["backbone"]) == _named(views[row["trial"]].arm) for row in rows)
     table = trial_table(swept.all_trials, budget=5, rows=20)
     assert [column.header for column in table.columns][:3] == ["trial", "strategy", "backbone"]
-    status = "\n".join(status_lines(swept.all_trials, num_trials=14, budget=5))
+    status = "\n".join(Progress(all_trials=swept.all_trials, num_trials=14, budget=5).status_lines())
     assert all(f"best {arm}" in status for arm in ARMS)
     page = report(record(swept)).model_dump_json()
     assert all(arm in page for arm in ARMS)

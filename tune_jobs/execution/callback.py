@@ -25,7 +25,7 @@ from tune_jobs.execution.train_fn import GROUP, NODES
 from tune_jobs.execution.trainable import MEMORY, number_of
 from tune_jobs.reporting.leaderboard import write_leaderboard
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
-from tune_jobs.reporting.progress import Display
+from tune_jobs.reporting.progress import Progress
 from tune_jobs.scheduling.limits import checkpoints_to_drop
 from tune_jobs.scheduling.power_analysis import SEEDS
 from tune_jobs.scheduling.retries import FailureKind, after_failure
@@ -55,7 +55,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
         searcher: SweepSearcher,
         scheduler: SweepScheduler,
         monitor: TrialMonitor,
-        display: Display,
+        display: Progress,
         stop_requested: Callable[[], bool],
     ) -> None:
         """The sweep ends once ``stop_requested`` says so."""

@@ -7,7 +7,7 @@ from tune_jobs.config.settings import SweepSettings
 from tune_jobs.lifecycle.reading import read_record
 from tune_jobs.reporting.record import scored
 from tune_jobs.reporting.summary import regret_lines
-from tune_jobs.state.trials import TrialView
+from tune_jobs.state.trials import TrialView, by_arm
 from tune_jobs.storage.location import StorageLocation
 
 
@@ -58,9 +58,8 @@ def read_sweep(where: StorageLocation) -> PastSweep:
     tried = tuple(scored(all_trials.ranked()))
     if not tried:
         raise InputError(f"{where}: no trial has a score yet; let the sweep end first")
-    searched: dict[str, Searched] = {}
-    for view in all_trials.all():
-        searched[view.arm] = searched.get(view.arm, Searched()) + _searched(view, settings)
+    trials = by_arm(all_trials.all()).items()
+    searched = {arm: sum((_searched(view, settings) for view in views), Searched()) for arm, views in trials}
     return PastSweep(where, settings, tried, searched, tuple(regret_lines(all_trials, settings)))
 
 

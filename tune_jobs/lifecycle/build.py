@@ -16,7 +16,7 @@ from tune_jobs.execution.nodes import RayNodes
 from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
 from tune_jobs.lifecycle.exports import Exports
-from tune_jobs.reporting.progress import Display, display_for
+from tune_jobs.reporting.progress import Progress, progress_for
 from tune_jobs.reporting.summary import log, shown
 from tune_jobs.scheduling.early_stopping import StoppingDecisions, decisions_for
 from tune_jobs.scheduling.limits import LimitCheck
@@ -47,7 +47,7 @@ class SweepRun:
     scheduler: SweepScheduler
     callback: SweepCallback
     monitor: TrialMonitor
-    display: Display
+    display: Progress
     exports: Exports
 
     @property
@@ -80,7 +80,7 @@ def build(
         monitor = TrialMonitor(all_trials, nodes, settings.stall_minutes * MINUTE_S, clock, workers)
         limit_check = LimitCheck(settings.limits, all_trials, clock)
         rung, main = settings.early_stopping.second_rung, settings.search.objectives[0]
-        display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget, second_rung=rung)
+        display = progress_for(all_trials, num_trials=settings.trials, budget=settings.budget, second_rung=rung)
         scheduler = SweepScheduler(decisions, limit_check, objective=main, failing=monitor.locate)
         searcher = SweepSearcher(
             settings,

@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.text import Text
 
 from tune_jobs.lifecycle.reading import read_record
-from tune_jobs.reporting.progress import status_lines
+from tune_jobs.reporting.progress import Progress
 from tune_jobs.reporting.record import SweepRecord
 from tune_jobs.state.events import Closed
 from tune_jobs.storage.location import StorageLocation
@@ -44,7 +44,7 @@ def is_over(sweep: SweepRecord) -> bool:
 def lines_of(sweep: SweepRecord, *, now: float) -> list[str]:
     """How a sweep stands at the time ``now``, in seconds since 1970."""
     settings, last = sweep.settings, sweep.events[-1] if sweep.events else None
-    lines = status_lines(sweep.all_trials, num_trials=settings.trials, budget=settings.budget)
+    lines = Progress(all_trials=sweep.all_trials, num_trials=settings.trials, budget=settings.budget).status_lines()
     clock = time.strftime("%H:%M:%S", time.localtime(now))
     lines[0] = f"[{clock}] {sweep.where.name}: {lines[0]}"
     if last is None:
