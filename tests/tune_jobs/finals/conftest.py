@@ -9,6 +9,7 @@ import pytest
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.phase import Optim
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.paths import STATE_VARIABLE
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import AnyStrategy, Full, LinearProbe, ZeroShot
 from tests.conftest import TINY_DATA
@@ -89,3 +90,9 @@ def sweep_folder(tiny_backbones: dict[str, BackboneSettings], tmp_path: Path) ->
         return folder
 
     return write
+
+
+@pytest.fixture
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accesses of other tests are none of ours."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
