@@ -29,6 +29,10 @@ from tune_jobs.storage.location import LocationSetting
 
 SETTINGS = SWEEP_SETTINGS
 DATA_SOURCE = ("data", "source")
+MOVING_STATISTICS = (
+    "statistics that move with the batches are not those of shared batches; set backbone.batch_norm: fixed"
+)
+"""Why such a backbone cannot be trained by several workers."""
 QUICKSTART = Path(__file__).with_name("quickstart.yaml")
 
 
@@ -264,10 +268,7 @@ class SweepSettings(Config):
     @model_validator(mode="after")
     def _workers_share_batches(self) -> Self:
         if self.resources.workers > 1 and any(one.batch_norm == "moving" for one in self.backbones):
-            raise ValueError(
-                "resources.workers: statistics that move with the batches are not those of shared batches; set "
-                "backbone.batch_norm: fixed"
-            )
+            raise ValueError(f"resources.workers: {MOVING_STATISTICS}")
         return self
 
 

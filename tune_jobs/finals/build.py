@@ -96,8 +96,7 @@ class Finals:
 
         def score() -> BaselineScores:
             log("scoring the baselines")
-            device = self.trial_resources.device
-            return cluster.run_where_trials_run(self.trial_resources, score_baselines, example, device)
+            return cluster.run_where_trials_run(self.trial_resources, score_baselines, example)
 
         return kept_baselines(self.folder, self.data.manifest_hash, example.task, score)
 
@@ -201,8 +200,7 @@ class Finals:
         if folder.exists():
             return
         log(what)
-        given = group, self.seeds, self.trial_resources.device
-        made = cluster.run_where_trials_run(self.trial_resources, function, *given)
+        made = cluster.run_where_trials_run(self.trial_resources, function, group, self.seeds)
         made.save(folder, group[0].finalist.experiment.task)
 
 
@@ -228,10 +226,8 @@ def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
         # A data set is the same to every backbone, but each has caches of its own.
         for backbone in past.settings.backbones:
             on_it = example.model_copy(update={"backbone": backbone})
-            cluster.run_on_every_node(trial_resources, read_data_state, on_it.model_dump_json(), trial_resources.device)
-        data = cluster.run_where_trials_run(
-            trial_resources, read_data_state, example.model_dump_json(), trial_resources.device
-        )
+            cluster.run_on_every_node(trial_resources, read_data_state, on_it.model_dump_json())
+        data = cluster.run_where_trials_run(trial_resources, read_data_state, example.model_dump_json())
         used = [past.settings.seed, *(one.experiment.seed for one in past.tried)]
         yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), trial_resources, data, lease)
 

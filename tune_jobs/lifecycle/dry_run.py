@@ -66,7 +66,7 @@ def estimate(settings: SweepSettings) -> int:
 def _profiled(experiment: Experiment, trial_resources: TrialResources) -> Profile:
     """Profile in a process of its own on a trial's resources, so that its memory is its own, and its end too."""
     try:
-        return run_in_own_process(trial_resources, profile, experiment, trial_resources.device)
+        return run_in_own_process(trial_resources, profile, experiment)
     except WorkerError as error:
         cause = error.__cause__
         return unprofiled(experiment, cause if isinstance(cause, Exception) else error)

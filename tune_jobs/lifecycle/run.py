@@ -132,9 +132,9 @@ def prepare(settings: SweepSettings) -> TrialResources:
     cluster.connect()
     cluster.wait_for_node(settings.resources)
     trial_resources = cluster.fit_trials(settings.resources, cluster.nodes())
-    at_a_time, device = trial_resources.concurrent, trial_resources.device
-    summary.log(f"{at_a_time} trials at a time on {device}, {trial_resources.cpus} threads each; preparing the data")
-    cluster.run_on_every_node(trial_resources, warm_up, settings.model_dump_json(), device)
+    where = f"{trial_resources.concurrent} trials at a time on {trial_resources.device}"
+    summary.log(f"{where}, {trial_resources.cpus} threads each; preparing the data")
+    cluster.run_on_every_node(trial_resources, warm_up, settings.model_dump_json())
     return trial_resources
 
 
@@ -216,7 +216,7 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
     summary.log("exporting the winner's results")
     try:
         call = cluster.caller_after_trials(trial_resources, more=settings.mixtures)
-        export_best_left(ready.all_trials, where, trial_resources, call)
+        export_best_left(ready.all_trials, where, call)
         if settings.mixtures:
             mixed = mixtures(ready.all_trials, where, trial_resources)
             ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))
