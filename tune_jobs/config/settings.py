@@ -220,6 +220,7 @@ class SweepSettings(Config):
     @field_validator("search")
     @classmethod
     def _objective_is_the_tasks(cls, search: Search, info: ValidationInfo) -> Search:
+        # A task that is refused tells so itself.
         return search.judged_by(info.data["task"].metrics) if "task" in info.data else search
 
     @field_validator("strategies")

@@ -89,6 +89,7 @@ class TrialResources:
 def connect() -> None:
     """Join the cluster at ``RAY_ADDRESS``, which a Ray job sets; else start one on this host. Quiet either way."""
     os.environ.update(TUNE_ENVIRONMENT)
+    # Nothing is sent to Ray's makers unless the user wants it.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     if ray.is_initialized():
@@ -259,6 +260,7 @@ def run_where_trials_run(trial_resources: TrialResources, function: Callable[...
     options: dict[str, Any] = {}
     if trial_resources.excluded_nodes:
         options["label_selector"] = {NODE_LABEL: f"!in({','.join(trial_resources.excluded_nodes)})"}
+        # If no other node has a place, one that is avoided is better than none.
         options["fallback_strategy"] = [{"label_selector": {}}]
     value: Value = _get(_task(trial_resources, function, **options).remote(*args, trial_resources.device))
     return value
@@ -288,6 +290,7 @@ def run_in_own_process(trial_resources: TrialResources, function: Callable[..., 
     Raises WorkerError if the process is lost, or the function raises.
     """
     try:
+        # One call a process, which ends with it; a second try would tell of another process.
         task = _task(trial_resources, function, max_calls=1, max_retries=0)
         value: Value = ray.get(task.remote(*args, trial_resources.device))
     except ray.exceptions.RayError as error:

@@ -43,6 +43,7 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
             survive_lost_workers(tune_controller)
         self.cut.discard(number_of(trial))
         trial.relative_logdir = trial.storage.trial_dir_name = folder_of(trial)
+        # Tune adds one before it saves.
         trial.storage.current_checkpoint_index = trial.config["attempt"] * STATES_OF_AN_ATTEMPT - 1
 
     def on_trial_error(self, tune_controller: "TuneController", trial: "Trial") -> None:
@@ -62,6 +63,7 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         goes_on = exempt or self.decisions.goes_on(
             trial=number, arm=trial.config["arm"], unit=result["unit"], score=result[f"best/{self._objective}"]
         )
+        # What early stopping ends is over for good, at a limit, too; what a limit cuts goes on later.
         if goes_on and self._limit_check.cuts(ahead_s=result["seconds"]):
             self.cut.add(number)
         return str(TrialScheduler.CONTINUE if goes_on and number not in self.cut else TrialScheduler.STOP)

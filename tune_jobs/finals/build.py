@@ -119,6 +119,7 @@ class Finals:
         )
         settings = self._settings(experiments, most=len(before.trials) + len(left))
         write_text(self.folder / SETTINGS, dump_settings(settings))
+        # Another command tries once more what failed: it may have been the machine.
         proposer = FixedList(experiments, again=failed)
         outcome = run_to_the_end(settings, self.trial_resources, self.folder, self.lease, proposer)
         if outcome.reason == INTERRUPTED:
@@ -151,9 +152,11 @@ class Finals:
             data=first.data,
             backbone=past.backbone,
             strategies=strategies,
+            # Settings have room for the default of every arm, though a fixed list tries none.
             trials=max(most, len(strategies) * len(past.backbones)),
             budget=first.budget,
             early_stopping=EARLY,
+            # What mixes, fuses and fits again reads the states of all runs.
             keep_checkpoints=max(most, 1),
             resources=past.resources.model_copy(update={"workers": 1}),
             retries=past.retries,

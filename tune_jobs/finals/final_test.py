@@ -94,6 +94,7 @@ def final_test(finals: Finals, standings: Standings) -> FinalTest | None:
         return None
     members, before = fits
     seen, about = check_access_log(finals), _about(finals, chosen)
+    # Before the look, so that one which is killed amid it counts.
     entry = _entered(finals, OPENED, about)
     log(f"opening the test identities: access {len(seen) + 1} to these {finals.data.num_test_identities}")
     name = _folder_name(finals, chosen.recipe)

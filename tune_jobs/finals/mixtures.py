@@ -181,6 +181,7 @@ def _wise_ft(group: Sequence[Complete]) -> list[Entrant]:
     best: Entrant | None = None
     for one in group:
         for alpha in ALPHAS:
+            # What trains no tower has no weights to mix with those that it began from.
             if not (one.folders[0] / wise_ft_file(alpha)).exists():
                 continue
             label = one.finalist.name.partition(", ")[2]

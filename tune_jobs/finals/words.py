@@ -81,7 +81,7 @@ def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> lis
 
 def unbeaten(standings: Standings) -> list[str]:
     """That the winner is not shown to beat the best baseline, or nothing if it is, or if there is none."""
-    best = _best_baseline(standings)
+    best = next(iter(standings.baselines), None)
     if best is None or best.beaten:
         return []
     said = "is worse than" if best.gap.low > 0 else "is not shown to beat"
@@ -99,16 +99,12 @@ def _over_zero_shot(standings: Standings) -> list[str]:
 
 
 def _beaten(standings: Standings) -> list[str]:
-    best = _best_baseline(standings)
+    best = next(iter(standings.baselines), None)
     if best is None or not best.beaten:
         return []
     return [
         f"It beats the best of {len(standings.baselines)} baselines, {best.name}: {_to_baseline(best, standings.task)}."
     ]
-
-
-def _best_baseline(standings: Standings) -> BaselineStanding | None:
-    return standings.baselines[0] if standings.baselines else None
 
 
 def _to_baseline(best: BaselineStanding, task: AnyTask) -> str:

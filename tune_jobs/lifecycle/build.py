@@ -105,6 +105,7 @@ def build(
         searcher.waits = callback.on_step_end
         with synced(folder, where), closing(Exports(folder, settings, all_trials, searched=proposer is None)) as export:
             gpus = trial_resources.gpus * workers
+            # Before anything else happens: from here on a resume knows with which settings trials ran.
             state.happened(Opened(at=clock(), gpus=gpus, settings=settings.model_dump(mode="json")))
             export.open(events)
             state.exports.append(export.happened)
@@ -174,8 +175,10 @@ def settle(
             reason = f"{view.checkpoint} is gone"
             state.happened(Retried(at=state.clock(), trial=view.number, reason=reason, anew=True))
         stopped = view.replica == 0 and view.number in decisions.stopped
+        # The driver before has died between the last state and the end: nothing is left to train.
         if view.saved_unit == view.unit and (view.done or stopped):
             callback.conclude(view)
+        # It has died between the end of the last seed and that of the trial.
         elif view.seeds and view.replica == seeds_of(view, state.all_trials, settings):
             callback.complete(view)
     return [view.number for view in state.all_trials.unfinished()]

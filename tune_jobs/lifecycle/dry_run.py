@@ -82,6 +82,7 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
         finished, whole = share.finished * (seeds - 1) * found.seconds, found.seconds - found.setup_s
         spent += trials[found.arm] * (found.setup_s + share.units * whole + finished)
         most += trials[found.arm] * seeds * found.seconds
+        # However many trials run at a time, the seeds of one run one after another.
         longest = max(longest, seeds * found.seconds)
     baseline = next((found for found in profiles if found.strategy not in UNTRAINED), None)
     if analysis and baseline is not None and replicas < SEEDS:

@@ -80,6 +80,7 @@ def replaced(where: StorageLocation) -> Iterator[Path]:
         return
     with scratch_folder() as folder:
         yield folder
+        # Files of the old one that the new one lacks would stay.
         drop_state(where)
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             (where / file.relative_to(folder).as_posix()).send(file)

@@ -96,6 +96,7 @@ def names_of_several_types(settings: SweepSettings) -> set[str]:
         for name, part in inventory(strategy, settings.task).items():
             path = under("strategy", name)
             values = part.choices if isinstance(part, CategoricalDistribution) else (0.0,)
+            # Whole numbers and others can be sorted together.
             kinds = {float if type(value) is int else type(value) for value in values if value is not None}
             found.setdefault(path, set()).update(kinds)
     return {path for path, kinds in found.items() if len(kinds) > 1}

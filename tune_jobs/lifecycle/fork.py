@@ -93,6 +93,7 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
     if backbone not in after.backbones:
         return "its backbone is not in this sweep"
     wanted = after.experiment(view.experiment.strategy, backbone)
+    # In how many parts batches were computed says nothing of the settings.
     if wanted != view.experiment.model_copy(update={"micro_batch": None}):
         return "data, seed or budget differ"
     if view.status is Status.STOPPED and before.early_stopping != after.early_stopping:
@@ -121,6 +122,7 @@ def _taken_over(
             changed |= {"source": f"{source} trial {event.trial}", "experiment": view.experiment}
             changed |= {"origin": origins.get(event.origin, SAMPLED), "notes": {}}
         if isinstance(event, Saved):
+            # Of the states only the last one is still there.
             if event.checkpoint != view.checkpoint:
                 continue
             changed["checkpoint"] = f"{TRIALS}/{_renamed(view, number)}/{Path(event.checkpoint).name}"

@@ -86,6 +86,7 @@ def _finals(sweep: SweepRecord) -> Page:
     found = [Page.from_file(own)] if own.is_file() else []
     if isinstance(where, BucketLocation) and (kept := with_retry((where / file).read, path=where)) is not None:
         found.append(Page.parse(json.loads(kept), source=f"{where / file}"))
+    # Another machine may have held them since.
     page = max(found, key=lambda one: one.at, default=NOTHING)
     last = max((event.at for event in sweep.events if isinstance(event, Ended)), default=0.0)
     if page is not NOTHING and page.at < last:

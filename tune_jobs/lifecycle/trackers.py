@@ -97,6 +97,7 @@ class MlflowTracker:
         ]
         metrics += [Metric(name, value, last, 0) for name, value in run.best.items()]
         params = [Param(name, value) for name, value in run.params.items()]
+        # So many parameters MLflow takes at a time; of metrics it would take more.
         for start in range(0, max(len(metrics), len(params)), 100):
             part = slice(start, start + 100)
             self._client.log_batch(made, metrics=metrics[part], params=params[part])

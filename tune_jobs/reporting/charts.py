@@ -150,6 +150,7 @@ def heat_map(caption: str, rows: Sequence[str], columns: Sequence[str], values: 
 def parallel(caption: str, names: Sequence[str], rows: Sequence[Sequence[Any]], scores: Sequence[float]) -> Figure:
     """A line a trial through its values, [trials, names], scaled axis by axis; a colour for each fifth of scores."""
     columns = [_scaled([row[at] for row in rows]) for at in range(len(names))]
+    # Ranks from the worst on, cut into fifths.
     place = np.argsort(np.argsort(scores)) * 5 // max(1, len(scores))
     traces = []
     for fifth, (label, (_, colour)) in enumerate(

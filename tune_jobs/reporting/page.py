@@ -199,6 +199,7 @@ class Page(Config):
 
 @cache
 def _plotly() -> str:
+    # Such a text would end the element of the page that holds it.
     return str(get_plotlyjs()).replace("</script", "<\\/script")
 
 

@@ -88,6 +88,7 @@ class ProgressTable(Progress):
 
     def shown(self) -> Live:
         """The block within which the table is shown."""
+        # It goes when the sweep ends: the summary's table takes its place.
         return Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def render(self) -> RenderableType:

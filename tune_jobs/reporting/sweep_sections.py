@@ -138,6 +138,7 @@ def _best_so_far(sweep: SweepRecord) -> Figure:
     trials, units = sweep.all_trials.trials, 0
     for event in sweep.events:
         units += isinstance(event, Validated | Trained)
+        # Other seeds of a trial tell how sure its score is, not how good.
         if isinstance(event, Validated) and event.replica == 0:
             view = trials[event.trial]
             score, curve = 100 * view.score_of(event.best), best.setdefault(view.arm, [])

@@ -63,6 +63,7 @@ def read_low_memory(text: str, *, actor: str = "") -> LowMemory:
     node, allowed, workers = _NODE.search(text), _ALLOWED.search(text), _WORKER.findall(text)
     killed = {name: float(gib) for selected, name, _, gib in workers if selected}
     wanted = killed.get(actor, killed.get(""))
+    # The driver, and the workers that Ray weighed.
     own = {str(os.getpid()), *(pid for _, _, pid, _ in workers)}
     foreign = [gib for pid, gib, command in _USER.findall(text) if pid not in own and not _SERVICE.search(command)]
     return LowMemory(

@@ -82,6 +82,7 @@ class SearchProposer:
         share = max(LEAST_STARTUP, ceil(search.startup_trials / max(1, len(self.searchable))))
         self._inside = replace(everything, startup=min(share, search.startup_trials))
         random = search.sampler is SamplerKind.RANDOM
+        # Which arm is no number, and CMA-ES draws numbers alone.
         self._across = replace(everything, kind=SamplerKind.RANDOM if random else SamplerKind.TPE)
         self._over: dict[int, FrozenTrial] = {}
         self._history: PastTrials | None = None

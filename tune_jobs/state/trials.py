@@ -202,6 +202,7 @@ class TrialView:
                 self.status = Status.INTERRUPTED
             case events.Ended():
                 self.status, self.reason, self.ended_at = Status(event.status), event.reason, event.at
+                # Its weights are those of the first seed.
                 if self.first is not None:
                     self.keep(self.first)
                     self.first, self.unit, self.done = None, self.saved_unit, True
