@@ -79,7 +79,7 @@ def test_every_arms_default_comes_first_and_every_trial_has_its_backbone(swept: 
 
 
 def test_rungs_are_kept_apart(swept: SweepRun) -> None:
-    rule = swept.decisions.rule
+    rule = swept.scheduler.decisions.rule
     assert isinstance(rule, AshaRungs)
     assert set(rule.scores) == set(ARMS)
     for arm, rungs in rule.scores.items():

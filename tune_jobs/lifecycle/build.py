@@ -42,7 +42,6 @@ class SweepRun:
     folder: Path
     settings: SweepSettings
     state: SweepState
-    decisions: StoppingDecisions
     searcher: SweepSearcher
     scheduler: SweepScheduler
     callback: SweepCallback
@@ -104,8 +103,8 @@ def build(
         )
         searcher.waits = callback.on_step_end
         with synced(folder, where), closing(Exports(folder, settings, all_trials, searched=proposer is None)) as export:
-            gpus = trial_resources.gpus * workers
             # Before anything else happens: from here on a resume knows with which settings trials ran.
+            gpus = trial_resources.gpus * workers
             state.happened(Opened(at=clock(), gpus=gpus, settings=settings.model_dump(mode="json")))
             export.open(events)
             state.exports.append(export.happened)
@@ -113,9 +112,7 @@ def build(
             searcher.take_up(settle(state, callback, decisions, where, settings))
             callback.drop_old_checkpoints()
             try:
-                yield SweepRun(
-                    folder, settings, state, decisions, searcher, scheduler, callback, monitor, display, export
-                )
+                yield SweepRun(folder, settings, state, searcher, scheduler, callback, monitor, display, export)
             finally:
                 monitor.release()
 
