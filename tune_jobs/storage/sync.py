@@ -40,9 +40,9 @@ def is_copied(path: str) -> bool:
 class FolderSync:
     """Copies what has changed in a local copy to its bucket."""
 
-    def __init__(self, folder: Path, bucket: BucketLocation, *, wanted: Callable[[str], bool] = is_copied) -> None:
-        """Of files that are ``wanted``, by their paths in ``folder``, all count as changed at first."""
-        self._folder, self._bucket, self._wanted = folder, bucket, wanted
+    def __init__(self, folder: Path, bucket: BucketLocation) -> None:
+        """Of the files in ``folder`` that are copied, all count as changed at first."""
+        self._folder, self._bucket = folder, bucket
         self._sent: dict[str, tuple[int, int]] = {}
         self._turn = threading.Lock()
 
@@ -50,7 +50,7 @@ class FolderSync:
         """Copy what has changed; raises OSError if the bucket does not answer, and may be called again."""
         with self._turn:
             found = (Path(root) / name for root, _, names in os.walk(self._folder) for name in names)
-            for path in sorted(filter(self._wanted, (file.relative_to(self._folder).as_posix() for file in found))):
+            for path in sorted(filter(is_copied, (file.relative_to(self._folder).as_posix() for file in found))):
                 self._send_one(path)
 
     def _send_one(self, path: str) -> None:

@@ -42,7 +42,7 @@ def test_too_little_memory_halves_the_pass_until_it_is_one_image() -> None:
 def test_what_has_no_batch_is_tried_again_as_it_is() -> None:
     found = follows(FailureKind.OUT_OF_MEMORY, strategy=ZeroShot())
     assert found == Retried(at=1.0, trial=3, reason="why")
-    assert halved(None, ZeroShot()) is None
+    assert halved(Experiment(strategy=ZeroShot())) is None
 
 
 def test_the_largest_batch_is_found_at_any_depth() -> None:
