@@ -21,6 +21,7 @@ from handclip_core.strategies import Strategy, refusal
 from handclip_core.tasks import IDENTITIES, AnyTask
 from search_spaces.arms import arm_of, backbone_in
 from search_spaces.by_task import SPACES, spaces_of
+from search_spaces.joint import JointSpace
 from search_spaces.spaces import default_of
 from tune_jobs.config.backbones import SearchedBackbones, as_tuple, can_use, labels
 from tune_jobs.config.changes import MayChange
@@ -189,6 +190,11 @@ class SweepSettings(Config):
             for backbone in self.backbones
             if can_use(strategy, backbone)
         )
+
+    @property
+    def space(self) -> JointSpace:
+        """What is searched of every arm, as narrowed."""
+        return self.search.space(self.arms, self.task)
 
     def backbone_of(self, arm: str) -> BackboneSettings:
         """The backbone of an arm; raises InputError if it is none of the sweep's."""

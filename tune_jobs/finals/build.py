@@ -1,8 +1,6 @@
 """The finals of a sweep: a list of experiments on fresh seeds, run as the trials of a sweep are."""
 
 import json
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -241,8 +239,3 @@ def read_data_state(example: str, device: str) -> DataState:
     _ = context.feature_inputs
     tested = context.prepared.manifest.loc[context.prepared.manifest["subset"] == "test", "identity"]
     return DataState(context.prepared.protocol.manifest_hash, hash_of_test(context.prepared), int(tested.nunique()))
-
-
-def command_again() -> str:
-    """The command line that began this process."""
-    return shlex.join([sys.executable, *sys.argv])

@@ -57,14 +57,9 @@ def hash_of(experiment: Experiment) -> str:
 
     Only what differs from the defaults counts, so that a setting added in a later version changes nothing.
     """
-    same = without_chance(experiment)
+    same = experiment.model_copy(update={"seed": 0, "micro_batch": None})
     text = f"{same.strategy.name} {same.data.source} {same.model_dump_json(exclude_defaults=True)}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def without_chance(experiment: Experiment) -> Experiment:
-    """The experiment with the first seed and whole batches: equal for runs of one configuration."""
-    return experiment.model_copy(update={"seed": 0, "micro_batch": None})
 
 
 def choose(past: PastSweep, *, top: int) -> list[Finalist]:

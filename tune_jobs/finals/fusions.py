@@ -21,7 +21,8 @@ from tune_jobs.finals.mixtures import Complete, Entrant, Recipe, entrant_of, gro
 from tune_jobs.lifecycle.export_best import replaced
 from tune_jobs.storage.location import StorageLocation, local_copy
 
-FUSION = "fusion.json"
+FUSION, FITTED = "fusion.json", ("weights", "means", "deviations")
+"""The file of a fusion, and what it keeps of that of each seed."""
 
 
 def best_of_backbones(complete: Sequence[Complete]) -> list[Complete]:
@@ -50,7 +51,10 @@ class FusedRuns:
             made.mkdir(parents=True)
             for seed, one in enumerate(self.by_seed):
                 task.save(made / f"{seed}.npz", one.scores)
-            write_json(made / FUSION, {"members": self.keys, "seeds": [_written(one) for one in self.by_seed]})
+            seeds = [
+                {name: getattr(one.fusion, name) for name in FITTED} | {"crossed": one.crossed} for one in self.by_seed
+            ]
+            write_json(made / FUSION, {"members": self.keys, "seeds": seeds})
 
 
 def fuse(members: Sequence[Complete], seeds: Sequence[int], device: str) -> FusedRuns:
@@ -85,7 +89,8 @@ def fusion_of(complete: Sequence[Complete], folder: Path) -> list[Entrant]:
     task = members[0].finalist.experiment.task
     scores = tuple(task.load(where / f"{seed}.npz") for seed in range(len(about["seeds"])))
     # The final fit is of the first seed, so it takes the weights of that one's runs.
-    recipe = Recipe(tuple(one.finalist for one in members), fusion=_read(about["seeds"][0]))
+    weights, means, deviations = (tuple(about["seeds"][0][name]) for name in FITTED)
+    recipe = Recipe(tuple(one.finalist for one in members), fusion=ScoreFusion(weights, means, deviations))
     labels = " + ".join(one.finalist.name.replace(", ", " ") for one in members)
     return [entrant_of(f"{recipe.strategy}, by score of {labels}", recipe, scores, members)]
 
@@ -94,13 +99,3 @@ def _loaded(experiment: Experiment, state: StorageLocation, context: ExperimentC
     weights = load_tensors(opened.enter_context(local_copy(state)) / FINAL)
     model = restored(built(experiment, context), weights).eval()
     return LoadedRun(model, context.pixel_inputs, context)
-
-
-def _written(one: Fused) -> dict[str, object]:
-    fusion = one.fusion
-    numbers = {"weights": fusion.weights, "means": fusion.means, "deviations": fusion.deviations}
-    return {**numbers, "crossed": one.crossed}
-
-
-def _read(one: dict[str, list[float]]) -> ScoreFusion:
-    return ScoreFusion(tuple(one["weights"]), tuple(one["means"]), tuple(one["deviations"]))

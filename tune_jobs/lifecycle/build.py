@@ -139,14 +139,13 @@ def _learn_once(state: SweepState, settings: SweepSettings) -> None:
     if settings.warm_start is None or state.all_trials.learned is not None or state.all_trials.trials:
         return
     past = readable_folder(settings.warm_start)
-    other = load_settings(past / SETTINGS)
-    space, objectives = settings.search.space(settings.arms, settings.task), settings.search.objectives
+    objectives, others = settings.search.objectives, load_settings(past / SETTINGS).search.objectives
 
     def arm_here(view: TrialView) -> str:
         several = bool(view.backbone) or len(settings.backbones) > 1
         return settings.arm_of(view.experiment) if several else view.arm
 
-    found = transfer(folded(read_events(past)), space, objectives, others=other.search.objectives, arm_here=arm_here)
+    found = transfer(folded(read_events(past)), settings.space, objectives, others=others, arm_here=arm_here)
     log(f"learning from {shown(settings.warm_start)}: {found.lines()[0]}")
     for line in found.lines()[1:]:
         print(line, flush=True)

@@ -50,7 +50,7 @@ def estimate(settings: SweepSettings) -> int:
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
     trial_resources = prepare(settings)
-    space = settings.search.space(settings.arms, settings.task)
+    space = settings.space
     profiles = []
     for arm in settings.arms:
         summary.log(f"trying {arm}")
@@ -106,7 +106,7 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
 def shares(settings: SweepSettings) -> dict[str, int]:
     """Trials of each arm if all get as many: its default, and its part of the others."""
     arms = settings.arms
-    drawn = settings.search.space(arms, settings.task).searchable()
+    drawn = settings.space.searchable()
     more = settings.trials - len(arms) if drawn else 0
     part, rest = divmod(more, max(1, len(drawn)))
     place = {name: number for number, name in enumerate(drawn)}

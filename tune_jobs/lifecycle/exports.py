@@ -28,14 +28,13 @@ class Exports:
         """Exports into ``folder``; nothing is written before ``open``. What was not ``searched`` has no study."""
         self._folder, self._all_trials = folder, all_trials
         self._logs = EventLogs(folder / tensorboard.FOLDER, names_of_several_types(settings))
-        space, objectives = settings.search.space(settings.arms, settings.task), settings.search.objectives
         where = location_of(settings.storage, folder)
         place = where.resolve().as_uri() if isinstance(where, Path) else str(where)
         study = StudyExport(
             study_url(settings, folder),
             name=settings.name,
-            space=space,
-            objectives=objectives,
+            space=settings.space,
+            objectives=settings.search.objectives,
             artifacts=folder / ARTIFACTS,
             place=place,
         )

@@ -101,8 +101,7 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
     if view.status is Status.COMPLETE and max(1, len(view.seeds)) != seeds_of(view, all_trials, after):
         return "has another number of seeds"
     try:
-        space = after.search.space(after.arms, after.task)
-        space.hold(view.experiment.strategy, backbone=backbone_in(after.arm_of(view.experiment)))
+        after.space.hold(view.experiment.strategy, backbone=backbone_in(after.arm_of(view.experiment)))
     except ValueError as error:
         return str(error)
     return None

@@ -23,7 +23,7 @@ from tune_jobs.reporting.hyperparameters import hyperparameters
 from tune_jobs.reporting.page import NONE, REPORT, Page, Section, Table, percent, signed, span
 from tune_jobs.reporting.record import SweepRecord
 from tune_jobs.reporting.summary import baseline_of, python, shown, used
-from tune_jobs.reporting.winner_sections import Winner
+from tune_jobs.reporting.winner_sections import NO_DATA, Winner
 from tune_jobs.state.events import Closed, Ended
 from tune_jobs.state.trials import Status, TrialView
 from tune_jobs.state.usage import HOUR_S
@@ -138,11 +138,8 @@ def _cost_tiles(sweep: SweepRecord) -> dict[str, str]:
     failed = sum(view.status is Status.FAILED for view in trials.all())
     cost = used(usage, sweep.settings.limits).removeprefix("used").strip()
     over = f"{trials.num_over()} of {sweep.settings.trials}" + (f", {failed} failed" if failed else "")
-    return {"trials over": over, "cost of the search": cost, "worker hours": f"{_worker_hours(sweep):.2f}"}
-
-
-def _worker_hours(sweep: SweepRecord) -> float:
-    return sum(view.seconds for view in sweep.all_trials.all()) * sweep.settings.resources.workers / HOUR_S
+    hours = sum(view.seconds for view in trials.all()) * sweep.settings.resources.workers / HOUR_S
+    return {"trials over": over, "cost of the search": cost, "worker hours": f"{hours:.2f}"}
 
 
 def _state(sweep: SweepRecord) -> str:
@@ -164,11 +161,7 @@ def _measured(sweep: SweepRecord, winner: Winner) -> Section:
         "budget of a trial": f"{settings.budget} units (epochs of the training split)",
     }
     if winner.data is None:
-        return Section(
-            title="What was measured",
-            tables=(_facts("Settings", facts),),
-            missing="The data are not on this machine: write the report where they are.",
-        )
+        return Section(title="What was measured", tables=(_facts("Settings", facts),), missing=NO_DATA)
     protocol, manifest = winner.data.protocol, winner.data.manifest
     facts |= {
         "data": f"{protocol.source}, cut {protocol.cut}, seed {protocol.seed}",
@@ -196,7 +189,7 @@ def _facts(title: str, facts: dict[str, str]) -> Table:
 def _test_accesses(sweep: SweepRecord, winner: Winner, finals_command: str) -> Section:
     title = f"Accesses to the test {sweep.settings.task.clusters}"
     if winner.data is None:
-        return Section(title=title, missing="The data are not on this machine: write the report where they are.")
+        return Section(title=title, missing=NO_DATA)
     test = hash_of_test(winner.data)
     log = AccessLog(sweep.folder.parent / ACCESS_LOG, shared_log(test))
     try:

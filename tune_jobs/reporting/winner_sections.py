@@ -33,6 +33,7 @@ QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
 BINS, MERGED, RESAMPLES, MOST_RANKS, SHOWN = 400, 10, 500, 20, 10
 MOST_POINTS = 1500
 """Images that the map of embeddings shows."""
+NO_DATA = "The data are not on this machine: write the report where they are."
 Floats = NDArray[np.float64]
 
 
@@ -184,7 +185,7 @@ def groups(winner: Winner) -> Section:
     if not isinstance(winner.evaluation, ProtocolScores):
         return Section(title=title, missing=missing(winner))
     if winner.data is None:
-        return Section(title=title, missing="The data are not on this machine: write the report where they are.")
+        return Section(title=title, missing=NO_DATA)
     found = breakdown(winner.evaluation, winner.data.manifest)
     columns: dict[str, Sequence[str]] = {
         "group": [one.group for one in found],

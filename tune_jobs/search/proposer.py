@@ -73,7 +73,7 @@ class SearchProposer:
     def __init__(self, settings: SweepSettings) -> None:
         search, arms, seed = settings.search, settings.arms, settings.seed
         self._settings, self._search, self._bandit = settings, search, search.strategy_bandit
-        self.space = search.space(arms, settings.task)
+        self.space = settings.space
         self.searchable = self.space.searchable()
         defaults = [self._proposal(self.space.default(arm), DEFAULT) for arm in arms]
         points = [self._proposal(draft, point_origin(place)) for place, draft in search.drafts(arms, settings.task)]
