@@ -16,10 +16,10 @@ from tune_jobs.reporting.leaderboard import describe_status
 from tune_jobs.reporting.page import NONE, Figure, Link, Section, Table, percent
 from tune_jobs.reporting.record import SweepRecord, scored
 from tune_jobs.reporting.summary import failures, hardly_moved_lines, python, regret_lines, shown
-from tune_jobs.state.events import Begun, Cut, Ended, Moved, Retried, SeedEnded, Started, Trained, Validated
+from tune_jobs.state.events import Begun, Closed, Moved, Retried, Started, Trained, Validated
 from tune_jobs.state.objectives import measured, pareto_front, texts
 from tune_jobs.state.trials import TRIALS, Status, TrialView
-from tune_jobs.state.usage import HOUR_S
+from tune_jobs.state.usage import HOUR_S, Usage
 
 FEW = 3
 """Trials of a strategy from which on an expectation over them means anything."""
@@ -252,19 +252,14 @@ def trouble(sweep: SweepRecord) -> Section:
 
 
 def _timeline(sweep: SweepRecord) -> Figure:
-    began = sweep.events[0].at
-    running: set[int] = set()
+    began, usage, before = sweep.events[0].at, Usage(), 0
     curve: list[tuple[float, float]] = []
     for event in sweep.events:
-        before = len(running)
-        if isinstance(event, Started):
-            running.add(event.trial)
-        elif isinstance(event, Ended | Retried | Moved | Cut | SeedEnded):
-            running.discard(event.trial)
-        elif event.event in ("opened", "closed"):
-            running.clear()
-        if len(running) != before:
-            curve.append(((event.at - began) / HOUR_S, len(running)))
+        usage.apply(event)
+        running = 0 if isinstance(event, Closed) else len(usage.running)
+        if running != before:
+            curve.append(((event.at - began) / HOUR_S, running))
+        before = running
     trace = line("running", curve, COLOURS[0]) | {"line": {"shape": "hv", "color": COLOURS[0]}, "fill": "tozeroy"}
     hours = [(event.at - began) / HOUR_S for event in sweep.events if isinstance(event, Begun)]
     caption = f"Trials that ran at a time, by the clock; {len(hours)} were begun."
