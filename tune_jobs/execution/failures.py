@@ -44,6 +44,7 @@ def kind_of(error: BaseException) -> FailureKind:
     cause = _cause(error)
     if isinstance(cause, RayActorError) and cause.preempted:
         return FailureKind.MOVED
+    # Looked for before InputError, of which it is one.
     if isinstance(cause, UnwritableError):
         return FailureKind.NODE
     if isinstance(cause, DivergedError | InputError):
@@ -53,6 +54,7 @@ def kind_of(error: BaseException) -> FailureKind:
     if isinstance(cause, torch.OutOfMemoryError | MemoryError):
         return FailureKind.OUT_OF_MEMORY
     text = str(cause).lower()
+    # What a trial itself raised may say anything; only errors of Ray tell of a node.
     if isinstance(cause, OutOfMemoryError) or (isinstance(cause, RayActorError) and is_low_memory(text)):
         return FailureKind.LOW_MEMORY
     if any(words in text for words in OUT_OF_SPACE):

@@ -20,14 +20,13 @@ from tune_jobs.finals.tables import (
     less,
     mean_sd,
     ranking_table,
-    span,
     swept_score,
     verdict_table,
     wins_table,
 )
 from tune_jobs.finals.words import drops, headline, notes, test_lines, unbeaten
 from tune_jobs.reporting.charts import intervals
-from tune_jobs.reporting.page import REPORT, Figure, Page, Section, Table
+from tune_jobs.reporting.page import REPORT, Figure, Page, Section, Table, span
 
 WIDE = 150
 """Characters of a line that holds all columns."""

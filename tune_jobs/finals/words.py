@@ -8,8 +8,8 @@ from handclip_core.tasks import AnyTask
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import MIN_BUDGETS, MIN_TRIALS, BaselineStanding, Standing, Standings
-from tune_jobs.finals.tables import mean_sd, signed, span
-from tune_jobs.reporting.page import percent
+from tune_jobs.finals.tables import mean_sd
+from tune_jobs.reporting.page import percent, signed, span
 
 NOTABLE_DROP, EARLY = 0.01, 0.8
 """What had its best unit in the first 80 % of the budget, and has lost so much since, is named."""
@@ -81,7 +81,7 @@ def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> lis
 
 def unbeaten(standings: Standings) -> list[str]:
     """That the winner is not shown to beat the best baseline, or nothing if it is, or if there is none."""
-    best = _best_baseline(standings)
+    best = next(iter(standings.baselines), None)
     if best is None or best.beaten:
         return []
     said = "is worse than" if best.gap.low > 0 else "is not shown to beat"
@@ -94,22 +94,17 @@ def _over_zero_shot(standings: Standings) -> list[str]:
     if own is None or own.gap is None:
         return []
     gap, label = own.gap, standings.task.metrics.objective.label
-    low, high = (f"{100 * value:+.2f}" for value in (-gap.high, -gap.low))
-    return [f"To {standings.as_it_is}: {label} {-100 * gap.difference:+.2f}, 95 % {low} to {high} over seeds and "
-            f"{standings.task.clusters}."]  # fmt: skip
+    above = f"{label} {signed(-gap.difference)}, 95 % {signed(-gap.high)} to {signed(-gap.low)}"
+    return [f"To {standings.as_it_is}: {above} over seeds and {standings.task.clusters}."]
 
 
 def _beaten(standings: Standings) -> list[str]:
-    best = _best_baseline(standings)
+    best = next(iter(standings.baselines), None)
     if best is None or not best.beaten:
         return []
     return [
         f"It beats the best of {len(standings.baselines)} baselines, {best.name}: {_to_baseline(best, standings.task)}."
     ]
-
-
-def _best_baseline(standings: Standings) -> BaselineStanding | None:
-    return standings.baselines[0] if standings.baselines else None
 
 
 def _to_baseline(best: BaselineStanding, task: AnyTask) -> str:

@@ -13,14 +13,13 @@ from pathlib import Path
 
 from search_spaces.arms import backbone_in
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.execution.callback import TRIALS
 from tune_jobs.reporting.tensorboard import FOLDER as EVENTS
 from tune_jobs.scheduling.seeds import seeds_of
 from tune_jobs.search.proposer import DEFAULT, SAMPLED, point_origin
 from tune_jobs.state.events import Begun, Ended, Event, Saved, SeedEnded, Trained, Validated
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import Status, Trials, TrialView, folded
+from tune_jobs.state.trials import TRIALS, Status, Trials, TrialView, folded
 
 ABOUT_A_TRIAL = (Begun, Trained, Validated, SeedEnded, Saved, Ended)
 """What is taken over of a trial; who ran it when, and its failed attempts, are not."""
@@ -94,6 +93,7 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
     if backbone not in after.backbones:
         return "its backbone is not in this sweep"
     wanted = after.experiment(view.experiment.strategy, backbone)
+    # In how many parts batches were computed says nothing of the settings.
     if wanted != view.experiment.model_copy(update={"micro_batch": None}):
         return "data, seed or budget differ"
     if view.status is Status.STOPPED and before.early_stopping != after.early_stopping:
@@ -101,8 +101,7 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
     if view.status is Status.COMPLETE and max(1, len(view.seeds)) != seeds_of(view, all_trials, after):
         return "has another number of seeds"
     try:
-        space = after.search.space(after.arms, after.task)
-        space.hold(view.experiment.strategy, backbone=backbone_in(after.arm_of(view.experiment)))
+        after.space.hold(view.experiment.strategy, backbone=backbone_in(after.arm_of(view.experiment)))
     except ValueError as error:
         return str(error)
     return None
@@ -122,6 +121,7 @@ def _taken_over(
             changed |= {"source": f"{source} trial {event.trial}", "experiment": view.experiment}
             changed |= {"origin": origins.get(event.origin, SAMPLED), "notes": {}}
         if isinstance(event, Saved):
+            # Of the states only the last one is still there.
             if event.checkpoint != view.checkpoint:
                 continue
             changed["checkpoint"] = f"{TRIALS}/{_renamed(view, number)}/{Path(event.checkpoint).name}"

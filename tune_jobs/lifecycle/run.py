@@ -72,6 +72,7 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: 
     refuse_taken_name(settings, number_taken_names=number_taken_names)
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
+        # Damage is told before anything is written.
         read_events(readable_folder(settings.warm_start))
     if settings.search.storage is not None:
         refuse_taken(settings.search.storage, None if number_taken_names else settings.name)
@@ -132,9 +133,9 @@ def prepare(settings: SweepSettings) -> TrialResources:
     cluster.connect()
     cluster.wait_for_node(settings.resources)
     trial_resources = cluster.fit_trials(settings.resources, cluster.nodes())
-    at_a_time, device = trial_resources.concurrent, trial_resources.device
-    summary.log(f"{at_a_time} trials at a time on {device}, {trial_resources.cpus} threads each; preparing the data")
-    cluster.run_on_every_node(trial_resources, warm_up, settings.model_dump_json(), device)
+    where = f"{trial_resources.concurrent} trials at a time on {trial_resources.device}"
+    summary.log(f"{where}, {trial_resources.cpus} threads each; preparing the data")
+    cluster.run_on_every_node(trial_resources, warm_up, settings.model_dump_json())
     return trial_resources
 
 
@@ -145,6 +146,7 @@ def _run(settings: SweepSettings, trial_resources: TrialResources, folder: Path,
     say_at_the_end("")  # what follows says it all
     write_front(outcome.all_trials, settings, folder)
     if isinstance(where, BucketLocation):
+        # The sync has ended with the sweep itself.
         for file in (folder / FILE, folder / FRONT):
             if file.exists():
                 with_retry(partial((where / file.name).send, file), path=where)
@@ -212,11 +214,12 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
     if ready.all_trials.winner is None:
         return True
     trial_resources = replace(trial_resources, excluded_nodes=ready.monitor.excluded_nodes())
+    # Places that are held back because memory was low would keep the export waiting.
     ready.monitor.release()
     summary.log("exporting the winner's results")
     try:
         call = cluster.caller_after_trials(trial_resources, more=settings.mixtures)
-        export_best_left(ready.all_trials, where, trial_resources, call)
+        export_best_left(ready.all_trials, where, call)
         if settings.mixtures:
             mixed = mixtures(ready.all_trials, where, trial_resources)
             ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))

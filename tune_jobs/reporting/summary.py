@@ -12,7 +12,7 @@ from handclip_core.evaluation.metrics import Metric
 from tune_jobs.config.settings import Limits, StoppingKind, SweepSettings
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import shown_metrics, trial_table
-from tune_jobs.reporting.regret import FinishedTrial, early_stopping_regret
+from tune_jobs.reporting.regret import early_stopping_regret
 from tune_jobs.state.objectives import FRONT, front_lines, pareto_front
 from tune_jobs.state.trials import Status, Trials, TrialView
 from tune_jobs.state.usage import Usage
@@ -52,7 +52,7 @@ def show_outcome(
         *hardly_moved_lines(all_trials, settings.early_stopping.second_rung),
         *power_analysis_of(all_trials, settings),
         *regret_lines(all_trials, settings),
-        *front_lines(front),
+        *front_lines(front, objectives),
         used(all_trials.usage, settings.limits),
     ]
     if winner is None:
@@ -85,9 +85,8 @@ def regret_lines(all_trials: Trials, settings: SweepSettings) -> list[str]:
     """What early stopping saved, and what it may have cost; nothing if it was off."""
     if settings.early_stopping.kind is StoppingKind.NONE:
         return []
-    over = [view for view in all_trials.all() if view.status in (Status.COMPLETE, Status.STOPPED) and view.unit]
-    ran = [FinishedTrial(r.number, r.arm, r.curve, r.status is Status.STOPPED) for r in over]
-    return early_stopping_regret(ran, budget=settings.budget, first_rung=settings.early_stopping.grace).lines()
+    budget, first_rung = settings.budget, settings.early_stopping.grace
+    return early_stopping_regret(all_trials.all(), budget=budget, first_rung=first_rung).lines()
 
 
 def used(usage: Usage, limits: Limits) -> str:

@@ -25,14 +25,15 @@ from handclip_core.evaluation.units import Evaluation
 from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.run_folder import METRICS
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.reporting.charts import COLOURS, axes, band, heat_map, line, vertical
-from tune_jobs.reporting.page import NONE, Figure, Section, Table, percent
+from tune_jobs.reporting.charts import COLOURS, axes, band, heat_map, line, scatter, vertical
+from tune_jobs.reporting.page import NONE, Figure, Section, Table, percent, span
 from tune_jobs.reporting.panels import data_here, extremes
 
 QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
 BINS, MERGED, RESAMPLES, MOST_RANKS, SHOWN = 400, 10, 500, 20, 10
 MOST_POINTS = 1500
 """Images that the map of embeddings shows."""
+NO_DATA = "The data are not on this machine: write the report where they are."
 Floats = NDArray[np.float64]
 
 
@@ -184,7 +185,7 @@ def groups(winner: Winner) -> Section:
     if not isinstance(winner.evaluation, ProtocolScores):
         return Section(title=title, missing=missing(winner))
     if winner.data is None:
-        return Section(title=title, missing="The data are not on this machine: write the report where they are.")
+        return Section(title=title, missing=NO_DATA)
     found = breakdown(winner.evaluation, winner.data.manifest)
     columns: dict[str, Sequence[str]] = {
         "group": [one.group for one in found],
@@ -196,9 +197,7 @@ def groups(winner: Winner) -> Section:
     for label, name in (("mAP", "map"), ("rank-1", "cmc1")):
         estimates: list[Estimate | None] = [getattr(one, name) for one in found]
         columns[label] = [NONE if one is None else percent(one.value) for one in estimates]
-        columns[f"95 % of {label}"] = [
-            NONE if one is None else f"{percent(one.low)} to {percent(one.high)}" for one in estimates
-        ]
+        columns[f"95 % of {label}"] = [NONE if one is None else span(one) for one in estimates]
     lines = ("Means over the queries of a group, all gallery splits together. A group of few identities has a wide "
              "interval and may have none that means anything.",)  # fmt: skip
     return Section(
@@ -311,16 +310,15 @@ def _map(search: Search) -> Figure:
     found = pd.DataFrame({"x": places[:, 0], "y": places[:, 1], "who": search.column("identity", rows)})
     found["aspect"] = search.column("aspect", rows)
     traces = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": str(aspect),
-            "x": group["x"].round(4).tolist(),
-            "y": group["y"].round(4).tolist(),
-            "text": group["who"].tolist(),
-            "hovertemplate": "%{text}<extra></extra>",
-            "marker": {"color": COLOURS[at % len(COLOURS)], "size": 5},
-        }
+        scatter(
+            str(aspect),
+            "markers",
+            group["x"].round(4).tolist(),
+            group["y"].round(4).tolist(),
+            text=group["who"].tolist(),
+            hovertemplate="%{text}<extra></extra>",
+            marker={"color": COLOURS[at % len(COLOURS)], "size": 5},
+        )
         for at, (aspect, group) in enumerate(found.groupby("aspect"))
     ]
     caption = f"Embeddings on their first two principal components, which hold {share:.0%} of the variance."

@@ -46,15 +46,8 @@ class Sampling:
             match self.kind:
                 case SamplerKind.RANDOM:
                     return RandomSampler(seed=seed)
-                case SamplerKind.GP:
-                    return GPSampler(
-                        seed=seed,
-                        n_startup_trials=self.startup,
-                        independent_sampler=self._tpe(seed),
-                        warn_independent_sampling=False,
-                    )
-                case SamplerKind.CMAES:
-                    return PlainCmaEsSampler(
+                case SamplerKind.GP | SamplerKind.CMAES:
+                    return (GPSampler if self.kind is SamplerKind.GP else PlainCmaEsSampler)(
                         seed=seed,
                         n_startup_trials=self.startup,
                         independent_sampler=self._tpe(seed),

@@ -20,6 +20,8 @@ from tune_jobs.state import events
 from tune_jobs.state.events import Event, LearnedTrial, Mixture, Opened, TrialEvent
 from tune_jobs.state.usage import Usage
 
+TRIALS = "trials"
+"""The folder of all trials in a sweep's."""
 _TASK: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
 
 
@@ -200,6 +202,7 @@ class TrialView:
                 self.status = Status.INTERRUPTED
             case events.Ended():
                 self.status, self.reason, self.ended_at = Status(event.status), event.reason, event.at
+                # Its weights are those of the first seed.
                 if self.first is not None:
                     self.keep(self.first)
                     self.first, self.unit, self.done = None, self.saved_unit, True
@@ -314,6 +317,14 @@ class Trials:
     def num_over(self) -> int:
         """Trials that will never run again."""
         return len(self.trials) - len(self.unfinished())
+
+
+def by_arm(views: Iterable[TrialView]) -> dict[str, list[TrialView]]:
+    """Trials by strategy and backbone, in the order of the first of each."""
+    found: dict[str, list[TrialView]] = {}
+    for view in views:
+        found.setdefault(view.arm, []).append(view)
+    return found
 
 
 def folded(happened: Iterable[Event]) -> Trials:

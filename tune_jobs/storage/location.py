@@ -103,6 +103,7 @@ class BucketLocation:
             root = store.path.partition("/")[0]
             if root and store.filesystem.get_file_info(root).type is fs.FileType.NotFound:
                 return f"there is no bucket '{root}'; make it first"
+            # Who may look into a bucket need not be allowed to write.
             probe.write(b"")
             probe.delete()
         except (OSError, ValueError, ArrowException) as error:

@@ -110,7 +110,7 @@ def test_every_strategy_is_judged_at_its_best_with_what_it_cost() -> None:
     ]
     found = {one.strategy: one for one in verdicts(rank(entrants), SEARCHED, Cost(True, 0.5), budget=10)}
     assert list(found) == ["full", "adapters", "zero_shot"]
-    assert found["full"].best == "full, trial 4"
+    assert found["full"].best.name == "full, trial 4"
     assert (found["full"].verdict, found["zero_shot"].verdict) == (Verdict.WINNER, Verdict.WORSE)
     assert found["adapters"].verdict is Verdict.NO_DIFFERENCE
     assert found["full"].fit_hours == pytest.approx(36 * 0.5 / 3600)

@@ -17,10 +17,11 @@ from tune_jobs.finals.past_sweep import read_sweep
 from tune_jobs.finals.ranking import Cost, rank
 from tune_jobs.finals.report import FinalsReport
 from tune_jobs.lifecycle.reading import read_record
-from tune_jobs.lifecycle.review import FINALS, report, write_report
+from tune_jobs.lifecycle.review import report, write_report
 from tune_jobs.reporting.page import Page, Section
 from tune_jobs.review import app
 from tune_jobs.state.events import Ended, Retried
+from tune_jobs.storage.sync import FINALS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome") or ""
 HOSTILE = "<script>document.title='broken'</script>"
