@@ -86,7 +86,7 @@ class BackboneSettings(Config):
     def _home_and_variables_put_in(cls, given: str | None) -> str | None:
         prefix = LOCAL_FOLDER if given and given.startswith(LOCAL_FOLDER) else ""
         path = (given or "").removeprefix(prefix)
-        return f"{prefix}{user_path(path)}" if path.startswith(("~", "$")) else given
+        return f"{prefix}{user_path(path)}" if prefix or path.startswith(("~", "$")) else given
 
 
 class Backbone(nn.Module):
