@@ -43,6 +43,7 @@ def kept_baselines(
         return BaselineScores({})
     folder = finals / FOLDER
     about = read_document(folder / ABOUT) if (folder / ABOUT).exists() else {}
+    # Another version may have more of them.
     if about.get("manifest_hash") != manifest_hash or {*about["names"], *about["failures"]} != {*task.baselines}:
         score().save(folder, manifest_hash, task)
         about = read_document(folder / ABOUT)

@@ -84,6 +84,7 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
         most += trials[found.arm] * seeds * found.seconds
         # However many trials run at a time, the seeds of one run one after another.
         longest = max(longest, seeds * found.seconds)
+    # The first that trains anything is what the power analysis repeats.
     baseline = next((found for found in profiles if found.strategy not in UNTRAINED), None)
     if analysis and baseline is not None and replicas < SEEDS:
         longest = max(longest, SEEDS * baseline.seconds)

@@ -119,6 +119,7 @@ def _taken_over(
         changed: dict[str, object] = {"at": at, "trial": number}
         if isinstance(event, Begun):
             changed |= {"source": f"{source} trial {event.trial}", "experiment": view.experiment}
+            # What the other sampler noted is about draws of its own.
             changed |= {"origin": origins.get(event.origin, SAMPLED), "notes": {}}
         if isinstance(event, Saved):
             # Of the states only the last one is still there.

@@ -91,6 +91,7 @@ def within_arm(trial: FrozenTrial, arm: str) -> FrozenTrial:
     found = copy.copy(trial)
     found.params = {path: trial.params[name] for name, path in names.items()}
     found.distributions = {path: trial.distributions[name] for name, path in names.items()}
+    # Its own, since callers add to them.
     found.user_attrs = dict(trial.user_attrs)
     return found
 

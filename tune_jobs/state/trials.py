@@ -230,7 +230,7 @@ class TrialView:
         self.replica += 1
         self.metrics = self.experiment.task.metrics.over_seeds(self.seeds)
         self.status, self.unit, self.done, self.present = Status.WAITING, 0, False, {}
-        self.keep(None)
+        self.keep(None)  # the next seed begins from no state of this one
 
 
 @dataclass

@@ -146,6 +146,7 @@ class SweepLease:
 @contextmanager
 def idle(folder: Path) -> Iterator[bool]:
     """Whether no driver of this host is at work in ``folder``; none can begin within the block then."""
+    # Made if need be, and never emptied: the mark of the local copy stands in it.
     with (folder / LOCK).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
