@@ -8,6 +8,7 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
+from handclip_core.devices import MIB
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import UNTRAINED
 from search_spaces.arms import backbone_in
@@ -24,7 +25,6 @@ from tune_jobs.scheduling.limits import GIB
 from tune_jobs.scheduling.power_analysis import SEEDS
 from tune_jobs.state.usage import HOUR_S
 
-MIB = 2**20
 REHEARSALS = 20
 
 
