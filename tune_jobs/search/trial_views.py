@@ -81,6 +81,7 @@ def frozen(view: TrialView, space: JointSpace, objectives: Sequence[str]) -> Fro
         user_attrs=_attributes(view.arm) | {ORIGIN: view.origin},
         system_attrs=view.notes,
     )
+    # Optuna gives a trial its number within a study alone.
     trial.number = view.number
     return trial
 

@@ -77,6 +77,7 @@ class SweepLease:
     def __exit__(self, *_: object) -> None:
         self._released.set()
         self._thread.join()
+        # Otherwise another driver has its name there.
         if not self.lost.is_set():
             with suppress(OSError):  # a storage that is away; the next driver will find no heartbeat
                 place = self._where / OWNER
