@@ -1,6 +1,7 @@
 """``python -m handclip_core``: everything that is useful without a cluster."""
 
 import sys
+from typing import Any
 
 from handclip_core.signals import end_on_signals
 
@@ -14,6 +15,9 @@ from handclip_core.commands.ensemble import ensemble
 from handclip_core.commands.search import search
 from handclip_core.errors import InputError
 from handclip_core.paths import refusal
+
+MISTYPED: Any = typer.BadParameter.__bases__[0]
+"""What Typer raises for an option or a value that it cannot read; it exports this one kind alone."""
 
 app = typer.Typer(
     help="Fine-tune CLIP to recognise people by their hands, and measure it.",
@@ -47,7 +51,15 @@ def main() -> None:
 def run(commands: typer.Typer, name: str) -> None:
     """Run one of ``commands``; what the user can mend is one line on stderr and exit code 2."""
     try:
-        commands(prog_name=name)
+        if "" in sys.argv[1:]:
+            raise InputError("an argument is empty (of a variable that is not set?); leave it out, or say what it is")
+        sys.exit(commands(prog_name=name, standalone_mode=False) or 0)
+    except MISTYPED as error:
+        if "\n" in (message := error.format_message()):  # the help, which is shown if nothing is asked for
+            error.show()
+        else:
+            print(f"error: {message.rstrip('.')}; see {name} --help", file=sys.stderr)
+        sys.exit(2)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from handclip_core.documents import read_document, shortened
 from handclip_core.errors import InputError
@@ -122,8 +123,20 @@ def _no_number(value: Any, field: FieldInfo | None) -> Any:
 def describe(error: ValidationError, settings: type[Config] = Config) -> str:
     """One line for all problems of a validation (of ``settings``), each with the dotted path of its key."""
     return "; ".join(
-        _describe_one(item["loc"], item["type"], item["msg"], item["input"], settings) for item in error.errors()
+        _describe_one(item["loc"], item["type"], _message(item), item["input"], settings) for item in error.errors()
     )
+
+
+def _message(item: ErrorDetails) -> str:
+    """What is said of a group whose tag is missing or unknown; pydantic's words of all else."""
+    kind, context = item["type"], item.get("ctx", {})
+    tag = str(context.get("discriminator", "")).strip("'")
+    if kind == "union_tag_not_found":
+        return f"say which one it is, by its '{tag}'"
+    if kind == "union_tag_invalid":
+        choices = context["expected_tags"].replace("'", "")
+        return f"unknown {tag} '{shortened(str(context['tag']))}'; choose from {choices}"
+    return item["msg"]
 
 
 def _describe_one(location: tuple[int | str, ...], kind: str, message: str, value: Any, settings: type[Config]) -> str:

@@ -67,11 +67,16 @@ def user_path(given: Path | str) -> Path:
     try:
         if ("$" in text or text[0] == "~") and not os.path.lexists(text):
             text = _expanded(text)
-        longest = max((len(os.fsencode(part)) for part in Path(text).parts), default=0)
+        longest = max((len(part.encode()) for part in Path(text).parts), default=0)
     except UnicodeEncodeError:
         raise InputError(f"{shown_path(text)}: is no text in UTF-8") from None
     if longest > LONGEST_NAME or len(text) > LONGEST_PATH:
         raise InputError(f"{shown_path(text)}: {FAULTS[errno.ENAMETOOLONG]}")
+    try:
+        os.stat(text)  # noqa: PTH116 - a Path raises another error for a loop in Python 3.11 and 3.12
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{shown_path(text)}: {FAULTS[errno.ELOOP]}") from None
     return Path(text)
 
 
@@ -113,11 +118,19 @@ def input_folder(given: Path | str, *, mend: str) -> Path:
     except FileNotFoundError:
         raise InputError(f"{shown_path(path)}: no such folder; {mend}") from None
     except NotADirectoryError:
-        fault = "is a file, not a folder" if path.is_file() else FAULTS[errno.ENOTDIR]
+        fault = "is a file, not a folder" if path.exists() else FAULTS[errno.ENOTDIR]
         raise InputError(f"{shown_path(path)}: {fault}; {mend}") from None
     except OSError as error:
         raise InputError(f"{shown_path(path)}: cannot be read: {fault_of(error)}; {mend}") from None
     return path
+
+
+def output_path(given: Path | str, *, option: str) -> Path:
+    """The path that a user names for something new; raises InputError, which names ``option``, if it can be none."""
+    try:
+        return user_path(given)
+    except InputError as error:
+        raise InputError(f"{option}: {error}; choose another folder") from None
 
 
 def output_folder(given: Path | str, *, option: str) -> Path:
@@ -125,7 +138,7 @@ def output_folder(given: Path | str, *, option: str) -> Path:
 
     Tried by making a folder in it, or in the nearest one above it that is there, which is removed at once.
     """
-    path = user_path(given)
+    path = output_path(given, option=option)
     nearest = path.absolute()
     try:
         while not nearest.exists():

@@ -56,4 +56,6 @@ def _finals(name: str, storage: str, top: int, seeds: int, final_test: bool) -> 
 
 
 if __name__ == "__main__":
-    app()
+    from handclip_core.__main__ import run
+
+    run(app, "finalists.py")

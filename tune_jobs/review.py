@@ -37,7 +37,7 @@ def _review(name: str, storage: str, out: str | None) -> int:
     from handclip_core.paths import output_folder
     from tune_jobs.lifecycle.reading import named_sweep, read_record
 
-    given = None if out is None else output_folder(Path(out), option="--out")
+    given = None if out is None else output_folder(out, option="--out")
     sweep = read_record(named_sweep(name, storage))
     from tune_jobs.lifecycle.review import report, write_report
 
@@ -49,4 +49,6 @@ def _review(name: str, storage: str, out: str | None) -> int:
 
 
 if __name__ == "__main__":
-    app()
+    from handclip_core.__main__ import run
+
+    run(app, "review.py")

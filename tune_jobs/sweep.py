@@ -163,4 +163,6 @@ def _take_up(file: str | None, name: str | None, overrides: list[str], extend: i
 
 
 if __name__ == "__main__":
-    app()
+    from handclip_core.__main__ import run
+
+    run(app, "sweep.py")

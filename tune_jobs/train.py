@@ -65,4 +65,6 @@ def _train(file: Path, out: Path | None, resources: dict[str, object], *, resume
 
 
 if __name__ == "__main__":
-    app()
+    from handclip_core.__main__ import run
+
+    run(app, "train.py")

@@ -38,4 +38,6 @@ def _watch(name: str, storage: str, every: float, once: bool) -> int:
 
 
 if __name__ == "__main__":
-    app()
+    from handclip_core.__main__ import run
+
+    run(app, "watch.py")

@@ -1,6 +1,7 @@
 """Opening unchecked images: every file becomes 8-bit RGB, upright, or is refused with its reason."""
 
 import io
+import stat
 import struct
 import threading
 import warnings
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from handclip_core.errors import InputError
+from handclip_core.paths import fault_of
 
 AVIF = frozenset({".avif"}) if features.check("avif") else frozenset()
 HEIF = frozenset({".heic", ".heif", ".hif"}) if find_spec("pillow_heif") else frozenset()
@@ -64,7 +66,10 @@ class BadImageError(InputError):
 def read_image(path: Path) -> bytes:
     """The bytes of an image file; raises BadImageError if it cannot be read, is empty or absurdly large."""
     try:
-        size = path.stat().st_size
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise BadImageError("is no plain file (a device, pipe or socket)")
+        size = found.st_size
         if size > MAX_BYTES:
             raise BadImageError(f"{size / 2**20:.0f} MiB, more than the {MAX_BYTES / 2**20:.0f} that an image may have")
         data = path.read_bytes()
@@ -74,8 +79,8 @@ def read_image(path: Path) -> bytes:
         raise BadImageError("is a folder, not a file") from None
     except PermissionError:
         raise BadImageError("no permission to read it") from None
-    except (OSError, RuntimeError) as error:
-        raise BadImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except OSError as error:
+        raise BadImageError(f"cannot be read: {fault_of(error)}") from None
     if not data:
         raise BadImageError("empty file (zero bytes)")
     return data

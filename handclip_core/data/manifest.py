@@ -14,7 +14,7 @@ import pandas as pd
 
 from handclip_core.config import Config
 from handclip_core.errors import InputError
-from handclip_core.paths import fault_of, read_file, shown_path, user_path
+from handclip_core.paths import fault_of, input_folder, read_file, shown_path
 
 COLUMNS = (
     "path", "identity", "aspect", "accessories", "nail_polish", "irregularities",
@@ -161,10 +161,10 @@ def load_prepared(out: Path) -> Prepared:
 
     Raises InputError if a file is missing, damaged, was edited, or is not the other one's.
     """
-    out = user_path(out)
+    mend = f"run `prepare` with --out {shown_path(out)} first"
+    out = input_folder(out, mend=mend)
     protocol_path, manifest_path = out / PROTOCOL_NAME, out / MANIFEST_NAME
-    missing = f"no such file; run `prepare` with --out {shown_path(out)} first"
-    protocol_data, data = (read_file(path, missing=missing) for path in (protocol_path, manifest_path))
+    protocol_data, data = (read_file(path, missing=f"no such file; {mend}") for path in (protocol_path, manifest_path))
     try:
         values = json.loads(protocol_data)
     except ValueError:

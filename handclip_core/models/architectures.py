@@ -34,7 +34,8 @@ from handclip_core.models.towers.timm_towers import tower_in_timm
 from handclip_core.models.towers.tower import Tower
 from handclip_core.models.weights.files import UNREADABLE, Tensors, one_line
 from handclip_core.models.weights.hugging_face import open_clip_config, preprocessing
-from handclip_core.models.weights.origin import PREPROCESSING, origin_of
+from handclip_core.models.weights.origin import CONFIG, PREPROCESSING, origin_of
+from handclip_core.paths import input_folder, shown_path
 
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
 """A text tower that takes no room, for image towers alone."""
@@ -82,6 +83,8 @@ def empty(name: str, *, text: bool, quick_gelu: bool | None = None, image_px: in
     draws_text_first = "multimodal_cfg" in (open_clip.get_model_config(name) or {} if folder_of(name) is None else {})
     changes |= {} if text or draws_text_first else {"text_cfg": dict(_NO_TEXT)}
     folder = folder_of(name)
+    if folder:
+        _look_at(folder)
     origin = origin_of(folder) if folder and not (folder / CONFIG_FILE).exists() else None
     try:
         if tower := _image_tower(name, folder, image_px):
@@ -98,6 +101,15 @@ def empty(name: str, *, text: bool, quick_gelu: bool | None = None, image_px: in
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
         what = f"has no usable {CONFIG_FILE}" if folder else "cannot be built"
         raise InputError(f"backbone.name: {name} {what}: {one_line(error)}") from None
+
+
+def _look_at(folder: Path) -> None:
+    try:
+        input_folder(folder, mend=f"name a folder that holds {CONFIG_FILE}")
+    except InputError as error:
+        raise InputError(f"backbone.name: {error}") from None
+    if not any((folder / name).is_file() for name in (CONFIG_FILE, CONFIG)):
+        raise InputError(f"backbone.name: {shown_path(folder)}: holds neither {CONFIG_FILE} nor {CONFIG}")
 
 
 def config_of(name: str, visual: nn.Module) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from handclip_core.errors import InputError
-from handclip_core.paths import output_folder, user_path
+from handclip_core.paths import output_folder, output_path
 from handclip_core.serving.model import Embeddings
 
 IMAGE, EMBEDDING = "image", "embedding"
@@ -16,7 +16,7 @@ IMAGE, EMBEDDING = "image", "embedding"
 
 def output_file(given: Path) -> Path:
     """The file that a user names for embeddings; raises InputError, before any work, if it cannot be written."""
-    path = user_path(given)
+    path = output_path(given, option="--out")
     if path.suffix.lower() not in WRITERS:
         raise InputError(f"--out {given}: choose a name that ends in {', '.join(WRITERS)}")
     if path.is_dir():

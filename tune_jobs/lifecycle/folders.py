@@ -8,6 +8,7 @@ from pathlib import Path
 
 from handclip_core.data.sources import PreparedData
 from handclip_core.errors import InputError
+from handclip_core.paths import output_folder
 from handclip_core.runs.run_folder import write_text
 from handclip_core.scratch import scratch_folder
 from tune_jobs.config.settings import SETTINGS, SweepSettings, dump_settings, load_settings
@@ -33,6 +34,8 @@ def resolved(settings: SweepSettings, *, in_ray_job: bool) -> SweepSettings:
     data = settings.data
     if isinstance(data, PreparedData):
         data = data.model_copy(update={"folder": data.folder.expanduser().resolve()})
+    if isinstance(storage, Path):
+        output_folder(storage, option="storage")
     storage = absolute(storage)
     other = None if other is None else sweep_folder(other, storage)
     return settings.model_copy(update={"storage": storage, "data": data, "warm_start": other})

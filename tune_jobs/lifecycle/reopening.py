@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from handclip_core.documents import parse_yaml
 from handclip_core.errors import InputError
 from tune_jobs.config.changes import changeable
 from tune_jobs.config.settings import QUICKSTART, SETTINGS, SweepSettings, load_settings, with_overrides
@@ -50,7 +51,10 @@ def forked_settings(other: StorageLocation, *, name: str | None, overrides: Sequ
     Raises InputError if there is no such sweep, and for sweeps in buckets.
     """
     places = [item.partition("=")[2] for item in overrides if item.startswith("storage=")]
-    storage = parse_location(places[-1] if places else "runs")
+    try:
+        storage = parse_location(str(parse_yaml(places[-1], source="--set storage")) if places else "runs")
+    except InputError as error:
+        raise InputError(f"storage: {error}") from None
     if isinstance(other, BucketLocation) or isinstance(storage, BucketLocation):
         raise InputError("--fork: works on sweeps in folders only; --warm-start learns from one in a bucket")
     folder = sweep_folder(other, storage.expanduser().resolve())

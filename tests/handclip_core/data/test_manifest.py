@@ -71,7 +71,7 @@ def test_a_changed_or_halved_pair_is_refused(folders: Write, tmp_path: Path) -> 
 
 
 def test_missing_folder_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such file; run `prepare` with --out .*none first"):
+    with pytest.raises(InputError, match=r"no such folder; run `prepare` with --out .*none first"):
         load_prepared(tmp_path / "none")
 
 

@@ -62,7 +62,7 @@ def test_a_baseline_that_does_not_fit_the_data_is_named_and_the_others_are_score
     def refuse(*_: object, **__: object) -> None:
         raise InputError("no class has two training images")
 
-    monkeypatch.setattr("handclip_core.models.metric.within_class_whitening", refuse)
+    monkeypatch.setattr("handclip_core.models.metric.WithinClass", refuse)
     experiment = Experiment(strategy=ZeroShot(), data=TINY_DATA, backbone=tiny_backbones["vit"])
     found = score_baselines(experiment, "cpu")
     assert found.failures == {"wccn_hog": "no class has two training images"}
