@@ -282,6 +282,7 @@ class SweepSettings(Config):
 def load_settings(file: Path, *, overrides: Sequence[str] = (), name: str | None = None) -> SweepSettings:
     """The settings in ``file`` with ``key.sub=value`` overrides; raises InputError if any of it is wrong."""
     values = read_document(file)
+    # An empty file leaves all defaults.
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise InputError(f"{file}: not a mapping of settings")

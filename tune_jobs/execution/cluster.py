@@ -116,6 +116,7 @@ def connect() -> None:
             )
         _started.append(ray.get_runtime_context().gcs_address)
         session = Path(started.address_info["session_dir"])
+        # The next driver on this machine removes what one that was killed has left of its session.
         claim(session)
         remove_left(session.parent.glob("session_*"))
     except Exception as error:  # Ray raises no narrower one
@@ -239,6 +240,7 @@ def wait_for_node(resources: Resources) -> None:
     if resources.waiting == 0 or sum(_fit(node, resources.cpus, gpus) for node in nodes()) >= resources.workers:
         return
     print(f"no node has room for a trial yet; waiting {FIRST_NODE_S / 60:.0f} minutes for one", flush=True)
+    # An autoscaler adds nodes for what waits, so a place is asked for, and given back once it is there.
     group = ray.util.placement_group(bundles(cpus=resources.cpus, gpus=gpus, workers=resources.workers))
     try:
         if not group.wait(FIRST_NODE_S):

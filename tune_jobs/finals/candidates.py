@@ -82,6 +82,7 @@ def choose(past: PastSweep, *, top: int) -> list[Finalist]:
         first = next((key for key in ranked if best[key].arm == arm), None)
         if first is not None:
             roles.setdefault(first, []).append(f"best {arm}")
+    # What nothing was trained of runs even if the sweep never tried it.
     for arm in dict.fromkeys((*(arm_of(BASELINE, label) for label in labels), *past.arms)):
         changes = {"strategy": space.default(arm).strategy, "backbone": past.settings.backbone_of(arm)}
         default = past.tried[0].experiment.model_copy(update=changes)

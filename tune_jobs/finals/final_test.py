@@ -262,6 +262,7 @@ def _config_hash(finals: Finals, recipe: Recipe) -> str:
     members = [member.on(finals.seeds[0]).model_dump(mode="json") for member in recipe.members]
     known = {"members": members, "alpha": recipe.alpha, "part": "train_all"}
     one = recipe.fusion
+    # Nothing is added for others, so that their hashes stay.
     fused = {} if one is None else {"fusion": [one.weights, one.means, one.deviations]}
     text = json.dumps(known | fused, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

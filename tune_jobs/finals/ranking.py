@@ -269,6 +269,7 @@ def verdicts(
 
 def searched_enough(strategy: str, searched: Searched, *, budget: int, task: AnyTask = IDENTITIES) -> bool:
     """Whether a sweep tried enough of a strategy to call it worse; what trains nothing needs no units."""
+    # Without hyperparameters there is one configuration to try.
     if not inventory(strategy, task):
         return searched.trials >= 1
     units = 0 if strategy in UNTRAINED else MIN_BUDGETS * budget
@@ -287,6 +288,7 @@ def _verdict(row: Standing, said: Verdict, searched: Searched, cost: Cost) -> St
         fit_hours=cost.work_hours(work_s / len(row.entrant.scores)),
         search_hours=cost.held_hours(searched.seconds),
         params_trained=sum(trained) if row.entrant.recipe.kind is Kind.FUSION else max(trained),
+        # NaN, which was not measured, is told from None, where nothing is trained.
         images_s=images / work_s if work_s > 0 or isnan(work_s) else None,
     )
 

@@ -68,6 +68,7 @@ class FinalsReport:
             *([Section(title="Test", lines=tuple(test))] if test else []),
             Section(title="How to read the finals", lines=self._notes),
         ]
+        # By its time the sweep's report knows whether the sweep has gone on since.
         return Page(
             title="Finals", verdict=tuple(self._headline), tiles=self._tiles, sections=tuple(own), at=time.time()
         )

@@ -8,6 +8,7 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
+from handclip_core.devices import MIB
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import UNTRAINED
 from search_spaces.arms import backbone_in
@@ -24,7 +25,6 @@ from tune_jobs.scheduling.limits import GIB
 from tune_jobs.scheduling.power_analysis import SEEDS
 from tune_jobs.state.usage import HOUR_S
 
-MIB = 2**20
 REHEARSALS = 20
 
 
@@ -84,6 +84,7 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
         most += trials[found.arm] * seeds * found.seconds
         # However many trials run at a time, the seeds of one run one after another.
         longest = max(longest, seeds * found.seconds)
+    # The first that trains anything is what the power analysis repeats.
     baseline = next((found for found in profiles if found.strategy not in UNTRAINED), None)
     if analysis and baseline is not None and replicas < SEEDS:
         longest = max(longest, SEEDS * baseline.seconds)

@@ -38,6 +38,7 @@ class Exports:
             artifacts=folder / ARTIFACTS,
             place=place,
         )
+        # A fixed list draws nothing that a study could show.
         self._study = study if searched else None
         self._trackers = Trackers(settings.tracking, sweep=settings.name, place=place, folder=folder)
 

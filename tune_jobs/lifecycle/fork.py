@@ -3,7 +3,6 @@
 The new sweep's journal begins with trials that are over, would be the same now, and lie in its search space.
 """
 
-import os
 import shutil
 import time
 from collections import Counter
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from handclip_core.runs.run_folder import link
 from search_spaces.arms import backbone_in
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.tensorboard import FOLDER as EVENTS
@@ -51,7 +51,7 @@ class Fork:
             old, new = view.name, _renamed(view, after)
             for kind in (TRIALS, EVENTS):
                 if (self.folder / kind / old).is_dir():
-                    shutil.copytree(self.folder / kind / old, made / kind / new, copy_function=_link_or_copy)
+                    shutil.copytree(self.folder / kind / old, made / kind / new, copy_function=_link)
         with Journal(made / FILE) as journal:
             state = SweepState(journal, ())
             for event in self.events:
@@ -119,6 +119,7 @@ def _taken_over(
         changed: dict[str, object] = {"at": at, "trial": number}
         if isinstance(event, Begun):
             changed |= {"source": f"{source} trial {event.trial}", "experiment": view.experiment}
+            # What the other sampler noted is about draws of its own.
             changed |= {"origin": origins.get(event.origin, SAMPLED), "notes": {}}
         if isinstance(event, Saved):
             # Of the states only the last one is still there.
@@ -132,8 +133,5 @@ def _renamed(view: TrialView, number: int) -> str:
     return f"{number:04d}-{view.strategy}"
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def _link(source: str, target: str) -> None:
+    link(Path(source), Path(target))

@@ -103,6 +103,7 @@ def resume(settings: SweepSettings, folder: Path) -> Outcome:
     with SweepLease(where, job=submission_id()) as lease:
         read_events(download(where))  # what cannot be taken up needs no cluster
         trial_resources = prepare(settings)
+        # Only now: a sweep that cannot be taken up keeps the settings that it had.
         write_text(folder / SETTINGS, dump_settings(settings))
         summary.log(f"taking up {summary.shown(where)}")
         return _run(settings, trial_resources, folder, lease)
@@ -205,6 +206,7 @@ def run_to_the_end(
                 reason = INTERRUPTED
         if lease.lost.is_set():
             raise InputError(f"{where}: another driver has taken this sweep over; this one has ended")
+        # Of a fixed list there is no best one to export: whoever made it compares the runs.
         if proposer is None and reason != INTERRUPTED:
             try:
                 finished = _finish(ready, where, trial_resources, settings)
@@ -212,6 +214,7 @@ def run_to_the_end(
             except InputError as error:
                 exported = False
                 print(f"error: {error}", file=sys.stderr, flush=True)
+        # Last of all, so that a driver that is killed amid the export leaves a sweep that is not over.
         ready.callback.close(reason)
         return Outcome(folder, ready.all_trials, reason, exported)
 

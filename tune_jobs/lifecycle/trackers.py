@@ -156,18 +156,15 @@ class Trackers:
     def open(self, events: Sequence[Event], all_trials: Trials, *, everything: bool) -> None:
         """Take note of ``events``; trials among them that are over are written if ``everything`` is wanted anew."""
         for event in events:
-            self._follow(event, all_trials, written=not everything)
-
-    def happened(self, event: Event, all_trials: Trials) -> None:
-        """Follow one event."""
-        self._follow(event, all_trials, written=False)
+            self.happened(event, all_trials, written=not everything)
 
     def close(self) -> None:
         """Complete what was written."""
         for tracker in list(self._trackers or ()):
             self._try(tracker, tracker.close)
 
-    def _follow(self, event: Event, all_trials: Trials, *, written: bool) -> None:
+    def happened(self, event: Event, all_trials: Trials, *, written: bool = False) -> None:
+        """Follow one event, of whose trial the run is there already if it is ``written``."""
         if not self._tracking.on or not isinstance(event, TrialEvent):
             return
         if isinstance(event, Ended):

@@ -70,6 +70,7 @@ def line(name: str, curve: Curve, colour: str, **more: Any) -> Trace:
 
 def many_lines(name: str, curves: Mapping[str, Curve], palette: Palette) -> Trace:
     """Lines of a strategy as one trace, each with a text of its own and a gap behind it."""
+    # One trace a strategy: the legend hides all its lines at once, and hundreds of traces would be slow.
     x: list[float | None] = []
     y: list[float | None] = []
     text: list[str] = []

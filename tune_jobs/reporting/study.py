@@ -229,6 +229,7 @@ class StudyExport:
             trial = within_arm(self._frozen(view), view.arm)
             trial.user_attrs[TRIAL] = view.number
             arm.add_trial(trial)
+            # Optuna numbers them in the order in which they are added.
             ids[view.number] = _id_of(arm, len(ids))
 
     def _write_trial_note(self, study: Study, identity: int, view: TrialView) -> None:

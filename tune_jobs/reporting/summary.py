@@ -110,6 +110,7 @@ def used(usage: Usage, limits: Limits) -> str:
 
 def how_to_resume(all_trials: Trials, folder: StorageLocation, reason: str) -> list[str]:
     """The command that goes on, and what of the work so far it will have to do again."""
+    # Of a trial without a state the saved unit is -1.
     lost = [r for r in all_trials.unfinished() if r.unit > max(r.saved_unit, 0)]
     lines = [
         f"trial {r.number} {r.arm} was at unit {r.unit} and goes on from unit {max(r.saved_unit, 0)}" for r in lost

@@ -105,6 +105,7 @@ def _log(folder: Path, name: str) -> str | Link:
 def _link(folder: Path, path: str, text: str) -> str | Link:
     if (folder / path).exists():
         return Link(text=text, href=path)
+    # The number of a trial says something without its file, too.
     return text if text.isdigit() else NONE
 
 

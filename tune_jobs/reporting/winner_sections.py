@@ -250,6 +250,7 @@ def _verification(search: Search, what: str) -> list[Figure]:
         counts.append(search.over_identities(found))
     # From the highest score down: the share of pairs that a threshold accepts.
     tar, far = (np.cumsum(one[:, ::-1], axis=1) / np.maximum(one.sum(axis=1, keepdims=True), 1) for one in counts)
+    # Rates below one pair in all mean nothing.
     lowest = max(1e-4, 1 / max(1.0, float(counts[1][0].sum())))
     grid = np.logspace(np.log10(lowest), 0, 60)
     rates = np.stack([100 * np.interp(grid, far_one, tar_one) for far_one, tar_one in zip(far, tar, strict=True)])
@@ -261,6 +262,7 @@ def _verification(search: Search, what: str) -> list[Figure]:
         data=tuple(band("ROC", grid, rates[0], low, high)),
         layout=layout,
     )
+    # Thresholds want narrow bins, the figure wide ones.
     centres = (edges[:-1] + edges[1:]).reshape(-1, MERGED).mean(axis=1) / 2
     used = slice(int(place[compared].min()) // MERGED, int(place[compared].max()) // MERGED + 1)
     shares = [one[0].reshape(-1, MERGED).sum(axis=1) / max(1.0, one[0].sum()) for one in counts]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
 
-from scipy import special  # type: ignore[import-untyped]
+from scipy import special  # type: ignore[import-untyped]  # scipy.stats takes a second more to import
 
 from tune_jobs.search.expected_improvement import expected_maximum
 

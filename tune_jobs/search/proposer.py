@@ -89,6 +89,7 @@ class SearchProposer:
 
     def next(self, all_trials: Trials) -> Proposal | None:
         """What to try after ``all_trials``; None if there is nothing left."""
+        # Each arm has a default, and a point may be one of several arms.
         tried = {(view.origin, view.arm) for view in all_trials.all()}
         for proposal in self._fixed:
             if (proposal.origin, self._settings.arm_of(proposal.experiment)) not in tried:
@@ -130,6 +131,7 @@ class SearchProposer:
             if len(self._settings.backbones) == 1:
                 return most_promising(self.searchable, tally)
             costs = costs_of(self.searchable, all_trials, budget=self._settings.budget)
+            # At first what a second brings counts, at the end what a trial brings.
             left = max(0.0, 1 - len(trials) / self._settings.trials)
             return most_promising(self.searchable, tally, costs, cooling=left)
         return drawn(self.searchable, Suggestion(self._across, history.across(trials), len(trials)))

@@ -13,6 +13,7 @@ FRONT = "pareto_front.csv"
 
 def measured(view: TrialView) -> dict[str, float]:
     """All that a sweep may search for: the metrics of a trial's best weights, and what it cost, a seed."""
+    # A trial of one seed lists none.
     costs = {PARAMS_TRAINED: float(view.params_trained or 0), SECONDS: view.seconds / max(1, len(view.seeds))}
     return view.metrics | costs
 

@@ -221,6 +221,7 @@ class TrialView:
             self.done, self.present = event.done, event.best
             if event.replica == 0:
                 self.metrics, self.best_unit = event.best, event.best_unit
+                # What was decided by the first score of a unit stays decided.
                 self.curve.setdefault(event.unit, self.score_of(event.metrics))
 
     def _seed_ended(self, metrics: dict[str, float]) -> None:
@@ -230,7 +231,7 @@ class TrialView:
         self.replica += 1
         self.metrics = self.experiment.task.metrics.over_seeds(self.seeds)
         self.status, self.unit, self.done, self.present = Status.WAITING, 0, False, {}
-        self.keep(None)
+        self.keep(None)  # the next seed begins from no state of this one
 
 
 @dataclass
@@ -311,6 +312,7 @@ class Trials:
     @property
     def winner(self) -> TrialView | None:
         """The best of the trials that no worker runs and whose best weights have been saved."""
+        # While a worker runs, its next state may take the place of these weights.
         idle = (view for view in self.all() if view.best_is_saved and view.status is not Status.RUNNING)
         return max((view for view in idle if view.has_score), key=lambda view: view.score, default=None)
 

@@ -169,6 +169,7 @@ def open_location(where: StorageLocation) -> Store:
     return Store(filesystem, f"{base.rstrip('/')}/{path.rstrip('/')}" if path else base)
 
 
+# A client keeps connections open, which a new one would have to make again.
 @lru_cache(maxsize=16)
 def _root(uri: str) -> tuple[fs.FileSystem, str]:
     if uri.startswith("s3://"):
@@ -215,6 +216,7 @@ def folder_of(where: StorageLocation) -> Path:
     """The folder itself, or the local copy of what is in a bucket: under ``sweeps`` in this host's cache."""
     if isinstance(where, Path):
         return where
+    # Several buckets may have sweeps of one name.
     key = hashlib.sha256(str(where.parent).encode()).hexdigest()[:16]
     return cache_root().absolute() / "sweeps" / key / where.name
 

@@ -56,6 +56,7 @@ class FolderSync:
     def _send_one(self, path: str) -> None:
         file, target = self._folder / path, self._bucket / path
         with suppress(FileNotFoundError):  # what is gone meanwhile need not be copied
+            # Before it is sent: what changes meanwhile is sent again.
             found = file.stat()
             stamp = (found.st_mtime_ns, found.st_size)
             if self._sent.get(path) == stamp:
