@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray._private.state import state
+from ray.exceptions import AuthenticationError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -47,6 +49,8 @@ NODE_LABEL = "ray.io/node-id"
 """The label by which Ray knows each node."""
 TIMED_OUT = "timed out during startup"
 """How Ray says it of its own processes."""
+ANSWER_S = 10.0
+"""Seconds within which a cluster has to take a connection."""
 FIRST_NODE_S = 1200.0
 """Seconds within which an autoscaler has to bring the first node."""
 
@@ -94,13 +98,19 @@ def connect() -> None:
     if ray.is_initialized():
         return
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
+        _refuse_silence(address)
         try:
             with ended_at_once(), signals_are_the_drivers():
                 ray.init(**quiet)
+        except AuthenticationError:
+            raise InputError(f"RAY_ADDRESS={address}: wants a token; put the cluster's into RAY_AUTH_TOKEN") from None
         except ConnectionError as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no cluster answers ({reason})") from None
+            raise InputError(
+                f"RAY_ADDRESS={address}: no cluster answers ({reason}); is it up, and are RAY_AUTH_MODE and "
+                "RAY_AUTH_TOKEN its own?"
+            ) from None
         return
     try:
         # Interrupted amid its start Ray dumps its core; nothing has been written yet.
@@ -121,6 +131,18 @@ def connect() -> None:
             raise
         ray.shutdown()
         raise InputError("Ray did not start on this machine in time; begin again when it is less busy") from None
+
+
+def _refuse_silence(address: str) -> None:
+    """Raise InputError if nothing takes a connection at ``address``, where Ray would go on asking for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():  # "auto" or "local", which Ray knows
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        fault = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"RAY_ADDRESS={address}: nothing answers there ({fault}); is the cluster up?") from None
 
 
 def end_meanwhile() -> bool:
