@@ -22,6 +22,8 @@ TAGGED = ("strategy", "data", "task")
 """Fields whose class is told by a tag, which pydantic puts into the path behind the field."""
 KIND = "kind"
 """The key of a group that says what sort it is, on which the meaning of its other keys depends."""
+TOLD = 4
+"""Problems that are told of at a time."""
 PLAIN_WORDS = {
     "int": "is no whole number",
     "float": "is no number",
@@ -121,10 +123,10 @@ def _no_number(value: Any, field: FieldInfo | None) -> Any:
 
 
 def describe(error: ValidationError, settings: type[Config] = Config) -> str:
-    """One line for all problems of a validation (of ``settings``), each with the dotted path of its key."""
-    return "; ".join(
-        _describe_one(item["loc"], item["type"], _message(item), item["input"], settings) for item in error.errors()
-    )
+    """One line for the first problems of a validation (of ``settings``), each with the dotted path of its key."""
+    found = error.errors()
+    told = [_describe_one(item["loc"], item["type"], _message(item), item["input"], settings) for item in found[:TOLD]]
+    return "; ".join([*told, *([f"and {len(found) - TOLD} more"] if len(found) > TOLD else [])])
 
 
 def _message(item: ErrorDetails) -> str:
@@ -146,7 +148,7 @@ def _describe_one(location: tuple[int | str, ...], kind: str, message: str, valu
         close = get_close_matches(parts[-1], _keys_at(settings, location), n=1)
         return f"unknown key '{shortened(key)}'" + (f"; did you mean '{close[0]}'?" if close else "")
     words = PLAIN_WORDS.get(kind) or PLAIN_WORDS.get(kind.partition("_")[0])
-    if kind == "model_type":
+    if kind in ("model_type", "model_attributes_type"):
         message = "not a mapping of settings"
     elif kind == "missing":
         message = "has to be given"

@@ -93,20 +93,29 @@ def read_file(path: Path, *, max_bytes: int | None = None, missing: str = "no su
 
     ``missing`` is what is said if it is not there.
     """
+    path, size = user_path(path), plain_file(path, missing=missing)
+    if max_bytes is not None and size > max_bytes:
+        raise InputError(f"{shown_path(path)}: has {size:,} bytes, more than the {max_bytes:,} read")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{shown_path(path)}: cannot be read: {fault_of(error)}") from None
+
+
+def plain_file(path: Path, *, missing: str = "no such file") -> int:
+    """The bytes of a file that is to be read; raises InputError for all that is none: a pipe would be waited for."""
     path = user_path(path)
     try:
         found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
-            raise InputError(f"{shown_path(path)}: {FAULTS[errno.EISDIR]}")
-        if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{shown_path(path)}: is no plain file (a device, pipe or socket)")
-        if max_bytes is not None and found.st_size > max_bytes:
-            raise InputError(f"{shown_path(path)}: has {found.st_size:,} bytes, more than the {max_bytes:,} read")
-        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{shown_path(path)}: {missing}") from None
     except OSError as error:
         raise InputError(f"{shown_path(path)}: cannot be read: {fault_of(error)}") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{shown_path(path)}: {FAULTS[errno.EISDIR]}")
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{shown_path(path)}: is no plain file (a device, pipe or socket)")
+    return found.st_size
 
 
 def input_folder(given: Path | str, *, mend: str) -> Path:

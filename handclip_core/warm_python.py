@@ -113,6 +113,20 @@ def call_warm(function: Callable[..., object], *args: str) -> None:
         raise InputError(refused)
 
 
+def begin_to_call_warm(function: Callable[..., object], *args: str) -> None:
+    """Begin to call ``function`` in a fork of the server, if there is one, and do not wait for it.
+
+    It is for work that can be done again: what becomes of it is not asked, and it ends with this process.
+    """
+
+    def call() -> None:
+        with suppress(Exception):
+            call_warm(function, *args)
+
+    if _address:
+        threading.Thread(target=call, name=function.__qualname__, daemon=True).start()
+
+
 def command_of(address: str) -> str:
     """The command that stands in for ``python`` where processes are forked by the server at ``address``."""
     return shlex.join([sys.executable, "-I", "-S", __file__, address])

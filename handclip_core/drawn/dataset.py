@@ -104,7 +104,9 @@ def _parallel(work: Callable[[_Group], Result], tasks: list[_Group], *, workers:
     # A worker that is killed breaks this pool with an exception; multiprocessing's own would wait for it for ever.
     others = multiprocessing.active_children()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent) as pool:
+    with deaf_to_terminals():  # what keeps track of the pool's semaphores starts here, too
+        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
+    with pool:
         try:
             with deaf_to_terminals():
                 results = pool.map(work, tasks, chunksize=2)

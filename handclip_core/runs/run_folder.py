@@ -24,7 +24,7 @@ from handclip_core.evaluation.forgetting import AspectSequence
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import restored
-from handclip_core.paths import shown_path
+from handclip_core.paths import plain_file, shown_path
 from handclip_core.process_group import process_group
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.ensemble_file import is_ensemble
@@ -238,18 +238,21 @@ def load_run(folder: Path, *, device: torch.device, weights: str = BEST) -> Hand
 
 def load_tensors(path: Path) -> dict[str, Any]:
     """A file of plain tensors, loaded without running code; raises InputError if it is missing or damaged."""
+    plain_file(path, missing="no such file; has the run finished?")
+    fault = "nothing that torch has saved"
     try:
         # torch.save writes checksums, but torch.load does not look at them.
         with zipfile.ZipFile(path) as file:
             if (part := file.testzip()) is not None:
-                raise ValueError(f"{part} differs from its checksum")
-        values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; has the run finished?") from None
-    except Exception as error:
+                fault = f"{part} differs from its checksum"
+                raise ValueError
+        fault = "not a mapping of names to tensors"
+        values: object = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(values, dict):
+            raise ValueError
+    except Exception:
         # torch.load raises whatever its parts raise: zipfile, pickle, struct and its own errors among them.
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{path}: damaged, or not a weight file ({reason})") from None
+        raise InputError(f"{path}: damaged, or not a weight file ({fault})") from None
     return values
 
 

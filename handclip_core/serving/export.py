@@ -60,7 +60,7 @@ def _write(served: ServedModel, folder: Path, kind: Kind) -> str:
         return write_onnx(served, folder / ONNX)
     if isinstance(served, ServedEnsemble):
         for name in (ENSEMBLE, VALIDATION_FILE):
-            shutil.copy(served.folder / name, folder / name)
+            _copy(served.folder / name, folder)
         for member in served.members:
             (folder / MEMBERS / member.folder.name).mkdir(parents=True)
             _write_safetensors(member, folder / MEMBERS / member.folder.name)
@@ -71,6 +71,12 @@ def _write(served: ServedModel, folder: Path, kind: Kind) -> str:
 
 def _write_safetensors(served: ServedModel, folder: Path) -> None:
     for name in (CONFIG, MODEL_FILE, CONFIG_FILE, VALIDATION_FILE):
-        shutil.copy(served.folder / name, folder / name)
+        _copy(served.folder / name, folder)
     weights = {name: value.cpu().contiguous() for name, value in weights_for_use(served.model).items()}
     save_file(weights, folder / EXPORTED, metadata={"format": "pt", HASH: served.hash})
+
+
+def _copy(file: Path, folder: Path) -> None:
+    """Put a file of the run into ``folder``; one that may be missing is left out."""
+    if file.name != VALIDATION_FILE or file.is_file():
+        shutil.copy(file, folder / file.name)

@@ -34,6 +34,8 @@ class About(Config):
     """Name of that model's folder, for people."""
     width: int
     """Width of an embedding."""
+    checksum: str | None = None
+    """Of its table and its embeddings; none in galleries of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,15 @@ def open_gallery(folder: Path, model: ServedModel) -> Gallery:
             f"{shown_path(folder)}: was made by another model ({about.run}, {about.model[:12]}); this one is "
             f"{model.hash[:12]}: embeddings of two models cannot be compared, so enrol the images again"
         )
-    rows = csv.reader(io.StringIO(read_file(folder / TABLE).decode("utf-8")))
-    head = next(rows, [])
-    entries = tuple(Entry(*row) for row in rows if len(row) == len(COLUMNS))
+    table, vectors = read_file(folder / TABLE), read_file(folder / VECTORS)
+    if about.checksum is not None and about.checksum != _checksum(table, vectors):
+        raise InputError(f"{shown_path(folder)}: {TABLE} or {VECTORS} was changed or damaged; enrol the images again")
     try:
-        embeddings = np.load(io.BytesIO(read_file(folder / VECTORS)), allow_pickle=False)
-    except (ValueError, OSError, EOFError):
-        raise InputError(f"{folder / VECTORS}: damaged; enrol the images again") from None
+        head, *rows = csv.reader(io.StringIO(table.decode("utf-8")))
+        entries = tuple(Entry(*row) for row in rows)
+        embeddings = np.load(io.BytesIO(vectors), allow_pickle=False)
+    except (ValueError, TypeError, OSError, EOFError, csv.Error):
+        raise InputError(f"{shown_path(folder)}: {TABLE} or {VECTORS} is damaged; enrol the images again") from None
     if tuple(head) != COLUMNS or not entries or embeddings.shape != (len(entries), about.width):
         raise InputError(f"{shown_path(folder)}: {TABLE} and {VECTORS} do not belong together; enrol the images again")
     return Gallery(about, entries, embeddings.astype(np.float32))
@@ -140,6 +144,10 @@ def people_below(root: Path) -> list[tuple[Path, str]]:
     if not found:
         raise InputError(f"{shown_path(root)}: no images of people; it needs to hold <identity>/<image>")
     return found
+
+
+def _checksum(table: bytes, vectors: bytes) -> str:
+    return hashlib.sha256(hashlib.sha256(table).digest() + vectors).hexdigest()
 
 
 def _sha256(path: str) -> str:
@@ -166,7 +174,9 @@ def _write(gallery: Gallery, folder: Path) -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
         rows.writerows((entry.identity, entry.image, entry.sha256) for entry in gallery.entries)
-    (partial / ABOUT).write_text(gallery.about.model_dump_json(indent=2), encoding="utf-8")
+    checksum = _checksum((partial / TABLE).read_bytes(), (partial / VECTORS).read_bytes())
+    about = gallery.about.model_copy(update={"checksum": checksum})
+    (partial / ABOUT).write_text(about.model_dump_json(indent=2), encoding="utf-8")
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)

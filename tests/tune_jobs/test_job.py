@@ -131,7 +131,8 @@ def test_a_submitted_sweep_joins_the_cluster_and_one_that_is_stopped_or_loses_it
     assert "was stopped" in head.job("status", "to-be-stopped").stdout
     events = read_journal(journal)
     assert isinstance(events[-1], Closed), "the driver had no time to end by itself"
-    assert f"{folder} --resume" in head.job("logs", "to-be-stopped").stdout
+    submit = f"ray job submit --working-dir . -- python tune_jobs/sweep.py {folder} --resume"
+    assert submit in head.job("logs", "to-be-stopped").stdout
     if orphaned:
         _submit_and_wait_for_training(head, working_dir, journal, str(folder), "--resume", name="to-be-orphaned")
         driver = _driver_of(folder)

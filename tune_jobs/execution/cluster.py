@@ -4,7 +4,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray._private.state import state
+from ray.exceptions import AuthenticationError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -20,8 +20,9 @@ from handclip_core.errors import InputError
 from handclip_core.paths import refusal
 from handclip_core.scratch import claim, remove_left
 from handclip_core.signals import ended_at_once
-from handclip_core.warm_python import call_warm, warm_python
+from handclip_core.warm_python import begin_to_call_warm, call_warm, warm_python
 from tune_jobs.config.settings import Resources
+from tune_jobs.execution.ray_job import refuse_silence
 from tune_jobs.execution.signals import signals_are_the_drivers
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
 
@@ -96,13 +97,19 @@ def connect() -> None:
     if ray.is_initialized():
         return
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
+        refuse_silence(address)
         try:
             with ended_at_once(), signals_are_the_drivers():
                 ray.init(**quiet)
+        except AuthenticationError:
+            raise InputError(f"RAY_ADDRESS={address}: wants a token; put the cluster's into RAY_AUTH_TOKEN") from None
         except ConnectionError as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no cluster answers ({reason})") from None
+            raise InputError(
+                f"RAY_ADDRESS={address}: no cluster answers ({reason}); is it up, and are RAY_AUTH_MODE and "
+                "RAY_AUTH_TOKEN its own?"
+            ) from None
         return
     try:
         # Interrupted amid its start Ray dumps its core; nothing has been written yet.
@@ -315,18 +322,9 @@ def run_on_every_node(trial_resources: TrialResources, function: Callable[..., o
 
 
 def call_beside_trials(trial_resources: TrialResources, function: Callable[..., object], *args: str) -> None:
-    """Begin to call ``function`` beside the trials, with their device at the end, if all run on this machine.
-
-    It is for work that can be done again: what becomes of it is not asked, and it ends with this process.
-    """
-    if trial_resources.num_nodes == 1 and warm_python() is not None:
-        call = partial(_call_in_vain, function, *args, trial_resources.device)
-        threading.Thread(target=call, name=function.__name__, daemon=True).start()
-
-
-def _call_in_vain(function: Callable[..., object], *args: str) -> None:
-    with suppress(InputError, RuntimeError, OSError):
-        call_warm(function, *args)
+    """Begin to call ``function`` beside the trials, with their device at the end, if all run on this machine."""
+    if trial_resources.num_nodes == 1:
+        begin_to_call_warm(function, *args, trial_resources.device)
 
 
 def _task(trial_resources: TrialResources, function: Callable[..., object], **options: Any) -> Any:

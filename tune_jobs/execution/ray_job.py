@@ -1,27 +1,18 @@
-"""The driver as a Ray job: the name that it was submitted under, and what ended an earlier one with its job."""
+"""Whether a cluster answers, and what ended an earlier driver with its Ray job."""
 
-import json
-import os
+import socket
 
 from ray._private.state import state
 
-JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+from handclip_core.errors import InputError
+
 SUPERVISOR = "_ray_internal_job_actor_{}"
 """What Ray calls the actor that starts a job's driver, and without which that is killed within a second or two."""
 
 LOST = "SYSTEM_ERROR"
 """How Ray says of a process that it did not end by itself."""
-
-
-def in_ray_job() -> bool:
-    """Whether this process was started by ``ray job submit``."""
-    return JOB_CONFIG in os.environ
-
-
-def submission_id() -> str:
-    """The name of the job that this process was submitted as, empty if it was not."""
-    metadata = json.loads(os.environ.get(JOB_CONFIG, "{}")).get("metadata") or {}
-    return str(metadata.get("job_submission_id", ""))
+ANSWER_S = 10.0
+"""Seconds within which a cluster has to take a connection."""
 
 
 def why_ended(submission: str) -> str:
@@ -33,3 +24,15 @@ def why_ended(submission: str) -> str:
             text = "" if known is None else str(getattr(getattr(cause, known), "error_message", ""))
             return text if known == "oom_context" or LOST in text else ""
     return ""
+
+
+def refuse_silence(address: str) -> None:
+    """Raise InputError if nothing takes a connection at ``address``, where Ray would go on asking for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():  # "auto" or "local", which Ray knows
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        fault = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"RAY_ADDRESS={address}: nothing answers there ({fault}); is the cluster up?") from None

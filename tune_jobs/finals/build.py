@@ -17,7 +17,6 @@ from handclip_core.runs.run_folder import write_text
 from tune_jobs.config.settings import SETTINGS, EarlyStopping, StoppingKind, SweepSettings, dump_settings
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
-from tune_jobs.execution.ray_job import submission_id
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.finals.baselines import kept_baselines
 from tune_jobs.finals.candidates import Finalist, choose, fresh_seeds
@@ -30,6 +29,7 @@ from tune_jobs.lifecycle.build import read_events
 from tune_jobs.lifecycle.run import INTERRUPTED, run_to_the_end
 from tune_jobs.reporting.summary import log
 from tune_jobs.search.proposer import FixedList
+from tune_jobs.state.submission import submission_id
 from tune_jobs.state.trials import Status, Trials, TrialView, folded
 from tune_jobs.storage.lease import SweepLease
 from tune_jobs.storage.location import StorageLocation, folder_of

@@ -14,7 +14,6 @@ from handclip_core.strategies import UNTRAINED
 from search_spaces.arms import backbone_in
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.execution.cluster import TrialResources, WorkerError, run_in_own_process
-from tune_jobs.execution.ray_job import in_ray_job
 from tune_jobs.lifecycle.fitting import fitted
 from tune_jobs.lifecycle.folders import refuse_unknown_sweep, resolved
 from tune_jobs.lifecycle.profile import Profile, profile, unprofiled
@@ -23,6 +22,7 @@ from tune_jobs.reporting import summary
 from tune_jobs.scheduling.early_stopping import decisions_for
 from tune_jobs.scheduling.limits import GIB
 from tune_jobs.scheduling.power_analysis import SEEDS
+from tune_jobs.state.submission import in_ray_job
 from tune_jobs.state.usage import HOUR_S
 
 REHEARSALS = 20

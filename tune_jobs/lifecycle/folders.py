@@ -69,6 +69,8 @@ def stored_settings(where: StorageLocation) -> SweepSettings:
         file = given if isinstance(given, Path) else folder / SETTINGS
         if isinstance(given, BucketLocation) and (text := with_retry(given.read, path=where)) is not None:
             file.write_bytes(text)
+        if file.is_file() and not file.stat().st_size:
+            raise InputError(f"{given}: is empty; put back a copy of it")
         try:
             found = load_settings(file)
         except InputError as error:

@@ -1,5 +1,6 @@
 """From settings to a finished sweep: the one process that proposes, records and decides."""
 
+import os
 import sys
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.monitor import TrialMonitor
 from tune_jobs.execution.nodes import RayNodes
-from tune_jobs.execution.ray_job import in_ray_job, submission_id, why_ended
+from tune_jobs.execution.ray_job import why_ended
 from tune_jobs.execution.signals import Interrupted, stop_on_signals
 from tune_jobs.execution.tune_run import run_trials
 from tune_jobs.lifecycle.best_logs import write_best_logs
@@ -35,6 +36,7 @@ from tune_jobs.search.proposer import Proposer
 from tune_jobs.state.events import Mixed
 from tune_jobs.state.local_copy import download, readable_folder
 from tune_jobs.state.objectives import FRONT
+from tune_jobs.state.submission import in_ray_job, submission_id
 from tune_jobs.state.trials import Trials, folded
 from tune_jobs.storage.lease import SweepLease
 from tune_jobs.storage.location import BucketLocation, StorageLocation, location_of
@@ -132,7 +134,8 @@ def export(settings: SweepSettings, where: StorageLocation) -> None:
 
 def prepare(settings: SweepSettings) -> TrialResources:
     """Join the cluster or start one, see what it holds, and let its nodes prepare the data; raises InputError."""
-    summary.log("starting Ray")
+    address = os.environ.get("RAY_ADDRESS")
+    summary.log(f"joining the cluster at {address}" if address else "starting Ray")
     cluster.connect()
     cluster.wait_for_node(settings.resources)
     trial_resources = cluster.fit_trials(settings.resources, cluster.nodes())

@@ -15,6 +15,7 @@ from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import shown_metrics, trial_table
 from tune_jobs.reporting.regret import early_stopping_regret
 from tune_jobs.state.objectives import FRONT, front_lines, pareto_front
+from tune_jobs.state.submission import in_ray_job
 from tune_jobs.state.trials import Status, Trials, TrialView
 from tune_jobs.state.usage import Usage
 from tune_jobs.storage.location import StorageLocation, folder_of
@@ -120,8 +121,9 @@ def how_to_resume(all_trials: Trials, folder: StorageLocation, reason: str) -> l
 
 
 def resume_command(folder: StorageLocation) -> str:
-    """What to type to go on with the sweep at ``folder``."""
-    return f"{python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --resume"
+    """What to type to go on with the sweep at ``folder``; in a Ray job, what to submit."""
+    command = "ray job submit --working-dir . -- python" if in_ray_job() else python()
+    return f"{command} tune_jobs/sweep.py {shlex.quote(shown(folder))} --resume"
 
 
 def comparison(all_trials: Trials, winner: TrialView, *, called: str = "winner") -> list[str]:

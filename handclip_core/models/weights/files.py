@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from handclip_core.errors import InputError
 from handclip_core.models.weights.torchscript import is_torchscript, read_torchscript
+from handclip_core.paths import plain_file
 
 Tensors = dict[str, Tensor]
 
@@ -83,6 +85,7 @@ def weights_in(path: Path) -> Path:
 
 
 def _read(path: Path) -> Tensors:
+    plain_file(path)
     with path.open("rb") as file:
         start = file.read(64)
     reason = next((reason for sign, reason in _NOT_WEIGHTS.items() if start.lower().startswith(sign)), None)
@@ -181,5 +184,5 @@ def quiet_logs() -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
     """What an error says, on one line of 200 characters at most."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r" <\S+ object at \w+>", "", " ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,9 +1,11 @@
 import os
 import re
+import socket
 from dataclasses import replace
 
 import pytest
 import ray
+from ray.exceptions import AuthenticationError
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
@@ -116,6 +118,41 @@ def test_ray_that_does_not_start_in_time_is_told_in_one_line(monkeypatch: pytest
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray, "init", start)
     with pytest.raises(InputError, match=r"^Ray did not start on this machine in time; "):
+        connect()
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [(AuthenticationError("no token"), "wants a token; put"), (ConnectionError("none"), "are RAY_AUTH_MODE and")],
+)
+def test_a_cluster_that_does_not_take_this_driver_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, said: str
+) -> None:
+    def start(**_: object) -> None:
+        raise raised
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = "{}:{}".format(*server.getsockname())
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(ray, "init", start)
+        with pytest.raises(InputError, match=f"^RAY_ADDRESS={address}: .*{said}"):
+            connect()
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no-such-host.invalid:6379", "127.0.0.1:99999"]
+)
+def test_an_address_that_nothing_answers_at_is_not_asked_for_long(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    def start(**_: object) -> None:
+        raise AssertionError("Ray was asked")
+
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    with pytest.raises(InputError, match=f"^RAY_ADDRESS={address}: nothing answers there "):
         connect()
 
 

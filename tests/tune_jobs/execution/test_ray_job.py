@@ -1,6 +1,5 @@
 """The driver as a Ray job, and what ended the one before it."""
 
-import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,16 +10,9 @@ from tests.tune_jobs.simulated import ROOM
 from tune_jobs.execution import ray_job as submission
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.monitor import TrialMonitor
-from tune_jobs.execution.ray_job import JOB_CONFIG, in_ray_job, submission_id, why_ended
+from tune_jobs.execution.ray_job import why_ended
 from tune_jobs.lifecycle import run as driver
 from tune_jobs.state.trials import Trials
-
-
-def test_a_job_knows_the_name_that_it_was_submitted_under(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(JOB_CONFIG, raising=False)
-    assert (in_ray_job(), submission_id()) == (False, "")
-    monkeypatch.setenv(JOB_CONFIG, json.dumps({"runtime_env": {}, "metadata": {"job_submission_id": "mine"}}))
-    assert (in_ray_job(), submission_id()) == (True, "mine")
 
 
 class Cause:
