@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -311,6 +312,21 @@ def run_on_every_node(trial_resources: TrialResources, function: Callable[..., o
     at = [NodeAffinitySchedulingStrategy(node.id, soft=True) for node in nodes() if places(trial_resources, node)]
     tasks = [_task(trial_resources, function, scheduling_strategy=where) for where in at]
     _get([task.remote(*args, trial_resources.device) for task in tasks])
+
+
+def call_beside_trials(trial_resources: TrialResources, function: Callable[..., object], *args: str) -> None:
+    """Begin to call ``function`` beside the trials, with their device at the end, if all run on this machine.
+
+    It is for work that can be done again: what becomes of it is not asked, and it ends with this process.
+    """
+    if trial_resources.num_nodes == 1 and warm_python() is not None:
+        call = partial(_call_in_vain, function, *args, trial_resources.device)
+        threading.Thread(target=call, name=function.__name__, daemon=True).start()
+
+
+def _call_in_vain(function: Callable[..., object], *args: str) -> None:
+    with suppress(InputError, RuntimeError, OSError):
+        call_warm(function, *args)
 
 
 def _task(trial_resources: TrialResources, function: Callable[..., object], **options: Any) -> Any:

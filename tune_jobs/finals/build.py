@@ -10,6 +10,7 @@ from pathlib import Path
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
 from handclip_core.evaluation.access_log import hash_of_test
+from handclip_core.runs.baselines import BaselineScores, score_baselines
 from handclip_core.runs.experiment import Experiment, context_of
 from handclip_core.runs.final_scores import Facts, read_facts
 from handclip_core.runs.run_folder import write_text
@@ -18,7 +19,7 @@ from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.ray_job import submission_id
 from tune_jobs.execution.signals import Interrupted
-from tune_jobs.finals.baselines import BaselineScores, kept_baselines, score_baselines
+from tune_jobs.finals.baselines import kept_baselines
 from tune_jobs.finals.candidates import Finalist, choose, fresh_seeds
 from tune_jobs.finals.fusions import FusedRuns, best_of_backbones, fuse, fusion_of
 from tune_jobs.finals.in_bucket import kept_in_bucket

@@ -13,6 +13,7 @@ from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.seeds import SeedEstimate, beats, compare_seeds, estimate_seeds, sample_seeds
 from handclip_core.evaluation.units import Evaluation
+from handclip_core.runs.baselines import BaselineGap
 from handclip_core.runs.final_scores import Facts
 from handclip_core.strategies import UNTRAINED
 from handclip_core.tasks import IDENTITIES, AnyTask
@@ -73,9 +74,15 @@ class BaselineStanding:
     beats_zero_shot: float | None
 
     @property
-    def beaten(self) -> bool:
-        """Whether the winner is better by an interval without zero."""
-        return self.gap.high < 0
+    def to_winner(self) -> BaselineGap:
+        """By how much the winner is above it."""
+        return BaselineGap(
+            name=self.name,
+            value=self.score.mean,
+            difference=-self.gap.difference,
+            low=-self.gap.high,
+            high=-self.gap.low,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +97,11 @@ class Standings:
     def winner(self) -> Standing:
         """The first."""
         return self.rows[0]
+
+    @property
+    def baseline_beaten(self) -> bool:
+        """Whether the winner is shown to beat the best baseline; not if there is none."""
+        return bool(self.baselines) and self.baselines[0].to_winner.beaten
 
     @property
     def zero_shot(self) -> Standing | None:

@@ -10,6 +10,7 @@ import torch
 
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
+from handclip_core.runs.baselines import write_gaps
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.run_folder import BEST as WEIGHTS
@@ -27,6 +28,8 @@ from tune_jobs.storage.location import StorageLocation, local_copy, parse_locati
 def export_best(where: StorageLocation, experiment: Experiment, checkpoint: StorageLocation, device: str) -> None:
     """Write settings, weights, log, validation results and embeddings of a trial to ``where``, replacing it whole.
 
+    Its scores are held against those of the task's baselines.
+
     Raises InputError if the trial's saved state is missing or damaged; then what is at ``where`` stays.
     """
     try:
@@ -35,6 +38,7 @@ def export_best(where: StorageLocation, experiment: Experiment, checkpoint: Stor
             results = run.finish(checkpoint=state, device=select_device(device))
             if results is not None:
                 experiment.task.save(folder / SCORES, results)
+                write_gaps(folder, experiment, results, device)
     except FileNotFoundError as error:
         raise InputError(f"{error.filename or checkpoint}: no such file") from None
 

@@ -3,7 +3,10 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import torch
 
 from handclip_core.data.sources import PreparedData
 from handclip_core.devices import select_device
@@ -11,7 +14,9 @@ from handclip_core.errors import InputError
 from handclip_core.models.backbone import RANDOM, BackboneSettings, load_backbone
 from handclip_core.models.lora import LoraTargets, possible_targets
 from handclip_core.paths import cache_root, output_folder
+from handclip_core.runs.baselines import score_baselines
 from handclip_core.runs.context import open_context
+from handclip_core.runs.experiment import Experiment
 from handclip_core.scratch import remove_left
 from handclip_core.strategies import ALL
 from search_spaces.arms import arm_of, under
@@ -27,6 +32,8 @@ NEED_ASPECTS = tuple(kind.model_fields["name"].default for kind in ALL if kind.n
 LORA, TARGETS = "lora", "targets"
 """The strategy whose maps some backbones have only in part, and the field that says which."""
 Targets = dict[BackboneSettings, tuple[LoraTargets, ...]]
+LEAST_URGENT = 19
+"""Of the levels of priority that a process may take on, the lowest."""
 
 
 def fitted(settings: SweepSettings) -> SweepSettings:
@@ -76,6 +83,17 @@ def warm_up(wanted: str, device: str) -> None:
     for backbone in settings.backbones:
         # Looking at these inputs writes them into the cache.
         _ = open_context(settings.data, backbone, select_device(device), settings.task).feature_inputs
+
+
+def score_baselines_beside(example: str, device: str) -> None:
+    """Score the baselines of an experiment, given as JSON, on what the trials leave of the processors, into the cache.
+
+    Else the sweep's end would wait for them.
+    """
+    os.nice(LEAST_URGENT)
+    torch.set_num_threads(1)
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        score_baselines(Experiment.model_validate_json(example), device)
 
 
 def _that_can_read(settings: SweepSettings) -> SweepSettings:

@@ -60,6 +60,7 @@ def report(sweep: SweepRecord) -> Page:
         sections.progress(sweep),
         hyperparameters(sweep),
         *sections.pareto(sweep),
+        *sections.baselines(winner.baselines, sweep.objective.label),
         *_of_winner(winner),
         *(finals.sections[1:] or [not_held]),
         sections.trouble(sweep),
@@ -103,12 +104,23 @@ def _so_far(sweep: SweepRecord, winner: Winner, finals_command: str) -> list[str
     sure, task = _interval(best, sweep, winner), sweep.settings.task
     interval = f" (95 % over {task.clusters}: {sure})" if sure != NONE else ""
     num = sum(view.has_score for view in sweep.all_trials.all())
+    beside, unbeaten = _beside_baselines(sweep, winner)
     return [
+        *(beside if unbeaten else []),
         f"Best so far: trial {best.number}, {best.arm}, with validation {sweep.objective.label} "
         f"{percent(best.score)} %{interval}{_gain(best, sweep)}.",
         f"It is the best of {num} trials on the same {task.clusters}, so it flatters, and says little of which "
         f"strategy is best. The finals do: {finals_command}",
+        *([] if unbeaten else beside),
     ]
+
+
+def _beside_baselines(sweep: SweepRecord, winner: Winner) -> tuple[list[str], bool]:
+    """The exported winner beside the best baseline, if it is still the best trial; and whether that is not beaten."""
+    best, label = winner.baselines[:1], sweep.objective.label
+    if not best or sweep.all_trials.winner is not sweep.all_trials.best:
+        return [], False
+    return [best[0].sentence(label, of=len(winner.baselines))], not best[0].beaten
 
 
 def _gain(best: TrialView, sweep: SweepRecord) -> str:

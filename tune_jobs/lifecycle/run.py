@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from handclip_core.errors import InputError
+from handclip_core.runs.baselines import read_gaps
 from handclip_core.runs.run_folder import write_text
 from handclip_core.signals import Ended, say_at_the_end
+from handclip_core.strategies import ZeroShot
 from tune_jobs.config.settings import SETTINGS, StoppingKind, SweepSettings, dump_settings, load_settings
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
@@ -21,7 +23,7 @@ from tune_jobs.lifecycle.best_logs import write_best_logs
 from tune_jobs.lifecycle.build import SweepRun, build, read_events
 from tune_jobs.lifecycle.export_best import export_best_left, mixtures
 from tune_jobs.lifecycle.exports import Exports, write_front
-from tune_jobs.lifecycle.fitting import fitted, warm_up
+from tune_jobs.lifecycle.fitting import fitted, score_baselines_beside, warm_up
 from tune_jobs.lifecycle.folders import BEST, create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
 from tune_jobs.lifecycle.fork import fork
 from tune_jobs.lifecycle.review import write_report
@@ -142,6 +144,9 @@ def prepare(settings: SweepSettings) -> TrialResources:
 
 def _run(settings: SweepSettings, trial_resources: TrialResources, folder: Path, lease: SweepLease) -> Outcome:
     say_at_the_end(f"interrupted; resume with {summary.resume_command(location_of(settings.storage, folder))}")
+    if settings.task.baselines:
+        example = settings.experiment(ZeroShot(), settings.backbones[0])
+        cluster.call_beside_trials(trial_resources, score_baselines_beside, example.model_dump_json())
     outcome = run_to_the_end(settings, trial_resources, folder, lease)
     where = location_of(settings.storage, folder)
     say_at_the_end("")  # what follows says it all
@@ -152,7 +157,12 @@ def _run(settings: SweepSettings, trial_resources: TrialResources, folder: Path,
             if file.exists():
                 with_retry(partial((where / file.name).send, file), path=where)
     summary.show_outcome(
-        outcome.all_trials, folder=where, settings=settings, reason=outcome.reason, exported=outcome.exported
+        outcome.all_trials,
+        folder=where,
+        settings=settings,
+        reason=outcome.reason,
+        exported=outcome.exported,
+        baselines=read_gaps(folder / BEST) if outcome.exported and outcome.reason != INTERRUPTED else (),
     )
     write_report(SweepRecord(where, folder, settings, read_events(folder)))
     return outcome

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from handclip_core.evaluation.metrics import Metric
+from handclip_core.runs.baselines import BaselineGap
 from tune_jobs.config.settings import Limits, StoppingKind, SweepSettings
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import shown_metrics, trial_table
@@ -30,11 +31,17 @@ def log(text: str) -> None:
 
 
 def show_outcome(
-    all_trials: Trials, *, folder: StorageLocation, settings: SweepSettings, reason: str, exported: bool = True
+    all_trials: Trials,
+    *,
+    folder: StorageLocation,
+    settings: SweepSettings,
+    reason: str,
+    exported: bool = True,
+    baselines: Sequence[BaselineGap] = (),
 ) -> None:
-    """Print the leaderboard, the baseline beside the winner, where everything lies and what to type next.
+    """Print the leaderboard, zero-shot and ``baselines`` beside the winner, where everything lies, what to type next.
 
-    Nothing is said of a folder of the winner that was not ``exported``.
+    Nothing is said of a folder of the winner that was not ``exported``. The best baseline stands first.
     ``reason`` says why the sweep ended before its last trial, if it did; then the command that resumes it is there too.
     """
     if reason:
@@ -61,6 +68,8 @@ def show_outcome(
         lines += comparison(
             all_trials, winner, called=f"best {all_trials.task.metrics.objective.label}" if front else "winner"
         )
+        label = all_trials.task.metrics.objective.label
+        lines += [gap.sentence(label, of=len(baselines)) for gap in baselines[:1]]
         lines += [
             f"mixture    {_scores(mixture.metrics, shown_metrics(all_trials))}  {mixture.status}"
             for mixture in all_trials.mixtures[:1]

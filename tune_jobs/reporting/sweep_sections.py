@@ -8,12 +8,13 @@ from statistics import median
 
 import numpy as np
 
+from handclip_core.runs.baselines import BaselineGap
 from handclip_core.runs.run_folder import CONFIG, LOG
 from tune_jobs.config.settings import StoppingKind, SweepSettings
 from tune_jobs.reporting import tensorboard
 from tune_jobs.reporting.charts import COLOURS, axes, line, many_lines, points, short, vertical
 from tune_jobs.reporting.leaderboard import describe_status
-from tune_jobs.reporting.page import NONE, Figure, Link, Section, Table, percent
+from tune_jobs.reporting.page import NONE, Figure, Link, Section, Table, percent, signed
 from tune_jobs.reporting.record import SweepRecord, scored
 from tune_jobs.reporting.summary import failures, hardly_moved_lines, python, regret_lines, shown
 from tune_jobs.state.events import Begun, Closed, Moved, Retried, Started, Trained, Validated
@@ -265,3 +266,17 @@ def _timeline(sweep: SweepRecord) -> Figure:
     hours = [(event.at - began) / HOUR_S for event in sweep.events if isinstance(event, Begun)]
     caption = f"Trials that ran at a time, by the clock; {len(hours)} were begun."
     return Figure(caption=caption, data=(trace,), layout=axes("hours", "trials running", height=260))
+
+
+def baselines(gaps: Sequence[BaselineGap], label: str) -> list[Section]:
+    """The exported winner beside baselines of pixels and gradients, by the objective called ``label``, if there are."""
+    if not gaps:
+        return []
+    columns = {
+        "baseline": [gap.name for gap in gaps],
+        f"{label}, %": [percent(gap.value) for gap in gaps],
+        "winner above it by": [signed(gap.difference) for gap in gaps],
+        "95 %": [f"{signed(gap.low)} to {signed(gap.high)}" for gap in gaps],
+    }
+    said = "They use no CLIP, and were scored on the same queries. `docs/protocol.md` says what each is."
+    return [Section(title="Baselines", lines=(said,), tables=(Table.of("On validation, best first", columns),))]

@@ -22,6 +22,7 @@ from handclip_core.evaluation.breakdown import breakdown
 from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores
 from handclip_core.evaluation.questions import Item, Panel, Questions
 from handclip_core.evaluation.units import Evaluation
+from handclip_core.runs.baselines import BaselineGap, read_gaps
 from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.run_folder import METRICS
 from tune_jobs.config.settings import SweepSettings
@@ -57,6 +58,11 @@ class Winner:
         """Its objective with 95 % over clusters."""
         objective = self.settings.task.metrics.objective.name
         return None if self.evaluation is None else estimate(self.evaluation, objective)
+
+    @cached_property
+    def baselines(self) -> Sequence[BaselineGap]:
+        """The baselines that it has been held against on validation, the best first."""
+        return read_gaps(self.folder)
 
     @cached_property
     def data(self) -> Prepared | None:

@@ -16,6 +16,7 @@ from chaos.processes import is_training, read_process
 from handclip_core.evaluation.access_log import OPENED, SCORED
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.baselines import BaselineScores
 from handclip_core.runs.ensemble_file import member_folders
 from handclip_core.runs.experiment import run, score
 from handclip_core.runs.loaded import load_finished
@@ -28,7 +29,6 @@ from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.conftest import full, write_sweep
 from tests.tune_jobs.finals.holding import CPU, DORSAL, access_log_of, finalists, hold, records_of, wait_for_text
 from tune_jobs.config.settings import Resources, SweepSettings
-from tune_jobs.finals.baselines import BaselineScores
 from tune_jobs.finals.build import Finals
 from tune_jobs.finals.mixtures import Entrant, Kind
 from tune_jobs.finals.past_sweep import read_sweep

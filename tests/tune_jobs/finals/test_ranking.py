@@ -45,7 +45,7 @@ def test_baselines_are_held_against_the_winner_over_identities_and_its_seeds() -
     known = {"pixels": scores(0.9, 7), "hog": scores(0.1, 8)}
     standings = rank([zero_shot, winner], known)
     best, other = standings.baselines
-    assert (best.name, best.beaten, other.name, other.beaten) == ("hog", False, "pixels", True)
+    assert (best.name, best.to_winner.beaten, other.name, other.to_winner.beaten) == ("hog", False, "pixels", True)
     for one in standings.baselines:
         own = sample_seeds([known[one.name]] * 3)
         assert one.gap == compare_seeds(own, sample_seeds(winner.scores))

@@ -92,5 +92,5 @@ def test_a_winner_that_beats_the_best_baseline_comes_first_and_by_how_much_is_sa
     told = held_against(report, 0.8)
     assert told.page().markdown().startswith("# Finals\n\nWinner: full, trial 2")
     for text in (told.text(), told.page().markdown(), told.page().html()):
-        assert "It beats the best of 2 baselines, hog: difference +" in text
+        assert "The winner beats the best of 2 baselines, hog: difference +" in text
         assert "is not shown to beat" not in text
