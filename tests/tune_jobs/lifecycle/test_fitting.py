@@ -81,7 +81,7 @@ def test_what_cannot_be_used_is_named_before_anything_starts(
     with pytest.raises(InputError, match=r"storage: .*file/runs: lies below a file"):
         fitted(settings(unknown, tmp_path / "file" / "runs", "full"))
     missing = settings(tmp_path / "none", tmp_path, "full")
-    with pytest.raises(InputError, match=r"none/protocol.json: no such file; run `prepare`"):
+    with pytest.raises(InputError, match=r"none: no such folder; run `prepare` with --out"):
         fitted(missing)
     weights = BackboneSettings(name="ViT-B-32", pretrained=str(tmp_path / "no.pt"))
     with pytest.raises(InputError, match=r"no\.pt"):
