@@ -43,6 +43,7 @@ FITTED = tuple(kind for kind in MetricKind if kind is not MetricKind.NONE)
 METRIC = Nested(
     MetricSettings,
     kind=Choice((MetricKind.NONE, MetricKind.WCCN, *DISCRIMINATING)),
+    vectors=When("kind", FITTED, Choice(("all", "validation"))),
     shrinkage=When("kind", FITTED, LogFloat(1e-3, 0.9)),
     dim=When("kind", DISCRIMINATING, Choice((None, 32, 64))),
 )
@@ -69,6 +70,7 @@ READOUT = Nested(
     power=When("pool", (Pooling.GEM,), LogFloat(1.5, 10.0)),
 )
 VECTORS = (NeckInput.PROJECTED, NeckInput.TRUNK, NeckInput.BOTH)
+"""What a tower gives out."""
 NECKS = (NeckKind.NONE, NeckKind.BN, NeckKind.LINEAR)
 ORDER = Choice(tuple(permutations(HAND_ASPECTS)))
 TOWER_LR = LogFloat(1e-6, 1e-4)
@@ -96,13 +98,13 @@ CHANGED = When("vision", (0.1, 1.0), AUGMENT)
 """A frozen image tower reads every image once, unless they change."""
 
 
-def tower() -> dict[str, Range | Nested | When]:
-    """What is searched wherever the image tower itself is trained."""
+def tower(*more: NeckInput) -> dict[str, Range | Nested | When]:
+    """What is searched wherever the image tower itself is trained; its neck may read ``more`` than usual."""
     return {
         "optim": optim(TOWER_LR),
         "layer_decay": LAYER_DECAY,
         "head_lr_scale": HEAD_LR_SCALE,
-        "neck": neck(*NECKS, sources=(*VECTORS, NeckInput.BLOCKS)),
+        "neck": neck(*NECKS, sources=(*VECTORS, NeckInput.BLOCKS, *more)),
         # What lies behind a block that is read gets no gradient: with others frozen, nothing might be left.
         "frozen_blocks": When("neck.source", VECTORS, Choice((0, 1, 2, 4))),
         "augment": AUGMENT,
@@ -148,6 +150,9 @@ def neck(*kinds: NeckKind, embedding: bool = True, sources: tuple[NeckInput, ...
     """Of a neck of some ``kinds`` that reads any of ``sources``, and of its metric."""
     layers = tuple(kind for kind in NeckKind if kind is not NeckKind.NONE)
     at = {"embedding": When("kind", layers, Choice(tuple(EmbeddingAt)))} if embedding else {}
-    if NeckInput.BLOCKS in sources:
+    source: Choice | When = Choice(sources)
+    if not {*READS_BLOCKS}.isdisjoint(sources):
+        # A square map of a readout, which may be as long as a tower is wide a hundredfold, fits into no memory.
+        source = When("kind", tuple(kind for kind in kinds if kind is not NeckKind.LINEAR), Choice(sources))
         at["readout"] = When("source", READS_BLOCKS, READOUT)
-    return Nested(NeckSettings, kind=Choice(kinds), source=Choice(sources), **at, metric=METRIC)
+    return Nested(NeckSettings, kind=Choice(kinds), source=source, **at, metric=METRIC)

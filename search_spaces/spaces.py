@@ -51,6 +51,7 @@ from search_spaces.ranges import (
     READOUT,
     SMOOTHED,
     TOWER_LR,
+    VECTORS,
     neck,
     optim,
     tower,
@@ -212,7 +213,7 @@ def adapters(trial: TrialLike) -> Strategy:
         width=LogInt(4, 256),
         place=Choice(tuple(Place)),
         head_lr_scale=HEAD_LR_SCALE,
-        neck=neck(*NECKS),
+        neck=neck(*NECKS, sources=(*VECTORS, NeckInput.ALL)),
         losses=LOSSES,
         augment=AUGMENT,
     )
@@ -232,7 +233,7 @@ def lora(trial: TrialLike) -> Strategy:
         last_blocks=Choice((None, 2, 4)),
         head_lr_scale=HEAD_LR_SCALE,
         # The attention of a ResNet lies behind the trunk's features.
-        neck=neck(*NECKS, sources=(NeckInput.PROJECTED, NeckInput.BOTH)),
+        neck=neck(*NECKS, sources=(NeckInput.PROJECTED, NeckInput.BOTH, NeckInput.ALL)),
         losses=LOSSES,
         augment=AUGMENT,
     )
@@ -244,7 +245,7 @@ def clip_reid(trial: TrialLike) -> Strategy:
         trial,
         ClipReid,
         prefix="clip_reid",
-        **tower(),
+        **tower(NeckInput.ALL),
         prompts=Nested(
             PromptSettings,
             num_tokens=Choice((2, 4, 8)),

@@ -2,7 +2,7 @@ import optuna
 import pytest
 
 from handclip_core.data.augment import AugmentSettings
-from handclip_core.models.neck import NeckKind
+from handclip_core.models.neck import READS_BLOCKS, NeckInput, NeckKind
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Full, LinearProbe, serving
 from handclip_core.tasks import IDENTITIES
@@ -73,3 +73,11 @@ def test_settings_outside_what_is_searched_cannot_be_read_back() -> None:
         params_of(Full(labels="person"))
     with pytest.raises(ValueError, match="full/optim/lr = 1 lies outside"):
         params_of(Full(optim={"lr": 1.0}))
+
+
+def test_a_square_map_is_never_drawn_for_a_readout() -> None:
+    random = study()
+    necks = [experiment_space(random.ask(), ("full", "clip_reid", "adapters", "lora")).neck for _ in range(300)]  # type: ignore[attr-defined]
+    assert {neck.kind for neck in necks} == {NeckKind.NONE, NeckKind.BN, NeckKind.LINEAR}
+    assert {neck.source for neck in necks} == set(NeckInput)
+    assert not [neck for neck in necks if neck.kind is NeckKind.LINEAR and neck.source in READS_BLOCKS]
