@@ -70,12 +70,12 @@ CLOSED_FORMS: dict[str, dict[str, Any]] = {
     "none": {},
     "metric": {"metric": {"kind": "wccn", "shrinkage": 0.1}},
     "readout": {
-        "source": "blocks",
-        "readout": {"depths": [0.3], "pool": "grid", "grid": 4},
-        "metric": {"kind": "lda", "shrinkage": 0.1, "dim": 32},
+        "source": "all",
+        "readout": {"depths": [0.15, 0.3, 0.6, 0.8], "pool": "pyramid", "grid": 4},
+        "metric": {"kind": "weighted_lda", "dim": 64, "shrinkage": "validation", "vectors": "validation"},
     },
 }
-"""What is added to the neck of every strategy that has one: a metric on its embedding, or a readout and its metric."""
+"""What is added to the neck of every strategy that has one: a metric on its embedding, or all readouts and theirs."""
 
 
 @dataclass

@@ -9,14 +9,13 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from tune_jobs.config.settings import SETTINGS, load_settings
-from tune_jobs.execution.callback import TRIALS
 from tune_jobs.lifecycle.exports import study_url
 from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.reporting.leaderboard import FILE as LEADERBOARD
 from tune_jobs.reporting.leaderboard import leaderboard
 from tune_jobs.state.events import Ended, Event, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Status, Trials, TrialView, folded
+from tune_jobs.state.trials import TRIALS, Status, Trials, TrialView, folded
 from tune_jobs.storage.study_database import find_study
 
 STATE_OF = {Status.COMPLETE: "COMPLETE", Status.STOPPED: "PRUNED", Status.FAILED: "FAIL"}

@@ -119,7 +119,8 @@ def command_of(address: str) -> str:
 
 
 def _answer_beside(address: Path) -> Path:
-    return address.with_name("answer")
+    """Where a call from this thread finds its answer."""
+    return address.with_name(f"answer-{threading.get_ident()}")
 
 
 def _end(pid: int, folder: Path) -> None:
@@ -150,7 +151,7 @@ def _serve(listening: socket.socket, reading: int, preloaded: Sequence[str], add
         traceback.print_exc()
     finally:
         with suppress(OSError):
-            for path in (address, _answer_beside(address), address.with_name(LOCK)):
+            for path in (address, *address.parent.glob("answer-*"), address.with_name(LOCK)):
                 path.unlink(missing_ok=True)
             address.parent.rmdir()
         os._exit(0)

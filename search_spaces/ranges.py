@@ -13,8 +13,8 @@ from handclip_core.losses.settings import (
     Losses,
 )
 from handclip_core.models.lora import LoraTargets
-from handclip_core.models.metric import MetricKind, MetricSettings
-from handclip_core.models.neck import EmbeddingAt, NeckInput, NeckKind, NeckSettings
+from handclip_core.models.metric import DISCRIMINATING, MetricKind, MetricSettings
+from handclip_core.models.neck import READS_BLOCKS, EmbeddingAt, NeckInput, NeckKind, NeckSettings
 from handclip_core.models.readout import Pooling, ReadoutSettings
 from handclip_core.types import HAND_ASPECTS
 from search_spaces.suggest import (
@@ -42,9 +42,9 @@ LOSSES = Nested(
 FITTED = tuple(kind for kind in MetricKind if kind is not MetricKind.NONE)
 METRIC = Nested(
     MetricSettings,
-    kind=Choice((MetricKind.NONE, MetricKind.WCCN, MetricKind.LDA, MetricKind.PLDA)),
+    kind=Choice((MetricKind.NONE, MetricKind.WCCN, *DISCRIMINATING)),
     shrinkage=When("kind", FITTED, LogFloat(1e-3, 0.9)),
-    dim=When("kind", (MetricKind.LDA, MetricKind.PLDA), Choice((None, 32, 64))),
+    dim=When("kind", DISCRIMINATING, Choice((None, 32, 64))),
 )
 DEPTHS = (
     (0.15,),
@@ -58,13 +58,14 @@ DEPTHS = (
     (0.3, 0.9),
     (0.6, 0.9),
     (0.3, 0.6, 0.9),
+    (0.15, 0.3, 0.6, 0.8),
 )
 READOUT = Nested(
     ReadoutSettings,
     depths=Choice(DEPTHS),
     # The class token is left out: a ResNet has none, and `attention` asks for what it sees.
-    pool=Choice((Pooling.MEAN, Pooling.GEM, Pooling.ATTENTION, Pooling.GRID)),
-    grid=When("pool", (Pooling.GRID,), Choice((2, 3, 4, 6))),
+    pool=Choice((Pooling.MEAN, Pooling.GEM, Pooling.ATTENTION, Pooling.GRID, Pooling.PYRAMID)),
+    grid=When("pool", (Pooling.GRID, Pooling.PYRAMID), Choice((2, 3, 4, 6))),
     power=When("pool", (Pooling.GEM,), LogFloat(1.5, 10.0)),
 )
 VECTORS = (NeckInput.PROJECTED, NeckInput.TRUNK, NeckInput.BOTH)
@@ -101,7 +102,7 @@ def tower() -> dict[str, Range | Nested | When]:
         "optim": optim(TOWER_LR),
         "layer_decay": LAYER_DECAY,
         "head_lr_scale": HEAD_LR_SCALE,
-        "neck": neck(*NECKS, sources=tuple(NeckInput)),
+        "neck": neck(*NECKS, sources=(*VECTORS, NeckInput.BLOCKS)),
         # What lies behind a block that is read gets no gradient: with others frozen, nothing might be left.
         "frozen_blocks": When("neck.source", VECTORS, Choice((0, 1, 2, 4))),
         "augment": AUGMENT,
@@ -148,5 +149,5 @@ def neck(*kinds: NeckKind, embedding: bool = True, sources: tuple[NeckInput, ...
     layers = tuple(kind for kind in NeckKind if kind is not NeckKind.NONE)
     at = {"embedding": When("kind", layers, Choice(tuple(EmbeddingAt)))} if embedding else {}
     if NeckInput.BLOCKS in sources:
-        at["readout"] = When("source", (NeckInput.BLOCKS,), READOUT)
+        at["readout"] = When("source", READS_BLOCKS, READOUT)
     return Nested(NeckSettings, kind=Choice(kinds), source=Choice(sources), **at, metric=METRIC)

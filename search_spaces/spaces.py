@@ -18,7 +18,7 @@ from handclip_core.losses.settings import (
 from handclip_core.models.adapters import Place
 from handclip_core.models.lora import LoraTargets
 from handclip_core.models.metric import MetricKind, MetricSettings
-from handclip_core.models.neck import NeckInput, NeckKind, NeckSettings
+from handclip_core.models.neck import READS_BLOCKS, NeckInput, NeckKind, NeckSettings
 from handclip_core.models.views.experts import ExpertFusion
 from handclip_core.strategies import (
     ALL,
@@ -80,19 +80,21 @@ def zero_shot(trial: TrialLike) -> Strategy:
 
 
 def whitening(trial: TrialLike) -> Strategy:
-    """What is read, how it is pooled, the metric, its shrinkage, and what counts as one class."""
+    """What is read, how it is pooled, the metric, which vectors count, shrinkage, and what counts as one class."""
     return suggest(
         trial,
         Whitening,
         prefix="whitening",
         neck=Nested(
             NeckSettings,
-            source=Choice((NeckInput.BLOCKS, NeckInput.TRUNK, NeckInput.BOTH)),
-            readout=When("source", (NeckInput.BLOCKS,), READOUT),
+            source=Choice((NeckInput.ALL, NeckInput.BLOCKS, NeckInput.BOTH)),
+            readout=When("source", READS_BLOCKS, READOUT),
             metric=Nested(
                 MetricSettings,
                 kind=Choice(FITTED),
-                shrinkage=LogFloat(1e-3, 0.9),
+                vectors=Choice(("validation", "all")),
+                # Where vectors are chosen on held-out training identities, the shrinkage of each is, too.
+                shrinkage=When("vectors", ("all",), LogFloat(1e-3, 0.9)),
                 dim=Choice((None, 32, 64, 128, 256)),
             ),
         ),

@@ -67,6 +67,7 @@ def main(
     Joins the Ray cluster at RAY_ADDRESS (a Ray job sets it), else uses this machine alone. Results go to runs/NAME, or
     below the setting storage.
     """
+    # Imports wait until they are needed: help and mistyped options are answered before torch and Ray are loaded.
     from tune_jobs import exit_code
 
     again, overrides = resume or extend is not None, set_ or []
@@ -150,7 +151,7 @@ def _take_up(file: str | None, name: str | None, overrides: list[str], extend: i
     from tune_jobs.lifecycle.reopening import reopen
     from tune_jobs.storage.location import location_of, parse_location
 
-    if not export:
+    if not export:  # which needs no cluster
         preload_workers()
     found = reopen(parse_location(file) if file else None, name=name, overrides=overrides, extend=extend)
     from tune_jobs.lifecycle import run

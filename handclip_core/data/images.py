@@ -92,8 +92,9 @@ def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
     With ``draft_px`` a JPEG is decoded at the smallest of 1/8, 1/4, 1/2, 1/1 that keeps both sides at or above it,
     which costs a fraction of the whole image; of other images of more than LARGE_PIXELS whole squares of pixels are
     averaged as long as both sides stay at twice that. EXIF rotation is applied; grey, palette, CMYK and 16-bit images
-    are converted, 12 bits in a 16-bit file by their own range; transparency is laid on white. Raises BadImageError for
-    whatever is corrupt, truncated, animated, of another kind, smaller than MIN_SIDE_PX or larger than MAX_PIXELS.
+    are converted, 10, 12 or 14 bits in a 16-bit file by their own range; transparency is laid on white. Raises
+    BadImageError for whatever is corrupt, truncated, animated, of another kind, smaller than MIN_SIDE_PX or larger than
+    MAX_PIXELS.
     """
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -167,8 +168,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    """Grey values of 16 bits [H, W] as uint8; if none of them needs more than 12 bits, or 8, by that range."""
-    brightest = int(grey.max())
-    shift = 0 if brightest < 2**8 else 4 if brightest < 2**12 else 8
+    """Grey values of 16 bits [H, W] as uint8; if none of them needs more than 8, 10, 12 or 14 bits, by that range."""
+    used = int(grey.max()).bit_length()
+    shift = max(0, used + used % 2 - 8)
     eight: np.ndarray = (grey >> shift).astype(np.uint8)
     return eight

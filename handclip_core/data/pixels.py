@@ -19,7 +19,7 @@ from handclip_core.data.manifest import Prepared
 from handclip_core.data.parallel import map_files
 from handclip_core.errors import InputError
 
-DECODE_VERSION = 2
+DECODE_VERSION = 3
 """Part of every key: raise it whenever `shrink` gives other pixels than before."""
 PIXELS_NAME = "pixels.u8"
 INDEX_NAME = "index.json"

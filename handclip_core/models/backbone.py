@@ -181,8 +181,12 @@ class Backbone(nn.Module):
         self.eval()
         hidden = [self.head_blocks(shown, block) for block in blocks]
         self.train(was)
-        widths = (pooled(self._tower.feature_map(self.visual, one), settings).shape[1] for one in hidden)
-        return Readout(settings, blocks, tuple(widths))
+        vectors = {
+            f"block {block}, {name}": vector.shape[1]
+            for block, one in zip(blocks, hidden, strict=True)
+            for name, vector in pooled(self._tower.feature_map(self.visual, one), settings).items()
+        }
+        return Readout(settings, blocks, tuple(vectors), tuple(vectors.values()))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Projected text embeddings [B, D], not normalised, of ``tokens`` [B, context] from ``tokenize``."""

@@ -4,7 +4,6 @@ n vectors of R numbers in K classes. The within-class covariance S_w pools the d
 n - K degrees of freedom; the total covariance S_t, those from the mean over n - 1.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +27,10 @@ class LinearMap:
     def __call__(self, vectors: Matrix) -> Matrix:
         """The image [n, W] of ``vectors`` [n, R]."""
         return (vectors - self.mean) @ self.matrix
+
+    def then(self, other: "LinearMap") -> "LinearMap":
+        """This map and ``other`` after it as one; columns of this one are orthonormal, or zero."""
+        return LinearMap(self.mean + self.matrix @ other.mean, self.matrix @ other.matrix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,47 +116,60 @@ def ledoit_wolf(deviations: Matrix) -> float:
     return float(ledoit_wolf_shrinkage(deviations, assume_centered=True))
 
 
-def pca_whitening(vectors: Matrix, *, shrinkage: float) -> LinearMap:
-    """The map after which the total covariance of ``vectors`` [n, R] is the identity, but for shrinkage."""
-    mean = vectors.mean(axis=0)
-    return LinearMap(mean, inverse_root(*covariance_spectrum(vectors - mean, len(vectors) - 1), shrinkage))
+class PooledCovariance:
+    """Vectors [n, R] whose total covariance is decomposed once, for any shrinkage."""
+
+    def __init__(self, vectors: Matrix) -> None:
+        self._mean = vectors.mean(axis=0)
+        self._spectrum = covariance_spectrum(vectors - self._mean, len(vectors) - 1)
+
+    def whitening(self, shrinkage: float) -> LinearMap:
+        """The map after which the total covariance of the vectors is the identity, but for shrinkage."""
+        return LinearMap(self._mean, inverse_root(*self._spectrum, shrinkage))
 
 
-def within_class_whitening(vectors: Matrix, labels: Labels, *, shrinkage: float) -> LinearMap:
-    """WCCN: the map after which the within-class covariance is the identity, but for shrinkage (Hatch 2006).
+class WithinClass:
+    """Vectors [n, R] of labelled images whose within-class covariance is decomposed once, for any shrinkage."""
 
-    Interspeech 2006, "Within-class covariance normalization for SVM-based speaker recognition", section 3.
-    """
-    deviations = class_deviations(vectors, labels)
-    freedom = len(vectors) - len(np.unique(labels))
-    return LinearMap(vectors.mean(axis=0), inverse_root(*covariance_spectrum(deviations, freedom), shrinkage))
+    def __init__(self, vectors: Matrix, labels: Labels) -> None:
+        """Raises InputError if no class has two vectors."""
+        self._vectors, self._labels = vectors, labels
+        freedom = len(vectors) - len(np.unique(labels))
+        self._spectrum = covariance_spectrum(class_deviations(vectors, labels), freedom)
 
+    def whitening(self, shrinkage: float) -> LinearMap:
+        """WCCN: the map after which the within-class covariance is the identity, but for shrinkage (Hatch 2006).
 
-def discriminants(vectors: Matrix, labels: Labels, *, shrinkage: float, dim: int) -> LinearMap:
-    """LDA: the ``dim`` directions with the largest variance between classes after WCCN (Fukunaga 1990, chapter 10)."""
-    whitening = within_class_whitening(vectors, labels, shrinkage=shrinkage)
-    means, counts = class_means(whitening(vectors), labels)
-    centred = np.sqrt(counts)[:, None] * (means - np.average(means, axis=0, weights=counts))
-    # Each mean counts as often as its class has images; a direction without variance stays, as there is no other.
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    return LinearMap(whitening.mean, whitening.matrix @ axes[:, ::-1][:, :dim])
+        Interspeech 2006, "Within-class covariance normalization for SVM-based speaker recognition", section 3.
+        """
+        return LinearMap(self._vectors.mean(axis=0), inverse_root(*self._spectrum, shrinkage))
 
+    def discriminants(self, shrinkage: float, *, dim: int, weighted: bool = False) -> LinearMap:
+        """LDA: the ``dim`` directions of largest variance between classes after WCCN (Fukunaga 1990, chapter 10).
 
-def two_covariance(vectors: Matrix, labels: Labels, *, shrinkage: float) -> TwoCovariance:
-    """The two-covariance model of ``vectors`` [n, R] by their moments (PLDA: Ioffe 2006, doi 10.1007/11744085_41).
+        If ``weighted``, each is scaled by the root of r / (2 r + 1), where r is its variance between classes over that
+        within, so that inner products are the part of the two-covariance model's ratio that depends on both images.
+        """
+        whitening = self.whitening(shrinkage)
+        means, counts = class_means(whitening(self._vectors), self._labels)
+        centred = np.sqrt(counts)[:, None] * (means - np.average(means, axis=0, weights=counts))
+        # Each mean counts as often as its class has images; a direction without variance stays, as there is no other.
+        _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+        matrix = whitening.matrix @ axes[:dim].T
+        if weighted:
+            # What the images around a mean add to its variance is taken off, as in ``two_covariance``.
+            ratio = (sizes[:dim] ** 2 / counts.sum() - float((1 / counts).mean())).clip(min=0)
+            matrix = matrix * np.sqrt(ratio / (2 * ratio + 1)) if ratio.any() else matrix
+        return LinearMap(whitening.mean, matrix)
 
-    The variance of class means counts once a class, less what the images around them add to it.
-    """
-    whitening = within_class_whitening(vectors, labels, shrinkage=shrinkage)
-    means, counts = class_means(whitening(vectors), labels)
-    centred = means - means.mean(axis=0)
-    between, axes = np.linalg.eigh(centred.T @ centred / max(1, len(means) - 1))
-    ratio = (between - float((1 / counts).mean())).clip(min=0)
-    return TwoCovariance(LinearMap(whitening.mean, whitening.matrix @ axes), ratio)
+    def two_covariance(self, shrinkage: float) -> TwoCovariance:
+        """The two-covariance model of the vectors by their moments (PLDA: Ioffe 2006, doi 10.1007/11744085_41).
 
-
-def folds(groups: NDArray[np.int64], num: int) -> Sequence[NDArray[np.bool_]]:
-    """Masks [n] of ``num`` parts of the vectors, whose ``groups`` [n] each lie in one part alone."""
-    names = np.unique(groups)
-    part = np.random.default_rng(0).permutation(len(names)) % num
-    return [np.isin(groups, names[part == number]) for number in range(num)]
+        The variance of class means counts once a class, less what the images around them add to it.
+        """
+        whitening = self.whitening(shrinkage)
+        means, counts = class_means(whitening(self._vectors), self._labels)
+        centred = means - means.mean(axis=0)
+        between, axes = np.linalg.eigh(centred.T @ centred / max(1, len(means) - 1))
+        ratio = (between - float((1 / counts).mean())).clip(min=0)
+        return TwoCovariance(LinearMap(whitening.mean, whitening.matrix @ axes), ratio)

@@ -93,6 +93,11 @@ class HandModel(nn.Module):
         return self.neck.readout
 
     @property
+    def vector_names(self) -> tuple[str, ...]:
+        """What each vector is that the metric maps."""
+        return tuple(self.neck.vectors)
+
+    @property
     def has_text_tower(self) -> bool:
         """Whether texts are read while the model trains."""
         return False

@@ -26,13 +26,19 @@ class NeckKind(StrEnum):
 class NeckInput(StrEnum):
     """What the neck reads: CLIP's projected embedding [B, D], the trunk's features [B, F], or both [B, D + F].
 
-    ``blocks`` [B, R] are outputs of blocks inside the tower.
+    ``blocks`` [B, R] are outputs of blocks inside the tower, ``all`` [B, D + F + R] stands beside one another.
     """
 
     PROJECTED = "projected"
     TRUNK = "trunk"
     BOTH = "both"
     BLOCKS = "blocks"
+    ALL = "all"
+
+
+READS_PROJECTED = (NeckInput.PROJECTED, NeckInput.BOTH, NeckInput.ALL)
+READS_TRUNK = (NeckInput.TRUNK, NeckInput.BOTH, NeckInput.ALL)
+READS_BLOCKS = (NeckInput.BLOCKS, NeckInput.ALL)
 
 
 class EmbeddingAt(StrEnum):
@@ -53,7 +59,7 @@ class NeckSettings(Config):
     source: NeckInput = NeckInput.PROJECTED
     """What the neck reads."""
     readout: ReadoutSettings = ReadoutSettings()
-    """Which blocks a neck with ``source: blocks`` reads, and how they are pooled."""
+    """Which blocks a neck with ``source: blocks`` or ``all`` reads, and how they are pooled."""
     embedding: EmbeddingAt = EmbeddingAt.AFTER
     """Where the embedding is read."""
     metric: MetricSettings = MetricSettings()
@@ -61,15 +67,18 @@ class NeckSettings(Config):
 
     def build(self, backbone: Backbone) -> "Neck":
         """A neck for the image tower of ``backbone``."""
-        if self.source is NeckInput.BLOCKS:
-            readout = backbone.readout(self.readout)
-            return Neck(self, readout.widths, readout)
-        widths = {
-            NeckInput.PROJECTED: (backbone.dim,),
-            NeckInput.TRUNK: (backbone.width,),
-            NeckInput.BOTH: (backbone.dim, backbone.width),
+        vectors = {
+            name: width
+            for name, width, sources in (
+                ("projected", backbone.dim, READS_PROJECTED),
+                ("trunk", backbone.width, READS_TRUNK),
+            )
+            if self.source in sources
         }
-        return Neck(self, widths[self.source])
+        readout = backbone.readout(self.readout) if self.source in READS_BLOCKS else None
+        if readout:
+            vectors |= dict(zip(readout.names, readout.widths, strict=True))
+        return Neck(self, vectors, readout)
 
 
 @dataclass(frozen=True)
@@ -83,19 +92,24 @@ class NeckOutput:
 class Neck(nn.Module):
     """A neck; see NeckSettings. ``width`` is W, that of the embedding, ``head_width`` that of the head's input.
 
-    ``readout`` is what it wants read inside of the tower, ``vector_widths`` are those of the vectors that its embedding
-    is made of: one, unless it reads several and does not mix them.
+    ``readout`` is what it wants read inside of the tower, ``vectors`` are those that its embedding is made of, by name,
+    with their widths: one, unless it reads several and does not mix them.
     """
 
-    def __init__(self, settings: NeckSettings, input_widths: tuple[int, ...], readout: Readout | None = None) -> None:
+    def __init__(self, settings: NeckSettings, inputs: dict[str, int], readout: Readout | None = None) -> None:
         super().__init__()
         self.settings, self.readout = settings, readout
-        input_width = sum(input_widths)
+        input_width = sum(inputs.values())
         self.head_width = settings.dim if settings.kind is NeckKind.PROJECTION else input_width
         self.width = self.head_width if settings.embedding is EmbeddingAt.AFTER else input_width
         self.layer = _layer(settings.kind, input_width, self.head_width)
         mixed = settings.kind in (NeckKind.LINEAR, NeckKind.PROJECTION) and settings.embedding is EmbeddingAt.AFTER
-        self.vector_widths = (self.width,) if mixed else input_widths
+        self.vectors = {f"neck, {settings.kind}": self.width} if mixed else inputs
+
+    @property
+    def vector_widths(self) -> tuple[int, ...]:
+        """The widths of ``vectors``."""
+        return tuple(self.vectors.values())
 
     @property
     def begins_as_projected(self) -> bool:
@@ -110,14 +124,13 @@ class Neck(nn.Module):
         return NeckOutput(embedding=after if self.settings.embedding is EmbeddingAt.AFTER else before, head_input=after)
 
     def _read(self, encoded: Encoded) -> Tensor:
-        if self.settings.source is NeckInput.PROJECTED:
-            return encoded.projected
-        if self.settings.source is NeckInput.TRUNK:
-            return encoded.features
-        if self.settings.source is NeckInput.BLOCKS:
+        source = self.settings.source
+        read = [encoded.projected] if source in READS_PROJECTED else []
+        read += [encoded.features] if source in READS_TRUNK else []
+        if source in READS_BLOCKS:
             assert encoded.readout is not None, "a model's trunk reads what its neck wants"
-            return encoded.readout
-        return torch.cat([encoded.projected, encoded.features], dim=1)
+            read.append(encoded.readout)
+        return torch.cat(read, dim=1) if len(read) > 1 else read[0]
 
 
 def _layer(kind: NeckKind, width: int, output: int) -> nn.Module:

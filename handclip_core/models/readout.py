@@ -1,5 +1,6 @@
 """What is read inside the image tower: the output of any of its blocks, pooled to a vector."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -25,6 +26,7 @@ class Pooling(StrEnum):
     ATTENTION = "attention"
     TOKEN = "token"
     GRID = "grid"
+    PYRAMID = "pyramid"
 
 
 class ReadoutSettings(Config):
@@ -36,19 +38,22 @@ class ReadoutSettings(Config):
     pool: Pooling = Pooling.GRID
     """``mean`` over the map; ``gem``, its generalised mean (Radenovic 2019, arXiv 1711.02512, eq. 3); ``attention``,
     the mean weighted by the softmax of each place's product with the class token, or with the mean of a tower that has
-    none; ``token``, the class token; ``grid``, the means of ``grid`` x ``grid`` parts, which keeps the layout."""
+    none; ``token``, the class token; ``grid``, the means of ``grid`` x ``grid`` parts, which keeps the layout;
+    ``pyramid``, grids of 1, 2, 4 and so on parts a side, up to ``grid``, each a vector of its own (spatial pyramid:
+    Lazebnik 2006, doi 10.1109/CVPR.2006.68)."""
     grid: int = Field(2, ge=1, le=16)
-    """Parts a side of ``grid``; a map that is smaller is taken as it is."""
+    """Parts a side of ``grid``, or the most of ``pyramid``; a map that is smaller is taken as it is."""
     power: float = Field(3.0, ge=1, le=20)
     """Exponent of ``gem``; 1 gives the mean of what is positive."""
 
 
 @dataclass(frozen=True)
 class Readout:
-    """A readout of one architecture: after how many ``blocks`` of it, ascending, and the width of each vector."""
+    """A readout of one architecture: after how many ``blocks`` of it, ascending, and the vectors: names and widths."""
 
     settings: ReadoutSettings
     blocks: tuple[int, ...]
+    names: tuple[str, ...]
     widths: tuple[int, ...]
 
     @property
@@ -63,12 +68,29 @@ class Readout:
         return f"{self.blocks} {pool}"
 
     def pooled(self, found: FeatureMap) -> Tensor:
-        """The vector [B, R_i] of a block's output."""
-        return pooled(found, self.settings)
+        """The vectors of a block's output, side by side."""
+        return torch.cat(list(pooled(found, self.settings).values()), dim=1)
 
 
-def pooled(found: FeatureMap, settings: ReadoutSettings) -> Tensor:
-    """A map and class token as a vector [B, C], or [B, C g g] for a grid; raises InputError if there is no token."""
+def pooled(found: FeatureMap, settings: ReadoutSettings) -> dict[str, Tensor]:
+    """The vectors [B, C g g] of grids of g x g parts, by their name, or the one [B, C] of another kind of pooling.
+
+    Raises InputError for a class token that is not there.
+    """
+    if settings.pool is Pooling.GRID:
+        return _grids(found.values, (settings.grid,))
+    if settings.pool is Pooling.PYRAMID:
+        return _grids(found.values, [2**level for level in range(settings.grid.bit_length())])
+    return {settings.pool.value: _over_the_map(found, settings)}
+
+
+def _grids(values: Tensor, sides: Sequence[int]) -> dict[str, Tensor]:
+    height, width = values.shape[2:]
+    sizes = [(min(side, height), min(side, width)) for side in sides]
+    return {f"{down} x {across}": F.adaptive_avg_pool2d(values, (down, across)).flatten(1) for down, across in sizes}
+
+
+def _over_the_map(found: FeatureMap, settings: ReadoutSettings) -> Tensor:
     values, token = found.values, found.token
     if settings.pool is Pooling.MEAN:
         return values.mean(dim=(2, 3))
@@ -77,9 +99,6 @@ def pooled(found: FeatureMap, settings: ReadoutSettings) -> Tensor:
         # Relative to the largest, no power is too small for its root to have a gradient.
         largest = positive.amax(dim=(2, 3), keepdim=True).detach()
         return (positive / largest).pow(settings.power).mean(dim=(2, 3)).pow(1 / settings.power) * largest[..., 0, 0]
-    if settings.pool is Pooling.GRID:
-        height, width = (min(settings.grid, side) for side in values.shape[2:])
-        return F.adaptive_avg_pool2d(values, (height, width)).flatten(1)
     if settings.pool is Pooling.ATTENTION:
         places = values.flatten(2)
         asked = places.mean(dim=2) if token is None else token

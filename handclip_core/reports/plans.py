@@ -52,8 +52,12 @@ def _closed_form_text(ready: Assembled) -> str:
         num = len(ready.model.architecture.blocks())
         lines.append(f"reads blocks {blocks} of {num} by {readout.settings.pool}: {readout.width} numbers\n")
     if metric.active:
-        kind, shrinkage = metric.settings.kind, metric.settings.shrinkage
-        lines.append(f"metric {kind}, shrinkage {shrinkage}, fitted in closed form before each validation\n")
+        settings, num = metric.settings, len(metric.widths)
+        vectors = f"{num} vectors, {'all' if settings.vectors == 'all' else 'those that help'}; " if num > 1 else ""
+        lines.append(
+            f"metric {settings.kind}, {vectors}shrinkage {settings.shrinkage}, fitted in closed form before each "
+            "validation\n"
+        )
     return "".join(lines)
 
 

@@ -66,7 +66,7 @@ class RunFolder:
         run = cls.create(folder, experiment)
         run.log = read_log(checkpoint / LOG)
         if (checkpoint / BEST).exists():
-            _link(checkpoint / BEST, folder / BEST)
+            link(checkpoint / BEST, folder / BEST)
         return run, read_state(checkpoint)
 
     @property
@@ -125,7 +125,7 @@ class RunFolder:
         save_tensors(training, into / OPTIMIZER)
         write_log(self.log, into / LOG)
         if (self.folder / BEST).exists():
-            _link(self.folder / BEST, into / BEST)
+            link(self.folder / BEST, into / BEST)
 
     def keep_checkpoint(self, save: Callable[[Path], None]) -> None:
         """Replace the folder's own checkpoint by what ``save`` writes into a folder.
@@ -159,7 +159,7 @@ class RunFolder:
         Returns the results of the best weights on the validation split; None if the run was trained on it.
         """
         for name in (FINAL, OPTIMIZER):
-            _link(checkpoint / name, self.folder / name)
+            link(checkpoint / name, self.folder / name)
         write_log(self.log, self.folder / LOG)
         write_json(self.folder / HISTORY, self.log)
         loaded, context = load_run(self.folder, device=device), context_of(self.experiment, device)
@@ -340,7 +340,7 @@ def _highest_rates(rates: dict[str, float]) -> dict[str, float]:
     return highest
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
     """Make ``target`` the same file as ``source`` without copying if the file system can."""
     target.unlink(missing_ok=True)
     try:

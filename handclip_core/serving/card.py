@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.model_file import MODEL_FILE, ModelFile
 from handclip_core.runs.run_folder import LOG, read_log
 from handclip_core.runs.validation import Figure
@@ -49,8 +50,17 @@ def _what(served: ServedModel) -> str:
         f"Embeds an image of a hand as a unit vector of {served.width} numbers, to be compared by {compared}. "
         f"Strategy `{served.experiment.strategy.name}`, "
         f"backbone `{served.experiment.backbone.name}` ({architecture.num_weights:,} weights in the image tower), "
-        f"images of {served.size_px} x {served.size_px} pixels. Weights `{served.hash}`."
+        f"images of {served.size_px} x {served.size_px} pixels. Weights `{served.hash}`.{_read(served.model)}"
     )
+
+
+def _read(model: HandModel) -> str:
+    """What of the image tower counts in the embedding, if that was chosen among several vectors."""
+    shares = model.metric.shares()
+    if model.metric.settings.vectors == "all":
+        return ""
+    counted = [f"{name} {share:.0%}" for name, share in zip(model.vector_names, shares, strict=True) if share]
+    return f" Of {len(shares)} vectors of the tower those count that together found most: {'; '.join(counted)}."
 
 
 def _together(served: ServedEnsemble) -> str:

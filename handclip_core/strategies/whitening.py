@@ -8,6 +8,7 @@ from handclip_core.models.backbone import Backbone
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.metric import MetricKind, MetricSettings
 from handclip_core.models.neck import NeckInput, NeckSettings
+from handclip_core.models.readout import Pooling, ReadoutSettings
 from handclip_core.strategies.base import LabelledStrategy
 from handclip_core.tasks.base import Task
 from handclip_core.tasks.identities.task import Identities
@@ -16,8 +17,9 @@ from handclip_core.tasks.identities.task import Identities
 class Whitening(LabelledStrategy):
     """No gradient: vectors of the frozen image tower or read inside of it, and a covariance of them.
 
-    Within-class covariance normalisation by default (Hatch 2006); also whitening for retrieval (Radenovic 2019, arXiv
-    1711.02512), LDA (Fukunaga 1990) and PLDA (Ioffe 2006). Takes seconds, from cached activations, and no budget.
+    LDA by default (Fukunaga 1990), weighted; also within-class covariance normalisation (Hatch 2006), whitening for
+    retrieval (Radenovic 2019, arXiv 1711.02512) and PLDA (Ioffe 2006). Takes seconds, from cached activations, and no
+    budget.
     """
 
     name: Literal["whitening"] = "whitening"
@@ -25,9 +27,13 @@ class Whitening(LabelledStrategy):
     tasks: ClassVar[tuple[type[Task], ...]] = (Identities,)
     because: ClassVar[str] = "fits a metric for searches among images"
     trains: ClassVar[bool] = False
-    neck: NeckSettings = NeckSettings(source=NeckInput.BOTH, metric=MetricSettings(kind=MetricKind.WCCN))
-    """What is read, and the metric on top of it. Images in which the hand lies much alike are served better by an early
-    block in a grid, which knows the layout; others by what the tower gives out."""
+    neck: NeckSettings = NeckSettings(
+        source=NeckInput.ALL,
+        readout=ReadoutSettings(depths=(0.15, 0.3, 0.6, 0.8), pool=Pooling.PYRAMID, grid=4),
+        metric=MetricSettings(kind=MetricKind.WEIGHTED_LDA, dim=64, shrinkage="validation", vectors="validation"),
+    )
+    """What is read, and the metric on top of it. By default what the tower gives out stands beside means of its blocks
+    and of their parts, and those count that together find most among training identities."""
 
     def build(self, backbone: Backbone, data: TrainingData) -> HandModel:
         """The backbone with a neck and no head."""

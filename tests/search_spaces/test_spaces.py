@@ -43,7 +43,7 @@ def test_zero_shot_has_nothing_to_search() -> None:
 def test_the_joint_space_draws_every_searchable_strategy_and_only_its_own_parameters() -> None:
     random = study()
     seen = set()
-    for _ in range(60):
+    for _ in range(150):
         trial = random.ask()
         name = experiment_space(trial, searchable(NAMES)).name
         seen.add(name)

@@ -16,8 +16,15 @@ from moto.server import ThreadedMotoServer
 from optuna.storages._rdb.storage import _VersionManager
 from pyarrow import fs  # type: ignore[import-untyped]
 
+from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.experiment import Experiment
+from handclip_core.strategies import Strategy
+from tests.conftest import TINY_DATA
+from tests.tune_jobs.alone import ROOM, Config, Start
 from tests.tune_jobs.dying import Fuse, fused
 from tests.warm_workers import warm_workers
+from tune_jobs.execution.trainable import HandTrial, trial_config
+from tune_jobs.state.trials import TrialView
 from tune_jobs.storage.location import BucketLocation
 
 
@@ -131,3 +138,32 @@ def object_store() -> Iterator[ObjectStore]:
 def bucket(object_store: ObjectStore) -> BucketLocation:
     """An empty bucket."""
     return object_store.bucket(f"test-{secrets.token_hex(4)}") / "runs"
+
+
+@pytest.fixture
+def worker_config(tiny_backbones: dict[str, BackboneSettings]) -> Config:
+    """What a worker is told about a trial of a strategy on little data."""
+
+    def build(strategy: Strategy, *, seed: int = 0, budget: int = 2, every_s: float = 60.0) -> dict[str, Any]:
+        experiment = Experiment(
+            strategy=strategy, data=TINY_DATA, backbone=tiny_backbones["vit"], seed=seed, budget=budget
+        )
+        view = TrialView(3, strategy.name, {}, experiment)
+        return trial_config(view, Path("/sweep"), trial_resources=ROOM, checkpoint_every_s=every_s)
+
+    return build
+
+
+@pytest.fixture
+def start_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Trials outside any cluster, their folders below ``tmp_path``."""
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path))
+    started: list[HandTrial] = []
+
+    def begin(config: dict[str, Any]) -> HandTrial:
+        started.append(HandTrial(config))
+        return started[-1]
+
+    yield begin
+    for trial in started:
+        trial.stop()

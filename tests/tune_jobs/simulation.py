@@ -21,9 +21,9 @@ from handclip_core.evaluation.metrics import METRICS, RETENTION
 from handclip_core.runs.drive import Report
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.run_folder import BEST, LOG
-from tune_jobs.execution.callback import TRIALS
 from tune_jobs.execution.nodes import RayNodes
 from tune_jobs.lifecycle.build import SweepRun
+from tune_jobs.state.trials import TRIALS
 from tune_jobs.storage.location import StorageLocation, local_copy, location_of, open_location, parse_location
 
 STATE = "state.json"

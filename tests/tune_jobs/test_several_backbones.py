@@ -23,7 +23,7 @@ from tune_jobs.lifecycle.build import SweepRun
 from tune_jobs.lifecycle.dry_run import shares
 from tune_jobs.lifecycle.fork import fork
 from tune_jobs.lifecycle.review import report
-from tune_jobs.reporting.progress import status_lines, trial_table
+from tune_jobs.reporting.progress import Progress, trial_table
 from tune_jobs.reporting.record import SweepRecord
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.reporting.sweep_sections import pareto
@@ -79,7 +79,7 @@ def test_every_arms_default_comes_first_and_every_trial_has_its_backbone(swept: 
 
 
 def test_rungs_are_kept_apart(swept: SweepRun) -> None:
-    rule = swept.decisions.rule
+    rule = swept.scheduler.decisions.rule
     assert isinstance(rule, AshaRungs)
     assert set(rule.scores) == set(ARMS)
     for arm, rungs in rule.scores.items():
@@ -113,7 +113,7 @@ def test_tables_say_which_backbone(swept: SweepRun) -> None:
     assert all((row["strategy"], row["backbone"]) == _named(views[row["trial"]].arm) for row in rows)
     table = trial_table(swept.all_trials, budget=5, rows=20)
     assert [column.header for column in table.columns][:3] == ["trial", "strategy", "backbone"]
-    status = "\n".join(status_lines(swept.all_trials, num_trials=14, budget=5))
+    status = "\n".join(Progress(all_trials=swept.all_trials, num_trials=14, budget=5).status_lines())
     assert all(f"best {arm}" in status for arm in ARMS)
     page = report(record(swept)).model_dump_json()
     assert all(arm in page for arm in ARMS)
@@ -260,16 +260,17 @@ def test_a_fork_leaves_the_trials_on_other_backbones_behind(tmp_path: Path) -> N
 
 
 def test_several_objectives_and_workers_find_their_arms(tmp_path: Path) -> None:
-    search = {"objectives": ("map", "seconds"), "startup_trials": 2}
+    objectives = ("map", "seconds")
+    search = {"objectives": objectives, "startup_trials": 2}
     found = run(two(tmp_path, search=search, trials=10), by_tower, trial_resources=replace(ROOM, concurrent=3))
     assert {view.arm for view in found.all_trials.all()} == set(ARMS)
     assert arm_of("full", "") == "full"
-    front = pareto_front(found.all_trials, ("map", "seconds"))
-    rows = list(csv.DictReader(io.StringIO(front_csv(front))))
+    front = pareto_front(found.all_trials, objectives)
+    rows = list(csv.DictReader(io.StringIO(front_csv(front, objectives))))
     assert list(rows[0])[:3] == ["trial", "strategy", "backbone"]
-    named = [_named(found.all_trials.trials[row.number].arm) for row in front]
+    named = [_named(view.arm) for view in front]
     assert [(row["strategy"], row["backbone"]) for row in rows] == named
-    assert front_lines(front)[1].startswith(f"  trial {front[0].number} {arm_of(*named[0])}: map ")
+    assert front_lines(front, objectives)[1].startswith(f"  trial {front[0].number} {arm_of(*named[0])}: map ")
     (section,) = pareto(record(found))
     assert section.tables[0].headings[:3] == ("trial", "strategy", "backbone")
     assert [row[1:3] for row in section.tables[0].rows] == named

@@ -20,7 +20,7 @@ from handclip_core.tasks import IDENTITIES
 from tests.conftest import TINY_DATA
 from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, load_settings
 from tune_jobs.execution import tune_run
-from tune_jobs.execution.trainable import HandTrial, arm_of
+from tune_jobs.execution.trainable import HandTrial
 from tune_jobs.lifecycle.run import Outcome, resume, sweep
 from tune_jobs.state.trials import Status
 
@@ -155,7 +155,7 @@ class Unlucky(HandTrial):
     """Raises for one strategy and loses the process of another."""
 
     def step(self) -> dict[str, Any]:
-        name = arm_of(self.config)
+        name = self.config["arm"]
         if name == "full":
             raise RuntimeError("out of luck\nat length")
         if name == "adapters":

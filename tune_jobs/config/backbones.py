@@ -27,6 +27,7 @@ def _listed(given: Any) -> Any:
     twice = [one.name for one, count in Counter(several).items() if count > 1]
     if twice:
         raise ValueError(f"{twice[0]} is named twice; name each backbone once")
+    # Of a list of one nothing is chosen, so no table and no hyperparameter names it.
     return several if len(several) > 1 else several[0]
 
 

@@ -118,14 +118,12 @@ class Search(Config):
         and objective."""
         if self.sampler is SamplerKind.CMAES and len(self.objectives) > 1:
             raise ValueError("search.sampler: cmaes knows one objective only; choose tpe, gp or random")
-        try:
-            self.space(arms, task).check()
-        except ValueError as error:
-            raise ValueError(f"search.ranges: {error}") from None
-        try:
-            self.space(arms, task).check_fixed()
-        except ValueError as error:
-            raise ValueError(f"search.fixed: {error}") from None
+        space = self.space(arms, task)
+        for key, check in (("ranges", space.check), ("fixed", space.check_fixed)):
+            try:
+                check()
+            except ValueError as error:
+                raise ValueError(f"search.{key}: {error}") from None
         self.drafts(arms, task)
 
 

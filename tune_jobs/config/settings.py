@@ -21,6 +21,7 @@ from handclip_core.strategies import Strategy, refusal
 from handclip_core.tasks import IDENTITIES, AnyTask
 from search_spaces.arms import arm_of, backbone_in
 from search_spaces.by_task import SPACES, spaces_of
+from search_spaces.joint import JointSpace
 from search_spaces.spaces import default_of
 from tune_jobs.config.backbones import SearchedBackbones, as_tuple, can_use, labels
 from tune_jobs.config.changes import MayChange
@@ -29,6 +30,10 @@ from tune_jobs.storage.location import LocationSetting
 
 SETTINGS = SWEEP_SETTINGS
 DATA_SOURCE = ("data", "source")
+MOVING_STATISTICS = (
+    "statistics that move with the batches are not those of shared batches; set backbone.batch_norm: fixed"
+)
+"""Why such a backbone cannot be trained by several workers."""
 QUICKSTART = Path(__file__).with_name("quickstart.yaml")
 
 
@@ -186,6 +191,11 @@ class SweepSettings(Config):
             if can_use(strategy, backbone)
         )
 
+    @property
+    def space(self) -> JointSpace:
+        """What is searched of every arm, as narrowed."""
+        return self.search.space(self.arms, self.task)
+
     def backbone_of(self, arm: str) -> BackboneSettings:
         """The backbone of an arm; raises InputError if it is none of the sweep's."""
         wanted = backbone_in(arm)
@@ -216,6 +226,7 @@ class SweepSettings(Config):
     @field_validator("search")
     @classmethod
     def _objective_is_the_tasks(cls, search: Search, info: ValidationInfo) -> Search:
+        # A task that is refused tells so itself.
         return search.judged_by(info.data["task"].metrics) if "task" in info.data else search
 
     @field_validator("strategies")
@@ -264,16 +275,14 @@ class SweepSettings(Config):
     @model_validator(mode="after")
     def _workers_share_batches(self) -> Self:
         if self.resources.workers > 1 and any(one.batch_norm == "moving" for one in self.backbones):
-            raise ValueError(
-                "resources.workers: statistics that move with the batches are not those of shared batches; set "
-                "backbone.batch_norm: fixed"
-            )
+            raise ValueError(f"resources.workers: {MOVING_STATISTICS}")
         return self
 
 
 def load_settings(file: Path, *, overrides: Sequence[str] = (), name: str | None = None) -> SweepSettings:
     """The settings in ``file`` with ``key.sub=value`` overrides; raises InputError if any of it is wrong."""
     values = read_document(file)
+    # An empty file leaves all defaults.
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise InputError(f"{file}: not a mapping of settings")

@@ -25,19 +25,19 @@ from tune_jobs.execution.train_fn import GROUP, NODES
 from tune_jobs.execution.trainable import MEMORY, number_of
 from tune_jobs.reporting.leaderboard import write_leaderboard
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
-from tune_jobs.reporting.progress import Display
+from tune_jobs.reporting.progress import Progress
 from tune_jobs.scheduling.limits import checkpoints_to_drop
 from tune_jobs.scheduling.power_analysis import SEEDS
 from tune_jobs.scheduling.retries import FailureKind, after_failure
 from tune_jobs.scheduling.seeds import is_power_baseline, seeds_of
 from tune_jobs.state import events
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import TrialView
+from tune_jobs.state.trials import TRIALS, TrialView
 from tune_jobs.storage.checkpoints import drop_state, drop_weights, remove_stray_checkpoints, size_of
 from tune_jobs.storage.location import location_of, open_location
 from tune_jobs.storage.retry import with_retry
 
-TRIALS, ERROR = "trials", "error.txt"
+ERROR = "error.txt"
 WRITE_EVERY_S = 1.0
 ALIVE_EVERY_S = 60.0
 """Seconds without news after which the journal gets a sign of life, so that a dead driver's hours are known."""
@@ -55,7 +55,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
         searcher: SweepSearcher,
         scheduler: SweepScheduler,
         monitor: TrialMonitor,
-        display: Display,
+        display: Progress,
         stop_requested: Callable[[], bool],
     ) -> None:
         """The sweep ends once ``stop_requested`` says so."""
@@ -72,6 +72,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
         """A worker has begun with a trial, or goes on with it."""
         view = self._view(trial)
         text = view.experiment.model_dump_json(indent=2)
+        # Written at every start: a trial that is tried again may take its batches in smaller parts.
         with_retry(lambda: write_text(self._folder_of(view) / CONFIG, text), path=self._folder)
         self._monitor.heard_of(trial)
         self._monitor.locate(trial)
@@ -82,6 +83,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """A trial has trained a unit; one that must leave its node saves its state after it."""
         self._monitor.heard_of(trial, result.get(NODES, ()), result.get(GROUP, ""))
+        # Several workers save by themselves; they cannot be asked to.
         if self._monitor.leaving_node(trial) and trial.config["workers"] == 1:
             result[SHOULD_CHECKPOINT] = True
         self._happened(unit_event(self._view(trial), result, at=self._now()))
@@ -98,6 +100,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
         before, path = view.checkpoint, Path(checkpoint).relative_to(open_location(self._location).path).as_posix()
         size = with_retry(lambda: size_of(self._location / path), path=self._location)
         self._happened(events.Saved(at=self._now(), trial=view.number, unit=view.unit, checkpoint=path, size=size))
+        # After the event: a driver that dies here leaves a state too many, never none.
         if before is not None and before != path:
             drop_state(self._location / before)
         self.drop_old_checkpoints()
@@ -147,6 +150,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
         self._display.tick()
         if self._now() - self._state.written_at >= ALIVE_EVERY_S:
             self._happened(events.Alive(at=self._now()))
+        # At most a twentieth of the time goes into the leaderboard, however long it gets.
         if self._changed and time.monotonic() - self._written_at >= max(WRITE_EVERY_S, 20 * self._write_took_s):
             self.write()
 
@@ -170,6 +174,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
 
     def _end_seed(self, view: TrialView) -> None:
         """The trial has used the budget on one of several seeds; the next one follows, or it is complete."""
+        # The state of the first seed stays: its weights are the trial's.
         passing = view.checkpoint if view.replica > 0 else None
         self._happened(events.SeedEnded(at=self._now(), trial=view.number, metrics=view.present))
         if passing is not None:
@@ -211,6 +216,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
         if self._broken is not None:
             return
         self._display.ended(view)
+        # A worker that was lost between saving and telling has left a state that no event names.
         if view.attempts > 1 or self._settings.resources.workers > 1:
             self._with_strays.append(view)
         if self._settings.resources.workers == 1:
@@ -255,5 +261,6 @@ def unit_event(view: TrialView, result: dict[str, Any], *, at: float) -> events.
         return events.Trained(**told)
     best = dict(result["best"])
     best_unit = int(best.pop("unit"))
+    # Unit 0 is all that a strategy which trains nothing has.
     done = result["unit"] in (0, view.experiment.budget)
     return events.Validated(**told, done=done, metrics=result["metrics"], best=best, best_unit=best_unit)

@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -93,6 +94,7 @@ class TrialResources:
 def connect() -> None:
     """Join the cluster at ``RAY_ADDRESS``, which a Ray job sets; else start one on this host. Quiet either way."""
     os.environ.update(TUNE_ENVIRONMENT)
+    # Nothing is sent to Ray's makers unless the user wants it.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     if ray.is_initialized():
@@ -124,6 +126,7 @@ def connect() -> None:
             )
         _started.append(ray.get_runtime_context().gcs_address)
         session = Path(started.address_info["session_dir"])
+        # The next driver on this machine removes what one that was killed has left of its session.
         claim(session)
         remove_left(session.parent.glob("session_*"))
     except Exception as error:  # Ray raises no narrower one
@@ -259,6 +262,7 @@ def wait_for_node(resources: Resources) -> None:
     if resources.waiting == 0 or sum(_fit(node, resources.cpus, gpus) for node in nodes()) >= resources.workers:
         return
     print(f"no node has room for a trial yet; waiting {FIRST_NODE_S / 60:.0f} minutes for one", flush=True)
+    # An autoscaler adds nodes for what waits, so a place is asked for, and given back once it is there.
     group = ray.util.placement_group(bundles(cpus=resources.cpus, gpus=gpus, workers=resources.workers))
     try:
         if not group.wait(FIRST_NODE_S):
@@ -273,59 +277,78 @@ def wait_for_node(resources: Resources) -> None:
 def run_where_trials_run(trial_resources: TrialResources, function: Callable[..., Value], *args: Any) -> Value:
     """Call ``function`` as a task on a trial's resources, so that this process need not import what it needs.
 
-    Without a cluster, as simulated sweeps are, in this process. Raises InputError if the function does, or its node
-    fails.
+    Its last argument is the device of trials. Without a cluster, as simulated sweeps are, it runs in this process.
+    Raises InputError if the function does, or its node fails.
     """
     if not ray.is_initialized():
-        return function(*args)
+        return function(*args, trial_resources.device)
     options: dict[str, Any] = {}
     if trial_resources.excluded_nodes:
         options["label_selector"] = {NODE_LABEL: f"!in({','.join(trial_resources.excluded_nodes)})"}
+        # If no other node has a place, one that is avoided is better than none.
         options["fallback_strategy"] = [{"label_selector": {}}]
-    value: Value = _get(_task(trial_resources, function, **options).remote(*args))
+    value: Value = _get(_task(trial_resources, function, **options).remote(*args, trial_resources.device))
     return value
 
 
 def caller_after_trials(trial_resources: TrialResources, *, more: bool) -> Callable[..., None]:
-    """What calls a function of texts where trials ran, when there are no more of them.
+    """What calls a function of texts where trials ran, when there are no more of them, with their device at the end.
 
     Unless ``more`` is to be done on it, a cluster that this process started ends meanwhile, and a fork of the workers'
     server takes its place. The caller raises InputError if the function does, and WorkerError if its process is lost.
     """
     if more or warm_python() is None or not end_meanwhile():
         return partial(run_where_trials_run, trial_resources)
-    return _call_in_fork
+    return partial(_call_in_fork, trial_resources)
 
 
-def _call_in_fork(function: Callable[..., object], *args: str) -> None:
+def _call_in_fork(trial_resources: TrialResources, function: Callable[..., object], *args: str) -> None:
     try:
-        call_warm(function, *args)
+        call_warm(function, *args, trial_resources.device)
     except RuntimeError as error:
         raise WorkerError(str(error)) from None
 
 
 def run_in_own_process(trial_resources: TrialResources, function: Callable[..., Value], *args: Any) -> Value:
-    """Call ``function`` in a new process on a trial's resources, which ends with it.
+    """Call ``function`` in a new process on a trial's resources, which ends with it; its last argument is their device.
 
     Raises WorkerError if the process is lost, or the function raises.
     """
     try:
-        value: Value = ray.get(_task(trial_resources, function, max_calls=1, max_retries=0).remote(*args))
+        # One call a process, which ends with it; a second try would tell of another process.
+        task = _task(trial_resources, function, max_calls=1, max_retries=0)
+        value: Value = ray.get(task.remote(*args, trial_resources.device))
     except ray.exceptions.RayError as error:
         raise WorkerError(str(error)) from error
     return value
 
 
 def run_on_every_node(trial_resources: TrialResources, function: Callable[..., object], *args: str) -> None:
-    """Call ``function`` once on each node that has room for a trial, at the same time.
+    """Call ``function`` once on each node that has room for a trial, at the same time, with their device at the end.
 
     A node that is lost meanwhile is made up for by another. Raises InputError if the function does.
     """
     if trial_resources.num_nodes == 1:
-        call_warm(function, *args)
+        call_warm(function, *args, trial_resources.device)
         return
     at = [NodeAffinitySchedulingStrategy(node.id, soft=True) for node in nodes() if places(trial_resources, node)]
-    _get([_task(trial_resources, function, scheduling_strategy=where).remote(*args) for where in at])
+    tasks = [_task(trial_resources, function, scheduling_strategy=where) for where in at]
+    _get([task.remote(*args, trial_resources.device) for task in tasks])
+
+
+def call_beside_trials(trial_resources: TrialResources, function: Callable[..., object], *args: str) -> None:
+    """Begin to call ``function`` beside the trials, with their device at the end, if all run on this machine.
+
+    It is for work that can be done again: what becomes of it is not asked, and it ends with this process.
+    """
+    if trial_resources.num_nodes == 1 and warm_python() is not None:
+        call = partial(_call_in_vain, function, *args, trial_resources.device)
+        threading.Thread(target=call, name=function.__name__, daemon=True).start()
+
+
+def _call_in_vain(function: Callable[..., object], *args: str) -> None:
+    with suppress(InputError, RuntimeError, OSError):
+        call_warm(function, *args)
 
 
 def _task(trial_resources: TrialResources, function: Callable[..., object], **options: Any) -> Any:

@@ -8,6 +8,7 @@ from ray import cloudpickle
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 
+from handclip_core.documents import shortened
 from handclip_core.engine.objective import DivergedError
 from handclip_core.errors import InputError
 from tune_jobs.execution.trainable import LostStateError
@@ -30,7 +31,7 @@ def failure_of(trial: Trial) -> Failure:
         text = traceback_of(trial)
         if is_low_memory(text):
             return _low_memory(text)
-        return Failure(_shortened(_lines(text)[-1]), FailureKind.TRANSIENT)
+        return Failure(shortened(_lines(text)[-1], LONGEST), FailureKind.TRANSIENT)
     error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     actor = error.actor_id or "" if isinstance(error, RayActorError) else ""
     kind = kind_of(error)
@@ -44,6 +45,7 @@ def kind_of(error: BaseException) -> FailureKind:
     cause = _cause(error)
     if isinstance(cause, RayActorError) and cause.preempted:
         return FailureKind.MOVED
+    # Looked for before InputError, of which it is one.
     if isinstance(cause, UnwritableError):
         return FailureKind.NODE
     if isinstance(cause, DivergedError | InputError):
@@ -53,6 +55,7 @@ def kind_of(error: BaseException) -> FailureKind:
     if isinstance(cause, torch.OutOfMemoryError | MemoryError):
         return FailureKind.OUT_OF_MEMORY
     text = str(cause).lower()
+    # What a trial itself raised may say anything; only errors of Ray tell of a node.
     if isinstance(cause, OutOfMemoryError) or (isinstance(cause, RayActorError) and is_low_memory(text)):
         return FailureKind.LOW_MEMORY
     if any(words in text for words in OUT_OF_SPACE):
@@ -79,10 +82,10 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, RayTaskError):
         cause = error.cause
         lines = _lines(str(cause))
-        return _shortened(f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__)
+        return shortened(f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__, LONGEST)
     lines = _lines(str(error)) or [type(error).__name__]
     # An error in an actor's constructor comes as the text of a traceback, which ends with the cause.
-    return _shortened(lines[-1] if "creation task" in lines[0] else lines[0])
+    return shortened(lines[-1] if "creation task" in lines[0] else lines[0], LONGEST)
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -96,7 +99,3 @@ def _low_memory(text: str, actor: str = "") -> Failure:
 
 def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

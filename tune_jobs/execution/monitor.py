@@ -143,6 +143,7 @@ class TrialMonitor:
         self._nodes.remove_abandoned()
         since_s = 0.0 if self._polled_at is None else min(now - self._polled_at, LONGEST_GAP_S)
         self._polled_at, self._leaving = now, self._nodes.leaving()
+        # Rather a node that may be at fault than none.
         if self._excluded_until and not self._nodes.can_run_trial(without=self._excluded_until):
             self._excluded_until.clear()
         self._excluded_until = {node_id: until for node_id, until in self._excluded_until.items() if until > now}
@@ -177,6 +178,7 @@ class TrialMonitor:
         view = self._all_trials.trials[number]
         silent_s = self._silent_s[number] = self._silent_s.get(number, 0.0) + since_s
         unit_s = max(other.slowest_s for other in self._all_trials.all() if other.arm == view.arm)
+        # Twice as long after each failure, so that a trial which is slow and not frozen gets through in the end.
         if silent_s >= max(self._stall_s, SLOWER * unit_s) * 2**view.failures:
             reason = f"no result for {silent_s / MINUTE_S:.3g} minutes, so its worker counts as lost"
             self._end(trial, Failure(reason, FailureKind.NODE))
@@ -237,6 +239,7 @@ class TrialMonitor:
 
     def _end(self, trial: Trial, failure: Failure) -> None:
         actor = trial.temporary_state.ray_actor
+        # The first reason stays: a process takes seconds to end, in which others may be found.
         if actor is not None and _process(trial) not in self._why:
             self._why[_process(trial)] = failure
             self._nodes.end(actor)

@@ -41,6 +41,7 @@ class RayNodes:
 
     def leaving(self) -> Mapping[str, float]:
         """Nodes that Ray was told to drain, and when they go, in seconds since 1970; infinity if nobody said."""
+        # Ray says 0 if nobody said.
         return {node: at_ms / 1000 or NO_DEADLINE for node, at_ms in state.get_draining_nodes().items()}
 
     def hold(self, node_id: str, *, leave: int) -> None:
@@ -60,6 +61,7 @@ class RayNodes:
         """The node on which a trial's process runs or ran, asked once; empty if that is not known."""
         if process not in self._known:
             found = state.actor_table(process)
+            # Not remembered: a process that has only been asked for is known a moment later.
             if not found:
                 return ""
             self._known[process] = found["Address"]["NodeID"]

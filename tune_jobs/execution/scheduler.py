@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT, arm_of, folder_of, number_of
+from tune_jobs.execution.trainable import STATES_OF_AN_ATTEMPT, folder_of, number_of
 from tune_jobs.execution.tune_internals import survive_lost_workers
 from tune_jobs.scheduling.early_stopping import StoppingDecisions
 from tune_jobs.scheduling.limits import LimitCheck
@@ -43,6 +43,7 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
             survive_lost_workers(tune_controller)
         self.cut.discard(number_of(trial))
         trial.relative_logdir = trial.storage.trial_dir_name = folder_of(trial)
+        # Tune adds one before it saves.
         trial.storage.current_checkpoint_index = trial.config["attempt"] * STATES_OF_AN_ATTEMPT - 1
 
     def on_trial_error(self, tune_controller: "TuneController", trial: "Trial") -> None:
@@ -60,8 +61,9 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]
         number = number_of(trial)
         exempt = trial.config["replica"] > 0 or not result["evaluated"]
         goes_on = exempt or self.decisions.goes_on(
-            trial=number, arm=arm_of(trial.config), unit=result["unit"], score=result[f"best/{self._objective}"]
+            trial=number, arm=trial.config["arm"], unit=result["unit"], score=result[f"best/{self._objective}"]
         )
+        # What early stopping ends is over for good, at a limit, too; what a limit cuts goes on later.
         if goes_on and self._limit_check.cuts(ahead_s=result["seconds"]):
             self.cut.add(number)
         return str(TrialScheduler.CONTINUE if goes_on and number not in self.cut else TrialScheduler.STOP)

@@ -97,6 +97,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         all_trials, reason = self._all_trials, self._limit_check.closed_to_new_trials()
         left = len(all_trials.trials) < self._settings.trials
         cut = any(view.status is Status.INTERRUPTED for view in all_trials.unfinished())
+        # A limit that leaves nothing undone has ended nothing.
         self.ended_by = reason if cut or self._again or left else None
         if reason is not None:
             return None
@@ -108,6 +109,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
         number = len(all_trials.trials)
         self._state.happened(Begun(at=self._state.clock(), trial=number, **vars(proposal)))
         view = all_trials.trials[number]
+        # All of its seeds use their whole budget, or their spread would tell nothing.
         if is_power_baseline(view, all_trials, self._settings):
             self._decisions.exempt.add(number)
         return view

@@ -149,6 +149,7 @@ def _uploaded(checkpoint: Checkpoint, name: str) -> Checkpoint:
     store, run = storage.storage_filesystem, storage.experiment_fs_path
 
     def copy() -> None:
+        # A folder that is made where a storage is mounted at other times would swallow the state.
         if store.get_file_info(run).type is not fs.FileType.Directory:
             raise OSError(f"{run}: is away")
         store.create_dir(f"{run}/{name}")

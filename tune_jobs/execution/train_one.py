@@ -20,7 +20,7 @@ from handclip_core.runs.drive import Report
 from handclip_core.runs.experiment import Experiment, assemble, context_of
 from handclip_core.runs.run_folder import RunFolder, read_experiment
 from handclip_core.signals import Ended
-from tune_jobs.config.settings import Resources
+from tune_jobs.config.settings import MOVING_STATISTICS, Resources
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.train_fn import MARKER, SNAPSHOT, fit
@@ -49,15 +49,12 @@ def train_on_cluster(folder: Path, experiment: Experiment, *, resources: Resourc
     before anything is written, if the folder holds another run or, to resume, none, or if the workers do not fit.
     """
     if resources.workers > 1 and experiment.backbone.batch_norm == "moving":
-        raise InputError(
-            "--workers: statistics that move with the batches are not those of shared batches; set "
-            "backbone.batch_norm: fixed"
-        )
+        raise InputError(f"--workers: {MOVING_STATISTICS}")
     settle(folder)
     checkpoint = origin(folder, experiment, resume=resume)
     cluster.connect()
     trial_resources = cluster.fit_trials(resources, cluster.nodes())
-    cluster.run_on_every_node(trial_resources, check, experiment.model_dump_json(), trial_resources.device)
+    cluster.run_on_every_node(trial_resources, check, experiment.model_dump_json())
     RunFolder.create(folder, experiment)
     try:
         _train(folder, experiment, trial_resources, checkpoint)
@@ -66,7 +63,7 @@ def train_on_cluster(folder: Path, experiment: Experiment, *, resources: Resourc
         raise
     finally:
         settle(folder)
-    return cluster.run_where_trials_run(trial_resources, complete, folder, experiment, trial_resources.device)
+    return cluster.run_where_trials_run(trial_resources, complete, folder, experiment)
 
 
 def check(wanted: str, device: str) -> None:

@@ -88,11 +88,6 @@ def folder_of(trial: Trial) -> str:
     return str(trial.config["folder"])
 
 
-def arm_of(config: dict[str, Any]) -> str:
-    """Name of the arm of a trial's config."""
-    return str(config["arm"])
-
-
 class HandTrial(Trainable):  # type: ignore[misc]
     """One experiment. Its results are the core's reports as plain data."""
 
@@ -124,6 +119,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
             self._drive = begin(self._given, self._folder, select_device(self._given["device"]))
         report = next(self._drive, None)
         if report is None:
+            # Taken up at its end. Tune wants a result all the same, and drops this one.
             return {DONE: True, RESULT_DUPLICATE: True}
         self._last = report
         self._unsaved_s += report.seconds
@@ -151,6 +147,7 @@ class HandTrial(Trainable):  # type: ignore[misc]
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+        # Cycles hold the last model, and its memory is what the next trial needs.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -197,6 +194,7 @@ def _resumed(saved: StorageLocation, start: Callable[..., Drive]) -> Drive:
             return start(resume=checkpoint)
     except (InputError, OSError) as error:
         cause = error if isinstance(error, OSError) else error.__context__
+        # While a storage is away nothing is in it, which does not mean that the state is lost.
         passing = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
         if passing or not is_folder(saved.parent.parent):
             raise OSError(str(error)) from error

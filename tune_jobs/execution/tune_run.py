@@ -5,10 +5,10 @@ from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from tune_jobs.execution.callback import TRIALS
 from tune_jobs.execution.cluster import TrialResources, trial_bundles
 from tune_jobs.execution.train_fn import train_trial
 from tune_jobs.execution.trainable import HandTrial, folder_of
+from tune_jobs.state.trials import TRIALS
 from tune_jobs.storage.location import StorageLocation, open_location
 
 MOST = 10_000

@@ -1,9 +1,7 @@
 """The finals of a sweep: a list of experiments on fresh seeds, run as the trials of a sweep are."""
 
 import json
-import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +10,7 @@ from pathlib import Path
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
 from handclip_core.evaluation.access_log import hash_of_test
+from handclip_core.runs.baselines import BaselineScores, score_baselines
 from handclip_core.runs.experiment import Experiment, context_of
 from handclip_core.runs.final_scores import Facts, read_facts
 from handclip_core.runs.run_folder import write_text
@@ -19,11 +18,11 @@ from tune_jobs.config.settings import SETTINGS, EarlyStopping, StoppingKind, Swe
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.signals import Interrupted
-from tune_jobs.finals.baselines import BaselineScores, kept_baselines, score_baselines
+from tune_jobs.finals.baselines import kept_baselines
 from tune_jobs.finals.candidates import Finalist, choose, fresh_seeds
-from tune_jobs.finals.fusions import best_of_backbones, fuse, fusion_of
+from tune_jobs.finals.fusions import FusedRuns, best_of_backbones, fuse, fusion_of
 from tune_jobs.finals.in_bucket import kept_in_bucket
-from tune_jobs.finals.mixtures import Complete, Entrant, by_arm, entrants_of, mix, pot_name, soup_builder_of
+from tune_jobs.finals.mixtures import Complete, Entrant, Mixed, entrants_of, group_name, mix, mixable
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import Cost
 from tune_jobs.lifecycle.build import read_events
@@ -34,9 +33,9 @@ from tune_jobs.state.submission import submission_id
 from tune_jobs.state.trials import Status, Trials, TrialView, folded
 from tune_jobs.storage.lease import SweepLease
 from tune_jobs.storage.location import StorageLocation, folder_of
-from tune_jobs.storage.sync import local
+from tune_jobs.storage.sync import FINALS, local
 
-FOLDER, SOUP_FOLDER, FUSION_FOLDER = "finals", "soups", "fusions"
+SOUP_FOLDER, FUSION_FOLDER = "soups", "fusions"
 EARLY = EarlyStopping(kind=StoppingKind.NONE)
 
 
@@ -64,7 +63,7 @@ class Finals:
     @property
     def where(self) -> StorageLocation:
         """Where everything of the finals lies."""
-        return self.past.where / FOLDER
+        return self.past.where / FINALS
 
     @cached_property
     def folder(self) -> Path:
@@ -96,8 +95,7 @@ class Finals:
 
         def score() -> BaselineScores:
             log("scoring the baselines")
-            device = self.trial_resources.device
-            return cluster.run_where_trials_run(self.trial_resources, score_baselines, example, device)
+            return cluster.run_where_trials_run(self.trial_resources, score_baselines, example)
 
         return kept_baselines(self.folder, self.data.manifest_hash, example.task, score)
 
@@ -120,6 +118,7 @@ class Finals:
         )
         settings = self._settings(experiments, most=len(before.trials) + len(left))
         write_text(self.folder / SETTINGS, dump_settings(settings))
+        # Another command tries once more what failed: it may have been the machine.
         proposer = FixedList(experiments, again=failed)
         outcome = run_to_the_end(settings, self.trial_resources, self.folder, self.lease, proposer)
         if outcome.reason == INTERRUPTED:
@@ -146,15 +145,17 @@ class Finals:
         first, past = next(iter(experiments.values())), self.past.settings
         strategies = tuple(dict.fromkeys(one.strategy.name for one in experiments.values()))
         return SweepSettings(
-            name=FOLDER,
+            name=FINALS,
             storage=self.past.where,
             task=first.task,
             data=first.data,
             backbone=past.backbone,
             strategies=strategies,
+            # Settings have room for the default of every arm, though a fixed list tries none.
             trials=max(most, len(strategies) * len(past.backbones)),
             budget=first.budget,
             early_stopping=EARLY,
+            # What mixes, fuses and fits again reads the states of all runs.
             keep_checkpoints=max(most, 1),
             resources=past.resources.model_copy(update={"workers": 1}),
             retries=past.retries,
@@ -185,24 +186,24 @@ class Finals:
         return facts
 
     def _mix_all(self, complete: Sequence[Complete]) -> None:
-        for arm, group in by_arm(complete).items():
-            folder = self.folder / SOUP_FOLDER / pot_name(group)
-            if len(group) > 1 and not folder.exists():
-                log(f"mixing the weights of {arm}")
-                builder = soup_builder_of(group, self.seeds)
-                cluster.run_where_trials_run(self.trial_resources, mix, builder, self.trial_resources.device).save(
-                    folder, group[0].finalist.experiment.task
-                )
+        for arm, group in mixable(complete).items():
+            if len(group) > 1:
+                self._put_together(group, SOUP_FOLDER, mix, f"mixing the weights of {arm}")
 
     def _fuse(self, complete: Sequence[Complete]) -> None:
-        best = best_of_backbones(complete)
-        folder = self.folder / FUSION_FOLDER / pot_name(best) if best else None
-        if folder is not None and not folder.exists():
-            log(f"fusing {' and '.join(one.finalist.name for one in best)}")
-            builder = soup_builder_of(best, self.seeds)
-            cluster.run_where_trials_run(self.trial_resources, fuse, builder, self.trial_resources.device).save(
-                folder, best[0].finalist.experiment.task
-            )
+        if best := best_of_backbones(complete):
+            self._put_together(best, FUSION_FOLDER, fuse, f"fusing {' and '.join(one.finalist.name for one in best)}")
+
+    def _put_together(
+        self, group: Sequence[Complete], kind: str, function: Callable[..., Mixed | FusedRuns], what: str
+    ) -> None:
+        """Keep what ``function`` makes of the runs of ``group``, unless it is kept already."""
+        folder = self.folder / kind / group_name(group)
+        if folder.exists():
+            return
+        log(what)
+        made = cluster.run_where_trials_run(self.trial_resources, function, group, self.seeds)
+        made.save(folder, group[0].finalist.experiment.task)
 
 
 def run_name(finalist: Finalist, seed: int) -> str:
@@ -216,7 +217,7 @@ def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
 
     Raises InputError if there is one, or cluster or data cannot be used.
     """
-    where = past.where / FOLDER
+    where = past.where / FINALS
     folder_of(where).mkdir(parents=True, exist_ok=True)
     with SweepLease(where, job=submission_id()) as lease, kept_in_bucket(where, lease):
         cluster.connect()
@@ -227,10 +228,8 @@ def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
         # A data set is the same to every backbone, but each has caches of its own.
         for backbone in past.settings.backbones:
             on_it = example.model_copy(update={"backbone": backbone})
-            cluster.run_on_every_node(trial_resources, read_data_state, on_it.model_dump_json(), trial_resources.device)
-        data = cluster.run_where_trials_run(
-            trial_resources, read_data_state, example.model_dump_json(), trial_resources.device
-        )
+            cluster.run_on_every_node(trial_resources, read_data_state, on_it.model_dump_json())
+        data = cluster.run_where_trials_run(trial_resources, read_data_state, example.model_dump_json())
         used = [past.settings.seed, *(one.experiment.seed for one in past.tried)]
         yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), trial_resources, data, lease)
 
@@ -241,8 +240,3 @@ def read_data_state(example: str, device: str) -> DataState:
     _ = context.feature_inputs
     tested = context.prepared.manifest.loc[context.prepared.manifest["subset"] == "test", "identity"]
     return DataState(context.prepared.protocol.manifest_hash, hash_of_test(context.prepared), int(tested.nunique()))
-
-
-def command_again() -> str:
-    """The command line that began this process."""
-    return shlex.join([sys.executable, *sys.argv])

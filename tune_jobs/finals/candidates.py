@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from handclip_core.runs.experiment import Experiment
 from search_spaces.arms import arm_of, backbone_in, strategy_in
 from tune_jobs.finals.past_sweep import PastSweep
+from tune_jobs.reporting.summary import BASELINE
 
-BASELINE = "zero_shot"
 FIRST_SEED = 1001
 
 
@@ -57,14 +57,9 @@ def hash_of(experiment: Experiment) -> str:
 
     Only what differs from the defaults counts, so that a setting added in a later version changes nothing.
     """
-    same = without_chance(experiment)
+    same = experiment.model_copy(update={"seed": 0, "micro_batch": None})
     text = f"{same.strategy.name} {same.data.source} {same.model_dump_json(exclude_defaults=True)}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def without_chance(experiment: Experiment) -> Experiment:
-    """The experiment with the first seed and whole batches: equal for runs of one configuration."""
-    return experiment.model_copy(update={"seed": 0, "micro_batch": None})
 
 
 def choose(past: PastSweep, *, top: int) -> list[Finalist]:
@@ -76,19 +71,18 @@ def choose(past: PastSweep, *, top: int) -> list[Finalist]:
     labels = [backbone_in(arm) for arm in past.arms]
     space = past.settings.search.space(past.arms, past.settings.task)
     best: dict[str, Finalist] = {}
-    ranked: list[str] = []
     roles: dict[str, list[str]] = {}
     for one in past.tried:
-        key = hash_of(one.experiment)
-        if key not in best:
-            best[key] = Finalist(one.experiment, one.number, one.score, (), one.backbone)
-            ranked.append(key)
+        finalist = Finalist(one.experiment, one.number, one.score, (), one.backbone)
+        best.setdefault(hash_of(one.experiment), finalist)
+    ranked = list(best)
     for rank, key in enumerate(ranked[:top], start=1):
         roles.setdefault(key, []).append(f"rank {rank}")
     for arm in past.arms:
         first = next((key for key in ranked if best[key].arm == arm), None)
         if first is not None:
             roles.setdefault(first, []).append(f"best {arm}")
+    # What nothing was trained of runs even if the sweep never tried it.
     for arm in dict.fromkeys((*(arm_of(BASELINE, label) for label in labels), *past.arms)):
         changes = {"strategy": space.default(arm).strategy, "backbone": past.settings.backbone_of(arm)}
         default = past.tried[0].experiment.model_copy(update=changes)

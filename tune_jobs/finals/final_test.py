@@ -93,14 +93,15 @@ def final_test(finals: Finals, standings: Standings) -> FinalTest | None:
     if fits is None:
         return None
     members, before = fits
-    seen, about = check_access_log(access_log_of(finals), finals), _about(finals, chosen)
+    seen, about = check_access_log(finals), _about(finals, chosen)
+    # Before the look, so that one which is killed amid it counts.
     entry = _entered(finals, OPENED, about)
     log(f"opening the test identities: access {len(seen) + 1} to these {finals.data.num_test_identities}")
     name = _folder_name(finals, chosen.recipe)
     where = finals.where / MODEL / name
     untrained = standings.untrained.experiment.backbone
     model = FinalModel(members, before, untrained, chosen.recipe.alpha, chosen.recipe.fusion)
-    scores = run_where_trials_run(finals.trial_resources, score_on_test, where, model, finals.trial_resources.device)
+    scores = run_where_trials_run(finals.trial_resources, score_on_test, where, model)
     folder = finals.folder / MODEL / name
     for file, of_model in zip((WINNER_SCORES, CLIP_SCORES), scores, strict=True):
         chosen.recipe.task.save(folder / file, of_model)
@@ -117,9 +118,9 @@ def last_access(finals: Finals) -> FinalTest | None:
     path = finals.folder / FILE
     if not path.exists():
         return None
-    access_log, known = access_log_of(finals), read_document(path)
-    check_access_log(access_log, finals)
-    accesses = access_log.accesses(known["data"])
+    known = read_document(path)
+    check_access_log(finals)
+    accesses = access_log_of(finals).accesses(known["data"])
     number = next(place for place, access in enumerate(accesses, start=1) if access.hash == known["opened"])
     found = _measured(finals.folder / MODEL / known["model"], finals.past.settings.task)
     called = known.get("as_it_is", as_it_is(BackboneSettings()))  # older sweeps had CLIPs alone
@@ -139,9 +140,9 @@ def _entered(finals: Finals, event: str, about: dict[str, Any]) -> Entry:
     return entry
 
 
-def check_access_log(access_log: AccessLog, finals: Finals) -> list[Entry]:
+def check_access_log(finals: Finals) -> list[Entry]:
     """The looks so far at the sweep's test identities; raises InputError where the access log is broken or lost one."""
-    path = finals.folder / FILE
+    access_log, path = access_log_of(finals), finals.folder / FILE
     if path.exists():
         access_log.require(read_document(path)["entry"], source=path)
     return access_log.accesses(finals.data.test_hash)
@@ -261,6 +262,7 @@ def _config_hash(finals: Finals, recipe: Recipe) -> str:
     members = [member.on(finals.seeds[0]).model_dump(mode="json") for member in recipe.members]
     known = {"members": members, "alpha": recipe.alpha, "part": "train_all"}
     one = recipe.fusion
+    # Nothing is added for others, so that their hashes stay.
     fused = {} if one is None else {"fusion": [one.weights, one.means, one.deviations]}
     text = json.dumps(known | fused, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

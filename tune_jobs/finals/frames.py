@@ -40,11 +40,7 @@ def _finalist(place: int, row: Standing, objective: str) -> Row:
         **({"backbone": recipe.backbone} if recipe.backbone else {}),
         "kind": str(recipe.kind),
         "trial": member.trial if single else None,
-        **_score(row.score, objective),
-        **row.others,
-        **_gap(row.gap),
-        "p_beats_first": row.gap.probability if row.gap else None,
-        "p_beats_zero_shot": row.beats_zero_shot,
+        **_figures(row, objective),
         f"swept_{objective}": member.swept_score if single else None,
         f"peak_{objective}": fmean(one.peak for one in facts) if single else None,
         "peak_unit": fmean(one.peak_unit for one in facts) if single else None,
@@ -54,15 +50,13 @@ def _finalist(place: int, row: Standing, objective: str) -> Row:
 
 def _baseline(row: BaselineStanding, objective: str) -> Row:
     """A baseline, after the entrants; it has no place, and its one figure no seeds."""
-    return {
-        "finalist": row.name,
-        "kind": "baseline",
-        **_score(row.score, objective),
-        **row.others,
-        **_gap(row.gap),
-        "p_beats_first": row.gap.probability,
-        "p_beats_zero_shot": row.beats_zero_shot,
-    }
+    return {"finalist": row.name, "kind": "baseline", **_figures(row, objective)}
+
+
+def _figures(row: Standing | BaselineStanding, objective: str) -> Row:
+    """What entrants and baselines both have."""
+    beats = {"p_beats_first": row.gap.probability if row.gap else None, "p_beats_zero_shot": row.beats_zero_shot}
+    return _score(row.score, objective) | row.others | _gap(row.gap) | beats
 
 
 def _verdict(one: StrategyVerdict, cost: Cost, objective: str) -> Row:
@@ -71,12 +65,12 @@ def _verdict(one: StrategyVerdict, cost: Cost, objective: str) -> Row:
     return {
         "strategy": one.strategy,
         **({"backbone": one.backbone} if one.backbone else {}),
-        "best": one.best,
+        "best": one.best.name,
         "verdict": str(one.verdict),
         "swept_trials": one.searched.trials,
         "swept_units": one.searched.units,
-        **_score(one.score, objective),
-        **_gap(one.gap),
+        **_score(one.best.score, objective),
+        **_gap(one.best.gap),
         fit: one.fit_hours,
         search: one.search_hours,
         "params_trained": one.params_trained,

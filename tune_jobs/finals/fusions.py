@@ -11,16 +11,18 @@ from handclip_core.evaluation.fusion import ScoreFusion
 from handclip_core.evaluation.joined import FusedBy
 from handclip_core.models.lora import restored
 from handclip_core.runs.context import ExperimentContext
-from handclip_core.runs.experiment import built, context_of
+from handclip_core.runs.experiment import Experiment, built, context_of
 from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.loaded import LoadedRun
 from handclip_core.runs.run_folder import FINAL, load_tensors, write_json
 from handclip_core.tasks import AnyTask
 from handclip_core.tasks.answers import Fused, cross_fitted
-from tune_jobs.finals.mixtures import Complete, Entrant, Potful, PotRun, Recipe, entrant_of, mean_of, pot_name
-from tune_jobs.storage.location import local_copy
+from tune_jobs.finals.mixtures import Complete, Entrant, Recipe, entrant_of, group_name, mean_of
+from tune_jobs.lifecycle.export_best import replaced
+from tune_jobs.storage.location import StorageLocation, local_copy
 
-FUSION = "fusion.json"
+FUSION, FITTED = "fusion.json", ("weights", "means", "deviations")
+"""The file of a fusion, and what it keeps of that of each seed."""
 
 
 def best_of_backbones(complete: Sequence[Complete]) -> list[Complete]:
@@ -45,36 +47,41 @@ class FusedRuns:
 
     def save(self, folder: Path, task: AnyTask) -> None:
         """Write it, evaluations of ``task``, into ``folder``, whole or not at all."""
-        made = folder.with_name(f"{folder.name}.partial")
-        made.mkdir(parents=True, exist_ok=True)
-        for seed, one in enumerate(self.by_seed):
-            task.save(made / f"{seed}.npz", one.scores)
-        write_json(made / FUSION, {"members": self.keys, "seeds": [_written(one) for one in self.by_seed]})
-        made.rename(folder)
+        with replaced(folder) as made:
+            made.mkdir(parents=True)
+            for seed, one in enumerate(self.by_seed):
+                task.save(made / f"{seed}.npz", one.scores)
+            seeds = [
+                {name: getattr(one.fusion, name) for name in FITTED} | {"crossed": one.crossed} for one in self.by_seed
+            ]
+            write_json(made / FUSION, {"members": self.keys, "seeds": seeds})
 
 
-def fuse(builder: Potful, device: str) -> FusedRuns:
-    """Fuse the runs in ``builder``, which `soup_builder_of` made of members on different backbones, seed by seed.
+def fuse(members: Sequence[Complete], seeds: Sequence[int], device: str) -> FusedRuns:
+    """Fuse the runs on ``seeds`` of ``members``, each on another backbone, seed by seed.
 
     The scores of a seed are by weights that were fitted to the other half of the people; the weights of its fusion, for
     a final fit, are fitted to all of them.
     """
     on = select_device(device)
-    contexts = [context_of(runs[0].experiment, on) for runs in builder]
+    contexts = [context_of(one.finalist.on(seeds[0]), on) for one in members]
     found = []
-    for runs in zip(*builder, strict=True):
+    for runs in zip(*(one.runs(seeds) for one in members), strict=True):
         with ExitStack() as opened:
-            loaded = [_loaded(run, context, opened) for run, context in zip(runs, contexts, strict=True)]
+            loaded = [
+                _loaded(experiment, state, context, opened)
+                for (experiment, state), context in zip(runs, contexts, strict=True)
+            ]
         first = contexts[0]
         answers = first.evaluator("val").answers(loaded, by=FusedBy.SCORE, objective=first.task.metrics.objective.name)
         found.append(cross_fitted(answers))
-    return FusedRuns(tuple(runs[0].key for runs in builder), tuple(found))
+    return FusedRuns(tuple(one.finalist.key for one in members), tuple(found))
 
 
 def fusion_of(complete: Sequence[Complete], folder: Path) -> list[Entrant]:
-    """The row of the fusion in ``folder``, where ``FusedRuns`` were saved by `pot_name`; nothing if there is none."""
+    """The row of the fusion in ``folder``, where ``FusedRuns`` were saved by `group_name`; nothing if there is none."""
     best = best_of_backbones(complete)
-    where = folder / pot_name(best) if best else folder
+    where = folder / group_name(best) if best else folder
     if not (where / FUSION).exists():
         return []
     about, by_key = read_document(where / FUSION), {one.finalist.key: one for one in best}
@@ -82,22 +89,13 @@ def fusion_of(complete: Sequence[Complete], folder: Path) -> list[Entrant]:
     task = members[0].finalist.experiment.task
     scores = tuple(task.load(where / f"{seed}.npz") for seed in range(len(about["seeds"])))
     # The final fit is of the first seed, so it takes the weights of that one's runs.
-    recipe = Recipe(tuple(one.finalist for one in members), fusion=_read(about["seeds"][0]))
+    weights, means, deviations = (tuple(about["seeds"][0][name]) for name in FITTED)
+    recipe = Recipe(tuple(one.finalist for one in members), fusion=ScoreFusion(weights, means, deviations))
     labels = " + ".join(one.finalist.name.replace(", ", " ") for one in members)
     return [entrant_of(f"{recipe.strategy}, by score of {labels}", recipe, scores, members)]
 
 
-def _loaded(run: PotRun, context: ExperimentContext, opened: ExitStack) -> LoadedRun:
-    weights = load_tensors(opened.enter_context(local_copy(run.state)) / FINAL)
-    model = restored(built(run.experiment, context), weights).eval()
+def _loaded(experiment: Experiment, state: StorageLocation, context: ExperimentContext, opened: ExitStack) -> LoadedRun:
+    weights = load_tensors(opened.enter_context(local_copy(state)) / FINAL)
+    model = restored(built(experiment, context), weights).eval()
     return LoadedRun(model, context.pixel_inputs, context)
-
-
-def _written(one: Fused) -> dict[str, object]:
-    fusion = one.fusion
-    numbers = {"weights": fusion.weights, "means": fusion.means, "deviations": fusion.deviations}
-    return {**numbers, "crossed": one.crossed}
-
-
-def _read(one: dict[str, list[float]]) -> ScoreFusion:
-    return ScoreFusion(tuple(one["weights"]), tuple(one["means"]), tuple(one["deviations"]))

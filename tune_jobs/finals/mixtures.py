@@ -20,6 +20,7 @@ from handclip_core.runs.soups import ALPHAS, Ingredient, SoupBuilder
 from handclip_core.tasks import AnyTask
 from search_spaces.arms import arm_of
 from tune_jobs.finals.candidates import Finalist
+from tune_jobs.lifecycle.export_best import replaced
 from tune_jobs.storage.location import StorageLocation, local_copy
 
 SOUPS = "soups.json"
@@ -113,6 +114,10 @@ class Complete:
     facts: tuple[Facts, ...]
     states: tuple[StorageLocation, ...]
 
+    def runs(self, seeds: Sequence[int]) -> list[tuple[Experiment, StorageLocation]]:
+        """The experiment of each run, which are those on ``seeds``, and its last state."""
+        return list(zip(map(self.finalist.on, seeds), self.states, strict=True))
+
     def scores(self, file: str) -> tuple[Evaluation, ...]:
         """The scores in ``file`` of each run."""
         return tuple(self.finalist.experiment.task.load(folder / file) for folder in self.folders)
@@ -121,13 +126,13 @@ class Complete:
 def entrants_of(complete: Sequence[Complete], soups: Path) -> list[Entrant]:
     """All entrants; ``soups`` holds what `mix` made of the runs of each arm."""
     found = [entrant_of(one.finalist.name, Recipe((one.finalist,)), one.scores(SCORES), [one]) for one in complete]
-    for group in by_arm(complete).values():
+    for group in mixable(complete).values():
         found += _wise_ft(group)
-        found += _soups(group, soups / pot_name(group))
+        found += _soups(group, soups / group_name(group))
     return found
 
 
-def by_arm(complete: Sequence[Complete]) -> dict[str, list[Complete]]:
+def mixable(complete: Sequence[Complete]) -> dict[str, list[Complete]]:
     """The finalists of each strategy on each backbone, whose weights can be mixed."""
     groups: dict[str, list[Complete]] = {}
     for one in complete:
@@ -135,31 +140,10 @@ def by_arm(complete: Sequence[Complete]) -> dict[str, list[Complete]]:
     return groups
 
 
-def pot_name(group: Sequence[Complete]) -> str:
+def group_name(group: Sequence[Complete]) -> str:
     """Name of the folder of what is mixed from ``group``: another set of runs has another."""
     runs = sorted(f"{state.parent.name}/{state.name}" for one in group for state in one.states)
     return f"{group[0].finalist.strategy}-{hashlib.sha256(' '.join(runs).encode()).hexdigest()[:12]}"
-
-
-@dataclass(frozen=True)
-class PotRun:
-    """A run whose weights are mixed."""
-
-    key: str
-    experiment: Experiment
-    state: StorageLocation
-
-
-Potful = list[list[PotRun]]
-"""The runs of each finalist, one a seed."""
-
-
-def soup_builder_of(group: Sequence[Complete], seeds: Sequence[int]) -> Potful:
-    """The runs of ``group``, to be mixed or fused."""
-    return [
-        [PotRun(one.finalist.key, one.finalist.on(seed), state) for seed, state in zip(seeds, one.states, strict=True)]
-        for one in group
-    ]
 
 
 @dataclass(frozen=True)
@@ -170,25 +154,26 @@ class Mixed:
 
     def save(self, folder: Path, task: AnyTask) -> None:
         """Write them, evaluations of ``task``, into ``folder``, whole or not at all."""
-        made = folder.with_name(f"{folder.name}.partial")
-        made.mkdir(parents=True, exist_ok=True)
-        for number, (_, _, by_seed) in enumerate(self.soups):
-            for seed, scores in enumerate(by_seed):
-                task.save(made / f"{number}-{seed}.npz", scores)
-        write_json(made / SOUPS, [{"kind": kind, "members": members} for kind, members, _ in self.soups])
-        made.rename(folder)
+        with replaced(folder) as made:
+            made.mkdir(parents=True)
+            for number, (_, _, by_seed) in enumerate(self.soups):
+                for seed, scores in enumerate(by_seed):
+                    task.save(made / f"{number}-{seed}.npz", scores)
+            write_json(made / SOUPS, [{"kind": kind, "members": members} for kind, members, _ in self.soups])
 
 
-def mix(builder: Potful, device: str) -> Mixed:
-    """Soups of the runs in ``builder``, which `soup_builder_of` made."""
+def mix(group: Sequence[Complete], seeds: Sequence[int], device: str) -> Mixed:
+    """Soups of the runs of ``group`` on ``seeds``."""
     with ExitStack() as opened:
-        runs = [[_ingredient(run, opened) for run in seeds] for seeds in builder]
+        runs = [
+            [
+                Ingredient(one.finalist.key, experiment, opened.enter_context(local_copy(state)) / FINAL)
+                for experiment, state in one.runs(seeds)
+            ]
+            for one in group
+        ]
         found = SoupBuilder(runs, select_device(device)).soups()
-    return Mixed(tuple((soup.kind, tuple(builder[i][0].key for i in soup.members), soup.scores) for soup in found))
-
-
-def _ingredient(run: PotRun, opened: ExitStack) -> Ingredient:
-    return Ingredient(run.key, run.experiment, opened.enter_context(local_copy(run.state)) / FINAL)
+    return Mixed(tuple((soup.kind, tuple(group[i].finalist.key for i in soup.members), soup.scores) for soup in found))
 
 
 def _wise_ft(group: Sequence[Complete]) -> list[Entrant]:
@@ -196,6 +181,7 @@ def _wise_ft(group: Sequence[Complete]) -> list[Entrant]:
     best: Entrant | None = None
     for one in group:
         for alpha in ALPHAS:
+            # What trains no tower has no weights to mix with those that it began from.
             if not (one.folders[0] / wise_ft_file(alpha)).exists():
                 continue
             label = one.finalist.name.partition(", ")[2]

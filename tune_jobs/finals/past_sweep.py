@@ -3,30 +3,12 @@
 from dataclasses import dataclass
 
 from handclip_core.errors import InputError
-from handclip_core.runs.experiment import Experiment
-from search_spaces.arms import arm_of
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.lifecycle.reading import read_record
+from tune_jobs.reporting.record import scored
 from tune_jobs.reporting.summary import regret_lines
-from tune_jobs.state.trials import TrialView
+from tune_jobs.state.trials import TrialView, by_arm
 from tune_jobs.storage.location import StorageLocation
-
-
-@dataclass(frozen=True)
-class ScoredTrial:
-    """A trial with a score: that of its best unit, on the sweep's own seed."""
-
-    number: int
-    strategy: str
-    score: float
-    experiment: Experiment
-    backbone: str = ""
-    """What the sweep calls its backbone; empty if there is only one."""
-
-    @property
-    def arm(self) -> str:
-        """Strategy and backbone."""
-        return arm_of(self.strategy, self.backbone)
 
 
 @dataclass(frozen=True)
@@ -46,7 +28,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class PastSweep:
-    """What a sweep has left; ``tried`` from the best to the worst.
+    """What a sweep has left: the trials ``tried`` that have a score, from the best to the worst.
 
     ``searched`` is what was spent on each arm, in the order in which they were begun; ``stopping`` says in
     sentences what early stopping has saved and may have cost.
@@ -54,7 +36,7 @@ class PastSweep:
 
     where: StorageLocation
     settings: SweepSettings
-    tried: tuple[ScoredTrial, ...]
+    tried: tuple[TrialView, ...]
     searched: dict[str, Searched]
     stopping: tuple[str, ...] = ()
 
@@ -73,17 +55,12 @@ def read_sweep(where: StorageLocation) -> PastSweep:
     """The sweep at ``where``; raises InputError if there is none, or none of its trials has a score."""
     sweep = read_record(where)
     settings, all_trials = sweep.settings, sweep.all_trials
-    tried = [_scored(view) for view in all_trials.ranked() if view.has_score]
+    tried = tuple(scored(all_trials.ranked()))
     if not tried:
         raise InputError(f"{where}: no trial has a score yet; let the sweep end first")
-    searched: dict[str, Searched] = {}
-    for view in all_trials.all():
-        searched[view.arm] = searched.get(view.arm, Searched()) + _searched(view, settings)
-    return PastSweep(where, settings, tuple(tried), searched, tuple(regret_lines(all_trials, settings)))
-
-
-def _scored(view: TrialView) -> ScoredTrial:
-    return ScoredTrial(view.number, view.strategy, view.score, view.experiment, view.backbone)
+    trials = by_arm(all_trials.all()).items()
+    searched = {arm: sum((_searched(view, settings) for view in views), Searched()) for arm, views in trials}
+    return PastSweep(where, settings, tried, searched, tuple(regret_lines(all_trials, settings)))
 
 
 def _searched(view: TrialView, settings: SweepSettings) -> Searched:

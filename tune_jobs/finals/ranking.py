@@ -13,17 +13,19 @@ from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.seeds import SeedEstimate, beats, compare_seeds, estimate_seeds, sample_seeds
 from handclip_core.evaluation.units import Evaluation
+from handclip_core.runs.baselines import BaselineGap
 from handclip_core.runs.final_scores import Facts
 from handclip_core.strategies import UNTRAINED
 from handclip_core.tasks import IDENTITIES, AnyTask
 from search_spaces.arms import strategy_in
 from search_spaces.inventory import inventory
 from tune_jobs.config.backbones import as_it_is
-from tune_jobs.finals.candidates import BASELINE, Finalist
+from tune_jobs.finals.candidates import Finalist
 from tune_jobs.finals.mixtures import Entrant, Kind
 from tune_jobs.finals.past_sweep import Searched
+from tune_jobs.reporting.summary import BASELINE
+from tune_jobs.state.usage import HOUR_S
 
-HOUR_S = 3600.0
 MIN_TRIALS, MIN_BUDGETS = 10, 3
 """A strategy with hyperparameters is searched enough by so many trials (random ones hit the best fifth of all settings
 with a probability of 0.89), and if it trains by the units of so many whole budgets, as early stopping ends trials."""
@@ -72,9 +74,15 @@ class BaselineStanding:
     beats_zero_shot: float | None
 
     @property
-    def beaten(self) -> bool:
-        """Whether the winner is better by an interval without zero."""
-        return self.gap.high < 0
+    def to_winner(self) -> BaselineGap:
+        """By how much the winner is above it."""
+        return BaselineGap(
+            name=self.name,
+            value=self.score.mean,
+            difference=-self.gap.difference,
+            low=-self.gap.high,
+            high=-self.gap.low,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +97,11 @@ class Standings:
     def winner(self) -> Standing:
         """The first."""
         return self.rows[0]
+
+    @property
+    def baseline_beaten(self) -> bool:
+        """Whether the winner is shown to beat the best baseline; not if there is none."""
+        return bool(self.baselines) and self.baselines[0].to_winner.beaten
 
     @property
     def zero_shot(self) -> Standing | None:
@@ -144,27 +157,32 @@ class Cost:
         return self.held_hours(seconds) if self.on_gpus else seconds / HOUR_S
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StrategyVerdict:
-    """A strategy at its best on a backbone, against the winner.
+    """A strategy at its ``best`` on a backbone, against the winner.
 
     ``searched`` is what the sweep spent on its trials, ``search_hours`` the hours that their GPUs or cores were held
     for it; ``fit_hours`` is what training it once took (all its members), in GPU-hours or CPU-hours;
     ``images_s`` images trained a second by the clock or of a CPU, None where nothing is trained.
     """
 
-    strategy: str
-    backbone: str
-    """What the sweep calls its backbone; empty if there is only one."""
-    best: str
-    score: SeedEstimate
-    gap: Comparison | None
+    best: Standing
     verdict: Verdict
     searched: Searched
     fit_hours: float
     search_hours: float
     params_trained: int
     images_s: float | None
+
+    @property
+    def strategy(self) -> str:
+        """Its name."""
+        return self.best.entrant.recipe.strategy
+
+    @property
+    def backbone(self) -> str:
+        """What the sweep calls its backbone; empty if there is only one."""
+        return self.best.entrant.recipe.backbone
 
 
 def rank(entrants: Sequence[Entrant], baselines: Mapping[str, Evaluation] | None = None) -> Standings:
@@ -251,6 +269,7 @@ def verdicts(
 
 def searched_enough(strategy: str, searched: Searched, *, budget: int, task: AnyTask = IDENTITIES) -> bool:
     """Whether a sweep tried enough of a strategy to call it worse; what trains nothing needs no units."""
+    # Without hyperparameters there is one configuration to try.
     if not inventory(strategy, task):
         return searched.trials >= 1
     units = 0 if strategy in UNTRAINED else MIN_BUDGETS * budget
@@ -263,16 +282,13 @@ def _verdict(row: Standing, said: Verdict, searched: Searched, cost: Cost) -> St
     images = sum(facts.images for runs in members for facts in runs)
     work_s = sum(cost.work_s(facts) for runs in members for facts in runs)
     return StrategyVerdict(
-        strategy=row.entrant.recipe.strategy,
-        backbone=row.entrant.recipe.backbone,
-        best=row.entrant.name,
-        score=row.score,
-        gap=row.gap,
+        best=row,
         verdict=said,
         searched=searched,
         fit_hours=cost.work_hours(work_s / len(row.entrant.scores)),
         search_hours=cost.held_hours(searched.seconds),
         params_trained=sum(trained) if row.entrant.recipe.kind is Kind.FUSION else max(trained),
+        # NaN, which was not measured, is told from None, where nothing is trained.
         images_s=images / work_s if work_s > 0 or isnan(work_s) else None,
     )
 

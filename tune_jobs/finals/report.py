@@ -20,14 +20,13 @@ from tune_jobs.finals.tables import (
     less,
     mean_sd,
     ranking_table,
-    span,
     swept_score,
     verdict_table,
     wins_table,
 )
 from tune_jobs.finals.words import drops, headline, notes, test_lines, unbeaten
 from tune_jobs.reporting.charts import intervals
-from tune_jobs.reporting.page import REPORT, Figure, Page, Section, Table
+from tune_jobs.reporting.page import REPORT, Figure, Page, Section, Table, span
 
 WIDE = 150
 """Characters of a line that holds all columns."""
@@ -69,6 +68,7 @@ class FinalsReport:
             *([Section(title="Test", lines=tuple(test))] if test else []),
             Section(title="How to read the finals", lines=self._notes),
         ]
+        # By its time the sweep's report knows whether the sweep has gone on since.
         return Page(
             title="Finals", verdict=tuple(self._headline), tiles=self._tiles, sections=tuple(own), at=time.time()
         )

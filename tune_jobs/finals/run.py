@@ -1,12 +1,13 @@
 """The finals from begin to end: run, compare, look at the test images if asked to, report."""
 
+import shlex
 import shutil
 import sys
 
 from handclip_core.signals import Ended, say_at_the_end
 from tune_jobs.execution.signals import Interrupted
-from tune_jobs.finals.build import Finals, command_again, opened
-from tune_jobs.finals.final_test import MODEL, access_log_of, check_access_log, final_test, last_access
+from tune_jobs.finals.build import Finals, opened
+from tune_jobs.finals.final_test import MODEL, check_access_log, final_test, last_access
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import rank
 from tune_jobs.finals.report import FinalsReport
@@ -24,11 +25,12 @@ def hold_finals(past: PastSweep, *, top: int, seeds: int, with_test: bool) -> in
     """
     try:
         with opened(past, top=top, seeds=seeds) as finals:
-            check_access_log(access_log_of(finals), finals)  # before hours of runs, not after them
+            check_access_log(finals)  # before hours of runs, not after them
             return _hold(finals, with_test=with_test)
     except (Interrupted, Ended, KeyboardInterrupt):
         say_at_the_end("")
-        print(f"\ninterrupted: complete runs are kept; go on with\n  {command_again()}", file=sys.stderr)
+        again = shlex.join([sys.executable, *sys.argv])
+        print(f"\ninterrupted: complete runs are kept; go on with\n  {again}", file=sys.stderr)
         return 130
 
 

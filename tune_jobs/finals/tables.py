@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from math import isnan
 
-from handclip_core.evaluation.bootstrap import Comparison, Estimate
+from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.seeds import SeedEstimate
 from tune_jobs.finals.ranking import BaselineStanding, Cost, Standing, Standings, StrategyVerdict
-from tune_jobs.reporting.page import NONE, Table, percent
+from tune_jobs.reporting.page import NONE, Table, percent, signed, span
 
 
 def score_heading(metrics: Metrics) -> str:
@@ -57,13 +57,13 @@ def verdict_table(verdicts: Sequence[StrategyVerdict], cost: Cost, metrics: Metr
     columns = {
         "strategy": [one.strategy for one in verdicts],
         **({"backbone": [one.backbone for one in verdicts]} if several else {}),
-        "its best": [one.best.partition(", ")[2] for one in verdicts],
+        "its best": [one.best.name.partition(", ")[2] for one in verdicts],
         "verdict": [str(one.verdict) for one in verdicts],
         "trials": [str(one.searched.trials) for one in verdicts],
         "units": [str(one.searched.units) for one in verdicts],
-        score_heading(metrics): [mean_sd(one.score) for one in verdicts],
-        "95 %": [span(one.score) for one in verdicts],
-        **_gaps("winner", [one.gap for one in verdicts]),
+        score_heading(metrics): [mean_sd(one.best.score) for one in verdicts],
+        "95 %": [span(one.best.score) for one in verdicts],
+        **_gaps("winner", [one.best.gap for one in verdicts]),
         fit: [hours(one.fit_hours) for one in verdicts],
         search: [hours(one.search_hours) for one in verdicts],
         weights: [f"{one.params_trained:,}" for one in verdicts],
@@ -97,16 +97,6 @@ def wins_table(standings: Standings) -> Table:
 def _gaps(to: str, gaps: Sequence[Comparison | None]) -> dict[str, list[str]]:
     differences = [NONE if gap is None else signed(gap.difference) for gap in gaps]
     return {f"to the {to}": differences, "95 % of that": [NONE if gap is None else span(gap) for gap in gaps]}
-
-
-def signed(value: float) -> str:
-    """A difference of fractions in percent, with its sign."""
-    return f"{100 * value:+.2f}"
-
-
-def span(found: Estimate | Comparison | SeedEstimate) -> str:
-    """The ends of an interval in percent."""
-    return f"{percent(found.low)} to {percent(found.high)}"
 
 
 def mean_sd(found: SeedEstimate) -> str:

@@ -7,9 +7,9 @@ import numpy as np
 from handclip_core.tasks import AnyTask
 from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import PastSweep
-from tune_jobs.finals.ranking import MIN_BUDGETS, MIN_TRIALS, BaselineStanding, Standing, Standings
-from tune_jobs.finals.tables import mean_sd, signed, span
-from tune_jobs.reporting.page import percent
+from tune_jobs.finals.ranking import MIN_BUDGETS, MIN_TRIALS, Standing, Standings
+from tune_jobs.finals.tables import mean_sd
+from tune_jobs.reporting.page import percent, signed, span
 
 NOTABLE_DROP, EARLY = 0.01, 0.8
 """What had its best unit in the first 80 % of the budget, and has lost so much since, is named."""
@@ -76,16 +76,13 @@ def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> lis
     again = next((row for row in standings.rows if row.entrant.single and _trial(row) == swept.number), None)
     if again is not None:
         lines[1] += f" The same settings on fresh seeds: {mean_sd(again.score)}."
-    return [*unbeaten(standings), *lines, *_over_zero_shot(standings), *_beaten(standings)]
+    beaten = _to_baseline(standings) if standings.baseline_beaten else []
+    return [*unbeaten(standings), *lines, *_over_zero_shot(standings), *beaten]
 
 
 def unbeaten(standings: Standings) -> list[str]:
     """That the winner is not shown to beat the best baseline, or nothing if it is, or if there is none."""
-    best = _best_baseline(standings)
-    if best is None or best.beaten:
-        return []
-    said = "is worse than" if best.gap.low > 0 else "is not shown to beat"
-    return [f"The winner {said} the baseline {best.name}, which uses no CLIP: {_to_baseline(best, standings.task)}."]
+    return [] if standings.baseline_beaten else _to_baseline(standings)
 
 
 def _over_zero_shot(standings: Standings) -> list[str]:
@@ -94,31 +91,14 @@ def _over_zero_shot(standings: Standings) -> list[str]:
     if own is None or own.gap is None:
         return []
     gap, label = own.gap, standings.task.metrics.objective.label
-    low, high = (f"{100 * value:+.2f}" for value in (-gap.high, -gap.low))
-    return [f"To {standings.as_it_is}: {label} {-100 * gap.difference:+.2f}, 95 % {low} to {high} over seeds and "
-            f"{standings.task.clusters}."]  # fmt: skip
+    above = f"{label} {signed(-gap.difference)}, 95 % {signed(-gap.high)} to {signed(-gap.low)}"
+    return [f"To {standings.as_it_is}: {above} over seeds and {standings.task.clusters}."]
 
 
-def _beaten(standings: Standings) -> list[str]:
-    best = _best_baseline(standings)
-    if best is None or not best.beaten:
-        return []
-    return [
-        f"It beats the best of {len(standings.baselines)} baselines, {best.name}: {_to_baseline(best, standings.task)}."
-    ]
-
-
-def _best_baseline(standings: Standings) -> BaselineStanding | None:
-    return standings.baselines[0] if standings.baselines else None
-
-
-def _to_baseline(best: BaselineStanding, task: AnyTask) -> str:
-    """The gap of the winner to a baseline, which is that of the baseline to the winner turned round."""
-    gap, label = best.gap, task.metrics.objective.label
-    return (
-        f"difference {signed(-gap.difference)} {label} (95 % {signed(-gap.high)} to {signed(-gap.low)}), "
-        f"the baseline at {percent(best.score.mean)}, on the same queries"
-    )
+def _to_baseline(standings: Standings) -> list[str]:
+    """The winner beside the best baseline, if there is any."""
+    label = standings.task.metrics.objective.label
+    return [best.to_winner.sentence(label, of=len(standings.baselines)) for best in standings.baselines[:1]]
 
 
 def test_lines(test: FinalTest, task: AnyTask) -> list[str]:

@@ -17,7 +17,7 @@ from handclip_core.evaluation.questions import Item, Questions
 from handclip_core.serving.tiles import TILE_PX, Colour, as_jpeg, tile, words
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.lifecycle.folders import BEST
-from tune_jobs.reporting.panels import small_image
+from tune_jobs.reporting.panels import MARKS, small_image
 from tune_jobs.reporting.tensorboard import FOLDER, write_summary
 from tune_jobs.reporting.winner_sections import Winner
 
@@ -31,7 +31,6 @@ DIGITS = 4
 """Of the numbers in an embedding, which TensorBoard keeps as text."""
 GREEN, RED = (0, 158, 115), (213, 94, 0)
 FRAMES: dict[bool | None, Colour | None] = {True: GREEN, False: RED, None: None}
-SIGNS = {True: "right", False: "wrong", None: ""}
 
 
 def write_best_logs(folder: Path, settings: SweepSettings) -> dict[str, bytes]:
@@ -82,9 +81,9 @@ def _spread(part: range) -> list[int]:
 
 def _tile(item: Item, data: Prepared) -> Image:
     if item.row is None:
-        return words(item.text, [SIGNS[item.right]], FRAMES[item.right])
+        return words(item.text, [MARKS[item.right]], FRAMES[item.right])
     image = small_image(data, item.row, side_px=TILE_PX)
-    return tile(image, [item.text, SIGNS[item.right]], FRAMES[item.right])
+    return tile(image, [item.text, MARKS[item.right]], FRAMES[item.right])
 
 
 def _write_embeddings(writer: SummaryWriter, winner: Winner, asked: Questions, data: Prepared) -> None:

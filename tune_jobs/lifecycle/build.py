@@ -9,14 +9,14 @@ from pathlib import Path
 
 from handclip_core.errors import InputError
 from tune_jobs.config.settings import SETTINGS, SweepSettings, load_settings
-from tune_jobs.execution.callback import TRIALS, SweepCallback
+from tune_jobs.execution.callback import SweepCallback
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.monitor import MINUTE_S, TrialMonitor
 from tune_jobs.execution.nodes import RayNodes
 from tune_jobs.execution.scheduler import SweepScheduler
 from tune_jobs.execution.searcher import SweepSearcher
 from tune_jobs.lifecycle.exports import Exports
-from tune_jobs.reporting.progress import Display, display_for
+from tune_jobs.reporting.progress import Progress, progress_for
 from tune_jobs.reporting.summary import log, shown
 from tune_jobs.scheduling.early_stopping import StoppingDecisions, decisions_for
 from tune_jobs.scheduling.limits import LimitCheck
@@ -27,7 +27,7 @@ from tune_jobs.state.events import Event, Learned, Opened, Retried
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.local_copy import readable_folder
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import Trials, TrialView, folded
+from tune_jobs.state.trials import TRIALS, Trials, TrialView, folded
 from tune_jobs.storage.checkpoints import remove_stray_checkpoints
 from tune_jobs.storage.location import BucketLocation, StorageLocation, exists, location_of
 from tune_jobs.storage.retry import with_retry
@@ -42,12 +42,11 @@ class SweepRun:
     folder: Path
     settings: SweepSettings
     state: SweepState
-    decisions: StoppingDecisions
     searcher: SweepSearcher
     scheduler: SweepScheduler
     callback: SweepCallback
     monitor: TrialMonitor
-    display: Display
+    display: Progress
     exports: Exports
 
     @property
@@ -80,7 +79,7 @@ def build(
         monitor = TrialMonitor(all_trials, nodes, settings.stall_minutes * MINUTE_S, clock, workers)
         limit_check = LimitCheck(settings.limits, all_trials, clock)
         rung, main = settings.early_stopping.second_rung, settings.search.objectives[0]
-        display = display_for(all_trials, num_trials=settings.trials, budget=settings.budget, second_rung=rung)
+        display = progress_for(all_trials, num_trials=settings.trials, budget=settings.budget, second_rung=rung)
         scheduler = SweepScheduler(decisions, limit_check, objective=main, failing=monitor.locate)
         searcher = SweepSearcher(
             settings,
@@ -104,6 +103,7 @@ def build(
         )
         searcher.waits = callback.on_step_end
         with synced(folder, where), closing(Exports(folder, settings, all_trials, searched=proposer is None)) as export:
+            # Before anything else happens: from here on a resume knows with which settings trials ran.
             gpus = trial_resources.gpus * workers
             state.happened(Opened(at=clock(), gpus=gpus, settings=settings.model_dump(mode="json")))
             export.open(events)
@@ -112,9 +112,7 @@ def build(
             searcher.take_up(settle(state, callback, decisions, where, settings))
             callback.drop_old_checkpoints()
             try:
-                yield SweepRun(
-                    folder, settings, state, decisions, searcher, scheduler, callback, monitor, display, export
-                )
+                yield SweepRun(folder, settings, state, searcher, scheduler, callback, monitor, display, export)
             finally:
                 monitor.release()
 
@@ -141,14 +139,13 @@ def _learn_once(state: SweepState, settings: SweepSettings) -> None:
     if settings.warm_start is None or state.all_trials.learned is not None or state.all_trials.trials:
         return
     past = readable_folder(settings.warm_start)
-    other = load_settings(past / SETTINGS)
-    space, objectives = settings.search.space(settings.arms, settings.task), settings.search.objectives
+    objectives, others = settings.search.objectives, load_settings(past / SETTINGS).search.objectives
 
     def arm_here(view: TrialView) -> str:
         several = bool(view.backbone) or len(settings.backbones) > 1
         return settings.arm_of(view.experiment) if several else view.arm
 
-    found = transfer(folded(read_events(past)), space, objectives, others=other.search.objectives, arm_here=arm_here)
+    found = transfer(folded(read_events(past)), settings.space, objectives, others=others, arm_here=arm_here)
     log(f"learning from {shown(settings.warm_start)}: {found.lines()[0]}")
     for line in found.lines()[1:]:
         print(line, flush=True)
@@ -174,8 +171,10 @@ def settle(
             reason = f"{view.checkpoint} is gone"
             state.happened(Retried(at=state.clock(), trial=view.number, reason=reason, anew=True))
         stopped = view.replica == 0 and view.number in decisions.stopped
+        # The driver before has died between the last state and the end: nothing is left to train.
         if view.saved_unit == view.unit and (view.done or stopped):
             callback.conclude(view)
+        # It has died between the end of the last seed and that of the trial.
         elif view.seeds and view.replica == seeds_of(view, state.all_trials, settings):
             callback.complete(view)
     return [view.number for view in state.all_trials.unfinished()]

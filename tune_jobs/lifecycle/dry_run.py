@@ -8,6 +8,7 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
+from handclip_core.devices import MIB
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import UNTRAINED
 from search_spaces.arms import backbone_in
@@ -24,7 +25,6 @@ from tune_jobs.scheduling.power_analysis import SEEDS
 from tune_jobs.state.submission import in_ray_job
 from tune_jobs.state.usage import HOUR_S
 
-MIB = 2**20
 REHEARSALS = 20
 
 
@@ -50,7 +50,7 @@ def estimate(settings: SweepSettings) -> int:
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
     trial_resources = prepare(settings)
-    space = settings.search.space(settings.arms, settings.task)
+    space = settings.space
     profiles = []
     for arm in settings.arms:
         summary.log(f"trying {arm}")
@@ -66,7 +66,7 @@ def estimate(settings: SweepSettings) -> int:
 def _profiled(experiment: Experiment, trial_resources: TrialResources) -> Profile:
     """Profile in a process of its own on a trial's resources, so that its memory is its own, and its end too."""
     try:
-        return run_in_own_process(trial_resources, profile, experiment, trial_resources.device)
+        return run_in_own_process(trial_resources, profile, experiment)
     except WorkerError as error:
         cause = error.__cause__
         return unprofiled(experiment, cause if isinstance(cause, Exception) else error)
@@ -82,7 +82,9 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
         finished, whole = share.finished * (seeds - 1) * found.seconds, found.seconds - found.setup_s
         spent += trials[found.arm] * (found.setup_s + share.units * whole + finished)
         most += trials[found.arm] * seeds * found.seconds
+        # However many trials run at a time, the seeds of one run one after another.
         longest = max(longest, seeds * found.seconds)
+    # The first that trains anything is what the power analysis repeats.
     baseline = next((found for found in profiles if found.strategy not in UNTRAINED), None)
     if analysis and baseline is not None and replicas < SEEDS:
         longest = max(longest, SEEDS * baseline.seconds)
@@ -105,7 +107,7 @@ def expected(profiles: Sequence[Profile], settings: SweepSettings, trial_resourc
 def shares(settings: SweepSettings) -> dict[str, int]:
     """Trials of each arm if all get as many: its default, and its part of the others."""
     arms = settings.arms
-    drawn = settings.search.space(arms, settings.task).searchable()
+    drawn = settings.space.searchable()
     more = settings.trials - len(arms) if drawn else 0
     part, rest = divmod(more, max(1, len(drawn)))
     place = {name: number for number, name in enumerate(drawn)}

@@ -10,6 +10,7 @@ import torch
 
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
+from handclip_core.runs.baselines import write_gaps
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.run_folder import BEST as WEIGHTS
@@ -27,6 +28,8 @@ from tune_jobs.storage.location import StorageLocation, local_copy, parse_locati
 def export_best(where: StorageLocation, experiment: Experiment, checkpoint: StorageLocation, device: str) -> None:
     """Write settings, weights, log, validation results and embeddings of a trial to ``where``, replacing it whole.
 
+    Its scores are held against those of the task's baselines.
+
     Raises InputError if the trial's saved state is missing or damaged; then what is at ``where`` stays.
     """
     try:
@@ -35,6 +38,7 @@ def export_best(where: StorageLocation, experiment: Experiment, checkpoint: Stor
             results = run.finish(checkpoint=state, device=select_device(device))
             if results is not None:
                 experiment.task.save(folder / SCORES, results)
+                write_gaps(folder, experiment, results, device)
     except FileNotFoundError as error:
         raise InputError(f"{error.filename or checkpoint}: no such file") from None
 
@@ -45,18 +49,16 @@ def export_told(where: str, experiment: str, checkpoint: str, device: str) -> No
     export_best(parse_location(where), wanted, parse_location(checkpoint), device)
 
 
-def export_best_left(
-    all_trials: Trials, where: StorageLocation, trial_resources: TrialResources, call: Callable[..., None]
-) -> None:
+def export_best_left(all_trials: Trials, where: StorageLocation, call: Callable[..., None]) -> None:
     """Export the best trial of the sweep at ``where`` whose saved state can be read, and say so if another was better.
 
-    ``call`` calls a function of texts where trials ran. Raises InputError if no trial's state can be read, or the
-    process is lost that reads it.
+    ``call`` calls a function of texts where trials ran, with their device at the end. Raises InputError if no trial's
+    state can be read, or the process is lost that reads it.
     """
     for view in _with_weights(all_trials):
         places = str(where / BEST), view.experiment.model_dump_json(), str(where / str(view.checkpoint))
         try:
-            call(export_told, *places, trial_resources.device)
+            call(export_told, *places)
         except InputError as error:
             lost = f"trial {view.number} ({view.score:.4f}) cannot be exported: {error}"
             print(f"{lost}; the best that is left is taken", flush=True)
@@ -82,6 +84,7 @@ def replaced(where: StorageLocation) -> Iterator[Path]:
         return
     with scratch_folder() as folder:
         yield folder
+        # Files of the old one that the new one lacks would stay.
         drop_state(where)
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             (where / file.relative_to(folder).as_posix()).send(file)
@@ -90,7 +93,7 @@ def replaced(where: StorageLocation) -> Iterator[Path]:
 def mixtures(all_trials: Trials, where: StorageLocation, trial_resources: TrialResources) -> tuple[Mixture, ...]:
     """Soups and WiSE-FT of the trials whose weights have been kept in the sweep at ``where``, best first."""
     given = [(str(view.number), view.experiment, where / str(view.checkpoint)) for view in _with_weights(all_trials)]
-    rows = run_where_trials_run(trial_resources, _soup_rows, given, trial_resources.device)
+    rows = run_where_trials_run(trial_resources, _soup_rows, given)
     arms = [all_trials.trials[int(row.members[0])].arm for row in rows]
     return tuple(Mixture(name=arm, status=r.status, metrics=r.metrics) for arm, r in zip(arms, rows, strict=True))
 

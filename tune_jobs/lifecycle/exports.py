@@ -28,17 +28,17 @@ class Exports:
         """Exports into ``folder``; nothing is written before ``open``. What was not ``searched`` has no study."""
         self._folder, self._all_trials = folder, all_trials
         self._logs = EventLogs(folder / tensorboard.FOLDER, names_of_several_types(settings))
-        space, objectives = settings.search.space(settings.arms, settings.task), settings.search.objectives
         where = location_of(settings.storage, folder)
         place = where.resolve().as_uri() if isinstance(where, Path) else str(where)
         study = StudyExport(
             study_url(settings, folder),
             name=settings.name,
-            space=space,
-            objectives=objectives,
+            space=settings.space,
+            objectives=settings.search.objectives,
             artifacts=folder / ARTIFACTS,
             place=place,
         )
+        # A fixed list draws nothing that a study could show.
         self._study = study if searched else None
         self._trackers = Trackers(settings.tracking, sweep=settings.name, place=place, folder=folder)
 
@@ -79,8 +79,9 @@ class Exports:
 
 def write_front(all_trials: Trials, settings: SweepSettings, folder: Path) -> None:
     """Write the Pareto front of a sweep of several objectives; nothing for one."""
-    if len(settings.search.objectives) > 1:
-        write_text(folder / FRONT, front_csv(pareto_front(all_trials, settings.search.objectives)))
+    objectives = settings.search.objectives
+    if len(objectives) > 1:
+        write_text(folder / FRONT, front_csv(pareto_front(all_trials, objectives), objectives))
 
 
 def study_url(settings: SweepSettings, folder: Path) -> str:
@@ -95,6 +96,7 @@ def names_of_several_types(settings: SweepSettings) -> set[str]:
         for name, part in inventory(strategy, settings.task).items():
             path = under("strategy", name)
             values = part.choices if isinstance(part, CategoricalDistribution) else (0.0,)
+            # Whole numbers and others can be sorted together.
             kinds = {float if type(value) is int else type(value) for value in values if value is not None}
             found.setdefault(path, set()).update(kinds)
     return {path for path, kinds in found.items() if len(kinds) > 1}

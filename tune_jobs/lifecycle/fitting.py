@@ -3,7 +3,10 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import torch
 
 from handclip_core.data.sources import PreparedData
 from handclip_core.devices import select_device
@@ -11,7 +14,9 @@ from handclip_core.errors import InputError
 from handclip_core.models.backbone import RANDOM, BackboneSettings, load_backbone
 from handclip_core.models.lora import LoraTargets, possible_targets
 from handclip_core.paths import cache_root, output_folder
+from handclip_core.runs.baselines import score_baselines
 from handclip_core.runs.context import open_context
+from handclip_core.runs.experiment import Experiment
 from handclip_core.scratch import remove_left
 from handclip_core.strategies import ALL
 from search_spaces.arms import arm_of, under
@@ -27,6 +32,8 @@ NEED_ASPECTS = tuple(kind.model_fields["name"].default for kind in ALL if kind.n
 LORA, TARGETS = "lora", "targets"
 """The strategy whose maps some backbones have only in part, and the field that says which."""
 Targets = dict[BackboneSettings, tuple[LoraTargets, ...]]
+LEAST_URGENT = 19
+"""Of the levels of priority that a process may take on, the lowest."""
 
 
 def fitted(settings: SweepSettings) -> SweepSettings:
@@ -45,19 +52,21 @@ def fitted(settings: SweepSettings) -> SweepSettings:
     if not isinstance(data, PreparedData) or (joins and not data.folder.exists()):
         return settings
     dataset = settings.task.open(data, cache=cache_root())
-    left_out = [name for name in settings.strategies if name in NEED_ASPECTS]
-    if not left_out or dataset.trains_aspects:
+    if dataset.trains_aspects:
         return settings
-    kept = [name for name in settings.strategies if name not in left_out]
     why = "no training image has a known aspect (`prepare folder --table ... --aspect-column` reads them)"
+    return _without(settings, NEED_ASPECTS, why)
+
+
+def _without(settings: SweepSettings, names: Sequence[str], why: str) -> SweepSettings:
+    """``settings`` without the strategies ``names``; a line says which and why. InputError if no other is left."""
+    left_out = [name for name in settings.strategies if name in names]
+    kept = [name for name in settings.strategies if name not in names]
     if not kept:
         raise InputError(f"strategies: {', '.join(left_out)}: {why}; choose others")
+    if not left_out:
+        return settings
     log(f"left out of the sweep: {', '.join(left_out)}, since {why}")
-    return _without(settings, left_out)
-
-
-def _without(settings: SweepSettings, left_out: Sequence[str]) -> SweepSettings:
-    kept = [name for name in settings.strategies if name not in left_out]
     values = settings.model_dump(mode="json") | {"strategies": kept}
     return SweepSettings.parse(values, source=f"settings without {', '.join(left_out)}")
 
@@ -72,7 +81,19 @@ def warm_up(wanted: str, device: str) -> None:
     if isinstance(settings.storage, BucketLocation):
         settings.storage.check()
     for backbone in settings.backbones:
+        # Looking at these inputs writes them into the cache.
         _ = open_context(settings.data, backbone, select_device(device), settings.task).feature_inputs
+
+
+def score_baselines_beside(example: str, device: str) -> None:
+    """Score the baselines of an experiment, given as JSON, on what the trials leave of the processors, into the cache.
+
+    Else the sweep's end would wait for them.
+    """
+    os.nice(LEAST_URGENT)
+    torch.set_num_threads(1)
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        score_baselines(Experiment.model_validate_json(example), device)
 
 
 def _that_can_read(settings: SweepSettings) -> SweepSettings:
@@ -85,10 +106,7 @@ def _that_can_read(settings: SweepSettings) -> SweepSettings:
     if len(towers) < len(settings.backbones):
         log(f"not tried on {', '.join(towers)}: {', '.join(reading)}, since {why}")
         return settings
-    if len(reading) == len(settings.strategies):
-        raise InputError(f"strategies: {', '.join(reading)}: {why} ({', '.join(towers)}); choose others")
-    log(f"left out of the sweep: {', '.join(reading)}, since {why} ({', '.join(towers)})")
-    return _without(settings, reading)
+    return _without(settings, reading, f"{why} ({', '.join(towers)})")
 
 
 def _looked_at(settings: SweepSettings, *, joins: bool) -> Targets:
@@ -103,6 +121,7 @@ def _looked_at(settings: SweepSettings, *, joins: bool) -> Targets:
     found, reasons = {}, []
     for backbone in others:
         try:
+            # On a cluster the weights may lie on its nodes alone; which maps there are needs none.
             loaded = load_backbone(backbone.model_copy(update={"pretrained": RANDOM}) if joins else backbone)
             found[backbone] = possible_targets(loaded)
         except InputError as error:

@@ -97,6 +97,7 @@ def create_folder(
     storage = folder_of(settings.storage / settings.name).parent
     try:
         storage.mkdir(parents=True, exist_ok=True)
+        # Beside its place and so on the same file system: a rename lets it appear whole.
         made = Path(tempfile.mkdtemp(prefix=".sweep-", dir=storage))
     except OSError as error:
         raise InputError(f"storage: {storage}: cannot be written to ({error.strerror}); give another folder") from None
@@ -131,6 +132,7 @@ def _put_in_place(made: Path, where: StorageLocation) -> bool:
         try:
             made.rename(where)
         except OSError:
+            # Another process was faster.
             if where.exists():
                 return False
             raise

@@ -3,7 +3,6 @@
 The new sweep's journal begins with trials that are over, would be the same now, and lie in its search space.
 """
 
-import os
 import shutil
 import time
 from collections import Counter
@@ -11,16 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from handclip_core.runs.run_folder import link
 from search_spaces.arms import backbone_in
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.execution.callback import TRIALS
 from tune_jobs.reporting.tensorboard import FOLDER as EVENTS
 from tune_jobs.scheduling.seeds import seeds_of
 from tune_jobs.search.proposer import DEFAULT, SAMPLED, point_origin
 from tune_jobs.state.events import Begun, Ended, Event, Saved, SeedEnded, Trained, Validated
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import Status, Trials, TrialView, folded
+from tune_jobs.state.trials import TRIALS, Status, Trials, TrialView, folded
 
 ABOUT_A_TRIAL = (Begun, Trained, Validated, SeedEnded, Saved, Ended)
 """What is taken over of a trial; who ran it when, and its failed attempts, are not."""
@@ -52,7 +51,7 @@ class Fork:
             old, new = view.name, _renamed(view, after)
             for kind in (TRIALS, EVENTS):
                 if (self.folder / kind / old).is_dir():
-                    shutil.copytree(self.folder / kind / old, made / kind / new, copy_function=_link_or_copy)
+                    shutil.copytree(self.folder / kind / old, made / kind / new, copy_function=_link)
         with Journal(made / FILE) as journal:
             state = SweepState(journal, ())
             for event in self.events:
@@ -94,6 +93,7 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
     if backbone not in after.backbones:
         return "its backbone is not in this sweep"
     wanted = after.experiment(view.experiment.strategy, backbone)
+    # In how many parts batches were computed says nothing of the settings.
     if wanted != view.experiment.model_copy(update={"micro_batch": None}):
         return "data, seed or budget differ"
     if view.status is Status.STOPPED and before.early_stopping != after.early_stopping:
@@ -101,8 +101,7 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
     if view.status is Status.COMPLETE and max(1, len(view.seeds)) != seeds_of(view, all_trials, after):
         return "has another number of seeds"
     try:
-        space = after.search.space(after.arms, after.task)
-        space.hold(view.experiment.strategy, backbone=backbone_in(after.arm_of(view.experiment)))
+        after.space.hold(view.experiment.strategy, backbone=backbone_in(after.arm_of(view.experiment)))
     except ValueError as error:
         return str(error)
     return None
@@ -120,8 +119,10 @@ def _taken_over(
         changed: dict[str, object] = {"at": at, "trial": number}
         if isinstance(event, Begun):
             changed |= {"source": f"{source} trial {event.trial}", "experiment": view.experiment}
+            # What the other sampler noted is about draws of its own.
             changed |= {"origin": origins.get(event.origin, SAMPLED), "notes": {}}
         if isinstance(event, Saved):
+            # Of the states only the last one is still there.
             if event.checkpoint != view.checkpoint:
                 continue
             changed["checkpoint"] = f"{TRIALS}/{_renamed(view, number)}/{Path(event.checkpoint).name}"
@@ -132,8 +133,5 @@ def _renamed(view: TrialView, number: int) -> str:
     return f"{number:04d}-{view.strategy}"
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def _link(source: str, target: str) -> None:
+    link(Path(source), Path(target))

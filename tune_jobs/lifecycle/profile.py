@@ -72,6 +72,7 @@ def _profile(experiment: Experiment, device: torch.device) -> Profile:
     spans = plan(ready.phases, budget=ready.budget.units, epoch_images=ready.budget.epoch_images)
     train_s, training = 0.0, 0
     for index, span in enumerate(spans):
+        # The first step also allocates and fills caches.
         _train(ready, experiment, index, steps=1)
         held, took_s = _timed(partial(_train, ready, experiment, index, steps=STEPS), device)
         train_s += took_s / STEPS * span.num_steps

@@ -36,6 +36,7 @@ def reopen(
         return _agreed(file, None, overrides, extend)
     if file is not None and file.is_dir():
         return _agreed(file.resolve(), None, overrides, extend)
+    # A name alone is looked for in the storage; other changes are to the sweep's own settings.
     changes = [item for item in overrides if item.startswith("storage=")] if file is None else overrides
     wanted = resolved(load_settings(file or QUICKSTART, overrides=changes, name=name), in_ray_job=False)
     where = wanted.storage / wanted.name

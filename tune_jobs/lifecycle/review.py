@@ -20,16 +20,17 @@ from tune_jobs.reporting import sweep_sections as sections
 from tune_jobs.reporting import winner_sections
 from tune_jobs.reporting.details import details
 from tune_jobs.reporting.hyperparameters import hyperparameters
-from tune_jobs.reporting.page import NONE, REPORT, Page, Section, Table, percent
+from tune_jobs.reporting.page import NONE, REPORT, Page, Section, Table, percent, signed, span
 from tune_jobs.reporting.record import SweepRecord
 from tune_jobs.reporting.summary import baseline_of, python, shown, used
-from tune_jobs.reporting.winner_sections import Winner
+from tune_jobs.reporting.winner_sections import NO_DATA, Winner
 from tune_jobs.state.events import Closed, Ended
 from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.state.usage import HOUR_S
 from tune_jobs.storage.location import BucketLocation, folder_of
 from tune_jobs.storage.retry import with_retry
+from tune_jobs.storage.sync import FINALS
 
-FINALS = "finals"
 LIBRARIES = ("torch", "open_clip_torch", "ray", "optuna", "numpy", "pandas")
 ROOT = Path(__file__).resolve().parents[2]
 NOTHING = Page(title="", verdict=(), tiles={}, sections=())
@@ -59,6 +60,7 @@ def report(sweep: SweepRecord) -> Page:
         sections.progress(sweep),
         hyperparameters(sweep),
         *sections.pareto(sweep),
+        *sections.baselines(winner.baselines, sweep.objective.label),
         *_of_winner(winner),
         *(finals.sections[1:] or [not_held]),
         sections.trouble(sweep),
@@ -85,6 +87,7 @@ def _finals(sweep: SweepRecord) -> Page:
     found = [Page.from_file(own)] if own.is_file() else []
     if isinstance(where, BucketLocation) and (kept := with_retry((where / file).read, path=where)) is not None:
         found.append(Page.parse(json.loads(kept), source=f"{where / file}"))
+    # Another machine may have held them since.
     page = max(found, key=lambda one: one.at, default=NOTHING)
     last = max((event.at for event in sweep.events if isinstance(event, Ended)), default=0.0)
     if page is not NOTHING and page.at < last:
@@ -101,25 +104,34 @@ def _so_far(sweep: SweepRecord, winner: Winner, finals_command: str) -> list[str
     sure, task = _interval(best, sweep, winner), sweep.settings.task
     interval = f" (95 % over {task.clusters}: {sure})" if sure != NONE else ""
     num = sum(view.has_score for view in sweep.all_trials.all())
+    beside, unbeaten = _beside_baselines(sweep, winner)
     return [
+        *(beside if unbeaten else []),
         f"Best so far: trial {best.number}, {best.arm}, with validation {sweep.objective.label} "
         f"{percent(best.score)} %{interval}{_gain(best, sweep)}.",
         f"It is the best of {num} trials on the same {task.clusters}, so it flatters, and says little of which "
         f"strategy is best. The finals do: {finals_command}",
+        *([] if unbeaten else beside),
     ]
+
+
+def _beside_baselines(sweep: SweepRecord, winner: Winner) -> tuple[list[str], bool]:
+    """The exported winner beside the best baseline, if it is still the best trial; and whether that is not beaten."""
+    best, label = winner.baselines[:1], sweep.objective.label
+    if not best or sweep.all_trials.winner is not sweep.all_trials.best:
+        return [], False
+    return [best[0].sentence(label, of=len(winner.baselines))], not best[0].beaten
 
 
 def _gain(best: TrialView, sweep: SweepRecord) -> str:
     clip, called = baseline_of(sweep.all_trials, best), as_it_is(best.experiment.backbone)
-    return "" if clip is None or clip is best else f", {100 * (best.score - clip.score):+.2f} to {called}"
+    return "" if clip is None or clip is best else f", {signed(best.score - clip.score)} to {called}"
 
 
 def _interval(best: TrialView, sweep: SweepRecord, winner: Winner) -> str:
     """That of the exported winner, if it is still the best trial."""
-    exported = sweep.all_trials.winner
-    if exported is not best or winner.interval is None:
-        return NONE
-    return f"{percent(winner.interval.low)} to {percent(winner.interval.high)}"
+    is_exported = sweep.all_trials.winner is best
+    return span(winner.interval) if is_exported and winner.interval is not None else NONE
 
 
 def _best_tiles(sweep: SweepRecord, winner: Winner) -> dict[str, str]:
@@ -138,11 +150,8 @@ def _cost_tiles(sweep: SweepRecord) -> dict[str, str]:
     failed = sum(view.status is Status.FAILED for view in trials.all())
     cost = used(usage, sweep.settings.limits).removeprefix("used").strip()
     over = f"{trials.num_over()} of {sweep.settings.trials}" + (f", {failed} failed" if failed else "")
-    return {"trials over": over, "cost of the search": cost, "worker hours": f"{_worker_hours(sweep):.2f}"}
-
-
-def _worker_hours(sweep: SweepRecord) -> float:
-    return sum(view.seconds for view in sweep.all_trials.all()) * sweep.settings.resources.workers / 3600
+    hours = sum(view.seconds for view in trials.all()) * sweep.settings.resources.workers / HOUR_S
+    return {"trials over": over, "cost of the search": cost, "worker hours": f"{hours:.2f}"}
 
 
 def _state(sweep: SweepRecord) -> str:
@@ -164,11 +173,7 @@ def _measured(sweep: SweepRecord, winner: Winner) -> Section:
         "budget of a trial": f"{settings.budget} units (epochs of the training split)",
     }
     if winner.data is None:
-        return Section(
-            title="What was measured",
-            tables=(_facts("Settings", facts),),
-            missing="The data are not on this machine: write the report where they are.",
-        )
+        return Section(title="What was measured", tables=(_facts("Settings", facts),), missing=NO_DATA)
     protocol, manifest = winner.data.protocol, winner.data.manifest
     facts |= {
         "data": f"{protocol.source}, cut {protocol.cut}, seed {protocol.seed}",
@@ -196,7 +201,7 @@ def _facts(title: str, facts: dict[str, str]) -> Table:
 def _test_accesses(sweep: SweepRecord, winner: Winner, finals_command: str) -> Section:
     title = f"Accesses to the test {sweep.settings.task.clusters}"
     if winner.data is None:
-        return Section(title=title, missing="The data are not on this machine: write the report where they are.")
+        return Section(title=title, missing=NO_DATA)
     test = hash_of_test(winner.data)
     log = AccessLog(sweep.folder.parent / ACCESS_LOG, shared_log(test))
     try:

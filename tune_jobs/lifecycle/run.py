@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from handclip_core.errors import InputError
+from handclip_core.runs.baselines import read_gaps
 from handclip_core.runs.run_folder import write_text
 from handclip_core.signals import Ended, say_at_the_end
+from handclip_core.strategies import ZeroShot
 from tune_jobs.config.settings import SETTINGS, StoppingKind, SweepSettings, dump_settings, load_settings
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
@@ -22,7 +24,7 @@ from tune_jobs.lifecycle.best_logs import write_best_logs
 from tune_jobs.lifecycle.build import SweepRun, build, read_events
 from tune_jobs.lifecycle.export_best import export_best_left, mixtures
 from tune_jobs.lifecycle.exports import Exports, write_front
-from tune_jobs.lifecycle.fitting import fitted, warm_up
+from tune_jobs.lifecycle.fitting import fitted, score_baselines_beside, warm_up
 from tune_jobs.lifecycle.folders import BEST, create_folder, refuse_taken_name, refuse_unknown_sweep, resolved
 from tune_jobs.lifecycle.fork import fork
 from tune_jobs.lifecycle.review import write_report
@@ -74,6 +76,7 @@ def sweep(settings: SweepSettings, *, number_taken_names: bool = False, forked: 
     refuse_taken_name(settings, number_taken_names=number_taken_names)
     if settings.warm_start is not None:
         refuse_unknown_sweep(settings.warm_start, option="warm_start")
+        # Damage is told before anything is written.
         read_events(readable_folder(settings.warm_start))
     if settings.search.storage is not None:
         refuse_taken(settings.search.storage, None if number_taken_names else settings.name)
@@ -102,6 +105,7 @@ def resume(settings: SweepSettings, folder: Path) -> Outcome:
     with SweepLease(where, job=submission_id()) as lease:
         read_events(download(where))  # what cannot be taken up needs no cluster
         trial_resources = prepare(settings)
+        # Only now: a sweep that cannot be taken up keeps the settings that it had.
         write_text(folder / SETTINGS, dump_settings(settings))
         summary.log(f"taking up {summary.shown(where)}")
         return _run(settings, trial_resources, folder, lease)
@@ -135,24 +139,33 @@ def prepare(settings: SweepSettings) -> TrialResources:
     cluster.connect()
     cluster.wait_for_node(settings.resources)
     trial_resources = cluster.fit_trials(settings.resources, cluster.nodes())
-    at_a_time, device = trial_resources.concurrent, trial_resources.device
-    summary.log(f"{at_a_time} trials at a time on {device}, {trial_resources.cpus} threads each; preparing the data")
-    cluster.run_on_every_node(trial_resources, warm_up, settings.model_dump_json(), device)
+    where = f"{trial_resources.concurrent} trials at a time on {trial_resources.device}"
+    summary.log(f"{where}, {trial_resources.cpus} threads each; preparing the data")
+    cluster.run_on_every_node(trial_resources, warm_up, settings.model_dump_json())
     return trial_resources
 
 
 def _run(settings: SweepSettings, trial_resources: TrialResources, folder: Path, lease: SweepLease) -> Outcome:
     say_at_the_end(f"interrupted; resume with {summary.resume_command(location_of(settings.storage, folder))}")
+    if settings.task.baselines:
+        example = settings.experiment(ZeroShot(), settings.backbones[0])
+        cluster.call_beside_trials(trial_resources, score_baselines_beside, example.model_dump_json())
     outcome = run_to_the_end(settings, trial_resources, folder, lease)
     where = location_of(settings.storage, folder)
     say_at_the_end("")  # what follows says it all
     write_front(outcome.all_trials, settings, folder)
     if isinstance(where, BucketLocation):
+        # The sync has ended with the sweep itself.
         for file in (folder / FILE, folder / FRONT):
             if file.exists():
                 with_retry(partial((where / file.name).send, file), path=where)
     summary.show_outcome(
-        outcome.all_trials, folder=where, settings=settings, reason=outcome.reason, exported=outcome.exported
+        outcome.all_trials,
+        folder=where,
+        settings=settings,
+        reason=outcome.reason,
+        exported=outcome.exported,
+        baselines=read_gaps(folder / BEST) if outcome.exported and outcome.reason != INTERRUPTED else (),
     )
     write_report(SweepRecord(where, folder, settings, read_events(folder)))
     return outcome
@@ -196,6 +209,7 @@ def run_to_the_end(
                 reason = INTERRUPTED
         if lease.lost.is_set():
             raise InputError(f"{where}: another driver has taken this sweep over; this one has ended")
+        # Of a fixed list there is no best one to export: whoever made it compares the runs.
         if proposer is None and reason != INTERRUPTED:
             try:
                 finished = _finish(ready, where, trial_resources, settings)
@@ -203,6 +217,7 @@ def run_to_the_end(
             except InputError as error:
                 exported = False
                 print(f"error: {error}", file=sys.stderr, flush=True)
+        # Last of all, so that a driver that is killed amid the export leaves a sweep that is not over.
         ready.callback.close(reason)
         return Outcome(folder, ready.all_trials, reason, exported)
 
@@ -215,11 +230,12 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
     if ready.all_trials.winner is None:
         return True
     trial_resources = replace(trial_resources, excluded_nodes=ready.monitor.excluded_nodes())
+    # Places that are held back because memory was low would keep the export waiting.
     ready.monitor.release()
     summary.log("exporting the winner's results")
     try:
         call = cluster.caller_after_trials(trial_resources, more=settings.mixtures)
-        export_best_left(ready.all_trials, where, trial_resources, call)
+        export_best_left(ready.all_trials, where, call)
         if settings.mixtures:
             mixed = mixtures(ready.all_trials, where, trial_resources)
             ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))

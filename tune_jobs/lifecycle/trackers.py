@@ -14,8 +14,8 @@ from typing import Protocol
 
 from handclip_core.errors import InputError
 from tune_jobs.config.settings import Tracking
-from tune_jobs.state.events import Ended, Event, Started, Trained, TrialEvent, Validated
-from tune_jobs.state.trials import Trials, TrialView
+from tune_jobs.state.events import Ended, Event, Trained, TrialEvent, Validated
+from tune_jobs.state.trials import Status, Trials, TrialView
 
 WANDB_FOLDER = "wandb"
 """Below the sweep's folder."""
@@ -24,20 +24,29 @@ QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": 
 """By itself MLflow tries for minutes, and the sweep would wait."""
 
 
+Unit = Validated | Trained
+
+
 @dataclass(frozen=True)
 class TrialRun:
-    """A trial that is over, as a tracker shows it; ``units`` are those of its first seed, in their order."""
+    """A trial that is over, with the ``units`` of its first seed, in their order."""
 
-    number: int
-    name: str
-    status: str
-    params: Mapping[str, str]
-    best: Mapping[str, float]
-    units: Sequence[Validated | Trained]
-    started_at: float
-    ended_at: float
+    view: TrialView
+    units: Sequence[Unit]
 
-    def figures(self) -> list[tuple[Validated | Trained, dict[str, float]]]:
+    @property
+    def params(self) -> dict[str, str]:
+        """What it tried, as texts."""
+        view = self.view
+        told = {"strategy": view.strategy} | ({"backbone": view.backbone} if view.backbone else {})
+        return told | {name: str(value) for name, value in view.params.items() if value is not None}
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The metrics of its best weights that are numbers."""
+        return {f"best_{name}": value for name, value in _finite(self.view.metrics).items()}
+
+    def figures(self) -> list[tuple[Unit, dict[str, float]]]:
         """Metrics, losses and rates of each unit that are numbers."""
         told = [(unit, (unit.metrics if isinstance(unit, Validated) else {}) | unit.training) for unit in self.units]
         return [(unit, _finite(values | {"images": unit.images})) for unit, values in told]
@@ -73,24 +82,26 @@ class MlflowTracker:
         """As ``Tracker``."""
         from mlflow.entities import Metric, Param  # type: ignore[import-not-found]
 
-        tags = {"handclip.sweep": self._place, "handclip.trial": str(run.number), "handclip.status": run.status}
-        asked = f"tags.`handclip.sweep` = '{self._place}' and tags.`handclip.trial` = '{run.number}'"
+        view = run.view
+        tags = {"handclip.sweep": self._place, "handclip.trial": str(view.number), "handclip.status": str(view.status)}
+        asked = f"tags.`handclip.sweep` = '{self._place}' and tags.`handclip.trial` = '{view.number}'"
         for old in self._client.search_runs([self._experiment], filter_string=asked):
             self._client.delete_run(old.info.run_id)
-        started = int(run.started_at * MILLISECONDS)
-        made = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=run.name).info.run_id
+        # A trial that was taken over from another sweep has no start of its own.
+        started, last = (int(at * MILLISECONDS) for at in (view.started_at or view.ended_at, view.ended_at))
+        made = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=view.name).info.run_id
         metrics = [
             Metric(name, value, int(unit.at * MILLISECONDS), unit.unit)
             for unit, values in run.figures()
             for name, value in values.items()
         ]
-        last = int(run.ended_at * MILLISECONDS)
-        metrics += [Metric(f"best_{name}", value, last, 0) for name, value in _finite(run.best).items()]
+        metrics += [Metric(name, value, last, 0) for name, value in run.best.items()]
         params = [Param(name, value) for name, value in run.params.items()]
+        # So many parameters MLflow takes at a time; of metrics it would take more.
         for start in range(0, max(len(metrics), len(params)), 100):
             part = slice(start, start + 100)
             self._client.log_batch(made, metrics=metrics[part], params=params[part])
-        self._client.set_terminated(made, "FAILED" if run.status == "failed" else "FINISHED", end_time=last)
+        self._client.set_terminated(made, "FAILED" if view.status is Status.FAILED else "FINISHED", end_time=last)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -109,24 +120,24 @@ class WandbTracker:
         """As ``Tracker``."""
         import wandb  # type: ignore[import-not-found]
 
-        number = f"{self._hash}-{run.number}"
+        number = f"{self._hash}-{run.view.number}"
         for old in (self._folder / WANDB_FOLDER).glob(f"offline-run-*-{number}"):
             shutil.rmtree(old)
         self._folder.mkdir(parents=True, exist_ok=True)
         with wandb.init(
             project=self._sweep,
             id=number,
-            name=run.name,
+            name=run.view.name,
             dir=str(self._folder),
             mode=self._mode,
-            config=dict(run.params),
-            tags=[run.status],
+            config=run.params,
+            tags=[str(run.view.status)],
             reinit="create_new",
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True),
         ) as made:
             for unit, values in run.figures():
                 made.log(values, step=unit.unit)
-            made.summary.update({f"best_{name}": value for name, value in _finite(run.best).items()})
+            made.summary.update(run.best)
 
     def close(self) -> None:
         """End the process that writes."""
@@ -140,52 +151,30 @@ class Trackers:
     def __init__(self, tracking: Tracking, *, sweep: str, place: str, folder: Path) -> None:
         self._tracking, self._sweep, self._place, self._folder = tracking, sweep, place, folder
         self._trackers: list[Tracker] | None = None
-        self._units: dict[int, list[Validated | Trained]] = {}
-        self._started: dict[int, float] = {}
+        self._units: dict[int, list[Unit]] = {}
 
     def open(self, events: Sequence[Event], all_trials: Trials, *, everything: bool) -> None:
         """Take note of ``events``; trials among them that are over are written if ``everything`` is wanted anew."""
         for event in events:
-            self._follow(event, all_trials, written=not everything)
-
-    def happened(self, event: Event, all_trials: Trials) -> None:
-        """Follow one event."""
-        self._follow(event, all_trials, written=False)
+            self.happened(event, all_trials, written=not everything)
 
     def close(self) -> None:
         """Complete what was written."""
         for tracker in list(self._trackers or ()):
             self._try(tracker, tracker.close)
 
-    def _follow(self, event: Event, all_trials: Trials, *, written: bool) -> None:
+    def happened(self, event: Event, all_trials: Trials, *, written: bool = False) -> None:
+        """Follow one event, of whose trial the run is there already if it is ``written``."""
         if not self._tracking.on or not isinstance(event, TrialEvent):
             return
         if isinstance(event, Ended):
-            self._end(event, all_trials, written=written)
-        elif isinstance(event, Started):
-            self._started.setdefault(event.trial, event.at)
+            run = TrialRun(all_trials.trials[event.trial], self._units.pop(event.trial, []))
+            for tracker in () if written else self._opened():
+                self._try(tracker, partial(tracker.write, run))
         elif isinstance(event, Validated | Trained) and event.replica == 0:
             known = self._units.setdefault(event.trial, [])
             if not known or event.unit > known[-1].unit:  # a unit that is trained again is the same
                 known.append(event)
-
-    def _end(self, event: Ended, all_trials: Trials, *, written: bool) -> None:
-        view = all_trials.trials[event.trial]
-        units, started = self._units.pop(event.trial, []), self._started.pop(event.trial, event.at)
-        if written:
-            return
-        run = TrialRun(
-            number=view.number,
-            name=view.name,
-            status=event.status,
-            params=_params(view),
-            best=view.metrics,
-            units=units,
-            started_at=started,
-            ended_at=event.at,
-        )
-        for tracker in self._opened():
-            self._try(tracker, partial(tracker.write, run))
 
     def _opened(self) -> list[Tracker]:
         if self._trackers is None:
@@ -221,11 +210,6 @@ def refuse_missing(tracking: Tracking) -> None:
 def _tell(name: str, error: Exception) -> None:
     reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
     print(f"{name}: cannot be written ({reason}); the sweep goes on, and --export writes it all", flush=True)
-
-
-def _params(view: TrialView) -> dict[str, str]:
-    told = {"strategy": view.strategy} | ({"backbone": view.backbone} if view.backbone else {})
-    return told | {name: str(value) for name, value in view.params.items() if value is not None}
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

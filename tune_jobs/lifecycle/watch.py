@@ -1,13 +1,14 @@
 """A sweep seen from outside, by its journal alone."""
 
 import time
+from contextlib import nullcontext
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from tune_jobs.lifecycle.reading import read_record
-from tune_jobs.reporting.progress import status_lines
+from tune_jobs.reporting.progress import Progress
 from tune_jobs.reporting.record import SweepRecord
 from tune_jobs.state.events import Closed
 from tune_jobs.storage.location import StorageLocation
@@ -22,18 +23,15 @@ def watch(where: StorageLocation, *, every_s: float, once: bool) -> int:
     Raises InputError if there is no such sweep.
     """
     console = Console()
-    if once or not console.is_terminal:
+    with nullcontext() if once or not console.is_terminal else Live(console=console, auto_refresh=False) as live:
         while True:
             sweep = read_record(where)
-            print("\n".join(lines_of(sweep, now=time.time())), flush=True)
+            text = "\n".join(lines_of(sweep, now=time.time()))
+            if live is None:
+                print(text, flush=True)
+            else:
+                live.update(Text(text), refresh=True)
             if once or is_over(sweep):
-                return 0
-            time.sleep(every_s)
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            sweep = read_record(where)
-            live.update(Text("\n".join(lines_of(sweep, now=time.time()))), refresh=True)
-            if is_over(sweep):
                 return 0
             time.sleep(every_s)
 
@@ -46,7 +44,7 @@ def is_over(sweep: SweepRecord) -> bool:
 def lines_of(sweep: SweepRecord, *, now: float) -> list[str]:
     """How a sweep stands at the time ``now``, in seconds since 1970."""
     settings, last = sweep.settings, sweep.events[-1] if sweep.events else None
-    lines = status_lines(sweep.all_trials, num_trials=settings.trials, budget=settings.budget)
+    lines = Progress(all_trials=sweep.all_trials, num_trials=settings.trials, budget=settings.budget).status_lines()
     clock = time.strftime("%H:%M:%S", time.localtime(now))
     lines[0] = f"[{clock}] {sweep.where.name}: {lines[0]}"
     if last is None:

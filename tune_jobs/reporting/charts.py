@@ -44,35 +44,33 @@ def vertical(at: float, dash: str) -> Trace:
     return {"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": style}
 
 
+def scatter(name: str, mode: str, x: Sequence[Any], y: Sequence[Any], **more: Any) -> Trace:
+    """Dots, a line or both, as ``mode`` says, through x and y."""
+    return {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, **more}
+
+
 def points(name: str, found: Points, palette: Palette) -> Trace:
     """Dots (x, y, text) of a strategy."""
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [x for x, _, _ in found],
-        "y": [y for _, y, _ in found],
-        "text": [text for _, _, text in found],
-        "hovertemplate": "%{text}<br>%{x}, %{y:.2f}<extra></extra>",
-        "marker": {"color": palette.colour(name), "symbol": palette.sign(name), "size": 8},
-    }
+    return scatter(
+        name,
+        "markers",
+        [x for x, _, _ in found],
+        [y for _, y, _ in found],
+        text=[text for _, _, text in found],
+        hovertemplate="%{text}<br>%{x}, %{y:.2f}<extra></extra>",
+        marker={"color": palette.colour(name), "symbol": palette.sign(name), "size": 8},
+    )
 
 
 def line(name: str, curve: Curve, colour: str, **more: Any) -> Trace:
     """One line."""
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": [x for x, _ in curve],
-        "y": [y for _, y in curve],
-        "line": {"color": colour, "width": 2},
-        **more,
-    }
+    style = {"color": colour, "width": 2}
+    return scatter(name, "lines", [x for x, _ in curve], [y for _, y in curve], line=style) | more
 
 
 def many_lines(name: str, curves: Mapping[str, Curve], palette: Palette) -> Trace:
     """Lines of a strategy as one trace, each with a text of its own and a gap behind it."""
+    # One trace a strategy: the legend hides all its lines at once, and hundreds of traces would be slow.
     x: list[float | None] = []
     y: list[float | None] = []
     text: list[str] = []
@@ -80,32 +78,25 @@ def many_lines(name: str, curves: Mapping[str, Curve], palette: Palette) -> Trac
         x += [*(at for at, _ in curve), None]
         y += [*(value for _, value in curve), None]
         text += [label] * (len(curve) + 1)
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": name,
-        "x": x,
-        "y": y,
-        "text": text,
-        "hovertemplate": "%{text}<br>unit %{x}: %{y:.2f}<extra></extra>",
-        "line": {"color": palette.colour(name), "width": 1},
-        "marker": {"symbol": palette.sign(name), "size": 5},
-        "opacity": 0.85,
-    }
+    return scatter(
+        name,
+        "lines+markers",
+        x,
+        y,
+        text=text,
+        hovertemplate="%{text}<br>unit %{x}: %{y:.2f}<extra></extra>",
+        line={"color": palette.colour(name), "width": 1},
+        marker={"symbol": palette.sign(name), "size": 5},
+        opacity=0.85,
+    )
 
 
 def band(name: str, x: NDArray[Any], y: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> list[Trace]:
     """A line with an interval around it."""
-    around = {"x": [*x.tolist(), *x.tolist()[::-1]], "y": [*high.tolist(), *low.tolist()[::-1]]}
-    shade = {
-        "type": "scatter",
-        "mode": "none",
-        "fill": "toself",
-        "fillcolor": "rgba(31,131,196,.25)",
-        "hoverinfo": "skip",
-    }
+    around = [*x.tolist(), *x.tolist()[::-1]], [*high.tolist(), *low.tolist()[::-1]]
+    shade = {"fill": "toself", "fillcolor": "rgba(31,131,196,.25)", "hoverinfo": "skip"}
     curve = list(zip(x.tolist(), y.tolist(), strict=True))
-    return [{**shade, **around, "name": "95 %"}, line(name, curve, COLOURS[0])]
+    return [scatter("95 %", "none", *around, **shade), line(name, curve, COLOURS[0])]
 
 
 def intervals(
@@ -115,31 +106,27 @@ def intervals(
     x: str,
 ) -> Figure:
     """A row for each (name, value, low, high) from above to below, and ``dots`` by legend and by name."""
-    bars: Trace = {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "mean, 95 %",
-        "x": [value for _, value, _, _ in rows],
-        "y": [name for name, *_ in rows],
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [high - value for _, value, _, high in rows],
-            "arrayminus": [value - low for _, value, low, _ in rows],
-            "thickness": 3,
-        },
-        "marker": {"color": COLOURS[0], "size": 9},
+    reach = {
+        "array": [high - value for _, value, _, high in rows],
+        "arrayminus": [value - low for _, value, low, _ in rows],
     }
+    bars = scatter(
+        "mean, 95 %",
+        "markers",
+        [value for _, value, _, _ in rows],
+        [name for name, *_ in rows],
+        error_x={"type": "data", "symmetric": False, **reach, "thickness": 3},
+        marker={"color": COLOURS[0], "size": 9},
+    )
     signs = {"seed": ("line-ns-open", COLOURS[2]), "sweep, optimistic": ("circle-open", COLOURS[3])}
     others = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": legend,
-            "x": [value for values in by_name.values() for value in values],
-            "y": [name for name, values in by_name.items() for _ in values],
-            "marker": {"symbol": signs[legend][0], "color": signs[legend][1], "size": 9, "line": {"width": 2}},
-        }
+        scatter(
+            legend,
+            "markers",
+            [value for values in by_name.values() for value in values],
+            [name for name, values in by_name.items() for _ in values],
+            marker={"symbol": signs[legend][0], "color": signs[legend][1], "size": 9, "line": {"width": 2}},
+        )
         for legend, by_name in dots.items()
         if any(by_name.values())
     ]
@@ -164,6 +151,7 @@ def heat_map(caption: str, rows: Sequence[str], columns: Sequence[str], values: 
 def parallel(caption: str, names: Sequence[str], rows: Sequence[Sequence[Any]], scores: Sequence[float]) -> Figure:
     """A line a trial through its values, [trials, names], scaled axis by axis; a colour for each fifth of scores."""
     columns = [_scaled([row[at] for row in rows]) for at in range(len(names))]
+    # Ranks from the worst on, cut into fifths.
     place = np.argsort(np.argsort(scores)) * 5 // max(1, len(scores))
     traces = []
     for fifth, (label, (_, colour)) in enumerate(
@@ -171,17 +159,16 @@ def parallel(caption: str, names: Sequence[str], rows: Sequence[Sequence[Any]], 
     ):
         chosen = np.flatnonzero(place == fifth).tolist()
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": label,
-                "x": [name for _ in chosen for name in (*names, None)],
-                "y": [value for at in chosen for value in (*(column[at] for column in columns), None)],
-                "text": [f"{text}, {scores[at]:.2f}" for at in chosen for text in (*map(_short, rows[at]), "")],
-                "hovertemplate": "%{x}: %{text}<extra></extra>",
-                "line": {"color": colour, "width": 1 + fifth / 2},
-                "marker": {"size": 4},
-            }
+            scatter(
+                label,
+                "lines+markers",
+                [name for _ in chosen for name in (*names, None)],
+                [value for at in chosen for value in (*(column[at] for column in columns), None)],
+                text=[f"{text}, {scores[at]:.2f}" for at in chosen for text in (*map(short, rows[at]), "")],
+                hovertemplate="%{x}: %{text}<extra></extra>",
+                line={"color": colour, "width": 1 + fifth / 2},
+                marker={"size": 4},
+            )
         )
     layout = {
         "yaxis": {"showticklabels": False, "title": {"text": "low to high"}},
@@ -206,5 +193,6 @@ def _scaled(values: Sequence[Any]) -> list[float | None]:
     return [None if place is None else 0.5 if high == low else (place - low) / (high - low) for place in places]
 
 
-def _short(value: Any) -> str:
+def short(value: object) -> str:
+    """A value of a hyperparameter in three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

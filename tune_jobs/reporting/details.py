@@ -49,16 +49,13 @@ def _kept(winner: Winner, found: Evaluation) -> tuple[str, ...]:
 
 def _table(title: str, frame: pd.DataFrame) -> Table:
     """Fractions in percent, counts as they are."""
-    columns = {}
-    for name, column in frame.items():
-        if pd.api.types.is_float_dtype(column):
-            columns[str(name)] = [percent(value) for value in column]
-        elif pd.api.types.is_integer_dtype(column):
-            columns[str(name)] = [f"{value:,}" for value in column]
-        else:
-            columns[str(name)] = [str(value) for value in column]
+    texts = frame.map(_text)
     num_words = sum(not pd.api.types.is_numeric_dtype(frame[name]) for name in frame)
-    return Table.of(title, columns, num_words=num_words)
+    return Table.of(title, {str(name): list(texts[name]) for name in texts}, num_words=num_words)
+
+
+def _text(cell: object) -> str:
+    return percent(cell) if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
 def _pairs(found: Confusions, pairs: Sequence[tuple[int, int]]) -> Table:

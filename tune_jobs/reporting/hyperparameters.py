@@ -61,10 +61,10 @@ def _importance(sweep: SweepRecord, name: str, views: Sequence[TrialView]) -> di
     """The share of each hyperparameter that all of the trials drew, largest first (PED-ANOVA, Watanabe 2023,
     arXiv 2304.10255); nothing if there are too few.
     """
-    settings = sweep.settings
-    space = settings.search.space(settings.arms, settings.task)
-    trials = [within_arm(frozen(view, space, settings.search.objectives), name) for view in views]
+    space, objectives = sweep.settings.space, sweep.settings.search.objectives
+    trials = [within_arm(frozen(view, space, objectives), name) for view in views]
     shared = [path for path in trials[0].params if all(path in trial.params for trial in trials)]
+    # What is alike in all trials has decided nothing.
     shared = [path for path in shared if len({trial.params[path] for trial in trials}) > 1]
     if len(shared) < 2 or len({view.score for view in views}) < 2:
         return {}

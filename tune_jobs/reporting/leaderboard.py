@@ -34,6 +34,7 @@ def leaderboard(all_trials: Trials) -> str:
         [*scored, *all_trials.mixtures], key=lambda row: -row.metrics[known.objective.name]
     )
     cells = [{"rank": str(place)} | _cells(row, known) for place, row in enumerate(rows, start=1)]
+    # Without a score there is no rank.
     cells += [_cells(view, known) for view in all_trials.ranked() if not view.has_score]
     fixed = columns(known, several_backbones=bool(all_trials.backbones))
     return pd.DataFrame(cells, columns=[*fixed, *drawn]).to_csv(index=False)

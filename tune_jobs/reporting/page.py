@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 from pydantic import Field
@@ -15,6 +14,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from handclip_core.config import Config
+from handclip_core.evaluation.bootstrap import Comparison, Estimate
+from handclip_core.evaluation.seeds import SeedEstimate
 from handclip_core.runs.run_folder import write_json, write_text
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -59,11 +60,6 @@ class Table(Config):
         rows = tuple(zip(*columns.values(), strict=True))
         return cls(title=title, headings=tuple(columns), rows=rows, **more)
 
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The texts of all cells."""
-        return pd.DataFrame([[str(cell) for cell in row] for row in self.rows], columns=list(self.headings), dtype=str)
-
     def without(self, *headings: str) -> "Table":
         """The table without some of its columns."""
         kept = [at for at, heading in enumerate(self.headings) if heading not in headings]
@@ -88,11 +84,10 @@ class Table(Config):
     def text(self, *, width: int | None = None) -> str:
         """The table for a terminal of ``width`` characters."""
         table = RichTable(header_style="", box=None, pad_edge=False)
-        frame = self.frame
         for position, heading in enumerate(self.headings):
             words = position < self.num_words
             # Figures stay on one line; what is too long for the line wraps in headings and words.
-            whole = max(map(len, [*heading.split(), *frame.iloc[:, position]]))
+            whole = max(map(len, [*heading.split(), *(str(row[position]) for row in self.rows)]))
             table.add_column(heading, justify="left" if words else "right", width=None if words else whole)
         for row in self.rows:
             table.add_row(*(Text(str(cell)) for cell in row))
@@ -204,6 +199,7 @@ class Page(Config):
 
 @cache
 def _plotly() -> str:
+    # Such a text would end the element of the page that holds it.
     return str(get_plotlyjs()).replace("</script", "<\\/script")
 
 
@@ -215,3 +211,13 @@ def plain(cell: str) -> str:
 def percent(value: float) -> str:
     """A fraction in percent; a dash if it was not measured."""
     return NONE if value != value else f"{100 * value:.2f}"
+
+
+def signed(value: float) -> str:
+    """A difference of fractions in percent, with its sign."""
+    return f"{100 * value:+.2f}"
+
+
+def span(found: Estimate | Comparison | SeedEstimate) -> str:
+    """The ends of an interval in percent."""
+    return f"{percent(found.low)} to {percent(found.high)}"

@@ -3,6 +3,7 @@
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from math import isnan, nan
 from textwrap import wrap
 
@@ -26,64 +27,100 @@ NUM_SHOWN = 2
 """Metrics that fit beside the rest."""
 
 
-class _Progress:
-    """The trials of a sweep, ``num_trials`` in all of ``budget`` units each, shown while a block runs."""
+@dataclass(kw_only=True)
+class Progress:
+    """The trials of a sweep, ``num_trials`` in all of ``budget`` units each, and what is said of them as they go."""
 
-    def __init__(self, all_trials: Trials, *, num_trials: int, budget: int) -> None:
-        self._all_trials, self._num_trials, self._budget = all_trials, num_trials, budget
-        self._started = self._spoken = time.monotonic()
+    all_trials: Trials
+    num_trials: int
+    budget: int
+    started: float = field(default_factory=lambda: time.monotonic())
+    """When this driver began, by its own clock: the usage of earlier drivers is not what its user waits for."""
+
+    def shown(self) -> AbstractContextManager[object]:
+        """The block within which it is shown."""
+        return nullcontext()
+
+    def ended(self, view: TrialView) -> None:
+        """A trial is over."""
+
+    def tick(self) -> None:
+        """Trials run, and nothing need have happened."""
+
+    @property
+    def share_done(self) -> float:
+        """How much of the sweep is done, from 0 to 1."""
+        done = sum(1.0 if view.status.over else view.unit / self.budget for view in self.all_trials.all())
+        return min(1.0, done / self.num_trials)
+
+    @property
+    def time_left(self) -> str:
+        """How long the rest will take if it goes on as so far, with a comma before it; nothing if that is not known."""
+        share, used_s = self.share_done, self.all_trials.usage.seconds
+        if not 0 < share < 1 or not used_s:
+            return ""
+        minutes = used_s * (1 - share) / share / 60
+        return f", about {minutes:.0f} min left" if minutes < 120 else f", about {minutes / 60:.1f} h left"
+
+    def status_lines(self) -> list[str]:
+        """How a sweep stands, in lines of 80 characters: progress, best a strategy, what runs, what failed."""
+        all_trials, views = self.all_trials, self.all_trials.ranked()
+        label, used = all_trials.task.metrics.objective.label, f"{all_trials.usage.hours:.2f} h used"
+        lines = [f"{all_trials.num_over()} of {self.num_trials} trials over, {used}{self.time_left}"]
+        best = {view.arm: view for view in reversed(views) if view.has_score}
+        for view in sorted(best.values(), key=lambda view: -view.score):
+            tried = sum(other.arm == view.arm for other in views)
+            lines.append(f"best {view.arm:<20} {label} {view.score:.4f} by trial {view.number}, {tried} tried")
+        for view in views:
+            if view.status is Status.RUNNING:
+                score = f", {label} {view.score:.4f}" if view.has_score else ""
+                lines.append(f"running trial {view.number} {view.arm}: unit {view.unit} of {self.budget}{score}")
+            if view.status is Status.FAILED:
+                lines.append(f"failed trial {view.number} {view.arm}: {view.reason}")
+        return [part for line in lines for part in wrap(line, LINE_WIDTH, subsequent_indent="  ")]
 
 
-class ProgressTable(_Progress):
-    """A table on a terminal, redrawn in place: running trials first, then the best."""
+@dataclass(kw_only=True)
+class ProgressTable(Progress):
+    """A table on a terminal, redrawn in place several times a second: running trials first, then the best."""
 
-    def __init__(self, all_trials: Trials, *, num_trials: int, budget: int, console: Console) -> None:
-        super().__init__(all_trials, num_trials=num_trials, budget=budget)
-        self._console = console
+    console: Console
 
     def shown(self) -> Live:
         """The block within which the table is shown."""
-        return Live(console=self._console, get_renderable=self.render, refresh_per_second=4, transient=True)
-
-    def ended(self, view: TrialView) -> None:
-        """Nothing: the table is redrawn anyway."""
-
-    def tick(self) -> None:
-        """Nothing: the table is redrawn anyway."""
+        # It goes when the sweep ends: the summary's table takes its place.
+        return Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def render(self) -> RenderableType:
         """The progress bar over the table; at most 20 lines."""
-        share = share_done(self._all_trials, num_trials=self._num_trials, budget=self._budget)
         line = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=1.0, completed=share, width=40)
-        over = f"{self._all_trials.num_over()} of {self._num_trials} trials"
-        line.add_row(over, bar, clock(time.monotonic() - self._started))
-        return Group(line, trial_table(self._all_trials, budget=self._budget, rows=ROWS))
+        over = f"{self.all_trials.num_over()} of {self.num_trials} trials"
+        bar = ProgressBar(total=1.0, completed=self.share_done, width=40)
+        line.add_row(over, bar, clock(time.monotonic() - self.started))
+        return Group(line, trial_table(self.all_trials, budget=self.budget, rows=ROWS))
 
 
-class ProgressLog(_Progress):
+@dataclass(kw_only=True)
+class ProgressLog(Progress):
     """A line for every trial that ends, and one now and then about those that run.
 
     A trial that has hardly moved by its ``second_rung`` is said to.
     """
 
-    def __init__(self, all_trials: Trials, *, num_trials: int, budget: int, second_rung: int) -> None:
-        super().__init__(all_trials, num_trials=num_trials, budget=budget)
-        self._second_rung = second_rung
+    second_rung: int
 
-    def shown(self) -> AbstractContextManager[None]:
-        """Nothing to set up."""
-        return nullcontext()
+    def __post_init__(self) -> None:
+        self._spoken = self.started
 
     def ended(self, view: TrialView) -> None:
         """Say how a trial ended."""
-        metrics = self._all_trials.task.metrics
+        metrics = self.all_trials.task.metrics
         how = f"{metrics.objective.label} {view.score:.4f}" if view.has_score else "trained, with no score"
         if view.status is Status.STOPPED:
-            how += f", stopped at unit {view.unit} of {self._budget}"
+            how += f", stopped at unit {view.unit} of {self.budget}"
         if view.status is Status.FAILED:
             how = f"failed: {view.reason}"
-        elif view.hardly_moved_by(self._second_rung):
+        elif view.hardly_moved_by(self.second_rung):
             how += f"; {metrics.hardly_moved}"
         self._log(f"trial {view.number} {view.arm}: {how} ({view.seconds:.0f} s)")
 
@@ -91,59 +128,23 @@ class ProgressLog(_Progress):
         """Say what runs, every half minute without news."""
         if time.monotonic() - self._spoken < LOG_EVERY_S:
             return
-        running = [r for r in self._all_trials.all() if r.status is Status.RUNNING]
-        trials = ", ".join(f"trial {r.number} {r.arm} at unit {r.unit}" for r in running) or "no trial yet"
-        left = time_left(self._all_trials, num_trials=self._num_trials, budget=self._budget)
-        self._log(f"running: {trials} of {self._budget}{left}")
+        running = [view for view in self.all_trials.all() if view.status is Status.RUNNING]
+        trials = ", ".join(f"trial {view.number} {view.arm} at unit {view.unit}" for view in running) or "no trial yet"
+        self._log(f"running: {trials} of {self.budget}{self.time_left}")
 
     def _log(self, text: str) -> None:
         self._spoken = time.monotonic()
-        best = self._all_trials.best
+        best = self.all_trials.best
         so_far = "" if best is None else f"; best so far {best.score:.4f} by trial {best.number} {best.arm}"
-        over = f"{self._all_trials.num_over()}/{self._num_trials}"
-        print(f"[{clock(self._spoken - self._started)}] {over}  {text}{so_far}", flush=True)
+        over = f"{self.all_trials.num_over()}/{self.num_trials}"
+        print(f"[{clock(self._spoken - self.started)}] {over}  {text}{so_far}", flush=True)
 
 
-Display = ProgressTable | ProgressLog
-
-
-def display_for(all_trials: Trials, *, num_trials: int, budget: int, second_rung: int) -> Display:
+def progress_for(all_trials: Trials, *, num_trials: int, budget: int, second_rung: int) -> Progress:
     """The live table on a terminal, lines anywhere else."""
     if sys.stdout.isatty():
-        return ProgressTable(all_trials, num_trials=num_trials, budget=budget, console=Console())
-    return ProgressLog(all_trials, num_trials=num_trials, budget=budget, second_rung=second_rung)
-
-
-def share_done(all_trials: Trials, *, num_trials: int, budget: int) -> float:
-    """How much of the sweep is done, from 0 to 1."""
-    return min(1.0, sum(1.0 if r.status.over else r.unit / budget for r in all_trials.all()) / num_trials)
-
-
-def time_left(all_trials: Trials, *, num_trials: int, budget: int) -> str:
-    """How long the rest will take if it goes on as so far, with a comma before it; nothing if that is not known yet."""
-    share = share_done(all_trials, num_trials=num_trials, budget=budget)
-    if not 0 < share < 1 or not all_trials.usage.seconds:
-        return ""
-    minutes = all_trials.usage.seconds * (1 - share) / share / 60
-    return f", about {minutes:.0f} min left" if minutes < 120 else f", about {minutes / 60:.1f} h left"
-
-
-def status_lines(all_trials: Trials, *, num_trials: int, budget: int) -> list[str]:
-    """How a sweep stands, in lines of 80 characters: progress, best a strategy, what runs, what failed."""
-    views, label = all_trials.ranked(), all_trials.task.metrics.objective.label
-    left = time_left(all_trials, num_trials=num_trials, budget=budget)
-    lines = [f"{all_trials.num_over()} of {num_trials} trials over, {all_trials.usage.hours:.2f} h used{left}"]
-    best = {view.arm: view for view in reversed(views) if view.has_score}
-    for view in sorted(best.values(), key=lambda view: -view.score):
-        tried = sum(other.arm == view.arm for other in views)
-        lines.append(f"best {view.arm:<20} {label} {view.score:.4f} by trial {view.number}, {tried} tried")
-    for view in views:
-        if view.status is Status.RUNNING:
-            score = f", {label} {view.score:.4f}" if view.has_score else ""
-            lines.append(f"running trial {view.number} {view.arm}: unit {view.unit} of {budget}{score}")
-        if view.status is Status.FAILED:
-            lines.append(f"failed trial {view.number} {view.arm}: {view.reason}")
-    return [part for line in lines for part in wrap(line, LINE_WIDTH, subsequent_indent="  ")]
+        return ProgressTable(all_trials=all_trials, num_trials=num_trials, budget=budget, console=Console())
+    return ProgressLog(all_trials=all_trials, num_trials=num_trials, budget=budget, second_rung=second_rung)
 
 
 def trial_table(all_trials: Trials, *, budget: int, rows: int, reasons: bool = True) -> Table:

@@ -9,7 +9,7 @@ from handclip_core.evaluation.metrics import Metric
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.charts import Palette
 from tune_jobs.state.events import Event
-from tune_jobs.state.trials import Trials, TrialView, folded
+from tune_jobs.state.trials import Trials, TrialView, by_arm, folded
 from tune_jobs.storage.location import StorageLocation
 
 
@@ -35,10 +35,7 @@ class SweepRecord:
     @cached_property
     def by_arm(self) -> dict[str, list[TrialView]]:
         """Trials by strategy and backbone, those with the best trial first."""
-        found: dict[str, list[TrialView]] = {}
-        for view in self.all_trials.ranked():
-            found.setdefault(view.arm, []).append(view)
-        return found
+        return by_arm(self.all_trials.ranked())
 
     @cached_property
     def palette(self) -> Palette:

@@ -9,31 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from tune_jobs.state.trials import Status, TrialView, by_arm
 
-@dataclass(frozen=True)
-class FinishedTrial:
-    """A trial that is over. ``curve`` is its validation mAP by unit; it is ``stopped`` if early stopping ended it."""
-
-    number: int
-    arm: str
-    curve: Mapping[int, float]
-    stopped: bool
-
-    @property
-    def units(self) -> int:
-        """Units trained."""
-        return max(self.curve)
-
-    @property
-    def best(self) -> float:
-        """The best score."""
-        return max(self.curve.values())
-
-    def gain_after(self, unit: int) -> float | None:
-        """By how much the best score exceeds that of the first ``unit`` units; None if one of them is not known."""
-        if self.units <= unit or min(self.curve) > unit:
-            return None
-        return self.best - max(score for at, score in self.curve.items() if at <= unit)
+Curve = Mapping[int, float]
+"""The validation metric of a trial by unit."""
 
 
 @dataclass(frozen=True)
@@ -94,37 +73,48 @@ class EarlyStoppingRegret:
         return [summary, *(line for one in self.arms for line in one.lines())]
 
 
-def early_stopping_regret(trials: Sequence[FinishedTrial], *, budget: int, first_rung: int) -> EarlyStoppingRegret:
+def early_stopping_regret(trials: Sequence[TrialView], *, budget: int, first_rung: int) -> EarlyStoppingRegret:
     """Look back at ``trials`` of ``budget`` units each, of which the first ``first_rung`` are every trial's.
 
-    NaN scores count as none, and trials without a score are left out.
+    NaN scores count as none; trials that trained nothing, failed, are not over, or have no score are left out.
     """
-    curves = [{unit: score for unit, score in trial.curve.items() if score == score} for trial in trials]
-    known = [FinishedTrial(t.number, t.arm, c, t.stopped) for t, c in zip(trials, curves, strict=True) if c]
-    to_beat = max((trial.best for trial in known), default=0.0)
-    by_arm: dict[str, list[FinishedTrial]] = {}
-    for trial in known:
-        by_arm.setdefault(trial.arm, []).append(trial)
+    trained = [view for view in trials if view.status in (Status.COMPLETE, Status.STOPPED) and view.unit]
+    curves = {view.number: {at: score for at, score in view.curve.items() if score == score} for view in trained}
+    known = [view for view in trained if curves[view.number]]
+    to_beat = max((max(curves[view.number].values()) for view in known), default=0.0)
     return EarlyStoppingRegret(
-        tuple(_one(name, found, first_rung=first_rung, to_beat=to_beat) for name, found in by_arm.items()),
-        units=sum(trial.units for trial in known),
-        units_saved=sum(budget - trial.units for trial in known if trial.stopped),
+        tuple(_one(arm, found, curves, first_rung=first_rung, to_beat=to_beat) for arm, found in by_arm(known).items()),
+        units=sum(max(curves[view.number]) for view in known),
+        units_saved=sum(budget - max(curves[view.number]) for view in known if view.status is Status.STOPPED),
     )
 
 
-def _one(name: str, trials: Sequence[FinishedTrial], *, first_rung: int, to_beat: float) -> ArmRegret:
-    stopped = [trial for trial in trials if trial.stopped]
-    gains = {t.number: [g for other in trials if (g := other.gain_after(t.units)) is not None] for t in stopped}
+def _one(
+    arm: str, trials: Sequence[TrialView], curves: Mapping[int, Curve], *, first_rung: int, to_beat: float
+) -> ArmRegret:
+    stopped = {view.number: curves[view.number] for view in trials if view.status is Status.STOPPED}
+    others = [curves[view.number] for view in trials]
+    gains = {
+        number: [gain for other in others if (gain := _gain_after(max(curve), other)) is not None]
+        for number, curve in stopped.items()
+    }
 
     def winners(gain: Callable[[list[float]], float]) -> tuple[int, ...]:
-        return tuple(t.number for t in stopped if gains[t.number] and t.best + gain(gains[t.number]) > to_beat)
+        return tuple(n for n, curve in stopped.items() if gains[n] and max(curve.values()) + gain(gains[n]) > to_beat)
 
     return ArmRegret(
-        arm=name,
+        arm=arm,
         trials=len(trials),
         finished=len(trials) - len(stopped),
-        lost_at_first_rung=sum(trial.units <= first_rung for trial in stopped),
+        lost_at_first_rung=sum(max(curve) <= first_rung for curve in stopped.values()),
         likely=winners(median),
         possible=winners(max),
         untold=sum(not found for found in gains.values()),
     )
+
+
+def _gain_after(unit: int, curve: Curve) -> float | None:
+    """By how much the best score exceeds that of the first ``unit`` units; None if one of them is not known."""
+    if max(curve) <= unit or min(curve) > unit:
+        return None
+    return max(curve.values()) - max(score for at, score in curve.items() if at <= unit)

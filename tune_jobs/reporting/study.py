@@ -30,7 +30,7 @@ from tune_jobs.search.proposer import directions
 from tune_jobs.search.trial_views import STATES, frozen, within_arm
 from tune_jobs.state.events import Begun, Cut, Ended, Event, Moved, Retried, Started, Validated
 from tune_jobs.state.objectives import objective_values
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trials import TRIALS, Status, Trials, TrialView
 from tune_jobs.storage.study_database import cause_of, create_study, in_bulk, open_storage, taken
 
 FILE = "study.db"
@@ -40,8 +40,8 @@ OWNER = "sweep"
 """The studies' attribute that says whose they are."""
 CURVE = "curve"
 """The user attribute of the objective by unit, since Optuna takes no intermediate values with several objectives."""
-FOLDER, TRIALS = "folder", "trials"
-"""The user attribute of a trial's folder, relative to the sweep's, and where those lie."""
+FOLDER = "folder"
+"""The user attribute of a trial's folder, relative to the sweep's."""
 TRIAL = "trial"
 """The user attribute of a trial's number in the sweep, since each study has numbers of its own."""
 NOTE_VERSION, NOTE_TEXT, NOTE_LETTERS = "dashboard:{}note_ver", "dashboard:{}note_str:0", 2000
@@ -165,6 +165,7 @@ class StudyExport:
                 print(f"the study cannot be written ({cause_of(error)}); the sweep goes on without it", flush=True)
             return
         took_s = time.monotonic() - began
+        # A slow database gets at most a twentieth of the driver's time.
         self._wait_until = time.monotonic() + max(WRITE_EVERY_S, 20 * took_s)
 
     def _frozen(self, view: TrialView) -> FrozenTrial:
@@ -188,6 +189,7 @@ class StudyExport:
             self._write_trial_note(study, _id_of(study, view.number), view)
         else:
             added = study.get_trials(deepcopy=False)[-1]
+            # Optuna numbers trials itself: as the sweep does, as long as nobody else adds any.
             if added.number != view.number:
                 raise InputError(f"study '{self._name}': another process writes to it")
             self._open[view.number] = added._trial_id, set(view.curve)
@@ -227,6 +229,7 @@ class StudyExport:
             trial = within_arm(self._frozen(view), view.arm)
             trial.user_attrs[TRIAL] = view.number
             arm.add_trial(trial)
+            # Optuna numbers them in the order in which they are added.
             ids[view.number] = _id_of(arm, len(ids))
 
     def _write_trial_note(self, study: Study, identity: int, view: TrialView) -> None:
@@ -305,6 +308,7 @@ def _outcome(view: TrialView) -> dict[str, object]:
         "status": str(view.status),
         "unit": view.unit,
         "best_unit": view.best_unit,
+        # Attributes are stored as JSON, which has no NaN.
         **{name: value if value == value else None for name, value in view.metrics.items()},
         "seconds": round(view.seconds, 3),
         "params_trained": view.params_trained,

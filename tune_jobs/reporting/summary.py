@@ -9,10 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from handclip_core.evaluation.metrics import Metric
+from handclip_core.runs.baselines import BaselineGap
 from tune_jobs.config.settings import Limits, StoppingKind, SweepSettings
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import shown_metrics, trial_table
-from tune_jobs.reporting.regret import FinishedTrial, early_stopping_regret
+from tune_jobs.reporting.regret import early_stopping_regret
 from tune_jobs.state.objectives import FRONT, front_lines, pareto_front
 from tune_jobs.state.submission import in_ray_job
 from tune_jobs.state.trials import Status, Trials, TrialView
@@ -31,11 +32,17 @@ def log(text: str) -> None:
 
 
 def show_outcome(
-    all_trials: Trials, *, folder: StorageLocation, settings: SweepSettings, reason: str, exported: bool = True
+    all_trials: Trials,
+    *,
+    folder: StorageLocation,
+    settings: SweepSettings,
+    reason: str,
+    exported: bool = True,
+    baselines: Sequence[BaselineGap] = (),
 ) -> None:
-    """Print the leaderboard, the baseline beside the winner, where everything lies and what to type next.
+    """Print the leaderboard, zero-shot and ``baselines`` beside the winner, where everything lies, what to type next.
 
-    Nothing is said of a folder of the winner that was not ``exported``.
+    Nothing is said of a folder of the winner that was not ``exported``. The best baseline stands first.
     ``reason`` says why the sweep ended before its last trial, if it did; then the command that resumes it is there too.
     """
     if reason:
@@ -53,7 +60,7 @@ def show_outcome(
         *hardly_moved_lines(all_trials, settings.early_stopping.second_rung),
         *power_analysis_of(all_trials, settings),
         *regret_lines(all_trials, settings),
-        *front_lines(front),
+        *front_lines(front, objectives),
         used(all_trials.usage, settings.limits),
     ]
     if winner is None:
@@ -62,6 +69,8 @@ def show_outcome(
         lines += comparison(
             all_trials, winner, called=f"best {all_trials.task.metrics.objective.label}" if front else "winner"
         )
+        label = all_trials.task.metrics.objective.label
+        lines += [gap.sentence(label, of=len(baselines)) for gap in baselines[:1]]
         lines += [
             f"mixture    {_scores(mixture.metrics, shown_metrics(all_trials))}  {mixture.status}"
             for mixture in all_trials.mixtures[:1]
@@ -86,9 +95,8 @@ def regret_lines(all_trials: Trials, settings: SweepSettings) -> list[str]:
     """What early stopping saved, and what it may have cost; nothing if it was off."""
     if settings.early_stopping.kind is StoppingKind.NONE:
         return []
-    over = [view for view in all_trials.all() if view.status in (Status.COMPLETE, Status.STOPPED) and view.unit]
-    ran = [FinishedTrial(r.number, r.arm, r.curve, r.status is Status.STOPPED) for r in over]
-    return early_stopping_regret(ran, budget=settings.budget, first_rung=settings.early_stopping.grace).lines()
+    budget, first_rung = settings.budget, settings.early_stopping.grace
+    return early_stopping_regret(all_trials.all(), budget=budget, first_rung=first_rung).lines()
 
 
 def used(usage: Usage, limits: Limits) -> str:
@@ -103,6 +111,7 @@ def used(usage: Usage, limits: Limits) -> str:
 
 def how_to_resume(all_trials: Trials, folder: StorageLocation, reason: str) -> list[str]:
     """The command that goes on, and what of the work so far it will have to do again."""
+    # Of a trial without a state the saved unit is -1.
     lost = [r for r in all_trials.unfinished() if r.unit > max(r.saved_unit, 0)]
     lines = [
         f"trial {r.number} {r.arm} was at unit {r.unit} and goes on from unit {max(r.saved_unit, 0)}" for r in lost

@@ -8,20 +8,20 @@ from statistics import median
 
 import numpy as np
 
+from handclip_core.runs.baselines import BaselineGap
 from handclip_core.runs.run_folder import CONFIG, LOG
 from tune_jobs.config.settings import StoppingKind, SweepSettings
 from tune_jobs.reporting import tensorboard
-from tune_jobs.reporting.charts import COLOURS, axes, line, many_lines, points, vertical
+from tune_jobs.reporting.charts import COLOURS, axes, line, many_lines, points, short, vertical
 from tune_jobs.reporting.leaderboard import describe_status
-from tune_jobs.reporting.page import NONE, Figure, Link, Section, Table, percent
+from tune_jobs.reporting.page import NONE, Figure, Link, Section, Table, percent, signed
 from tune_jobs.reporting.record import SweepRecord, scored
 from tune_jobs.reporting.summary import failures, hardly_moved_lines, python, regret_lines, shown
-from tune_jobs.state.events import Begun, Cut, Ended, Moved, Retried, SeedEnded, Started, Trained, Validated
-from tune_jobs.state.objectives import measured, pareto_front
-from tune_jobs.state.trials import Status, TrialView
-from tune_jobs.state.usage import HOUR_S
+from tune_jobs.state.events import Begun, Closed, Moved, Retried, Started, Trained, Validated
+from tune_jobs.state.objectives import measured, pareto_front, texts
+from tune_jobs.state.trials import TRIALS, Status, TrialView
+from tune_jobs.state.usage import HOUR_S, Usage
 
-TRIALS = "trials"
 FEW = 3
 """Trials of a strategy from which on an expectation over them means anything."""
 
@@ -77,7 +77,8 @@ def leaderboard(sweep: SweepRecord) -> Section:
         "best unit": [f"{view.best_unit} of {sweep.settings.budget}" for view in views],
         "seconds": [f"{view.seconds:.0f}" for view in views],
         "settings": [
-            ", ".join(f"{_short(name)} {_value(value)}" for name, value in view.params.items()) for view in views
+            ", ".join(f"{name.removeprefix('strategy/')} {short(value)}" for name, value in view.params.items())
+            for view in views
         ],
     }
     logs = shlex.quote(shown(sweep.folder / tensorboard.FOLDER))
@@ -104,15 +105,12 @@ def _log(folder: Path, name: str) -> str | Link:
 def _link(folder: Path, path: str, text: str) -> str | Link:
     if (folder / path).exists():
         return Link(text=text, href=path)
+    # The number of a trial says something without its file, too.
     return text if text.isdigit() else NONE
 
 
-def _short(name: str) -> str:
-    return name.removeprefix("strategy/")
-
-
-def _value(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _drawn(view: TrialView) -> str:
+    return ", ".join(f"{name.removeprefix('strategy/')} {short(value)}" for name, value in view.params.items())
 
 
 def progress(sweep: SweepRecord) -> Section:
@@ -142,6 +140,7 @@ def _best_so_far(sweep: SweepRecord) -> Figure:
     trials, units = sweep.all_trials.trials, 0
     for event in sweep.events:
         units += isinstance(event, Validated | Trained)
+        # Other seeds of a trial tell how sure its score is, not how good.
         if isinstance(event, Validated) and event.replica == 0:
             view = trials[event.trial]
             score, curve = 100 * view.score_of(event.best), best.setdefault(view.arm, [])
@@ -195,8 +194,7 @@ def pareto(sweep: SweepRecord) -> list[Section]:
     front = pareto_front(sweep.all_trials, objectives)
     if not front:
         return [Section(title="Pareto front", missing="No trial has used its whole budget yet.")]
-    numbers = {row.number for row in front}
-    figures = []
+    numbers, figures = sorted(view.number for view in front), []
     for other in objectives[1:]:
         traces = [
             points(
@@ -210,14 +208,14 @@ def pareto(sweep: SweepRecord) -> list[Section]:
             )
             for name, views in sweep.by_arm.items()
         ]
-        edge = sorted((row.values[other], row.values[objectives[0]]) for row in front)
+        edge = sorted((measured(view)[other], measured(view)[objectives[0]]) for view in front)
         traces.append(line("front", edge, "#888888", mode="lines"))
-        caption = f"{objectives[0]} against {other}; on the front: trial {', '.join(map(str, sorted(numbers)))}."
+        caption = f"{objectives[0]} against {other}; on the front: trial {', '.join(map(str, numbers))}."
         figures.append(Figure(caption=caption, data=tuple(traces), layout=axes(other, objectives[0])))
     columns: dict[str, Sequence[str]] = {
-        "trial": [str(row.number) for row in front],
-        **_named(sweep, [sweep.all_trials.trials[row.number] for row in front]),
-        **{name: [row.texts()[name] for row in front] for name in objectives},
+        "trial": [str(view.number) for view in front],
+        **_named(sweep, front),
+        **{name: [texts(objectives, view)[name] for view in front] for name in objectives},
     }
     num_words = len(columns) - len(objectives)
     table = Table.of("Trials that no other one beats in every objective", columns, num_words=num_words)
@@ -256,20 +254,29 @@ def trouble(sweep: SweepRecord) -> Section:
 
 
 def _timeline(sweep: SweepRecord) -> Figure:
-    began = sweep.events[0].at
-    running: set[int] = set()
+    began, usage, before = sweep.events[0].at, Usage(), 0
     curve: list[tuple[float, float]] = []
     for event in sweep.events:
-        before = len(running)
-        if isinstance(event, Started):
-            running.add(event.trial)
-        elif isinstance(event, Ended | Retried | Moved | Cut | SeedEnded):
-            running.discard(event.trial)
-        elif event.event in ("opened", "closed"):
-            running.clear()
-        if len(running) != before:
-            curve.append(((event.at - began) / HOUR_S, len(running)))
+        usage.apply(event)
+        running = 0 if isinstance(event, Closed) else len(usage.running)
+        if running != before:
+            curve.append(((event.at - began) / HOUR_S, running))
+        before = running
     trace = line("running", curve, COLOURS[0]) | {"line": {"shape": "hv", "color": COLOURS[0]}, "fill": "tozeroy"}
     hours = [(event.at - began) / HOUR_S for event in sweep.events if isinstance(event, Begun)]
     caption = f"Trials that ran at a time, by the clock; {len(hours)} were begun."
     return Figure(caption=caption, data=(trace,), layout=axes("hours", "trials running", height=260))
+
+
+def baselines(gaps: Sequence[BaselineGap], label: str) -> list[Section]:
+    """The exported winner beside baselines of pixels and gradients, by the objective called ``label``, if there are."""
+    if not gaps:
+        return []
+    columns = {
+        "baseline": [gap.name for gap in gaps],
+        f"{label}, %": [percent(gap.value) for gap in gaps],
+        "winner above it by": [signed(gap.difference) for gap in gaps],
+        "95 %": [f"{signed(gap.low)} to {signed(gap.high)}" for gap in gaps],
+    }
+    said = "They use no CLIP, and were scored on the same queries. `docs/protocol.md` says what each is."
+    return [Section(title="Baselines", lines=(said,), tables=(Table.of("On validation, best first", columns),))]

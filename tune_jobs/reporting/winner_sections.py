@@ -22,17 +22,19 @@ from handclip_core.evaluation.breakdown import breakdown
 from handclip_core.evaluation.protocol import GalleryKind, ProtocolScores
 from handclip_core.evaluation.questions import Item, Panel, Questions
 from handclip_core.evaluation.units import Evaluation
+from handclip_core.runs.baselines import BaselineGap, read_gaps
 from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.run_folder import METRICS
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.reporting.charts import COLOURS, axes, band, heat_map, line, vertical
-from tune_jobs.reporting.page import NONE, Figure, Section, Table, percent
+from tune_jobs.reporting.charts import COLOURS, axes, band, heat_map, line, scatter, vertical
+from tune_jobs.reporting.page import NONE, Figure, Section, Table, percent, span
 from tune_jobs.reporting.panels import data_here, extremes
 
 QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
 BINS, MERGED, RESAMPLES, MOST_RANKS, SHOWN = 400, 10, 500, 20, 10
 MOST_POINTS = 1500
 """Images that the map of embeddings shows."""
+NO_DATA = "The data are not on this machine: write the report where they are."
 Floats = NDArray[np.float64]
 
 
@@ -56,6 +58,11 @@ class Winner:
         """Its objective with 95 % over clusters."""
         objective = self.settings.task.metrics.objective.name
         return None if self.evaluation is None else estimate(self.evaluation, objective)
+
+    @cached_property
+    def baselines(self) -> Sequence[BaselineGap]:
+        """The baselines that it has been held against on validation, the best first."""
+        return read_gaps(self.folder)
 
     @cached_property
     def data(self) -> Prepared | None:
@@ -184,7 +191,7 @@ def groups(winner: Winner) -> Section:
     if not isinstance(winner.evaluation, ProtocolScores):
         return Section(title=title, missing=missing(winner))
     if winner.data is None:
-        return Section(title=title, missing="The data are not on this machine: write the report where they are.")
+        return Section(title=title, missing=NO_DATA)
     found = breakdown(winner.evaluation, winner.data.manifest)
     columns: dict[str, Sequence[str]] = {
         "group": [one.group for one in found],
@@ -196,9 +203,7 @@ def groups(winner: Winner) -> Section:
     for label, name in (("mAP", "map"), ("rank-1", "cmc1")):
         estimates: list[Estimate | None] = [getattr(one, name) for one in found]
         columns[label] = [NONE if one is None else percent(one.value) for one in estimates]
-        columns[f"95 % of {label}"] = [
-            NONE if one is None else f"{percent(one.low)} to {percent(one.high)}" for one in estimates
-        ]
+        columns[f"95 % of {label}"] = [NONE if one is None else span(one) for one in estimates]
     lines = ("Means over the queries of a group, all gallery splits together. A group of few identities has a wide "
              "interval and may have none that means anything.",)  # fmt: skip
     return Section(
@@ -245,6 +250,7 @@ def _verification(search: Search, what: str) -> list[Figure]:
         counts.append(search.over_identities(found))
     # From the highest score down: the share of pairs that a threshold accepts.
     tar, far = (np.cumsum(one[:, ::-1], axis=1) / np.maximum(one.sum(axis=1, keepdims=True), 1) for one in counts)
+    # Rates below one pair in all mean nothing.
     lowest = max(1e-4, 1 / max(1.0, float(counts[1][0].sum())))
     grid = np.logspace(np.log10(lowest), 0, 60)
     rates = np.stack([100 * np.interp(grid, far_one, tar_one) for far_one, tar_one in zip(far, tar, strict=True)])
@@ -256,6 +262,7 @@ def _verification(search: Search, what: str) -> list[Figure]:
         data=tuple(band("ROC", grid, rates[0], low, high)),
         layout=layout,
     )
+    # Thresholds want narrow bins, the figure wide ones.
     centres = (edges[:-1] + edges[1:]).reshape(-1, MERGED).mean(axis=1) / 2
     used = slice(int(place[compared].min()) // MERGED, int(place[compared].max()) // MERGED + 1)
     shares = [one[0].reshape(-1, MERGED).sum(axis=1) / max(1.0, one[0].sum()) for one in counts]
@@ -311,16 +318,15 @@ def _map(search: Search) -> Figure:
     found = pd.DataFrame({"x": places[:, 0], "y": places[:, 1], "who": search.column("identity", rows)})
     found["aspect"] = search.column("aspect", rows)
     traces = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": str(aspect),
-            "x": group["x"].round(4).tolist(),
-            "y": group["y"].round(4).tolist(),
-            "text": group["who"].tolist(),
-            "hovertemplate": "%{text}<extra></extra>",
-            "marker": {"color": COLOURS[at % len(COLOURS)], "size": 5},
-        }
+        scatter(
+            str(aspect),
+            "markers",
+            group["x"].round(4).tolist(),
+            group["y"].round(4).tolist(),
+            text=group["who"].tolist(),
+            hovertemplate="%{text}<extra></extra>",
+            marker={"color": COLOURS[at % len(COLOURS)], "size": 5},
+        )
         for at, (aspect, group) in enumerate(found.groupby("aspect"))
     ]
     caption = f"Embeddings on their first two principal components, which hold {share:.0%} of the variance."

@@ -50,6 +50,7 @@ class AshaRungs:
 
     def _passes(self, seen: dict[int, float], own: float) -> bool:
         better = sum(score > own for score in seen.values())
+        # NaN is above and below nothing, so it would pass as the best.
         return not math.isnan(own) and better * self.reduction < len(seen)
 
 
@@ -73,6 +74,7 @@ class MedianRule:
         total, count = self.sums.get(trial, (0.0, 0))
         self.sums[trial] = total + score, count + 1
         at_unit = self.averages.setdefault(group, {}).setdefault(unit, {})
+        # Before the own average joins them.
         rivals = [average for average in at_unit.values() if not math.isnan(average)]
         at_unit[trial] = (total + score) / (count + 1)
         if unit < self.grace:
@@ -101,6 +103,7 @@ class StoppingDecisions:
             passes = self.rule.report(group=group, trial=trial, unit=unit, score=score)
             if not passes and trial not in self.exempt:
                 self.stopped[trial] = unit
+        # A unit that is trained again after a restart may lie before the one that stopped the trial.
         return trial not in self.stopped or unit < self.stopped[trial]
 
     def replay(self, event: Event, all_trials: Trials) -> None:

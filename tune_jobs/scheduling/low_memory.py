@@ -7,11 +7,12 @@ import os
 import re
 from dataclasses import dataclass
 
+from tune_jobs.scheduling.limits import GIB
+
 LOW_MEMORY = "low on memory"
 """How Ray says it, whatever else it says."""
 FEW_GIB = 1.0
 """What a node in use otherwise holds anyway."""
-GIB = 2**30
 
 _NODE = re.compile(r"Memory on the node(?: \(.*?ID: (\w+)\))? was ([\d.]+)GB(?: used)? / ([\d.]+)GB")
 _ALLOWED = re.compile(r"exceeded threshold of (\d+)B")
@@ -62,6 +63,7 @@ def read_low_memory(text: str, *, actor: str = "") -> LowMemory:
     node, allowed, workers = _NODE.search(text), _ALLOWED.search(text), _WORKER.findall(text)
     killed = {name: float(gib) for selected, name, _, gib in workers if selected}
     wanted = killed.get(actor, killed.get(""))
+    # The driver, and the workers that Ray weighed.
     own = {str(os.getpid()), *(pid for _, _, pid, _ in workers)}
     foreign = [gib for pid, gib, command in _USER.findall(text) if pid not in own and not _SERVICE.search(command)]
     return LowMemory(

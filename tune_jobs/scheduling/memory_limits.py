@@ -41,8 +41,10 @@ class MemoryLimits:
         """
         self._drop_old()
         now, last = self.clock(), self._limits.get(found.node)
+        # What was killed just before may still have held its memory.
         together = last is not None and since < last.killed_at and now - last.killed_at < TOGETHER_S
         alone = others == 0 and found.num_killed <= workers and not together
+        # One fewer than there were: those beside it.
         trials = max(1, others if last is None else min(others, last.trials))
         limit = _Limit(trials, now + FEWER_S, now, 0 if last is None else last.waits)
         if alone:

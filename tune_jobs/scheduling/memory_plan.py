@@ -3,16 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 from tune_jobs.scheduling.limits import GIB
-from tune_jobs.state.trials import TrialView
+from tune_jobs.state.trials import TrialView, by_arm
 
 
 def largest_by_arm(views: Iterable[TrialView]) -> dict[str, int]:
     """Most bytes that a worker of each arm was seen to hold; arms of which nobody knows are left out."""
-    found: dict[str, int] = {}
-    for view in views:
-        if view.memory:
-            found[view.arm] = max(found.get(view.arm, 0), view.memory)
-    return found
+    found = {arm: max(view.memory for view in known) for arm, known in by_arm(views).items()}
+    return {arm: largest for arm, largest in found.items() if largest}
 
 
 def trials_in(room: int, running: Iterable[TrialView], largest: Mapping[str, int]) -> int:

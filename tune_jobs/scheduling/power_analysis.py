@@ -4,9 +4,9 @@ The baseline runs on ``SEEDS`` seeds before the search. From their standard devi
 freedom, follows the smallest difference between two configurations of n seeds each that a two-sided t-test at level
 ``LEVEL`` finds with probability ``POWER``:
 
-    d = (t[1 - LEVEL / 2; f] + t[POWER; f]) * s * sqrt(2 (1 - r) / n)
+    d = (t[1 - LEVEL / 2; f] + t[POWER; f]) * s * sqrt(2 / n)
 
-with r = 0 for unrelated seeds. Pairs of the same seeds see less than d where their scores rise and fall together,
+for unrelated seeds. Pairs of the same seeds see less than d, sqrt(1 - r) of it, where their scores have the correlation
 r > 0; runs of one configuration cannot tell r, so d errs on the careful side.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
 
-from scipy import special  # type: ignore[import-untyped]
+from scipy import special  # type: ignore[import-untyped]  # scipy.stats takes a second more to import
 
 from tune_jobs.search.expected_improvement import expected_maximum
 
@@ -52,11 +52,11 @@ class PowerAnalysis:
         low, high = (self.sd * sqrt(free / special.chdtri(free, 1 - q)) for q in (1 - tail, tail))
         return low, high
 
-    def smallest_difference(self, seeds: int, *, correlation: float = 0.0) -> float:
+    def smallest_difference(self, seeds: int) -> float:
         """The difference between two configurations of ``seeds`` runs each that a test would find: d above."""
         free = len(self.scores) - 1
         quantiles = special.stdtrit(free, 1 - LEVEL / 2) + special.stdtrit(free, POWER)
-        return float(quantiles * self.sd * sqrt(2 * (1 - correlation) / seeds))
+        return float(quantiles * self.sd * sqrt(2 / seeds))
 
     def flattery(self, trials: int, *, replicas: int) -> float:
         """By how much the best of ``trials`` equally good configurations would be overrated."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from handclip_core.strategies import Strategy
+from handclip_core.runs.experiment import Experiment
 from tune_jobs.scheduling.low_memory import LowMemory
 from tune_jobs.state.events import Ended, Moved, Retried
 from tune_jobs.state.trials import Status, TrialView
@@ -60,10 +60,8 @@ def after_failure(
         return _after_low_memory(view, failure, on_cpu=on_cpu, at=at)
     if failure.kind is FailureKind.MOVED:
         return Moved(at=at, trial=number, reason=reason)
-    if failure.kind is FailureKind.OUT_OF_MEMORY and view.experiment.backbone.batch_norm == "fixed":
-        half = halved(view.experiment.micro_batch, view.experiment.strategy)
-        if half is not None:
-            return Retried(at=at, trial=number, reason=reason, micro_batch=half)
+    if failure.kind is FailureKind.OUT_OF_MEMORY and (half := halved(view.experiment)) is not None:
+        return Retried(at=at, trial=number, reason=reason, micro_batch=half)
     if failure.kind is not FailureKind.FATAL and view.failures < retries:
         return Retried(at=at, trial=number, reason=reason, anew=failure.kind is FailureKind.LOST_CHECKPOINT)
     return Ended(at=at, trial=number, status="failed", reason=reason)
@@ -75,19 +73,18 @@ def _after_low_memory(view: TrialView, failure: Failure, *, on_cpu: bool, at: fl
     if not failure.alone or view.killed_alone == 0:
         return Moved(at=at, trial=number, reason=reason, alone=failure.alone)
     # Smaller parts of a batch help neither a worker that was killed before its trial began, nor beside a GPU.
-    if began and on_cpu and view.experiment.backbone.batch_norm == "fixed":
-        half = halved(view.experiment.micro_batch, view.experiment.strategy)
-        if half is not None:
-            return Retried(at=at, trial=number, reason=reason, micro_batch=max(1, half // 2))
+    if began and on_cpu and (half := halved(view.experiment)) is not None:
+        return Retried(at=at, trial=number, reason=reason, micro_batch=max(1, half // 2))
     if view.killed_alone < TRIES_ALONE and not (began and view.experiment.micro_batch is not None):
         return Moved(at=at, trial=number, reason=reason, alone=True)
     return Ended(at=at, trial=number, status="failed", reason=f"does not fit, though nothing else ran there: {reason}")
 
 
-def halved(micro_batch: int | None, strategy: Strategy) -> int | None:
-    """Half the images per pass, None if there is nothing to halve."""
-    images = micro_batch if micro_batch is not None else largest_batch(strategy.model_dump())
-    return images // 2 if images >= 2 else None
+def halved(experiment: Experiment) -> int | None:
+    """Half the images per pass, None if there is nothing to halve, or statistics would move with what is left."""
+    given = experiment.micro_batch
+    images = largest_batch(experiment.strategy.model_dump()) if given is None else given
+    return images // 2 if images >= 2 and experiment.backbone.batch_norm == "fixed" else None
 
 
 def largest_batch(values: Any) -> int:

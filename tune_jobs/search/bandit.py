@@ -48,6 +48,7 @@ def most_promising(
     def worth(name: str) -> float:
         count = tried[name]
         mean = max(scores[name]) - sd * expected_maximum(count)
+        # The mean is itself known from so many trials only.
         found = expected_improvement(mean, sd * sqrt(1 + 1 / count), best)
         return found / costs[name] ** cooling if costs else found
 

@@ -20,7 +20,7 @@ from tune_jobs.config.settings import SweepSettings
 from tune_jobs.search.bandit import drawn, fewest, most_promising
 from tune_jobs.search.samplers import Sampling, Suggestion
 from tune_jobs.search.trial_views import PastTrials, by_path, frozen, learned
-from tune_jobs.state.trials import Trials
+from tune_jobs.state.trials import Trials, by_arm
 
 DEFAULT, SAMPLED = "default", "sampled"
 """Origins of trials; that of a point to try is ``point 0`` and so on."""
@@ -73,7 +73,7 @@ class SearchProposer:
     def __init__(self, settings: SweepSettings) -> None:
         search, arms, seed = settings.search, settings.arms, settings.seed
         self._settings, self._search, self._bandit = settings, search, search.strategy_bandit
-        self.space = search.space(arms, settings.task)
+        self.space = settings.space
         self.searchable = self.space.searchable()
         defaults = [self._proposal(self.space.default(arm), DEFAULT) for arm in arms]
         points = [self._proposal(draft, point_origin(place)) for place, draft in search.drafts(arms, settings.task)]
@@ -82,12 +82,14 @@ class SearchProposer:
         share = max(LEAST_STARTUP, ceil(search.startup_trials / max(1, len(self.searchable))))
         self._inside = replace(everything, startup=min(share, search.startup_trials))
         random = search.sampler is SamplerKind.RANDOM
+        # Which arm is no number, and CMA-ES draws numbers alone.
         self._across = replace(everything, kind=SamplerKind.RANDOM if random else SamplerKind.TPE)
         self._over: dict[int, FrozenTrial] = {}
         self._history: PastTrials | None = None
 
     def next(self, all_trials: Trials) -> Proposal | None:
         """What to try after ``all_trials``; None if there is nothing left."""
+        # Each arm has a default, and a point may be one of several arms.
         tried = {(view.origin, view.arm) for view in all_trials.all()}
         for proposal in self._fixed:
             if (proposal.origin, self._settings.arm_of(proposal.experiment)) not in tried:
@@ -129,6 +131,7 @@ class SearchProposer:
             if len(self._settings.backbones) == 1:
                 return most_promising(self.searchable, tally)
             costs = costs_of(self.searchable, all_trials, budget=self._settings.budget)
+            # At first what a second brings counts, at the end what a trial brings.
             left = max(0.0, 1 - len(trials) / self._settings.trials)
             return most_promising(self.searchable, tally, costs, cooling=left)
         return drawn(self.searchable, Suggestion(self._across, history.across(trials), len(trials)))
@@ -140,14 +143,10 @@ class SearchProposer:
 
 def costs_of(arms: Sequence[str], all_trials: Trials, *, budget: int) -> dict[str, float]:
     """Seconds of a whole trial of each arm by its units so far; the mean of the others for one that has none."""
-    spent: dict[str, tuple[float, int]] = {}
-    for view in all_trials.all():
-        seconds, units = spent.get(view.arm, (0.0, 0))
-        spent[view.arm] = seconds + view.seconds, units + view.num_units
     known = {
-        arm: seconds / units * (1 if strategy_in(arm) in UNTRAINED else budget)
-        for arm, (seconds, units) in spent.items()
-        if units and arm in arms
+        arm: sum(view.seconds for view in views) / units * (1 if strategy_in(arm) in UNTRAINED else budget)
+        for arm, views in by_arm(all_trials.all()).items()
+        if (units := sum(view.num_units for view in views)) and arm in arms
     }
     typical = fmean(known.values()) if known else 1.0
     return {arm: max(known.get(arm, typical), LEAST_S) for arm in arms}

@@ -46,15 +46,8 @@ class Sampling:
             match self.kind:
                 case SamplerKind.RANDOM:
                     return RandomSampler(seed=seed)
-                case SamplerKind.GP:
-                    return GPSampler(
-                        seed=seed,
-                        n_startup_trials=self.startup,
-                        independent_sampler=self._tpe(seed),
-                        warn_independent_sampling=False,
-                    )
-                case SamplerKind.CMAES:
-                    return PlainCmaEsSampler(
+                case SamplerKind.GP | SamplerKind.CMAES:
+                    return (GPSampler if self.kind is SamplerKind.GP else PlainCmaEsSampler)(
                         seed=seed,
                         n_startup_trials=self.startup,
                         independent_sampler=self._tpe(seed),
@@ -85,6 +78,7 @@ class Suggestion:
     def __call__(self, name: str, distribution: BaseDistribution) -> Primitive:
         """A value for the hyperparameter ``name``."""
         together = self._drawn_together
+        # As in Optuna, no sampler is asked for what cannot vary.
         if distribution.single():
             value: Any = first_of(distribution)
         elif name in together and holds(distribution, together[name]):
@@ -92,6 +86,7 @@ class Suggestion:
         else:
             sampler = self._sampling.sampler(self._trial.number, name)
             value = sampler.sample_independent(self._study, self._trial, name, distribution)
+        # As a study gives it back, without types of NumPy.
         plain: Primitive = distribution.to_external_repr(distribution.to_internal_repr(value))
         return plain
 

@@ -41,37 +41,31 @@ def transfer(
     values lie inside those of ``space``; names may not. The notes of the other sampler are left behind. ``arm_here``
     says which arm of this sweep a trial is of, or raises ValueError with the reason why of none.
     """
+
+    def transferred(view: TrialView) -> LearnedTrial:
+        if view.status not in (Status.COMPLETE, Status.STOPPED):
+            raise ValueError("failed" if view.status is Status.FAILED else "never ended")
+        if view.status is Status.COMPLETE and tuple(objectives) != tuple(others):
+            raise ValueError(f"has the objectives {', '.join(others)}, this sweep {', '.join(objectives)}")
+        if view.strategy not in space.strategies:
+            raise ValueError(f"strategy '{view.strategy}' is not in this sweep")
+        arm = arm_here(view)
+        if arm not in space.searchable():
+            raise ValueError(f"{arm} has nothing to search" if arm in space.arms else f"{arm} is not in this sweep")
+        draft = space.redraw(arm, by_name(arm, view.params))
+        trial = frozen(replace(view, backbone=backbone_in(arm)), space, others)
+        return LearnedTrial(
+            strategy=arm,
+            params=by_path(arm, draft.params),
+            complete=view.status is Status.COMPLETE,
+            values=tuple(trial.values or ()),
+            curve=trial.intermediate_values,
+        )
+
     result = Transfer()
     for view in all_trials.all():
         try:
-            result.taken.append(_transferred(view, space, objectives, others, arm_here))
+            result.taken.append(transferred(view))
         except ValueError as error:
             result.dropped[view.number] = str(error)
     return result
-
-
-def _transferred(
-    view: TrialView,
-    space: JointSpace,
-    objectives: Sequence[str],
-    others: Sequence[str],
-    arm_here: Callable[[TrialView], str],
-) -> LearnedTrial:
-    if view.status not in (Status.COMPLETE, Status.STOPPED):
-        raise ValueError("failed" if view.status is Status.FAILED else "never ended")
-    if view.status is Status.COMPLETE and tuple(objectives) != tuple(others):
-        raise ValueError(f"has the objectives {', '.join(others)}, this sweep {', '.join(objectives)}")
-    if view.strategy not in space.strategies:
-        raise ValueError(f"strategy '{view.strategy}' is not in this sweep")
-    arm = arm_here(view)
-    if arm not in space.searchable():
-        raise ValueError(f"{arm} has nothing to search" if arm in space.arms else f"{arm} is not in this sweep")
-    draft = space.redraw(arm, by_name(arm, view.params))
-    trial = frozen(replace(view, backbone=backbone_in(arm)), space, others)
-    return LearnedTrial(
-        strategy=arm,
-        params=by_path(arm, draft.params),
-        complete=view.status is Status.COMPLETE,
-        values=tuple(trial.values or ()),
-        curve=trial.intermediate_values,
-    )

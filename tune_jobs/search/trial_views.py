@@ -81,6 +81,7 @@ def frozen(view: TrialView, space: JointSpace, objectives: Sequence[str]) -> Fro
         user_attrs=_attributes(view.arm) | {ORIGIN: view.origin},
         system_attrs=view.notes,
     )
+    # Optuna gives a trial its number within a study alone.
     trial.number = view.number
     return trial
 
@@ -91,6 +92,7 @@ def within_arm(trial: FrozenTrial, arm: str) -> FrozenTrial:
     found = copy.copy(trial)
     found.params = {path: trial.params[name] for name, path in names.items()}
     found.distributions = {path: trial.distributions[name] for name, path in names.items()}
+    # Its own, since callers add to them.
     found.user_attrs = dict(trial.user_attrs)
     return found
 

@@ -15,11 +15,13 @@ FORMAT = 2
 """The version of the journal's lines. Another one is refused, never guessed at."""
 
 
-class _Event(Config):
-    """Something that has happened; ``event`` names its kind."""
-
+class _WithScores(Config):
     # A score that is not a number must come back as one.
     model_config = ConfigDict(ser_json_inf_nan="constants", allow_inf_nan=True)
+
+
+class _Event(_WithScores):
+    """Something that has happened; ``event`` names its kind."""
 
     at: float
     """When, in seconds since 1970."""
@@ -49,10 +51,8 @@ class Opened(_Event):
     settings: dict[str, Any]
 
 
-class LearnedTrial(Config):
+class LearnedTrial(_WithScores):
     """A trial of another sweep, as far as a sampler may learn from it."""
-
-    model_config = ConfigDict(ser_json_inf_nan="constants", allow_inf_nan=True)
 
     strategy: str
     """The strategy; where there are several backbones the arm, ``full@ViT-B-32``."""

@@ -9,10 +9,11 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -40,7 +41,7 @@ class Tip(NamedTuple):
         return b"%012d %08x\n" % self
 
 
-class Journal:
+class Journal(AbstractContextManager["Journal"]):
     """An open journal. A line is in the storage when ``append`` returns, so what follows may rely on it."""
 
     def __init__(self, path: Path, segments: JournalSegments | None = None) -> None:
@@ -70,9 +71,6 @@ class Journal:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

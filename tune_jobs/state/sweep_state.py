@@ -24,6 +24,7 @@ class SweepState:
 
     def happened(self, event: Event) -> None:
         """Write an event down, and let trials and exports follow; raises InputError if the storage stays away."""
+        # The first line names the sweep, whatever happens first in it.
         if not self.all_trials.sweep and not isinstance(event, Created):
             self.happened(Created(at=event.at, sweep=secrets.token_hex(8)))
         self._journal.append(event)

@@ -20,6 +20,8 @@ from tune_jobs.state import events
 from tune_jobs.state.events import Event, LearnedTrial, Mixture, Opened, TrialEvent
 from tune_jobs.state.usage import Usage
 
+TRIALS = "trials"
+"""The folder of all trials in a sweep's."""
 _TASK: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
 
 
@@ -200,6 +202,7 @@ class TrialView:
                 self.status = Status.INTERRUPTED
             case events.Ended():
                 self.status, self.reason, self.ended_at = Status(event.status), event.reason, event.at
+                # Its weights are those of the first seed.
                 if self.first is not None:
                     self.keep(self.first)
                     self.first, self.unit, self.done = None, self.saved_unit, True
@@ -218,6 +221,7 @@ class TrialView:
             self.done, self.present = event.done, event.best
             if event.replica == 0:
                 self.metrics, self.best_unit = event.best, event.best_unit
+                # What was decided by the first score of a unit stays decided.
                 self.curve.setdefault(event.unit, self.score_of(event.metrics))
 
     def _seed_ended(self, metrics: dict[str, float]) -> None:
@@ -227,7 +231,7 @@ class TrialView:
         self.replica += 1
         self.metrics = self.experiment.task.metrics.over_seeds(self.seeds)
         self.status, self.unit, self.done, self.present = Status.WAITING, 0, False, {}
-        self.keep(None)
+        self.keep(None)  # the next seed begins from no state of this one
 
 
 @dataclass
@@ -308,12 +312,21 @@ class Trials:
     @property
     def winner(self) -> TrialView | None:
         """The best of the trials that no worker runs and whose best weights have been saved."""
+        # While a worker runs, its next state may take the place of these weights.
         idle = (view for view in self.all() if view.best_is_saved and view.status is not Status.RUNNING)
         return max((view for view in idle if view.has_score), key=lambda view: view.score, default=None)
 
     def num_over(self) -> int:
         """Trials that will never run again."""
         return len(self.trials) - len(self.unfinished())
+
+
+def by_arm(views: Iterable[TrialView]) -> dict[str, list[TrialView]]:
+    """Trials by strategy and backbone, in the order of the first of each."""
+    found: dict[str, list[TrialView]] = {}
+    for view in views:
+        found.setdefault(view.arm, []).append(view)
+    return found
 
 
 def folded(happened: Iterable[Event]) -> Trials:

@@ -27,6 +27,7 @@ class Usage:
     def apply(self, event: Event) -> None:
         """Count the time since the last event."""
         if isinstance(event, Opened):
+            # From here on: the time since the last driver died counts for nobody.
             self.gpus_each, self._last = event.gpus, event.at
             self.running.clear()
         self.seconds, self.gpu_seconds = self.until(event.at)
@@ -44,6 +45,7 @@ class Usage:
 
     def until(self, now: float) -> tuple[float, float]:
         """Seconds and GPU-seconds used by ``now``, seconds since 1970."""
+        # A clock that was set back adds nothing.
         since = 0.0 if self._last is None else max(0.0, now - self._last)
         return self.seconds + since, self.gpu_seconds + since * self.gpus_each * len(self.running)
 

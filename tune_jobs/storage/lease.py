@@ -77,6 +77,7 @@ class SweepLease:
     def __exit__(self, *_: object) -> None:
         self._released.set()
         self._thread.join()
+        # Otherwise another driver has its name there.
         if not self.lost.is_set():
             with suppress(OSError):  # a storage that is away; the next driver will find no heartbeat
                 place = self._where / OWNER
@@ -146,6 +147,7 @@ class SweepLease:
 @contextmanager
 def idle(folder: Path) -> Iterator[bool]:
     """Whether no driver of this host is at work in ``folder``; none can begin within the block then."""
+    # Made if need be, and never emptied: the mark of the local copy stands in it.
     with (folder / LOCK).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

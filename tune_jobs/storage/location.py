@@ -103,6 +103,7 @@ class BucketLocation:
             root = store.path.partition("/")[0]
             if root and store.filesystem.get_file_info(root).type is fs.FileType.NotFound:
                 return f"there is no bucket '{root}'; make it first"
+            # Who may look into a bucket need not be allowed to write.
             probe.write(b"")
             probe.delete()
         except (OSError, ValueError, ArrowException) as error:
@@ -168,6 +169,7 @@ def open_location(where: StorageLocation) -> Store:
     return Store(filesystem, f"{base.rstrip('/')}/{path.rstrip('/')}" if path else base)
 
 
+# A client keeps connections open, which a new one would have to make again.
 @lru_cache(maxsize=16)
 def _root(uri: str) -> tuple[fs.FileSystem, str]:
     if uri.startswith("s3://"):
@@ -214,6 +216,7 @@ def folder_of(where: StorageLocation) -> Path:
     """The folder itself, or the local copy of what is in a bucket: under ``sweeps`` in this host's cache."""
     if isinstance(where, Path):
         return where
+    # Several buckets may have sweeps of one name.
     key = hashlib.sha256(str(where.parent).encode()).hexdigest()[:16]
     return cache_root().absolute() / "sweeps" / key / where.name
 

@@ -28,6 +28,7 @@ class JournalSegments:
             self._number = len(files_below(self.location))
         held = self._held + lines
         (self.location / _name(self._number)).write(held)
+        # Only now, so that a call that failed can be repeated.
         self._held = held
         if len(held) >= SEGMENT_BYTES:
             self._number, self._held = self._number + 1, b""

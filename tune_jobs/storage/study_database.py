@@ -58,6 +58,7 @@ def _do_not_wait(connection: sqlite3.Connection, _: object) -> None:
 def create_study(storage: BaseStorage, *, name: str, directions: Sequence[StudyDirection]) -> Study:
     """A new study; raises InputError if there is one of that name."""
     try:
+        # A study has a sampler; nobody asks this one.
         return optuna.create_study(
             storage=storage, study_name=name, directions=directions, sampler=RandomSampler(seed=0)
         )

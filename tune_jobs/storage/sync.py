@@ -21,8 +21,10 @@ from tune_jobs.storage.segments import FILE, FOLDER, TIP
 
 EVERY_S = 30.0
 """Seconds between two copies while a sweep runs."""
-DATABASE, FINALS = ".db", "finals"
-ELSEWHERE = (FILE, TIP, f"{FOLDER}/*", OWNER, "*.lock", "*.partial", "*.db-journal", "best/*", "finals/*", ".*")
+DATABASE = ".db"
+FINALS = "finals"
+"""The folder of a sweep's finals in the sweep's."""
+ELSEWHERE = (FILE, TIP, f"{FOLDER}/*", OWNER, "*.lock", "*.partial", "*.db-journal", "best/*", f"{FINALS}/*", ".*")
 """Files that have ways of their own, or none."""
 OF_A_TRIAL = ("trials/*/config.json", "trials/*/error.txt")
 """All that is copied of trials; their states, and what Tune writes for itself, are not."""
@@ -38,9 +40,9 @@ def is_copied(path: str) -> bool:
 class FolderSync:
     """Copies what has changed in a local copy to its bucket."""
 
-    def __init__(self, folder: Path, bucket: BucketLocation, *, wanted: Callable[[str], bool] = is_copied) -> None:
-        """Of files that are ``wanted``, by their paths in ``folder``, all count as changed at first."""
-        self._folder, self._bucket, self._wanted = folder, bucket, wanted
+    def __init__(self, folder: Path, bucket: BucketLocation) -> None:
+        """Of the files in ``folder`` that are copied, all count as changed at first."""
+        self._folder, self._bucket = folder, bucket
         self._sent: dict[str, tuple[int, int]] = {}
         self._turn = threading.Lock()
 
@@ -48,12 +50,13 @@ class FolderSync:
         """Copy what has changed; raises OSError if the bucket does not answer, and may be called again."""
         with self._turn:
             found = (Path(root) / name for root, _, names in os.walk(self._folder) for name in names)
-            for path in sorted(filter(self._wanted, (file.relative_to(self._folder).as_posix() for file in found))):
+            for path in sorted(filter(is_copied, (file.relative_to(self._folder).as_posix() for file in found))):
                 self._send_one(path)
 
     def _send_one(self, path: str) -> None:
         file, target = self._folder / path, self._bucket / path
         with suppress(FileNotFoundError):  # what is gone meanwhile need not be copied
+            # Before it is sent: what changes meanwhile is sent again.
             found = file.stat()
             stamp = (found.st_mtime_ns, found.st_size)
             if self._sent.get(path) == stamp:

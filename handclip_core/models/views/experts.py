@@ -50,8 +50,14 @@ class PerViewExperts(HandModel):
         self.router = Router(backbone.dim, settings.aspects)
         num = len(settings.aspects)
         self.register_buffer("shares", torch.full((len(ASPECT_INDEX), num), 1 / num))
-        together = 1 if fusion in (ExpertFusion.OWN, ExpertFusion.MEAN) else num
-        self.metric = no_metric(self.branches.vector_widths * together)
+        self.side_by_side = fusion not in (ExpertFusion.OWN, ExpertFusion.MEAN)
+        self.metric = no_metric(tuple(self.branches.vectors.values()) * (num if self.side_by_side else 1))
+
+    @property
+    def vector_names(self) -> tuple[str, ...]:
+        """What each vector of an expert is; of all experts if they stand side by side."""
+        names = tuple(self.branches.vectors)
+        return tuple(f"{one}, {name}" for one in self.aspects for name in names) if self.side_by_side else names
 
     def forward_trunk(self, inputs: ModelInputs, aspects: Tensor) -> Encoded:
         """Each image as the expert of its aspect sees it."""

@@ -33,7 +33,7 @@ class ViewHeads(nn.Module):
         classes = settings.num_classes
         necks = {view_name(aspect): settings.neck.build(backbone) for aspect in settings.aspects}
         first = next(iter(necks.values()))
-        self.width, self.vector_widths, self.readout = first.width, first.vector_widths, first.readout
+        self.width, self.vectors, self.readout = first.width, first.vectors, first.readout
         self.necks = nn.ModuleDict(necks)
         self.heads = nn.ModuleDict(
             {name: identity_head(neck.head_width, classes, margin=settings.margin_head) for name, neck in necks.items()}
@@ -77,7 +77,12 @@ class PerViewHeads(HandModel):
         self.backbone = backbone
         self.branches = ViewHeads(settings, backbone)
         self.router = Router(backbone.width, settings.aspects)
-        self.metric = no_metric(self.branches.vector_widths)
+        self.metric = no_metric(tuple(self.branches.vectors.values()))
+
+    @property
+    def vector_names(self) -> tuple[str, ...]:
+        """What each vector of a branch is."""
+        return tuple(self.branches.vectors)
 
     def forward_head(self, encoded: Encoded, batch: Batch) -> Output:
         """All that stands on the image tower, for a whole batch."""

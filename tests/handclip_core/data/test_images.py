@@ -49,8 +49,21 @@ def test_16_bit_grey_is_scaled_not_clipped() -> None:
     assert_colour(encode(grey, "TIFF"), (0x80, 0x80, 0x80), tolerance=0)
 
 
-def test_12_and_8_bits_in_a_16_bit_file_are_scaled_by_their_own_range() -> None:
-    for brightest, expected in ((4095, 255), (2048, 128), (200, 200), (4096, 16), (0, 0)):
+def test_fewer_bits_in_a_16_bit_file_are_scaled_by_their_own_range() -> None:
+    known = {
+        4095: 255,
+        2048: 128,
+        200: 200,
+        255: 255,
+        256: 64,
+        1023: 255,
+        1024: 64,
+        4096: 64,
+        2**14 - 1: 255,
+        2**14: 64,
+        0: 0,
+    }
+    for brightest, expected in known.items():
         grey = Image.fromarray(np.full((48, 64), brightest, dtype=np.uint16))
         assert_colour(encode(grey, "PNG"), (expected,) * 3, tolerance=0)
     steps = Image.fromarray(np.tile(np.linspace(0, 4095, 64).astype(np.uint16), (48, 1)))

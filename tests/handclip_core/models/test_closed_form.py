@@ -11,14 +11,11 @@ from handclip_core.errors import InputError
 from handclip_core.models.closed_form import (
     Labels,
     Matrix,
+    PooledCovariance,
+    WithinClass,
     class_deviations,
-    discriminants,
-    folds,
     ledoit_wolf,
-    pca_whitening,
     principal_axes,
-    two_covariance,
-    within_class_whitening,
 )
 
 SHRINKAGE = 0.2
@@ -51,7 +48,7 @@ def shrunk(covariance: Matrix, shrinkage: float = SHRINKAGE) -> Matrix:
 
 def test_wccn_makes_the_shrunk_covariance_within_classes_the_identity() -> None:
     vectors, labels = labelled()
-    found = within_class_whitening(vectors, labels, shrinkage=SHRINKAGE)
+    found = WithinClass(vectors, labels).whitening(SHRINKAGE)
     after = found.matrix.T @ shrunk(within_class_covariance(vectors, labels)) @ found.matrix
     np.testing.assert_allclose(after, np.eye(7), atol=1e-10)
     np.testing.assert_allclose(found(vectors).mean(axis=0), 0, atol=1e-10)
@@ -59,10 +56,10 @@ def test_wccn_makes_the_shrunk_covariance_within_classes_the_identity() -> None:
 
 def test_pca_whitening_is_scikit_learns_up_to_a_rotation() -> None:
     vectors, _ = labelled()
-    ours = pca_whitening(vectors, shrinkage=0.0)(vectors)
+    ours = PooledCovariance(vectors).whitening(0.0)(vectors)
     theirs = PCA(whiten=True, svd_solver="full").fit_transform(vectors)
     np.testing.assert_allclose(ours @ ours.T, theirs @ theirs.T, atol=1e-9)
-    after = pca_whitening(vectors, shrinkage=SHRINKAGE).matrix
+    after = PooledCovariance(vectors).whitening(SHRINKAGE).matrix
     np.testing.assert_allclose(after.T @ shrunk(np.cov(vectors.T)) @ after, np.eye(7), atol=1e-10)
 
 
@@ -84,18 +81,41 @@ def test_principal_axes_beyond_the_rank_are_zero() -> None:
 
 def test_discriminants_span_what_scikit_learn_finds() -> None:
     vectors, labels = labelled(200)
-    ours = discriminants(vectors, labels, shrinkage=0.0, dim=4)(vectors)
+    ours = WithinClass(vectors, labels).discriminants(0.0, dim=4)(vectors)
     theirs = LinearDiscriminantAnalysis(solver="eigen", n_components=4).fit(vectors, labels).transform(vectors)
     # The same directions, each up to its sign and scale.
     for column in range(4):
         assert abs(np.corrcoef(ours[:, column], theirs[:, column])[0, 1]) == pytest.approx(1, abs=1e-6)
 
 
+def test_weighted_discriminants_are_those_by_the_ratio_of_their_variances() -> None:
+    vectors, labels = labelled(900, width=5, classes=30)
+    within = WithinClass(vectors, labels)
+    plain, weighted = (within.discriminants(0.1, dim=3, weighted=each) for each in (False, True))
+    scales = np.linalg.norm(weighted.matrix, axis=0) / np.linalg.norm(plain.matrix, axis=0)
+    np.testing.assert_allclose(weighted.matrix, plain.matrix * scales)
+    # By a loop: the variance of class means along each direction, less what the spread of images adds to it.
+    for column, scale in enumerate(scales):
+        shown = plain(vectors)[:, column]
+        means = np.array([shown[labels == one].mean() for one in range(30)])
+        counts = np.array([(labels == one).sum() for one in range(30)])
+        between = sum(counts * (means - shown.mean()) ** 2) / len(labels)
+        ratio = between - np.mean(1 / counts)
+        assert scale == pytest.approx((ratio / (2 * ratio + 1)) ** 0.5, rel=1e-6)
+
+
+def test_weights_without_any_variance_between_classes_leave_directions_as_they_are() -> None:
+    vectors = np.random.default_rng(0).normal(size=(40, 4))
+    alike = np.concatenate([vectors, vectors])
+    labels = np.repeat([0, 1], 40)
+    assert np.isfinite(WithinClass(alike, labels).discriminants(0.1, dim=1, weighted=True).matrix).all()
+
+
 def test_few_images_of_many_numbers_need_shrinkage() -> None:
     vectors, labels = labelled(12, width=20, classes=4)
     with pytest.raises(InputError, match=r"shrinkage: too few training images .* choose more than 0"):
-        within_class_whitening(vectors, labels, shrinkage=0.0)
-    assert np.isfinite(within_class_whitening(vectors, labels, shrinkage=0.01)(vectors)).all()
+        WithinClass(vectors, labels).whitening(0.0)
+    assert np.isfinite(WithinClass(vectors, labels).whitening(0.01)(vectors)).all()
 
 
 def test_classes_of_one_image_say_nothing_of_what_varies_within() -> None:
@@ -106,7 +126,7 @@ def test_classes_of_one_image_say_nothing_of_what_varies_within() -> None:
 
 def test_vectors_that_are_all_alike_stay_so() -> None:
     vectors, labels = np.ones((6, 3)), np.array([0, 0, 1, 1, 2, 2])
-    assert not within_class_whitening(vectors, labels, shrinkage=0.1)(vectors).any()
+    assert not WithinClass(vectors, labels).whitening(0.1)(vectors).any()
 
 
 def test_the_estimated_shrinkage_is_scikit_learns() -> None:
@@ -117,7 +137,7 @@ def test_the_estimated_shrinkage_is_scikit_learns() -> None:
 
 def test_the_likelihood_ratio_is_that_of_two_gaussians() -> None:
     vectors, labels = labelled(400, width=3, classes=40)
-    model = two_covariance(vectors, labels, shrinkage=0.0)
+    model = WithinClass(vectors, labels).two_covariance(0.0)
     queries, gallery = vectors[:5], vectors[5:11]
     found = model.scores(queries, gallery)
     across, within = np.diag(model.ratio), np.eye(3)
@@ -135,14 +155,4 @@ def test_the_two_covariances_are_found_again() -> None:
     labels = np.repeat(np.arange(3000), 4)
     between = np.diag([4.0, 1.0, 0.25])
     vectors = rng.multivariate_normal(np.zeros(3), between, 3000)[labels] + rng.normal(size=(12_000, 3))
-    assert sorted(two_covariance(vectors, labels, shrinkage=0.0).ratio) == pytest.approx([0.25, 1, 4], rel=0.1)
-
-
-def test_no_group_lies_in_two_folds_and_every_image_in_one() -> None:
-    groups = np.random.default_rng(0).integers(10, size=50)
-    masks = folds(groups, 3)
-    assert (np.sum(masks, axis=0) == 1).all()
-    parts = [set(groups[mask].tolist()) for mask in masks]
-    assert not parts[0] & parts[1]
-    assert not parts[1] & parts[2]
-    assert [len(part) for part in parts] == [4, 3, 3]
+    assert sorted(WithinClass(vectors, labels).two_covariance(0.0).ratio) == pytest.approx([0.25, 1, 4], rel=0.1)

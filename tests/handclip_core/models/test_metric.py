@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from handclip_core.errors import InputError
 from handclip_core.evaluation.retrieval import retrieval_scores
-from handclip_core.models.closed_form import Labels, discriminants, two_covariance, within_class_whitening
+from handclip_core.models.closed_form import Labels, WithinClass
 from handclip_core.models.metric import Metric, MetricKind, MetricSettings, unit_vectors
 
 WIDTHS = (6, 4)
@@ -42,7 +42,7 @@ def test_each_vector_is_mapped_by_itself_to_unit_length() -> None:
     found = fitted(MetricKind.WCCN, shrinkage=0.1)(torch.from_numpy(vectors)).numpy()
     for part in (slice(0, 6), slice(6, 10)):
         units = unit_vectors(vectors[:, part].astype(np.float64))
-        expected = unit_vectors(within_class_whitening(units, labels, shrinkage=0.1)(units))
+        expected = unit_vectors(WithinClass(units, labels).whitening(0.1)(units))
         np.testing.assert_allclose(found[:, part], expected, atol=1e-5)
 
 
@@ -87,8 +87,8 @@ def test_likelihood_ratios_are_those_of_the_unit_vectors_summed_over_vectors() -
     expected = np.zeros((5, 75))
     for part in (slice(0, 6), slice(6, 10)):
         units = unit_vectors(vectors[:, part].astype(np.float64))
-        mapped = unit_vectors(discriminants(units, labels, shrinkage=0.1, dim=3)(units))
-        expected += two_covariance(mapped, labels, shrinkage=0.1).scores(mapped[:5], mapped[5:])
+        mapped = unit_vectors(WithinClass(units, labels).discriminants(0.1, dim=3)(units))
+        expected += WithinClass(mapped, labels).two_covariance(0.1).scores(mapped[:5], mapped[5:])
     # Embeddings reach the comparison at unit length as a whole.
     scaled = F.normalize(shown, dim=1)
     np.testing.assert_allclose(metric.similarity(scaled[:5], scaled[5:]).numpy(), expected, rtol=1e-3, atol=1e-3)
@@ -127,3 +127,66 @@ def test_what_is_no_share_is_refused_in_one_line(given: object) -> None:
 def test_a_single_class_or_image_gives_no_dimension(kind: MetricKind, what: str) -> None:
     with pytest.raises(InputError, match=f"{kind} needs two training {what} at least; there are 1"):
         MetricSettings(kind=kind).build((3,), num_images=1, num_classes=1)
+
+
+def several(seed: int = 0) -> tuple[NDArray[np.float32], Labels]:
+    """Three vectors side by side: one that tells classes apart, noise, and another one that does, by other numbers."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(120) % 24
+    parts = [scale * rng.normal(size=(24, 6))[labels] + 0.6 * rng.normal(size=(120, 6)) for scale in (1, 0, 1)]
+    return np.concatenate(parts, axis=1).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("kind", FITTED)
+def test_vectors_that_tell_nobody_apart_are_left_out(kind: MetricKind) -> None:
+    vectors, labels = several()
+    settings = MetricSettings(kind=kind, dim=5, shrinkage="validation", vectors="validation")
+    metric = settings.build((6, 6, 6), num_images=120, num_classes=24)
+    metric.fit(vectors, labels, labels)
+    first, second, third = metric.shares()
+    assert second == 0
+    assert first > 0
+    assert third > 0
+    assert first + third == pytest.approx(1)
+    shown = metric(torch.from_numpy(vectors))
+    assert shown.shape == (120, 15)
+    assert not shown[:, 5:10].any()
+    torch.testing.assert_close(shown.norm(dim=1), torch.ones(120))
+
+    alone = [
+        MetricSettings(kind=kind, dim=5, shrinkage=metric.shrinkages()[at]).build((6,), num_images=120, num_classes=24)
+        for at in (0, 2)
+    ]
+    expected = torch.zeros(120, 120, dtype=torch.float64)
+    for at, share, one in ((0, first, alone[0]), (2, third, alone[1])):
+        own = vectors[:, 6 * at : 6 * at + 6]
+        one.fit(own, labels, labels)
+        mapped = one(torch.from_numpy(own))
+        expected += share * (one.similarity(mapped, mapped) if one.compares else mapped @ mapped.T)
+    scores = metric.similarity(shown, shown) if metric.compares else shown @ shown.T
+    torch.testing.assert_close(scores.double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_what_was_chosen_is_part_of_the_weights() -> None:
+    vectors, labels = several()
+    settings = MetricSettings(kind=MetricKind.LDA, dim=5, vectors="validation")
+    fitted_one, fresh = (settings.build((6, 6, 6), num_images=120, num_classes=24) for _ in range(2))
+    fitted_one.fit(vectors, labels, labels)
+    fresh.load_state_dict(fitted_one.state_dict())
+    assert fresh.shares() == fitted_one.shares()
+    shown = torch.from_numpy(vectors)
+    assert torch.equal(fresh(shown), fitted_one(shown))
+
+
+def test_of_all_alike_each_has_the_same_share() -> None:
+    assert fitted(MetricKind.WCCN).shares() == (0.5, 0.5)
+
+
+def test_a_single_identity_leaves_nothing_to_choose_by_and_all_vectors_stay() -> None:
+    vectors, _ = several()
+    labels = np.arange(120) % 4
+    settings = MetricSettings(kind=MetricKind.LDA, shrinkage="validation", vectors="validation")
+    metric = settings.build((6, 6, 6), num_images=120, num_classes=4)
+    metric.fit(vectors, labels, np.zeros(120, np.int64))
+    assert sum(metric.shares()) == pytest.approx(1)
+    assert metric(torch.from_numpy(vectors)).norm(dim=1).numpy() == pytest.approx(np.ones(120), abs=1e-5)

@@ -33,10 +33,10 @@ def by_a_loop(settings: ReadoutSettings, one: torch.Tensor, token: torch.Tensor 
 
 
 @pytest.mark.parametrize("token", [None, TOKEN], ids=["no token", "token"])
-@pytest.mark.parametrize("pool", [pool for pool in Pooling if pool is not Pooling.TOKEN])
+@pytest.mark.parametrize("pool", [pool for pool in Pooling if pool not in (Pooling.TOKEN, Pooling.PYRAMID)])
 def test_pooling_is_that_of_a_loop(pool: Pooling, token: torch.Tensor | None) -> None:
     settings = ReadoutSettings(pool=pool, grid=2)
-    found = pooled(FeatureMap(MAP, token), settings)
+    (found,) = pooled(FeatureMap(MAP, token), settings).values()
     for row in range(2):
         expected = by_a_loop(settings, MAP[row], None if token is None else token[row])
         assert found[row].tolist() == pytest.approx(expected, rel=1e-5)
@@ -44,13 +44,28 @@ def test_pooling_is_that_of_a_loop(pool: Pooling, token: torch.Tensor | None) ->
 
 def test_a_class_token_is_read_if_there_is_one() -> None:
     settings = ReadoutSettings(pool=Pooling.TOKEN)
-    assert pooled(FeatureMap(MAP, TOKEN), settings) is TOKEN
+    assert pooled(FeatureMap(MAP, TOKEN), settings)["token"] is TOKEN
     with pytest.raises(InputError, match="no class token; choose attention"):
         pooled(FeatureMap(MAP), settings)
 
 
 def test_a_grid_finer_than_the_map_is_the_map() -> None:
-    assert torch.equal(pooled(FeatureMap(MAP), ReadoutSettings(grid=16)), MAP.flatten(1))
+    assert torch.equal(pooled(FeatureMap(MAP), ReadoutSettings(grid=16))["4 x 6"], MAP.flatten(1))
+
+
+@pytest.mark.parametrize(("grid", "sides"), [(1, (1,)), (3, (1, 2)), (4, (1, 2, 4))])
+def test_a_pyramid_is_grids_of_twice_as_many_parts_a_side_each(grid: int, sides: tuple[int, ...]) -> None:
+    square = MAP[:, :, :, :4]
+    found = pooled(FeatureMap(square), ReadoutSettings(pool=Pooling.PYRAMID, grid=grid))
+    assert list(found) == [f"{side} x {side}" for side in sides]
+    for name, side in zip(found, sides, strict=True):
+        expected = [by_a_loop(ReadoutSettings(grid=side), one, None) for one in square]
+        torch.testing.assert_close(found[name], torch.tensor(expected))
+
+
+def test_levels_finer_than_the_map_are_there_once() -> None:
+    found = pooled(FeatureMap(MAP[:, :, :2, :2]), ReadoutSettings(pool=Pooling.PYRAMID, grid=16))
+    assert list(found) == ["1 x 1", "2 x 2"]
 
 
 @pytest.mark.parametrize("tower", ["vit", "resnet"])
@@ -97,6 +112,6 @@ def test_patches_keep_their_places(tiny_backbones: dict[str, BackboneSettings]) 
 
 def test_a_high_power_of_small_values_has_a_gradient() -> None:
     shown = torch.full((1, 2, 3, 3), 1e-5, requires_grad=True)
-    pooled(FeatureMap(shown), ReadoutSettings(pool=Pooling.GEM, power=20)).sum().backward()
+    pooled(FeatureMap(shown), ReadoutSettings(pool=Pooling.GEM, power=20))["gem"].sum().backward()
     assert shown.grad is not None
     assert shown.grad.sum().item() == pytest.approx(2, rel=1e-4)

@@ -1,16 +1,25 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from handclip_core.evaluation.baselines import BASELINES, pixel_descriptors
+from handclip_core.evaluation.bootstrap import compare_paired
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.models.backbone import BackboneSettings, load_backbone
 from handclip_core.pretraining.pairs import ASPECT_NAMES
 from handclip_core.runs import baselines
-from handclip_core.runs.baselines import baseline_descriptors, baseline_scores
+from handclip_core.runs.baselines import (
+    baseline_descriptors,
+    baseline_scores,
+    read_gaps,
+    score_baselines,
+    write_gaps,
+)
 from handclip_core.runs.context import ExperimentContext, open_context
-from handclip_core.runs.experiment import Experiment, assemble, score
+from handclip_core.runs.experiment import Experiment, assemble, context_of, score
 from handclip_core.strategies import ZeroShot
 from handclip_core.tasks.identities.evaluator import IdentityEvaluator
 from tests.conftest import TINY_DATA
@@ -62,3 +71,44 @@ def test_handclip_nano_beats_the_plain_baselines_on_people_it_has_not_seen_and_t
         prompts = backbone.encode_text(backbone.tokenize([f"a photo of a {name}" for name in ASPECT_NAMES]))
         told = backbone(images).projected @ functional.normalize(prompts, dim=1).T
     assert (told.argmax(dim=1).numpy() == context.aspect_indices[rows]).mean() > 0.9
+
+
+def test_scores_are_kept_a_data_set_and_made_anew_if_the_file_is_damaged(
+    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDCLIP_CACHE", str(tmp_path))
+    open_context.cache_clear()
+    experiment = Experiment(strategy=ZeroShot(), data=TINY_DATA, backbone=tiny_backbones["vit"])
+    first = score_baselines(experiment, "cpu")
+    assert {*first.scores} == {*BASELINES}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(baselines, "baseline_scores", None)  # nothing may be scored again
+        again = score_baselines(experiment, "cpu")
+    for name, scores in first.scores.items():
+        assert again.scores[name].mean("map") == scores.mean("map")
+
+    (folder,) = (path for path in tmp_path.glob("baselines-*") if path.is_dir())
+    (folder / "hog.npz").write_bytes(b"damaged")
+    assert score_baselines(experiment, "cpu").scores["hog"].mean("map") == first.scores["hog"].mean("map")
+
+    other = experiment.model_copy(update={"data": type(TINY_DATA)(**{**TINY_DATA.model_dump(), "gallery": "own"})})
+    assert score_baselines(other, "cpu").scores["pixels"].mean("map") != first.scores["pixels"].mean("map")
+    open_context.cache_clear()
+
+
+def test_a_model_is_held_against_every_baseline_on_the_same_queries(
+    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    experiment = Experiment(strategy=ZeroShot(), data=TINY_DATA, backbone=tiny_backbones["vit"])
+    context = context_of(experiment, torch.device("cpu"))
+    results = baseline_scores("hog", context, "val")
+    write_gaps(tmp_path, experiment, results, "cpu")
+    gaps = {gap.name: gap for gap in read_gaps(tmp_path)}
+    assert list(gaps) == sorted(gaps, key=lambda name: -gaps[name].value)
+    assert gaps["hog"].difference == gaps["hog"].low == gaps["hog"].high == 0
+    assert not gaps["hog"].beaten
+    for name, gap in gaps.items():
+        found = compare_paired(results, baseline_scores(name, context, "val"))
+        assert (gap.difference, gap.low, gap.high) == (found.difference, found.low, found.high)
+    assert read_gaps(tmp_path / "nothing") == []

@@ -19,6 +19,7 @@ from handclip_core.errors import InputError
 from handclip_core.models.names import CONFIG_FILE
 from handclip_core.models.weights.origin import merged_updates
 from handclip_core.runs.run_folder import BEST
+from handclip_core.serving.card import model_card
 from handclip_core.serving.export import CARD, ONNX, SCRIPT, export_run
 from handclip_core.serving.model import ServedModel, open_run
 from handclip_core.serving.onnx_file import IMAGES, VIEWS
@@ -134,6 +135,14 @@ def test_a_model_card_says_what_was_measured_and_on_whom(finished: FinishedRun, 
     assert served.hash in card
     for title in ("Intended use", "Data", "Figures", "Decisions", "By group", "Cost", "Limits"):
         assert f"\n## {title}\n" in card
+
+
+def test_a_model_card_says_which_vectors_of_the_tower_count(finished: FinishedRun) -> None:
+    served = open_run(finished("whitening").folder)
+    shares = dict(zip(served.model.vector_names, served.model.metric.shares(), strict=True))
+    said = "; ".join(f"{name} {share:.0%}" for name, share in shares.items() if share)
+    assert f"Of {len(shares)} vectors of the tower those count that together found most: {said}." in model_card(served)
+    assert "vectors of the tower" not in model_card(open_run(finished("full").folder))
 
 
 def test_a_script_without_this_package_finds_the_same_people(finished: FinishedRun, tmp_path: Path) -> None:

@@ -53,11 +53,22 @@ def test_on_the_small_clip_it_beats_what_it_stands_on() -> None:
 def test_a_saved_run_gives_its_figures_again(
     tmp_path: Path, tiny_backbones: dict[str, BackboneSettings], strategy: dict[str, Any], tower: str, kind: str
 ) -> None:
-    neck = {**READ, "metric": {"kind": kind, "shrinkage": 0.3}}
+    neck = {**READ, "metric": {"kind": kind, "shrinkage": 0.3, "vectors": "all"}}
     folder = train_into(tmp_path / "run", experiment({**strategy, "neck": neck}, tiny_backbones[tower]), device=CPU)
     report = evaluate_run(tmp_path / "run", device=CPU, view=View("val"))
     assert report.values["scores"]["overall"]["map"]["mean"] == pytest.approx(folder.best["map"], abs=1e-6)
     assert load_run(tmp_path / "run", device=CPU).metric.shrinkages() == pytest.approx((0.3, 0.3))
+
+
+def test_what_its_default_chooses_is_saved(tmp_path: Path, tiny_backbones: dict[str, BackboneSettings]) -> None:
+    record = train_into(tmp_path / "run", experiment({"name": "whitening"}, tiny_backbones["resnet"]), device=CPU)
+    report = evaluate_run(tmp_path / "run", device=CPU, view=View("val"))
+    assert report.values["scores"]["overall"]["map"]["mean"] == pytest.approx(record.best["map"], abs=1e-6)
+    model = load_run(tmp_path / "run", device=CPU)
+    shares = dict(zip(model.neck.vectors, model.metric.shares(), strict=True))
+    assert sum(shares.values()) == pytest.approx(1)
+    assert {"projected", "trunk", "block 1, 1 x 1"} <= shares.keys()
+    assert 0 < sum(share > 0 for share in shares.values()) < len(shares)
 
 
 def ready_of(strategy: dict[str, Any], context: ExperimentContext) -> Assembled:

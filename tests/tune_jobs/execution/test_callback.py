@@ -190,7 +190,7 @@ def test_a_finished_trial_is_complete_with_the_score_of_its_best_weights(sweep: 
 def test_a_trial_that_was_stopped_early_is_pruned(sweep: Sweep) -> None:
     trial = sweep.start()
     sweep.report(trial, 1, 0.4)
-    sweep.ready.decisions.stopped[0] = 1
+    sweep.ready.scheduler.decisions.stopped[0] = 1
     sweep.complete(trial)
     assert sweep.of(trial).status is Status.STOPPED
     assert sweep.stored()[0].state is TrialState.PRUNED

@@ -75,9 +75,9 @@ def test_a_trial_that_fits_nowhere_is_refused_with_what_there_is(resources: Reso
 
 
 def test_on_one_machine_data_are_prepared_in_this_process_if_it_has_no_forks() -> None:
-    here: list[str] = []
-    run_on_every_node(fit_trials(Resources(), CPU_ONLY), here.append, "prepared")
-    assert here == ["prepared"]
+    here: list[tuple[str, str]] = []
+    run_on_every_node(fit_trials(Resources(), CPU_ONLY), lambda *told: here.append(told), "prepared")
+    assert here == [("prepared", "cpu")]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_machine_that_is_held_gets_nothing_until_it_is_released_and_work_besid
     del ray_cluster
     (node,) = module.nodes()
     trial_resources = replace(fit_trials(Resources(), [node]), num_nodes=2, excluded_nodes=(node.id,))
-    assert run_where_trials_run(trial_resources, os.path.basename, "a/b") == "b"
+    assert run_where_trials_run(trial_resources, os.path.join, "a") == "a/cpu"
     nodes = RayNodes(trial_resources)
     nodes.hold(node.id, leave=0)
     place = ray.util.placement_group(bundles(cpus=1, gpus=0.0, workers=1))

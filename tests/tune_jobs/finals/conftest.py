@@ -9,11 +9,16 @@ import pytest
 from handclip_core.data.sources import DrawnData
 from handclip_core.engine.phase import Optim
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.paths import STATE_VARIABLE
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import AnyStrategy, Full, LinearProbe, ZeroShot
 from tests.conftest import TINY_DATA
+from tests.tune_jobs.finals.entries import entrant, facts
 from tests.tune_jobs.made_up import opened, validated
 from tune_jobs.config.settings import SweepSettings, dump_settings
+from tune_jobs.finals.past_sweep import read_sweep
+from tune_jobs.finals.ranking import Cost, rank
+from tune_jobs.finals.report import FinalsReport
 from tune_jobs.state.events import Begun, Closed, Ended, Event, Started, Trained
 from tune_jobs.state.journal import FILE, Journal
 from tune_jobs.state.sweep_state import SweepState
@@ -89,3 +94,24 @@ def sweep_folder(tiny_backbones: dict[str, BackboneSettings], tmp_path: Path) ->
         return folder
 
     return write
+
+
+@pytest.fixture
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accesses of other tests are none of ours."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+
+
+@pytest.fixture
+def report(sweep_folder: SweepFolder) -> FinalsReport:
+    """Finals of the tiny sweep, made up: one configuration past its best, one run that failed."""
+    standings = rank(
+        [
+            entrant("zero_shot", 0.9, trial=0, swept=0.5),
+            entrant("full", 0.3, trial=2, swept=0.95, known=facts(peak=0.99, peak_unit=3)),
+            entrant("adapters", 0.305),
+        ]
+    )
+    past = read_sweep(sweep_folder())
+    failures = {"full, trial 3, seed 1001": "RuntimeError: <b>a | b</b>"}
+    return FinalsReport(past, (1001, 1002, 1003), standings, Cost(False, 1.0), failures, None)

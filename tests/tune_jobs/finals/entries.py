@@ -1,16 +1,23 @@
 """Entrants of finals, made up: identities as points, their images some noise off them."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from handclip_core.data.manifest import GallerySplit
+from handclip_core.evaluation.access_log import Entry
+from handclip_core.evaluation.bootstrap import compare_paired, estimate
 from handclip_core.evaluation.protocol import ProtocolScores, score_gallery_splits
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import Facts
 from handclip_core.strategies import Adapters, AnyStrategy, Full, LinearProbe, ZeroShot
 from tune_jobs.finals.candidates import Finalist
+from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.mixtures import Entrant, Recipe
+from tune_jobs.finals.ranking import rank
+from tune_jobs.finals.report import FinalsReport
 
 PEOPLE, EACH = 20, 4
 IDENTITIES = np.repeat(np.arange(PEOPLE), EACH)
@@ -62,3 +69,21 @@ def entrant(
     one = finalist(strategy, trial=trial, swept=swept, backbone=backbone)
     runs = tuple(known or facts() for _ in seeds)
     return Entrant(one.name, Recipe((one,)), tuple(scores(noise, seed) for seed in seeds), (runs,))
+
+
+def looked(number: int) -> FinalTest:
+    """The look at the test identities of that number, of two."""
+    about = {"sweep": "tiny", "chosen": "full, trial 2"}
+    looks = tuple(Entry(n, f"2030-01-0{n}", "opened", about, "", str(n)) for n in (1, 2))
+    better, worse = scores(0.3, 1), scores(0.8, 1)
+    figures, clip = ({name: estimate(one, name) for name in ("map", "cmc1")} for one in (better, worse))
+    gaps = {name: compare_paired(better, worse, name) for name in ("map", "cmc1")}
+    return FinalTest(
+        "full, trial 2", "abc", number, looks, figures, clip, gaps, as_it_is="its backbone as it is", model="abc"
+    )
+
+
+def held_against(report: FinalsReport, noise: float) -> FinalsReport:
+    """The same finals with a baseline."""
+    entrants = [row.entrant for row in report.standings.rows]
+    return replace(report, standings=rank(entrants, {"hog": scores(noise, 9), "pixels": scores(0.95, 9)}))

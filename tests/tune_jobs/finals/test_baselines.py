@@ -5,6 +5,8 @@ import pytest
 from handclip_core.errors import InputError
 from handclip_core.evaluation.baselines import BASELINES
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.baselines import BaselineScores, score_baselines
+from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
 from handclip_core.tasks.captions.task import Captions
@@ -12,7 +14,7 @@ from handclip_core.tasks.classes.task import Classes
 from handclip_core.tasks.identities.task import Identities
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.entries import scores
-from tune_jobs.finals.baselines import BaselineScores, kept_baselines, score_baselines
+from tune_jobs.finals.baselines import kept_baselines
 
 TASK = Identities()
 
@@ -57,13 +59,17 @@ def test_a_baseline_that_a_later_version_adds_is_scored(tmp_path: Path, monkeypa
 
 
 def test_a_baseline_that_does_not_fit_the_data_is_named_and_the_others_are_scored(
-    tiny_backbones: dict[str, BackboneSettings], monkeypatch: pytest.MonkeyPatch
+    tiny_backbones: dict[str, BackboneSettings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("HANDCLIP_CACHE", str(tmp_path))
+    open_context.cache_clear()
+
     def refuse(*_: object, **__: object) -> None:
         raise InputError("no class has two training images")
 
-    monkeypatch.setattr("handclip_core.models.metric.within_class_whitening", refuse)
+    monkeypatch.setattr("handclip_core.models.metric.WithinClass", refuse)
     experiment = Experiment(strategy=ZeroShot(), data=TINY_DATA, backbone=tiny_backbones["vit"])
     found = score_baselines(experiment, "cpu")
     assert found.failures == {"wccn_hog": "no class has two training images"}
     assert {*found.scores} == {*BASELINES} - {"wccn_hog"}
+    open_context.cache_clear()

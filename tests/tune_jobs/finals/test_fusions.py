@@ -24,7 +24,7 @@ from tests.lora_runs import CPU, FIRST, lora_run
 from tests.tune_jobs.finals.entries import facts, finalist, scores
 from tune_jobs.finals.candidates import Finalist
 from tune_jobs.finals.fusions import best_of_backbones, fuse, fusion_of
-from tune_jobs.finals.mixtures import Complete, Kind, pot_name, soup_builder_of
+from tune_jobs.finals.mixtures import Complete, Kind, group_name
 
 SEEDS = (1001, 1002)
 TOWERS = ("vit", "resnet")
@@ -71,8 +71,8 @@ def pair(tiny_backbones: dict[str, BackboneSettings], tmp_path_factory: pytest.T
 def test_equal_weights_of_few_people_are_the_order_of_scaled_vectors_side_by_side(
     pair: list[Complete], tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
 ) -> None:
-    folder = tmp_path / pot_name(pair)
-    fuse(soup_builder_of(pair, SEEDS), "cpu").save(folder, Identities())
+    folder = tmp_path / group_name(pair)
+    fuse(pair, SEEDS, "cpu").save(folder, Identities())
     (row,) = fusion_of(pair, tmp_path)
     assert row.name == "fusion, by score of lora@vit trial 3 + lora@resnet trial 3"
     assert (row.recipe.kind, row.recipe.backbone, row.recipe.arms) == (
@@ -113,12 +113,12 @@ def test_nobody_is_scored_by_weights_that_were_fitted_to_them(
 
     monkeypatch.setattr(GalleryAnswers, "fit", noted)
     first = [Complete(one.finalist, one.folders[:1], one.facts[:1], one.states[:1]) for one in pair]
-    fuse(soup_builder_of(first, SEEDS[:1]), "cpu").save(tmp_path / pot_name(first), Identities())
+    fuse(first, SEEDS[:1], "cpu").save(tmp_path / group_name(first), Identities())
     (row,) = fusion_of(first, tmp_path)
     one, other, final = asked
     assert one
     assert other
     assert not one & other
     assert final == one | other
-    assert [one.mean("map") for one in row.scores] == [load_scores(tmp_path / pot_name(first) / "0.npz").mean("map")]
+    assert [one.mean("map") for one in row.scores] == [load_scores(tmp_path / group_name(first) / "0.npz").mean("map")]
     assert np.isclose(sum(row.recipe.fusion.weights if row.recipe.fusion else ()), 1)

@@ -13,7 +13,7 @@ from tests.conftest import TINY_DATA
 from tests.tune_jobs.finals.conftest import full
 from tests.tune_jobs.finals.entries import facts, finalist, scores
 from tune_jobs.finals.candidates import Finalist
-from tune_jobs.finals.mixtures import Complete, entrants_of, mix, pot_name, soup_builder_of
+from tune_jobs.finals.mixtures import Complete, entrants_of, group_name, mix
 
 SEEDS = (1001, 1002)
 CPU = torch.device("cpu")
@@ -65,10 +65,10 @@ def test_soups_are_found_again_whatever_the_order_of_the_finalists(
             driven.save(folder)
             write_final_scores(folder, driven, last)
         members.append(Complete(one, folders, tuple(facts() for _ in SEEDS), folders))
-    folder = tmp_path / "soups" / pot_name(members)
-    mix(soup_builder_of(members, SEEDS), "cpu").save(folder, Identities())
+    folder = tmp_path / "soups" / group_name(members)
+    mix(members, SEEDS, "cpu").save(folder, Identities())
     for group in (members, members[::-1]):
-        assert pot_name(group) == folder.name
+        assert group_name(group) == folder.name
         soup = next(one for one in entrants_of(group, tmp_path / "soups") if "uniform soup" in one.name)
         assert {member.trial for member in soup.recipe.members} == {7, 8}
         assert soup.name in ("full, uniform soup of trial 7, trial 8", "full, uniform soup of trial 8, trial 7")
@@ -80,5 +80,5 @@ def test_soups_are_found_again_whatever_the_order_of_the_finalists(
 def test_another_set_of_runs_has_another_folder_of_soups(tmp_path: Path) -> None:
     one, other = (complete(tmp_path, finalist("full", trial=trial), 0.5) for trial in (1, 2))
     fewer = Complete(one.finalist, one.folders[:1], one.facts[:1], one.states[:1])
-    assert len({pot_name([one]), pot_name([fewer]), pot_name([one, fewer])}) == 3
-    assert pot_name([one, other]) == pot_name([other, one])
+    assert len({group_name([one]), group_name([fewer]), group_name([one, fewer])}) == 3
+    assert group_name([one, other]) == group_name([other, one])

@@ -45,7 +45,7 @@ def test_baselines_are_held_against_the_winner_over_identities_and_its_seeds() -
     known = {"pixels": scores(0.9, 7), "hog": scores(0.1, 8)}
     standings = rank([zero_shot, winner], known)
     best, other = standings.baselines
-    assert (best.name, best.beaten, other.name, other.beaten) == ("hog", False, "pixels", True)
+    assert (best.name, best.to_winner.beaten, other.name, other.to_winner.beaten) == ("hog", False, "pixels", True)
     for one in standings.baselines:
         own = sample_seeds([known[one.name]] * 3)
         assert one.gap == compare_seeds(own, sample_seeds(winner.scores))
@@ -110,7 +110,7 @@ def test_every_strategy_is_judged_at_its_best_with_what_it_cost() -> None:
     ]
     found = {one.strategy: one for one in verdicts(rank(entrants), SEARCHED, Cost(True, 0.5), budget=10)}
     assert list(found) == ["full", "adapters", "zero_shot"]
-    assert found["full"].best == "full, trial 4"
+    assert found["full"].best.name == "full, trial 4"
     assert (found["full"].verdict, found["zero_shot"].verdict) == (Verdict.WINNER, Verdict.WORSE)
     assert found["adapters"].verdict is Verdict.NO_DIFFERENCE
     assert found["full"].fit_hours == pytest.approx(36 * 0.5 / 3600)

@@ -1,22 +1,17 @@
 """What a sweep would take, beside what it takes."""
 
 from dataclasses import replace
-from math import nan
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.runs.drive import drive
-from handclip_core.runs.experiment import Experiment
-from handclip_core.strategies import Full, SequentialEWC, ZeroShot
 from tests.conftest import TINY_DATA
 from tests.tune_jobs.simulated import ROOM
 from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.lifecycle.dry_run import estimate, expected, lines, share_of_budget, shares
-from tune_jobs.lifecycle.profile import Profile, profile
+from tune_jobs.lifecycle.profile import Profile
 from tune_jobs.scheduling.limits import GIB
 
 STRATEGIES = ("zero_shot", "linear_probe", "full")
@@ -105,39 +100,15 @@ def test_limits_that_would_end_the_sweep_are_named_and_a_price_is_multiplied() -
     assert any(line.startswith(f"cost       {found.gpu_hours * 4:.2f}; ") for line in told)
 
 
-@pytest.fixture(scope="module")
-def tiny(tiny_backbones: dict[str, BackboneSettings]) -> dict[str, Any]:
-    return {"data": TINY_DATA, "backbone": tiny_backbones["vit"], "budget": 4}
-
-
-@pytest.mark.parametrize("strategy", [ZeroShot(), Full(), SequentialEWC()])
-def test_a_probe_knows_the_size_of_a_saved_state(strategy: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
-    experiment = Experiment(strategy=strategy, **tiny)
-    found = profile(experiment, "cpu")
-    assert found.reason == ""
-    assert (found.train_s > 0) is (strategy.name != "zero_shot")
-    assert found.validate_s > 0
-    driven = drive(experiment, tmp_path, device=torch.device("cpu"))
-    next(driven)
-    driven.save(tmp_path / "state")
-    saved = sum(path.stat().st_size for path in (tmp_path / "state").glob("*.pth"))
-    assert 0.5 * saved < found.state_bytes <= saved
-    assert found.memory_bytes > found.state_bytes
-
-
-def test_what_cannot_be_tried_says_why(tiny: dict[str, Any]) -> None:
-    broken = BackboneSettings(name="ViT-Z-99")
-    found = profile(Experiment(strategy=Full(), **tiny | {"backbone": broken}), "cpu")
-    assert found.reason.startswith("InputError: ")
-    assert "ViT-Z-99" in found.reason
-    assert found.seconds != found.seconds, f"not a number, {nan}"
-
-
 @pytest.mark.ray
 def test_the_whole_table_and_no_folder(
-    ray_cluster: None, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ray_cluster: None,
+    tiny_backbones: dict[str, BackboneSettings],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     del ray_cluster
+    tiny: dict[str, Any] = {"data": TINY_DATA, "backbone": tiny_backbones["vit"], "budget": 4}
     swept = SweepSettings(strategies=("zero_shot", "full"), trials=6, storage=tmp_path / "runs", **tiny)
     assert estimate(swept) == 0
     out = capsys.readouterr().out

@@ -75,7 +75,7 @@ def test_rungs_know_the_trials_that_were_taken_over(other: Path, tmp_path: Path)
     after, found = forked(other, tmp_path, trials=7)
     ready = run(after)
     whole = {number for number in found.numbers.values() if ready.all_trials.trials[number].status is Status.COMPLETE}
-    assert set(ready.decisions.stopped) == set(found.numbers.values()) - whole
+    assert set(ready.scheduler.decisions.stopped) == set(found.numbers.values()) - whole
     assert ready.all_trials.winner is not None
     assert (tmp_path / "second" / str(ready.all_trials.winner.checkpoint) / "handclip_best.pth").exists()
 

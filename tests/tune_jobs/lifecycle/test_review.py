@@ -10,17 +10,22 @@ import pytest
 from typer.testing import CliRunner
 
 from handclip_core.models.backbone import BackboneSettings
+from handclip_core.runs.baselines import ABOUT as BASELINES
+from handclip_core.runs.baselines import BaselineGap
+from handclip_core.runs.run_folder import write_json
 from handclip_core.strategies import Full, ZeroShot
 from tests.tune_jobs.finals.conftest import AT, TRIALS, write_sweep
 from tests.tune_jobs.finals.entries import entrant
 from tune_jobs.finals.past_sweep import read_sweep
 from tune_jobs.finals.ranking import Cost, rank
 from tune_jobs.finals.report import FinalsReport
+from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.lifecycle.reading import read_record
-from tune_jobs.lifecycle.review import FINALS, report, write_report
+from tune_jobs.lifecycle.review import report, write_report
 from tune_jobs.reporting.page import Page, Section
 from tune_jobs.review import app
-from tune_jobs.state.events import Ended, Retried
+from tune_jobs.state.events import Ended, Retried, Saved
+from tune_jobs.storage.sync import FINALS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome") or ""
 HOSTILE = "<script>document.title='broken'</script>"
@@ -71,6 +76,31 @@ def test_the_page_of_a_sweep_says_which_how_sure_and_at_what_cost_and_what_to_ru
     assert [str(row[0]) for row in board.rows] == ["2", "3", "1", "0"]
     assert "trials: 50" in section(page, "To reproduce").code
     assert all(one.lines or one.tables or one.figures or one.missing or one.code for one in page.sections)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "first", "said"),
+    [
+        (0.1, 0.3, False, "The winner beats the best of 2 baselines, wccn_hog: difference +20.00 mAP"),
+        (-0.1, 0.5, True, "The winner is not shown to beat the baseline wccn_hog, which uses no CLIP: difference +20"),
+        (-0.5, -0.1, True, "The winner is worse than the baseline wccn_hog, which uses no CLIP"),
+    ],
+)
+def test_a_baseline_that_is_not_beaten_comes_first(
+    tmp_path: Path, low: float, high: float, first: bool, said: str
+) -> None:
+    folder = swept(tmp_path / "tiny", more=[Saved(at=AT, trial=2, unit=2, checkpoint="trials/2", size=1)])
+    gaps = [
+        BaselineGap(name=name, value=value, difference=0.7 - value, low=low, high=high)
+        for name, value in (("wccn_hog", 0.5), ("pixels", 0.2))
+    ]
+    (folder / BEST).mkdir()
+    write_json(folder / BEST / BASELINES, [gap.model_dump() for gap in gaps])
+    page = report(read_record(folder))
+    assert page.verdict[0 if first else 2].startswith(said)
+    assert page.verdict[1 if first else 0].startswith("Best so far")
+    table = section(page, "Baselines").tables[0]
+    assert table.rows[0] == ("wccn_hog", "50.00", "+20.00", f"{100 * low:+.2f} to {100 * high:+.2f}")
 
 
 def test_after_the_finals_their_verdict_comes_first_until_the_sweep_goes_on(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def sweep(count: int, **known: Any) -> Trials:
 def test_the_live_table_never_exceeds_twenty_lines_of_a_small_terminal(count: int) -> None:
     all_trials = sweep(count, reason="RuntimeError: " + "x" * 200, seconds=3725)
     console = Console(width=80, height=24, force_terminal=True, color_system=None)
-    table = ProgressTable(all_trials, num_trials=max(count, 1), budget=8, console=console)
+    table = ProgressTable(all_trials=all_trials, num_trials=max(count, 1), budget=8, console=console)
     with console.capture() as captured:
         console.print(table.render())
     lines = captured.get().splitlines()
@@ -63,7 +63,7 @@ def test_a_log_gets_a_line_a_trial_and_a_sign_of_life(
     now = [100.0]
     monkeypatch.setattr("tune_jobs.reporting.progress.time.monotonic", lambda: now[0])
     all_trials = sweep(4, reason="RuntimeError: lost", seconds=12.0)
-    lines = ProgressLog(all_trials, num_trials=9, budget=8, second_rung=6)
+    lines = ProgressLog(all_trials=all_trials, num_trials=9, budget=8, second_rung=6)
     for view in all_trials.all()[:3]:
         lines.ended(view)
     lines.tick()
@@ -85,7 +85,7 @@ def test_before_the_first_trial_there_is_nothing_to_rank(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("tune_jobs.reporting.progress.time.monotonic", lambda: now[0])
-    lines = ProgressLog(Trials(), num_trials=9, budget=8, second_rung=6)
+    lines = ProgressLog(all_trials=Trials(), num_trials=9, budget=8, second_rung=6)
     now[0] += 40
     lines.tick()
     assert capsys.readouterr().out == "[0:40] 0/9  running: no trial yet of 8\n"

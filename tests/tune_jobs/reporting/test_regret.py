@@ -1,10 +1,16 @@
 import math
 
-from tune_jobs.reporting.regret import FinishedTrial, early_stopping_regret
+from handclip_core.runs.experiment import Experiment
+from handclip_core.strategies import ZeroShot
+from tune_jobs.reporting.regret import early_stopping_regret
+from tune_jobs.state.trials import Status, TrialView
+
+EXPERIMENT = Experiment(strategy=ZeroShot())
 
 
-def ran(number: int, arm: str, *scores: float, stopped: bool = False) -> FinishedTrial:
-    return FinishedTrial(number, arm, dict(enumerate(scores, start=1)), stopped)
+def ran(number: int, arm: str, *scores: float, stopped: bool = False) -> TrialView:
+    status, curve = Status.STOPPED if stopped else Status.COMPLETE, dict(enumerate(scores, start=1))
+    return TrialView(number, arm, {}, EXPERIMENT, status=status, curve=curve, unit=len(scores))
 
 
 FAST = [ran(0, "probe", 0.5, 0.6, 0.6, 0.6), ran(1, "probe", 0.4, stopped=True)]

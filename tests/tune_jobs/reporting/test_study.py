@@ -3,102 +3,16 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import optuna
 import pytest
 from optuna.artifacts import FileSystemArtifactStore
-from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
-from handclip_core.errors import InputError
-from search_spaces.spaces import SPACES
-from tests.tune_jobs.made_up import MadeUpSweep
-from tests.tune_jobs.simulated import run, settings
+from tests.tune_jobs.exported import ALL, PAIR, Exported, of_every_kind
 from tune_jobs.config.search import SamplerKind, Search
-from tune_jobs.config.settings import SweepSettings
-from tune_jobs.reporting import study as module
-from tune_jobs.reporting.study import ARTIFACTS, FILE, StudyExport
-from tune_jobs.search.proposer import SearchProposer
-from tune_jobs.search.trial_views import frozen
-from tune_jobs.state.trials import Trials
-from tune_jobs.storage.study_database import refuse_taken
-
-ALL = tuple(SPACES)
-PAIR = ("full", "adapters")
-
-
-def sqlite(folder: Path) -> str:
-    return f"sqlite:///{folder / FILE}"
-
-
-class Exported:
-    """A made-up sweep and its study, which is written after every event."""
-
-    def __init__(
-        self,
-        folder: Path,
-        patch: pytest.MonkeyPatch,
-        *,
-        strategies: tuple[str, ...] = ALL,
-        search: Search | None = None,
-        sweep: str = "made-up",
-    ) -> None:
-        self.url, self.folder = sqlite(folder), folder
-        self.settings = SweepSettings(strategies=strategies, trials=100, search=search or Search())
-        self.sweep = MadeUpSweep(name=sweep)
-        self.study = self.another()
-        self.study.rebuild(self.sweep.all_trials)
-        self.sweep.exports.append(self.study)
-        self.proposer = SearchProposer(self.settings)
-        patch.setattr(module, "time", SimpleNamespace(monotonic=self.sweep.clock))
-
-    def another(self) -> StudyExport:
-        """The export of another driver."""
-        search = self.settings.search
-        space = search.space(self.settings.strategies)
-        artifacts = self.folder / ARTIFACTS
-        return StudyExport(self.url, name="sweep", space=space, objectives=search.objectives, artifacts=artifacts)
-
-    def begin(self) -> Any:
-        return self.sweep.begin(self.proposer.next(self.sweep.all_trials))
-
-    def stored(self) -> list[FrozenTrial]:
-        """What another process reads in the database."""
-        return optuna.load_study(study_name="sweep", storage=self.url).get_trials()
-
-    def arms(self) -> dict[str, list[tuple[Any, ...]]]:
-        """What is stored of each arm, by the name of its study."""
-        storage = RDBStorage(self.url)
-        return {
-            study.study_name: [
-                (t.number, t.state, t.values, t.params, t.distributions, t.intermediate_values, t.user_attrs)
-                for t in storage.get_all_trials(study._study_id)
-            ]
-            for study in storage.get_all_studies()
-            if study.study_name != "sweep"
-        }
-
-    def truth(self) -> list[tuple[object, ...]]:
-        """All that is stored but ids and times."""
-        return [
-            (t.number, t.state, t.values, t.params, t.distributions, t.intermediate_values, t.user_attrs)
-            for t in self.stored()
-        ]
-
-
-def of_every_kind(exported: Exported) -> None:
-    """Trials that are complete, stopped, failed, under way, and one that has only begun."""
-    complete, stopped, failed, running = (exported.begin() for _ in range(4))
-    exported.sweep.complete(complete, 0.2, 0.6, 0.5)
-    exported.sweep.score(stopped, 0.9)
-    exported.sweep.end(stopped, "stopped")
-    exported.sweep.score(failed, 0.8)
-    exported.sweep.end(failed, "failed", reason="RuntimeError: out of memory")
-    exported.sweep.score(running, 0.1, 0.3)
-    exported.begin()
+from tune_jobs.reporting.study import ARTIFACTS, FILE
 
 
 def test_the_study_tells_the_truth_while_the_sweep_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,146 +187,15 @@ def test_names_in_the_database_keep_strategies_apart(tmp_path: Path, monkeypatch
     assert "adapters/optim/lr" in names[1]
 
 
-def away(*_: Any, **__: Any) -> None:
-    raise StorageInternalError("could not connect")
-
-
-WRITES = ("create_new_study", "_create_new_trial", "set_trial_intermediate_value", "set_trial_state_values")
-
-
-def test_a_database_that_goes_away_costs_the_sweep_nothing_and_is_caught_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    exported = Exported(tmp_path, monkeypatch)
-    exported.sweep.complete(exported.begin(), 0.1)
-    with monkeypatch.context() as patch:
-        for name in WRITES:
-            patch.setattr(RDBStorage, name, away)
-        for score in (0.2, 0.3):
-            exported.sweep.complete(exported.begin(), score)
-    told = capsys.readouterr().out
-    assert told == "the study cannot be written (could not connect); the sweep goes on without it\n", "said once"
-    exported.sweep.complete(exported.begin(), 0.4)
-    exported.study.close(exported.sweep.all_trials)
-    assert [trial.values for trial in exported.stored()] == [[0.1], [0.2], [0.3], [0.4]]
-    written = exported.truth()
-    exported.another().rebuild(exported.sweep.all_trials)
-    assert exported.truth() == written
-    assert capsys.readouterr().out == ""
-
-
-def test_a_database_that_is_away_to_the_end_is_said_with_the_mend(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    exported = Exported(tmp_path, monkeypatch)
-    for name in WRITES:
-        monkeypatch.setattr(RDBStorage, name, away)
-    exported.sweep.complete(exported.begin(), 0.1)
-    exported.study.close(exported.sweep.all_trials)
-    assert capsys.readouterr().out.splitlines()[-1] == "the study lacks trials; add them later with --export"
-
-
-def test_a_whole_sweep_whose_database_goes_away_ends_as_any_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = run(settings(tmp_path / "whole", trials=5))
-    calls, real = 0, RDBStorage._create_new_trial
-
-    def flaky(*given: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return away() if calls > 3 else real(*given, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RDBStorage, "_create_new_trial", flaky)
-        cut = run(settings(tmp_path / "cut", trials=5))
-    assert calls > 3
-    assert [(r.params, r.status, r.curve) for r in cut.all_trials.all()] == [
-        (r.params, r.status, r.curve) for r in whole.all_trials.all()
-    ]
-
-
-def test_a_study_of_that_name_of_another_sweep_is_refused_and_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    exported = Exported(tmp_path, monkeypatch)
-    exported.sweep.complete(exported.begin(), 0.1)
-    exported.study.close(exported.sweep.all_trials)
-    before = exported.truth()
-    with pytest.raises(InputError, match="has a study 'sweep' already; choose another --name"):
-        exported.another().rebuild(MadeUpSweep(name="another").all_trials)
-    with pytest.raises(InputError, match="has a study 'sweep' already; choose another --name"):
-        refuse_taken(exported.url, "sweep")
-    refuse_taken(exported.url, "another")
-    assert exported.truth() == before
-
-
-@pytest.mark.parametrize("owned", [True, False])
-def test_what_a_driver_left_that_died_while_it_made_the_study_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owned: bool
-) -> None:
-    exported = Exported(tmp_path, monkeypatch)
-    of_every_kind(exported)
-    exported.study.close(exported.sweep.all_trials)
-    written = exported.truth()
-    optuna.delete_study(study_name="sweep", storage=exported.url)
-    left = optuna.create_study(study_name="sweep", storage=exported.url)
-    if owned:
-        left.set_user_attr("sweep", "made-up")
-        left.add_trial(exported_first(exported))
-    exported.another().rebuild(exported.sweep.all_trials)
-    assert exported.truth() == written
-
-
-def exported_first(exported: Exported) -> FrozenTrial:
-    """The first trial as Optuna knows it."""
-    return frozen(exported.sweep.all_trials.trials[0], exported.settings.search.space(ALL), ("map",))
-
-
-def test_a_study_without_an_owner_that_holds_trials_is_not_ours(tmp_path: Path) -> None:
-    optuna.create_study(study_name="sweep", storage=sqlite(tmp_path)).add_trial(optuna.trial.create_trial(value=1.0))
-    space = Search().space(PAIR)
-    export = StudyExport(sqlite(tmp_path), name="sweep", space=space, objectives=("map",), artifacts=tmp_path)
-    with pytest.raises(InputError, match="has a study 'sweep' already"):
-        export.rebuild(Trials())
-
-
-def test_another_process_that_adds_trials_is_noticed_and_told_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    exported = Exported(tmp_path, monkeypatch)
-    other = optuna.load_study(study_name="sweep", storage=exported.url)
-    other.add_trial(optuna.trial.create_trial(value=0.99))
-    exported.sweep.complete(exported.begin(), 0.1)
-    assert "study 'sweep': another process writes to it" in capsys.readouterr().out
-    exported.sweep.complete(exported.begin(), 0.2)
-    exported.study.close(exported.sweep.all_trials)
-    assert [trial.values for trial in exported.stored()] == [[0.1], [0.2]], "written anew from the journal"
-
-
-@pytest.mark.parametrize("score", [float("nan")])
-def test_a_score_that_is_not_a_number_breaks_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float
-) -> None:
+def test_a_score_that_is_not_a_number_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exported = Exported(tmp_path, monkeypatch)
     trial = exported.begin()
-    exported.sweep.score(trial, score)
+    exported.sweep.score(trial, float("nan"))
     exported.sweep.end(trial, "failed", reason="validation mAP is not a number")
     exported.study.close(exported.sweep.all_trials)
     (stored,) = exported.stored()
     assert stored.state is TrialState.FAIL
     assert stored.user_attrs["outcome"]["map"] is None
-
-
-def test_a_study_that_could_not_be_begun_is_not_tried_again_when_it_is_closed(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    study = StudyExport("nothing", name="sweep", space=Search().space(PAIR), objectives=("map",), artifacts=tmp_path)
-    with pytest.raises(InputError, match="not the URL of a database"):
-        study.rebuild(Trials())
-    study.close(Trials())
-    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("rebuilt", [False, True])

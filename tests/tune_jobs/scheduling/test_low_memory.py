@@ -3,11 +3,8 @@
 import os
 
 import pytest
-from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-from tune_jobs.execution.failures import describe_error, kind_of
 from tune_jobs.scheduling.low_memory import LowMemory, is_low_memory, read_low_memory
-from tune_jobs.scheduling.retries import FailureKind
 
 NODE = "77d19586de1a1e50"
 TOLD = f"""2 worker(s) were killed due to the node running low on memory. \
@@ -64,22 +61,3 @@ def test_only_what_is_neither_this_clusters_nor_rays_own_is_foreign() -> None:
 def test_what_ray_says_in_other_words_is_left_unknown(text: str, words: str) -> None:
     assert is_low_memory(text)
     assert str(read_low_memory(text)).endswith(words)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OutOfMemoryError(TOLD),
-        RayActorError(actor_id="8c3930c7", error_msg=TOLD),
-        RayTaskError("train", "traceback", OutOfMemoryError(TOLD)).as_instanceof_cause(),
-    ],
-    ids=("task", "actor", "another process of the trial"),
-)
-def test_whichever_way_it_comes_it_is_told_in_one_line(error: BaseException) -> None:
-    assert kind_of(error) is FailureKind.LOW_MEMORY
-    assert describe_error(error).startswith("node low on memory (3.1 of 23.5 GiB used, 3.0 allowed")
-
-
-def test_memory_that_a_trial_itself_runs_out_of_is_another_matter() -> None:
-    raised = RayTaskError("train", "traceback", RuntimeError("the report was low on memory of details"))
-    assert kind_of(raised.as_instanceof_cause()) is FailureKind.TRANSIENT

@@ -20,7 +20,6 @@ def test_the_smallest_difference_follows_the_printed_tables_of_t() -> None:
     assert FOUND.sd == pytest.approx(sqrt(sum((x - 0.709) ** 2 for x in FOUND.scores) / 4))
     assert FOUND.smallest_difference(3) == pytest.approx((2.776 + 0.941) * FOUND.sd * sqrt(2 / 3), rel=1e-3)
     assert FOUND.smallest_difference(12) == pytest.approx(FOUND.smallest_difference(3) / 2)
-    assert FOUND.smallest_difference(3, correlation=0.75) == pytest.approx(FOUND.smallest_difference(3) / 2)
 
 
 def test_a_difference_of_that_size_is_found_about_as_often_as_promised() -> None:

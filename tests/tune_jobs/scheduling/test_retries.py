@@ -1,54 +1,11 @@
 from typing import Any
 
-import pytest
-import torch
-from ray import cloudpickle
-from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
-
-from handclip_core.engine.objective import DivergedError
 from handclip_core.engine.phase import Optim
-from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Full, ZeroShot
-from tune_jobs.execution.failures import kind_of
-from tune_jobs.execution.trainable import LostStateError
 from tune_jobs.scheduling.retries import Failure, FailureKind, after_failure, halved, largest_batch
 from tune_jobs.state.events import Ended, Moved, Retried
 from tune_jobs.state.trials import Status, Trials, TrialView
-from tune_jobs.storage.retry import UnwritableError
-
-
-def raised(error: Exception) -> BaseException:
-    """An error as the driver gets it from a worker."""
-    whole: BaseException = cloudpickle.loads(
-        cloudpickle.dumps(RayTaskError("train", "traceback", error).as_instanceof_cause())
-    )
-    return whole
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (raised(DivergedError("at step 3")), FailureKind.FATAL),
-        (raised(InputError("data.aspects: none")), FailureKind.FATAL),
-        (raised(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")), FailureKind.OUT_OF_MEMORY),
-        (raised(RuntimeError("CUDA error: out of memory")), FailureKind.OUT_OF_MEMORY),
-        (
-            raised(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")),
-            FailureKind.OUT_OF_MEMORY,
-        ),
-        (raised(MemoryError()), FailureKind.OUT_OF_MEMORY),
-        (OutOfMemoryError("Task was killed due to the node running low on memory."), FailureKind.LOW_MEMORY),
-        (RayActorError(error_msg="The actor was killed: the node was running low on memory."), FailureKind.LOW_MEMORY),
-        (raised(LostStateError("handclip_final.pth: damaged")), FailureKind.LOST_CHECKPOINT),
-        (raised(UnwritableError("/tmp: cannot be written")), FailureKind.NODE),
-        (raised(RuntimeError("CUDA error: unspecified launch failure")), FailureKind.TRANSIENT),
-        (raised(OSError("Stale file handle")), FailureKind.TRANSIENT),
-        (RayActorError(error_msg="The actor died unexpectedly before finishing this task."), FailureKind.TRANSIENT),
-    ],
-)
-def test_errors_are_told_apart_by_what_can_be_done(error: BaseException, kind: FailureKind) -> None:
-    assert kind_of(error) is kind
 
 
 def view(*, failures: int = 0, micro_batch: int | None = None, strategy: Any = None) -> TrialView:
@@ -85,7 +42,7 @@ def test_too_little_memory_halves_the_pass_until_it_is_one_image() -> None:
 def test_what_has_no_batch_is_tried_again_as_it_is() -> None:
     found = follows(FailureKind.OUT_OF_MEMORY, strategy=ZeroShot())
     assert found == Retried(at=1.0, trial=3, reason="why")
-    assert halved(None, ZeroShot()) is None
+    assert halved(Experiment(strategy=ZeroShot())) is None
 
 
 def test_the_largest_batch_is_found_at_any_depth() -> None:

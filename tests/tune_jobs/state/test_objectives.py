@@ -52,29 +52,29 @@ def test_the_front_is_optunas_and_holds_no_stopped_or_failed_trial(tmp_path: Pat
     assert len(front) > 1
     study = optuna.load_study(study_name="s", storage=url)
     assert {row.number for row in front} == {trial.number for trial in study.best_trials}
-    assert [row.values["map"] for row in front] == sorted((row.values["map"] for row in front), reverse=True)
+    assert [row.score for row in front] == sorted((row.score for row in front), reverse=True)
 
 
 def test_the_front_is_told_with_every_objective() -> None:
     objectives = ("map", "retention")
     front = pareto_front(swept((0.25, 1), (0.75, 1), (0.75, 2)), objectives)
     assert (
-        front_csv(front)
+        front_csv(front, objectives)
         == "trial,strategy,map,retention\n1,zero_shot,0.75,0.25\n2,zero_shot,0.75,0.25\n0,zero_shot,0.25,0.75\n"
     )
-    assert front_lines(front) == [
+    assert front_lines(front, objectives) == [
         "Pareto front: 3 finished trials that no other one beats in map and retention",
         "  trial 1 zero_shot: map 0.75, retention 0.25",
         "  trial 2 zero_shot: map 0.75, retention 0.25",
         "  trial 0 zero_shot: map 0.25, retention 0.75",
     ]
-    assert front_lines([]) == []
+    assert front_lines([], objectives) == []
 
 
 def test_counts_of_parameters_are_written_whole() -> None:
     front = pareto_front(swept((1 / 3, 3_812_276)), BOTH)
-    assert front_csv(front).splitlines()[1] == "0,zero_shot,0.333333,3812276"
-    assert front_lines(front) == [
+    assert front_csv(front, BOTH).splitlines()[1] == "0,zero_shot,0.333333,3812276"
+    assert front_lines(front, BOTH) == [
         "Pareto front: 1 finished trial that no other one beats in map and params_trained",
         "  trial 0 zero_shot: map 0.333333, params_trained 3812276",
     ]

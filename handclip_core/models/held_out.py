@@ -1,0 +1,69 @@
+"""What a metric is chosen by: how well it finds images of training identities that it was not fitted to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handclip_core.errors import InputError
+from handclip_core.evaluation.retrieval import retrieval_scores
+from handclip_core.models.closed_form import Labels
+
+Scores = NDArray[np.float32]
+NUM_FOLDS = 3
+MOST_IMAGES = 1500
+"""Training images of whole identities that the choice is made on: it takes the cube of their number."""
+MOST_TAKEN = 12
+"""Vectors that are taken at most, each as often as it helps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Indices of training images: those that a metric is fitted to, and ``held_out`` [m] ones of other identities."""
+
+    known: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+
+
+class HeldOut:
+    """Thirds of the training identities, each held out once."""
+
+    def __init__(self, labels: Labels, identities: Labels) -> None:
+        """``labels`` [n] say which images are to be found by one another, ``identities`` [n] lie in one third each."""
+        names, counts = np.unique(identities, return_counts=True)
+        order = np.random.default_rng(0).permutation(len(names))
+        few = max(NUM_FOLDS, np.searchsorted(np.cumsum(counts[order]), MOST_IMAGES, side="right"))
+        thirds = [np.isin(identities, names[order[:few][number::NUM_FOLDS]]) for number in range(NUM_FOLDS)]
+        self.folds = tuple(
+            Fold(np.flatnonzero(np.any(thirds, axis=0) & ~third), np.flatnonzero(third)) for third in thirds
+        )
+        self._labels = labels
+
+    def quality(self, scores: Sequence[Scores]) -> float:
+        """Mean average precision over folds of ``scores`` [m, m], larger for images more alike."""
+        return float(np.mean([self._map(fold, found) for fold, found in zip(self.folds, scores, strict=True)]))
+
+    def shares(self, scores: Sequence[Sequence[Scores]]) -> tuple[float, ...]:
+        """Of vectors with ``scores`` a fold each, how much each counts in the sum that finds most; they sum to one.
+
+        Greedy selection with replacement (Caruana 2004, doi 10.1145/1015330.1015432): the vector is added that helps
+        most, again and again, until none does.
+        """
+        taken = [0] * len(scores)
+        total, best = [np.zeros_like(one) for one in scores[0]], -1.0
+        for _ in range(MOST_TAKEN):
+            sums = [[before + one for before, one in zip(total, found, strict=True)] for found in scores]
+            qualities = [self.quality(found) for found in sums]
+            chosen = int(np.argmax(qualities))
+            if qualities[chosen] <= best:
+                break
+            taken[chosen], total, best = taken[chosen] + 1, sums[chosen], qualities[chosen]
+        return tuple(count / sum(taken) for count in taken)
+
+    def _map(self, fold: Fold, scores: Scores) -> float:
+        who = self._labels[fold.held_out]
+        try:
+            return retrieval_scores(scores, who, who, exclude=np.eye(len(who), dtype=bool)).map
+        except InputError:  # no two images of one class
+            return 0.0
