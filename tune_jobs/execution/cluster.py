@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from handclip_core.scratch import claim, remove_left
 from handclip_core.signals import ended_at_once
 from handclip_core.warm_python import call_warm, warm_python
 from tune_jobs.config.settings import Resources
+from tune_jobs.execution.ray_job import not_joined, refuse_silence
 from tune_jobs.execution.signals import signals_are_the_drivers
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
 
@@ -50,8 +50,6 @@ NODE_LABEL = "ray.io/node-id"
 """The label by which Ray knows each node."""
 TIMED_OUT = "timed out during startup"
 """How Ray says it of its own processes."""
-ANSWER_S = 10.0
-"""Seconds within which a cluster has to take a connection."""
 FIRST_NODE_S = 1200.0
 """Seconds within which an autoscaler has to bring the first node."""
 
@@ -101,18 +99,12 @@ def connect() -> None:
         return
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address := os.environ.get("RAY_ADDRESS"):
-        _refuse_silence(address)
+        refuse_silence(address)
         try:
             with ended_at_once(), signals_are_the_drivers():
                 ray.init(**quiet)
-        except AuthenticationError:
-            raise InputError(f"RAY_ADDRESS={address}: wants a token; put the cluster's into RAY_AUTH_TOKEN") from None
-        except ConnectionError as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"RAY_ADDRESS={address}: no cluster answers ({reason}); is it up, and are RAY_AUTH_MODE and "
-                "RAY_AUTH_TOKEN its own?"
-            ) from None
+        except (AuthenticationError, ConnectionError) as error:
+            raise not_joined(address, error) from None
         return
     try:
         # Interrupted amid its start Ray dumps its core; nothing has been written yet.
@@ -134,18 +126,6 @@ def connect() -> None:
             raise
         ray.shutdown()
         raise InputError("Ray did not start on this machine in time; begin again when it is less busy") from None
-
-
-def _refuse_silence(address: str) -> None:
-    """Raise InputError if nothing takes a connection at ``address``, where Ray would go on asking for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not port.isdigit():  # "auto" or "local", which Ray knows
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
-    except (OSError, OverflowError) as error:
-        fault = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"RAY_ADDRESS={address}: nothing answers there ({fault}); is the cluster up?") from None
 
 
 def end_meanwhile() -> bool:
