@@ -106,8 +106,7 @@ def connect() -> None:
         except (AuthenticationError, ConnectionError) as error:
             raise not_joined(address, error) from None
         return
-    try:
-        # Interrupted amid its start Ray dumps its core; nothing has been written yet.
+    try:  # interrupted amid its start Ray dumps its core; nothing has been written yet
         with ended_at_once(), signals_are_the_drivers():
             started = ray.init(
                 address="local",
