@@ -124,15 +124,14 @@ def test_a_submitted_sweep_joins_the_cluster_and_one_that_is_stopped_or_loses_it
     )
     (working_dir / "settings.yaml").write_text(dump_settings(settings))
     folder, journal = tmp_path / "stopped", tmp_path / "stopped" / FILE
-    _submit_and_wait_for_training(
-        head, working_dir, journal, "settings.yaml", "--name", "stopped", name="to-be-stopped"
-    )
-    assert head.job("stop", "to-be-stopped").returncode == 0
-    assert "was stopped" in head.job("status", "to-be-stopped").stdout
+    stopped = f"stopped-before-{'the-supervisor-goes' if orphaned else 'the-end'}"  # a name is given once a cluster
+    _submit_and_wait_for_training(head, working_dir, journal, "settings.yaml", "--name", "stopped", name=stopped)
+    assert head.job("stop", stopped).returncode == 0
+    assert "was stopped" in head.job("status", stopped).stdout
     events = read_journal(journal)
     assert isinstance(events[-1], Closed), "the driver had no time to end by itself"
     submit = f"ray job submit --working-dir . -- python tune_jobs/sweep.py {folder} --resume"
-    assert submit in head.job("logs", "to-be-stopped").stdout
+    assert submit in head.job("logs", stopped).stdout
     if orphaned:
         _submit_and_wait_for_training(head, working_dir, journal, str(folder), "--resume", name="to-be-orphaned")
         driver = _driver_of(folder)

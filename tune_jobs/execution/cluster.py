@@ -22,7 +22,7 @@ from handclip_core.scratch import claim, remove_left
 from handclip_core.signals import ended_at_once
 from handclip_core.warm_python import begin_to_call_warm, call_warm, warm_python
 from tune_jobs.config.settings import Resources
-from tune_jobs.execution.ray_job import refuse_silence
+from tune_jobs.execution.ray_job import not_joined, refuse_silence
 from tune_jobs.execution.signals import signals_are_the_drivers
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
 
@@ -102,17 +102,10 @@ def connect() -> None:
         try:
             with ended_at_once(), signals_are_the_drivers():
                 ray.init(**quiet)
-        except AuthenticationError:
-            raise InputError(f"RAY_ADDRESS={address}: wants a token; put the cluster's into RAY_AUTH_TOKEN") from None
-        except ConnectionError as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"RAY_ADDRESS={address}: no cluster answers ({reason}); is it up, and are RAY_AUTH_MODE and "
-                "RAY_AUTH_TOKEN its own?"
-            ) from None
+        except (AuthenticationError, ConnectionError) as error:
+            raise not_joined(address, error) from None
         return
-    try:
-        # Interrupted amid its start Ray dumps its core; nothing has been written yet.
+    try:  # interrupted amid its start Ray dumps its core; nothing has been written yet
         with ended_at_once(), signals_are_the_drivers():
             started = ray.init(
                 address="local",
