@@ -6,7 +6,7 @@ PYTEST := $(PYTHON) -m pytest
 RAY := --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "ray and not faults"
 RAY_FILES = $(sort $(shell grep -rl "mark\.ray" tests --include="test_*.py"))
 FAULTS := $(addprefix tests/tune_jobs/,test_configs.py test_job.py test_signals_to_sweeps.py test_damaged_journals.py execution/test_signals.py execution/test_train_fn.py execution/test_tune_internals.py finals/test_build.py finals/test_run.py lifecycle/test_build.py storage/test_sync.py lifecycle/test_export_best.py search/test_cma_es.py) \
-  tests/bad_inputs/test_damage.py \
+  tests/bad_inputs \
   $(addprefix tests/handclip_core/,test_signals.py test_signals_to_commands.py data/test_pixels.py data/test_manifest.py data/test_sources.py runs/test_run_folder.py) tests/cluster/test_multi_node.py tests/cluster/test_slurm.py \
   tests/handclip_core/strategies/test_strategies_contract.py tests/search_spaces/test_effects.py
 export UV_COMPILE_BYTECODE := 1

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,13 @@ from tests.tune_jobs.finals.conftest import write_sweep
 from tune_jobs.command import main
 from tune_jobs.execution import cluster
 
+HERE = Path(__file__).parent
 RAW = re.compile(
     r"Traceback|\[Errno|\bErrno\b|<class|object at 0x|\b\w+Error\b(?!:? \w+ of)|codec can't|pydantic|invalid literal"
 )
 """What only libraries say."""
+IN_EVERY_RUN = 4
+"""One test in so many of a file's is part of every run, the others of ``make test-faults`` alone."""
 HANGS_S = 60
 LONGEST = 500
 """Letters of a line that can be read at once."""
@@ -70,6 +74,16 @@ class Answer:
 
 
 Told = Callable[..., Answer]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave most of the paths and values to ``make test-faults``."""
+    places = Counter[Path]()
+    for item in items:
+        if item.path.parent == HERE and item.path.name != "test_damage.py":
+            if places[item.path] % IN_EVERY_RUN:
+                item.add_marker(pytest.mark.faults)
+            places[item.path] += 1
 
 
 @pytest.fixture
