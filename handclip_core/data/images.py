@@ -1,6 +1,7 @@
 """Opening unchecked images: every file becomes 8-bit RGB, upright, or is refused with its reason."""
 
 import io
+import os
 import stat
 import struct
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+from handclip_core.documents import shortened
 from handclip_core.errors import InputError
 from handclip_core.paths import fault_of
 
@@ -42,7 +44,10 @@ UNREAD = {
 LARGE_PIXELS = 25_000_000
 """Images of more pixels are decoded one at a time in a process, and made smaller before anything else is done."""
 MAX_PIXELS = 120_000_000
-"""Above this a file is taken for a decompression bomb; phone cameras reach 108 million."""
+"""Above this a file is taken for a decompression bomb; phone cameras reach 108 million. They take 0.4 GB while they are
+decoded."""
+MAX_PIXELS_VARIABLE = "HANDCLIP_MAX_PIXELS"
+"""The environment variable that puts another number in its place, so that less memory is enough."""
 MAX_BYTES = 512 * 1024 * 1024
 MIN_SIDE_PX = 8
 """A smaller image shows no hand."""
@@ -57,6 +62,14 @@ _PILLOW_ERRORS = (
 
 
 _in_turn = threading.Lock()
+
+
+def max_pixels() -> int:
+    """Pixels of the largest image that is decoded; raises InputError if the environment names no number."""
+    given = os.environ.get(MAX_PIXELS_VARIABLE, str(MAX_PIXELS))
+    if not given.isdecimal() or int(given) < MIN_SIDE_PX**2:
+        raise InputError(f"{MAX_PIXELS_VARIABLE}: '{shortened(given, 40)}' is no number of pixels, as {MAX_PIXELS}")
+    return int(given)
 
 
 class BadImageError(InputError):
@@ -94,7 +107,7 @@ def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
     averaged as long as both sides stay at twice that. EXIF rotation is applied; grey, palette, CMYK and 16-bit images
     are converted, 10, 12 or 14 bits in a 16-bit file by their own range; transparency is laid on white. Raises
     BadImageError for whatever is corrupt, truncated, animated, of another kind, smaller than MIN_SIDE_PX or larger than
-    MAX_PIXELS.
+    ``max_pixels``.
     """
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -115,7 +128,7 @@ def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
     except UnidentifiedImageError:
         raise BadImageError(f"not an image of a kind that is read ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
-        raise BadImageError(f"decompression bomb: more than {MAX_PIXELS:,} pixels") from None
+        raise BadImageError(f"decompression bomb: more than {max_pixels():,} pixels") from None
     except _PILLOW_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadImageError(f"corrupt or truncated ({reason})") from None
@@ -123,8 +136,10 @@ def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
 
 def _check_header(image: Image.Image) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise BadImageError(f"decompression bomb: {width} x {height} pixels, more than {MAX_PIXELS:,}")
+    most = max_pixels()
+    if width * height > most:
+        what = "decompression bomb" if width * height > MAX_PIXELS else f"larger than {MAX_PIXELS_VARIABLE} allows"
+        raise BadImageError(f"{what}: {width} x {height} pixels, more than {most:,}")
     if min(width, height) < MIN_SIDE_PX:
         raise BadImageError(f"{width} x {height} pixels: no side may be under {MIN_SIDE_PX}")
     # MPO is a JPEG in which phones put a thumbnail or a gain map behind the image; that is no animation.

@@ -13,7 +13,16 @@ import pytest
 from PIL import Image, features
 
 from handclip_core.data import images
-from handclip_core.data.images import SUFFIXES, UNREAD, BadImageError, decode_rgb, read_image
+from handclip_core.data.images import (
+    MAX_PIXELS_VARIABLE,
+    SUFFIXES,
+    UNREAD,
+    BadImageError,
+    decode_rgb,
+    max_pixels,
+    read_image,
+)
+from handclip_core.errors import InputError
 
 RED = (200, 40, 30)
 
@@ -262,3 +271,16 @@ def test_absurdly_large_files_are_not_read(tmp_path: Path) -> None:
         file.truncate(2**30)
     with pytest.raises(BadImageError, match="1024 MiB"):
         read_image(tmp_path / "huge.jpg")
+
+
+def test_the_largest_image_that_is_read_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = encode(Image.new("RGB", (100, 60), (10, 20, 30)), "PNG")
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, "6000")
+    assert decode_rgb(image).size == (100, 60)
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, "5999")
+    with pytest.raises(BadImageError, match="larger than HANDCLIP_MAX_PIXELS allows: 100 x 60 pixels, more than 5,999"):
+        decode_rgb(image)
+    for given in ("", "many", "-5", "1e6", "63"):
+        monkeypatch.setenv(MAX_PIXELS_VARIABLE, given)
+        with pytest.raises(InputError, match="is no number of pixels, as 120000000"):
+            max_pixels()
