@@ -26,6 +26,8 @@ DEFAULT, SAMPLED = "default", "sampled"
 """Origins of trials; that of a point to try is ``point 0`` and so on."""
 LEAST_S = 1e-3
 """The least that a trial is taken to cost, in seconds."""
+MOST_ATTEMPTS = 20
+"""Draws, at random but for the first, of a configuration that has not been tried. After so many there may be none."""
 LEAST_STARTUP = 3
 """Finished trials of an arm that a sampler waits for, however many arms share ``startup_trials``."""
 BLIND_TO_STOPPED = (SamplerKind.GP, SamplerKind.CMAES)
@@ -104,9 +106,15 @@ class SearchProposer:
         trials, history = self._frozen(all_trials), self._history
         number = len(trials)
         arm = self._choose(history, trials, all_trials)
-        suggestion = Suggestion(self._inside, history.inside(arm, trials), number)
-        draft = self.space.draw(arm, suggestion)
-        return self._proposal(draft, SAMPLED, suggestion.attributes)
+        tried, past = [view.params for view in all_trials.all() if view.arm == arm], history.inside(arm, trials)
+        for attempt in range(MOST_ATTEMPTS):
+            # A sampler that has come to the best of few choices suggests it again and again.
+            sampling = replace(self._inside, kind=SamplerKind.RANDOM) if attempt else self._inside
+            suggestion = Suggestion(sampling, past, number, attempt=attempt)
+            proposal = self._proposal(self.space.draw(arm, suggestion), SAMPLED, suggestion.attributes)
+            if proposal.params not in tried:  # with the same seed it would end with the same score
+                break
+        return proposal
 
     def _frozen(self, all_trials: Trials) -> list[FrozenTrial]:
         """The trials so far as Optuna knows them; those that are over are made once."""

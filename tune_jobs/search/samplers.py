@@ -61,10 +61,14 @@ class Sampling:
 
 
 class Suggestion:
-    """The source of the draws of trial ``number`` after the trials ``past``, finished or running."""
+    """The source of the draws of trial ``number`` after the trials ``past``, finished or running.
 
-    def __init__(self, sampling: Sampling, past: Sequence[FrozenTrial], number: int) -> None:
+    If what came of it is not wanted, the next ``attempt`` draws other numbers.
+    """
+
+    def __init__(self, sampling: Sampling, past: Sequence[FrozenTrial], number: int, *, attempt: int = 0) -> None:
         self._sampling = sampling
+        self._key: tuple[int | str, ...] = (number, f"attempt {attempt}") if attempt else (number,)
         self._memory = _Memory(past)
         self._study = optuna.create_study(storage=self._memory, directions=sampling.directions)
         self._trial = optuna.trial.create_trial(state=TrialState.RUNNING)
@@ -84,7 +88,7 @@ class Suggestion:
         elif name in together and holds(distribution, together[name]):
             value = together[name]
         else:
-            sampler = self._sampling.sampler(self._trial.number, name)
+            sampler = self._sampling.sampler(*self._key, name)
             value = sampler.sample_independent(self._study, self._trial, name, distribution)
         # As a study gives it back, without types of NumPy.
         plain: Primitive = distribution.to_external_repr(distribution.to_internal_repr(value))
@@ -93,7 +97,7 @@ class Suggestion:
     @cached_property
     def _drawn_together(self) -> dict[str, Any]:
         """What the sampler draws jointly, for all that it has seen before."""
-        sampler = self._sampling.sampler(self._trial.number)
+        sampler = self._sampling.sampler(*self._key)
         space = sampler.infer_relative_search_space(self._study, self._trial)
         return sampler.sample_relative(self._study, self._trial, space)
 

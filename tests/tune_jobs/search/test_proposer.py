@@ -65,6 +65,23 @@ def test_narrowed_ranges_hold_for_defaults_and_draws() -> None:
             assert 1e-4 <= rate <= 2e-4
 
 
+@pytest.mark.parametrize("sampler", [SamplerKind.TPE, SamplerKind.RANDOM])
+def test_nothing_is_tried_twice_while_there_is_something_else(sampler: SamplerKind) -> None:
+    ranges = {
+        "neck/source": ("both",),
+        "neck/metric/kind": ("wccn",),
+        "neck/metric/vectors": ("validation",),
+        "neck/metric/dim": (32, 64, 128, 256),
+        "labels": ("hand",),
+    }
+    swept = settings(("whitening",), ranges=ranges, sampler=sampler, startup_trials=2)
+    sweep = MadeUpSweep()
+    dims = [trial.params["strategy/neck/metric/dim"] for trial in sweep.run(SearchProposer(swept), [0.5] * 4)]
+    assert sorted(map(str, dims)) == sorted(map(str, (32, 64, 128, 256)))
+    (again,) = sweep.run(SearchProposer(swept), [0.5])
+    assert again.params["strategy/neck/metric/dim"] in dims
+
+
 def test_the_baseline_is_never_suggested_again() -> None:
     names = [proposal.experiment.strategy.name for proposal in begun(settings(), 60)]
     assert names.count("zero_shot") == 1
