@@ -8,7 +8,6 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from handclip_core.config import Config
 from handclip_core.errors import InputError
@@ -86,8 +85,24 @@ def pooled(found: FeatureMap, settings: ReadoutSettings) -> dict[str, Tensor]:
 
 def _grids(values: Tensor, sides: Sequence[int]) -> dict[str, Tensor]:
     height, width = values.shape[2:]
-    sizes = [(min(side, height), min(side, width)) for side in sides]
-    return {f"{down} x {across}": F.adaptive_avg_pool2d(values, (down, across)).flatten(1) for down, across in sizes}
+    sizes = {(min(side, height), min(side, width)) for side in sides}
+    return {f"{down} x {across}": _means(values, down, across) for down, across in sorted(sizes)}
+
+
+def _means(values: Tensor, down: int, across: int) -> Tensor:
+    """Means of ``down`` x ``across`` parts, which share rows or columns where these do not come out even, as a vector.
+
+    They are those of ``adaptive_avg_pool2d``, which an ONNX graph has for even parts alone.
+    """
+    rows, columns = (_parts(num, size).to(values) for num, size in ((down, values.shape[2]), (across, values.shape[3])))
+    return (rows @ values @ columns.T).flatten(1)
+
+
+def _parts(num: int, size: int) -> Tensor:
+    """What makes means of ``num`` parts [num, size] of so many numbers in a row."""
+    ends = torch.tensor([[place * size // num, -(-(place + 1) * size // num)] for place in range(num)])
+    inside = (torch.arange(size) >= ends[:, :1]) & (torch.arange(size) < ends[:, 1:])
+    return inside / inside.sum(dim=1, keepdim=True)
 
 
 def _over_the_map(found: FeatureMap, settings: ReadoutSettings) -> Tensor:

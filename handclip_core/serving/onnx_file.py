@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from handclip_core.documents import shortened
 from handclip_core.errors import InputError
 from handclip_core.models.hand_model import HandModel
 from handclip_core.serving.embeddings import optional
@@ -102,10 +103,14 @@ def write_onnx(served: ServedModel, path: Path) -> str:
     tower = (_Tower if views else _Unasked)(_without_norms_of_vectors(served.model))
     with warnings.catch_warnings(), torch.no_grad(), _plain_attention():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            tower, given, str(path), input_names=names, output_names=[EMBEDDINGS], dynamic_axes=axes,
-            opset_version=OPSET, dynamo=False,
-        )  # fmt: skip
+        try:
+            torch.onnx.export(
+                tower, given, str(path), input_names=names, output_names=[EMBEDDINGS], dynamic_axes=axes,
+                opset_version=OPSET, dynamo=False,
+            )  # fmt: skip
+        except RuntimeError as error:
+            why = str(error).partition("\n")[0]
+            raise InputError(f"onnx: this model computes what a graph cannot hold ({shortened(why, 200)})") from None
     written = onnx.load(str(path))
     entry = written.metadata_props.add()
     entry.key, entry.value = ABOUT, json.dumps(about(served))

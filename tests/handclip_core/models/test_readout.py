@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import BackboneSettings, load_backbone
@@ -61,6 +62,15 @@ def test_a_pyramid_is_grids_of_twice_as_many_parts_a_side_each(grid: int, sides:
     for name, side in zip(found, sides, strict=True):
         expected = [by_a_loop(ReadoutSettings(grid=side), one, None) for one in square]
         torch.testing.assert_close(found[name], torch.tensor(expected))
+
+
+@pytest.mark.parametrize("size", [(7, 7), (9, 12), (14, 14), (5, 3)])
+@pytest.mark.parametrize("grid", [2, 3, 4, 6])
+def test_parts_that_do_not_come_out_even_are_those_of_adaptive_pooling(size: tuple[int, int], grid: int) -> None:
+    uneven = torch.rand(2, 3, *size, dtype=torch.float64)
+    (found,) = pooled(FeatureMap(uneven), ReadoutSettings(grid=grid)).values()
+    sides = min(grid, size[0]), min(grid, size[1])
+    torch.testing.assert_close(found, functional.adaptive_avg_pool2d(uneven, sides).flatten(1))
 
 
 def test_levels_finer_than_the_map_are_there_once() -> None:

@@ -29,6 +29,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "probe": {"name": "linear_probe", "optim": OPTIM},
     "adapters": {"name": "adapters", "width": 4, "optim": OPTIM, "neck": {"kind": "none"}},
     "whitening": {"name": "whitening"},
+    "uneven": {"name": "whitening", "neck": {"source": "blocks", "readout": {"pool": "grid", "grid": 3}}},
     "plda": {"name": "whitening", "neck": {"source": "blocks", "metric": {"kind": "plda", "dim": 8}}},
     "branches": {"name": "multi_branch", "optim": OPTIM},
     "own": {"name": "aspect_specific", "optim": OPTIM},

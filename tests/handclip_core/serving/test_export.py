@@ -29,7 +29,7 @@ from tests.handclip_core.serving.conftest import FinishedRun
 
 pytestmark = pytest.mark.usefixtures("no_data")
 
-ONNX_HOLDS = ("full", "lora", "adapters", "whitening", "branches", "own", "scores", "clip_reid")
+ONNX_HOLDS = ("full", "lora", "adapters", "whitening", "uneven", "branches", "own", "scores", "clip_reid")
 
 
 def random_images(num: int, served: ServedModel) -> np.ndarray:
@@ -143,6 +143,20 @@ def test_a_model_card_says_which_vectors_of_the_tower_count(finished: FinishedRu
     said = "; ".join(f"{name} {share:.0%}" for name, share in shares.items() if share)
     assert f"Of {len(shares)} vectors of the tower those count that together found most: {said}." in model_card(served)
     assert "vectors of the tower" not in model_card(open_run(finished("full").folder))
+
+
+def test_what_no_graph_can_hold_is_one_line(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Unsupported: an operation\nInputs:\n  many lines")
+
+    monkeypatch.setattr("torch.onnx.export", refuse)
+    with pytest.raises(InputError, match=r"^onnx: .* a graph cannot hold \(Unsupported: an operation\)$"):
+        export_run(open_run(finished("full").folder), tmp_path / "out", kind="onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_script_without_this_package_finds_the_same_people(finished: FinishedRun, tmp_path: Path) -> None:
