@@ -35,7 +35,7 @@ from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.drive import drive
 from handclip_core.runs.experiment import Experiment, assemble, run
 from handclip_core.runs.run_folder import load_run
-from handclip_core.strategies import ALL, UNTRAINED, serving
+from handclip_core.strategies import ALL, UNTRAINED, Whitening, serving
 from handclip_core.tasks import IDENTITIES
 from handclip_core.tasks.base import Split
 
@@ -69,11 +69,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 CLOSED_FORMS: dict[str, dict[str, Any]] = {
     "none": {},
     "metric": {"metric": {"kind": "wccn", "shrinkage": 0.1}},
-    "readout": {
-        "source": "all",
-        "readout": {"depths": [0.15, 0.3, 0.6, 0.8], "pool": "pyramid", "grid": 4},
-        "metric": {"kind": "weighted_lda", "dim": 64, "shrinkage": "validation", "vectors": "validation"},
-    },
+    "readout": Whitening().neck.model_dump(include={"source", "readout", "metric"}),
 }
 """What is added to the neck of every strategy that has one: a metric on its embedding, or all readouts and theirs."""
 

@@ -120,10 +120,12 @@ def begin_to_call_warm(function: Callable[..., object], *args: str) -> None:
     """
 
     def call() -> None:
-        with suppress(Exception):
-            call_warm(function, *args)
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(_address[0])
+            _ask(connection, [CALL, os.devnull, function.__module__, function.__qualname__, *args])
 
     if _address:
+        _open_standard_files()
         threading.Thread(target=call, name=function.__qualname__, daemon=True).start()
 
 

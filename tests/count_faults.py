@@ -25,10 +25,6 @@ FAULTS = {
 INPUTS = {
     "a path that cannot be used, for each argument of each command": ("tests/bad_inputs/test_paths.py",),
     "a value, document or option that is wrong, by the command that reads it": ("tests/bad_inputs/test_values.py",),
-    "the tests of what reads documents, paths and settings, good ones among them": (
-        "tests/handclip_core/test_documents.py", "tests/handclip_core/test_paths.py",
-        "tests/tune_jobs/config/test_settings.py", "tests/tune_jobs/config/test_search.py",
-    ),
 }  # fmt: skip
 
 

@@ -109,9 +109,10 @@ def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
     BadImageError for whatever is corrupt, truncated, animated, of another kind, smaller than MIN_SIDE_PX or larger than
     ``max_pixels``.
     """
+    most = max_pixels()
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-        _check_header(image)
+        _check_header(image, most)
         if draft_px is not None:
             image.draft("RGB", (draft_px, draft_px))
         is_deep = ";16" in str(getattr(image, "tile", "")) and image.mode in ("RGB", "RGBA", "LA")
@@ -128,15 +129,14 @@ def decode_rgb(data: bytes, *, draft_px: int | None = None) -> Image.Image:
     except UnidentifiedImageError:
         raise BadImageError(f"not an image of a kind that is read ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
-        raise BadImageError(f"decompression bomb: more than {max_pixels():,} pixels") from None
+        raise BadImageError(f"decompression bomb: more than {most:,} pixels") from None
     except _PILLOW_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadImageError(f"corrupt or truncated ({reason})") from None
 
 
-def _check_header(image: Image.Image) -> None:
+def _check_header(image: Image.Image, most: int) -> None:
     width, height = image.size
-    most = max_pixels()
     if width * height > most:
         what = "decompression bomb" if width * height > MAX_PIXELS else f"larger than {MAX_PIXELS_VARIABLE} allows"
         raise BadImageError(f"{what}: {width} x {height} pixels, more than {most:,}")

@@ -157,8 +157,8 @@ class WithinClass:
         _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
         matrix = whitening.matrix @ axes[:dim].T
         if weighted:
-            # What the images around a mean add to its variance is taken off, as in ``two_covariance``.
-            ratio = (sizes[:dim] ** 2 / counts.sum() - float((1 / counts).mean())).clip(min=0)
+            # What the images around a mean add to its variance is taken off: of n_k images 1 / n_k, n_k times in N.
+            ratio = ((sizes[:dim] ** 2 - len(counts)) / counts.sum()).clip(min=0)
             matrix = matrix * np.sqrt(ratio / (2 * ratio + 1)) if ratio.any() else matrix
         return LinearMap(whitening.mean, matrix)
 

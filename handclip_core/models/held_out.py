@@ -13,7 +13,8 @@ from handclip_core.models.closed_form import Labels
 Scores = NDArray[np.float32]
 NUM_FOLDS = 3
 MOST_IMAGES = 1500
-"""Training images of whole identities that the choice is made on: it takes the cube of their number."""
+"""Training images that the choice is made on, as it takes the cube of their number: of whole identities, but for those
+that have a third of so many by themselves."""
 MOST_TAKEN = 12
 """Vectors that are taken at most, each as often as it helps."""
 
@@ -31,12 +32,18 @@ class HeldOut:
 
     def __init__(self, labels: Labels, identities: Labels) -> None:
         """``labels`` [n] say which images are to be found by one another, ``identities`` [n] lie in one third each."""
-        names, counts = np.unique(identities, return_counts=True)
-        order = np.random.default_rng(0).permutation(len(names))
-        few = max(NUM_FOLDS, np.searchsorted(np.cumsum(counts[order]), MOST_IMAGES, side="right"))
-        thirds = [np.isin(identities, names[order[:few][number::NUM_FOLDS]]) for number in range(NUM_FOLDS)]
+        rng = np.random.default_rng(0)
+        thirds: list[list[NDArray[np.int64]]] = [[] for _ in range(NUM_FOLDS)]
+        left, most = MOST_IMAGES, MOST_IMAGES // NUM_FOLDS
+        for number, name in enumerate(rng.permutation(np.unique(identities))):
+            shown = rng.permutation(np.flatnonzero(identities == name))[:most]
+            if len(shown) <= left:
+                thirds[number % NUM_FOLDS].append(shown)
+                left -= len(shown)
+        parts = [np.sort(np.concatenate([*third, np.array([], np.int64)])) for third in thirds]
         self.folds = tuple(
-            Fold(np.flatnonzero(np.any(thirds, axis=0) & ~third), np.flatnonzero(third)) for third in thirds
+            Fold(np.sort(np.concatenate([*parts[:number], *parts[number + 1 :]])), part)
+            for number, part in enumerate(parts)
         )
         self._labels = labels
 
@@ -48,10 +55,11 @@ class HeldOut:
         """Of vectors with ``scores`` a fold each, how much each counts in the sum that finds most; they sum to one.
 
         Greedy selection with replacement (Caruana 2004, doi 10.1145/1015330.1015432): the vector is added that helps
-        most, again and again, until none does.
+        most, again and again, until none does. If none helps at all, all count alike.
         """
         taken = [0] * len(scores)
-        total, best = [np.zeros_like(one) for one in scores[0]], -1.0
+        total = [np.zeros_like(one) for one in scores[0]]
+        best = self.quality(total)
         for _ in range(MOST_TAKEN):
             sums = [[before + one for before, one in zip(total, found, strict=True)] for found in scores]
             qualities = [self.quality(found) for found in sums]
@@ -59,6 +67,7 @@ class HeldOut:
             if qualities[chosen] <= best:
                 break
             taken[chosen], total, best = taken[chosen] + 1, sums[chosen], qualities[chosen]
+        taken = taken if any(taken) else [1] * len(scores)
         return tuple(count / sum(taken) for count in taken)
 
     def _map(self, fold: Fold, scores: Scores) -> float:

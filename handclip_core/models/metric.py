@@ -78,7 +78,7 @@ class MetricSettings(Config):
             return given
         try:
             share = float(given)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             share = nan
         if not 0 <= share <= 1:
             raise ValueError(f"{given!r} is no share: choose from 0 to 1, ledoit_wolf or validation")

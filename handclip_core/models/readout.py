@@ -38,7 +38,7 @@ class ReadoutSettings(Config):
     """``mean`` over the map; ``gem``, its generalised mean (Radenovic 2019, arXiv 1711.02512, eq. 3); ``attention``,
     the mean weighted by the softmax of each place's product with the class token, or with the mean of a tower that has
     none; ``token``, the class token; ``grid``, the means of ``grid`` x ``grid`` parts, which keeps the layout;
-    ``pyramid``, grids of 1, 2, 4 and so on parts a side, up to ``grid``, each a vector of its own (spatial pyramid:
+    ``pyramid``, grids of 1, 2, 4 and so on parts a side, and of ``grid``, each a vector of its own (spatial pyramid:
     Lazebnik 2006, doi 10.1109/CVPR.2006.68)."""
     grid: int = Field(2, ge=1, le=16)
     """Parts a side of ``grid``, or the most of ``pyramid``; a map that is smaller is taken as it is."""
@@ -79,7 +79,8 @@ def pooled(found: FeatureMap, settings: ReadoutSettings) -> dict[str, Tensor]:
     if settings.pool is Pooling.GRID:
         return _grids(found.values, (settings.grid,))
     if settings.pool is Pooling.PYRAMID:
-        return _grids(found.values, [2**level for level in range(settings.grid.bit_length())])
+        doubled = [2**level for level in range(settings.grid.bit_length())]
+        return _grids(found.values, [*doubled, settings.grid])
     return {settings.pool.value: _over_the_map(found, settings)}
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from handclip_core.config import Config
 from handclip_core.console import track
+from handclip_core.data.pixels import DECODE_VERSION
 from handclip_core.data.training import LabelBy, Part
 from handclip_core.devices import select_device
 from handclip_core.documents import read_document
@@ -98,15 +99,18 @@ def score_baselines(example: Experiment, device: str) -> BaselineScores:
     They are scored once a machine, data set and form of its images, and kept in its cache.
     """
     context, task = context_of(example, select_device(device)), example.task
-    manifest_hash, frame = context.prepared.protocol.manifest_hash, context.pretrained.frame
-    form = [SCORES_VERSION, context.pixels.size_px, str(frame), manifest_hash]
-    key = json.dumps([*form, task.model_dump(mode="json"), example.data.model_dump(mode="json")])
+    protocol = context.prepared.protocol
+    form = [SCORES_VERSION, DECODE_VERSION, context.pixels.size_px, str(context.pretrained.frame)]
+    key = json.dumps(
+        [*form, protocol.model_dump_json(), task.model_dump(mode="json"), example.data.model_dump(mode="json")]
+    )
     folder = context.cache / f"baselines-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
     with FileLock(f"{folder}.lock"):
-        known = BaselineScores.load(folder, manifest_hash, task)
+        known = BaselineScores.load(folder, protocol.manifest_hash, task)
         if known is None:
             known = _scored(context)
-            known.save(folder, manifest_hash, task)
+            if not known.failures:  # which may have been the disk's
+                known.save(folder, protocol.manifest_hash, task)
     return known
 
 

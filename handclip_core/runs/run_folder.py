@@ -24,7 +24,7 @@ from handclip_core.evaluation.forgetting import AspectSequence
 from handclip_core.evaluation.units import Evaluation
 from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import restored
-from handclip_core.paths import plain_file, shown_path
+from handclip_core.paths import fault_of, plain_file, shown_path
 from handclip_core.process_group import process_group
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.ensemble_file import is_ensemble
@@ -250,9 +250,10 @@ def load_tensors(path: Path) -> dict[str, Any]:
         values: object = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(values, dict):
             raise ValueError
-    except Exception:
+    except Exception as error:
         # torch.load raises whatever its parts raise: zipfile, pickle, struct and its own errors among them.
-        raise InputError(f"{path}: damaged, or not a weight file ({fault})") from None
+        reason = fault_of(error) if isinstance(error, OSError) else f"damaged, or not a weight file ({fault})"
+        raise InputError(f"{path}: {reason}") from None
     return values
 
 

@@ -57,7 +57,7 @@ def _what(served: ServedModel) -> str:
 def _read(model: HandModel) -> str:
     """What of the image tower counts in the embedding, if that was chosen among several vectors."""
     shares = model.metric.shares()
-    if model.metric.settings.vectors == "all":
+    if not model.metric.active or model.metric.settings.vectors == "all":
         return ""
     counted = [f"{name} {share:.0%}" for name, share in zip(model.vector_names, shares, strict=True) if share]
     return f" Of {len(shares)} vectors of the tower those count that together found most: {'; '.join(counted)}."

@@ -18,8 +18,8 @@ class Whitening(LabelledStrategy):
     """No gradient: vectors of the frozen image tower or read inside of it, and a covariance of them.
 
     LDA by default (Fukunaga 1990), weighted; also within-class covariance normalisation (Hatch 2006), whitening for
-    retrieval (Radenovic 2019, arXiv 1711.02512) and PLDA (Ioffe 2006). Takes seconds, from cached activations, and no
-    budget.
+    retrieval (Radenovic 2019, arXiv 1711.02512) and PLDA (Ioffe 2006). Takes no budget: with
+    small towers seconds, from cached activations, with large ones and thousands of images some minutes.
     """
 
     name: Literal["whitening"] = "whitening"

@@ -104,7 +104,7 @@ NEED_MODEL = {name: command for name, command in USES.items() if name not in ("e
 
 
 NEED_VALIDATION = {name: command for name, command in NEED_MODEL.items() if name != "ensemble"}
-IN_EVERY_RUN = 2
+COMMANDS_IN_EVERY_RUN = 2
 NOT_THERE = {"removed", "a loop", "a link to nothing", "no keys"}
 """A run without what it scored on validation identities is used without thresholds."""
 
@@ -115,7 +115,7 @@ def cases(commands: dict[str, str], files: dict[str, dict[str, Damage]]) -> list
         pytest.param(
             *(command, file, damage),
             id=f"{name}: {file}, {kind}",
-            marks=[] if place < IN_EVERY_RUN else [pytest.mark.faults],
+            marks=[] if place < COMMANDS_IN_EVERY_RUN else [pytest.mark.faults],
         )
         for place, (name, command) in enumerate(commands.items())
         for file, damages in files.items()
@@ -131,7 +131,8 @@ def words_of(command: str, world: World) -> list[str]:
 def refuse(told: Told, words: list[str], damaged: Path, *said: str) -> str:
     """The line that refuses, which names the file, or the folder that lacks it; no payload may have run."""
     where = Path(os.path.relpath(damaged))
-    named = f"{re.escape(damaged.name)}|{re.escape(str(where.parent))}"
+    folder = "" if where.parent == Path() else rf"|(?<!\w){re.escape(str(where.parent))}(?=[:/])"
+    named = f"{re.escape(damaged.name)}{folder}"
     line = told(*words).refusal(named, *said)
     assert not damaged.with_name("ran").exists()
     return line

@@ -85,6 +85,22 @@ def test_without_its_server_a_function_is_called_in_this_process(tmp_path: Path)
     assert (tmp_path / "pid").read_text() == words[2]
 
 
+def test_what_is_begun_is_not_waited_for_and_ends_with_the_program(tmp_path: Path) -> None:
+    begun = "warm_python.begin_to_call_warm(warm_calls.write_pid, 'pid')\nimport time\n"
+    waits = "while not os.path.exists('pid') or not open('pid').read(): time.sleep(0.01)\nprint(os.getpid())"
+    words = program(begun + waits, tmp_path)
+    assert (tmp_path / "pid").read_text() != words[-1]
+    begun = "warm_python.begin_to_call_warm(warm_calls.write_pid_and_wait, 'waiting')\nimport time\n"
+    program(begun + "while not os.path.exists('waiting') or not open('waiting').read(): time.sleep(0.01)", tmp_path)
+    assert gone(int((tmp_path / "waiting").read_text()))
+
+
+def test_without_a_server_nothing_is_begun_in_this_process(tmp_path: Path) -> None:
+    body = "import shutil, time\nshutil.rmtree(next(Path().glob('handclip-warm-*')))\n"
+    program(f"{body}warm_python.begin_to_call_warm(warm_calls.write_pid, 'pid')\ntime.sleep(0.3)", tmp_path)
+    assert not (tmp_path / "pid").exists()
+
+
 def test_where_no_socket_can_be_made_there_is_no_server(tmp_path: Path) -> None:
     (folder := tmp_path / ("x" * 100)).mkdir()
     words = program("print(warm_python.warm_python())\nwarm_python.call_warm(warm_calls.write_pid, 'pid')", folder)

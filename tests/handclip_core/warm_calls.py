@@ -29,6 +29,12 @@ def fill() -> None:
     raise OSError(errno.ENOSPC, "no", "x")
 
 
+def write_pid_and_wait(path: str) -> None:
+    """Say which process this is, and work for long."""
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
 def wait() -> None:
     """Say which process this is, and work for long."""
     print(os.getpid(), flush=True)

@@ -23,7 +23,7 @@ def refuse_silence(address: str) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         fault = getattr(error, "strerror", None) or str(error)
         raise InputError(f"RAY_ADDRESS={address}: nothing answers there ({fault}); is the cluster up?") from None
 

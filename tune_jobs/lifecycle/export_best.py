@@ -10,6 +10,7 @@ import torch
 
 from handclip_core.devices import select_device
 from handclip_core.errors import InputError
+from handclip_core.evaluation.units import Evaluation
 from handclip_core.runs.baselines import write_gaps
 from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import SCORES
@@ -38,9 +39,17 @@ def export_best(where: StorageLocation, experiment: Experiment, checkpoint: Stor
             results = run.finish(checkpoint=state, device=select_device(device))
             if results is not None:
                 experiment.task.save(folder / SCORES, results)
-                write_gaps(folder, experiment, results, device)
+                _hold_against_baselines(folder, experiment, results, device)
     except FileNotFoundError as error:
         raise InputError(f"{error.filename or checkpoint}: no such file") from None
+
+
+def _hold_against_baselines(folder: Path, experiment: Experiment, results: Evaluation, device: str) -> None:
+    """Keep in ``folder`` how far the winner is above the baselines; a winner without that is still one."""
+    try:
+        write_gaps(folder, experiment, results, device)
+    except (InputError, OSError) as error:
+        print(f"the winner is not held against the baselines: {error}", flush=True)
 
 
 def export_told(where: str, experiment: str, checkpoint: str, device: str) -> None:

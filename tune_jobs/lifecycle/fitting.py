@@ -3,13 +3,13 @@
 import json
 import os
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import torch
 
 from handclip_core.data.sources import PreparedData
-from handclip_core.devices import select_device
+from handclip_core.devices import Device, select_device
 from handclip_core.errors import InputError
 from handclip_core.models.backbone import RANDOM, BackboneSettings, load_backbone
 from handclip_core.models.lora import LoraTargets, possible_targets
@@ -90,10 +90,17 @@ def score_baselines_beside(example: str, device: str) -> None:
 
     Else the sweep's end would wait for them.
     """
+    del device  # pixels and gradients are described on the CPU
     os.nice(LEAST_URGENT)
     torch.set_num_threads(1)
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        score_baselines(Experiment.model_validate_json(example), device)
+    # The end of the sweep scores what is not there by then, and says why if it cannot.
+    with (
+        suppress(Exception),
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
+        score_baselines(Experiment.model_validate_json(example), Device.CPU)
 
 
 def _that_can_read(settings: SweepSettings) -> SweepSettings:

@@ -16,6 +16,7 @@ from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.tensorboard import FOLDER as EVENTS
 from tune_jobs.scheduling.seeds import seeds_of
 from tune_jobs.search.proposer import DEFAULT, SAMPLED, point_origin
+from tune_jobs.search.trial_views import by_path
 from tune_jobs.state.events import Begun, Ended, Event, Saved, SeedEnded, Trained, Validated
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.sweep_state import SweepState
@@ -79,7 +80,7 @@ def fork(folder: Path, before: SweepSettings, after: SweepSettings) -> Fork:
     points, kept = after.search.points, enumerate(before.search.points)
     origins = {point_origin(old): point_origin(points.index(point)) for old, point in kept if point in points}
     origins[DEFAULT] = DEFAULT
-    events = _taken_over(journal, all_trials, numbers, folder.name, origins=origins)
+    events = _taken_over(journal, all_trials, numbers, folder.name, origins=origins, after=after)
     return Fork(folder, all_trials, numbers, dropped, tuple(events))
 
 
@@ -108,9 +109,18 @@ def _obstacle(view: TrialView, all_trials: Trials, before: SweepSettings, after:
 
 
 def _taken_over(
-    journal: Sequence[Event], all_trials: Trials, numbers: Mapping[int, int], source: str, *, origins: Mapping[str, str]
+    journal: Sequence[Event],
+    all_trials: Trials,
+    numbers: Mapping[int, int],
+    source: str,
+    *,
+    origins: Mapping[str, str],
+    after: SweepSettings,
 ) -> Iterable[Event]:
-    """The events of the trials ``numbers`` under their new numbers and ``origins``, in their old order, all now."""
+    """The events of the trials ``numbers`` under their new numbers and ``origins``, in their old order, all now.
+
+    What was drawn is said in the words of the space of ``after``.
+    """
     at = time.time()
     for event in journal:
         if not isinstance(event, ABOUT_A_TRIAL) or event.trial not in numbers:
@@ -119,6 +129,9 @@ def _taken_over(
         changed: dict[str, object] = {"at": at, "trial": number}
         if isinstance(event, Begun):
             changed |= {"source": f"{source} trial {event.trial}", "experiment": view.experiment}
+            arm = after.arm_of(view.experiment)
+            draft = after.space.hold(view.experiment.strategy, backbone=backbone_in(arm))
+            changed |= {"params": by_path(draft.arm, draft.params)}
             # What the other sampler noted is about draws of its own.
             changed |= {"origin": origins.get(event.origin, SAMPLED), "notes": {}}
         if isinstance(event, Saved):

@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from handclip_core.errors import InputError
 from search_spaces.joint import JointSpace
 from tune_jobs.search.proposer import directions
-from tune_jobs.search.trial_views import STATES, frozen, within_arm
+from tune_jobs.search.trial_views import STATES, frozen_or_refused, within_arm
 from tune_jobs.state.events import Begun, Cut, Ended, Event, Moved, Retried, Started, Validated
 from tune_jobs.state.objectives import objective_values
 from tune_jobs.state.trials import TRIALS, Status, Trials, TrialView
@@ -170,7 +170,7 @@ class StudyExport:
 
     def _frozen(self, view: TrialView) -> FrozenTrial:
         """All that the studies say of a trial."""
-        trial = frozen(view, self._space, self._objectives)
+        trial = frozen_or_refused(view, self._space, self._objectives)
         trial.user_attrs[FOLDER] = f"{TRIALS}/{view.name}"
         if view.status.over:
             trial.user_attrs |= _outcome(view)

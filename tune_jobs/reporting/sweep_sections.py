@@ -109,10 +109,6 @@ def _link(folder: Path, path: str, text: str) -> str | Link:
     return text if text.isdigit() else NONE
 
 
-def _drawn(view: TrialView) -> str:
-    return ", ".join(f"{name.removeprefix('strategy/')} {short(value)}" for name, value in view.params.items())
-
-
 def progress(sweep: SweepRecord) -> Section:
     """Best so far, and the learning curves of every strategy that trains."""
     groups = {name: [view for view in views if view.curve] for name, views in sweep.by_arm.items()}

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from handclip_core.errors import InputError
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import UNTRAINED
 from search_spaces.arms import strategy_in
@@ -19,7 +18,7 @@ from tune_jobs.config.search import SamplerKind, StrategyBandit, maximized
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.search.bandit import drawn, fewest, most_promising
 from tune_jobs.search.samplers import Sampling, Suggestion
-from tune_jobs.search.trial_views import PastTrials, by_path, frozen, learned
+from tune_jobs.search.trial_views import PastTrials, by_path, frozen_or_refused, learned
 from tune_jobs.state.trials import Trials, by_arm
 
 DEFAULT, SAMPLED = "default", "sampled"
@@ -120,10 +119,7 @@ class SearchProposer:
         """The trials so far as Optuna knows them; those that are over are made once."""
         found = []
         for view in all_trials.all():
-            try:
-                trial = self._over.get(view.number) or frozen(view, self.space, self._search.objectives)
-            except ValueError as error:
-                raise InputError(f"trial {view.number} was drawn from another space: {error}") from None
+            trial = self._over.get(view.number) or frozen_or_refused(view, self.space, self._search.objectives)
             if view.status.over:
                 self._over[view.number] = trial
             found.append(trial)

@@ -13,6 +13,7 @@ from math import isnan
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from handclip_core.errors import InputError
 from search_spaces.arms import arm_of, backbone_in, strategy_in
 from search_spaces.joint import JointSpace
 from search_spaces.spaces import STRATEGY
@@ -84,6 +85,15 @@ def frozen(view: TrialView, space: JointSpace, objectives: Sequence[str]) -> Fro
     # Optuna gives a trial its number within a study alone.
     trial.number = view.number
     return trial
+
+
+def frozen_or_refused(view: TrialView, space: JointSpace, objectives: Sequence[str]) -> FrozenTrial:
+    """As ``frozen``; raises InputError, with a way on, if the space does not hold the trial any more."""
+    try:
+        return frozen(view, space, objectives)
+    except ValueError as error:
+        mend = "go on by --fork, or begin another sweep with --warm-start"
+        raise InputError(f"trial {view.number} was drawn from another space ({error}); {mend}") from None
 
 
 def within_arm(trial: FrozenTrial, arm: str) -> FrozenTrial:

@@ -19,7 +19,6 @@ from handclip_core.data.images import (
     UNREAD,
     BadImageError,
     decode_rgb,
-    max_pixels,
     read_image,
 )
 from handclip_core.errors import InputError
@@ -283,4 +282,4 @@ def test_the_largest_image_that_is_read_is_a_setting(monkeypatch: pytest.MonkeyP
     for given in ("", "many", "-5", "1e6", "63"):
         monkeypatch.setenv(MAX_PIXELS_VARIABLE, given)
         with pytest.raises(InputError, match="is no number of pixels, as 120000000"):
-            max_pixels()
+            decode_rgb(image)

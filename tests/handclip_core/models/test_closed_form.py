@@ -99,9 +99,21 @@ def test_weighted_discriminants_are_those_by_the_ratio_of_their_variances() -> N
         shown = plain(vectors)[:, column]
         means = np.array([shown[labels == one].mean() for one in range(30)])
         counts = np.array([(labels == one).sum() for one in range(30)])
-        between = sum(counts * (means - shown.mean()) ** 2) / len(labels)
-        ratio = between - np.mean(1 / counts)
+        ratio = sum(
+            count * ((mean - shown.mean()) ** 2 - 1 / count) for mean, count in zip(means, counts, strict=True)
+        ) / len(labels)
         assert scale == pytest.approx((ratio / (2 * ratio + 1)) ** 0.5, rel=1e-6)
+
+
+def test_weights_are_right_of_classes_that_differ_in_size() -> None:
+    rng = np.random.default_rng(0)
+    between = np.array([3.0, 0.5, 0.1])
+    labels = np.repeat(np.arange(4000), np.where(np.arange(4000) % 2, 1, 9))
+    vectors = (rng.normal(size=(4000, 3)) * np.sqrt(between))[labels] + rng.normal(size=(len(labels), 3))
+    within = WithinClass(vectors, labels)
+    plain, weighted = (within.discriminants(0.0, dim=3, weighted=each) for each in (False, True))
+    scales = np.linalg.norm(weighted.matrix, axis=0) / np.linalg.norm(plain.matrix, axis=0)
+    np.testing.assert_allclose(scales, np.sqrt(between / (2 * between + 1)), rtol=0.05)
 
 
 def test_weights_without_any_variance_between_classes_leave_directions_as_they_are() -> None:

@@ -188,5 +188,5 @@ def test_a_single_identity_leaves_nothing_to_choose_by_and_all_vectors_stay() ->
     settings = MetricSettings(kind=MetricKind.LDA, shrinkage="validation", vectors="validation")
     metric = settings.build((6, 6, 6), num_images=120, num_classes=4)
     metric.fit(vectors, labels, np.zeros(120, np.int64))
-    assert sum(metric.shares()) == pytest.approx(1)
+    assert metric.shares() == pytest.approx((1 / 3, 1 / 3, 1 / 3))
     assert metric(torch.from_numpy(vectors)).norm(dim=1).numpy() == pytest.approx(np.ones(120), abs=1e-5)

@@ -54,9 +54,9 @@ def test_a_grid_finer_than_the_map_is_the_map() -> None:
     assert torch.equal(pooled(FeatureMap(MAP), ReadoutSettings(grid=16))["4 x 6"], MAP.flatten(1))
 
 
-@pytest.mark.parametrize(("grid", "sides"), [(1, (1,)), (3, (1, 2)), (4, (1, 2, 4))])
+@pytest.mark.parametrize(("grid", "sides"), [(1, (1,)), (3, (1, 2, 3)), (4, (1, 2, 4))])
 def test_a_pyramid_is_grids_of_twice_as_many_parts_a_side_each(grid: int, sides: tuple[int, ...]) -> None:
-    square = MAP[:, :, :, :4]
+    square = torch.rand(2, 3, 12, 12)
     found = pooled(FeatureMap(square), ReadoutSettings(pool=Pooling.PYRAMID, grid=grid))
     assert list(found) == [f"{side} x {side}" for side in sides]
     for name, side in zip(found, sides, strict=True):
