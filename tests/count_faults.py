@@ -22,7 +22,7 @@ FAULTS = {
         "tests/cluster/test_multi_node.py", "tests/cluster/test_notices.py",
     ),
 }  # fmt: skip
-INPUTS = {
+INPUTS: dict[str, tuple[str, ...]] = {
     "a path that cannot be used, for each argument of each command": ("tests/bad_inputs/test_paths.py",),
     "a value, document or option that is wrong, by the command that reads it": ("tests/bad_inputs/test_values.py",),
 }  # fmt: skip
