@@ -35,12 +35,12 @@ def plan_table(experiment: Experiment, *, device: torch.device) -> str:
     if not ready.phases:
         return head + "no phase: nothing is trained"
     columns = [_cells(ready, i, phase, span) for i, (phase, span) in enumerate(zip(ready.phases, spans, strict=True))]
-    table = Table("phase", *(phase.name for phase in ready.phases), header_style="")
+    table = Table("phase", *(phase.name for phase in ready.phases), header_style="", box=MARKDOWN)
     for heading, *cells in zip(HEADINGS, *columns, strict=True):
         table.add_row(heading, *cells)
     buffer = io.StringIO()
     Console(file=buffer, width=WIDTH).print(table)
-    return head + buffer.getvalue().rstrip()
+    return head + buffer.getvalue().strip()
 
 
 def _closed_form_text(ready: Assembled) -> str:

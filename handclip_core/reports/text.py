@@ -3,8 +3,9 @@
 import io
 from collections.abc import Mapping, Sequence
 
+from rich.box import MARKDOWN
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from handclip_core.evaluation.bootstrap import Estimate, estimate
 from handclip_core.evaluation.breakdown import GroupScores
@@ -13,7 +14,12 @@ from handclip_core.evaluation.open_set import OpenSetScores
 from handclip_core.evaluation.protocol import METRICS, ProtocolScores, Scores
 from handclip_core.evaluation.verification import VerificationScores
 
-WIDTH = 140
+WIDTH = 180
+
+
+def _table(*headings: str) -> Table:
+    """A table that reads alike on a terminal and in a log; what is too long for its column goes on below."""
+    return Table(*(Column(heading, overflow="fold") for heading in headings), header_style="", box=MARKDOWN)
 
 
 def scores_table(models: Mapping[str, ProtocolScores], *, split: str) -> str:
@@ -21,7 +27,7 @@ def scores_table(models: Mapping[str, ProtocolScores], *, split: str) -> str:
     mAP.
     """
     first = next(iter(models.values()))
-    table = Table("model", "aspect", *(HEADINGS[name] for name in METRICS), "95 % of mAP", header_style="")
+    table = _table("model", "aspect", *(HEADINGS[name] for name in METRICS), "95 % of mAP")
     for name, scores in models.items():
         for aspect, values in scores.per_aspect.items():
             table.add_row(name, aspect, *_cells(values), _interval(estimate(scores, part=aspect)))
@@ -62,7 +68,7 @@ def open_set_text(found: OpenSetScores | str) -> str:
 def cross_table(crossed: Mapping[tuple[str, str], ProtocolScores]) -> str:
     """mAP of queries of one aspect in the gallery of another, in which the same identity is the match."""
     aspects = list(dict.fromkeys(name for pair in crossed for name in pair))
-    table = Table("query, gallery:", *aspects, header_style="")
+    table = _table("query, gallery:", *aspects)
     for one in aspects:
         cells = [crossed.get((one, other)) for other in aspects]
         table.add_row(one, *("" if cell is None else _percent(cell.overall.map.mean) for cell in cells))
@@ -71,7 +77,7 @@ def cross_table(crossed: Mapping[tuple[str, str], ProtocolScores]) -> str:
 
 def breakdown_table(groups: Sequence[GroupScores]) -> str:
     """For whom the model works: mAP and R1 by group, with counts."""
-    table = Table("group", "value", "people", "pictures", "mAP", "95 %", "R1", header_style="")
+    table = _table("group", "value", "people", "images", "mAP", "95 %", "R1")
     for group in groups:
         if group.map is None or group.cmc1 is None:
             figures = ("no match", "", "")
@@ -99,4 +105,4 @@ def _percent(value: float) -> str:
 def _rendered(table: Table) -> str:
     buffer = io.StringIO()
     Console(file=buffer, width=WIDTH).print(table)
-    return buffer.getvalue().rstrip()
+    return buffer.getvalue().strip()

@@ -73,6 +73,15 @@ def test_a_figure_can_be_computed_from_what_is_kept(
     assert kept["path"].tolist() == tiny_context.prepared.manifest["path"].iloc[kept["row"]].tolist()
 
 
+def test_tables_are_plain_text_without_a_cut_cell(run: Path) -> None:
+    text = evaluate_run(run, device=CPU, view=View("val")).text
+    assert "\n\n\n" not in text
+    assert not set(text) & set("…┏┡━┃│─└")
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert any(run.name in line for line in table)
+    assert any("people | images |" in line for line in table)
+
+
 def test_nothing_is_kept_unless_asked_for_and_comparisons_keep_it_too(run: Path) -> None:
     for path in run.glob("embeddings_*"):
         path.unlink()
