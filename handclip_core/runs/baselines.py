@@ -28,6 +28,8 @@ from handclip_core.tasks.base import Split
 
 CHUNK = 256
 """Images described at a time."""
+MOST_FITTED = 10_000
+"""Training images that a closed form is fitted to: more would take more memory than they say."""
 SCORES_VERSION = 1
 """Counts up where the same images get other scores; older ones in caches are then of no use."""
 ABOUT = "baselines.json"
@@ -161,9 +163,21 @@ def baseline_descriptors(
     if not baseline.trained:
         return found
     labelled = context.training_data(part).labelled(LabelBy.PERSON_ASPECT)
-    training = _described(baseline, context, labelled.rows, f"{name}, training images")
     _, people = np.unique(context.identities[labelled.rows], return_inverse=True)
-    return baseline.mapped(found, training, labelled.pool.labels, people)
+    kept = _of_whole_groups(people, MOST_FITTED)
+    training = _described(baseline, context, labelled.rows[kept], f"{name}, training images")
+    return baseline.mapped(found, training, labelled.pool.labels[kept], people[kept])
+
+
+def _of_whole_groups(groups: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Indices of all of ``groups`` [n], ascending, or of so many whole ones, at random, that ``most`` are not exceeded.
+
+    The first is taken in any case.
+    """
+    names, counts = np.unique(groups, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    few = max(1, int(np.searchsorted(np.cumsum(counts[order]), most, side="right")))
+    return np.flatnonzero(np.isin(groups, names[order[:few]]))
 
 
 def baseline_scores(name: str, context: ExperimentContext, split: Split) -> Evaluation:

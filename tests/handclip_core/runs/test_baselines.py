@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
-from handclip_core.evaluation.baselines import BASELINES, pixel_descriptors
+from handclip_core.data.training import LabelBy
+from handclip_core.evaluation.baselines import BASELINES, Baseline, Descriptors, pixel_descriptors
 from handclip_core.evaluation.bootstrap import compare_paired
 from handclip_core.evaluation.protocol import ProtocolScores
 from handclip_core.models.backbone import BackboneSettings, load_backbone
@@ -112,3 +114,24 @@ def test_a_model_is_held_against_every_baseline_on_the_same_queries(
         found = compare_paired(results, baseline_scores(name, context, "val"))
         assert (gap.difference, gap.low, gap.high) == (found.difference, found.low, found.high)
     assert read_gaps(tmp_path / "nothing") == []
+
+
+def test_of_many_training_images_whole_identities_are_fitted_to(
+    context: ExperimentContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described: list[int] = []
+    known = baselines._described
+
+    def counted(baseline: Baseline, opened: ExperimentContext, rows: NDArray[np.int64], what: str) -> Descriptors:
+        if "training" in what:
+            people, counts = np.unique(context.identities[rows], return_counts=True)
+            assert counts.tolist() == [int((context.identities[all_rows] == one).sum()) for one in people]
+            described.append(len(rows))
+        return known(baseline, opened, rows, what)
+
+    all_rows = context.training_data().labelled(LabelBy.PERSON_ASPECT).rows
+    monkeypatch.setattr(baselines, "_described", counted)
+    for most in (10_000, len(all_rows) - 1, 1):
+        monkeypatch.setattr(baselines, "MOST_FITTED", most)
+        assert np.isfinite(baseline_descriptors("whitened_pixels", context, context.rows("val"))).all()
+    assert described[0] == len(all_rows) > described[1] > described[2] > 0
