@@ -173,3 +173,14 @@ class WithinClass:
         between, axes = np.linalg.eigh(centred.T @ centred / max(1, len(means) - 1))
         ratio = (between - float((1 / counts).mean())).clip(min=0)
         return TwoCovariance(LinearMap(whitening.mean, whitening.matrix @ axes), ratio)
+
+
+def whole_groups(groups: Labels, most: int) -> Labels:
+    """Indices of all of ``groups`` [n], ascending, or of so many whole ones, at random, that ``most`` are not exceeded.
+
+    The first is taken in any case.
+    """
+    names, counts = np.unique(groups, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    few = max(1, int(np.searchsorted(np.cumsum(counts[order]), most, side="right")))
+    return np.flatnonzero(np.isin(groups, names[order[:few]]))

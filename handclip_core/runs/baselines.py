@@ -20,6 +20,7 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.baselines import BASELINES, Baseline, Descriptors
 from handclip_core.evaluation.bootstrap import compare_paired, estimate
 from handclip_core.evaluation.units import Evaluation
+from handclip_core.models.closed_form import whole_groups
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Experiment, context_of
 from handclip_core.runs.run_folder import write_json
@@ -164,20 +165,9 @@ def baseline_descriptors(
         return found
     labelled = context.training_data(part).labelled(LabelBy.PERSON_ASPECT)
     _, people = np.unique(context.identities[labelled.rows], return_inverse=True)
-    kept = _of_whole_groups(people, MOST_FITTED)
+    kept = whole_groups(people, MOST_FITTED)
     training = _described(baseline, context, labelled.rows[kept], f"{name}, training images")
     return baseline.mapped(found, training, labelled.pool.labels[kept], people[kept])
-
-
-def _of_whole_groups(groups: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Indices of all of ``groups`` [n], ascending, or of so many whole ones, at random, that ``most`` are not exceeded.
-
-    The first is taken in any case.
-    """
-    names, counts = np.unique(groups, return_counts=True)
-    order = np.random.default_rng(0).permutation(len(names))
-    few = max(1, int(np.searchsorted(np.cumsum(counts[order]), most, side="right")))
-    return np.flatnonzero(np.isin(groups, names[order[:few]]))
 
 
 def baseline_scores(name: str, context: ExperimentContext, split: Split) -> Evaluation:

@@ -29,7 +29,7 @@ class Whitening(LabelledStrategy):
     trains: ClassVar[bool] = False
     neck: NeckSettings = NeckSettings(
         source=NeckInput.ALL,
-        readout=ReadoutSettings(depths=(0.15, 0.3, 0.6, 0.8), pool=Pooling.PYRAMID, grid=4),
+        readout=ReadoutSettings(depths=(0.15, 0.3, 0.6, 0.8), pool=Pooling.PYRAMID, grid=2),
         metric=MetricSettings(kind=MetricKind.WEIGHTED_LDA, dim=64, shrinkage="validation", vectors="validation"),
     )
     """What is read, and the metric on top of it. By default what the tower gives out stands beside means of its blocks

@@ -15,6 +15,7 @@ from handclip_core.models.backbone import BackboneSettings
 from handclip_core.process_group import process_group
 from handclip_core.reports.measure import View
 from handclip_core.reports.report import evaluate_run
+from handclip_core.runs import closed_forms
 from handclip_core.runs.context import ExperimentContext, open_context
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, run
 from handclip_core.runs.run_folder import BEST, load_run
@@ -165,3 +166,26 @@ def test_verification_goes_by_the_likelihood_ratio(tmp_path: Path, tiny_context:
                 (genuine if who[one] == who[other] else impostor).append(scores[one, other].item())
     above = np.greater.outer(genuine, impostor).mean() + 0.5 * np.equal.outer(genuine, impostor).mean()
     assert report.values["verification"]["auc"] == pytest.approx(above, abs=1e-4)
+
+
+def test_of_too_many_numbers_whole_identities_are_fitted_to(
+    tiny_context: ExperimentContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = ready_of(WHITENING, tiny_context)
+    labelled = ready.experiment.strategy.metric_labels(tiny_context.training_data())
+    seen: list[tuple[int, int]] = []
+
+    def fit(vectors: Any, labels: Any, people: Any) -> None:
+        seen.append((len(vectors), len(set(people))))
+        assert len(labels) == len(people) == len(vectors)
+
+    monkeypatch.setattr(ready.model.metric, "fit", fit)
+    for num in (len(labelled.rows), len(labelled.rows) - 1):
+        monkeypatch.setattr(closed_forms, "MOST_NUMBERS", num * sum(ready.model.metric.widths))
+        closed_forms.fit_metric(
+            ready.model, ready.experiment.strategy, ready.inputs(-1), tiny_context, ready.experiment.part
+        )
+    (every, all_people), (fewer, others) = seen
+    assert every == len(labelled.rows)
+    assert others == all_people - 1
+    assert fewer < every
