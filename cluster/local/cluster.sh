@@ -86,7 +86,10 @@ stop() {
     for ((try = 0; try < 120; try++)); do ours "$pid" || break; sleep 0.5; done
     if ours "$pid"; then fail "process $pid does not end; its log is in $folder"; fi
   done
-  rm -rf "$folder"
+  # Ray's agents end a moment after what they belong to, and write until then.
+  local left
+  for ((try = 0; try < 20; try++)); do left=$(rm -rf "$folder" 2>&1) && break; sleep 0.5; done
+  if [ -e "$folder" ]; then fail "$left"; fi
 }
 
 case "${1:-}" in

@@ -29,7 +29,7 @@ STRATEGIES = ("zero_shot", "linear_probe", "full", "sequential_ewc", "adapters")
 BEST_FILES = {
     "config.json", "handclip_best.pth", "handclip_final.pth", "handclip_optimizer.pth", "query_embeddings.npy",
     "gallery_embeddings.npy", "training_log.csv", "history.json", "metrics.json", "scores.npz", "model.json",
-    "open_clip_config.json", "validation.json",
+    "open_clip_config.json", "validation.json", "baselines.json",
 }  # fmt: skip
 
 
