@@ -34,12 +34,13 @@ class HeldOut:
         """``labels`` [n] say which images are to be found by one another, ``identities`` [n] lie in one third each."""
         rng = np.random.default_rng(0)
         thirds: list[list[NDArray[np.int64]]] = [[] for _ in range(NUM_FOLDS)]
+        names, counts = np.unique(identities, return_counts=True)
         left, most = MOST_IMAGES, MOST_IMAGES // NUM_FOLDS
-        for number, name in enumerate(rng.permutation(np.unique(identities))):
-            shown = rng.permutation(np.flatnonzero(identities == name))[:most]
-            if len(shown) <= left:
-                thirds[number % NUM_FOLDS].append(shown)
-                left -= len(shown)
+        for number, place in enumerate(rng.permutation(len(names))):
+            num = min(most, int(counts[place]))
+            if num <= left:
+                thirds[number % NUM_FOLDS].append(rng.permutation(np.flatnonzero(identities == names[place]))[:num])
+                left -= num
         parts = [np.sort(np.concatenate([*third, np.array([], np.int64)])) for third in thirds]
         self.folds = tuple(
             Fold(np.sort(np.concatenate([*parts[:number], *parts[number + 1 :]])), part)
