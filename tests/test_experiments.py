@@ -57,10 +57,10 @@ def test_a_plan_shows_every_image_as_often_as_published(stem: str, tiny_backbone
         assert "nothing is trained" in plan
         return
     rows, images = (
-        [int(cell.strip().replace(",", "")) for cell in line.split("\u2502")[2:-1]]
+        [int(cell.strip().replace(",", "")) for cell in line.split("|")[2:-1]]
         for name in ("rows", "images")
         for line in plan.splitlines()
-        if line.split("\u2502")[1:2] and line.split("\u2502")[1].strip() == name
+        if line.split("|")[1:2] and line.split("|")[1].strip() == name
     )
     for shown, held, times in zip(images, rows, epochs, strict=True):
         assert shown == pytest.approx(held * times, abs=64)  # whole batches
