@@ -12,6 +12,7 @@ from handclip_core.data.samplers import PK, CrossAspect
 from handclip_core.engine.optim import choose
 from handclip_core.engine.phase import Optim, Phase, Schedule
 from handclip_core.engine.plan import Span, plan
+from handclip_core.reports.text import plain_table
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.runs.experiment import Assembled, Experiment, assemble, context_of
 from handclip_core.strategies import ALL, Strategy
@@ -35,7 +36,7 @@ def plan_table(experiment: Experiment, *, device: torch.device) -> str:
     if not ready.phases:
         return head + "no phase: nothing is trained"
     columns = [_cells(ready, i, phase, span) for i, (phase, span) in enumerate(zip(ready.phases, spans, strict=True))]
-    table = Table("phase", *(phase.name for phase in ready.phases), header_style="", box=MARKDOWN)
+    table = plain_table("phase", *(phase.name for phase in ready.phases))
     for heading, *cells in zip(HEADINGS, *columns, strict=True):
         table.add_row(heading, *cells)
     buffer = io.StringIO()

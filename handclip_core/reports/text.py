@@ -17,7 +17,7 @@ from handclip_core.evaluation.verification import VerificationScores
 WIDTH = 180
 
 
-def _table(*headings: str) -> Table:
+def plain_table(*headings: str) -> Table:
     """A table that reads alike on a terminal and in a log; what is too long for its column goes on below."""
     return Table(*(Column(heading, overflow="fold") for heading in headings), header_style="", box=MARKDOWN)
 
@@ -27,7 +27,7 @@ def scores_table(models: Mapping[str, ProtocolScores], *, split: str) -> str:
     mAP.
     """
     first = next(iter(models.values()))
-    table = _table("model", "aspect", *(HEADINGS[name] for name in METRICS), "95 % of mAP")
+    table = plain_table("model", "aspect", *(HEADINGS[name] for name in METRICS), "95 % of mAP")
     for name, scores in models.items():
         for aspect, values in scores.per_aspect.items():
             table.add_row(name, aspect, *_cells(values), _interval(estimate(scores, part=aspect)))
@@ -68,7 +68,7 @@ def open_set_text(found: OpenSetScores | str) -> str:
 def cross_table(crossed: Mapping[tuple[str, str], ProtocolScores]) -> str:
     """mAP of queries of one aspect in the gallery of another, in which the same identity is the match."""
     aspects = list(dict.fromkeys(name for pair in crossed for name in pair))
-    table = _table("query, gallery:", *aspects)
+    table = plain_table("query, gallery:", *aspects)
     for one in aspects:
         cells = [crossed.get((one, other)) for other in aspects]
         table.add_row(one, *("" if cell is None else _percent(cell.overall.map.mean) for cell in cells))
@@ -77,7 +77,7 @@ def cross_table(crossed: Mapping[tuple[str, str], ProtocolScores]) -> str:
 
 def breakdown_table(groups: Sequence[GroupScores]) -> str:
     """For whom the model works: mAP and R1 by group, with counts."""
-    table = _table("group", "value", "people", "images", "mAP", "95 %", "R1")
+    table = plain_table("group", "value", "people", "images", "mAP", "95 %", "R1")
     for group in groups:
         if group.map is None or group.cmc1 is None:
             figures = ("no match", "", "")
