@@ -25,13 +25,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 STANDARD_FILES = (0, 1, 2)
 PR_SET_PDEATHSIG = 1
 """Linux: the signal that a process gets when its parent ends."""
 CALL = "--call"
 """In the place of a program: a file for the answer, and what to call with which texts."""
+VALUE, REFUSED = "value", "refused"
+"""What an answer holds."""
 _address: list[str] = []
 
 
@@ -90,27 +92,29 @@ def warm_python() -> str | None:
     return command_of(_address[0]) if _address else None
 
 
-def call_warm(function: Callable[..., object], *args: str) -> None:
-    """Call ``function`` of a module in a fork of the server, which writes where this process does.
+def call_warm(function: Callable[..., Any], *args: str) -> Any:
+    """What ``function`` of a module answers from a fork of the server, which writes where this process does.
 
-    Here if there is no server. Raises InputError if it does, or meets a file that cannot be used.
+    JSON has to hold it. Called here if there is no server. Raises InputError if the function does, or meets a file that
+    cannot be used.
     """
     _open_standard_files()
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(_address[0] if _address else "")
         except OSError:
-            function(*args)
-            return
+            return function(*args)
         answer = _answer_beside(Path(_address[0]))
         answer.unlink(missing_ok=True)
         _ask(connection, [CALL, str(answer), function.__module__, function.__qualname__, *args])
     if not answer.exists():
         raise RuntimeError(f"{function.__qualname__} did not come to its end in a process of its own")
-    if refused := answer.read_text():
+    told = json.loads(answer.read_text())
+    if REFUSED in told:
         from handclip_core.errors import InputError
 
-        raise InputError(refused)
+        raise InputError(told[REFUSED])
+    return told[VALUE]
 
 
 def begin_to_call_warm(function: Callable[..., object], *args: str) -> None:
@@ -231,16 +235,15 @@ def _call(answer: str, module: str, name: str, *args: str) -> int:
     from handclip_core.errors import InputError
     from handclip_core.paths import refusal
 
-    told: object = ""
     try:
-        getattr(import_module(module), name)(*args)
+        told = {VALUE: getattr(import_module(module), name)(*args)}
     except InputError as error:
-        told = error
+        told = {REFUSED: str(error)}
     except OSError as error:
-        told = refusal(error)
-        if told is None:
+        if (refused := refusal(error)) is None:
             raise
-    Path(answer).write_text(str(told))
+        told = {REFUSED: str(refused)}
+    Path(answer).write_text(json.dumps(told))
     return 0
 
 

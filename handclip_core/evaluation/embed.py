@@ -15,7 +15,8 @@ from handclip_core.models.hand_model import HandModel
 from handclip_core.process_group import process_group
 from handclip_core.types import ASPECT_INDEX, Aspect, ModelInputs, PerTower
 
-BATCH = 128
+CPU_BATCH, GPU_BATCH = 64, 256
+"""Images embedded at a time: activations of more do not stay in a processor's cache."""
 
 Rows = NDArray[np.int64]
 Seen = tuple[int, bool, int, int]
@@ -116,8 +117,9 @@ def _collected(
     together = process_group()
     found = torch.zeros(len(chunks.rows), width, device=chunks.device)
     mine = together.part(len(chunks.rows))
-    for start in range(mine.start, mine.stop, BATCH):
-        part = slice(start, min(start + BATCH, mine.stop))
+    size = _batch(chunks.device)
+    for start in range(mine.start, mine.stop, size):
+        part = slice(start, min(start + size, mine.stop))
         found[part] = function(*chunks.of(part)).float()
     return together.sum(found).cpu()
 
@@ -132,14 +134,18 @@ def aspect_accuracy(
     """
     model.eval()
     known = rows[aspects[rows] != ASPECT_INDEX[Aspect.UNKNOWN]]
-    right = 0
-    for start in range(0, len(known), BATCH):
-        chunk = known[start : start + BATCH]
+    right, size = 0, _batch(device)
+    for start in range(0, len(known), size):
+        chunk = known[start : start + size]
         predicted = model.predict_aspects(inputs.of(chunk, device=device))
         if predicted is None:
             return None
         right += int((predicted.cpu().numpy() == aspects[chunk]).sum())
     return right / len(known) if len(known) else None
+
+
+def _batch(device: torch.device) -> int:
+    return CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
 
 def _mirrored(inputs: ModelInputs, mirror: bool) -> ModelInputs:

@@ -14,7 +14,7 @@ from handclip_core.engine.loop import Watch
 from handclip_core.engine.state import Resume
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.experiment import Experiment, Progress, run
-from handclip_core.runs.run_folder import RunFolder, is_training, measured
+from handclip_core.runs.run_folder import RunFolder, is_training, measured, read_state
 
 Write = Callable[[Callable[[], None]], None]
 
@@ -134,7 +134,7 @@ def drive(
     if resume is None:
         record, state = RunFolder.create(folder, experiment), None
     else:
-        record, state = RunFolder.restore(folder, experiment, resume)
+        record, state = RunFolder.reopen(folder, experiment, resume), read_state(resume)
     return Drive(record, run(experiment, device=device, resume=state, watch=watch), state, write)
 
 

@@ -61,13 +61,13 @@ class RunFolder:
         return cls(folder, experiment)
 
     @classmethod
-    def restore(cls, folder: Path, experiment: Experiment, checkpoint: Path) -> tuple["RunFolder", Resume]:
-        """The folder as it was when ``checkpoint`` was saved, and the state to go on from."""
+    def reopen(cls, folder: Path, experiment: Experiment, checkpoint: Path) -> "RunFolder":
+        """The folder as it was when ``checkpoint`` was saved."""
         run = cls.create(folder, experiment)
         run.log = read_log(checkpoint / LOG)
         if (checkpoint / BEST).exists():
             link(checkpoint / BEST, folder / BEST)
-        return run, read_state(checkpoint)
+        return run
 
     @property
     def best(self) -> dict[str, Any]:

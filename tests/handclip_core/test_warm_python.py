@@ -79,6 +79,12 @@ def test_a_function_is_called_in_a_fork_and_writes_where_the_program_does(tmp_pa
     assert (tmp_path / "pid").read_text() != words[2]
 
 
+def test_a_function_answers_from_its_fork(tmp_path: Path) -> None:
+    words = program("print(warm_python.call_warm(warm_calls.doubled, 'a'), os.getpid())", tmp_path)
+    assert words[:3] == ["begins", "['a',", "'a',"]
+    assert words[3].strip("]") != words[4]
+
+
 def test_without_its_server_a_function_is_called_in_this_process(tmp_path: Path) -> None:
     body = "shutil.rmtree(next(Path().glob('handclip-warm-*')))\nwarm_python.call_warm(warm_calls.write_pid, 'pid')"
     words = program(f"import shutil\n{body}\nprint(os.getpid())", tmp_path)

@@ -14,6 +14,11 @@ def write_pid(path: str) -> None:
     print("written", flush=True)
 
 
+def doubled(text: str) -> list[str | int]:
+    """An answer, and which process it is from."""
+    return [text, text, os.getpid()]
+
+
 def refuse() -> None:
     """As what a user can mend."""
     raise InputError("data: none")

@@ -1,5 +1,6 @@
 """The command ``handclip``."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -29,6 +30,14 @@ def test_the_version(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtu
 def test_help_needs_no_heavy_import() -> None:
     code = "import sys, tune_jobs.command; print({'torch', 'ray', 'pandas', 'numpy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_what_a_driver_imports_says_nothing_at_its_end() -> None:
+    # Where a cluster is joined no server of workers is started, and the driver looks at backbones itself.
+    environment = os.environ | {"RAY_ADDRESS": "nowhere:1"}
+    command = [sys.executable, "-c", "import tune_jobs; tune_jobs.preload_workers(); import open_clip"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_mistakes_are_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -269,15 +269,16 @@ def run_where_trials_run(trial_resources: TrialResources, function: Callable[...
     return value
 
 
-def caller_after_trials(trial_resources: TrialResources, *, more: bool) -> Callable[..., None]:
+def caller_after_trials(trial_resources: TrialResources, *, more: bool) -> tuple[Callable[..., Any], int]:
     """What calls a function of texts where trials ran, when there are no more of them, with their device at the end.
 
-    Unless ``more`` is to be done on it, a cluster that this process started ends meanwhile, and a fork of the workers'
-    server takes its place. The caller raises InputError if the function does, and WorkerError if its process is lost.
+    And how many threads the function may use. Unless ``more`` is to be done on it, a cluster that this process started
+    ends meanwhile, and a fork of the workers' server takes its place, which has the processors of all trials. The
+    caller raises InputError if the function does, and WorkerError if its process is lost.
     """
     if more or warm_python() is None or not end_meanwhile():
-        return partial(run_where_trials_run, trial_resources)
-    return partial(_call_in_fork, trial_resources)
+        return partial(run_where_trials_run, trial_resources), trial_resources.cpus
+    return partial(_call_in_fork, trial_resources), trial_resources.cpus * trial_resources.concurrent
 
 
 def _call_in_fork(trial_resources: TrialResources, function: Callable[..., object], *args: str) -> None:

@@ -78,8 +78,7 @@ def complete(folder: Path, experiment: Experiment, device: str) -> RunFolder:
     """Complete the folder of a run that is at its end."""
     checkpoint = RunFolder(folder, experiment).kept_checkpoint()
     assert checkpoint is not None, "the last unit is saved"
-    view, _ = RunFolder.restore(folder, experiment, checkpoint)
-    return finish(view, device=select_device(device))
+    return finish(RunFolder.reopen(folder, experiment, checkpoint), device=select_device(device))
 
 
 def settle(folder: Path) -> None:

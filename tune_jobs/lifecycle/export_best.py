@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,7 +36,7 @@ def export_best(where: StorageLocation, experiment: Experiment, checkpoint: Stor
     """
     try:
         with local_copy(checkpoint) as state, replaced(where) as folder:
-            run, _ = RunFolder.restore(folder, experiment, state)
+            run = RunFolder.reopen(folder, experiment, state)
             results = run.finish(checkpoint=state, device=select_device(device))
             if results is not None:
                 experiment.task.save(folder / SCORES, results)
@@ -52,22 +53,23 @@ def _hold_against_baselines(folder: Path, experiment: Experiment, results: Evalu
         print(f"the winner is not held against the baselines: {error}", flush=True)
 
 
-def export_told(where: str, experiment: str, checkpoint: str, device: str) -> None:
-    """As ``export_best`` with all told as texts, for a process of its own."""
+def export_told(where: str, experiment: str, checkpoint: str, threads: str, device: str) -> None:
+    """As ``export_best`` with all told as texts, for a process of its own, with so many ``threads``."""
+    torch.set_num_threads(int(threads))
     wanted = Experiment.model_validate(json.loads(experiment))
     export_best(parse_location(where), wanted, parse_location(checkpoint), device)
 
 
-def export_best_left(all_trials: Trials, where: StorageLocation, call: Callable[..., None]) -> None:
+def export_best_left(all_trials: Trials, where: StorageLocation, call: Callable[..., Any], *, threads: int) -> None:
     """Export the best trial of the sweep at ``where`` whose saved state can be read, and say so if another was better.
 
-    ``call`` calls a function of texts where trials ran, with their device at the end. Raises InputError if no trial's
-    state can be read, or the process is lost that reads it.
+    ``call`` calls a function of texts where trials ran, with their device at the end; it may use ``threads``. Raises
+    InputError if no trial's state can be read, or the process is lost that reads it.
     """
     for view in _with_weights(all_trials):
         places = str(where / BEST), view.experiment.model_dump_json(), str(where / str(view.checkpoint))
         try:
-            call(export_told, *places)
+            call(export_told, *places, str(threads))
         except InputError as error:
             lost = f"trial {view.number} ({view.score:.4f}) cannot be exported: {error}"
             print(f"{lost}; the best that is left is taken", flush=True)

@@ -19,6 +19,7 @@ from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment
 from handclip_core.scratch import remove_left
 from handclip_core.strategies import ALL
+from handclip_core.warm_python import call_warm
 from search_spaces.arms import arm_of, under
 from search_spaces.narrowing import Narrowing
 from tune_jobs.config.backbones import READ_TEXT, labels
@@ -69,6 +70,12 @@ def _without(settings: SweepSettings, names: Sequence[str], why: str) -> SweepSe
     log(f"left out of the sweep: {', '.join(left_out)}, since {why}")
     values = settings.model_dump(mode="json") | {"strategies": kept}
     return SweepSettings.parse(values, source=f"settings without {', '.join(left_out)}")
+
+
+def targets_in(backbone: str) -> list[str]:
+    """The targets of LoRA that a backbone, given as JSON, has; raises InputError if it cannot be loaded."""
+    loaded = load_backbone(BackboneSettings.model_validate_json(backbone))
+    return [str(one) for one in possible_targets(loaded)]
 
 
 def warm_up(wanted: str, device: str) -> None:
@@ -129,8 +136,10 @@ def _looked_at(settings: SweepSettings, *, joins: bool) -> Targets:
     for backbone in others:
         try:
             # On a cluster the weights may lie on its nodes alone; which maps there are needs none.
-            loaded = load_backbone(backbone.model_copy(update={"pretrained": RANDOM}) if joins else backbone)
-            found[backbone] = possible_targets(loaded)
+            looked_at = backbone.model_copy(update={"pretrained": RANDOM}) if joins else backbone
+            # The workers' server has imported what this needs, and this process has no use for it.
+            names = call_warm(targets_in, looked_at.model_dump_json())
+            found[backbone] = tuple(LoraTargets(name) for name in names)
         except InputError as error:
             reasons.append(str(error))
     if reasons and not joins:

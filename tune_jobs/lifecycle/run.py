@@ -234,8 +234,8 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
     ready.monitor.release()
     summary.log("exporting the winner's results")
     try:
-        call = cluster.caller_after_trials(trial_resources, more=settings.mixtures)
-        export_best_left(ready.all_trials, where, call)
+        call, threads = cluster.caller_after_trials(trial_resources, more=settings.mixtures)
+        export_best_left(ready.all_trials, where, call, threads=threads)
         if settings.mixtures:
             mixed = mixtures(ready.all_trials, where, trial_resources)
             ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))

@@ -52,7 +52,7 @@ def test_without_the_winners_state_the_best_that_is_left_is_exported_and_that_is
     first, second, *_ = with_weights(ready.all_trials.ranked())
     remove(where / str(first.checkpoint))
     capsys.readouterr()
-    export_best_left(ready.all_trials, where, call)
+    export_best_left(ready.all_trials, where, call, threads=1)
     assert exported == [where / str(second.checkpoint)]
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"trial {first.number} ({first.score:.4f}) cannot be exported: ")
@@ -69,7 +69,7 @@ def test_a_lost_process_says_nothing_of_the_weights(tmp_path: Path, capsys: pyte
 
     capsys.readouterr()
     with pytest.raises(InputError, match=r"best/ is not written: export_told did not come to its end; .* --resume"):
-        export_best_left(ready.all_trials, tmp_path / "simulated", lost)
+        export_best_left(ready.all_trials, tmp_path / "simulated", lost, threads=1)
     assert len(asked) == 1  # no other trial in its place
     assert capsys.readouterr().out == ""
 
@@ -80,7 +80,7 @@ def test_with_no_state_left_that_is_one_line(tmp_path: Path, exported: list[Path
     for view in with_weights(ready.all_trials.ranked()):
         remove(where / str(view.checkpoint))
     with pytest.raises(InputError, match="no trial is left whose weights can be read, so best/ is not written"):
-        export_best_left(ready.all_trials, where, call)
+        export_best_left(ready.all_trials, where, call, threads=1)
     assert exported == []
 
 
