@@ -21,7 +21,7 @@ from tests.tune_jobs.made_up import MadeUpSweep, metrics, validated
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.search import proposer
 from tune_jobs.state.events import Opened
-from tune_jobs.state.trials import TrialView
+from tune_jobs.state.trial import TrialView
 
 LARGE = BackboneSettings(name="timm/test_vit", pretrained="random")
 SECONDS = {"handclip-nano": 60.0, "test_vit": 600.0}

@@ -26,7 +26,7 @@ from tune_jobs.config.search import SamplerKind, Search, StrategyBandit
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.scheduling.early_stopping import AshaRungs
 from tune_jobs.search.proposer import SearchProposer
-from tune_jobs.state.trials import TrialView
+from tune_jobs.state.trial import TrialView
 
 WORKERS = 4
 """Trials at a time in the simulated sweeps."""

@@ -15,7 +15,8 @@ from tune_jobs.reporting.leaderboard import FILE as LEADERBOARD
 from tune_jobs.reporting.leaderboard import leaderboard
 from tune_jobs.state.events import Ended, Event, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import TRIALS, Status, Trials, TrialView, folded
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import TRIALS, Trials, folded
 from tune_jobs.storage.study_database import find_study
 
 STATE_OF = {Status.COMPLETE: "COMPLETE", Status.STOPPED: "PRUNED", Status.FAILED: "FAIL"}

@@ -9,7 +9,8 @@ from pathlib import Path
 from chaos.processes import kill_session, wait_until
 from tune_jobs.state.events import Ended, Event, Started, Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Status, Trials, folded
+from tune_jobs.state.trial import Status
+from tune_jobs.state.trials import Trials, folded
 
 SCRIPT = Path(__file__).resolve().parents[1] / "tune_jobs" / "sweep.py"
 NEWS_LIMIT_S = 600.0

@@ -24,7 +24,7 @@ from tests.tune_jobs.alone import ROOM, Config, Start
 from tests.tune_jobs.dying import Fuse, fused
 from tests.warm_workers import warm_workers
 from tune_jobs.execution.trainable import HandTrial, trial_config
-from tune_jobs.state.trials import TrialView
+from tune_jobs.state.trial import TrialView
 from tune_jobs.storage.location import BucketLocation
 
 

@@ -7,7 +7,8 @@ from handclip_core.evaluation.metrics import METRICS
 from tests.tune_jobs.simulation import Clock
 from tune_jobs.search.proposer import Proposal, Proposer
 from tune_jobs.state.events import EVENT, Begun, Created, Ended, Event, Opened, Started, Validated
-from tune_jobs.state.trials import Trials, TrialView, folded
+from tune_jobs.state.trial import TrialView
+from tune_jobs.state.trials import Trials, folded
 
 SECONDS_BETWEEN_EVENTS = 100.0
 

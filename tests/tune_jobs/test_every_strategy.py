@@ -32,7 +32,7 @@ from tune_jobs.lifecycle.run import Outcome, resume, sweep
 from tune_jobs.scheduling.early_stopping import AshaRungs, MedianRule, StoppingDecisions, decisions_for
 from tune_jobs.state.events import Closed, Event, Retried, Saved, Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.state.trial import Status, TrialView
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

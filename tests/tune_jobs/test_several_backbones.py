@@ -33,7 +33,8 @@ from tune_jobs.search.transfer import transfer
 from tune_jobs.state.events import EVENT
 from tune_jobs.state.journal import FILE, read_journal
 from tune_jobs.state.objectives import front_csv, front_lines, pareto_front
-from tune_jobs.state.trials import Status, folded
+from tune_jobs.state.trial import Status
+from tune_jobs.state.trials import folded
 
 SMALL = BackboneSettings()
 LARGE = BackboneSettings(name="timm/test_vit", pretrained="random")

@@ -22,7 +22,7 @@ from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, l
 from tune_jobs.execution import tune_run
 from tune_jobs.execution.trainable import HandTrial
 from tune_jobs.lifecycle.run import Outcome, resume, sweep
-from tune_jobs.state.trials import Status
+from tune_jobs.state.trial import Status
 
 ROOT = Path(__file__).parents[2]
 STRATEGIES = ("zero_shot", "linear_probe", "full", "sequential_ewc", "adapters")

@@ -32,7 +32,8 @@ from tune_jobs.scheduling.retries import FailureKind, after_failure
 from tune_jobs.scheduling.seeds import is_power_baseline, seeds_of
 from tune_jobs.state import events
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import TRIALS, TrialView
+from tune_jobs.state.trial import TrialView
+from tune_jobs.state.trials import TRIALS
 from tune_jobs.storage.checkpoints import drop_state, drop_weights, remove_stray_checkpoints, size_of
 from tune_jobs.storage.location import location_of, open_location
 from tune_jobs.storage.retry import with_retry

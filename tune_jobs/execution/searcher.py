@@ -16,7 +16,7 @@ from tune_jobs.scheduling.seeds import is_power_baseline
 from tune_jobs.search.proposer import Proposer, SearchProposer
 from tune_jobs.state.events import Begun
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.state.trial import Status, TrialView
 from tune_jobs.storage.location import StorageLocation
 
 

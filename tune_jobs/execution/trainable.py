@@ -24,7 +24,7 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.runs.final_scores import write_final_scores
 from handclip_core.scratch import scratch_folder
 from tune_jobs.execution.cluster import TrialResources
-from tune_jobs.state.trials import TrialView
+from tune_jobs.state.trial import TrialView
 from tune_jobs.storage.location import StorageLocation, is_folder, local_copy, parse_location
 from tune_jobs.storage.retry import with_retry
 

@@ -30,7 +30,8 @@ from tune_jobs.lifecycle.run import INTERRUPTED, run_to_the_end
 from tune_jobs.reporting.summary import log
 from tune_jobs.search.proposer import FixedList
 from tune_jobs.state.submission import submission_id
-from tune_jobs.state.trials import Status, Trials, TrialView, folded
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials, folded
 from tune_jobs.storage.lease import SweepLease
 from tune_jobs.storage.location import StorageLocation, folder_of
 from tune_jobs.storage.sync import FINALS, local

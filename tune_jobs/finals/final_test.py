@@ -36,7 +36,7 @@ from tune_jobs.finals.mixtures import Entrant, Recipe
 from tune_jobs.finals.ranking import Standings
 from tune_jobs.lifecycle.export_best import replaced
 from tune_jobs.reporting.summary import log
-from tune_jobs.state.trials import Status
+from tune_jobs.state.trial import Status
 from tune_jobs.storage.location import StorageLocation, local_copy
 
 FILE, MODEL = "final_test.json", "model"

@@ -7,7 +7,8 @@ from tune_jobs.config.settings import SweepSettings
 from tune_jobs.lifecycle.reading import read_record
 from tune_jobs.reporting.record import scored
 from tune_jobs.reporting.summary import regret_lines
-from tune_jobs.state.trials import TrialView, by_arm
+from tune_jobs.state.trial import TrialView
+from tune_jobs.state.trials import by_arm
 from tune_jobs.storage.location import StorageLocation
 
 

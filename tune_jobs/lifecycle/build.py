@@ -27,7 +27,8 @@ from tune_jobs.state.events import Event, Learned, Opened, Retried
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.local_copy import readable_folder
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import TRIALS, Trials, TrialView, folded
+from tune_jobs.state.trial import TrialView
+from tune_jobs.state.trials import TRIALS, Trials, folded
 from tune_jobs.storage.checkpoints import remove_stray_checkpoints
 from tune_jobs.storage.location import BucketLocation, StorageLocation, exists, location_of
 from tune_jobs.storage.retry import with_retry

@@ -22,7 +22,8 @@ from handclip_core.scratch import scratch_folder
 from tune_jobs.execution.cluster import TrialResources, WorkerError, run_where_trials_run
 from tune_jobs.lifecycle.folders import BEST
 from tune_jobs.state.events import Mixture
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 from tune_jobs.storage.checkpoints import drop_state
 from tune_jobs.storage.location import StorageLocation, local_copy, parse_location
 

@@ -20,7 +20,8 @@ from tune_jobs.search.trial_views import by_path
 from tune_jobs.state.events import Begun, Ended, Event, Saved, SeedEnded, Trained, Validated
 from tune_jobs.state.journal import FILE, Journal, read_journal
 from tune_jobs.state.sweep_state import SweepState
-from tune_jobs.state.trials import TRIALS, Status, Trials, TrialView, folded
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import TRIALS, Trials, folded
 
 ABOUT_A_TRIAL = (Begun, Trained, Validated, SeedEnded, Saved, Ended)
 """What is taken over of a trial; who ran it when, and its failed attempts, are not."""

@@ -25,7 +25,7 @@ from tune_jobs.reporting.record import SweepRecord
 from tune_jobs.reporting.summary import baseline_of, python, shown, used
 from tune_jobs.reporting.winner_sections import NO_DATA, Winner
 from tune_jobs.state.events import Closed, Ended
-from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.state.trial import Status, TrialView
 from tune_jobs.state.usage import HOUR_S
 from tune_jobs.storage.location import BucketLocation, folder_of
 from tune_jobs.storage.retry import with_retry

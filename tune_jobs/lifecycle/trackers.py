@@ -15,7 +15,8 @@ from typing import Protocol
 from handclip_core.errors import InputError
 from tune_jobs.config.settings import Tracking
 from tune_jobs.state.events import Ended, Event, Trained, TrialEvent, Validated
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 WANDB_FOLDER = "wandb"
 """Below the sweep's folder."""

@@ -11,7 +11,7 @@ from tune_jobs.reporting.charts import COLOURS, axes, parallel, points
 from tune_jobs.reporting.page import Figure, Section
 from tune_jobs.reporting.record import SweepRecord, scored
 from tune_jobs.search.trial_views import frozen, within_arm
-from tune_jobs.state.trials import TrialView
+from tune_jobs.state.trial import TrialView
 
 FEWEST = 8
 """Trials with a score from which on a strategy's hyperparameters are looked at."""

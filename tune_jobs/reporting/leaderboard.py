@@ -11,7 +11,8 @@ from handclip_core.runs.run_folder import write_text
 from search_spaces.arms import backbone_in, strategy_in
 from search_spaces.suggest import Primitive
 from tune_jobs.state.events import Mixture
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 FILE = "leaderboard.csv"
 

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from handclip_core.evaluation.metrics import Metric
 from tune_jobs.reporting.leaderboard import describe_status
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 ROWS = 14
 """Trials that the live table shows; with its heading and progress bar it stays within 20 lines."""

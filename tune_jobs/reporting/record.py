@@ -9,7 +9,8 @@ from handclip_core.evaluation.metrics import Metric
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.charts import Palette
 from tune_jobs.state.events import Event
-from tune_jobs.state.trials import Trials, TrialView, by_arm, folded
+from tune_jobs.state.trial import TrialView
+from tune_jobs.state.trials import Trials, by_arm, folded
 from tune_jobs.storage.location import StorageLocation
 
 

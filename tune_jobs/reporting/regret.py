@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tune_jobs.state.trials import Status, TrialView, by_arm
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import by_arm
 
 Curve = Mapping[int, float]
 """The validation metric of a trial by unit."""

@@ -30,7 +30,8 @@ from tune_jobs.search.proposer import directions
 from tune_jobs.search.trial_views import STATES, frozen_or_refused, within_arm
 from tune_jobs.state.events import Begun, Cut, Ended, Event, Moved, Retried, Started, Validated
 from tune_jobs.state.objectives import objective_values
-from tune_jobs.state.trials import TRIALS, Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import TRIALS, Trials
 from tune_jobs.storage.study_database import cause_of, create_study, in_bulk, open_storage, taken
 
 FILE = "study.db"

@@ -16,7 +16,8 @@ from tune_jobs.reporting.progress import shown_metrics, trial_table
 from tune_jobs.reporting.regret import early_stopping_regret
 from tune_jobs.state.objectives import FRONT, front_lines, pareto_front
 from tune_jobs.state.submission import in_ray_job
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 from tune_jobs.state.usage import Usage
 from tune_jobs.storage.location import StorageLocation, folder_of
 

@@ -19,7 +19,8 @@ from tune_jobs.reporting.record import SweepRecord, scored
 from tune_jobs.reporting.summary import failures, hardly_moved_lines, python, regret_lines, shown
 from tune_jobs.state.events import Begun, Closed, Moved, Retried, Started, Trained, Validated
 from tune_jobs.state.objectives import measured, pareto_front, texts
-from tune_jobs.state.trials import TRIALS, Status, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import TRIALS
 from tune_jobs.state.usage import HOUR_S, Usage
 
 FEW = 3

@@ -12,7 +12,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from search_spaces.suggest import Primitive
 from tune_jobs.state.events import Ended, Event, Started, Trained, TrialEvent, Validated
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 FOLDER, SWEEP = "tensorboard", "sweep"
 """The folder of all logs, and the run of the whole sweep in it."""

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tune_jobs.config.settings import Limits
-from tune_jobs.state.trials import Trials, TrialView
+from tune_jobs.state.trial import TrialView
+from tune_jobs.state.trials import Trials
 from tune_jobs.state.usage import HOUR_S
 
 GIB = 2**30

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from tune_jobs.scheduling.limits import GIB
-from tune_jobs.state.trials import TrialView, by_arm
+from tune_jobs.state.trial import TrialView
+from tune_jobs.state.trials import by_arm
 
 
 def largest_by_arm(views: Iterable[TrialView]) -> dict[str, int]:

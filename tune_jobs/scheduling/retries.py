@@ -7,7 +7,7 @@ from typing import Any
 from handclip_core.runs.experiment import Experiment
 from tune_jobs.scheduling.low_memory import LowMemory
 from tune_jobs.state.events import Ended, Moved, Retried
-from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.state.trial import Status, TrialView
 
 TRIES_ALONE = 2
 """Attempts that a trial gets on nodes that run nothing else, before it counts as too large for them."""

@@ -7,7 +7,8 @@ whole budget, and the trial's score is the mean. Every trial gets the same seeds
 from handclip_core.strategies import UNTRAINED
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.scheduling.power_analysis import SEEDS
-from tune_jobs.state.trials import Trials, TrialView
+from tune_jobs.state.trial import TrialView
+from tune_jobs.state.trials import Trials
 
 
 def seeds_of(view: TrialView, all_trials: Trials, settings: SweepSettings) -> int:

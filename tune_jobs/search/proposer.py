@@ -1,5 +1,6 @@
 """What a sweep tries next: a function of its settings, its seed and the trials so far."""
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
@@ -78,23 +79,28 @@ class SearchProposer:
         self.searchable = self.space.searchable()
         defaults = [self._proposal(self.space.default(arm), DEFAULT) for arm in arms]
         points = [self._proposal(draft, point_origin(place)) for place, draft in search.drafts(arms, settings.task)]
-        self._fixed = [*defaults, *points]
+        self._untried = [*defaults, *points]
         everything = Sampling(search.sampler, seed, search.startup_trials, directions(search.objectives))
         share = max(LEAST_STARTUP, ceil(search.startup_trials / max(1, len(self.searchable))))
         self._inside = replace(everything, startup=min(share, search.startup_trials))
         random = search.sampler is SamplerKind.RANDOM
         # Which arm is no number, and CMA-ES draws numbers alone.
         self._across = replace(everything, kind=SamplerKind.RANDOM if random else SamplerKind.TPE)
-        self._over: dict[int, FrozenTrial] = {}
+        # Of the trials so far, those that were looked at are not looked at again: there may be thousands.
+        self._over: list[FrozenTrial] = []
+        self._tried: dict[str, list[dict[str, Primitive]]] = {}
+        self._num_tried = 0
         self._history: PastTrials | None = None
 
     def next(self, all_trials: Trials) -> Proposal | None:
-        """What to try after ``all_trials``; None if there is nothing left."""
-        # Each arm has a default, and a point may be one of several arms.
-        tried = {(view.origin, view.arm) for view in all_trials.all()}
-        for proposal in self._fixed:
-            if (proposal.origin, self._settings.arm_of(proposal.experiment)) not in tried:
-                return proposal
+        """What to try after ``all_trials``, those of the last call and later ones; None if there is nothing left."""
+        if self._untried:
+            # Each arm has a default, and a point may be one of several arms.
+            tried = {(view.origin, view.arm) for view in all_trials.all()}
+            arm_of = self._settings.arm_of
+            self._untried = [one for one in self._untried if (one.origin, arm_of(one.experiment)) not in tried]
+            if self._untried:
+                return self._untried[0]
         return self._sampled(all_trials) if self.searchable else None
 
     def _sampled(self, all_trials: Trials) -> Proposal:
@@ -105,7 +111,7 @@ class SearchProposer:
         trials, history = self._frozen(all_trials), self._history
         number = len(trials)
         arm = self._choose(history, trials, all_trials)
-        tried, past = [view.params for view in all_trials.all() if view.arm == arm], history.inside(arm, trials)
+        tried, past = self._params_tried(all_trials).get(arm, []), history.inside(arm, trials)
         for attempt in range(MOST_ATTEMPTS):
             # A sampler that has come to the best of few choices suggests it again and again.
             sampling = replace(self._inside, kind=SamplerKind.RANDOM) if attempt else self._inside
@@ -116,14 +122,19 @@ class SearchProposer:
         return proposal
 
     def _frozen(self, all_trials: Trials) -> list[FrozenTrial]:
-        """The trials so far as Optuna knows them; those that are over are made once."""
-        found = []
-        for view in all_trials.all():
-            trial = self._over.get(view.number) or frozen_or_refused(view, self.space, self._search.objectives)
-            if view.status.over:
-                self._over[view.number] = trial
-            found.append(trial)
-        return found
+        """The trials so far as Optuna knows them; those before the first that is not over are made once."""
+        found, views = self._over, all_trials.all()
+        later = [frozen_or_refused(view, self.space, self._search.objectives) for view in views[len(found) :]]
+        over = itertools.takewhile(lambda trial: trial.state.is_finished(), later)
+        self._over = [*found, *over]
+        return [*found, *later]
+
+    def _params_tried(self, all_trials: Trials) -> dict[str, list[dict[str, Primitive]]]:
+        """What was drawn of each arm."""
+        for view in all_trials.all()[self._num_tried :]:
+            self._tried.setdefault(view.arm, []).append(view.params)
+            self._num_tried += 1
+        return self._tried
 
     def _choose(self, history: PastTrials, trials: Sequence[FrozenTrial], all_trials: Trials) -> str:
         if len(self.searchable) == 1:

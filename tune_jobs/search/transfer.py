@@ -8,7 +8,8 @@ from search_spaces.arms import backbone_in
 from search_spaces.joint import JointSpace
 from tune_jobs.search.trial_views import by_name, by_path, frozen
 from tune_jobs.state.events import LearnedTrial
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 
 @dataclass(frozen=True)

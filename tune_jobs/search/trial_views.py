@@ -7,8 +7,9 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from heapq import nlargest
+from heapq import heappop, heappush, nlargest
 from math import isnan
+from operator import itemgetter
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -20,7 +21,7 @@ from search_spaces.spaces import STRATEGY
 from search_spaces.suggest import Primitive
 from tune_jobs.state.events import LearnedTrial
 from tune_jobs.state.objectives import objective_values
-from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.state.trial import Status, TrialView
 
 STRATEGY_ATTRIBUTE, ORIGIN = "strategy", "origin"
 """User attributes of every trial: its strategy, and why it was tried."""
@@ -32,6 +33,7 @@ MOST_SEEN = 300
 """Trials that a sampler sees, so that the time of a suggestion stays bounded: the best ones and the latest."""
 BEST_SEEN = 100
 """The best among them, by score."""
+LATEST_SEEN = MOST_SEEN - BEST_SEEN
 
 
 def arm_tried(trial: FrozenTrial) -> str:
@@ -149,6 +151,31 @@ class Tally:
         return more
 
 
+class ArmTrials:
+    """Trials of one arm, oldest first, whose bounded view takes no longer the more there are."""
+
+    def __init__(self) -> None:
+        self._trials: list[FrozenTrial] = []
+        self._best_old: list[tuple[float, int, int]] = []
+        """A heap of the best of those that are not among the latest: score, less the place, and place."""
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Take one more trial, which is over."""
+        self._trials.append(trial)
+        old = len(self._trials) - 1 - LATEST_SEEN
+        if old >= 0:
+            # Of equals the later one goes first.
+            heappush(self._best_old, (_score(self._trials[old]), -old, old))
+            if len(self._best_old) > BEST_SEEN:
+                heappop(self._best_old)
+
+    def bounded_with(self, more: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """What ``bounded`` shows of these trials and ``more`` that have come after them."""
+        best = [self._trials[place] for *_, place in sorted(self._best_old, key=itemgetter(2))]
+        # The best of the whole are the best of these.
+        return bounded([*best, *self._trials[max(0, len(self._trials) - LATEST_SEEN) :], *more])
+
+
 class PastTrials:
     """What a sampler may learn from: the trials of a study, and finished ones from elsewhere."""
 
@@ -162,23 +189,20 @@ class PastTrials:
         self._learned = [copy.copy(trial) for trial in learned]
         for place, trial in enumerate(self._learned):
             trial.number = place - len(learned)
-        self._over = Tally().with_more(self._learned)
+        self._over, self._by_arm = Tally(), dict[str, ArmTrials]()
         self._num_over = 0
+        for trial in self._learned:
+            self._add(trial)
 
     def tally(self, trials: Sequence[FrozenTrial]) -> Tally:
-        """Of what was learned elsewhere and of ``trials``, the study's so far: those of the last call and later ones.
-
-        Trials that are over are counted once, so that a long study costs no more than a short one.
-        """
-        while self._num_over < len(trials) and trials[self._num_over].state.is_finished():
-            self._over.add(trials[self._num_over])
-            self._num_over += 1
-        return self._over.with_more(trials[self._num_over :])
+        """Of what was learned elsewhere and of ``trials``, all of the study so far."""
+        return self._over.with_more(self._later(trials))
 
     def inside(self, arm: str, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Trials of ``arm`` with its own parameters, oldest first."""
+        """Trials of ``arm`` among ``trials``, all of the study so far, with its own parameters, oldest first."""
+        later = [trial for trial in self._later(trials) if arm_tried(trial) == arm]
         views = []
-        for trial in bounded([trial for trial in [*self._learned, *trials] if arm_tried(trial) == arm]):
+        for trial in self._by_arm.setdefault(arm, ArmTrials()).bounded_with(later):
             params = {name: value for name, value in trial.params.items() if name not in CHOICES}
             views.append(self._view(trial, params, {name: trial.distributions[name] for name in params}))
         return views
@@ -188,6 +212,17 @@ class PastTrials:
         known = [trial for trial in [*self._learned, *trials] if arm_tried(trial) in self._arms]
         choice: dict[str, BaseDistribution] = {STRATEGY: CategoricalDistribution(self._arms)}
         return bounded([self._view(trial, {STRATEGY: arm_tried(trial)}, choice) for trial in known])
+
+    def _later(self, trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
+        """Those from the first on that is not over; the others are taken up once: a long study costs no more."""
+        while self._num_over < len(trials) and trials[self._num_over].state.is_finished():
+            self._add(trials[self._num_over])
+            self._num_over += 1
+        return trials[self._num_over :]
+
+    def _add(self, trial: FrozenTrial) -> None:
+        self._over.add(trial)
+        self._by_arm.setdefault(arm_tried(trial), ArmTrials()).add(trial)
 
     def _view(
         self, trial: FrozenTrial, params: dict[str, Primitive], distributions: dict[str, BaseDistribution]
@@ -203,7 +238,7 @@ def bounded(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The best and the latest of ``trials``, in their order; all of them if they are few."""
     if len(trials) <= MOST_SEEN:
         return list(trials)
-    split = len(trials) - (MOST_SEEN - BEST_SEEN)
+    split = len(trials) - LATEST_SEEN
     best = nlargest(BEST_SEEN, trials[:split], key=_score)
     return sorted(best, key=lambda trial: trial.number) + list(trials[split:])
 

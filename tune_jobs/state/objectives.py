@@ -6,7 +6,8 @@ from math import isnan, nan
 import pandas as pd
 
 from tune_jobs.config.search import PARAMS_TRAINED, SECONDS, maximized
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 FRONT = "pareto_front.csv"
 

@@ -27,7 +27,7 @@ from tune_jobs.execution.signals import Interrupted
 from tune_jobs.lifecycle.build import build
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state.journal import FILE, Journal, Tip, read_journal
-from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.state.trial import Status, TrialView
 from tune_jobs.storage import retry as patience
 
 

@@ -19,7 +19,7 @@ from tune_jobs.execution.monitor import EXCLUDE_S, LONGEST_GAP_S, POLL_EVERY_S
 from tune_jobs.execution.train_fn import GROUP, NODES
 from tune_jobs.scheduling.limits import GIB
 from tune_jobs.state.events import Moved, Retried
-from tune_jobs.state.trials import Status
+from tune_jobs.state.trial import Status
 from tune_jobs.storage.retry import UnwritableError
 
 

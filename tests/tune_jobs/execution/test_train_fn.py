@@ -28,7 +28,7 @@ from tune_jobs.lifecycle.run import Outcome, sweep
 from tune_jobs.scheduling.early_stopping import StoppingDecisions
 from tune_jobs.state.events import Saved, Started, Trained, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Status
+from tune_jobs.state.trial import Status
 from tune_jobs.storage.location import open_location
 
 pytestmark = pytest.mark.ray

@@ -37,7 +37,7 @@ from tune_jobs.finals.run import hold_finals
 from tune_jobs.lifecycle.run import sweep
 from tune_jobs.state.events import Retried, Started, Validated
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Status
+from tune_jobs.state.trial import Status
 from tune_jobs.storage.location import BucketLocation, files_below, folder_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("own_state")]

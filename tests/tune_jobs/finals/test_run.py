@@ -30,7 +30,7 @@ from tests.tune_jobs.finals.holding import CPU, DORSAL, access_log_of, finalists
 from tests.warm_workers import for_drivers
 from tune_jobs.finals.past_sweep import read_sweep
 from tune_jobs.state.journal import FILE
-from tune_jobs.state.trials import Status
+from tune_jobs.state.trial import Status
 from tune_jobs.storage.lease import SweepLease
 
 ROOT = Path(__file__).parents[3]

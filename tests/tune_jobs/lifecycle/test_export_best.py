@@ -12,7 +12,7 @@ from tune_jobs.execution.cluster import WorkerError
 from tune_jobs.lifecycle import export_best as module
 from tune_jobs.lifecycle.export_best import export_best, export_best_left, replaced
 from tune_jobs.lifecycle.folders import BEST
-from tune_jobs.state.trials import TrialView
+from tune_jobs.state.trial import TrialView
 from tune_jobs.storage.location import BucketLocation, files_below
 
 

@@ -20,7 +20,7 @@ from tune_jobs.lifecycle.run import sweep
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state.events import Started
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Status
+from tune_jobs.state.trial import Status
 
 SHARED: dict[str, Any] = {"strategies": ("linear_probe", "adapters"), "budget": 3}
 

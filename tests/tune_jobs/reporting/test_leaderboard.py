@@ -9,7 +9,8 @@ from handclip_core.strategies import ZeroShot
 from handclip_core.tasks.identities.task import Identities
 from tune_jobs.reporting.leaderboard import columns, leaderboard, write_leaderboard
 from tune_jobs.state.events import Mixture
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 METRICS = Identities().metrics
 

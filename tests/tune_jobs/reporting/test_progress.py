@@ -8,7 +8,8 @@ from handclip_core.strategies import ZeroShot
 from tests.tune_jobs.made_up import metrics
 from tune_jobs.reporting import progress as live
 from tune_jobs.reporting.progress import ProgressLog, ProgressTable, clock
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 
 def sweep(count: int, **known: Any) -> Trials:

@@ -3,7 +3,7 @@ import math
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
 from tune_jobs.reporting.regret import early_stopping_regret
-from tune_jobs.state.trials import Status, TrialView
+from tune_jobs.state.trial import Status, TrialView
 
 EXPERIMENT = Experiment(strategy=ZeroShot())
 

@@ -8,7 +8,8 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.reporting.summary import show_outcome, shown
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 BASELINE: dict[str, Any] = {
     "strategy": "zero_shot", "status": Status.COMPLETE, "metrics": {"map": 0.5, "cmc1": 0.4}, "checkpoint": "a",

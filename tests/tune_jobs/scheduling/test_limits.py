@@ -12,7 +12,8 @@ from tests.tune_jobs.simulated import ROOM, begun, rising, run, settings, state_
 from tests.tune_jobs.simulation import Clock, Step
 from tune_jobs.config.settings import EarlyStopping, Limits, StoppingKind, SweepSettings
 from tune_jobs.scheduling.limits import GIB, checkpoints_to_drop
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 NO_STOPPING = EarlyStopping(kind=StoppingKind.NONE)
 

@@ -13,7 +13,7 @@ from tune_jobs.execution.monitor import POLL_EVERY_S
 from tune_jobs.execution.signals import Interrupted
 from tune_jobs.scheduling.memory_limits import FEWER_S, FIRST_PAUSE_S, LONGEST_PAUSE_S
 from tune_jobs.state.events import Moved
-from tune_jobs.state.trials import Status
+from tune_jobs.state.trial import Status
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
 from tune_jobs.scheduling.limits import GIB
 from tune_jobs.scheduling.memory_plan import largest_by_arm, told, trials_in
-from tune_jobs.state.trials import TrialView
+from tune_jobs.state.trial import TrialView
 
 
 def view(number: int, strategy: str, gib: int) -> TrialView:

@@ -5,7 +5,8 @@ from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import Full, ZeroShot
 from tune_jobs.scheduling.retries import Failure, FailureKind, after_failure, halved, largest_batch
 from tune_jobs.state.events import Ended, Moved, Retried
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 
 def view(*, failures: int = 0, micro_batch: int | None = None, strategy: Any = None) -> TrialView:

@@ -22,7 +22,8 @@ from tune_jobs.config.settings import EarlyStopping, StoppingKind, SweepSettings
 from tune_jobs.reporting.study import FILE as STUDY
 from tune_jobs.state.events import Begun, Saved, SeedEnded, Started
 from tune_jobs.state.journal import FILE, read_journal
-from tune_jobs.state.trials import Status, Trials
+from tune_jobs.state.trial import Status
+from tune_jobs.state.trials import Trials
 
 NO_STOPPING = EarlyStopping(kind=StoppingKind.NONE)
 

@@ -10,7 +10,8 @@ from handclip_core.strategies import ZeroShot
 from tune_jobs.config.search import Search
 from tune_jobs.reporting.study import StudyExport
 from tune_jobs.state.objectives import dominates, front_csv, front_lines, objective_values, pareto_front
-from tune_jobs.state.trials import Status, Trials, TrialView
+from tune_jobs.state.trial import Status, TrialView
+from tune_jobs.state.trials import Trials
 
 BOTH = ("map", "params_trained")
 
