@@ -78,7 +78,7 @@ def match_ranks(
 ) -> MatchRanks:
     """Ranks of the matches (``row`` [M], ``column`` [M]) in ``block`` [q, G] without the pairs of ``exclude`` [q, G].
 
-        If ``block`` are the fast values of ``cosines`` they are made exact if the order depends on it. Raises
+    If ``block`` are the fast values of ``cosines`` they are made exact, in place, if the order depends on it. Raises
     InputError if a similarity that counts is NaN.
     """
     if exclude is not None:
@@ -120,13 +120,13 @@ def _sharpened(block: Floats, row: Ints, column: Ints, cosines: CosineBlock) -> 
         return exact if not np.isnan(block).any() else np.where(np.isnan(block), np.nan, exact).astype(np.float32)
     crowded = np.flatnonzero(near > 1)
     if len(crowded):
-        block = block.copy()
         found = [
             np.flatnonzero((block[index] >= above) & (block[index] <= below))
             for index, above, below in zip(row[crowded].tolist(), low[crowded], high[crowded], strict=True)
         ]
         rows = np.repeat(row[crowded], [len(columns) for columns in found])
         columns = np.concatenate(found)
+        # In place: they are what the block's values stand for.
         block[rows, columns] = cosines.exact_pairs(rows, columns)
     return block
 

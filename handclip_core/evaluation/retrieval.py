@@ -116,12 +116,18 @@ def embedding_scores(
 def cosine_blocks(
     queries: NDArray[Any] | Tensor, gallery: NDArray[Any] | Tensor, *, rows: int
 ) -> Iterator[tuple[int, CosineBlock]]:
-    """Yield (first query, cosines of up to ``rows`` queries with the whole gallery), one block at a time."""
+    """Yield (first query, cosines of up to ``rows`` queries with the whole gallery), one block at a time.
+
+    A block is to be used before the next is taken, which has its place in memory.
+    """
     left, right = as_tensor(queries), as_tensor(gallery)
     check_dimensions(left, right)
     units = Units(right.to(left.device))
+    # Memory that the system has to give anew would take a sixth of the product's time.
+    values = torch.empty(min(rows, len(left)), len(right), dtype=torch.float32, device=left.device)
     for start in range(0, len(left), rows):
-        yield start, CosineBlock.of(Units(left[start : start + rows]), units)
+        some = Units(left[start : start + rows])
+        yield start, CosineBlock.of(some, units, out=values[: len(some)])
 
 
 def ranks_of_blocks(

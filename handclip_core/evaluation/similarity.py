@@ -134,8 +134,19 @@ class CosineBlock:
     margin: float
 
     @classmethod
-    def of(cls, left: Units, right: Units, rows: Ints | None = None, columns: Ints | None = None) -> "CosineBlock":
-        """The block of the units ``rows`` of ``left`` and ``columns`` of ``right``, by default of all."""
+    def of(
+        cls,
+        left: Units,
+        right: Units,
+        rows: Ints | None = None,
+        columns: Ints | None = None,
+        *,
+        out: Tensor | None = None,
+    ) -> "CosineBlock":
+        """The block of the units ``rows`` of ``left`` and ``columns`` of ``right``, by default of all.
+
+        Fast values are written to ``out`` [q, G], if that is given.
+        """
         fast = left.fast.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
         if fast:
             queries = left.fast if rows is None else left.fast[rows]
@@ -147,7 +158,7 @@ class CosineBlock:
             right,
             np.arange(len(left)) if rows is None else rows,
             np.arange(len(right)) if columns is None else columns,
-            (queries @ gallery.T).float(),
+            torch.mm(queries, gallery.T, out=out if fast else None).float(),
             margin_of(left.fast.shape[1]) if fast else 0.0,
         )
 
