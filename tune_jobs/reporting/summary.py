@@ -11,6 +11,7 @@ from rich.console import Console
 from handclip_core.evaluation.metrics import Metric
 from handclip_core.runs.baselines import BaselineGap
 from tune_jobs.config.settings import Limits, StoppingKind, SweepSettings
+from tune_jobs.reporting.page import hours
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import shown_metrics, trial_table
 from tune_jobs.reporting.regret import early_stopping_regret
@@ -101,7 +102,7 @@ def regret_lines(all_trials: Trials, settings: SweepSettings) -> list[str]:
 
 def used(usage: Usage, limits: Limits) -> str:
     """Hours, GPU-hours and, if a price is known, what they cost."""
-    parts = [f"{usage.hours:.2f} h"]
+    parts = [f"{hours(usage.hours)} h"]
     if usage.gpu_hours > 0:
         parts.append(f"{usage.gpu_hours:.2f} GPU-hours")
     if limits.price_per_gpu_hour is not None:
@@ -178,14 +179,19 @@ def saved(
 
 def next_commands(folder: StorageLocation, *, exported: bool = True) -> list[str]:
     """Commands worth typing next."""
-    here, sweep = shlex.quote(shown(folder_of(folder))), shlex.quote(shown(folder))
+    here = shlex.quote(shown(folder_of(folder)))
     return [
         "next",
         *([f"  {python()} -m handclip_core evaluate {here}/best --split val"] if exported else []),
         f"  {python()} -m tensorboard.main --logdir {here}/tensorboard",
-        f"  {python()} tune_jobs/sweep.py {sweep} --extend 20",
+        f"  {extend_command(folder)}",
         f"  {python()} tune_jobs/finalists.py {shlex.quote(folder.name)} --storage {shlex.quote(shown(folder.parent))}",
     ]
+
+
+def extend_command(folder: StorageLocation) -> str:
+    """What to type to add trials to the sweep at ``folder``."""
+    return f"{python()} tune_jobs/sweep.py {shlex.quote(shown(folder))} --extend 20"
 
 
 def python() -> str:
