@@ -43,7 +43,8 @@ addEventListener("load", () => {
   const first = document.querySelector(".sortable tbody tr").cells[0].textContent;
   document.title = JSON.stringify([chosen, found, first, document.querySelectorAll(".plot svg.main-svg").length > 0,
     [...document.querySelectorAll(".plot")].every(plot => plot.querySelector("svg.main-svg")),
-    performance.getEntriesByType("resource").length, document.documentElement.scrollWidth <= innerWidth]);
+    performance.getEntriesByType("resource").length, document.documentElement.scrollWidth <= innerWidth,
+    [...document.querySelectorAll("pre")].every(code => code.scrollWidth <= code.clientWidth)]);
 });
 </script>"""
 
@@ -193,5 +194,5 @@ def test_a_browser_draws_every_figure_filters_and_sorts_rows_and_fetches_nothing
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     title = re.search(r"<title>(.*?)</title>", ran.stdout)
     assert title is not None
-    assert title.group(1) == '["2 of 4 rows","1 of 4 rows","0",true,true,0,true]', ran.stderr
+    assert title.group(1) == '["2 of 4 rows","1 of 4 rows","0",true,true,0,true,true]', ran.stderr
     assert "CONSOLE" not in ran.stderr
