@@ -80,8 +80,9 @@ def _of_winner(sweep: SweepRecord, winner: Winner) -> list[Section]:
     if not winner.settings.task.has_galleries:
         return [details(winner)]
     searches = [winner_sections.curves(winner), winner_sections.images(winner)]
-    learned = sections.forgetting(sweep, winner.figures.get("sequence"))
-    return [*searches, learned, winner_sections.groups(winner)]
+    in_sequence = winner.data is None or winner.data.manifest["aspect"].nunique() > 1
+    learned = [sections.forgetting(sweep, winner.figures.get("sequence"))] if in_sequence else []
+    return [*searches, *learned, winner_sections.groups(winner)]
 
 
 def _finals(sweep: SweepRecord) -> Page:
