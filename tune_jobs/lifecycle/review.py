@@ -23,7 +23,7 @@ from tune_jobs.reporting.hyperparameters import hyperparameters
 from tune_jobs.reporting.page import NONE, REPORT, Page, Section, Table, hours, percent, signed, span
 from tune_jobs.reporting.panels import no_data
 from tune_jobs.reporting.record import SweepRecord
-from tune_jobs.reporting.summary import baseline_of, python, shown, used
+from tune_jobs.reporting.summary import baseline_of, program, shown, used
 from tune_jobs.reporting.sweep_sections import USE, how_to_use
 from tune_jobs.reporting.winner_sections import Winner, missing
 from tune_jobs.state.events import Closed, Ended
@@ -52,7 +52,7 @@ def report(sweep: SweepRecord) -> Page:
     where = sweep.where
     winner, finals = Winner(sweep.folder / BEST, sweep.settings, where), _finals(sweep)
     again = shlex.quote(where.name), shlex.quote(shown(where.parent))
-    finals_command = f"{python()} tune_jobs/finalists.py {again[0]} --storage {again[1]}"
+    finals_command = f"{program('finals')} {again[0]} --storage {again[1]}"
     not_held = Section(title="Finals", missing=f"Not held yet: {finals_command}")
     found = [
         _measured(sweep, winner),
@@ -252,7 +252,7 @@ def _appendix(sweep: SweepRecord) -> Section:
     }
     given = settings.read_text(encoding="utf-8").rstrip() if settings.is_file() else ""
     settings_file = shlex.quote(f"{shown(sweep.where)}/{SETTINGS}")
-    again = f"# to run the same sweep again\n# {python()} tune_jobs/sweep.py {settings_file} --name again\n"
+    again = f"# to run the same sweep again\n# {program('sweep')} {settings_file} --name again\n"
     return Section(title="To reproduce", tables=(_facts("Versions", facts),), code=again + given)
 
 

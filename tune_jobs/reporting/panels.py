@@ -15,7 +15,7 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.questions import Item, Panel, Questions
 from handclip_core.paths import cache_root
 from tune_jobs.reporting.page import Image, Strip, percent
-from tune_jobs.reporting.summary import python, shown
+from tune_jobs.reporting.summary import program, shown
 from tune_jobs.storage.location import StorageLocation
 
 SIDE_PX = 96
@@ -34,7 +34,7 @@ def data_here(data: DrawnData | PreparedData) -> Prepared | None:
 def no_data(sweep: StorageLocation) -> str:
     """That the data are elsewhere, and what to run there."""
     storage = f"--storage {shlex.quote(shown(sweep.parent))}"
-    review = f"{python()} tune_jobs/review.py {shlex.quote(sweep.name)} {storage}"
+    review = f"{program('review')} {shlex.quote(sweep.name)} {storage}"
     return f"The data are not on this machine: write the report where they are, with {review}"
 
 

@@ -19,7 +19,15 @@ from tune_jobs.reporting.charts import COLOURS, axes, heat_map, line, many_lines
 from tune_jobs.reporting.leaderboard import describe_status
 from tune_jobs.reporting.page import NONE, Figure, Link, Section, Table, percent, signed
 from tune_jobs.reporting.record import SweepRecord, scored
-from tune_jobs.reporting.summary import extend_command, failures, hardly_moved_lines, python, regret_lines, shown
+from tune_jobs.reporting.summary import (
+    extend_command,
+    failures,
+    hardly_moved_lines,
+    program,
+    python,
+    regret_lines,
+    shown,
+)
 from tune_jobs.state.events import Begun, Closed, Moved, Retried, Started, Trained, Validated
 from tune_jobs.state.objectives import measured, pareto_front, texts
 from tune_jobs.state.trials import TRIALS, Status, TrialView
@@ -297,7 +305,7 @@ def forgetting(sweep: SweepRecord, sequence: Mapping[str, Any] | None) -> Sectio
         own = next((v for v in sweep.all_trials.ranked() if isinstance(v.experiment.strategy, AspectOrder)), None)
         said = "The winner did not learn aspects one after another"
         if own is None:
-            again = f"{python()} tune_jobs/sweep.py {shlex.quote(f'{shown(sweep.where)}/{SETTINGS}')} --name sequences"
+            again = f"{program('sweep')} {shlex.quote(f'{shown(sweep.where)}/{SETTINGS}')} --name sequences"
             strategies = "--set 'strategies=[sequential,sequential_ewc]'"
             return Section(title=title, missing=f"{said}, and no strategy of the sweep does: {again} {strategies}")
         config = shlex.quote(f"{shown(sweep.folder)}/{TRIALS}/{own.name}/{CONFIG}")
