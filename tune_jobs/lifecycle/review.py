@@ -113,7 +113,7 @@ def _so_far(sweep: SweepRecord, winner: Winner, finals_command: str) -> list[str
     return [
         *(beside if unbeaten else []),
         f"Best so far: trial {best.number}, {best.arm}, with validation {sweep.objective.label} "
-        f"{percent(best.score)} %{interval}{_gain(best, sweep)}, at {_cost(sweep)}.",
+        f"{percent(best.score)} %{interval}{_gain(best, sweep)}; the search took {_cost(sweep)}.",
         f"It is the best of {num} trials on the same {task.clusters}, so it flatters, and says little of which "
         f"strategy is best. The finals do: {finals_command}",
         *([] if unbeaten else beside),

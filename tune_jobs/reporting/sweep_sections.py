@@ -324,13 +324,14 @@ def how_to_use(folder: str, *, has_galleries: bool) -> Section:
     """What to type for a finished run in use, in a shell and in Python."""
     run = f"{python()} -m handclip_core"
     path = shlex.quote(folder)
-    searched = [
+    galleries = [
         f"{run} enrol {path} PEOPLE --to gallery",
         f"{run} identify {path} IMAGES --gallery gallery --out answers",
     ]
+    searched = galleries if has_galleries else [f"{run} search {path} --like IMAGE --images IMAGES"]
     commands = [
         f"{run} embed {path} IMAGES --out vectors.npy",
-        *(searched if has_galleries else []),
+        *searched,
         f"{run} export {path} --to safetensors --out exported",
     ]
     lines = [

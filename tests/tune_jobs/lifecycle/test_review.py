@@ -72,7 +72,7 @@ def test_the_page_of_a_sweep_says_which_how_sure_and_at_what_cost_and_what_to_ru
     page = report(read_record(swept(tmp_path / "tiny")))
     assert (
         page.verdict[0]
-        == "Best so far: trial 2, full, with validation mAP 70.00 %, +20.00 to CLIP as it is, at 0.00 h."
+        == "Best so far: trial 2, full, with validation mAP 70.00 %, +20.00 to CLIP as it is; the search took 0.00 h."
     )
     assert "flatters" in page.verdict[1]
     assert page.tiles["best so far"] == "full, trial 2"

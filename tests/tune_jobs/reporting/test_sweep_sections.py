@@ -1,9 +1,11 @@
+import shlex
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 
+from handclip_core.__main__ import app
 from handclip_core.models.backbone import BackboneSettings
 from handclip_core.strategies import AnyStrategy, Full, Sequential, ZeroShot
 from tests.tune_jobs.finals.conftest import AT, write_sweep
@@ -107,3 +109,14 @@ def test_attempts_that_were_begun_again_are_counted_by_reason(tmp_path: Path) ->
     more = [Moved(at=AT, trial=0, reason="node left"), Moved(at=AT, trial=1, reason="node left")]
     tables = sweep_sections.trouble(made_up(tmp_path / "tiny", more=more)).tables
     assert tables[1].rows == (("moved", "node left", "2"),)
+
+
+@pytest.mark.parametrize("has_galleries", [True, False])
+def test_how_to_use_a_run_is_told_in_commands_that_there_are(has_galleries: bool) -> None:
+    code = sweep_sections.how_to_use("runs/my sweep/best", has_galleries=has_galleries).code
+    names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    typed = [shlex.split(line) for line in code.split("\n\n")[0].splitlines()]
+    assert {words[3] for words in typed} <= names
+    assert all(words[4] == "runs/my sweep/best" for words in typed)
+    assert any(words[3] == "identify" for words in typed) == has_galleries
+    compile(code.split("\n\n")[1], "told", "exec")
