@@ -5,10 +5,10 @@ PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 RAY := --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "ray and not faults"
 RAY_FILES = $(sort $(shell grep -rl "mark\.ray" tests --include="test_*.py"))
-FAULTS := $(addprefix tests/tune_jobs/,test_configs.py test_job.py test_signals_to_sweeps.py test_damaged_journals.py execution/test_signals.py execution/test_train_fn.py execution/test_tune_internals.py finals/test_build.py finals/test_run.py lifecycle/test_build.py storage/test_sync.py lifecycle/test_export_best.py search/test_cma_es.py) \
-  tests/bad_inputs \
-  $(addprefix tests/handclip_core/,test_signals.py test_signals_to_commands.py data/test_pixels.py data/test_manifest.py data/test_sources.py runs/test_run_folder.py) tests/cluster/test_multi_node.py tests/cluster/test_slurm.py \
-  tests/handclip_core/strategies/test_strategies_contract.py tests/search_spaces/test_effects.py
+# Every file with a test that only `make test-faults` runs, and those of `make test` that belong to faults.
+FAULTS = tests/bad_inputs $(filter-out tests/bad_inputs/%,$(sort $(shell grep -rl "mark\.faults" tests --include="test_*.py") \
+  $(addprefix tests/tune_jobs/,test_damaged_journals.py lifecycle/test_export_best.py search/test_cma_es.py) \
+  $(addprefix tests/handclip_core/,test_signals.py data/test_pixels.py data/test_manifest.py data/test_sources.py runs/test_run_folder.py)))
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: sweep setup check test test-with-ray test-without-ray test-cluster test-faults bench growth clean
@@ -35,7 +35,7 @@ test-without-ray: setup
 test-cluster: setup
 	$(PYTEST) $(RAY) tests/cluster $(addprefix tests/tune_jobs/,test_job.py execution/test_signals.py execution/test_train_fn.py test_sweep_in_bucket.py)
 
-# Faults on purpose: those of `make test`, and signals to whole sweeps at every moment.
+# Faults on purpose: those of `make test`, and signals to whole sweeps at every moment; and all else that takes too long.
 test-faults: setup
 	$(PYTEST) --numprocesses 1 --dist loadfile $(FAULTS)
 

@@ -11,7 +11,7 @@ from handclip_core.models.hand_model import HandModel
 from handclip_core.models.lora import LoraTargets
 from handclip_core.runs.context import open_context
 from handclip_core.runs.experiment import Experiment, assemble
-from handclip_core.runs.run_folder import CONFIG, FINAL
+from handclip_core.runs.run_folder import CONFIG, FINAL, LOG, write_log
 from handclip_core.strategies import Full, Lora
 from tests.conftest import TINY_DATA
 
@@ -33,6 +33,7 @@ def lora_run(strategy: Lora, backbone: BackboneSettings, folder: Path, *, seed: 
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(experiment.model_dump_json())
     torch.save(model.state_dict(), folder / FINAL)
+    write_log([{"unit": 1, "images": 10 * (seed + 1), "train_s": 0.5}], folder / LOG)
     return experiment
 
 

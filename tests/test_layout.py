@@ -1,6 +1,7 @@
 """The directions of imports, the sizes of files, and the parts of a repository that tools rely on."""
 
 import ast
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -200,3 +201,16 @@ def test_no_image_but_those_in_docs_is_committed() -> None:
 def test_the_ci_script_calls_the_readme_commands() -> None:
     assert "make check test" in (ROOT / ".ci" / "run").read_text()
     assert "make test" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_make_runs_every_file_with_tests_that_are_too_long_for_every_run() -> None:
+    ran = subprocess.run(["make", "--dry-run", "test-faults"], cwd=ROOT, capture_output=True, text=True, check=True)
+    given = ran.stdout.splitlines()[-1].split()
+    marked = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "@pytest.mark." + "faults" in path.read_text()
+    ]
+    assert "tests/test_documented_commands.py" in marked
+    assert [name for name in marked if not any(name.startswith(one) for one in given)] == []

@@ -52,6 +52,10 @@ class ModelFile(Config):
     """What was prepared: ``11k``, ``hd``, ``folder`` or ``drawn``."""
     manifest_hash: str
     """SHA-256 of the manifest."""
+    cut: Cut | None = None
+    """How people were cut into training and test."""
+    gallery_splits: dict[str, int] = Field(default_factory=dict)
+    """Draws of a gallery by the part of the data, in tasks with galleries."""
     splits: dict[str, SplitCounts]
     """How much was trained on, validated on and kept for the test."""
     shared_with_test: int = 0
@@ -72,6 +76,8 @@ def model_files(experiment: Experiment, context: ExperimentContext) -> dict[str,
         aspects=data.shown_aspects,
         source=context.prepared.protocol.source,
         manifest_hash=context.prepared.protocol.manifest_hash,
+        cut=context.prepared.protocol.cut,
+        gallery_splits={name: len(draws) for name, draws in context.prepared.protocol.draws.items() if draws},
         shared_with_test=len(np.intersect1d(context.identities[data.rows], context.identities[rows["test"]])),
         splits={name: SplitCounts(images=len(part), identities=_people(context, part)) for name, part in rows.items()},
     )

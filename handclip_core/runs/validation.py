@@ -19,7 +19,8 @@ from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.context import ExperimentContext
 from handclip_core.types import ASPECT_INDEX, Aspect
 
-VALIDATION_FILE = "validation.json"
+VALIDATION_FILE, TEST_FILE = "validation.json", "test.json"
+"""What is known of a run from validation images, and what the finals' look at the test images gave of a final model."""
 
 
 class Figure(Config):
@@ -50,8 +51,8 @@ class Group(Config):
     """Rank-1 over their searches; none if no search has a match."""
 
 
-class ValidationFile(Config):
-    """Figures of a run's best weights on validation identities, whom it was not trained on."""
+class Measured(Config):
+    """Figures of a model on identities whom it was not trained on."""
 
     figures: dict[str, Figure] = Field(default_factory=dict)
     """By the label of a metric."""
@@ -59,6 +60,11 @@ class ValidationFile(Config):
     """What the figures are means over."""
     groups: tuple[Group, ...] = ()
     """Rank-1 by what the manifest says of people and images."""
+
+
+class ValidationFile(Measured):
+    """Figures of a run's best weights on validation identities, and what follows from them."""
+
     thresholds: Thresholds = Thresholds(refused=("no thresholds have been set for this model",))
     """For decisions in use."""
 
@@ -74,10 +80,18 @@ def validation_file(scores: Evaluation, model: HandModel, context: ExperimentCon
 
     ``scores`` are those on the validation split.
     """
+    found = measured(scores, context)
+    if not isinstance(scores, ProtocolScores):
+        return ValidationFile(**dict(found))
+    return ValidationFile(**dict(found), thresholds=validation_thresholds(model, context, inputs))
+
+
+def measured(scores: Evaluation, context: ExperimentContext) -> Measured:
+    """The figures of ``scores`` with their intervals, in whole and by group."""
     metrics = context.task.metrics.in_finals
     figures = {metric.label: Figure(**vars(estimate(scores, metric.name))) for metric in metrics}
     if not isinstance(scores, ProtocolScores):
-        return ValidationFile(figures=figures, averaged=context.task.averaged)
+        return Measured(figures=figures, averaged=context.task.averaged)
     groups = tuple(
         Group(
             group=found.group,
@@ -88,8 +102,7 @@ def validation_file(scores: Evaluation, model: HandModel, context: ExperimentCon
         )
         for found in breakdown(scores, context.prepared.manifest)
     )
-    thresholds = validation_thresholds(model, context, inputs)
-    return ValidationFile(figures=figures, averaged=context.task.averaged, groups=groups, thresholds=thresholds)
+    return Measured(figures=figures, averaged=context.task.averaged, groups=groups)
 
 
 def seen_all_but_before(model: HandModel, context: ExperimentContext, inputs: Inputs) -> ValidationFile:
@@ -114,3 +127,9 @@ def read_validation(folder: Path) -> ValidationFile:
     """What ``validation_file`` found, from the folder of a run; nothing of a folder without it."""
     path = folder / VALIDATION_FILE
     return ValidationFile.from_file(path) if path.exists() else ValidationFile()
+
+
+def read_test(folder: Path) -> Measured:
+    """What the finals measured of a final model on the test images; nothing of any other folder."""
+    path = folder / TEST_FILE
+    return Measured.from_file(path) if path.exists() else Measured()

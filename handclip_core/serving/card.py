@@ -2,13 +2,27 @@
 
 from collections.abc import Sequence
 
+from handclip_core.data.manifest import Cut
+from handclip_core.evaluation.protocol import Enrolled, GalleryKind
 from handclip_core.models.hand_model import HandModel
 from handclip_core.runs.model_file import MODEL_FILE, ModelFile
 from handclip_core.runs.run_folder import LOG, read_log
-from handclip_core.runs.validation import Figure
+from handclip_core.runs.validation import Figure, Measured, read_test
 from handclip_core.serving.model import ServedEnsemble, ServedModel
 
 PARTS = {"train": "trained on", "val": "validated on, not trained on", "test": "kept for the test"}
+CUTS = {
+    Cut.COMMON: "people were cut into training, validation and test for all aspects alike: nobody is in two of them",
+    Cut.PUBLISHED: "people were cut into training and test as the published tables do, aspect by aspect",
+}
+ENROLLED = {
+    Enrolled.ONE: "one image of each person and aspect, drawn at random, stands in the gallery; all others are queries",
+    Enrolled.REST: "one image of each person and aspect, drawn at random, is the query; the others are the gallery",
+}
+GALLERIES = {
+    GalleryKind.ALL: "a query is searched among images of all aspects, of which those of another aspect are no match",
+    GalleryKind.OWN: "a query is searched among images of its own aspect",
+}
 NOT_MEASURED = "Not measured: the model was trained on the validation people too. See the report of the finals."
 
 
@@ -18,6 +32,7 @@ def model_card(served: ServedModel) -> str:
         f"Model card: {_title(served)}": _what(served),
         "Intended use": _use(served),
         "Data": _data(served),
+        "Protocol": _protocol(served),
         "Figures": _figures(served),
         "Decisions": _decisions(served),
         "By group": _groups(served),
@@ -123,13 +138,29 @@ def _data(served: ServedModel) -> str:
     return "\n".join([head, "", *lines])
 
 
+def _protocol(served: ServedModel) -> str:
+    described, data = _described(served), served.experiment.data
+    lines = [CUTS[described.cut]] if described.cut else []
+    lines.append("settings were chosen by validation people while nothing was trained on them, and never by the test's")
+    if described.gallery_splits:
+        draws = " and ".join(f"{num} times for {name}" for name, num in described.gallery_splits.items())
+        lines += [f"{ENROLLED[data.enrolled]}; drawn {draws}", f"{GALLERIES[data.gallery]}, by {data.distance}"]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _measured(served: ServedModel) -> tuple[Measured, str]:
+    """The figures that there are of a model, and of whom they are: of a final model those on test people."""
+    if served.validation.figures:
+        return served.validation, "validation people; the best unit of the run was chosen on them, so these flatter"
+    return read_test(served.folder), "test people, by whom nothing was chosen"
+
+
 def _figures(served: ServedModel) -> str:
-    found = served.validation
+    found, whom = _measured(served)
     if not found.figures:
         return NOT_MEASURED
     rows = [[name, *_figure(figure)] for name, figure in found.figures.items()]
-    said = f"On validation people, means over {found.averaged}; intervals by resampling people. The best unit of the "
-    said += "run was chosen on these people, so the figures flatter."
+    said = f"Means over {found.averaged}, with intervals by resampling people, of {whom}."
     return f"{said}\n\n{_table(('figure', '%', '95 %', 'people'), rows)}"
 
 
@@ -153,7 +184,8 @@ def _decisions(served: ServedModel) -> str:
 
 
 def _groups(served: ServedModel) -> str:
-    groups = served.validation.groups
+    found, _ = _measured(served)
+    groups = found.groups
     if not groups:
         return NOT_MEASURED
     rows = [

@@ -11,7 +11,7 @@ from handclip_core.models.names import CONFIG_FILE
 from handclip_core.runs.ensemble_file import ENSEMBLE, MEMBERS
 from handclip_core.runs.model_file import MODEL_FILE
 from handclip_core.runs.run_folder import CONFIG, write_text
-from handclip_core.runs.validation import VALIDATION_FILE
+from handclip_core.runs.validation import TEST_FILE, VALIDATION_FILE
 from handclip_core.serving.card import model_card
 from handclip_core.serving.model import EXPORTED, HASH, ServedEnsemble, ServedModel, weights_for_use
 from handclip_core.serving.onnx_file import write_onnx
@@ -59,7 +59,7 @@ def _write(served: ServedModel, folder: Path, kind: Kind) -> str:
         shutil.copy(STANDALONE, folder / SCRIPT)
         return write_onnx(served, folder / ONNX)
     if isinstance(served, ServedEnsemble):
-        for name in (ENSEMBLE, VALIDATION_FILE):
+        for name in (ENSEMBLE, VALIDATION_FILE, TEST_FILE):
             _copy(served.folder / name, folder)
         for member in served.members:
             (folder / MEMBERS / member.folder.name).mkdir(parents=True)
@@ -70,7 +70,7 @@ def _write(served: ServedModel, folder: Path, kind: Kind) -> str:
 
 
 def _write_safetensors(served: ServedModel, folder: Path) -> None:
-    for name in (CONFIG, MODEL_FILE, CONFIG_FILE, VALIDATION_FILE):
+    for name in (CONFIG, MODEL_FILE, CONFIG_FILE, VALIDATION_FILE, TEST_FILE):
         _copy(served.folder / name, folder)
     weights = {name: value.cpu().contiguous() for name, value in weights_for_use(served.model).items()}
     save_file(weights, folder / EXPORTED, metadata={"format": "pt", HASH: served.hash})
@@ -78,5 +78,5 @@ def _write_safetensors(served: ServedModel, folder: Path) -> None:
 
 def _copy(file: Path, folder: Path) -> None:
     """Put a file of the run into ``folder``; one that may be missing is left out."""
-    if file.name != VALIDATION_FILE or file.is_file():
+    if file.name not in (VALIDATION_FILE, TEST_FILE) or file.is_file():
         shutil.copy(file, folder / file.name)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,10 @@ from handclip_core.runs.ensemble import write_final_ensemble
 from handclip_core.runs.experiment import Experiment, assemble, context_of, score
 from handclip_core.runs.loaded import LoadedRun
 from handclip_core.runs.model_file import model_files
-from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, write_json, write_text
+from handclip_core.runs.run_folder import BEST, CONFIG, FINAL, LOG, read_log, write_json, write_log, write_text
 from handclip_core.runs.soups import Ingredient, mixture
 from handclip_core.runs.test_access import code_version
-from handclip_core.runs.validation import SEEN_ALL, VALIDATION_FILE, seen_all_but_before
+from handclip_core.runs.validation import SEEN_ALL, TEST_FILE, VALIDATION_FILE, measured, seen_all_but_before
 from handclip_core.scratch import scratch_folder
 from handclip_core.strategies import ZeroShot
 from handclip_core.tasks import AnyTask
@@ -155,12 +156,14 @@ def score_on_test(where: StorageLocation, model: FinalModel, device: str) -> tup
         winner = _put_together(out, model, on)
         if model.before and model.members[0][0].task.has_galleries:
             _set_thresholds(out, model, on)
+        scores = score(winner.context, winner.model, winner.inputs, "test")
+        write_text(out / TEST_FILE, measured(scores, winner.context).model_dump_json(indent=2))
     experiment = model.members[0][0]
     changes = {"strategy": ZeroShot(), "part": "train", "backbone": model.untrained}
     clip = experiment.model_copy(update=changes)
     context = context_of(clip, on)
     of_clip = score(context, assemble(clip, context).model, context.pixel_inputs, "test")
-    return score(winner.context, winner.model, winner.inputs, "test"), of_clip
+    return scores, of_clip
 
 
 def _put_together(out: Path, model: FinalModel, device: torch.device) -> LoadedRun:
@@ -183,6 +186,7 @@ def _single(out: Path, model: FinalModel, device: torch.device) -> LoadedRun:
             for experiment, state in model.members
         ]
         mixed = mixture(runs, alpha=model.alpha, device=device)
+        logged = _one_after_another([read_log(run.weights.with_name(LOG)) for run in runs])
     experiment = model.members[0][0]
     context = context_of(experiment, device)
     out.mkdir(parents=True, exist_ok=True)
@@ -190,7 +194,17 @@ def _single(out: Path, model: FinalModel, device: torch.device) -> LoadedRun:
     for name, text in {**texts, **model_files(experiment, context)}.items():
         write_text(out / name, text)
     save_tensors(mixed.state_dict(), out / BEST)
+    write_log(logged, out / LOG)
     return LoadedRun(mixed, context.pixel_inputs, context)
+
+
+def _one_after_another(logs: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The logs of all members as one, which says what they took together."""
+    rows: list[dict[str, Any]] = []
+    for rows_of_one in logs:
+        before = rows[-1]["images"] if rows else 0
+        rows += [row | {"images": row["images"] + before} for row in rows_of_one]
+    return rows
 
 
 def _fused(out: Path, model: FinalModel, fusion: ScoreFusion, device: torch.device) -> LoadedRun:

@@ -9,14 +9,13 @@ from pathlib import Path
 from handclip_core.data.manifest import Prepared
 from handclip_core.runs.run_folder import write_json, write_text
 from tune_jobs.finals.differences import differences
-from tune_jobs.finals.final_test import FinalTest
+from tune_jobs.finals.final_test import MODEL, FinalTest
 from tune_jobs.finals.frames import frames
 from tune_jobs.finals.mixtures import Kind
 from tune_jobs.finals.past_sweep import PastSweep
 from tune_jobs.finals.ranking import Cost, Standing, Standings, StrategyVerdict, verdicts
 from tune_jobs.finals.tables import (
     costs,
-    hours,
     less,
     mean_sd,
     ranking_table,
@@ -26,7 +25,10 @@ from tune_jobs.finals.tables import (
 )
 from tune_jobs.finals.words import drops, headline, notes, test_lines, unbeaten
 from tune_jobs.reporting.charts import intervals
-from tune_jobs.reporting.page import REPORT, Figure, Page, Section, Table, span
+from tune_jobs.reporting.page import REPORT, Figure, Page, Section, Table, hours, span
+from tune_jobs.reporting.summary import shown
+from tune_jobs.reporting.sweep_sections import how_to_use
+from tune_jobs.storage.sync import FINALS
 
 WIDE = 150
 """Characters of a line that holds all columns."""
@@ -67,11 +69,17 @@ class FinalsReport:
             *differences(self.standings, self.data),
             *([Section(title="Test", lines=tuple(test))] if test else []),
             Section(title="How to read the finals", lines=self._notes),
+            *([self._use(self.test)] if self.test is not None else []),
         ]
         # By its time the sweep's report knows whether the sweep has gone on since.
         return Page(
             title="Finals", verdict=tuple(self._headline), tiles=self._tiles, sections=tuple(own), at=time.time()
         )
+
+    def _use(self, test: FinalTest) -> Section:
+        """How the model that was fitted for the look at the test data is used."""
+        folder = shown(self.past.where / FINALS / MODEL / test.model)
+        return how_to_use(folder, has_galleries=self.standings.task.has_galleries)
 
     def write(self, folder: Path) -> None:
         """Write ``report.json``, which the sweep's report takes in, and the CSV files."""
@@ -96,7 +104,8 @@ class FinalsReport:
 
     @property
     def _headline(self) -> list[str]:
-        return headline(self.past, self.seeds, self.standings)
+        heading = costs(self.cost)[0]
+        return headline(self.past, self.seeds, self.standings, cost=f"{hours(self._verdicts[0].fit_hours)} {heading}")
 
     @cached_property
     def _verdicts(self) -> list[StrategyVerdict]:

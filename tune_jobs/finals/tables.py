@@ -7,7 +7,7 @@ from handclip_core.evaluation.bootstrap import Comparison
 from handclip_core.evaluation.metrics import Metrics
 from handclip_core.evaluation.seeds import SeedEstimate
 from tune_jobs.finals.ranking import BaselineStanding, Cost, Standing, Standings, StrategyVerdict
-from tune_jobs.reporting.page import NONE, Table, percent, signed, span
+from tune_jobs.reporting.page import NONE, Table, hours, percent, signed, span
 
 
 def score_heading(metrics: Metrics) -> str:
@@ -102,10 +102,3 @@ def _gaps(to: str, gaps: Sequence[Comparison | None]) -> dict[str, list[str]]:
 def mean_sd(found: SeedEstimate) -> str:
     """Mean and spread over seeds in percent."""
     return percent(found.mean) if found.sd is None else f"{percent(found.mean)} ± {100 * found.sd:.2f}"
-
-
-def hours(value: float) -> str:
-    """Hours, with as many digits as matter; a dash if they were not measured."""
-    if isnan(value):
-        return NONE
-    return f"{value:.2f}" if value >= 0.01 or value == 0 else "< 0.01"

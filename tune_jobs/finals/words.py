@@ -62,14 +62,15 @@ def notes(task: AnyTask, *, fusion: bool = False) -> tuple[str, ...]:
     return tuple(note.format(**words) for note in (*NOTES, *more))
 
 
-def headline(past: PastSweep, seeds: Sequence[int], standings: Standings) -> list[str]:
-    """The result, after it what the sweep had promised; before it, if a baseline is not beaten, that."""
+def headline(past: PastSweep, seeds: Sequence[int], standings: Standings, *, cost: str) -> list[str]:
+    """The result and its ``cost``, then what the sweep had promised; first, if a baseline is not beaten, that."""
     winner, swept, task = standings.winner, past.tried[0], standings.task
     label = task.metrics.objective.label
     shown = ", ".join(str(seed) for seed in seeds)
     lines = [
         f"Winner: {winner.entrant.name}, validation {label} {mean_sd(winner.score)} over {len(seeds)} fresh "
-        f"seeds ({shown}), 95 % {span(winner.score)} over {winner.score.num_identities} {task.clusters}.",
+        f"seeds ({shown}), 95 % {span(winner.score)} over {winner.score.num_identities} {task.clusters}, "
+        f"at {cost}.",
         f"The sweep's own maximum, {percent(swept.score)} by trial {swept.number} ({swept.arm}), is the best unit "
         f"of the best of {len(past.tried)} trials: optimistic, and no result.",
     ]

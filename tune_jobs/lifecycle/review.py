@@ -20,10 +20,12 @@ from tune_jobs.reporting import sweep_sections as sections
 from tune_jobs.reporting import winner_sections
 from tune_jobs.reporting.details import details
 from tune_jobs.reporting.hyperparameters import hyperparameters
-from tune_jobs.reporting.page import NONE, REPORT, Page, Section, Table, percent, signed, span
+from tune_jobs.reporting.page import NONE, REPORT, Page, Section, Table, hours, percent, signed, span
+from tune_jobs.reporting.panels import no_data
 from tune_jobs.reporting.record import SweepRecord
-from tune_jobs.reporting.summary import baseline_of, python, shown, used
-from tune_jobs.reporting.winner_sections import NO_DATA, Winner
+from tune_jobs.reporting.summary import baseline_of, program, shown, used
+from tune_jobs.reporting.sweep_sections import USE, how_to_use
+from tune_jobs.reporting.winner_sections import Winner, missing
 from tune_jobs.state.events import Closed, Ended
 from tune_jobs.state.trial import Status, TrialView
 from tune_jobs.state.usage import HOUR_S
@@ -48,9 +50,9 @@ def write_report(sweep: SweepRecord) -> list[Path]:
 def report(sweep: SweepRecord) -> Page:
     """Everything that is known of a sweep, the finals included if they have been held."""
     where = sweep.where
-    winner, finals = Winner(sweep.folder / BEST, sweep.settings), _finals(sweep)
+    winner, finals = Winner(sweep.folder / BEST, sweep.settings, where), _finals(sweep)
     again = shlex.quote(where.name), shlex.quote(shown(where.parent))
-    finals_command = f"{python()} tune_jobs/finalists.py {again[0]} --storage {again[1]}"
+    finals_command = f"{program('finals')} {again[0]} --storage {again[1]}"
     not_held = Section(title="Finals", missing=f"Not held yet: {finals_command}")
     found = [
         _measured(sweep, winner),
@@ -59,13 +61,14 @@ def report(sweep: SweepRecord) -> Page:
         sections.leaderboard(sweep),
         sections.progress(sweep),
         hyperparameters(sweep),
-        *sections.pareto(sweep),
+        sections.pareto(sweep),
+        sections.expected_best(sweep),
         *sections.baselines(winner.baselines, sweep.objective.label),
-        *_of_winner(winner),
-        *(finals.sections[1:] or [not_held]),
+        *_of_winner(sweep, winner),
+        *([one for one in finals.sections[1:] if one.title != USE] or [not_held]),
         sections.trouble(sweep),
         _test_accesses(sweep, winner, finals_command),
-        _use(sweep),
+        next((one for one in finals.sections if one.title == USE), _use(sweep)),
         _appendix(sweep),
     ]
     verdict = [*finals.verdict, *([] if finals.verdict else _so_far(sweep, winner, finals_command)), _state(sweep)]
@@ -73,11 +76,13 @@ def report(sweep: SweepRecord) -> Page:
     return Page(title=f"Sweep {where.name}", verdict=tuple(verdict), tiles=tiles, sections=tuple(found))
 
 
-def _of_winner(winner: Winner) -> list[Section]:
+def _of_winner(sweep: SweepRecord, winner: Winner) -> list[Section]:
     if not winner.settings.task.has_galleries:
         return [details(winner)]
     searches = [winner_sections.curves(winner), winner_sections.images(winner)]
-    return [*searches, *winner_sections.forgetting(winner), winner_sections.groups(winner)]
+    in_sequence = winner.data is None or winner.data.manifest["aspect"].nunique() > 1
+    learned = [sections.forgetting(sweep, winner.figures.get("sequence"))] if in_sequence else []
+    return [*searches, *learned, winner_sections.groups(winner)]
 
 
 def _finals(sweep: SweepRecord) -> Page:
@@ -108,7 +113,7 @@ def _so_far(sweep: SweepRecord, winner: Winner, finals_command: str) -> list[str
     return [
         *(beside if unbeaten else []),
         f"Best so far: trial {best.number}, {best.arm}, with validation {sweep.objective.label} "
-        f"{percent(best.score)} %{interval}{_gain(best, sweep)}.",
+        f"{percent(best.score)} %{interval}{_gain(best, sweep)}; the search took {_cost(sweep)}.",
         f"It is the best of {num} trials on the same {task.clusters}, so it flatters, and says little of which "
         f"strategy is best. The finals do: {finals_command}",
         *([] if unbeaten else beside),
@@ -146,12 +151,16 @@ def _best_tiles(sweep: SweepRecord, winner: Winner) -> dict[str, str]:
 
 
 def _cost_tiles(sweep: SweepRecord) -> dict[str, str]:
-    usage, trials = sweep.all_trials.usage, sweep.all_trials
+    trials = sweep.all_trials
     failed = sum(view.status is Status.FAILED for view in trials.all())
-    cost = used(usage, sweep.settings.limits).removeprefix("used").strip()
     over = f"{trials.num_over()} of {sweep.settings.trials}" + (f", {failed} failed" if failed else "")
-    hours = sum(view.seconds for view in trials.all()) * sweep.settings.resources.workers / HOUR_S
-    return {"trials over": over, "cost of the search": cost, "worker hours": f"{hours:.2f}"}
+    held = sum(view.seconds for view in trials.all()) * sweep.settings.resources.workers / HOUR_S
+    return {"trials over": over, "cost of the search": _cost(sweep), "worker hours": hours(held)}
+
+
+def _cost(sweep: SweepRecord) -> str:
+    """What the search has taken so far."""
+    return used(sweep.all_trials.usage, sweep.settings.limits).removeprefix("used").strip()
 
 
 def _state(sweep: SweepRecord) -> str:
@@ -173,7 +182,7 @@ def _measured(sweep: SweepRecord, winner: Winner) -> Section:
         "budget of a trial": f"{settings.budget} units (epochs of the training split)",
     }
     if winner.data is None:
-        return Section(title="What was measured", tables=(_facts("Settings", facts),), missing=NO_DATA)
+        return Section(title="What was measured", tables=(_facts("Settings", facts),), missing=no_data(sweep.where))
     protocol, manifest = winner.data.protocol, winner.data.manifest
     facts |= {
         "data": f"{protocol.source}, cut {protocol.cut}, seed {protocol.seed}",
@@ -201,7 +210,7 @@ def _facts(title: str, facts: dict[str, str]) -> Table:
 def _test_accesses(sweep: SweepRecord, winner: Winner, finals_command: str) -> Section:
     title = f"Accesses to the test {sweep.settings.task.clusters}"
     if winner.data is None:
-        return Section(title=title, missing=NO_DATA)
+        return Section(title=title, missing=no_data(sweep.where))
     test = hash_of_test(winner.data)
     log = AccessLog(sweep.folder.parent / ACCESS_LOG, shared_log(test))
     try:
@@ -224,16 +233,9 @@ def _test_accesses(sweep: SweepRecord, winner: Winner, finals_command: str) -> S
 
 def _use(sweep: SweepRecord) -> Section:
     best = sweep.folder / BEST
-    title = "How to load the winner"
     if not best.is_dir():
-        return Section(title=title, missing="The sweep exports its winner at its end.")
-    path = shown(best)
-    code = (
-        f"{python()} -m handclip_core evaluate {shlex.quote(path)} --split val\n\n"
-        "import torch\nfrom pathlib import Path\nfrom handclip_core.runs.run_folder import load_run\n"
-        f"model = load_run(Path({path!r}), device=torch.device('cpu'))"
-    )
-    return Section(title=title, code=code)
+        return Section(title=USE, missing=missing(Winner(best, sweep.settings, sweep.where)))
+    return how_to_use(shown(best), has_galleries=sweep.settings.task.has_galleries)
 
 
 def _appendix(sweep: SweepRecord) -> Section:
@@ -250,7 +252,7 @@ def _appendix(sweep: SweepRecord) -> Section:
     }
     given = settings.read_text(encoding="utf-8").rstrip() if settings.is_file() else ""
     settings_file = shlex.quote(f"{shown(sweep.where)}/{SETTINGS}")
-    again = f"# to run the same sweep again\n# {python()} tune_jobs/sweep.py {settings_file} --name again\n"
+    again = f"# to run the same sweep again\n# {program('sweep')} {settings_file} --name again\n"
     return Section(title="To reproduce", tables=(_facts("Versions", facts),), code=again + given)
 
 

@@ -10,6 +10,7 @@ from search_spaces.suggest import Primitive
 from tune_jobs.reporting.charts import COLOURS, axes, parallel, points
 from tune_jobs.reporting.page import Figure, Section
 from tune_jobs.reporting.record import SweepRecord, scored
+from tune_jobs.reporting.summary import extend_command
 from tune_jobs.search.trial_views import frozen, within_arm
 from tune_jobs.state.trial import TrialView
 
@@ -22,8 +23,8 @@ RATE = "strategy/optim/lr"
 
 
 def hyperparameters(sweep: SweepRecord) -> Section:
-    """Importance, rates and values, of every strategy with trials enough."""
-    figures, refused = _rates(sweep), []
+    """Importance, rates and values, of every strategy with trials enough; of the others, how many they lack."""
+    figures, refused, few = _rates(sweep), [], []
     for name, views in sweep.by_arm.items():
         known = [view for view in scored(views) if view.params]
         if len(known) >= FEWEST:
@@ -31,12 +32,16 @@ def hyperparameters(sweep: SweepRecord) -> Section:
                 shares = _importance(sweep, name, known)
             except ValueError as error:
                 shares = {}
-                refused.append(f"no importance of {name}, whose trials were drawn from another space ({error})")
+                refused.append(f"No importance of {name}, whose trials were drawn from another space ({error}).")
             figures += [*([_bars(name, shares, len(known))] if shares else []), *_parallel(sweep, name, known, shares)]
-    if figures or refused:
-        return Section(title="Hyperparameters", figures=tuple(figures), missing="; ".join(refused))
-    more = f"no strategy has {FEWEST} trials with a score; go on with: python tune_jobs/sweep.py NAME --extend 50"
-    return Section(title="Hyperparameters", missing=f"Too few trials to say anything: {more}")
+        elif known:
+            few.append(f"{name} has {len(known)}")
+    if few or not figures:
+        refused.append(
+            f"Importance and parallel axes of a strategy take {FEWEST} of its trials with a score"
+            f"{''.join(f'; {one}' for one in few)}. Go on with: {extend_command(sweep.where)}"
+        )
+    return Section(title="Hyperparameters", figures=tuple(figures), missing=" ".join(refused))
 
 
 def _rates(sweep: SweepRecord) -> list[Figure]:

@@ -213,6 +213,13 @@ def percent(value: float) -> str:
     return NONE if value != value else f"{100 * value:.2f}"
 
 
+def hours(value: float) -> str:
+    """Hours, with as many digits as matter; a dash if they were not measured."""
+    if value != value:
+        return NONE
+    return f"{value:.2f}" if value >= 0.01 or value == 0 else "< 0.01"
+
+
 def signed(value: float) -> str:
     """A difference of fractions in percent, with its sign."""
     return f"{100 * value:+.2f}"

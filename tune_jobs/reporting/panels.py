@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from handclip_core.errors import InputError
 from handclip_core.evaluation.questions import Item, Panel, Questions
 from handclip_core.paths import cache_root
 from tune_jobs.reporting.page import Image, Strip, percent
+from tune_jobs.reporting.summary import program, shown
+from tune_jobs.storage.location import StorageLocation
 
 SIDE_PX = 96
 MARKS = {True: "right", False: "wrong", None: ""}
@@ -26,6 +29,13 @@ def data_here(data: DrawnData | PreparedData) -> Prepared | None:
         return load_prepared(data_folder(data, cache=cache_root()))
     except InputError:
         return None
+
+
+def no_data(sweep: StorageLocation) -> str:
+    """That the data are elsewhere, and what to run there."""
+    storage = f"--storage {shlex.quote(shown(sweep.parent))}"
+    review = f"{program('review')} {shlex.quote(sweep.name)} {storage}"
+    return f"The data are not on this machine: write the report where they are, with {review}"
 
 
 def extremes(questions: Questions, data: Prepared) -> list[Strip]:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from handclip_core.evaluation.metrics import Metric
 from tune_jobs.reporting.leaderboard import describe_status
+from tune_jobs.reporting.page import hours
 from tune_jobs.state.trial import Status, TrialView
 from tune_jobs.state.trials import Trials
 
@@ -23,7 +24,8 @@ ROWS = 14
 STATUS_WIDTH = 24
 """Keeps the table within 80 columns."""
 LINE_WIDTH = 80
-LOG_EVERY_S = 30.0
+LOG_EVERY_S, STATUS_EVERY_S = 30.0, 300.0
+"""Seconds without news after which a log says what runs, and between two times that it says how all stands."""
 NUM_SHOWN = 2
 """Metrics that fit beside the rest."""
 
@@ -66,7 +68,7 @@ class Progress:
     def status_lines(self) -> list[str]:
         """How a sweep stands, in lines of 80 characters: progress, best a strategy, what runs, what failed."""
         all_trials, views = self.all_trials, self.all_trials.ranked()
-        label, used = all_trials.task.metrics.objective.label, f"{all_trials.usage.hours:.2f} h used"
+        label, used = all_trials.task.metrics.objective.label, f"{hours(all_trials.usage.hours)} h used"
         lines = [f"{all_trials.num_over()} of {self.num_trials} trials over, {used}{self.time_left}"]
         best = {view.arm: view for view in reversed(views) if view.has_score}
         for view in sorted(best.values(), key=lambda view: -view.score):
@@ -103,7 +105,7 @@ class ProgressTable(Progress):
 
 @dataclass(kw_only=True)
 class ProgressLog(Progress):
-    """A line for every trial that ends, and one now and then about those that run.
+    """A line for every trial that ends, one now and then about those that run, and now and then all those of ``watch``.
 
     A trial that has hardly moved by its ``second_rung`` is said to.
     """
@@ -111,7 +113,7 @@ class ProgressLog(Progress):
     second_rung: int
 
     def __post_init__(self) -> None:
-        self._spoken = self.started
+        self._spoken = self._told = self.started
 
     def ended(self, view: TrialView) -> None:
         """Say how a trial ended."""
@@ -126,8 +128,14 @@ class ProgressLog(Progress):
         self._log(f"trial {view.number} {view.arm}: {how} ({view.seconds:.0f} s)")
 
     def tick(self) -> None:
-        """Say what runs, every half minute without news."""
-        if time.monotonic() - self._spoken < LOG_EVERY_S:
+        """Say how all stands every few minutes, and what runs every half minute without news."""
+        now = time.monotonic()
+        if now - self._told >= STATUS_EVERY_S:
+            self._told = self._spoken = now
+            first, *others = self.status_lines()
+            print("\n".join([f"[{clock(now - self.started)}] {first}", *others]), flush=True)
+            return
+        if now - self._spoken < LOG_EVERY_S:
             return
         running = [view for view in self.all_trials.all() if view.status is Status.RUNNING]
         trials = ", ".join(f"trial {view.number} {view.arm} at unit {view.unit}" for view in running) or "no trial yet"

@@ -32,7 +32,7 @@ from tune_jobs.state.events import Begun, Cut, Ended, Event, Moved, Retried, Sta
 from tune_jobs.state.objectives import objective_values
 from tune_jobs.state.trial import Status, TrialView
 from tune_jobs.state.trials import TRIALS, Trials
-from tune_jobs.storage.study_database import cause_of, create_study, in_bulk, open_storage, taken
+from tune_jobs.storage.study_database import cause_of, create_study, in_bulk, open_storage, set_attributes, taken
 
 FILE = "study.db"
 ARTIFACTS = "artifacts"
@@ -297,27 +297,27 @@ def _state(view: TrialView) -> TrialState:
 
 
 def _tell(study: Study, trial: Trial, view: TrialView, objectives: Sequence[str]) -> None:
-    for name, value in _outcome(view).items():
-        trial.set_user_attr(name, value)
+    set_attributes(study._storage, trial._trial_id, _outcome(view))
     values = list(objective_values(objectives, view)) if view.status is Status.COMPLETE else None
     study.tell(trial, values, state=STATES[view.status], skip_if_finished=True)
 
 
 def _outcome(view: TrialView) -> dict[str, object]:
-    """What the study says of a trial that is over, as plain values."""
+    """What the study says of a trial that is over, an attribute each; what was not measured is left out."""
     outcome = {
         "status": str(view.status),
         "unit": view.unit,
         "best_unit": view.best_unit,
-        # Attributes are stored as JSON, which has no NaN.
-        **{name: value if value == value else None for name, value in view.metrics.items()},
+        **view.metrics,
         "seconds": round(view.seconds, 3),
         "params_trained": view.params_trained,
         "attempts": view.attempts,
         "micro_batch": view.experiment.micro_batch,
-        "seeds": [view.score_of(seed) for seed in view.seeds],
+        "seeds": [view.score_of(seed) for seed in view.seeds] or None,
+        "reason": view.reason if view.status is Status.FAILED else None,
     }
-    return {"outcome": outcome} | ({"reason": view.reason} if view.status is Status.FAILED else {})
+    # Attributes are stored as JSON, which has no NaN.
+    return {name: value for name, value in outcome.items() if value is not None and value == value}
 
 
 def _by_text(curve: dict[int, float]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from handclip_core.evaluation.metrics import Metric
 from handclip_core.runs.baselines import BaselineGap
 from tune_jobs.config.settings import Limits, StoppingKind, SweepSettings
+from tune_jobs.reporting.page import hours
 from tune_jobs.reporting.power_analysis_text import power_analysis_of
 from tune_jobs.reporting.progress import shown_metrics, trial_table
 from tune_jobs.reporting.regret import early_stopping_regret
@@ -23,6 +24,9 @@ from tune_jobs.storage.location import StorageLocation, folder_of
 
 BASELINE = "zero_shot"
 ROWS = 30
+PACKAGE = Path(__file__).resolve().parents[1]
+PROGRAMS = {"sweep": "sweep.py", "finals": "finalists.py", "review": "review.py"}
+"""The file of each command that is named in what is printed."""
 LIMIT = "limits."
 """With this begins the reason of a sweep that has come to a limit."""
 
@@ -102,7 +106,7 @@ def regret_lines(all_trials: Trials, settings: SweepSettings) -> list[str]:
 
 def used(usage: Usage, limits: Limits) -> str:
     """Hours, GPU-hours and, if a price is known, what they cost."""
-    parts = [f"{usage.hours:.2f} h"]
+    parts = [f"{hours(usage.hours)} h"]
     if usage.gpu_hours > 0:
         parts.append(f"{usage.gpu_hours:.2f} GPU-hours")
     if limits.price_per_gpu_hour is not None:
@@ -123,8 +127,8 @@ def how_to_resume(all_trials: Trials, folder: StorageLocation, reason: str) -> l
 
 def resume_command(folder: StorageLocation) -> str:
     """What to type to go on with the sweep at ``folder``; in a Ray job, what to submit."""
-    command = "ray job submit --working-dir . -- python" if in_ray_job() else python()
-    return f"{command} tune_jobs/sweep.py {shlex.quote(shown(folder))} --resume"
+    command = "ray job submit --working-dir . -- python tune_jobs/sweep.py" if in_ray_job() else program("sweep")
+    return f"{command} {shlex.quote(shown(folder))} --resume"
 
 
 def comparison(all_trials: Trials, winner: TrialView, *, called: str = "winner") -> list[str]:
@@ -179,14 +183,28 @@ def saved(
 
 def next_commands(folder: StorageLocation, *, exported: bool = True) -> list[str]:
     """Commands worth typing next."""
-    here, sweep = shlex.quote(shown(folder_of(folder))), shlex.quote(shown(folder))
+    here = shlex.quote(shown(folder_of(folder)))
     return [
         "next",
         *([f"  {python()} -m handclip_core evaluate {here}/best --split val"] if exported else []),
         f"  {python()} -m tensorboard.main --logdir {here}/tensorboard",
-        f"  {python()} tune_jobs/sweep.py {sweep} --extend 20",
-        f"  {python()} tune_jobs/finalists.py {shlex.quote(folder.name)} --storage {shlex.quote(shown(folder.parent))}",
+        f"  {extend_command(folder)}",
+        f"  {program('finals')} {shlex.quote(folder.name)} --storage {shlex.quote(shown(folder.parent))}",
     ]
+
+
+def extend_command(folder: StorageLocation) -> str:
+    """What to type to add trials to the sweep at ``folder``."""
+    return f"{program('sweep')} {shlex.quote(shown(folder))} --extend 20"
+
+
+def program(name: str) -> str:
+    """What to type for the command ``name``: its file at the top of a clone, ``handclip`` elsewhere."""
+    file = PACKAGE / PROGRAMS[name]
+    if PACKAGE.parent == Path.cwd():
+        return f"{python()} {shown(file)}"
+    installed = Path(sys.executable).with_name("handclip")
+    return f"{shlex.quote(shown(installed))} {name}" if installed.is_file() else f"{python()} {shlex.quote(str(file))}"
 
 
 def python() -> str:

@@ -2,27 +2,40 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
 from handclip_core.runs.baselines import BaselineGap
 from handclip_core.runs.run_folder import CONFIG, LOG
-from tune_jobs.config.settings import StoppingKind, SweepSettings
+from handclip_core.strategies.aspect_order import AspectOrder
+from tune_jobs.config.search import PARAMS_TRAINED, SECONDS
+from tune_jobs.config.settings import SETTINGS, StoppingKind, SweepSettings
 from tune_jobs.reporting import tensorboard
-from tune_jobs.reporting.charts import COLOURS, axes, line, many_lines, points, short, vertical
+from tune_jobs.reporting.charts import COLOURS, axes, heat_map, line, many_lines, points, short, vertical
 from tune_jobs.reporting.leaderboard import describe_status
 from tune_jobs.reporting.page import NONE, Figure, Link, Section, Table, percent, signed
 from tune_jobs.reporting.record import SweepRecord, scored
-from tune_jobs.reporting.summary import failures, hardly_moved_lines, python, regret_lines, shown
+from tune_jobs.reporting.summary import (
+    extend_command,
+    failures,
+    hardly_moved_lines,
+    program,
+    python,
+    regret_lines,
+    shown,
+)
 from tune_jobs.state.events import Begun, Closed, Moved, Retried, Started, Trained, Validated
 from tune_jobs.state.objectives import measured, pareto_front, texts
 from tune_jobs.state.trial import Status, TrialView
 from tune_jobs.state.trials import TRIALS
 from tune_jobs.state.usage import HOUR_S, Usage
 
+USE = "How to load the winner"
+"""The title of the section that the finals' final model replaces."""
 FEW = 3
 """Trials of a strategy from which on an expectation over them means anything."""
 
@@ -118,17 +131,6 @@ def progress(sweep: SweepRecord) -> Section:
         return Section(title="Progress", missing="No unit has been evaluated yet.")
     trained = {name: views for name, views in groups.items() if any(max(view.curve) > 0 for view in views)}
     figures = [_best_so_far(sweep), *(_curves(sweep, name, views) for name, views in trained.items())]
-    expected = {name: [view.score for view in scored(views)] for name, views in groups.items()}
-    expected = {name: scores for name, scores in expected.items() if len(scores) >= FEW}
-    if expected:
-        traces = [line(name, _expected_best(scores), sweep.palette.colour(name)) for name, scores in expected.items()]
-        caption = (
-            "Expected best of so many trials of a strategy, drawn from those that it had (Dodge et al. 2019, "
-            "arXiv 1909.03004): a line that still rises says that more trials may pay."
-        )
-        figures.append(
-            Figure(caption=caption, data=tuple(traces), layout=axes("trials", f"{sweep.objective.label}, %"))
-        )
     return Section(title="Progress", figures=tuple(figures))
 
 
@@ -177,46 +179,64 @@ def _rungs(settings: SweepSettings) -> Iterator[int]:
         rung *= stopping.reduction
 
 
+def expected_best(sweep: SweepRecord) -> Section:
+    """What more trials of a strategy may bring, from those that it had."""
+    title = "Expected best"
+    expected = {name: [view.score for view in scored(views)] for name, views in sweep.by_arm.items()}
+    traces = [
+        line(name, _expected_best(scores), sweep.palette.colour(name))
+        for name, scores in expected.items()
+        if len(scores) >= FEW
+    ]
+    if not traces:
+        said = f"It takes {FEW} trials of a strategy with a score. Go on with: {extend_command(sweep.where)}"
+        return Section(title=title, missing=said)
+    caption = (
+        "Expected best of so many trials of a strategy, drawn from those that it had (Dodge et al. 2019, "
+        "arXiv 1909.03004): a line that still rises says that more trials may pay."
+    )
+    layout = axes("trials", f"{sweep.objective.label}, %")
+    return Section(title=title, figures=(Figure(caption=caption, data=tuple(traces), layout=layout),))
+
+
 def _expected_best(scores: Sequence[float]) -> list[tuple[float, float]]:
     ordered, num = np.sort(scores) * 100, len(scores)
     share = np.arange(num + 1) / num
     return [(n, float(np.diff(share**n) @ ordered)) for n in range(1, num + 1)]
 
 
-def pareto(sweep: SweepRecord) -> list[Section]:
-    """The Pareto front of a sweep of several objectives; nothing for one."""
-    objectives = sweep.settings.search.objectives
-    if len(objectives) < 2:
-        return []
+def pareto(sweep: SweepRecord) -> Section:
+    """The Pareto front of a sweep's objectives; of one objective that against what trials cost."""
+    given, title = sweep.settings.search.objectives, "Pareto front"
+    objectives = given if len(given) > 1 else (*given, SECONDS, PARAMS_TRAINED)
     front = pareto_front(sweep.all_trials, objectives)
     if not front:
-        return [Section(title="Pareto front", missing="No trial has used its whole budget yet.")]
-    numbers, figures = sorted(view.number for view in front), []
-    for other in objectives[1:]:
-        traces = [
-            points(
-                name,
-                [
-                    (measured(v)[other], measured(v)[objectives[0]], f"trial {v.number}")
-                    for v in views
-                    if v.status is Status.COMPLETE
-                ],
-                sweep.palette,
-            )
-            for name, views in sweep.by_arm.items()
-        ]
-        edge = sorted((measured(view)[other], measured(view)[objectives[0]]) for view in front)
-        traces.append(line("front", edge, "#888888", mode="lines"))
-        caption = f"{objectives[0]} against {other}; on the front: trial {', '.join(map(str, numbers))}."
-        figures.append(Figure(caption=caption, data=tuple(traces), layout=axes(other, objectives[0])))
+        return Section(title=title, missing="No trial has used its whole budget yet: it is drawn once one has.")
     columns: dict[str, Sequence[str]] = {
         "trial": [str(view.number) for view in front],
         **_named(sweep, front),
         **{name: [texts(objectives, view)[name] for view in front] for name in objectives},
     }
     num_words = len(columns) - len(objectives)
-    table = Table.of("Trials that no other one beats in every objective", columns, num_words=num_words)
-    return [Section(title="Pareto front", tables=(table,), figures=tuple(figures))]
+    table = Table.of(f"Trials that no other one beats in {' and '.join(objectives)}", columns, num_words=num_words)
+    figures = tuple(_front(sweep, objectives[0], other) for other in objectives[1:])
+    return Section(title=title, tables=(table,), figures=figures)
+
+
+def _front(sweep: SweepRecord, objective: str, other: str) -> Figure:
+    """Complete trials by two objectives, with the front of these two."""
+    done = {name: [v for v in views if v.status is Status.COMPLETE] for name, views in sweep.by_arm.items()}
+    traces = [
+        points(name, [(measured(v)[other], measured(v)[objective], f"trial {v.number}") for v in views], sweep.palette)
+        for name, views in done.items()
+        if views
+    ]
+    front = pareto_front(sweep.all_trials, (objective, other))
+    edge = sorted((measured(view)[other], measured(view)[objective]) for view in front)
+    traces.append(line("front", edge, "#888888", mode="lines"))
+    numbers = ", ".join(str(number) for number in sorted(view.number for view in front))
+    caption = f"{objective} against {other}; on the front of the two: trial {numbers}."
+    return Figure(caption=caption, data=tuple(traces), layout=axes(other, objective))
 
 
 def trouble(sweep: SweepRecord) -> Section:
@@ -277,3 +297,47 @@ def baselines(gaps: Sequence[BaselineGap], label: str) -> list[Section]:
     }
     said = "They use no CLIP, and were scored on the same queries. `docs/protocol.md` says what each is."
     return [Section(title="Baselines", lines=(said,), tables=(Table.of("On validation, best first", columns),))]
+
+
+def forgetting(sweep: SweepRecord, sequence: Mapping[str, Any] | None) -> Section:
+    """The forgetting matrix of a winner that learned aspects one after another, from its ``metrics.json``."""
+    title = "Forgetting"
+    if not sequence:
+        own = next((v for v in sweep.all_trials.ranked() if isinstance(v.experiment.strategy, AspectOrder)), None)
+        said = "The winner did not learn aspects one after another"
+        if own is None:
+            again = f"{program('sweep')} {shlex.quote(f'{shown(sweep.where)}/{SETTINGS}')} --name sequences"
+            strategies = "--set 'strategies=[sequential,sequential_ewc]'"
+            return Section(title=title, missing=f"{said}, and no strategy of the sweep does: {again} {strategies}")
+        config = shlex.quote(f"{shown(sweep.folder)}/{TRIALS}/{own.name}/{CONFIG}")
+        train = f"{python()} -m handclip_core train {config} --out runs/sequence"
+        return Section(title=title, missing=f"{said}. The matrix of trial {own.number}, {own.arm}: {train}")
+    aspects, matrix = sequence["aspects"], sequence["map_after_phase"]
+    rows = ["zero-shot", *(f"after {aspect}" for aspect in aspects)][: len(matrix)]
+    values = [[100 * value for value in row] for row in matrix]
+    caption = "mAP on each aspect (columns) after each phase (rows): what a column loses downwards has been forgotten."
+    told = ("average", "backward_transfer", "forward_transfer", "forgetting", "intransigence")
+    lines = [f"{name.replace('_', ' ')}: {100 * sequence[name]:.2f}" for name in told if sequence.get(name) is not None]
+    return Section(title=title, lines=tuple(lines), figures=(heat_map(caption, rows, aspects, values),))
+
+
+def how_to_use(folder: str, *, has_galleries: bool) -> Section:
+    """What to type for a finished run in use, in a shell and in Python."""
+    run = f"{python()} -m handclip_core"
+    path = shlex.quote(folder)
+    galleries = [
+        f"{run} enrol {path} PEOPLE --to gallery",
+        f"{run} identify {path} IMAGES --gallery gallery --out answers",
+    ]
+    searched = galleries if has_galleries else [f"{run} search {path} --like IMAGE --images IMAGES"]
+    commands = [
+        f"{run} embed {path} IMAGES --out vectors.npy",
+        *searched,
+        f"{run} export {path} --to safetensors --out exported",
+    ]
+    lines = [
+        "from handclip_core.serving.model import open_run",
+        f"model = open_run({folder!r})",
+        "model.embed(['IMAGE'])",
+    ]
+    return Section(title=USE, code="\n".join([*commands, "", *lines]))

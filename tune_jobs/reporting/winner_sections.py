@@ -1,4 +1,4 @@
-"""Sections of the report on what the winner does: interval, groups, curves, images, forgetting.
+"""Sections of the report on what the winner does: interval, groups, curves and images.
 
 They come from the files in the sweep's ``best`` folder; images and identities come from the data, if those are here.
 """
@@ -26,24 +26,26 @@ from handclip_core.runs.baselines import BaselineGap, read_gaps
 from handclip_core.runs.final_scores import SCORES
 from handclip_core.runs.run_folder import METRICS
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.reporting.charts import COLOURS, axes, band, heat_map, line, scatter, vertical
+from tune_jobs.reporting.charts import COLOURS, axes, band, line, scatter, vertical
 from tune_jobs.reporting.page import NONE, Figure, Section, Table, percent, span
-from tune_jobs.reporting.panels import data_here, extremes
+from tune_jobs.reporting.panels import data_here, extremes, no_data
+from tune_jobs.reporting.summary import resume_command
+from tune_jobs.storage.location import StorageLocation
 
 QUERY, GALLERY = "query_embeddings.npy", "gallery_embeddings.npy"
 BINS, MERGED, RESAMPLES, MOST_RANKS, SHOWN = 400, 10, 500, 20, 10
 MOST_POINTS = 1500
 """Images that the map of embeddings shows."""
-NO_DATA = "The data are not on this machine: write the report where they are."
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Winner:
-    """The winner's ``folder``, and the data of the sweep if they are on this machine, else ``no_data`` says why."""
+    """The winner's ``folder`` and its sweep's settings; ``where`` the sweep is, if that is not the folder above."""
 
     folder: Path
     settings: SweepSettings
+    where: StorageLocation | None = None
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
@@ -191,7 +193,7 @@ def groups(winner: Winner) -> Section:
     if not isinstance(winner.evaluation, ProtocolScores):
         return Section(title=title, missing=missing(winner))
     if winner.data is None:
-        return Section(title=title, missing=NO_DATA)
+        return Section(title=title, missing=missing(winner))
     found = breakdown(winner.evaluation, winner.data.manifest)
     columns: dict[str, Sequence[str]] = {
         "group": [one.group for one in found],
@@ -213,13 +215,14 @@ def groups(winner: Winner) -> Section:
 
 def missing(winner: Winner) -> str:
     """Why nothing can be shown of the winner."""
+    sweep = winner.where or winner.folder.parent
     if not winner.folder.is_dir():
-        return "The sweep has exported no winner yet; it does at its end: python tune_jobs/sweep.py NAME --resume"
-    return "The winner's results were not kept, or the data are not on this machine: write the report where they are."
+        return f"The sweep has exported no winner yet; it does at its end. If it was stopped: {resume_command(sweep)}"
+    return f"{no_data(sweep)}. If they are, the winner's results were not kept."
 
 
 def curves(winner: Winner) -> Section:
-    """CMC, ROC and the distributions of scores."""
+    """CMC, ROC, DET and the distributions of scores."""
     search = winner.search
     if search is None:
         return Section(title="Identification and verification", missing=missing(winner))
@@ -255,13 +258,8 @@ def _verification(search: Search, what: str) -> list[Figure]:
     grid = np.logspace(np.log10(lowest), 0, 60)
     rates = np.stack([100 * np.interp(grid, far_one, tar_one) for far_one, tar_one in zip(far, tar, strict=True)])
     low, high = np.quantile(rates[1:], (0.025, 0.975), axis=0)
-    layout = axes("false accept rate", "true accept rate, %")
-    layout["xaxis"] |= {"type": "log"}
-    roc = Figure(
-        caption=f"ROC of pairs of one aspect, with 95 % over identities ({what}).",
-        data=tuple(band("ROC", grid, rates[0], low, high)),
-        layout=layout,
-    )
+    roc = _errors("ROC", what, grid, (rates[0], low, high), axes("false accept rate", "true accept rate, %"))
+    det = _det(what, grid, (rates[0], low, high), num_genuine=float(counts[0][0].sum()))
     # Thresholds want narrow bins, the figure wide ones.
     centres = (edges[:-1] + edges[1:]).reshape(-1, MERGED).mean(axis=1) / 2
     used = slice(int(place[compared].min()) // MERGED, int(place[compared].max()) // MERGED + 1)
@@ -281,7 +279,23 @@ def _verification(search: Search, what: str) -> list[Figure]:
         data=tuple(traces),
         layout=axes("cosine", "share of pairs, %", shapes=shapes),
     )
-    return [roc, histogram]
+    return [roc, det, histogram]
+
+
+def _det(what: str, grid: Floats, tar: tuple[Floats, Floats, Floats], *, num_genuine: float) -> Figure:
+    """Both error rates, by their logarithms."""
+    # No logarithm is of zero, and rates below one pair in all mean nothing.
+    mean, low, high = (np.maximum(100 - rate, 50 / max(1.0, num_genuine)) for rate in tar)
+    layout = axes("false accept rate", "false reject rate, %")
+    layout["yaxis"] |= {"type": "log"}
+    return _errors("DET", what, grid, (mean, high, low), layout)
+
+
+def _errors(name: str, what: str, grid: Floats, curve: tuple[Floats, Floats, Floats], layout: dict[str, Any]) -> Figure:
+    """A curve over the false accept rate with the ends of its band."""
+    layout["xaxis"] |= {"type": "log"}
+    caption = f"{name} of pairs of one aspect, with 95 % over identities ({what})."
+    return Figure(caption=caption, data=tuple(band(name, grid, *curve)), layout=layout)
 
 
 def images(winner: Winner) -> Section:
@@ -331,17 +345,3 @@ def _map(search: Search) -> Figure:
     ]
     caption = f"Embeddings on their first two principal components, which hold {share:.0%} of the variance."
     return Figure(caption=caption, data=tuple(traces), layout=axes("first", "second"))
-
-
-def forgetting(winner: Winner) -> list[Section]:
-    """The forgetting matrix of a winner that learned aspects one after another; nothing for others."""
-    sequence = winner.figures.get("sequence")
-    if not sequence:
-        return []
-    aspects, matrix = sequence["aspects"], sequence["map_after_phase"]
-    rows = ["zero-shot", *(f"after {aspect}" for aspect in aspects)][: len(matrix)]
-    values = [[100 * value for value in row] for row in matrix]
-    caption = "mAP on each aspect (columns) after each phase (rows): what a column loses downwards has been forgotten."
-    told = ("average", "backward_transfer", "forward_transfer", "forgetting", "intransigence")
-    lines = [f"{name.replace('_', ' ')}: {100 * sequence[name]:.2f}" for name in told if sequence.get(name) is not None]
-    return [Section(title="Forgetting", lines=tuple(lines), figures=(heat_map(caption, rows, aspects, values),))]

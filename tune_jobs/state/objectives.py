@@ -40,13 +40,19 @@ def pareto_front(all_trials: Trials, objectives: Sequence[str]) -> list[TrialVie
     Trials that were stopped early are not among them: their values would be those of another budget.
     """
     complete = [view for view in all_trials.all() if view.status is Status.COMPLETE]
-    values = [dict(zip(objectives, objective_values(objectives, view), strict=True)) for view in complete]
-    front = [
-        (own[objectives[0]], view)
-        for view, own in zip(complete, values, strict=True)
-        if not any(dominates(other, own) for other in values)
-    ]
-    return [view for _, view in sorted(front, key=lambda found: (-found[0], found[1].number))]
+    values = {view.number: objective_values(objectives, view) for view in complete}
+
+    def losses(view: TrialView) -> list[float]:
+        return [-v if maximized(name) else v for name, v in zip(objectives, values[view.number], strict=True)]
+
+    # Best first by one objective after the other: what beats a trial stands before it, so the front so far is enough.
+    order = sorted(complete, key=lambda view: (losses(view), view.number))
+    front: list[tuple[TrialView, dict[str, float]]] = []
+    for view in order:
+        own = dict(zip(objectives, values[view.number], strict=True))
+        if not any(dominates(other, own) for _, other in front):
+            front.append((view, own))
+    return sorted((view for view, _ in front), key=lambda view: (-values[view.number][0], view.number))
 
 
 def dominates(a: Mapping[str, float], b: Mapping[str, float]) -> bool:

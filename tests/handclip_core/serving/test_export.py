@@ -131,9 +131,11 @@ def test_a_model_card_says_what_was_measured_and_on_whom(finished: FinishedRun, 
     found = served.validation.figures["mAP"]
     assert f"| mAP | {100 * found.value:.2f} | {100 * found.low:.2f} to {100 * found.high:.2f} | 3 |" in card
     assert "validated on, not trained on: 36 images of 3 people" in card
+    assert "for all aspects alike: nobody is in two of them" in card
+    assert "all others are queries; drawn 10 times for val and 10 times for test" in card
     assert "| skin_tone |" in card
     assert served.hash in card
-    for title in ("Intended use", "Data", "Figures", "Decisions", "By group", "Cost", "Limits"):
+    for title in ("Intended use", "Data", "Protocol", "Figures", "Decisions", "By group", "Cost", "Limits"):
         assert f"\n## {title}\n" in card
 
 

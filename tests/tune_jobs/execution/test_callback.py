@@ -182,7 +182,7 @@ def test_a_finished_trial_is_complete_with_the_score_of_its_best_weights(sweep: 
     assert (view.status, view.unit, view.score, view.metrics["cmc1"]) == (Status.COMPLETE, 2, 0.6, 0.6)
     assert (view.seconds, view.params_trained, view.attempts) == (4.0, 10, 1)
     assert (stored.state, stored.value, stored.intermediate_values) == (TrialState.COMPLETE, 0.6, {1: 0.6, 2: 0.5})
-    assert stored.user_attrs["outcome"]["unit"] == 2
+    assert stored.user_attrs["unit"] == 2
     config = sweep.folder / "trials" / view.name / "config.json"
     assert Experiment.from_file(config) == view.experiment
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from handclip_core.evaluation.bootstrap import estimate
 from handclip_core.evaluation.embed import embed
 from handclip_core.evaluation.fusion import ScoreFusion
 from handclip_core.evaluation.verification import SEEN
@@ -16,6 +17,7 @@ from handclip_core.runs.experiment import assemble, score
 from handclip_core.runs.loaded import load_finished
 from handclip_core.runs.run_folder import FINAL, load_run, load_tensors
 from handclip_core.runs.validation import BEFORE, validation_thresholds
+from handclip_core.serving.card import model_card
 from handclip_core.serving.model import open_run
 from handclip_core.strategies import Lora, ZeroShot
 from handclip_core.types import ASPECT_INDEX, Aspect
@@ -68,6 +70,13 @@ def test_the_model_of_a_look_has_the_mixed_merged_weights_and_is_kept_to_load(
     assert found == score(context, kept, context.pixel_inputs, "test").mean("map")
     as_it_is = assemble(first.model_copy(update={"strategy": ZeroShot()}), context).model
     assert clip.mean("map") == score(context, as_it_is, context.pixel_inputs, "test").mean("map")
+    card, estimated = model_card(open_run(kept_at)), estimate(winner, "map")
+    interval = f"{100 * estimated.low:.2f} to {100 * estimated.high:.2f}"
+    assert f"| mAP | {100 * estimated.value:.2f} | {interval} | {estimated.num_identities} |" in card
+    assert "of test people, by whom nothing was chosen" in card
+    assert "| skin_tone |" in card
+    seeds = range(1, len(strategies) + 1)
+    assert f"{sum(10 * seed for seed in seeds)} images shown in {0.5 * len(seeds):.1f} s of training" in card
     torch.testing.assert_close(embedded(kept), embedded(expected), rtol=0, atol=1e-6)
     by_hand = score(context, expected.float(), context.pixel_inputs, "test").mean("map")
     assert found == pytest.approx(by_hand, abs=1e-3), "more than near-equal images that change places"

@@ -38,6 +38,12 @@ def test_a_look_says_which_one_it_is_and_names_the_others(report: FinalsReport) 
     assert f"difference {100 * gap.difference:+.2f} ({100 * gap.low:.2f} to {100 * gap.high:.2f})" in first
 
 
+def test_the_first_sentence_says_which_how_sure_and_at_what_cost(report: FinalsReport) -> None:
+    first = report.page().verdict[0]
+    assert first.startswith("Winner: full, trial 2, validation mAP ")
+    assert re.search(r", 95 % [\d.]+ to [\d.]+ over 20 identities, at [\d.<\s]+ CPU-hours a fit\.$", first), first
+
+
 def test_the_headline_says_how_far_the_winner_is_above_clip_as_it_is(report: FinalsReport) -> None:
     clip = next(row for row in report.standings.rows if row.entrant.recipe.strategy == "zero_shot")
     assert clip.gap is not None

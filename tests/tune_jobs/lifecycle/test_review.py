@@ -15,7 +15,8 @@ from handclip_core.runs.baselines import BaselineGap
 from handclip_core.runs.run_folder import write_json
 from handclip_core.strategies import Full, ZeroShot
 from tests.tune_jobs.finals.conftest import AT, TRIALS, write_sweep
-from tests.tune_jobs.finals.entries import entrant
+from tests.tune_jobs.finals.entries import entrant, looked
+from tune_jobs.finals.final_test import FinalTest
 from tune_jobs.finals.past_sweep import read_sweep
 from tune_jobs.finals.ranking import Cost, rank
 from tune_jobs.finals.report import FinalsReport
@@ -42,7 +43,8 @@ addEventListener("load", () => {
   const first = document.querySelector(".sortable tbody tr").cells[0].textContent;
   document.title = JSON.stringify([chosen, found, first, document.querySelectorAll(".plot svg.main-svg").length > 0,
     [...document.querySelectorAll(".plot")].every(plot => plot.querySelector("svg.main-svg")),
-    performance.getEntriesByType("resource").length, document.documentElement.scrollWidth <= innerWidth]);
+    performance.getEntriesByType("resource").length, document.documentElement.scrollWidth <= innerWidth,
+    [...document.querySelectorAll("pre")].every(code => code.scrollWidth <= code.clientWidth)]);
 });
 </script>"""
 
@@ -52,12 +54,12 @@ def swept(folder: Path, trials: Any = TRIALS, **more: Any) -> Path:
     return folder
 
 
-def hold(folder: Path) -> None:
+def hold(folder: Path, test: FinalTest | None = None) -> None:
     """Leave what finals leave."""
     standings = rank([entrant("zero_shot", 0.9, trial=0), entrant("full", 0.3, trial=2, swept=0.7)])
     (folder / FINALS).mkdir()
     failures = {"full, trial 3, seed 1001": HOSTILE}
-    FinalsReport(read_sweep(folder), (1001, 1002, 1003), standings, Cost(False, 1.0), failures, None).write(
+    FinalsReport(read_sweep(folder), (1001, 1002, 1003), standings, Cost(False, 1.0), failures, test).write(
         folder / FINALS
     )
 
@@ -68,13 +70,21 @@ def section(page: Page, title: str) -> Section:
 
 def test_the_page_of_a_sweep_says_which_how_sure_and_at_what_cost_and_what_to_run(tmp_path: Path) -> None:
     page = report(read_record(swept(tmp_path / "tiny")))
-    assert page.verdict[0] == "Best so far: trial 2, full, with validation mAP 70.00 %, +20.00 to CLIP as it is."
+    assert (
+        page.verdict[0]
+        == "Best so far: trial 2, full, with validation mAP 70.00 %, +20.00 to CLIP as it is; the search took 0.00 h."
+    )
     assert "flatters" in page.verdict[1]
     assert page.tiles["best so far"] == "full, trial 2"
     assert "tune_jobs/finalists.py tiny --storage" in section(page, "Finals").missing
     board = section(page, "Leaderboard").tables[0]
     assert [str(row[0]) for row in board.rows] == ["2", "3", "1", "0"]
     assert "trials: 50" in section(page, "To reproduce").code
+    titles = [one.title for one in page.sections]
+    order = ["What was measured", "Strategies", "Leaderboard", "Progress", "Hyperparameters", "Pareto front"]
+    order += ["Expected best", "Identification and verification", "What it finds", "Forgetting", "By group", "Finals"]
+    order += ["Failures and resources", "Accesses to the test identities", "How to load the winner", "To reproduce"]
+    assert titles == order
     assert all(one.lines or one.tables or one.figures or one.missing or one.code for one in page.sections)
 
 
@@ -116,6 +126,19 @@ def test_after_the_finals_their_verdict_comes_first_until_the_sweep_goes_on(tmp_
     gone_on = report(type(sweep)(sweep.where, sweep.folder, sweep.settings, [*sweep.events, late]))
     assert gone_on.verdict[0].startswith("Best so far")
     assert "gone on since" in section(gone_on, "Finals").missing
+
+
+@pytest.mark.parametrize(("test", "model"), [(None, "tiny/best"), (looked(1), "tiny/finals/model/abc")])
+def test_how_to_load_the_winner_is_of_the_final_model_once_there_is_one(
+    tmp_path: Path, test: FinalTest | None, model: str
+) -> None:
+    folder = swept(tmp_path / "tiny")
+    (folder / BEST).mkdir()
+    hold(folder, test)
+    page = report(read_record(folder))
+    assert f"open_run('{tmp_path}/{model}')" in section(page, "How to load the winner").code
+    assert [one.title for one in page.sections].count("How to load the winner") == 1
+    assert page.sections[-1].title == "To reproduce"
 
 
 @pytest.mark.parametrize(
@@ -171,5 +194,5 @@ def test_a_browser_draws_every_figure_filters_and_sorts_rows_and_fetches_nothing
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     title = re.search(r"<title>(.*?)</title>", ran.stdout)
     assert title is not None
-    assert title.group(1) == '["2 of 4 rows","1 of 4 rows","0",true,true,0,true]', ran.stderr
+    assert title.group(1) == '["2 of 4 rows","1 of 4 rows","0",true,true,0,true,true]', ran.stderr
     assert "CONSOLE" not in ran.stderr

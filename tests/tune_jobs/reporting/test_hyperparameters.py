@@ -52,16 +52,20 @@ def test_what_decides_comes_first_within_its_strategy() -> None:
 
 
 def test_few_trials_say_nothing_but_their_rates() -> None:
-    figures = hyperparameters(searched(FEWEST - 1)).figures
-    assert len(figures) == 1
-    assert "Too few trials" in hyperparameters(searched(0)).missing
+    few = hyperparameters(searched(FEWEST - 1))
+    assert len(few.figures) == 1
+    said = f"take {FEWEST} of its trials with a score; linear_probe has {FEWEST - 1}. Go on with: "
+    assert said in few.missing
+    assert few.missing.endswith("tune_jobs/sweep.py made-up --extend 20")
+    assert "trials with a score. Go on with" in hyperparameters(searched(0)).missing
+    assert hyperparameters(searched(FEWEST)).missing == ""
 
 
 def test_trials_of_another_space_have_no_importance_and_that_is_said() -> None:
     sweep = searched(12)
     search = SETTINGS.search.model_copy(update={"ranges": {"optim/lr": (1e-3, 1.1e-3)}})
     section = hyperparameters(replace(sweep, settings=SETTINGS.model_copy(update={"search": search})))
-    said = "no importance of linear_probe, whose trials were drawn from another space (linear_probe/optim/lr: "
+    said = "No importance of linear_probe, whose trials were drawn from another space (linear_probe/optim/lr: "
     assert section.missing.startswith(said)
     assert len(section.figures) == 2
 

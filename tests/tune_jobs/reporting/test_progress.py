@@ -79,6 +79,13 @@ def test_a_log_gets_a_line_a_trial_and_a_sign_of_life(
         "; best so far 0.0300 by trial 3 sequential_ewc",
         "[0:31] 3/9  running: trial 3 sequential_ewc at unit 3 of 8; best so far 0.0300 by trial 3 sequential_ewc",
     ]
+    now[0] += 300
+    lines.tick()
+    lines.tick()
+    first, *others = lines.status_lines()
+    assert capsys.readouterr().out.splitlines() == [f"[5:31] {first}", *others]
+    assert others[0].startswith("best sequential_ewc")
+    assert others[-1] == "failed trial 2 sequential_ewc: RuntimeError: lost"
 
 
 def test_before_the_first_trial_there_is_nothing_to_rank(

@@ -6,11 +6,13 @@ import pytest
 
 from handclip_core.runs.experiment import Experiment
 from handclip_core.strategies import ZeroShot
+from tune_jobs.command import app
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.reporting.summary import show_outcome, shown
+from tune_jobs.reporting.summary import PROGRAMS, program, show_outcome, shown
 from tune_jobs.state.trial import Status, TrialView
 from tune_jobs.state.trials import Trials
 
+ROOT = Path(__file__).parents[3]
 BASELINE: dict[str, Any] = {
     "strategy": "zero_shot", "status": Status.COMPLETE, "metrics": {"map": 0.5, "cmc1": 0.4}, "checkpoint": "a",
     "saved_unit": 0,
@@ -121,3 +123,19 @@ def test_trials_that_hardly_moved_by_their_second_rung_are_named(capsys: pytest.
     )
     text = said(sweep(dict(BASELINE), still, early, moved), capsys)
     assert "the learning rate looks too small: trial 1 full\n" in text
+
+
+def test_commands_are_files_at_the_top_of_a_clone_and_handclip_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert program("finals").endswith(" tune_jobs/finalists.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "bin" / "python"))
+    assert program("finals") == f"bin/python {ROOT / 'tune_jobs' / 'finalists.py'}"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "handclip").write_text("")
+    assert [program(name) for name in PROGRAMS] == ["bin/handclip sweep", "bin/handclip finals", "bin/handclip review"]
+    names = {command.name for command in app.registered_commands}
+    assert set(PROGRAMS) <= names
+    assert all((ROOT / "tune_jobs" / file).is_file() for file in PROGRAMS.values())

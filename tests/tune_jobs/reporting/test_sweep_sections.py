@@ -1,11 +1,13 @@
+import shlex
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 
+from handclip_core.__main__ import app
 from handclip_core.models.backbone import BackboneSettings
-from handclip_core.strategies import Full, ZeroShot
+from handclip_core.strategies import AnyStrategy, Full, Sequential, ZeroShot
 from tests.tune_jobs.finals.conftest import AT, write_sweep
 from tests.tune_jobs.made_up import validated
 from tune_jobs.lifecycle.reading import read_record
@@ -70,15 +72,51 @@ def test_the_leaderboard_links_to_the_files_that_are_there(tmp_path: Path) -> No
     assert (getattr(rows[0][3], "href", ""), rows[1][3]) == (log.relative_to(sweep.folder).as_posix(), "–")
 
 
-def test_the_pareto_front_is_drawn_for_several_objectives_alone(tmp_path: Path) -> None:
-    assert sweep_sections.pareto(made_up(tmp_path / "one")) == []
-    sweep = made_up(tmp_path / "two", search={"objectives": ["map", "seconds"]})
-    (section,) = sweep_sections.pareto(sweep)
+@pytest.mark.parametrize(
+    ("objectives", "against"), [(["map"], ["seconds", "params_trained"]), (["map", "seconds"], ["seconds"])]
+)
+def test_the_pareto_front_is_of_the_objectives_and_of_a_single_one_against_cost(
+    tmp_path: Path, objectives: list[str], against: list[str]
+) -> None:
+    section = sweep_sections.pareto(made_up(tmp_path / "tiny", search={"objectives": objectives}))
     assert [row[0] for row in section.tables[0].rows] == ["1"]
-    assert section.figures[0].layout["xaxis"]["title"]["text"] == "seconds"
+    assert [figure.layout["xaxis"]["title"]["text"] for figure in section.figures] == against
+    edge = section.figures[0].data[-1]
+    assert edge["y"] == [0.7]
+
+
+def test_a_front_without_complete_trials_and_few_trials_say_what_they_need(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "tiny", ((Full(), None),), backbone=BackboneSettings())
+    sweep = read_record(tmp_path / "tiny")
+    assert "whole budget" in sweep_sections.pareto(sweep).missing
+    assert sweep_sections.expected_best(sweep).missing.endswith(f"tune_jobs/sweep.py {tmp_path}/tiny --extend 20")
+
+
+@pytest.mark.parametrize(("strategy", "said"), [(Full(), "--set 'strategies=["), (Sequential(), "config.json --out")])
+def test_without_a_forgetting_matrix_it_says_how_to_get_one(tmp_path: Path, strategy: AnyStrategy, said: str) -> None:
+    write_sweep(tmp_path / "tiny", ((strategy, 0.5),), backbone=BackboneSettings())
+    assert said in sweep_sections.forgetting(read_record(tmp_path / "tiny"), None).missing
+
+
+def test_the_forgetting_matrix_of_a_sequence(tmp_path: Path) -> None:
+    sequence = {"aspects": ["a", "b"], "map_after_phase": [[0.1, 0.2], [0.5, 0.3], [0.4, 0.6]], "forgetting": 0.1}
+    section = sweep_sections.forgetting(made_up(tmp_path / "tiny"), sequence)
+    assert section.lines == ("forgetting: 10.00",)
+    assert section.figures[0].data[0]["z"][2] == [40.0, 60.0]
 
 
 def test_attempts_that_were_begun_again_are_counted_by_reason(tmp_path: Path) -> None:
     more = [Moved(at=AT, trial=0, reason="node left"), Moved(at=AT, trial=1, reason="node left")]
     tables = sweep_sections.trouble(made_up(tmp_path / "tiny", more=more)).tables
     assert tables[1].rows == (("moved", "node left", "2"),)
+
+
+@pytest.mark.parametrize("has_galleries", [True, False])
+def test_how_to_use_a_run_is_told_in_commands_that_there_are(has_galleries: bool) -> None:
+    code = sweep_sections.how_to_use("runs/my sweep/best", has_galleries=has_galleries).code
+    names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    typed = [shlex.split(line) for line in code.split("\n\n")[0].splitlines()]
+    assert {words[3] for words in typed} <= names
+    assert all(words[4] == "runs/my sweep/best" for words in typed)
+    assert any(words[3] == "identify" for words in typed) == has_galleries
+    compile(code.split("\n\n")[1], "told", "exec")

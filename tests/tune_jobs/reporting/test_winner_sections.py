@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +36,16 @@ def test_ranks_and_precision_are_those_of_the_protocol(winner: Winner) -> None:
 def test_curves_rise_within_their_bands_and_thresholds_accept_what_is_said(winner: Winner) -> None:
     search = winner.search
     assert search is not None
-    cmc, roc, histogram = winner_sections.curves(winner).figures
+    cmc, roc, det, histogram = winner_sections.curves(winner).figures
     for figure in (cmc, roc):
         around, curve = figure.data
         assert np.all(np.diff(curve["y"]) >= 0)
         num = len(curve["x"])
         high, low = np.array(around["y"][:num]), np.array(around["y"][num:])[::-1]
         assert np.all((low <= high) & (low <= np.array(curve["y"]) + 1e-9))
+    floor = 50 / np.sum(search.genuine)
+    np.testing.assert_allclose(det.data[1]["y"], np.maximum(100 - np.array(roc.data[1]["y"]), floor))
+    assert np.all(np.array(det.data[0]["y"]) >= floor), "no zero, which has no logarithm"
     assert cmc.data[1]["y"][0] == pytest.approx(100 * np.mean(search.first_rank == 1))
     impostors = search.similarity[search.same_aspect & ~search.genuine]
     threshold = float(histogram.caption.split("threshold ")[-1].split()[0])
@@ -87,16 +89,9 @@ def test_without_data_or_results_sections_say_what_is_missing(
 ) -> None:
     nobody = Winner(tmp_path / "none", SETTINGS)
     for section in (winner_sections.curves, winner_sections.images, winner_sections.groups):
-        assert "exported no winner yet" in section(nobody).missing
+        said = section(nobody).missing
+        assert "exported no winner yet" in said
+        assert said.endswith(f"tune_jobs/sweep.py {tmp_path} --resume")
     monkeypatch.setenv("HANDCLIP_CACHE", str(tmp_path / "cache"))
     assert "not on this machine" in winner_sections.curves(Winner(winner.folder, SETTINGS)).missing
     assert not data_folder(TINY_DATA, cache=cache_root()).exists(), "a report draws no data"
-
-
-def test_the_forgetting_matrix_of_a_sequence(winner: Winner) -> None:
-    assert winner_sections.forgetting(winner) == []
-    sequence = {"aspects": ["a", "b"], "map_after_phase": [[0.1, 0.2], [0.5, 0.3], [0.4, 0.6]], "forgetting": 0.1}
-    (winner.folder / "metrics.json").write_text(json.dumps({"sequence": sequence}))
-    (section,) = winner_sections.forgetting(Winner(winner.folder, SETTINGS))
-    assert section.lines == ("forgetting: 10.00",)
-    assert section.figures[0].data[0]["z"][2] == [40.0, 60.0]

@@ -56,7 +56,7 @@ def test_a_trials_score_is_the_mean_over_its_seeds_and_its_weights_are_the_first
     for trial in stored(tmp_path):
         view = ready.all_trials.trials[trial.number]
         assert (trial.value, trial.intermediate_values) == (view.score, view.curve)
-        assert trial.user_attrs["outcome"]["seeds"] == [seed["map"] for seed in view.seeds]
+        assert trial.user_attrs["seeds"] == [seed["map"] for seed in view.seeds]
 
 
 def stored(storage: Path) -> list[FrozenTrial]:
