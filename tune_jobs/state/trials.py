@@ -112,6 +112,8 @@ class TrialView:
     """Failed attempts since it last came further than ever before."""
     killed_alone: int = 0
     """Attempts since then that ended for want of memory on a node that ran nothing else."""
+    measured: events.Measured | None = None
+    """How far it was in its present unit, as long as no trial has had a result from this driver."""
     furthest: tuple[int, int] = (0, -1)
     """The seed and unit that it has ever come to."""
 
@@ -179,6 +181,9 @@ class TrialView:
             case events.Started():
                 self.status, self.started_at = Status.RUNNING, self.started_at or event.at
                 self.attempts += 1
+                self.measured = None
+            case events.Measured():
+                self.measured = event
             case events.Trained() | events.Validated():
                 self._trained(event)
             case events.SeedEnded():
@@ -209,7 +214,7 @@ class TrialView:
 
     def _trained(self, event: events.Trained | events.Validated) -> None:
         """A unit that is trained again after a restart changes what the weights are, not what has been seen."""
-        self.unit, self.done = event.unit, False
+        self.unit, self.done, self.measured = event.unit, False, None
         self.seconds += event.seconds
         self.num_units += 1
         self.slowest_s = max(self.slowest_s, event.seconds)
@@ -250,6 +255,8 @@ class Trials:
     """Mixtures of its best trials, if it has come to its end."""
     backbones: dict[BackboneSettings, str] = field(default_factory=dict)
     """What its backbones are called; empty if there is only one."""
+    awaits_result: bool = False
+    """Whether a driver is at work, and no trial has had a result from it yet."""
 
     def apply(self, event: Event) -> None:
         """Take one more event into account."""
@@ -258,6 +265,7 @@ class Trials:
             case events.Created():
                 self.sweep = event.sweep
             case Opened() | events.Closed():
+                self.awaits_result = isinstance(event, Opened)
                 for view in self.unfinished():
                     view.status = Status.WAITING if isinstance(event, Opened) else Status.INTERRUPTED
                 if isinstance(event, Opened):
@@ -272,6 +280,7 @@ class Trials:
                 begun.backbone = self.backbones.get(event.experiment.backbone, "")
                 self.trials[event.trial] = begun
             case _ if isinstance(event, TrialEvent):
+                self.awaits_result &= not isinstance(event, events.Trained | events.Validated)
                 self.trials[event.trial].apply(event)
             case _:
                 pass
