@@ -4,7 +4,7 @@ import socket
 
 from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
 from ray._private.state import state
-from ray._raylet import InnerGcsClient
+from ray._raylet import InnerGcsClient  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RpcError
 
 from handclip_core.errors import InputError
