@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from handclip_core.signals import end_on_signals
+from handclip_core.signals import all_is_done, end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()
@@ -53,7 +53,9 @@ def run(commands: typer.Typer, name: str) -> None:
     try:
         if "" in sys.argv[1:]:
             raise InputError("an argument is empty (of a variable that is not set?); leave it out, or say what it is")
-        sys.exit(commands(prog_name=name, standalone_mode=False) or 0)
+        code = commands(prog_name=name, standalone_mode=False) or 0
+        all_is_done()
+        sys.exit(code)
     except MISTYPED as error:
         if "\n" in (message := error.format_message()):  # the help, which is shown if nothing is asked for
             error.show()

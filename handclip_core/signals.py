@@ -62,6 +62,13 @@ def leave_if_told() -> None:
         _leave()
 
 
+def all_is_done() -> None:
+    """From now on a signal ends this process as it is: it has done all that it had to, but Python's end takes time."""
+    with suppress(OSError):  # whoever read has gone
+        sys.stdout.flush()
+    _Told.at_once, _Told.last_words = True, "interrupted after all was done"
+
+
 def say_at_the_end(words: str) -> None:
     """What this process says in the place of "interrupted" if a signal ends it: how to go on."""
     _Told.last_words = words

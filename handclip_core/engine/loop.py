@@ -77,13 +77,15 @@ class StepReport:
 class Step:
     """An optimiser step that has been taken, of ``num_steps`` of its phase.
 
-    ``images`` were shown since the run began; ``loss`` is a scalar on the device, of this step alone.
+    ``images`` were shown since the run began, of ``unit_images`` a budget unit; ``loss`` is a scalar on the device, of
+    this step alone.
     """
 
     phase: str
     number: int
     num_steps: int
     images: int
+    unit_images: int
     loss: Tensor
     learning_rates: dict[str, float]
 
@@ -222,8 +224,17 @@ class _PhaseRun:
         self.common.cpu_s += time.process_time() - cpu_started
         if self.common.watch:
             rates = {f"{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-            loss = found.total.detach()
-            self.common.watch(Step(self.phase.name, step + 1, self.span.num_steps, self.position.images, loss, rates))
+            self.common.watch(
+                Step(
+                    phase=self.phase.name,
+                    number=step + 1,
+                    num_steps=self.span.num_steps,
+                    images=self.position.images,
+                    unit_images=self.common.budget.epoch_images,
+                    loss=found.total.detach(),
+                    learning_rates=rates,
+                )
+            )
 
     def arrive(self) -> Iterator[StepReport]:
         """At the end of the phase, make the average weights the model's, and yield the evaluation point if there is

@@ -1,6 +1,7 @@
 """``cluster/local/cluster.sh`` starts real nodes, and ends what it started and nothing else."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from tests.limits import LIMIT_S
 
 SCRIPT = Path(__file__).parents[2] / "cluster" / "local" / "cluster.sh"
+JOIN = "from tune_jobs.execution.cluster import connect; connect()"
 COUNT = "import ray; ray.init(logging_level='ERROR'); print(sum(node['Alive'] for node in ray.nodes()))"
 
 
@@ -57,6 +59,9 @@ def test_two_nodes_come_up_behind_a_token_and_leave_nothing_behind(environment: 
         stranger = inside | {"RAY_AUTH_TOKEN_PATH": str(folder / "another")}
         (folder / "another").write_text("0" * 64)
         assert python(COUNT, stranger).returncode != 0
+        unaware = {name: value for name, value in inside.items() if name != "RAY_AUTH_MODE"}
+        for refused in (stranger, unaware):
+            assert re.search("InputError: RAY_ADDRESS=.*: wants a token", python(JOIN, refused).stderr)
         with subprocess.Popen(["sleep", "300"]) as innocent:
             # Numbers of processes are used again: one that is somebody else's by now must live on.
             with (folder / "pids").open("a") as pids:

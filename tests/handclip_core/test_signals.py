@@ -79,6 +79,13 @@ def test_where_nothing_can_be_put_right_the_end_is_at_once() -> None:
     )
 
 
+def test_while_python_ends_after_all_was_done_no_traceback_is_shown() -> None:
+    program = (
+        f"import threading\nthreading.Thread(target=time.sleep, args=(60,)).start()\nsignals.all_is_done()\n{READY}"
+    )
+    assert run(program, signal.SIGTERM) == (143, "", "interrupted after all was done\n")
+
+
 def test_what_breaks_because_of_a_signal_is_no_error() -> None:
     program = f"{SLEEP}except signals.Ended:\n    raise RuntimeError('a pool broke') from None"
     assert run(program, signal.SIGINT) == (130, "", "interrupted\n")

@@ -38,6 +38,8 @@ class MadeUp(RayNodes):
     ended: list[str] = field(default_factory=list)
     freed: list[str] = field(default_factory=list)
     room: dict[str, int] = field(default_factory=dict)
+    told: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """What workers tell of their first unit, by trial."""
     left: dict[str, int] = field(default_factory=dict)
     """Trials for which machines have been left room."""
 
@@ -72,6 +74,9 @@ class MadeUp(RayNodes):
 
     def node_of(self, process: str) -> str:
         return process.partition("@")[2]
+
+    def measured(self, config: dict[str, Any]) -> dict[str, Any] | None:
+        return self.told.pop(config["number"], None)
 
     def end(self, actor: Any) -> None:
         self.ended.append(actor._actor_id.hex())

@@ -94,6 +94,9 @@ class FixedNodes(RayNodes):
         del process
         return ""
 
+    def measured(self, config: dict[str, Any]) -> None:
+        """No worker tells how far it is."""
+
     def end(self, actor: Any) -> None:
         """Nothing to end."""
 

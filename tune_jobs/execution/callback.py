@@ -148,6 +148,9 @@ class SweepCallback(Callback):  # type: ignore[misc]
             raise self._broken or Interrupted
         for line in self._monitor.poll(trials):
             print(line, flush=True)
+        if self._all_trials.awaits_result:
+            for measured in self._monitor.measured(trials):
+                self._happened(measured)
         self._display.tick()
         if self._now() - self._state.written_at >= ALIVE_EVERY_S:
             self._happened(events.Alive(at=self._now()))

@@ -23,7 +23,7 @@ from handclip_core.signals import ended_at_once
 from handclip_core.warm_python import begin_to_call_warm, call_warm, warm_python
 from tune_jobs.config.settings import Resources
 from tune_jobs.execution.ray_job import not_joined, refuse_silence
-from tune_jobs.execution.signals import signals_are_the_drivers
+from tune_jobs.execution.signals import signals_are_the_drivers, sigterm_stays_the_drivers
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
 
 Value = TypeVar("Value")
@@ -122,7 +122,7 @@ def connect() -> None:
     except Exception as error:  # Ray raises no narrower one
         if TIMED_OUT not in str(error):
             raise
-        ray.shutdown()
+        end()
         raise InputError("Ray did not start on this machine in time; begin again when it is less busy") from None
 
 
@@ -133,8 +133,14 @@ def end_meanwhile() -> bool:
     """
     ends = ray.is_initialized() and ray.get_runtime_context().gcs_address in _started
     if ends:
-        threading.Thread(target=ray.shutdown, name="end of Ray").start()
+        threading.Thread(target=end, name="end of Ray").start()
     return ends
+
+
+def end() -> None:
+    """Leave the cluster, which ends if ``connect`` started it."""
+    with sigterm_stays_the_drivers():
+        ray.shutdown()
 
 
 def nodes() -> list[Node]:

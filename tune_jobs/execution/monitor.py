@@ -12,6 +12,7 @@ from tune_jobs.scheduling.low_memory import LowMemory
 from tune_jobs.scheduling.memory_limits import MemoryLimits
 from tune_jobs.scheduling.memory_plan import largest_by_arm, told, trials_in
 from tune_jobs.scheduling.retries import Failure, FailureKind
+from tune_jobs.state.events import Measured
 from tune_jobs.state.trials import Trials
 
 POLL_EVERY_S = 3.0
@@ -42,6 +43,7 @@ class TrialMonitor:
         self._leaving: Mapping[str, float] = {}
         self._at_a_time: int | None = None
         self._polled_at: float | None = None
+        self._asked_at = clock()
         self._why: dict[str, Failure] = {}
         # By trial: when its worker was asked for, seconds since its last result, and where its workers are.
         self._asked_for: dict[int, float] = {}
@@ -85,6 +87,8 @@ class TrialMonitor:
         self._nodes_of.pop(number_of(trial), None)
         if group := self._groups.pop(number_of(trial), ""):
             self._nodes.free(group)
+        if trial.config.get("tells"):
+            self._nodes.measured(trial.config)  # so that nothing of it is left on the cluster
         return self._where.pop(number_of(trial), "")
 
     def failed(self, trial: Trial, failure: Failure, *, under_way: int) -> Failure:
@@ -153,6 +157,16 @@ class TrialMonitor:
             if trial.status == Trial.RUNNING:
                 self._check_trial(trial, since_s, now)
         return news
+
+    def measured(self, trials: Sequence[Trial]) -> Sequence[Measured]:
+        """How far workers have told they are in the first unit of their trials; asked every few seconds only."""
+        now = self._clock()
+        if now - self._asked_at < POLL_EVERY_S:
+            return ()
+        self._asked_at = now
+        running = [trial for trial in trials if trial.status == Trial.RUNNING and trial.config.get("tells")]
+        told = {number_of(trial): self._nodes.measured(trial.config) for trial in running}
+        return [Measured(at=now, trial=number, **found) for number, found in told.items() if found is not None]
 
     def leaving_node(self, trial: Trial) -> str:
         """The node of a trial's workers that is the first to go, empty if none is about to."""

@@ -1,16 +1,19 @@
 """Where trials run, seen by the driver while they do: nodes that come, go or are about to, and processes on them."""
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray._private.state import state
+from ray.experimental import internal_kv
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from tune_jobs.execution import cluster
 from tune_jobs.execution.cluster import TrialResources
 from tune_jobs.execution.train_internals import remove_abandoned_groups, remove_group
+from tune_jobs.execution.trainable import MEASURED, measured_key
 
 NO_DEADLINE = float("inf")
 
@@ -66,6 +69,16 @@ class RayNodes:
                 return ""
             self._known[process] = found["Address"]["NodeID"]
         return self._known[process]
+
+    def measured(self, config: dict[str, Any]) -> dict[str, Any] | None:
+        """What the worker of a trial's ``config`` last told of its first unit; None if nothing is new."""
+        key = measured_key(config)
+        told = internal_kv._internal_kv_get(key, namespace=MEASURED)
+        if told is None:
+            return None
+        internal_kv._internal_kv_del(key, namespace=MEASURED)
+        found: dict[str, Any] = json.loads(told)
+        return found
 
     def end(self, actor: Any) -> None:
         """End a process; one that is frozen does not hear Ray, which kills it by a signal a few seconds later."""

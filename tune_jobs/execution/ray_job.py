@@ -2,13 +2,15 @@
 
 import socket
 
+from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
 from ray._private.state import state
-from ray.exceptions import AuthenticationError
+from ray._raylet import InnerGcsClient  # type: ignore[attr-defined]
+from ray.exceptions import AuthenticationError, RpcError
 
 from handclip_core.errors import InputError
 
-ANSWER_S = 10.0
-"""Seconds within which a cluster has to take a connection."""
+ANSWER_S = 8.0
+"""Seconds within which a cluster has to take a connection, and then to answer on it."""
 SUPERVISOR = "_ray_internal_job_actor_{}"
 """What Ray calls the actor that starts a job's driver, and without which that is killed within a second or two."""
 
@@ -17,8 +19,12 @@ LOST = "SYSTEM_ERROR"
 
 
 def refuse_silence(address: str) -> None:
-    """Raise InputError if nothing takes a connection at ``address``, where Ray would go on asking for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    """Raise InputError if no cluster answers this driver at ``address``, where Ray would go on asking for minutes.
+
+    Ray asks twenty times and waits a second after each, whatever the answer was; a refused token is refused at once.
+    """
+    scheme, _, place = address.rpartition("://")
+    host, _, port = place.rpartition(":")
     if not port.isdigit():  # "auto" or "local", which Ray knows
         return
     try:
@@ -26,12 +32,21 @@ def refuse_silence(address: str) -> None:
     except (OSError, OverflowError, UnicodeError) as error:
         fault = getattr(error, "strerror", None) or str(error)
         raise InputError(f"RAY_ADDRESS={address}: nothing answers there ({fault}); is the cluster up?") from None
+    if scheme:  # Ray's client, which has a server of its own
+        return
+    try:
+        # Without a token where one is wanted the call below would end this process.
+        ensure_token_if_auth_enabled(create_token_if_missing=False)
+        InnerGcsClient.standalone(place, cluster_id=None, timeout_ms=int(ANSWER_S * 1000))
+    except (AuthenticationError, RpcError) as error:
+        raise not_joined(address, error) from None
 
 
 def not_joined(address: str, error: Exception) -> InputError:
     """What is said of a cluster that answers, but does not take this driver."""
     if isinstance(error, AuthenticationError):
-        return InputError(f"RAY_ADDRESS={address}: wants a token; put the cluster's into RAY_AUTH_TOKEN")
+        how = "set RAY_AUTH_MODE=token and put the cluster's own into RAY_AUTH_TOKEN"
+        return InputError(f"RAY_ADDRESS={address}: wants a token, and another than this machine may have; {how}")
     reason = " ".join(str(error).split())
     mend = "is it up, and are RAY_AUTH_MODE and RAY_AUTH_TOKEN its own?"
     return InputError(f"RAY_ADDRESS={address}: no cluster answers ({reason}); {mend}")

@@ -79,6 +79,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]
             checkpoint_every_s=self._settings.checkpoint_every_s,
             # What trains on all identities has none left to be scored on.
             final_scores=not self._searched and view.experiment.part == "train",
+            tells=self._all_trials.awaits_result,
         )
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -1,5 +1,6 @@
 """Signals to end set an event; the callback ends the sweep between two steps of Tune, never amid a write."""
 
+import ctypes
 import signal
 import sys
 import threading
@@ -13,6 +14,8 @@ from ray._private import services, utils
 from ray.tune.experiment import Trial
 
 from handclip_core.signals import ENDING, SAME_S
+
+RESTORE_EVERY_S = 0.005
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
@@ -74,6 +77,33 @@ def signals_are_the_drivers() -> Iterator[None]:
         services.ConsolePopen, utils.set_sigterm_handler = before, handler
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+
+@contextmanager
+def sigterm_stays_the_drivers() -> Iterator[None]:
+    """What of Ray ends within the block leaves SIGTERM to the driver; in any thread.
+
+    Amid its end Ray puts the system's own handler in the place of Python's, so that SIGTERM would end the driver
+    without a word, then and later on. Python sets handlers in the main thread alone, which has other work.
+    """
+    get, put = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
+    get.argtypes, get.restype = [ctypes.c_int], ctypes.c_void_p
+    put.argtypes, put.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    before, over = get(signal.SIGTERM), threading.Event()
+
+    def restore() -> None:
+        while not over.wait(RESTORE_EVERY_S):
+            if get(signal.SIGTERM) != before:
+                put(signal.SIGTERM, before)
+
+    restoring = threading.Thread(target=restore, name="SIGTERM", daemon=True)
+    restoring.start()
+    try:
+        yield
+    finally:
+        over.set()
+        restoring.join()
+        put(signal.SIGTERM, before)
 
 
 def end_workers(trials: Sequence[Trial]) -> None:

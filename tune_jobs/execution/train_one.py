@@ -8,7 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.train import Checkpoint, Result
 from ray.train.v2.api.callback import UserCallback
 from ray.util.queue import Queue
@@ -59,7 +58,7 @@ def train_on_cluster(folder: Path, experiment: Experiment, *, resources: Resourc
     try:
         _train(folder, experiment, trial_resources, checkpoint)
     except (Ended, KeyboardInterrupt):
-        ray.shutdown()  # nothing is to write into the folder any more
+        cluster.end()  # nothing is to write into the folder any more
         raise
     finally:
         settle(folder)

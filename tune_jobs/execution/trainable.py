@@ -1,8 +1,10 @@
 """A trial in a worker process that stays warm: Ray Tune drives the core's generator one budget unit at a time."""
 
 import gc
+import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -10,14 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from pyarrow.fs import FileType  # type: ignore[import-untyped]
+from ray.experimental import internal_kv
 from ray.tune import Trainable
 from ray.tune.experiment import Trial
 from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from handclip_core.devices import peak_own_memory, reset_peak_memory, select_device
+from handclip_core.engine.loop import Step
 from handclip_core.errors import InputError
 from handclip_core.runs.drive import Drive, Report, drive
 from handclip_core.runs.experiment import Experiment
@@ -34,6 +39,12 @@ STATES_OF_AN_ATTEMPT = 100_000
 """Numbers of saved states that each attempt at a trial has for itself; no budget has more units."""
 
 
+FIRST_TOLD_S = 5.0
+"""Seconds of steps after which a worker tells for the first time how far it is; twice as many each further time."""
+MEASURED = b"handclip-measured"
+"""The part of the cluster's store of keys and values in which workers tell that."""
+
+
 class LostStateError(Exception):
     """The saved state of a trial is missing or damaged, so it must start over."""
 
@@ -45,16 +56,18 @@ def trial_config(
     trial_resources: TrialResources,
     checkpoint_every_s: float,
     final_scores: bool = False,
+    tells: bool = False,
 ) -> dict[str, Any]:
     """What a worker is told about a trial of the sweep at ``sweep``: plain data.
 
-    With ``final_scores`` it scores its last weights, and mixtures of them, into its last checkpoint.
+    With ``final_scores`` it scores its last weights, and mixtures of them, into its last checkpoint; if it ``tells``,
+    it says amid its first unit how far it is.
     """
     experiment = view.experiment.model_copy(update={"seed": view.experiment.seed + view.replica})
     checkpoint = None if view.checkpoint is None else sweep / view.checkpoint
     given = worker_config(experiment, trial_resources, checkpoint, attempt=view.attempts, every_s=checkpoint_every_s)
     told = {"number": view.number, "sweep": str(sweep), "folder": view.name, "arm": view.arm, "replica": view.replica}
-    return given | told | {"final_scores": final_scores}
+    return given | told | {"final_scores": final_scores, "tells": tells}
 
 
 def worker_config(
@@ -86,6 +99,37 @@ def number_of(trial: Trial) -> int:
 def folder_of(trial: Trial) -> str:
     """Name of the folder of one of Tune's trials."""
     return str(trial.config["folder"])
+
+
+def measured_key(config: dict[str, Any]) -> bytes:
+    """Under what the worker of a trial's ``config`` tells how far it is."""
+    return f"{config['sweep']}/{config['folder']}/{config['attempt']}".encode()
+
+
+class UnitWatch:
+    """Sees the steps of a trial's first unit in this process, and tells the driver when its images have been shown."""
+
+    def __init__(self, key: bytes, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._key, self._clock = key, clock
+        self._first: tuple[float, int] | None = None
+        self._next_s = FIRST_TOLD_S
+
+    def __call__(self, step: Step) -> None:
+        """Take note of a step, and tell of it if it is time."""
+        now = self._clock()
+        if self._first is None:
+            self._first = now, step.images
+            return
+        began, images = self._first
+        end = (images // step.unit_images + 1) * step.unit_images
+        if now - began < self._next_s or step.images >= end:
+            return
+        self._next_s *= 2
+        left_s = (now - began) * (end - step.images) / (step.images - images)
+        told = {"images": step.images - end + step.unit_images, "unit_images": step.unit_images, "left_s": left_s}
+        # What is told to pass the time costs no trial.
+        with suppress(ray.exceptions.RayError, RuntimeError):
+            internal_kv._internal_kv_put(self._key, json.dumps(told).encode(), namespace=MEASURED)
 
 
 class HandTrial(Trainable):  # type: ignore[misc]
@@ -182,7 +226,8 @@ def begin(config: dict[str, Any], folder: Path, device: torch.device) -> Drive:
 
     def opened() -> Drive:
         experiment = Experiment.model_validate(config["experiment"])
-        start = partial(drive, experiment, folder, device=device, write=partial(with_retry, path=folder))
+        watch = UnitWatch(measured_key(config)) if config.get("tells") else None
+        start = partial(drive, experiment, folder, device=device, write=partial(with_retry, path=folder), watch=watch)
         return start() if saved is None else _resumed(saved, start)
 
     return with_retry(opened, path=saved or folder, verb="read or written")

@@ -30,6 +30,7 @@ from tune_jobs.lifecycle.fork import fork
 from tune_jobs.lifecycle.review import write_report
 from tune_jobs.reporting import summary
 from tune_jobs.reporting.leaderboard import FILE, write_leaderboard
+from tune_jobs.reporting.progress import NO_ESTIMATE, still
 from tune_jobs.reporting.record import SweepRecord
 from tune_jobs.scheduling.low_memory import is_low_memory, read_low_memory
 from tune_jobs.search.proposer import Proposer
@@ -137,11 +138,13 @@ def prepare(settings: SweepSettings) -> TrialResources:
     address = os.environ.get("RAY_ADDRESS")
     summary.log(f"joining the cluster at {address}" if address else "starting Ray")
     cluster.connect()
-    cluster.wait_for_node(settings.resources)
+    with still(f"waiting for a node; {NO_ESTIMATE}"):
+        cluster.wait_for_node(settings.resources)
     trial_resources = cluster.fit_trials(settings.resources, cluster.nodes())
     where = f"{trial_resources.concurrent} trials at a time on {trial_resources.device}"
     summary.log(f"{where}, {trial_resources.cpus} threads each; preparing the data")
-    cluster.run_on_every_node(trial_resources, warm_up, settings.model_dump_json())
+    with still(f"preparing the data, before the first trial; {NO_ESTIMATE}"):
+        cluster.run_on_every_node(trial_resources, warm_up, settings.model_dump_json())
     return trial_resources
 
 
@@ -235,7 +238,8 @@ def _finish(ready: SweepRun, where: StorageLocation, trial_resources: TrialResou
     summary.log("exporting the winner's results")
     try:
         call, threads = cluster.caller_after_trials(trial_resources, more=settings.mixtures)
-        export_best_left(ready.all_trials, where, call, threads=threads)
+        with still("exporting the winner"):
+            export_best_left(ready.all_trials, where, call, threads=threads)
         if settings.mixtures:
             mixed = mixtures(ready.all_trials, where, trial_resources)
             ready.state.happened(Mixed(at=ready.state.clock(), mixtures=mixed))

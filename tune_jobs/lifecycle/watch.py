@@ -44,7 +44,8 @@ def is_over(sweep: SweepRecord) -> bool:
 def lines_of(sweep: SweepRecord, *, now: float) -> list[str]:
     """How a sweep stands at the time ``now``, in seconds since 1970."""
     settings, last = sweep.settings, sweep.events[-1] if sweep.events else None
-    lines = Progress(all_trials=sweep.all_trials, num_trials=settings.trials, budget=settings.budget).status_lines()
+    progress = Progress(all_trials=sweep.all_trials, num_trials=settings.trials, budget=settings.budget)
+    lines = progress.status_lines(now)
     clock = time.strftime("%H:%M:%S", time.localtime(now))
     lines[0] = f"[{clock}] {sweep.where.name}: {lines[0]}"
     if last is None:

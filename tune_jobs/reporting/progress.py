@@ -1,8 +1,10 @@
 """A sweep as its user sees it: one live table on a terminal, plain lines in a log."""
 
 import sys
+import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from math import isnan, nan
 from textwrap import wrap
@@ -28,6 +30,7 @@ LOG_EVERY_S, STATUS_EVERY_S = 30.0, 300.0
 """Seconds without news after which a log says what runs, and between two times that it says how all stands."""
 NUM_SHOWN = 2
 """Metrics that fit beside the rest."""
+NO_ESTIMATE = "no estimate yet"
 
 
 @dataclass(kw_only=True)
@@ -65,11 +68,39 @@ class Progress:
         minutes = used_s * (1 - share) / share / 60
         return f", about {minutes:.0f} min left" if minutes < 120 else f", about {minutes / 60:.1f} h left"
 
-    def status_lines(self) -> list[str]:
-        """How a sweep stands, in lines of 80 characters: progress, best a strategy, what runs, what failed."""
+    def awaited(self, now: float) -> str:
+        """What the first result of this driver waits for, and when it comes; empty if there is one, or none will come.
+
+        ``now`` is in seconds since 1970.
+        """
+        if not self.all_trials.awaits_result or self.all_trials.num_over() == self.num_trials:
+            return ""
+        begun = self.all_trials.unfinished()
+        running = [view for view in begun if view.status is Status.RUNNING]
+        if not begun:
+            what = f"workers start, then the first units of the first trials; {NO_ESTIMATE}"
+        elif not running:
+            what = f"{_named(begun)}: a worker starts; {NO_ESTIMATE}"
+        else:
+            what = min((left_of(view, now) for view in running if view.measured is not None), default=(0.0, ""))[1]
+            what = what or f"{_named(running)}: the first steps; {self._earlier(running[0])}"
+        return f"waiting for the first result of {self.num_trials} trials: {what}"
+
+    def _earlier(self, view: TrialView) -> str:
+        """What a unit has taken a trial's strategy with an earlier driver, which includes its validation."""
+        slowest_s = max(other.slowest_s for other in self.all_trials.all() if other.arm == view.arm)
+        return f"a unit of {view.arm} took {slowest_s:.0f} s at most so far" if slowest_s else NO_ESTIMATE
+
+    def status_lines(self, now: float) -> list[str]:
+        """How a sweep stands, in lines of 80 characters: progress, best a strategy, what runs, what failed.
+
+        ``now`` is in seconds since 1970.
+        """
         all_trials, views = self.all_trials, self.all_trials.ranked()
         label, used = all_trials.task.metrics.objective.label, f"{hours(all_trials.usage.hours)} h used"
         lines = [f"{all_trials.num_over()} of {self.num_trials} trials over, {used}{self.time_left}"]
+        if awaited := self.awaited(now):
+            lines.append(awaited)
         best = {view.arm: view for view in reversed(views) if view.has_score}
         for view in sorted(best.values(), key=lambda view: -view.score):
             tried = sum(other.arm == view.arm for other in views)
@@ -100,7 +131,8 @@ class ProgressTable(Progress):
         over = f"{self.all_trials.num_over()} of {self.num_trials} trials"
         bar = ProgressBar(total=1.0, completed=self.share_done, width=40)
         line.add_row(over, bar, clock(time.monotonic() - self.started))
-        return Group(line, trial_table(self.all_trials, budget=self.budget, rows=ROWS))
+        awaited = self.awaited(time.time())
+        return Group(line, *([awaited] if awaited else []), trial_table(self.all_trials, budget=self.budget, rows=ROWS))
 
 
 @dataclass(kw_only=True)
@@ -114,6 +146,13 @@ class ProgressLog(Progress):
 
     def __post_init__(self) -> None:
         self._spoken = self._told = self.started
+        self._measured = False
+
+    def shown(self) -> AbstractContextManager[object]:
+        """Say what the first result waits for."""
+        if awaited := self.awaited(time.time()):
+            self._log(awaited)
+        return super().shown()
 
     def ended(self, view: TrialView) -> None:
         """Say how a trial ended."""
@@ -128,14 +167,22 @@ class ProgressLog(Progress):
         self._log(f"trial {view.number} {view.arm}: {how} ({view.seconds:.0f} s)")
 
     def tick(self) -> None:
-        """Say how all stands every few minutes, and what runs every half minute without news."""
+        """Say how all stands every few minutes, and what runs, or what the first result waits for, every half minute.
+
+        That without other news; and as soon as it is known when the first result comes.
+        """
         now = time.monotonic()
         if now - self._told >= STATUS_EVERY_S:
             self._told = self._spoken = now
-            first, *others = self.status_lines()
+            first, *others = self.status_lines(time.time())
             print("\n".join([f"[{clock(now - self.started)}] {first}", *others]), flush=True)
             return
-        if now - self._spoken < LOG_EVERY_S:
+        measured = any(view.measured is not None for view in self.all_trials.unfinished())
+        if now - self._spoken < LOG_EVERY_S and measured <= self._measured:
+            return
+        self._measured = measured
+        if awaited := self.awaited(time.time()):
+            self._log(awaited)
             return
         running = [view for view in self.all_trials.all() if view.status is Status.RUNNING]
         trials = ", ".join(f"trial {view.number} {view.arm} at unit {view.unit}" for view in running) or "no trial yet"
@@ -147,6 +194,39 @@ class ProgressLog(Progress):
         so_far = "" if best is None else f"; best so far {best.score:.4f} by trial {best.number} {best.arm}"
         over = f"{self.all_trials.num_over()}/{self.num_trials}"
         print(f"[{clock(self._spoken - self.started)}] {over}  {text}{so_far}", flush=True)
+
+
+def left_of(view: TrialView, now: float) -> tuple[float, str]:
+    """Seconds until a measured trial has been shown all images of its present unit, and that in words."""
+    measured = view.measured
+    assert measured is not None, "measured"
+    left_s = max(0.0, measured.left_s - (now - measured.at))
+    far = f"trial {view.number} {view.arm}: {measured.images} of {measured.unit_images} images of unit {view.unit + 1}"
+    rest = f"the others in about {left_s:.0f} s" if left_s else "the others are due"
+    return left_s, f"{far}; {rest}, validation not counted"
+
+
+@contextmanager
+def still(doing: str) -> Iterator[None]:
+    """Say every half minute, in a log, that what the block does is still going on, which shows no progress itself."""
+    over, began = threading.Event(), time.monotonic()
+
+    def speak() -> None:
+        while not over.wait(LOG_EVERY_S):
+            print(f"[{clock(time.monotonic() - began)}] still {doing}", flush=True)
+
+    if not sys.stdout.isatty():
+        threading.Thread(target=speak, name=doing, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _named(views: Sequence[TrialView]) -> str:
+    """The first of some trials, and how many others there are."""
+    more = f" and {len(views) - 1} more" if len(views) > 1 else ""
+    return f"trial {views[0].number} {views[0].arm}{more}"
 
 
 def progress_for(all_trials: Trials, *, num_trials: int, budget: int, second_rung: int) -> Progress:

@@ -95,6 +95,17 @@ class Started(_OfTrial):
     event: Literal["started"] = "started"
 
 
+class Measured(_OfTrial):
+    """A trial is amid a budget unit, and no trial has had a result since the driver took the sweep up."""
+
+    event: Literal["measured"] = "measured"
+    images: int
+    """Images shown of this unit, of ``unit_images``."""
+    unit_images: int
+    left_s: float
+    """Seconds until the others have been shown too, at the speed so far."""
+
+
 class _Unit(_OfTrial):
     """A trial has trained a budget unit."""
 
@@ -222,7 +233,7 @@ class Closed(_Event):
     reason: str = ""
 
 
-TrialEvent = Started | Validated | Trained | SeedEnded | Saved | Dropped | Retried | Moved | Cut | Ended
+TrialEvent = Started | Measured | Validated | Trained | SeedEnded | Saved | Dropped | Retried | Moved | Cut | Ended
 """What happens to a trial after it was begun."""
 Event = Annotated[
     Created | Opened | Learned | Begun | TrialEvent | Mixed | Alive | Closed, Field(discriminator="event")

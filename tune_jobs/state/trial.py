@@ -102,6 +102,8 @@ class TrialView:
     """Failed attempts since it last came further than ever before."""
     killed_alone: int = 0
     """Attempts since then that ended for want of memory on a node that ran nothing else."""
+    measured: events.Measured | None = None
+    """How far it was in its present unit, as long as no trial has had a result from this driver."""
     furthest: tuple[int, int] = (0, -1)
     """The seed and unit that it has ever come to."""
 
@@ -169,6 +171,9 @@ class TrialView:
             case events.Started():
                 self.status, self.started_at = Status.RUNNING, self.started_at or event.at
                 self.attempts += 1
+                self.measured = None
+            case events.Measured():
+                self.measured = event
             case events.Trained() | events.Validated():
                 self._trained(event)
             case events.SeedEnded():
@@ -199,7 +204,7 @@ class TrialView:
 
     def _trained(self, event: events.Trained | events.Validated) -> None:
         """A unit that is trained again after a restart changes what the weights are, not what has been seen."""
-        self.unit, self.done = event.unit, False
+        self.unit, self.done, self.measured = event.unit, False, None
         self.seconds += event.seconds
         self.num_units += 1
         self.slowest_s = max(self.slowest_s, event.seconds)

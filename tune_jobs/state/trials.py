@@ -35,6 +35,8 @@ class Trials:
     """Mixtures of its best trials, if it has come to its end."""
     backbones: dict[BackboneSettings, str] = field(default_factory=dict)
     """What its backbones are called; empty if there is only one."""
+    awaits_result: bool = False
+    """Whether a driver is at work, and no trial has had a result from it yet."""
     # What a driver asks for again and again must not take longer the more trials are over.
     _unfinished: dict[int, TrialView] = field(default_factory=dict, repr=False, compare=False)
     _holding: dict[int, TrialView] = field(default_factory=dict, repr=False, compare=False)
@@ -51,6 +53,7 @@ class Trials:
             case events.Created():
                 self.sweep = event.sweep
             case Opened() | events.Closed():
+                self.awaits_result = isinstance(event, Opened)
                 for view in self.unfinished():
                     view.status = Status.WAITING if isinstance(event, Opened) else Status.INTERRUPTED
                 if isinstance(event, Opened):
@@ -66,6 +69,7 @@ class Trials:
                 self.trials[event.trial] = begun
                 self._note(begun)
             case _ if isinstance(event, TrialEvent):
+                self.awaits_result &= not isinstance(event, events.Trained | events.Validated)
                 view = self.trials[event.trial]
                 view.apply(event)
                 self._note(view)

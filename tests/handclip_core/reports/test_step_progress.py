@@ -10,7 +10,7 @@ from handclip_core.reports.step_progress import CLEAR, StepProgress
 
 
 def step(number: int, images: int) -> Step:
-    return Step("full", number, 40, images, torch.tensor(2.5), {"backbone.0": 1e-5, "head": 3e-4})
+    return Step("full", number, 40, images, 1280, torch.tensor(2.5), {"backbone.0": 1e-5, "head": 3e-4})
 
 
 @pytest.fixture

@@ -2,16 +2,18 @@ import os
 import re
 import socket
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import ray
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RpcError
 
 from handclip_core.devices import Device
 from handclip_core.errors import InputError
 from tests.tune_jobs.scheduling.test_low_memory import TOLD
 from tune_jobs.config.settings import Resources
 from tune_jobs.execution import cluster as module
+from tune_jobs.execution import ray_job
 from tune_jobs.execution.cluster import (
     Node,
     at_a_time,
@@ -121,21 +123,27 @@ def test_ray_that_does_not_start_in_time_is_told_in_one_line(monkeypatch: pytest
         connect()
 
 
+def never(**_: object) -> None:
+    """Stands for a function of Ray that is not to be called."""
+    raise AssertionError("Ray was asked")
+
+
 @pytest.mark.parametrize(
     ("raised", "said"),
-    [(AuthenticationError("no token"), "wants a token; put"), (ConnectionError("none"), "are RAY_AUTH_MODE and")],
+    [(AuthenticationError("no token"), "wants a token, .*; set"), (RpcError("none"), "are RAY_AUTH_MODE and")],
 )
 def test_a_cluster_that_does_not_take_this_driver_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, raised: Exception, said: str
 ) -> None:
-    def start(**_: object) -> None:
+    def ask(*_: object, **__: object) -> None:
         raise raised
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = "{}:{}".format(*server.getsockname())
         monkeypatch.setenv("RAY_ADDRESS", address)
         monkeypatch.setattr(ray, "is_initialized", lambda: False)
-        monkeypatch.setattr(ray, "init", start)
+        monkeypatch.setattr(ray, "init", never)
+        monkeypatch.setattr(ray_job, "InnerGcsClient", SimpleNamespace(standalone=ask))
         with pytest.raises(InputError, match=f"^RAY_ADDRESS={address}: .*{said}"):
             connect()
 
@@ -146,12 +154,9 @@ def test_a_cluster_that_does_not_take_this_driver_is_told_in_one_line(
 def test_an_address_that_nothing_answers_at_is_not_asked_for_long(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    def start(**_: object) -> None:
-        raise AssertionError("Ray was asked")
-
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "init", never)
     with pytest.raises(InputError, match=f"^RAY_ADDRESS={address}: nothing answers there "):
         connect()
 

@@ -18,7 +18,7 @@ from tests.tune_jobs.simulation import result
 from tune_jobs.execution.monitor import EXCLUDE_S, LONGEST_GAP_S, POLL_EVERY_S
 from tune_jobs.execution.train_fn import GROUP, NODES
 from tune_jobs.scheduling.limits import GIB
-from tune_jobs.state.events import Moved, Retried
+from tune_jobs.state.events import Measured, Moved, Retried
 from tune_jobs.state.trial import Status
 from tune_jobs.storage.retry import UnwritableError
 
@@ -301,3 +301,24 @@ def test_it_is_the_first_workers_machine_that_is_kept_clear_not_that_of_its_func
         sweep.callback.on_trial_result(trial=trial, result=result(1, 0.5) | {NODES: ["m2", "m3"]})
         sweep.fail(trial, UnwritableError("/disk: cannot be written (No space left on device); mend that"))
         assert sweep.ready.monitor.excluded_nodes() == ("m2",)
+
+
+def test_until_the_first_result_the_journal_has_how_far_workers_are_in_their_first_unit(sweep: Sweep) -> None:
+    sweep.nodes.num_places = 2
+    sweep.wait(2 * POLL_EVERY_S)
+    first, second = sweep.start(), sweep.start()
+    assert [trial.config["tells"] for trial in (first, second)] == [True, True]
+    told = {"images": 32, "unit_images": 128, "left_s": 60.0}
+    sweep.nodes.told[1] = told
+    sweep.wait(2 * POLL_EVERY_S)
+    last = sweep.last()
+    assert isinstance(last, Measured)
+    assert last.model_dump(include=set(told)) == told
+    assert sweep.ready.all_trials.trials[1].measured == last
+    sweep.report(first, 1)
+    sweep.nodes.told[1] = told
+    sweep.wait(2 * POLL_EVERY_S)
+    assert not isinstance(sweep.last(), Measured)
+    sweep.fail(second)
+    assert sweep.nodes.told == {}, "nothing is left on the cluster"
+    assert not sweep.start().config["tells"]

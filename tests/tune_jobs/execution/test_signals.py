@@ -1,6 +1,7 @@
 """A sweep that is told to end."""
 
 import csv
+import ctypes
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from tune_jobs.config.settings import EarlyStopping, Resources, SweepSettings, d
 from tune_jobs.execution import searcher as session
 from tune_jobs.execution import signals as service_signals
 from tune_jobs.execution import tune_run
-from tune_jobs.execution.signals import stop_on_signals
+from tune_jobs.execution.signals import sigterm_stays_the_drivers, stop_on_signals
 from tune_jobs.execution.trainable import HandTrial, trial_config
 from tune_jobs.lifecycle import run as driver
 from tune_jobs.state.events import Validated
@@ -66,6 +67,29 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+def test_sigterm_stays_pythons_though_ray_takes_it_away_in_another_thread() -> None:
+    taken: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda seen, _: taken.append(seen))
+    with sigterm_stays_the_drivers():
+        own = ctypes.pythonapi.PyOS_getsig(signal.SIGTERM)
+
+    def end() -> None:
+        with sigterm_stays_the_drivers():
+            ctypes.pythonapi.PyOS_setsig(signal.SIGTERM, None)
+            wait_until(lambda: ctypes.pythonapi.PyOS_getsig(signal.SIGTERM) == own, what="SIGTERM", limit_s=LIMIT_S)
+            ctypes.pythonapi.PyOS_setsig(signal.SIGTERM, None)
+
+    try:
+        thread = threading.Thread(target=end)
+        thread.start()
+        thread.join()
+        assert ctypes.pythonapi.PyOS_getsig(signal.SIGTERM) == own
+        signal.raise_signal(signal.SIGTERM)
+        assert taken == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Stuck(HandTrial):

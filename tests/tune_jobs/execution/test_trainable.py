@@ -4,13 +4,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 
+from handclip_core.engine.loop import Step
 from handclip_core.engine.phase import Optim
 from handclip_core.strategies import Adapters, ClipReid, Full, LinearProbe, ZeroShot
 from handclip_core.strategies.rates import Rates
 from tests.tune_jobs.alone import BATCH, Config, Start, full, record_of
-from tune_jobs.execution.trainable import HandTrial, LostStateError, folder_of, number_of
+from tests.tune_jobs.simulated import ROOM
+from tune_jobs.execution.nodes import RayNodes
+from tune_jobs.execution.trainable import (
+    FIRST_TOLD_S,
+    HandTrial,
+    LostStateError,
+    UnitWatch,
+    folder_of,
+    measured_key,
+    number_of,
+)
 
 
 def weights(trial: HandTrial, folder: Path) -> dict[str, torch.Tensor]:
@@ -172,3 +184,32 @@ def test_the_config_names_number_folder_and_strategy(worker_config: Config) -> N
     trial.config = worker_config(full())
     assert (number_of(trial), folder_of(trial)) == (3, "0003-full")
     assert trial.config["arm"] == "full"
+
+
+@pytest.mark.ray
+def test_the_driver_hears_how_far_a_first_unit_is_and_nothing_of_it_stays_on_the_cluster(
+    ray_cluster: None, worker_config: Config
+) -> None:
+    del ray_cluster
+    config, now, nodes = worker_config(full()), [0.0], RayNodes(ROOM)
+    watch = UnitWatch(measured_key(config), clock=lambda: now[0])
+
+    def steps(images: int, *, seconds: float) -> dict[str, Any] | None:
+        now[0] += seconds
+        watch(Step("full", 1, 40, images, 128, torch.tensor(2.5), {}))
+        return nodes.measured(config)
+
+    assert steps(256 + 16, seconds=7.0) is None, "of a run that is taken up after two units"
+    assert steps(256 + 32, seconds=FIRST_TOLD_S - 1) is None
+    assert steps(256 + 48, seconds=1.0) == {"images": 48, "unit_images": 128, "left_s": 80 / (32 / FIRST_TOLD_S)}
+    assert nodes.measured(config) is None
+    assert steps(256 + 64, seconds=FIRST_TOLD_S - 1) is None
+    assert steps(256 + 80, seconds=1.0) == {"images": 80, "unit_images": 128, "left_s": 48 / (64 / FIRST_TOLD_S / 2)}
+    assert steps(256 + 128, seconds=100.0) is None, "the unit has come to its end"
+    assert ray.experimental.internal_kv._internal_kv_list(b"", namespace=b"handclip-measured") == []
+
+
+def test_a_trial_that_tells_has_the_same_results(worker_config: Config, start_trial: Start) -> None:
+    config = worker_config(full())
+    silent, telling = start_trial(config).train(), start_trial(config | {"tells": True}).train()
+    assert silent["metrics"] == telling["metrics"]
