@@ -110,7 +110,7 @@ def test_before_the_first_result_a_log_says_what_is_waited_for_and_how_long_once
         "[0:00] 0/9  waiting for the first result of 9 trials: workers start, then the first units of the first "
         "trials; no estimate yet\n"
     )
-    all_trials.trials = trials
+    all_trials = lines.all_trials = Trials(trials, awaits_result=True)
     assert said(29) == "", "not yet half a minute"
     assert said(1) == "trial 0 full and 1 more: a worker starts; no estimate yet\n"
     trials[1].status = Status.RUNNING
