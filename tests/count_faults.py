@@ -24,7 +24,9 @@ FAULTS = {
 }  # fmt: skip
 INPUTS: dict[str, tuple[str, ...]] = {
     "a path that cannot be used, for each argument of each command": ("tests/bad_inputs/test_paths.py",),
-    "a value, document or option that is wrong, by the command that reads it": ("tests/bad_inputs/test_values.py",),
+    "a value, document or option that is wrong, by the command that reads it": (
+        "tests/bad_inputs/test_values.py", "tests/bad_inputs/test_documents.py",
+    ),
 }  # fmt: skip
 
 
