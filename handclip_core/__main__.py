@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from handclip_core.signals import all_is_done, end_on_signals
+from handclip_core.signals import end_on_signals, exit_after_all
 
 if __name__ == "__main__":
     end_on_signals()
@@ -50,26 +50,27 @@ def main() -> None:
 
 def run(commands: typer.Typer, name: str) -> None:
     """Run one of ``commands``; what the user can mend is one line on stderr and exit code 2."""
+    exit_after_all(_code_of(commands, name))
+
+
+def _code_of(commands: typer.Typer, name: str) -> int:
+    """The exit code of one of ``commands``, after what it has to say."""
     try:
         if "" in sys.argv[1:]:
             raise InputError("an argument is empty (of a variable that is not set?); leave it out, or say what it is")
-        code = commands(prog_name=name, standalone_mode=False) or 0
-        all_is_done()
-        sys.exit(code)
+        return commands(prog_name=name, standalone_mode=False) or 0
     except MISTYPED as error:
         if "\n" in (message := error.format_message()):  # the help, which is shown if nothing is asked for
             error.show()
         else:
             print(f"error: {message.rstrip('.')}; see {name} --help", file=sys.stderr)
-        sys.exit(2)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except OSError as error:
         if (refused := refusal(error)) is None:
             raise
         print(f"error: {refused}", file=sys.stderr)
-        sys.exit(2)
+    return 2
 
 
 if __name__ == "__main__":

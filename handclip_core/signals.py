@@ -3,6 +3,7 @@
 Only the standard library is imported here, so that a command can begin with it, before it imports what takes long.
 """
 
+import atexit
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 7.0
@@ -32,6 +33,7 @@ class _Told:
     number: int | None = None
     raised = False
     at_once = False
+    code: int | None = None
     last_words = "interrupted"
     leftovers: ClassVar[list[Path]] = []
 
@@ -53,6 +55,8 @@ def end_on_signals() -> None:
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reading,), daemon=True).start()
     sys.excepthook, threading.excepthook = _tell, _tell_of_thread
+    # What is registered first runs last.
+    atexit.register(_skip_teardown)
 
 
 def leave_if_told() -> None:
@@ -62,11 +66,16 @@ def leave_if_told() -> None:
         _leave()
 
 
-def all_is_done() -> None:
-    """From now on a signal ends this process as it is: it has done all that it had to, but Python's end takes time."""
+def exit_after_all(code: int) -> NoReturn:
+    """End this command, which has done all that it had to, with ``code``; from now on a signal ends it as it is.
+
+    What is registered for the end runs, but Python does not take its modules down: that can take a second, in which a
+    signal would end the process without a word, and with the system's code.
+    """
     with suppress(OSError):  # whoever read has gone
         sys.stdout.flush()
-    _Told.at_once, _Told.last_words = True, "interrupted after all was done"
+    _Told.at_once, _Told.code, _Told.last_words = True, code, "interrupted after all was done"
+    sys.exit(code)
 
 
 def say_at_the_end(words: str) -> None:
@@ -126,6 +135,15 @@ def _next_signal(reading: int) -> int:
         number = os.read(reading, 1)[0]
         if number in ENDING:
             return number
+
+
+def _skip_teardown() -> None:
+    """End this process at once if it has done all that it had to."""
+    if _Told.code is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(_Told.code)
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

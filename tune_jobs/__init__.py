@@ -1,7 +1,5 @@
 """The search service: the only package that imports Ray."""
 
-import atexit
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -46,11 +44,3 @@ def preload_workers() -> None:
         return
     if not any(os.environ.get(name) for name in ("RAY_ADDRESS", "RAY_RUNTIME_ENV_HOOK")):
         start_warm_python(PRELOADED)
-    atexit.register(_end_at_once)
-
-
-def _end_at_once() -> None:
-    """Do not look for garbage among what Ray and torch leave: it would hold up the end of this process by a second."""
-    # Triton tells people of every object that was not found.
-    if "triton" not in sys.modules:
-        gc.freeze()

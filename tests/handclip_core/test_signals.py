@@ -79,11 +79,23 @@ def test_where_nothing_can_be_put_right_the_end_is_at_once() -> None:
     )
 
 
-def test_while_python_ends_after_all_was_done_no_traceback_is_shown() -> None:
+@pytest.mark.parametrize(
+    "waiting", ["threading.Thread(target=wait).start()", "atexit.register(wait)"], ids=["a thread", "the end"]
+)
+def test_after_all_was_done_a_signal_is_one_line_whatever_python_waits_for(waiting: str) -> None:
     program = (
-        f"import threading\nthreading.Thread(target=time.sleep, args=(60,)).start()\nsignals.all_is_done()\n{READY}"
+        "import atexit, threading\n"
+        f"def wait():\n    print('ready', flush=True)\n    time.sleep(60)\n{waiting}\nsignals.exit_after_all(0)"
     )
     assert run(program, signal.SIGTERM) == (143, "", "interrupted after all was done\n")
+
+
+def test_modules_are_not_taken_down_where_signals_would_kill_without_a_word() -> None:
+    program = (
+        "import atexit\nclass Module:\n    def __del__(self):\n        print('taken down', flush=True)\n"
+        f"kept = Module()\natexit.register(print, 'registered')\n{READY}signals.exit_after_all(3)"
+    )
+    assert run(program) == (3, "registered\n", "")
 
 
 def test_what_breaks_because_of_a_signal_is_no_error() -> None:

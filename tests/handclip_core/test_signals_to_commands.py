@@ -1,23 +1,18 @@
 """Signals to whole commands, at every moment: code, one line, no traceback, no process left."""
 
-import os
-import re
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import yaml
+from PIL import Image
 
-from chaos.processes import processes_of, wait_until
 from handclip_core.models.backbone import BackboneSettings
-from tests.limits import LIMIT_S
+from tests.signalled import SENT, Running, end_at
 
-ROOT = Path(__file__).parents[2]
 BEGIN = (
     "import signal, sys\nfrom handclip_core.signals import ENDING, end_on_signals\n"
     "for number in ENDING:\n    signal.signal(number, signal.SIG_DFL)\n"
@@ -27,28 +22,37 @@ BEGIN = (
 
 
 class Moment(NamedTuple):
-    """A command, and what is there once it has got so far; ``pause_s`` later the signals come."""
+    """A command, and what is there once it has got so far."""
 
     command: str
-    reached: Callable[[Path], bool]
-    pause_s: float = 0.0
+    reached: Callable[[Running], bool]
 
 
-DRAW = "prepare drawn hands --out prepared --people 400"
+def imports(running: Running) -> bool:
+    """Whether a command imports what takes long."""
+    return running.imports("numpy")
+
+
+def has_workers(running: Running) -> bool:
+    """Whether a command's pool of processes is there."""
+    return running.runs("spawn_main")
+
+
+def reads_photos(running: Running) -> bool:
+    """Whether a command reads an image."""
+    return running.opens(running.folder / PHOTOS)
+
+
+PHOTOS, TABLE = "photos", "photos.csv"
+DRAW, FOLDER = "prepare drawn hands --out prepared --people 400", f"prepare folder {PHOTOS} --out prepared"
 MOMENTS = {
-    "prepare drawn imports": Moment(DRAW, lambda _: True, 0.3),
-    "prepare drawn draws": Moment(DRAW, lambda here: "drawing images" in (here / "said").read_text()),
-    "train imports": Moment("train experiment.yaml --out run", lambda _: True, 0.3),
-    "train trains": Moment("train experiment.yaml --out run", lambda here: "unit 1/" in (here / "said").read_text()),
-    "pretrain draws": Moment("pretrain pretrain.yaml", lambda here: (here / "said").read_text() != "", 0.5),
-}
-SENT = {
-    "SIGTERM to the group": ((signal.SIGTERM,), True),
-    "SIGINT to the group": ((signal.SIGINT,), True),
-    "SIGHUP to the group": ((signal.SIGHUP,), True),
-    "SIGTERM to the process": ((signal.SIGTERM,), False),
-    "SIGTERM to the group twice": ((signal.SIGTERM, signal.SIGTERM), True),
-    "SIGINT, then SIGTERM, to the group": ((signal.SIGINT, signal.SIGTERM), True),
+    "prepare drawn imports": Moment(DRAW, imports),
+    "prepare drawn draws": Moment(DRAW, lambda it: it.said("drawing images")),
+    "prepare folder reads": Moment(FOLDER, reads_photos),
+    "prepare folder with a table reads": Moment(f"{FOLDER} --table {TABLE}", reads_photos),
+    "train imports": Moment("train experiment.yaml --out run", lambda it: it.imports("torch")),
+    "train trains": Moment("train experiment.yaml --out run", lambda it: it.said("unit 1/")),
+    "pretrain draws": Moment("pretrain pretrain.yaml", lambda it: it.log.read_text() != "" and has_workers(it)),
 }
 IN_EVERY_RUN = {("prepare drawn draws", "SIGTERM to the group"), ("train trains", "SIGINT to the group")}
 
@@ -61,7 +65,20 @@ def here(tmp_path: Path, tiny_backbones: dict[str, BackboneSettings]) -> Path:
     experiment = {"strategy": {"name": "full"}, "data": data, "backbone": backbone, "budget": 10_000}
     (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(experiment))
     (tmp_path / "pretrain.yaml").write_text(yaml.safe_dump({"out": "own", "workers": 2}))
+    _write_photos(tmp_path)
     return tmp_path
+
+
+def _write_photos(folder: Path) -> None:
+    """Images that take seconds to read, in folders of their identities and in a table."""
+    made = BytesIO()
+    Image.new("RGB", (4000, 3000), "tan").save(made, "PNG", compress_level=1)
+    names = [f"{identity:02}/{image}.png" for identity in range(10) for image in range(6)]
+    for name in names:
+        (file := folder / PHOTOS / name).parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(made.getvalue() + name.encode())  # what comes after the image keeps them apart
+    rows = [f"{name},{name.partition('/')[0]}" for name in names]
+    (folder / TABLE).write_text("\n".join(["path,identity", *rows]))
 
 
 CASES = [
@@ -75,30 +92,7 @@ CASES = [
 
 @pytest.mark.parametrize(("moment", "sent"), CASES)
 def test_a_command_ends_at_once_and_leaves_nothing_running(here: Path, moment: str, sent: str) -> None:
-    (command, reached, pause_s), (numbers, group) = MOMENTS[moment], SENT[sent]
-    log = here / "said"
-    with log.open("wb") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-c", BEGIN, *command.split()],
-            cwd=here,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-        )
-    try:
-        wait_until(lambda: reached(here) or process.poll() is not None, what=moment, limit_s=LIMIT_S, every_s=0.02)
-        time.sleep(pause_s)
-        assert process.poll() is None, f"ended before the signal: {log.read_text()}"
-        for place, number in enumerate(numbers):
-            time.sleep(1.2 if place else 0.0)
-            if process.poll() is None:
-                (os.killpg if group else os.kill)(process.pid, number)
-        code = process.wait(timeout=LIMIT_S)
-    finally:
-        process.kill()
-    wait_until(lambda: not processes_of(process.pid), what="the end of all of it", limit_s=LIMIT_S)
-    told = log.read_text()
-    assert code == 128 + numbers[0], told
-    assert not re.search("Traceback|Error|Exception", told), told
-    assert told.splitlines()[-1].startswith("interrupted"), told
+    command, reached = MOMENTS[moment]
+    program = [sys.executable, "-c", BEGIN, *command.split()]
+    said = end_at(moment, reached, sent, program, log=here / "said", folder=here)
+    assert said.splitlines()[-1].startswith("interrupted"), said

@@ -287,7 +287,7 @@ def caller_after_trials(trial_resources: TrialResources, *, more: bool) -> tuple
     return partial(_call_in_fork, trial_resources), trial_resources.cpus * trial_resources.concurrent
 
 
-def _call_in_fork(trial_resources: TrialResources, function: Callable[..., object], *args: str) -> None:
+def _call_in_fork(trial_resources: TrialResources, function: Callable[..., None], *args: str) -> None:
     try:
         call_warm(function, *args, trial_resources.device)
     except RuntimeError as error:
@@ -308,7 +308,7 @@ def run_in_own_process(trial_resources: TrialResources, function: Callable[..., 
     return value
 
 
-def run_on_every_node(trial_resources: TrialResources, function: Callable[..., object], *args: str) -> None:
+def run_on_every_node(trial_resources: TrialResources, function: Callable[..., None], *args: str) -> None:
     """Call ``function`` once on each node that has room for a trial, at the same time, with their device at the end.
 
     A node that is lost meanwhile is made up for by another. Raises InputError if the function does.
@@ -321,7 +321,7 @@ def run_on_every_node(trial_resources: TrialResources, function: Callable[..., o
     _get([task.remote(*args, trial_resources.device) for task in tasks])
 
 
-def call_beside_trials(trial_resources: TrialResources, function: Callable[..., object], *args: str) -> None:
+def call_beside_trials(trial_resources: TrialResources, function: Callable[..., None], *args: str) -> None:
     """Begin to call ``function`` beside the trials, with their device at the end, if all run on this machine."""
     if trial_resources.num_nodes == 1:
         begin_to_call_warm(function, *args, trial_resources.device)

@@ -229,10 +229,15 @@ def opened(past: PastSweep, *, top: int, seeds: int) -> Iterator[Finals]:
         # A data set is the same to every backbone, but each has caches of its own.
         for backbone in past.settings.backbones:
             on_it = example.model_copy(update={"backbone": backbone})
-            cluster.run_on_every_node(trial_resources, read_data_state, on_it.model_dump_json())
+            cluster.run_on_every_node(trial_resources, prepare_data, on_it.model_dump_json())
         data = cluster.run_where_trials_run(trial_resources, read_data_state, example.model_dump_json())
         used = [past.settings.seed, *(one.experiment.seed for one in past.tried)]
         yield Finals(past, choose(past, top=top), fresh_seeds(used, seeds), trial_resources, data, lease)
+
+
+def prepare_data(example: str, device: str) -> None:
+    """Check the data of an experiment, given as JSON, and build the machine's caches for its backbone."""
+    read_data_state(example, device)
 
 
 def read_data_state(example: str, device: str) -> DataState:

@@ -23,14 +23,15 @@ def hold_finals(past: PastSweep, *, top: int, seeds: int, with_test: bool) -> in
     0 with a result, 1 if nothing ran on every seed or the final fit failed, 130 if it was interrupted. Raises
     InputError if data, cluster or access log cannot be used.
     """
+    again = f"interrupted: complete runs are kept; go on with\n  {shlex.join([sys.executable, *sys.argv])}"
+    say_at_the_end(again)
     try:
         with opened(past, top=top, seeds=seeds) as finals:
             check_access_log(finals)  # before hours of runs, not after them
             return _hold(finals, with_test=with_test)
     except (Interrupted, Ended, KeyboardInterrupt):
         say_at_the_end("")
-        again = shlex.join([sys.executable, *sys.argv])
-        print(f"\ninterrupted: complete runs are kept; go on with\n  {again}", file=sys.stderr)
+        print(f"\n{again}", file=sys.stderr)
         return 130
 
 
