@@ -6,10 +6,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FAULTS = {
-    "SIGTERM, SIGINT and SIGHUP, to a sweep or its group: importing, starting Ray, preparing, sweeping": (
+    "SIGTERM, SIGINT and SIGHUP, to a sweep or its group: from its imports to the export, and in finals": (
         "tests/tune_jobs/test_signals_to_sweeps.py", "tests/tune_jobs/execution/test_signals.py",
     ),
-    "the same, once and twice, to commands: importing, drawing, training, pretraining": (
+    "the same, once and twice, to commands: importing, drawing, reading images, training, pretraining": (
         "tests/handclip_core/test_signals_to_commands.py", "tests/handclip_core/test_signals.py",
     ),
     "a file of a run, gallery, data folder, sweep or of weights, damaged, for each command that reads it": (

@@ -70,7 +70,9 @@ def end_at(
     """
     numbers, group = SENT[sent]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=out, stderr=out, start_new_session=True, preexec_fn=_as_in_a_terminal
+        )
     running = Running(process.pid, log, folder)
     try:
         wait_until(lambda: reached(running) or process.poll() is not None, what=moment, limit_s=LIMIT_S, every_s=0.01)
@@ -90,3 +92,9 @@ def end_at(
     assert took < WITHIN_S
     assert not re.search(r"Traceback|Error\b|Exception|logging\.cc|rpc_client", said), said
     return said
+
+
+def _as_in_a_terminal() -> None:
+    """Ignore no signal, though what runs these tests in the background may."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

@@ -1,5 +1,6 @@
 """Signals to whole commands, at every moment: code, one line, no traceback, no process left."""
 
+import os
 import sys
 from collections.abc import Callable
 from io import BytesIO
@@ -12,13 +13,6 @@ from PIL import Image
 
 from handclip_core.models.backbone import BackboneSettings
 from tests.signalled import SENT, Running, end_at
-
-BEGIN = (
-    "import signal, sys\nfrom handclip_core.signals import ENDING, end_on_signals\n"
-    "for number in ENDING:\n    signal.signal(number, signal.SIG_DFL)\n"
-    "end_on_signals()\nfrom handclip_core.__main__ import main\nmain()"
-)
-"""Signals are as in a terminal: what runs these tests in the background may ignore some of them."""
 
 
 class Moment(NamedTuple):
@@ -72,11 +66,12 @@ def here(tmp_path: Path, tiny_backbones: dict[str, BackboneSettings]) -> Path:
 def _write_photos(folder: Path) -> None:
     """Images that take seconds to read, in folders of their identities and in a table."""
     made = BytesIO()
-    Image.new("RGB", (4000, 3000), "tan").save(made, "PNG", compress_level=1)
-    names = [f"{identity:02}/{image}.png" for identity in range(10) for image in range(6)]
+    Image.new("RGB", (400, 300), "tan").save(made, "PNG")
+    names = [f"{identity:02}/{image}.png" for identity in range(10) for image in range(3)]
     for name in names:
         (file := folder / PHOTOS / name).parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(made.getvalue() + name.encode())  # what comes after the image keeps them apart
+        os.truncate(file, 100 * 2**20)
     rows = [f"{name},{name.partition('/')[0]}" for name in names]
     (folder / TABLE).write_text("\n".join(["path,identity", *rows]))
 
@@ -93,6 +88,6 @@ CASES = [
 @pytest.mark.parametrize(("moment", "sent"), CASES)
 def test_a_command_ends_at_once_and_leaves_nothing_running(here: Path, moment: str, sent: str) -> None:
     command, reached = MOMENTS[moment]
-    program = [sys.executable, "-c", BEGIN, *command.split()]
+    program = [sys.executable, "-m", "handclip_core", *command.split()]
     said = end_at(moment, reached, sent, program, log=here / "said", folder=here)
     assert said.splitlines()[-1].startswith("interrupted"), said

@@ -46,7 +46,10 @@ def sweep_folder(given: StorageLocation, storage: StorageLocation) -> StorageLoc
     if isinstance(given, BucketLocation):
         return given
     folder = given.expanduser().resolve()
-    return folder if is_sweep(folder) else storage / str(given)
+    if is_sweep(folder):
+        return folder
+    named = storage / str(given)
+    return folder if folder.is_dir() and not is_sweep(named) else named
 
 
 def is_sweep(where: StorageLocation) -> bool:
@@ -59,7 +62,8 @@ def refuse_unknown_sweep(where: StorageLocation, *, option: str) -> None:
     if isinstance(where, BucketLocation):
         where.check()
     if not is_sweep(where):
-        raise InputError(f"{option}: {where} is no sweep's folder; give the path of one, or its name in the storage")
+        wanted = f"with a {SETTINGS}; give the path of one, or its name in the storage"
+        raise InputError(f"{option}: {where} is no sweep's folder, {wanted}")
 
 
 def stored_settings(where: StorageLocation) -> SweepSettings:

@@ -128,6 +128,20 @@ def test_a_forks_settings_are_the_others_with_what_was_set(other: Path) -> None:
         forked_settings(Path("nothing"), name=None, overrides=[])
 
 
+def test_a_folder_that_is_there_but_no_sweep_is_named_as_it_was_given(
+    other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "first").mkdir(parents=True)
+    (tmp_path / "here" / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    in_storage = [f"storage={other.parent}"]
+    assert forked_settings(Path("first"), name="mine", overrides=in_storage).folder == other
+    with pytest.raises(
+        InputError, match=f"--fork: {tmp_path / 'here' / 'empty'} is no sweep's folder, with a sweep.yaml"
+    ):
+        forked_settings(Path("empty"), name="mine", overrides=in_storage)
+
+
 def test_a_point_that_both_sweeps_try_is_not_tried_again(tmp_path: Path) -> None:
     first, second = ({"strategy": "linear_probe", "optim/lr": lr} for lr in (2e-4, 3e-4))
     run(settings(tmp_path, name="first", trials=5, search={"points": [first, second]}, **SHARED))
