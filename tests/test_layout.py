@@ -1,6 +1,7 @@
 """The directions of imports, the sizes of files, and the parts of a repository that tools rely on."""
 
 import ast
+import functools
 import shutil
 import subprocess
 from pathlib import Path
@@ -60,6 +61,7 @@ KNOW_TASKS = (
 MAX_LINES, MAX_FUNCTION_LINES = 350, 60
 
 
+@functools.cache
 def imports_of(path: Path) -> set[str]:
     """Modules that a file imports, anywhere in it."""
     found: set[str] = set()
