@@ -1,6 +1,6 @@
 """Every command in README.md and docs/ is run, in the order of its page, on data and sweeps as small as they can be.
 
-The tutorial's are run in ``tests/test_documented_commands.py``, jobs on clusters in ``tests/cluster`` and ``test_job.py``.
+The tutorial's are run in ``tests/test_documented_commands.py``, jobs on clusters in ``tests/cluster``.
 """
 
 import csv
