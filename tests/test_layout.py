@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -201,7 +202,7 @@ def test_no_image_but_those_in_docs_is_committed() -> None:
 
 
 def test_the_ci_script_calls_the_readme_commands() -> None:
-    assert "make check test" in (ROOT / ".ci" / "run").read_text()
+    assert re.search(r"^make .*check test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
     assert "make test" in (ROOT / "README.md").read_text()
 
 

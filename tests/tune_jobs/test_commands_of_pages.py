@@ -62,9 +62,10 @@ class World:
         programs = folder / "bin"
         programs.mkdir(parents=True)
         lines = ["from tune_jobs.command import command", "if __name__ == '__main__':", "    command()", ""]
-        (programs / "handclip").write_text("\n".join([f"#!{sys.executable}", *lines]))
-        (programs / "handclip").chmod(0o755)
-        (programs / "python").symlink_to(sys.executable)
+        ours, python = [f"#!{sys.executable}", *lines], ["#!/bin/sh", f'exec {sys.executable} "$@"', ""]
+        for name, program in (("handclip", ours), ("python", python)):
+            (programs / name).write_text("\n".join(program))
+            (programs / name).chmod(0o755)
         (folder / "tune_jobs").symlink_to(ROOT / "tune_jobs")
         self.environment = os.environ | {
             "PATH": f"{programs}:{os.environ['PATH']}",
