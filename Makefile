@@ -47,10 +47,11 @@ bench: setup
 growth: setup
 	$(UV) run --frozen --with matplotlib python -m benchmarks.growth
 
+# Types take a minute of one core: beside tests, they give way to what waits for processes.
 check: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
+	nice -n 10 $(PYTHON) -m mypy
 
 clean:
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis

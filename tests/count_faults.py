@@ -1,5 +1,6 @@
 """How many faults and bad inputs are tried: ``python -m tests.count_faults`` prints the table of docs/operations.md."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,8 @@ INPUTS: dict[str, tuple[str, ...]] = {
 
 def table(rows: dict[str, tuple[str, ...]], *, what: str) -> str:
     """The rows with the number of tests in their files, and the sum."""
-    counts = _tests_in({file for files in rows.values() for file in files})
+    found = _tests_in((*FAULTS.values(), *INPUTS.values()))
+    counts = {file: found[file] for files in rows.values() for file in files}
     lines = [f"| {what} | tests | in |", "|---|---:|---|"]
     for words, files in rows.items():
         names = ", ".join(f"`{file.removeprefix('tests/')}`" for file in files)
@@ -40,9 +42,11 @@ def table(rows: dict[str, tuple[str, ...]], *, what: str) -> str:
     return "\n".join([*lines, f"| in all | {sum(counts.values())} | |"])
 
 
-def _tests_in(files: set[str]) -> dict[str, int]:
-    """How many tests pytest finds in each of ``files``."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider", *sorted(files)]
+@functools.cache
+def _tests_in(rows: tuple[tuple[str, ...], ...]) -> dict[str, int]:
+    """How many tests pytest finds in each of the files of ``rows``."""
+    files = sorted({file for row in rows for file in row})
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found = dict(line.split(": ") for line in done.stdout.splitlines() if line.startswith("tests/"))
     return {file: int(found[file]) for file in files}

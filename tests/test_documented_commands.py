@@ -31,11 +31,19 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 GLOBAL = {"--version", "--install-completion", "--help"}
 
 
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+
+
 def commands(text: str) -> list[tuple[str, list[str]]]:
-    """Program and words of every command of ours in the code blocks of a document."""
+    """Program and words of every command of ours in a document: in code blocks, and between backticks in its text.
+
+    Brackets in the text are those of what may be left out.
+    """
     found = []
-    for _, block in BLOCK.findall(text):
-        for line in block.replace("\\\n", " ").splitlines():
+    blocks = [block.replace("\\\n", " ") for _, block in BLOCK.findall(text)]
+    spans = [re.sub(r"[][]", "", span) for span in SPAN.findall(BLOCK.sub("", text))]
+    for block in [*blocks, *spans]:
+        for line in block.splitlines():
             match = STARTS.search(line)
             if match:
                 lexer = shlex.shlex(match.group(2), posix=True, punctuation_chars=True)

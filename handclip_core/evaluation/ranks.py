@@ -6,6 +6,7 @@ before it (the worst order). Ranks therefore depend on the similarities alone, n
 embedding that collapses to a point scores lowest, not highest.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -114,20 +115,26 @@ def _sharpened(block: Floats, row: Ints, column: Ints, cosines: CosineBlock) -> 
     values = block[row, column]
     order = np.lexsort((-values, row))
     row, low, high = row[order], values[order] - cosines.margin, values[order] + cosines.margin
-    near = _count(block, row, low) - _count(block, row, high)
-    if near.sum() > len(row) + block.size // DENSE:
-        exact = cosines.exact()
-        return exact if not np.isnan(block).any() else np.where(np.isnan(block), np.nan, exact).astype(np.float32)
-    crowded = np.flatnonzero(near > 1)
-    if len(crowded):
-        found = [
-            np.flatnonzero((block[index] >= above) & (block[index] <= below))
-            for index, above, below in zip(row[crowded].tolist(), low[crowded], high[crowded], strict=True)
-        ]
-        rows = np.repeat(row[crowded], [len(columns) for columns in found])
-        columns = np.concatenate(found)
+    num_near, rows, columns = 0, list[Ints](), list[Ints]()
+    mask = np.empty(block.shape[1], dtype=np.bool_)
+    for index, (start, stop) in enumerate(_slices(row, len(block))):
+        if start == stop:
+            continue
+        reached = np.flatnonzero(np.greater_equal(block[index], low[stop - 1], out=mask))
+        found = block[index].take(reached)
+        ordered = np.sort(found)
+        near = np.searchsorted(ordered, high[start:stop], side="right") - np.searchsorted(ordered, low[start:stop])
+        num_near += int(near.sum())
+        for one in (start + np.flatnonzero(near > 1)).tolist():
+            columns.append(reached[(found >= low[one]) & (found <= high[one])])
+            rows.append(np.full(len(columns[-1]), index))
+        if num_near > len(row) + block.size // DENSE:
+            exact = cosines.exact()
+            return exact if not np.isnan(block).any() else np.where(np.isnan(block), np.nan, exact).astype(np.float32)
+    if rows:
         # In place: they are what the block's values stand for.
-        block[rows, columns] = cosines.exact_pairs(rows, columns)
+        chosen = np.concatenate(rows), np.concatenate(columns)
+        block[chosen] = cosines.exact_pairs(*chosen)
     return block
 
 
@@ -152,7 +159,7 @@ def _count(block: Floats, row: Ints, values: Floats) -> Ints:
     counts = np.empty(len(row), dtype=np.int64)
     if block.shape[1] > WIDE or len(row) > SORT_FROM * len(block):
         mask = np.empty(block.shape[1], dtype=np.bool_)
-        for index, (start, stop) in enumerate(pairwise(np.searchsorted(row, np.arange(len(block) + 1)).tolist())):
+        for index, (start, stop) in enumerate(_slices(row, len(block))):
             if start < stop:
                 counts[start:stop] = _count_row(block[index], values[start:stop], mask)
         return counts
@@ -170,22 +177,23 @@ def _rows(block: Floats, row: Ints) -> Floats:
     return block[first : last + 1] if last - first + 1 == len(row) and (np.diff(row) == 1).all() else block[row]
 
 
+def _slices(row: Ints, num_rows: int) -> Iterator[tuple[int, int]]:
+    """Where in ``row`` [M], rising, each of the rows begins and ends."""
+    return pairwise(np.searchsorted(row, np.arange(num_rows + 1)).tolist())
+
+
 def _count_row(row: Floats, values: Floats, mask: Bools) -> Ints | int | list[int]:
     """As :func:`_count` for one row [G], using ``mask`` [G] for comparisons.
 
-    One match, or few, are compared with every entry. Of many, either the few entries that reach the lowest match are
-    sorted, or all; NaN is sorted to the end and taken off.
+    Of many matches, or if few entries reach the lowest, these entries are sorted; else each match is compared with all.
     """
-    lowest = int(np.count_nonzero(np.greater_equal(row, values[-1], out=mask)))
+    np.greater_equal(row, values[-1], out=mask)
     if len(values) == 1:
-        return lowest
-    if lowest * FEW_OF < len(row):
-        return lowest - np.searchsorted(np.sort(row.compress(mask)), values)
-    if len(values) <= SORT_FROM:
+        return int(np.count_nonzero(mask))
+    reached = np.flatnonzero(mask)
+    if len(values) <= SORT_FROM and len(reached) * FEW_OF >= len(row):
         return [int(np.count_nonzero(np.greater_equal(row, value, out=mask))) for value in values]
-    ordered = np.sort(row)
-    present = np.searchsorted(ordered, np.nan) if np.isnan(ordered[-1]) else len(ordered)
-    return present - np.searchsorted(ordered, values)
+    return len(reached) - np.searchsorted(np.sort(row.take(reached)), values)
 
 
 def _count_tensor(block: Tensor, row: Ints, values: Floats) -> Ints:

@@ -83,7 +83,10 @@ def _refuse_shapes(weights: Tensors, wanted: Tensors, *, source: Path, name: str
 def refuse_non_finite(model: nn.Module, *, source: str) -> None:
     """Raise InputError, with its name, for a tensor of ``model`` that holds NaN or infinity."""
     for name, tensor in model.state_dict().items():
-        bad = int((~torch.isfinite(tensor)).sum()) if tensor.is_floating_point() else 0
+        if not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum())):
+            continue
+        # A sum of finite values may be infinite, too.
+        bad = int((~torch.isfinite(tensor)).sum())
         if bad:
             raise InputError(
                 f"{source}: {bad} of the {tensor.numel()} values of '{name}' are not finite; the weights are damaged, "

@@ -243,7 +243,7 @@ def test_its_default_lies_in_its_search_space_and_a_draw_runs_an_epoch(
 
 
 @trained_strategies
-@pytest.mark.parametrize("draws", [16, pytest.param(100, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("draws", [6, pytest.param(100, marks=pytest.mark.faults)])
 def test_draws_build_and_train_a_step_of_every_phase_with_finite_gradients(
     kind: type[Strategy], tiny_backbones: dict[str, BackboneSettings], draws: int
 ) -> None:

@@ -159,3 +159,12 @@ def test_what_cannot_be_used_is_named(tiny_backbones: dict[str, BackboneSettings
         loaded(tiny_backbones["vit"], change(state), tmp_path)
     assert "\n" not in str(caught.value)
     assert "again" not in str(caught.value), "to fetch it again would not help"
+
+
+def test_finite_weights_whose_sum_is_infinite_are_used(
+    tiny_backbones: dict[str, BackboneSettings], tmp_path: Path
+) -> None:
+    state = load_backbone(tiny_backbones["vit"], text=True).state_dict()
+    large = torch.full((32,), torch.finfo(torch.float32).max)
+    found = loaded(tiny_backbones["vit"], {**state, "visual.ln_pre.bias": large}, tmp_path)
+    assert torch.equal(found.state_dict()["visual.ln_pre.bias"], large)
