@@ -5,13 +5,14 @@ PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 RAY := --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "ray and not faults"
 RAY_FILES = $(sort $(shell grep -rl "mark\.ray" tests --include="test_*.py"))
-# Every file with a test that only `make test-faults` runs, and those of `make test` that belong to faults.
-FAULTS = tests/bad_inputs $(filter-out tests/bad_inputs/%,$(sort $(shell grep -rl "mark\.faults" tests --include="test_*.py") \
-  $(addprefix tests/tune_jobs/,test_damaged_journals.py lifecycle/test_export_best.py search/test_cma_es.py) \
-  $(addprefix tests/handclip_core/,test_signals.py data/test_pixels.py data/test_manifest.py data/test_sources.py runs/test_run_folder.py)))
+# Files about faults, whole; and those with tests that are too long for every run, of which `make test` runs the others.
+FAULTS = tests/bad_inputs $(addprefix tests/tune_jobs/,execution/test_signals.py lifecycle/test_export_best.py search/test_cma_es.py \
+  test_damaged_journals.py test_payloads.py test_signals_to_sweeps.py) $(addprefix tests/handclip_core/,data/test_manifest.py \
+  data/test_pixels.py data/test_sources.py runs/test_run_folder.py test_signals.py test_signals_to_commands.py) tests/cluster/test_multi_node.py
+TOO_LONG = $(filter-out tests/bad_inputs/% $(FAULTS),$(sort $(shell grep -rl "mark\.faults" tests --include="test_*.py")))
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: sweep setup check test test-with-ray test-without-ray test-cluster test-faults bench growth clean
+.PHONY: sweep setup check test test-with-ray test-without-ray test-cluster test-faults faults too-long bench growth clean
 
 sweep: setup
 	$(PYTHON) tune_jobs/sweep.py
@@ -37,7 +38,13 @@ test-cluster: setup
 
 # Faults on purpose: those of `make test`, and signals to whole sweeps at every moment; and all else that takes too long.
 test-faults: setup
-	$(PYTEST) --numprocesses 1 --dist loadfile $(FAULTS)
+	@$(MAKE) --no-print-directory --keep-going faults too-long
+
+faults: setup
+	$(PYTEST) --numprocesses 2 --dist loadfile $(FAULTS)
+
+too-long: setup
+	$(PYTEST) --numprocesses 2 --dist loadfile -m faults $(TOO_LONG)
 
 # Every claim of speed beside its rival or its limit, in one run of some 25 minutes on two quiet cores.
 bench: setup

@@ -1,6 +1,7 @@
 """``python -m handclip_core``: everything that is useful without a cluster."""
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 from handclip_core.signals import end_on_signals, exit_after_all
@@ -58,7 +59,10 @@ def _code_of(commands: typer.Typer, name: str) -> int:
     try:
         if "" in sys.argv[1:]:
             raise InputError("an argument is empty (of a variable that is not set?); leave it out, or say what it is")
-        return commands(prog_name=name, standalone_mode=False) or 0
+        code: int = commands(prog_name=name, standalone_mode=False) or 0
+        with suppress(BrokenPipeError):  # whoever read has gone
+            sys.stdout.flush()
+        return code
     except MISTYPED as error:
         if "\n" in (message := error.format_message()):  # the help, which is shown if nothing is asked for
             error.show()

@@ -29,6 +29,7 @@ FAULTS = {
     errno.EROFS: "the disk is read-only",
 }
 """What the system says, in the words of messages."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def fault_of(error: OSError) -> str:
@@ -38,6 +39,8 @@ def fault_of(error: OSError) -> str:
 
 def refusal(error: OSError) -> InputError | None:
     """What the system refused a command amid its work, as one line; None for what can only be a mistake of ours."""
+    if error.filename is None and error.errno in FULL:
+        return InputError(f"output cannot be written: {fault_of(error)}")
     if error.errno not in FAULTS or error.errno == errno.ENOENT or error.filename is None:
         return None
     return InputError(f"{shown_path(os.fsdecode(error.filename))}: {fault_of(error)}")

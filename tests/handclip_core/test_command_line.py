@@ -115,6 +115,15 @@ def test_help_needs_no_heavy_import() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("words", [[], ["seed"]], ids=["more than a buffer holds", "less"])
+def test_output_that_finds_the_disk_full_is_one_line(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "handclip_core", "settings", *words]
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (2, "error: output cannot be written: the disk is full\n")
+
+
 def test_train_evaluate_compare(typed: Typed, settings: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     code, out, _ = typed("train", settings, "--out", run)

@@ -1,5 +1,6 @@
 """Signals to a command, tried on small programs: exit code, what is said, and what is left."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -31,7 +32,8 @@ def run(program: str, *numbers: signal.Signals, pause_s: float = 0.0, group: boo
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        # No more than the line: what a reader takes ahead is lost to `communicate`.
+        assert b"".join(os.read(process.stdout.fileno(), 1) for _ in "ready\n") == b"ready\n"
         for place, number in enumerate(numbers):
             time.sleep(pause_s if place else 0.0)
             if process.poll() is None:

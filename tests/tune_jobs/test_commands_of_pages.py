@@ -116,8 +116,12 @@ class World:
         (self.folder / "NAME-SEED.yaml").write_text(f"strategy: {{name: linear_probe}}\n{SMALL}\nbudget: 1\n")
         for name in SWEEPS:
             self.run(f"python tune_jobs/sweep.py SETTINGS.yaml --name {name}")
-        self.run(self.typed("python tune_jobs/sweep.py SETTINGS.yaml --set storage='BUCKET'"))
-        for copied in ("RUN", "OTHER_RUN", "runs/other"):
+        self.run(self.typed("python tune_jobs/sweep.py --set storage='BUCKET' SETTINGS.yaml"))
+        (self.folder / "captions.yaml").write_text(
+            f"task: {{name: captions}}\nstrategy: {{name: zero_shot}}\n{SMALL}\n"
+        )
+        self.run("handclip train captions.yaml --out RUN")
+        for copied in ("OTHER_RUN", "runs/other"):
             shutil.copytree(self.folder / "runs/OTHER/best", self.folder / copied)
         text = (ROOT / "README.md").read_text(encoding="utf-8")
         (experiment,) = (block for kind, block in BLOCK.findall(text) if kind == "yaml" and "experiment.yaml" in block)

@@ -14,6 +14,7 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
+from chaos.processes import wait_until
 from tests.limits import LIMIT_S
 from tests.tune_jobs.simulated import run, settings
 from tune_jobs.reporting.study import FILE as STUDY
@@ -74,7 +75,7 @@ def served(*command: str) -> Iterator[str]:
         port = free.getsockname()[1]
     with subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as one:
         try:
-            WebDriverWait(None, LIMIT_S).until(lambda _: answers(port))
+            wait_until(lambda: answers(port), what="an answer", limit_s=LIMIT_S)
             yield f"http://127.0.0.1:{port}"
         finally:
             one.terminate()
@@ -87,9 +88,8 @@ def answers(port: int) -> bool:
 
 def errors(browser: Chrome) -> list[Any]:
     """What the console calls an error, but for an icon that a server lacks."""
-    return [
-        line for line in browser.get_log("browser") if line["level"] == "SEVERE" and "favicon" not in line["message"]
-    ]
+    lines = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    return [line for line in lines if line["level"] == "SEVERE" and "favicon" not in line["message"]]
 
 
 def test_tensorboard_sorts_trials_by_a_rate(folder: Path, browser: Chrome) -> None:
