@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +11,13 @@ from filelock import FileLock, Timeout
 
 PREFIX, LOCK = "handclip-", "handclip.lock"
 """Of our folders among others' temporary ones, and the file in each that its owner holds locked while it lives."""
-YOUNG_S = 60.0
-"""Seconds for which a folder is left alone: its owner may not have come to lock it."""
 _held: list[FileLock] = []
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """An empty folder that is there within the block."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, FileLock(Path(folder) / LOCK):
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, _locked(Path(folder)):
         files = Path(folder) / "files"
         files.mkdir()
         yield files
@@ -28,8 +25,7 @@ def scratch_folder() -> Iterator[Path]:
 
 def claim(folder: Path) -> None:
     """Let ``remove_left`` remove ``folder`` once this process has ended, however it does, and its forks have."""
-    _held.append(lock := FileLock(folder / LOCK))
-    lock.acquire()
+    _held.append(_locked(folder))
 
 
 def remove_left(folders: Iterable[Path] = ()) -> None:
@@ -42,9 +38,17 @@ def remove_left(folders: Iterable[Path] = ()) -> None:
         lock = folder / LOCK
         try:
             found = lock.stat()
-            if folder.is_symlink() or found.st_uid != os.getuid() or time.time() - found.st_mtime < YOUNG_S:
+            if folder.is_symlink() or found.st_uid != os.getuid():
                 continue
             with FileLock(lock, timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)
         except (OSError, Timeout):
             continue  # it is in use, nobody's, or going
+
+
+def _locked(folder: Path) -> FileLock:
+    """A lock on ``folder`` whose file gets its name once it is held, so that none of that name is free by mistake."""
+    lock = FileLock(folder / f"{LOCK}.new")
+    lock.acquire()
+    (folder / f"{LOCK}.new").rename(folder / LOCK)
+    return lock

@@ -1,15 +1,16 @@
 """Temporary folders of killed processes go at the next start; those of others, and of the living, stay."""
 
-import os
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
-from handclip_core.scratch import LOCK, PREFIX, YOUNG_S, claim, remove_left, scratch_folder
+from handclip_core.scratch import LOCK, PREFIX, claim, remove_left, scratch_folder
 
 HOLD = """
 import sys, time
@@ -30,16 +31,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def age(folder: Path) -> None:
-    """Make a folder older than those that are left alone."""
-    at = (folder / LOCK).stat().st_mtime - 2 * YOUNG_S
-    os.utime(folder / LOCK, (at, at))
-
-
 def test_it_is_empty_and_goes_with_its_block(temporary: Path) -> None:
     with scratch_folder() as folder:
         assert list(folder.iterdir()) == []
-        age(folder.parent)
         remove_left()
         assert folder.is_dir(), "its owner lives"
     assert list(temporary.iterdir()) == []
@@ -53,8 +47,6 @@ def test_what_a_killed_process_left_goes_and_nothing_else(temporary: Path) -> No
     with subprocess.Popen([sys.executable, "-c", HOLD, str(session)], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         scratch = Path(owner.stdout.readline().strip())
-        for folder in (session, scratch):
-            age(folder)
         remove_left([session, others])
         assert (scratch / "files" / "weights").exists()
         assert session.is_dir()
@@ -63,22 +55,29 @@ def test_what_a_killed_process_left_goes_and_nothing_else(temporary: Path) -> No
     assert sorted(temporary.iterdir()) == sorted([others, foreign])
 
 
-def test_a_folder_that_was_made_just_now_is_left_alone(temporary: Path) -> None:
-    young = temporary / f"{PREFIX}young"
-    young.mkdir()
-    (young / LOCK).touch()
+def test_a_folder_whose_owner_has_not_come_to_lock_it_is_left_alone(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = temporary / f"{PREFIX}mine"
+    mine.mkdir()
+    acquire = FileLock.acquire
+
+    def looked_at_before(lock: FileLock, *args: Any, **kwargs: Any) -> Any:
+        if lock.lock_file == str(mine / f"{LOCK}.new"):
+            (mine / f"{LOCK}.new").touch()
+            remove_left()
+        return acquire(lock, *args, **kwargs)
+
+    monkeypatch.setattr(FileLock, "acquire", looked_at_before)
+    claim(mine)
     remove_left()
-    assert young.is_dir()
-    age(young)
-    remove_left()
-    assert not young.exists()
+    assert [path.name for path in mine.iterdir()] == [LOCK]
 
 
 def test_a_link_to_a_folder_is_not_followed(temporary: Path) -> None:
     folder, link = temporary / "kept", temporary / f"{PREFIX}link"
     folder.mkdir()
     (folder / LOCK).touch()
-    age(folder)
     link.symlink_to(folder)
     remove_left()
     assert folder.is_dir()
@@ -88,6 +87,5 @@ def test_a_folder_can_be_claimed_for_as_long_as_the_process_lives(temporary: Pat
     folder = temporary / f"{PREFIX}mine"
     folder.mkdir()
     claim(folder)
-    age(folder)
     remove_left()
     assert folder.is_dir()

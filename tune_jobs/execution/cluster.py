@@ -138,9 +138,10 @@ def end_meanwhile() -> bool:
 
 
 def end() -> None:
-    """Leave the cluster, which ends if ``connect`` started it."""
+    """Leave the cluster, which ends if ``connect`` started it, and remove what killed workers left on this machine."""
     with sigterm_stays_the_drivers():
         ray.shutdown()
+    remove_left()
 
 
 def nodes() -> list[Node]:
