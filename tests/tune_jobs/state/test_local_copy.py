@@ -10,10 +10,11 @@ from tests.tune_jobs.made_up import opened
 from tests.tune_jobs.simulated import run, settings
 from tune_jobs.config.settings import SweepSettings
 from tune_jobs.state.events import Closed, Created
-from tune_jobs.state.journal import FILE, Journal, read_journal
+from tune_jobs.state.journal import FILE, Journal, joined, read_journal, write_journal
 from tune_jobs.state.local_copy import download, last_settings, readable_folder
 from tune_jobs.storage.lease import LOCK, SweepLease
 from tune_jobs.storage.location import BucketLocation, folder_of
+from tune_jobs.storage.segments import JournalSegments, read_segments
 
 
 def small(bucket: BucketLocation) -> SweepSettings:
@@ -40,17 +41,18 @@ def test_the_last_drivers_settings_count(tmp_path: Path) -> None:
 
 
 def test_settings_in_a_bucket_are_read_without_a_copy_of_the_sweep(tmp_path: Path, nodes: Iterator[int]) -> None:
-    del nodes
-    bucket = BucketLocation(f"file://{tmp_path}/bucket")
-    swept = small(bucket)
-    run(swept)
-    folder = folder_of(bucket / "simulated")
-    for path in (folder / FILE, *folder.glob("*.tip")):
-        path.unlink()
-    found = last_settings(bucket / "simulated")
-    assert found is not None
-    assert (found["trials"], found["budget"]) == (2, 2)
-    assert not (folder / FILE).exists()
+    sweep = BucketLocation(f"file://{tmp_path}/bucket") / "simulated"
+    for trials in (3, 5):  # by a driver each
+        path = tmp_path / f"driver-{trials}" / FILE
+        path.parent.mkdir()
+        write_journal(path, joined(read_segments(sweep)))
+        with Journal(path, JournalSegments(sweep)) as journal:
+            if trials == 3:
+                journal.append(Created(at=0.0, sweep="a"))
+            journal.append(opened(settings={"trials": trials}))
+    next(nodes)
+    assert last_settings(sweep) == {"trials": 5}
+    assert not folder_of(sweep).exists()
 
 
 def test_a_local_copy_has_a_journal_that_can_be_read_and_is_refused_if_it_was_cut(
