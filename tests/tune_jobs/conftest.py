@@ -141,6 +141,22 @@ def bucket(object_store: ObjectStore) -> BucketLocation:
 
 
 @pytest.fixture
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Each number is a machine with a cache of its own."""
+
+    def next_machine() -> Iterator[int]:
+        number = 0
+        while True:
+            monkeypatch.setenv("HANDCLIP_CACHE", str(tmp_path / f"machine-{number}"))
+            yield number
+            number += 1
+
+    found = next_machine()
+    next(found)
+    return found
+
+
+@pytest.fixture
 def worker_config(tiny_backbones: dict[str, BackboneSettings]) -> Config:
     """What a worker is told about a trial of a strategy on little data."""
 

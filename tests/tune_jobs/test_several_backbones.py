@@ -203,26 +203,6 @@ def test_what_does_not_fit_is_refused(changed: dict[str, Any], message: str, tmp
         SweepSettings.parse(two(tmp_path).model_dump(exclude_unset=True) | changed, source="x")
 
 
-def test_backbones_that_are_called_alike_get_names_that_tell_them_apart(tmp_path: Path) -> None:
-    names = [
-        {"name": "ViT-B-32", "pretrained": "openai"},
-        {"name": "ViT-B-32", "pretrained": "/some where/mine.v2.pt"},
-        {"name": "ViT-B-32", "pretrained": "openai", "framing": "crop"},
-        {"name": "local-dir:/models/a b"},
-    ]
-    found = two(tmp_path, backbone=names, strategies=("full",))
-    assert [backbone_in(arm) for arm in found.arms] == [
-        "ViT-B-32-openai-1",
-        "ViT-B-32-mine.v2",
-        "ViT-B-32-openai-2",
-        "a-b",
-    ]
-    assert [found.backbone_of(arm) for arm in found.arms] == list(found.backbones)
-    clash = [{"name": "local-dir:/a/x"}, {"name": "local-dir:/b/x"}, {"name": "local-dir:/c/x-1"}]
-    arms = two(tmp_path, backbone=clash, strategies=("full",)).arms
-    assert [backbone_in(arm) for arm in arms] == ["1-x", "2-x", "3-x-1"]
-
-
 def test_a_sweep_learns_from_trials_on_the_same_backbone(swept: SweepRun, tmp_path: Path) -> None:
     one = settings(tmp_path, strategies=("full",))
     views = swept.all_trials.all()

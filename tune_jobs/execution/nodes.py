@@ -64,10 +64,11 @@ class RayNodes:
         """The node on which a trial's process runs or ran, asked once; empty if that is not known."""
         if process not in self._known:
             found = state.actor_table(process)
-            # Not remembered: a process that has only been asked for is known a moment later.
-            if not found:
+            node_id = str(found["Address"]["NodeID"]) if found else ""
+            # Not remembered: a process that has only been asked for, or has no node yet, is known a moment later.
+            if not node_id:
                 return ""
-            self._known[process] = found["Address"]["NodeID"]
+            self._known[process] = node_id
         return self._known[process]
 
     def measured(self, config: dict[str, Any]) -> dict[str, Any] | None:

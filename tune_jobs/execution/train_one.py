@@ -17,7 +17,7 @@ from handclip_core.errors import InputError
 from handclip_core.local import finish, line, origin, say
 from handclip_core.runs.drive import Report
 from handclip_core.runs.experiment import Experiment, assemble, context_of
-from handclip_core.runs.run_folder import RunFolder, read_experiment
+from handclip_core.runs.run_folder import RunFolder, link, read_experiment
 from handclip_core.signals import Ended
 from tune_jobs.config.settings import MOVING_STATISTICS, Resources
 from tune_jobs.execution import cluster
@@ -87,15 +87,16 @@ def settle(folder: Path) -> None:
     if (folder / SNAPSHOT).exists():
         last = Result.from_path(str(folder)).checkpoint
         if last is not None:
-            RunFolder(folder, read_experiment(folder)).keep_checkpoint(lambda into: _move(Path(last.path), into))
+            RunFolder(folder, read_experiment(folder)).keep_checkpoint(lambda into: _link(Path(last.path), into))
         (folder / SNAPSHOT).unlink()
     for left in folder.glob("checkpoint_*"):
         shutil.rmtree(left)
     (folder / MARKER).unlink()
 
 
-def _move(source: Path, target: Path) -> None:
-    source.rename(target)
+def _link(source: Path, target: Path) -> None:
+    # Not moved: after a kill at any moment it is still there to be kept.
+    shutil.copytree(source, target, copy_function=lambda one, into: link(Path(one), Path(into)))
 
 
 def _train(folder: Path, experiment: Experiment, trial_resources: TrialResources, checkpoint: Path | None) -> None:

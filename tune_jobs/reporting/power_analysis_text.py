@@ -21,7 +21,7 @@ def power_analysis_of(all_trials: Trials, settings: SweepSettings) -> list[str]:
 
 def power_analysis_lines(name: str, found: PowerAnalysis, label: str, *, trials: int, replicas: int) -> list[str]:
     """What the baseline ``name`` over seeds says about a sweep of ``trials`` configurations of ``replicas`` seeds."""
-    seeds, (low, high) = len(found.scores), found.sd_interval
+    seeds, runs, (low, high) = len(found.scores), trials * replicas, found.sd_interval
     if found.sd == 0:
         what = f"validation {label} {found.mean:.4f} each time"
         return [f"{name} on {seeds} seeds: {what}; seeds make no difference here"]
@@ -33,10 +33,11 @@ def power_analysis_lines(name: str, found: PowerAnalysis, label: str, *, trials:
             f"  {_times(n, 'seed'):<9} {found.smallest_difference(n):.4f}"
             for n in sorted({replicas, *power.FINAL_SEEDS})
         ),
-        f"the best of {trials} equally good configurations would look {found.flattery(trials, replicas=replicas):.4f} "
-        "better than it is",
-        f"how {_times(trials * replicas, 'run')} are best spent depends on how much configurations differ in truth:",
-        *(_advice(found, runs=trials * replicas, spread=ratio * found.sd) for ratio in power.SPREADS),
+        f"the best of {_times(trials, 'equally good configuration')} would look "
+        f"{found.flattery(trials, replicas=replicas):.4f} better than it is",
+        f"how {_times(runs, 'run')} {'is' if runs == 1 else 'are'} best spent depends on how much configurations "
+        "differ in truth:",
+        *(_advice(found, runs=runs, spread=ratio * found.sd) for ratio in power.SPREADS),
     ]
 
 

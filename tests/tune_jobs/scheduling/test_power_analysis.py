@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
-from tune_jobs.reporting.power_analysis_text import power_analysis_lines
 from tune_jobs.scheduling.power_analysis import (
     PowerAnalysis,
     best_split,
@@ -67,17 +66,3 @@ def test_trials_worth_running_are_the_fewest_whose_gain_can_be_seen() -> None:
     assert expected_gain(worth, 1, sd=FOUND.sd, spread=spread) >= visible
     assert expected_gain(worth - 1, 1, sd=FOUND.sd, spread=spread) < visible
     assert trials_worth_running(FOUND, spread=0.01 * FOUND.sd, seeds=5) is None
-
-
-def test_the_words_carry_the_figures() -> None:
-    text = "\n".join(power_analysis_lines("full", FOUND, "mAP", trials=14, replicas=2))
-    assert "full on 5 seeds: validation mAP 0.7090, sd 0.0069" in text
-    for seeds in (1, 2, 3, 5, 10):
-        assert f"{FOUND.smallest_difference(seeds):.4f}" in text
-    assert f"would look {FOUND.flattery(14, replicas=2):.4f} better" in text
-    assert "how 28 runs are best spent" in text
-
-
-def test_a_baseline_that_no_seed_changes_is_said_to_be_one() -> None:
-    (line,) = power_analysis_lines("zero_shot", PowerAnalysis((0.5, 0.5, 0.5)), "mAP", trials=14, replicas=1)
-    assert "seeds make no difference" in line

@@ -12,11 +12,10 @@ from handclip_core.errors import InputError
 from tests.tune_jobs.dying import Fuse, Killed, run_to_the_end
 from tests.tune_jobs.simulated import begun, run, settings, state_of
 from tune_jobs.config.settings import SweepSettings
-from tune_jobs.state.journal import FILE, joined, read_journal
-from tune_jobs.state.local_copy import download, readable_folder
+from tune_jobs.state.journal import FILE, joined
+from tune_jobs.state.local_copy import download
 from tune_jobs.storage import location as places
 from tune_jobs.storage import retry as patience
-from tune_jobs.storage.lease import LOCK, SweepLease
 from tune_jobs.storage.location import BucketLocation, StorageLocation, files_below, folder_of
 from tune_jobs.storage.segments import read_segments
 from tune_jobs.storage.sync import FolderSync, is_copied
@@ -24,22 +23,6 @@ from tune_jobs.storage.sync import FolderSync, is_copied
 
 def small(storage: StorageLocation, **changed: Any) -> SweepSettings:
     return settings(storage, strategies=("linear_probe", "adapters"), trials=6, budget=4, **changed)
-
-
-@pytest.fixture
-def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Each number is a machine with a cache of its own."""
-
-    def next_machine() -> Iterator[int]:
-        number = 0
-        while True:
-            monkeypatch.setenv("HANDCLIP_CACHE", str(tmp_path / f"machine-{number}"))
-            yield number
-            number += 1
-
-    found = next_machine()
-    next(found)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -124,20 +107,6 @@ def test_what_has_changed_is_copied_and_a_database_as_it_is_at_one_moment(
     assert (bucket / "leaderboard.csv").read() == b"two"
 
 
-def test_a_local_copy_has_a_journal_that_can_be_read_and_is_refused_if_it_was_cut(
-    bucket: BucketLocation, nodes: Iterator[int]
-) -> None:
-    run(small(bucket))
-    sweep = bucket / "simulated"
-    events = read_journal(folder_of(sweep) / FILE)
-    next(nodes)
-    copy = download(sweep) / FILE
-    assert read_journal(copy) == events
-    copy.write_bytes(b"".join(copy.read_bytes().splitlines(keepends=True)[:-1]))
-    with pytest.raises(InputError, match=f"line {len(events)} and what follows is missing"):
-        read_journal(copy)
-
-
 @pytest.mark.parametrize(
     ("path", "copied"),
     [
@@ -160,19 +129,6 @@ def test_a_local_copy_has_a_journal_that_can_be_read_and_is_refused_if_it_was_cu
 )
 def test_these_files_are_copied(path: str, copied: bool) -> None:
     assert is_copied(path) == copied
-
-
-def test_a_sweep_that_runs_here_is_read_where_it_is(bucket: BucketLocation, nodes: Iterator[int]) -> None:
-    run(small(bucket))
-    sweep = bucket / "simulated"
-    folder = folder_of(sweep)
-    with SweepLease(sweep, heartbeat_s=0.01):
-        (folder / "leaderboard.csv").write_text("newer")
-        assert readable_folder(sweep) == folder
-        assert (folder / "leaderboard.csv").read_text() == "newer"
-    assert (readable_folder(sweep) / "leaderboard.csv").read_text() != "newer"
-    next(nodes)
-    assert {path.name for path in readable_folder(sweep).iterdir()} >= {LOCK, FILE, "study.db", "sweep.yaml"}
 
 
 def test_a_bucket_that_is_away_for_a_while_is_waited_for(
