@@ -20,7 +20,6 @@ from tune_jobs.storage.location import StorageLocation
 
 SIDE_PX = 96
 MARKS = {True: "right", False: "wrong", None: ""}
-NUM_WORST = 2
 
 
 def data_here(data: DrawnData | PreparedData) -> Prepared | None:
@@ -39,16 +38,21 @@ def no_data(sweep: StorageLocation) -> str:
 
 
 def extremes(questions: Questions, data: Prepared) -> list[Strip]:
-    """The worst questions of each part, the one in the middle and the best one, with the answers to them."""
+    """The two worst questions of each part, the one in the middle and the best one, with the answers to them.
+
+    Of few questions each is shown once.
+    """
     strips = []
     for name, part in questions.parts.items():
-        order = part.start + np.argsort(questions.quality[part.start : part.stop], kind="stable")
-        chosen = {"worst": order[:NUM_WORST], "median": order[len(order) // 2 :][:1], "best": order[-1:]}
+        order = (part.start + np.argsort(questions.quality[part.start : part.stop], kind="stable")).tolist()
+        labels = dict[int, str]()
+        for place, label in ((len(order) - 1, "best"), (0, "worst"), (len(order) // 2, "median"), (1, "worst")):
+            if 0 <= place < len(order):
+                labels.setdefault(order[place], label)
         what = f"{name}: " if len(questions.parts) > 1 else ""
-        for label, found in chosen.items():
-            for at in found.tolist():
-                caption = f"{what}{label} query, average precision {percent(float(questions.quality[at]))}:"
-                strips.append(strip(questions.panel(at), f"{caption[0].upper()}{caption[1:]}", data))
+        for at in (one for one in order if one in labels):
+            caption = f"{what}{labels[at]} query, average precision {percent(float(questions.quality[at]))}:"
+            strips.append(strip(questions.panel(at), f"{caption[0].upper()}{caption[1:]}", data))
     return strips
 
 
