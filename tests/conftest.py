@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from handclip_core.data.sources import DrawnData
 
@@ -25,6 +26,10 @@ VIT: dict[str, object] = {"image_size": 32, "patch_size": 8, "width": 32, "layer
 RESNET: dict[str, object] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
 TINY_DATA = DrawnData(people=12, images_per_aspect=3, height_px=96)
 
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 SHARED_FOLDER = "HANDCLIP_TEST_SHARED"
 """Environment variable with the folder of the tests that started these, for tests that run pytest again."""

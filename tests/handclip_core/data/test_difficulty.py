@@ -52,7 +52,7 @@ def test_unknown_metadata_add_nothing() -> None:
     assert metadata_difficulty(unknown) == metadata_difficulty(table(accessories=[0]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     groups=st.lists(st.sampled_from("abcde"), min_size=2, max_size=30).filter(lambda g: len(set(g)) < len(g)),
     seed=st.integers(0, 1000),

@@ -44,7 +44,7 @@ def collections(draw: st.DrawFn) -> pd.DataFrame:
     return table_of(entries)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(table=collections(), seed=st.integers(0, 99))
 def test_validation_people_are_never_tested_and_always_have_a_match(table: pd.DataFrame, seed: int) -> None:
     trained = set(table.loc[table["subset"] == "train", "identity"])
@@ -62,7 +62,7 @@ def test_validation_people_are_never_tested_and_always_have_a_match(table: pd.Da
     assert own.groupby(["identity", "aspect"]).size().min() >= 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(table=collections(), seed=st.integers(0, 99))
 def test_draws_partition_the_images_of_each_aspect(table: pd.DataFrame, seed: int) -> None:
     test = table[table["subset"] == "test"]

@@ -42,7 +42,7 @@ def cases(draw: st.DrawFn) -> tuple[Array, list[int], list[int]]:
     return similarity, query_ids, gallery_ids
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(cases())
 def test_agrees_with_a_plain_loop(case: tuple[Array, list[int], list[int]]) -> None:
     similarity, query_ids, gallery_ids = case

@@ -39,7 +39,7 @@ def test_a_collapsed_embedding_scores_lowest() -> None:
     assert scores.cmc[5] == 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 30))
 def test_order_of_the_input_never_changes_a_score(seed: int, levels: int, size: int) -> None:
     rng = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ def without_ties(draw: st.DrawFn) -> Case:
     return values, rng.choice(gallery_ids, num_queries), gallery_ids
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(without_ties())
 def test_average_precision_of_scikit_learn(case: Case) -> None:
     similarity, query_ids, gallery_ids = case
@@ -37,7 +37,7 @@ def test_average_precision_of_scikit_learn(case: Case) -> None:
     np.testing.assert_allclose(retrieval_scores(similarity, query_ids, gallery_ids).ap, expected, atol=1e-9)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(without_ties(), st.integers(1, 10))
 def test_ndcg_of_scikit_learn(case: Case, k: int) -> None:
     similarity, query_ids, gallery_ids = case
@@ -46,7 +46,7 @@ def test_ndcg_of_scikit_learn(case: Case, k: int) -> None:
     assert scores.ndcg[k - 1] == pytest.approx(expected, abs=1e-9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(without_ties(), st.integers(1, 10))
 def test_map_and_recall_of_torchmetrics(case: Case, k: int) -> None:
     similarity, query_ids, gallery_ids = case
@@ -73,7 +73,7 @@ def test_calculator_of_pytorch_metric_learning(seed: int) -> None:
     assert scores.cmc[0] == pytest.approx(expected["precision_at_1"], abs=1e-6)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.sampled_from([2, 5, 1000]))
 def test_one_relevant_item_ties_both_definitions_and_rank_one_together(seed: int, size: int, levels: int) -> None:
     rng = np.random.default_rng(seed)

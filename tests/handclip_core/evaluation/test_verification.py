@@ -38,7 +38,7 @@ def labelled(scores: PairScores) -> tuple[NDArray[np.float64], NDArray[np.float6
     return labels, np.concatenate([scores.genuine, scores.impostor])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pairs())
 def test_curve_and_area_of_scikit_learn(scores: PairScores) -> None:
     far, tar, thresholds = roc_curve(*labelled(scores), drop_intermediate=False)
@@ -49,7 +49,7 @@ def test_curve_and_area_of_scikit_learn(scores: PairScores) -> None:
     assert area_under_roc(scores) == pytest.approx(roc_auc_score(*labelled(scores)), abs=1e-9)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pairs())
 def test_equal_error_rate_lies_on_the_curve(scores: PairScores) -> None:
     far, tar, _ = roc_curve(*labelled(scores), drop_intermediate=False)
@@ -76,7 +76,7 @@ def test_d_prime_by_hand() -> None:
     assert d_prime(PairScores(np.array([1.0]), np.array([1.0]))) == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([3, 50, 10**6]), st.floats(0.02, 0.9))
 def test_threshold_is_the_lowest_that_keeps_the_rate(seed: int, levels: int, rate: float) -> None:
     impostor = np.random.default_rng(seed).integers(0, levels, 300).astype(np.float32)
